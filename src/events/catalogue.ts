@@ -1,0 +1,194 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { ConfigurationError, InvalidEventError, type EventIssue } from './errors.ts'
+import { printablePath } from './json.ts'
+import { describe, refuseUnknownKeys } from './options.ts'
+import { redactIssue, redactThrown } from './redact.ts'
+
+/** What one event type is: its payload's schema, who may publish it, and how older payloads are read. */
+export interface EventDefinition<S extends StandardSchemaV1 = StandardSchemaV1> {
+  /**
+   * Any Standard Schema (zod, valibot, arktype, …), synchronous or not. What it returns is what is stored. zod 4 runs an
+   * asynchronous check twice and drops the first promise: one that rejects ends the process, so let it catch.
+   */
+  readonly schema: S
+  /** The sources that may publish this type. Left out: every source may. */
+  readonly sources?: readonly string[] | undefined
+  /** The version of the payload's shape that this code publishes, from 1. @defaultValue `1` */
+  readonly version?: number | undefined
+  /**
+   * For each older version still stored, the step to the next one, without a gap up to the newest. Synchronous.
+   * Handlers always see the newest shape. Left out: what was stored under an older version fits as it is.
+   */
+  readonly upcast?: { readonly [version: number]: (payload: never) => unknown } | undefined
+}
+
+/** Every event type a service knows, by name. */
+export type EventCatalogue = { readonly [type: string]: EventDefinition }
+
+/** The names of a catalogue. */
+export type EventType<C extends EventCatalogue> = keyof C & string
+
+/** What publish takes as the payload of a type: the schema's input. */
+export type PayloadInput<C extends EventCatalogue, T extends EventType<C>> = StandardSchemaV1.InferInput<
+  C[T]['schema']
+>
+
+/** What a handler gets as the payload of a type: the schema's output. */
+export type PayloadOutput<C extends EventCatalogue, T extends EventType<C>> = StandardSchemaV1.InferOutput<
+  C[T]['schema']
+>
+
+/** Longest name of an event type, in characters. */
+export const maxTypeLength = 255
+
+const typeName = /^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$/
+
+/** Whether a text is the name of an event type: dot-separated segments of letters, digits, `_` and `-`. */
+function isEventTypeName(name: string): boolean {
+  return name.length <= maxTypeLength && typeName.test(name)
+}
+
+/**
+ * Declares the events of a service. Names and payload types are inferred from it everywhere else. Gives a frozen copy:
+ * later changes to the object given have no effect.
+ *
+ * @example
+ * ```ts
+ * const events = defineEvents({
+ *   'payment.paid': { schema: z.object({ paymentId: z.string() }), sources: ['payment-service'] },
+ * })
+ * ```
+ * @throws {@link ConfigurationError} `BUS_INVALID_OPTION` for a malformed name, schema, version or upcast chain
+ */
+export function defineEvents<const C extends EventCatalogue>(catalogue: C): C {
+  if (catalogue === null || typeof catalogue !== 'object' || Array.isArray(catalogue))
+    throw invalid(`Expected the events by name, got ${describe(catalogue)}`)
+  const checked = Object.entries(catalogue).map(([type, definition]) => {
+    checkDefinition(type, definition)
+    return [type, Object.freeze({ ...definition })] as const
+  })
+  return Object.freeze(Object.fromEntries(checked)) as C
+}
+
+function checkDefinition(type: string, definition: EventDefinition): void {
+  if (!isEventTypeName(type)) {
+    throw invalid(
+      `Expected an event type like \`payment.paid\` of at most ${maxTypeLength} characters, got ${JSON.stringify(type.slice(0, 80))}`,
+    )
+  }
+  if (definition === null || typeof definition !== 'object')
+    throw invalid(`Expected \`${type}\` to be an object with a \`schema\``)
+  refuseUnknownKeys(definition, ['schema', 'sources', 'version', 'upcast'], `event \`${type}\``)
+  if (typeof standardOf(definition.schema)?.validate !== 'function') {
+    throw invalid(
+      `Expected \`schema\` of \`${type}\` to be a Standard Schema (zod, valibot, arktype and others are)`,
+    )
+  }
+  const { sources, version = 1, upcast = {} } = definition
+  if (
+    sources !== undefined &&
+    (!Array.isArray(sources) ||
+      sources.length === 0 ||
+      sources.some((s) => typeof s !== 'string' || s === ''))
+  ) {
+    throw invalid(`Expected \`sources\` of \`${type}\` to be a list of names, or to be left out`)
+  }
+  if (!Number.isInteger(version) || version < 1 || version > 32_767) {
+    throw invalid(
+      `Expected \`version\` of \`${type}\` to be an integer from 1 to 32767, got ${describe(version)}`,
+    )
+  }
+  checkUpcast(type, upcast, version)
+}
+
+/** The steps have to lead, without a gap, from the oldest version they name to the newest one. */
+function checkUpcast(type: string, upcast: unknown, version: number): void {
+  if (upcast === null || typeof upcast !== 'object' || Object.getPrototypeOf(upcast) !== Object.prototype)
+    throw invalid(`Expected \`upcast\` of \`${type}\` to hold functions by version, got ${describe(upcast)}`)
+  const steps = Object.entries(upcast)
+  for (const [from, step] of steps) {
+    if (!/^[1-9]\d*$/.test(from) || Number(from) >= version || typeof step !== 'function') {
+      throw invalid(
+        `Expected \`upcast\` of \`${type}\` to hold functions for versions 1 to ${version - 1}, got \`${from.slice(0, 60)}\``,
+      )
+    }
+  }
+  const oldest = Math.min(...steps.map(([from]) => Number(from)))
+  for (let from = oldest; from < version; from += 1) {
+    if (!Object.hasOwn(upcast, from))
+      throw invalid(
+        `Expected \`upcast\` of \`${type}\` to lead on from version ${from} to ${from + 1}: a step is missing`,
+      )
+  }
+}
+
+function standardOf(schema: unknown): Partial<StandardSchemaV1.Props> | undefined {
+  if (schema === null || (typeof schema !== 'object' && typeof schema !== 'function')) return undefined
+  return (schema as Partial<StandardSchemaV1>)['~standard']
+}
+
+/**
+ * The payload as the schema returns it.
+ *
+ * @throws {@link InvalidEventError} `BUS_INVALID_EVENT` with the schema's findings: paths and reasons, no values
+ */
+export async function validatePayload(
+  type: string,
+  definition: EventDefinition,
+  payload: unknown,
+): Promise<unknown> {
+  let issues: readonly EventIssue[]
+  try {
+    const result = await definition.schema['~standard'].validate(payload)
+    if (!result.issues) return result.value
+    issues = result.issues.slice(0, 20).map((issue) => describeIssue(issue, payload))
+  } catch (error) {
+    throw new InvalidEventError(
+      'BUS_INVALID_EVENT',
+      `The schema of \`${type}\` failed while validating`,
+      [],
+      { cause: redactThrown(error) },
+    )
+  }
+  const summary = issues
+    .map((issue) => (issue.path === '' ? issue.message : `${issue.path}: ${issue.message}`))
+    .join('; ')
+  throw new InvalidEventError(
+    'BUS_INVALID_EVENT',
+    `The payload of \`${type}\` does not fit its schema: ${summary.slice(0, 1000)}`,
+    issues,
+  )
+}
+
+function describeIssue(issue: StandardSchemaV1.Issue, payload: unknown): EventIssue {
+  const path = (issue.path ?? []).map((part) => String(typeof part === 'object' ? part.key : part))
+  return { path: printablePath(path), message: redactIssue(issue, payload).slice(0, 300) }
+}
+
+/**
+ * The payload in the newest shape, through each upcast between the stored version and the catalogue's.
+ *
+ * @throws whatever a step throws, and {@link ConfigurationError} `BUS_INVALID_OPTION` when one gives a promise
+ */
+export function upcastPayload(
+  definition: EventDefinition | undefined,
+  storedVersion: number,
+  payload: unknown,
+): unknown {
+  const newest = definition?.version ?? 1
+  let current = payload
+  for (let version = storedVersion; version < newest; version += 1) {
+    const step = definition?.upcast?.[version]
+    if (step === undefined) continue
+    current = step(current as never)
+    if (current instanceof Promise) {
+      current.catch(() => {})
+      throw invalid(`Expected the upcast from version ${version} to be synchronous, but it gave a promise`)
+    }
+  }
+  return current
+}
+
+function invalid(message: string): ConfigurationError {
+  return new ConfigurationError('BUS_INVALID_OPTION', message)
+}

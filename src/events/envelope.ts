@@ -1,0 +1,66 @@
+import type { EventCatalogue, EventType, PayloadInput, PayloadOutput } from './catalogue.ts'
+
+/** What travels beside the payload: `traceparent` and headers of the user's own. Text values only. */
+export type EventMetadata = Readonly<Record<string, string>>
+
+/** An event as publish takes it, but for `type` and `payload`. */
+export interface EventFields {
+  /** Whose event it is, 1 to 255 characters. Tenants never see each other's events. */
+  readonly tenantId: string
+  /** The business id. A second event of the tenant with the same one is a duplicate. Up to 255 characters. */
+  readonly eventId?: string | undefined
+  /** A second publish of the tenant with the same key is a duplicate. Up to 255 characters. */
+  readonly idempotencyKey?: string | undefined
+  /** Ties events of one business process together. Up to 255 characters. */
+  readonly correlationId?: string | undefined
+  /** The id of the event that led to this one. */
+  readonly causationId?: string | undefined
+  /** Events of one key keep their order in ordered subscriptions. Up to 255 characters. */
+  readonly orderingKey?: string | undefined
+  /** What the event is about, such as `payments/42`. Up to 1,024 characters. */
+  readonly subject?: string | undefined
+  /** Not handed to subscribers before this time. Left out: at once. */
+  readonly availableAt?: Date | undefined
+  /** Text values by name, up to 16 KiB in all. */
+  readonly metadata?: EventMetadata | undefined
+}
+
+/** An event to publish: one member of the union for each type of the catalogue. */
+export type NewEvent<C extends EventCatalogue> = {
+  [T in EventType<C>]: EventFields & { readonly type: T; readonly payload: PayloadInput<C, T> }
+}[EventType<C>]
+
+/** What publish resolves to. */
+export interface Published {
+  /** The id of the stored event: a uuid v7. For a duplicate, the id of the first one. */
+  readonly id: string
+  /** True when an event with the same `eventId` or `idempotencyKey` was there already and nothing was written. */
+  readonly duplicate: boolean
+}
+
+/** An event as it was stored. */
+export interface StoredEvent<T extends string = string, P = unknown> {
+  /** uuid v7, ordered by time of publish. */
+  readonly id: string
+  readonly type: T
+  /** The service that published it. */
+  readonly source: string
+  readonly subject: string | undefined
+  readonly tenantId: string
+  readonly payload: P
+  /** The version of the payload's shape, after upcasting. */
+  readonly schemaVersion: number
+  readonly eventId: string | undefined
+  readonly idempotencyKey: string | undefined
+  readonly correlationId: string | undefined
+  readonly causationId: string | undefined
+  readonly orderingKey: string | undefined
+  readonly metadata: EventMetadata
+  /** The database's clock at the insert. */
+  readonly createdAt: Date
+}
+
+/** The stored events of some types of a catalogue: a union that `type` tells apart. */
+export type EventOf<C extends EventCatalogue, T extends EventType<C>> = {
+  [K in T]: StoredEvent<K, PayloadOutput<C, K>>
+}[T]

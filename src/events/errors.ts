@@ -1,0 +1,131 @@
+/** Every code a {@link BusError} can carry. Stable: a code is never renamed or reused. Explained in docs/errors.md. */
+export const busErrorCodes = [
+  'BUS_INVALID_EVENT',
+  'BUS_UNKNOWN_EVENT_TYPE',
+  'BUS_TENANT_REQUIRED',
+  'BUS_PAYLOAD_NOT_JSON',
+  'BUS_PAYLOAD_TOO_LARGE',
+  'BUS_SOURCE_NOT_ALLOWED',
+  'BUS_INVALID_BATCH',
+  'BUS_NOT_IN_TRANSACTION',
+  'BUS_INVALID_OPTION',
+  'BUS_INVALID_PATTERN',
+  'BUS_INVALID_WHERE',
+  'BUS_DUPLICATE_SUBSCRIPTION',
+  'BUS_SUBSCRIPTION_TAKEN',
+  'BUS_INVALID_STATE',
+  'BUS_DATABASE_UNAVAILABLE',
+  'BUS_DATABASE_ERROR',
+  'BUS_DATABASE_UNSUPPORTED',
+  'BUS_SCHEMA_MISSING',
+  'BUS_SCHEMA_OUTDATED',
+  'BUS_SCHEMA_TOO_NEW',
+  'BUS_HANDLER_TIMEOUT',
+  'BUS_EVENT_NOT_FOUND',
+  'BUS_NON_RETRYABLE',
+] as const
+
+/** A stable code of docs/errors.md. */
+export type BusErrorCode = (typeof busErrorCodes)[number]
+
+/** What an error is constructed from. */
+export interface BusErrorOptions {
+  /** The error underneath, when there is one. Never carries query parameters or payloads. */
+  readonly cause?: unknown
+  /** Whether the same call may succeed later without a change to it. @defaultValue `false` */
+  readonly retryable?: boolean | undefined
+}
+
+/**
+ * The base of every error the bus throws on purpose.
+ *
+ * `code` is stable and documented in docs/errors.md; the message is for people and may change.
+ * `retryable` says whether the same call may succeed later: for a failed publish, whether repeating the
+ * whole transaction is worth it.
+ */
+export abstract class BusError extends Error {
+  readonly code: BusErrorCode
+  readonly retryable: boolean
+
+  constructor(code: BusErrorCode, message: string, options: BusErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = new.target.name
+    this.code = code
+    this.retryable = options.retryable ?? false
+  }
+}
+
+/** The event given to publish is not one the bus can store. Nothing was written. */
+export class InvalidEventError extends BusError {
+  /** What is wrong, field by field, where a schema reported it. Paths and reasons, never values. */
+  readonly issues: readonly EventIssue[]
+
+  constructor(
+    code: BusErrorCode,
+    message: string,
+    issues: readonly EventIssue[] = [],
+    options?: BusErrorOptions,
+  ) {
+    super(code, message, options)
+    this.issues = issues
+  }
+}
+
+/** One finding of a schema. */
+export interface EventIssue {
+  /** Dotted path inside the payload, empty for the payload itself. */
+  readonly path: string
+  readonly message: string
+}
+
+/** Publish was given a handle that is not, or is no longer, inside the transaction it stands for. */
+export class TransactionError extends BusError {
+  constructor(message: string, options?: BusErrorOptions) {
+    super('BUS_NOT_IN_TRANSACTION', message, options)
+  }
+}
+
+/** An option, pattern, predicate or name is out of its range. Thrown before anything is written. */
+export class ConfigurationError extends BusError {}
+
+/** A call came in the wrong order, such as subscribing after the start. */
+export class StateError extends BusError {
+  constructor(message: string, options?: BusErrorOptions) {
+    super('BUS_INVALID_STATE', message, options)
+  }
+}
+
+/** The database refused or could not be reached, or its schema does not fit this version of the bus. */
+export class DatabaseError extends BusError {
+  /** The SQLSTATE the server gave, such as `40001`, or the driver's own code, such as `ECONNREFUSED`. */
+  readonly sqlState: string | undefined
+
+  constructor(
+    code: BusErrorCode,
+    message: string,
+    options: BusErrorOptions & { sqlState?: string | undefined } = {},
+  ) {
+    super(code, message, options)
+    this.sqlState = options.sqlState
+  }
+}
+
+/** An attempt to handle an event ended in a way the bus itself decided, such as its timeout. */
+export class DeliveryError extends BusError {}
+
+/**
+ * Thrown by a handler to say that no further attempt can help. The event goes to the dead letters of the
+ * subscription at once, whatever attempts are left.
+ *
+ * @example
+ * ```ts
+ * handler: async (event) => {
+ *   if (event.payload.amountCents < 0) throw new NonRetryableError('negative amount')
+ * }
+ * ```
+ */
+export class NonRetryableError extends BusError {
+  constructor(message: string, options?: { readonly cause?: unknown }) {
+    super('BUS_NON_RETRYABLE', message, options)
+  }
+}

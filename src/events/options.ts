@@ -1,0 +1,81 @@
+import { ConfigurationError } from './errors.ts'
+
+/**
+ * Refuses keys that an object of options does not have, naming the one that was probably meant.
+ *
+ * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ */
+export function refuseUnknownKeys(given: object, known: readonly string[], what: string): void {
+  for (const key of Object.keys(given)) {
+    if (known.includes(key)) continue
+    const near = nearest(key, known)
+    const hint = near === undefined ? `Known are: ${known.join(', ')}` : `Did you mean \`${near}\`?`
+    throw new ConfigurationError(
+      'BUS_INVALID_OPTION',
+      `Unknown option \`${key.slice(0, 60)}\` in ${what}. ${hint}`,
+    )
+  }
+}
+
+/** A whole number inside its bounds, or the default when left out. @throws {@link ConfigurationError} */
+export function integerOption(
+  name: string,
+  value: unknown,
+  range: { readonly min: number; readonly max: number; readonly default: number },
+): number {
+  const given = value ?? range.default
+  if (typeof given === 'number' && Number.isInteger(given) && given >= range.min && given <= range.max)
+    return given
+  throw new ConfigurationError(
+    'BUS_INVALID_OPTION',
+    `Expected \`${name}\` to be an integer of at least ${range.min} and at most ${range.max}, got ${describe(given)}`,
+  )
+}
+
+/** True or false, or the default when left out. @throws {@link ConfigurationError} */
+export function booleanOption(name: string, value: unknown, fallback: boolean): boolean {
+  const given = value ?? fallback
+  if (typeof given === 'boolean') return given
+  throw new ConfigurationError(
+    'BUS_INVALID_OPTION',
+    `Expected \`${name}\` to be true or false, got ${describe(given)}`,
+  )
+}
+
+/** A short, printable account of a value for an error message. */
+export function describe(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)
+  if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint')
+    return String(value)
+  return kindOf(value)
+}
+
+/** What kind of value it is, never the value itself: where it may be a payload. */
+export function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  return Array.isArray(value) ? 'an array' : `a value of type ${typeof value}`
+}
+
+function nearest(key: string, known: readonly string[]): string | undefined {
+  const scored = known
+    .map((candidate) => ({ candidate, distance: editDistance(key.toLowerCase(), candidate.toLowerCase()) }))
+    .toSorted((a, b) => a.distance - b.distance)
+  const best = scored[0]
+  return best !== undefined && best.distance <= Math.max(2, Math.floor(Math.min(key.length, 60) / 3))
+    ? best.candidate
+    : undefined
+}
+
+/** Levenshtein's distance; both texts are option names, so short. */
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= Math.min(a.length, 60); i += 1) {
+    const row = [i]
+    for (let j = 1; j <= b.length; j += 1) {
+      const substitution = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      row.push(Math.min((previous[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1, substitution))
+    }
+    previous = row
+  }
+  return previous[b.length] ?? 0
+}

@@ -1,0 +1,72 @@
+import { ConfigurationError } from './errors.ts'
+import { maxTypeLength, type EventCatalogue, type EventType } from './catalogue.ts'
+import { describe } from './options.ts'
+
+type Segments<S extends string> = S extends `${infer Head}.${infer Rest}` ? [Head, ...Segments<Rest>] : [S]
+
+type MatchesSegments<K extends readonly string[], P extends readonly string[]> = P extends readonly ['**']
+  ? K extends readonly []
+    ? false
+    : true
+  : P extends readonly [infer PHead extends string, ...infer PRest extends string[]]
+    ? K extends readonly [infer KHead extends string, ...infer KRest extends string[]]
+      ? PHead extends '*' | KHead
+        ? MatchesSegments<KRest, PRest>
+        : false
+      : false
+    : K extends readonly []
+      ? true
+      : false
+
+/** The names of a catalogue that a pattern matches. */
+export type MatchedType<C extends EventCatalogue, P extends string> =
+  string extends EventType<C>
+    ? EventType<C>
+    : {
+        [K in EventType<C>]: P extends unknown
+          ? MatchesSegments<Segments<K>, Segments<P>> extends true
+            ? K
+            : never
+          : never
+      }[EventType<C>]
+
+/** A name of the catalogue, or a text with a wildcard. A misspelt plain name is a compile error. */
+export type EventPattern<C extends EventCatalogue> = EventType<C> | `${string}*${string}`
+
+const patternShape = /^(?:(?:[A-Za-z0-9_-]+|\*)\.)*(?:[A-Za-z0-9_-]+|\*|\*\*)$/
+
+/** Whether a pattern has a wildcard, that is: is not just a name. */
+export function isWildcard(pattern: string): boolean {
+  return pattern.includes('*')
+}
+
+/**
+ * Refuses what is no pattern: dot-separated segments, each a name or `*` (one segment), the last one possibly
+ * `**` (one or more segments).
+ *
+ * @throws {@link ConfigurationError} `BUS_INVALID_PATTERN`
+ */
+export function checkPattern(pattern: unknown): asserts pattern is string {
+  if (typeof pattern === 'string' && pattern.length <= maxTypeLength && patternShape.test(pattern)) return
+  throw new ConfigurationError(
+    'BUS_INVALID_PATTERN',
+    `Expected an event name or a pattern like \`payment.*\` or \`payment.**\` (\`**\` only at the end), got ${describe(pattern)}`,
+  )
+}
+
+/** A function that tells whether an event type matches one of the patterns. Linear in the type's length. */
+export function compilePatterns(patterns: readonly string[]): (type: string) => boolean {
+  const exact = new Set(patterns.filter((pattern) => !isWildcard(pattern)))
+  const wild = patterns.filter(isWildcard).map((pattern) => pattern.split('.'))
+  return (type) => exact.has(type) || (wild.length > 0 && matchesAny(wild, type.split('.')))
+}
+
+function matchesAny(patterns: readonly (readonly string[])[], segments: readonly string[]): boolean {
+  return patterns.some((pattern) => {
+    const open = pattern.at(-1) === '**'
+    const fixed = open ? pattern.length - 1 : pattern.length
+    if (open ? segments.length <= fixed : segments.length !== fixed) return false
+    for (let i = 0; i < fixed; i += 1) if (pattern[i] !== '*' && pattern[i] !== segments[i]) return false
+    return true
+  })
+}

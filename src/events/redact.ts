@@ -1,0 +1,98 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+
+/** Past any of these a message is not searched for values but given up. */
+const maxValues = 1000
+const maxVisits = 10_000
+const maxMessageLength = 20_000
+
+/**
+ * The reason a schema gave, with what it quotes of the payload replaced by `…`: valibot and arktype name the value they
+ * saw, and reasons end up in logs. Texts of up to three letters are found only between quotes, so that the words
+ * of the sentence stay.
+ */
+export function redactIssue(issue: StandardSchemaV1.Issue, payload: unknown): string {
+  const { message } = issue
+  const values = message.length > maxMessageLength ? undefined : valuesIn(valueAt(issue.path ?? [], payload))
+  if (values === undefined) return 'refused by the schema'
+  const texts = [...seenValues(issue), ...values].toSorted((a, b) => b.length - a.length)
+  let redacted = message
+  for (const text of texts) redacted = withoutText(redacted, text)
+  // What a library trimmed, cut short or took apart before it quoted it.
+  return redacted.replaceAll(/(["'`])((?:(?!\1).)*)\1/gs, (quoted, _quote, inner: string) =>
+    inner.length > 3 && texts.some((text) => text.includes(inner)) ? '"…"' : quoted,
+  )
+}
+
+/**
+ * What a schema or a getter threw, with its name and stack and without its message: `JSON.parse` and others quote
+ * what they were given.
+ */
+export function redactThrown(thrown: unknown): Error {
+  const redacted = new Error('left out, as it may quote the payload')
+  redacted.stack = `Error: ${redacted.message}`
+  try {
+    if (!(thrown instanceof Error)) return redacted
+    redacted.name = thrown.name.slice(0, 100)
+    const { message, stack = '' } = thrown
+    const start = stack.indexOf(message)
+    const frames = start === -1 ? [] : stack.slice(start + message.length).split('\n')
+    redacted.stack = [
+      `${redacted.name}: ${redacted.message}`,
+      ...frames.filter((line) => /^\s+at /.test(line)),
+    ].join('\n')
+  } catch {
+    // A hostile error: its getters throw, or give something else than text.
+  }
+  return redacted
+}
+
+/** The value an issue is about. The whole payload, where the path leads nowhere. */
+function valueAt(path: readonly (PropertyKey | StandardSchemaV1.PathSegment)[], payload: unknown): unknown {
+  let value = payload
+  for (const part of path) {
+    const key = typeof part === 'object' ? part.key : part
+    if (value === null || typeof value !== 'object' || !Object.hasOwn(value, key)) return payload
+    value = (value as Record<PropertyKey, unknown>)[key]
+  }
+  return value
+}
+
+/** Every text and number in a value, as a message would show it. Undefined when there are too many. */
+function valuesIn(root: unknown): string[] | undefined {
+  const values = new Set<string>()
+  const seen = new Set<object>()
+  const left: unknown[] = [root]
+  for (let visits = 0; left.length > 0; visits += 1) {
+    if (visits > maxVisits || values.size > maxValues) return undefined
+    const value = left.pop()
+    if (typeof value === 'string') {
+      for (const text of [value, value.trim(), JSON.stringify(value).slice(1, -1)]) values.add(text)
+    } else if (typeof value === 'number' || typeof value === 'bigint') {
+      values.add(String(value))
+    } else if (typeof value === 'object' && value !== null && !seen.has(value)) {
+      seen.add(value)
+      const items = Object.values(value) as unknown[]
+      if (items.length > maxVisits) return undefined
+      left.push(...items)
+    }
+  }
+  return [...values]
+}
+
+/** What valibot and arktype say they saw, unless it is the name of a type, such as `Object` or `a string`. */
+function seenValues(issue: StandardSchemaV1.Issue): string[] {
+  const { received, actual } = issue as { received?: unknown; actual?: unknown }
+  return [received, actual].filter(
+    (seen): seen is string => typeof seen === 'string' && !/^(?:[A-Za-z ]*|\d+)$/.test(seen),
+  )
+}
+
+function withoutText(message: string, text: string): string {
+  if (text.length > 3) return message.replaceAll(text, '…')
+  if (/^-?[\d.]+$/.test(text))
+    return message.replaceAll(new RegExp(`(?<![\\w.])${text.replaceAll('.', '\\.')}(?![\\w.])`, 'g'), '…')
+  return ['"', "'", '`'].reduce(
+    (shown, quote) => shown.replaceAll(`${quote}${text}${quote}`, `${quote}…${quote}`),
+    message,
+  )
+}
