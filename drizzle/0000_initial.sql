@@ -1,0 +1,327 @@
+create schema if not exists bus;
+--> statement-breakpoint
+
+-- A time-ordered uuid (RFC 9562, version 7) by the database's clock, ascending within a session.
+-- PostgreSQL 18 has one; below, milliseconds and a 12-bit fraction of one come from the clock, and the session
+-- remembers the last microsecond given so that two calls never tie.
+do $body$
+begin
+  if current_setting('server_version_num')::int >= 180000 then
+    create or replace function bus.uuid_v7() returns uuid language sql volatile parallel safe
+    return pg_catalog.uuidv7();
+  else
+    create or replace function bus.uuid_v7() returns uuid language plpgsql volatile as $uuid$
+    declare
+      now_us bigint := (extract(epoch from clock_timestamp()) * 1000000)::bigint;
+      last_us bigint := coalesce(nullif(current_setting('bus.last_uuid_us', true), ''), '0')::bigint;
+    begin
+      if now_us <= last_us then
+        now_us := last_us + 1;
+      end if;
+      perform set_config('bus.last_uuid_us', now_us::text, false);
+      return (
+        lpad(to_hex(now_us / 1000), 12, '0')
+        || '7' || lpad(to_hex((now_us % 1000) * 4096 / 1000), 3, '0')
+        || right(replace(gen_random_uuid()::text, '-', ''), 16)
+      )::uuid;
+    end
+    $uuid$ set search_path = pg_catalog, pg_temp;
+  end if;
+end
+$body$;
+--> statement-breakpoint
+
+-- The lowest uuid v7 of a moment's millisecond: the bounds of a partition. Immutable, because the epoch of a
+-- timestamptz depends on no setting.
+create function bus.uuid_v7_floor(moment timestamptz) returns uuid language sql immutable parallel safe
+return (lpad(to_hex(greatest(floor(extract(epoch from moment) * 1000), 0)::bigint), 12, '0') || '00000000000000000000')::uuid;
+--> statement-breakpoint
+CREATE SEQUENCE "bus"."subscription_revision" INCREMENT BY 1 MINVALUE 1 MAXVALUE 9223372036854775807 START WITH 1 CACHE 1;--> statement-breakpoint
+CREATE TABLE "bus"."deliveries" (
+	"subscription_id" integer NOT NULL,
+	"event_id" uuid NOT NULL,
+	"attempts" smallint NOT NULL,
+	"duration_ms" real NOT NULL,
+	"delivered_at" timestamp (6) with time zone DEFAULT now() NOT NULL,
+	CONSTRAINT "deliveries_subscription_id_event_id_pk" PRIMARY KEY("subscription_id","event_id")
+) PARTITION BY RANGE ("event_id");
+--> statement-breakpoint
+CREATE TABLE "bus"."event_keys" (
+	"tenant_id" text NOT NULL,
+	"kind" text NOT NULL,
+	"key" text NOT NULL,
+	"event_id" uuid NOT NULL,
+	"created_at" timestamp (6) with time zone DEFAULT clock_timestamp() NOT NULL,
+	CONSTRAINT "event_keys_tenant_id_kind_key_pk" PRIMARY KEY("tenant_id","kind","key")
+);
+--> statement-breakpoint
+CREATE TABLE "bus"."events" (
+	"id" uuid PRIMARY KEY DEFAULT bus.uuid_v7() NOT NULL,
+	"tenant_id" text NOT NULL,
+	"type" text NOT NULL,
+	"source" text NOT NULL,
+	"subject" text,
+	"schema_version" smallint DEFAULT 1 NOT NULL,
+	"payload" jsonb NOT NULL,
+	"event_id" text,
+	"idempotency_key" text,
+	"correlation_id" text,
+	"causation_id" uuid,
+	"ordering_key" text,
+	"metadata" jsonb DEFAULT '{}'::jsonb NOT NULL,
+	"available_at" timestamp (6) with time zone,
+	"created_at" timestamp (6) with time zone DEFAULT clock_timestamp() NOT NULL
+) PARTITION BY RANGE ("id");
+--> statement-breakpoint
+CREATE TABLE "bus"."outbox" (
+	"position" bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY (sequence name "bus"."outbox_position_seq" INCREMENT BY 1 MINVALUE 1 MAXVALUE 9223372036854775807 START WITH 1 CACHE 1),
+	"event_id" uuid NOT NULL,
+	"ordering_bucket" smallint,
+	"available_at" timestamp (6) with time zone
+);
+--> statement-breakpoint
+CREATE TABLE "bus"."subscriptions" (
+	"id" integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY (sequence name "bus"."subscriptions_id_seq" INCREMENT BY 1 MINVALUE 1 MAXVALUE 2147483647 START WITH 1 CACHE 1),
+	"name" text NOT NULL,
+	"service" text NOT NULL,
+	"patterns" text[] NOT NULL,
+	"where" text,
+	"options" jsonb NOT NULL,
+	"revision" bigint DEFAULT nextval('bus.subscription_revision') NOT NULL,
+	"start_position" uuid DEFAULT bus.uuid_v7() NOT NULL,
+	"paused_at" timestamp (6) with time zone,
+	"created_at" timestamp (6) with time zone DEFAULT now() NOT NULL,
+	"updated_at" timestamp (6) with time zone DEFAULT now() NOT NULL,
+	CONSTRAINT "subscriptions_name_unique" UNIQUE("name")
+);
+--> statement-breakpoint
+CREATE INDEX "event_keys_created_idx" ON "bus"."event_keys" USING brin ("created_at");--> statement-breakpoint
+CREATE INDEX "events_tenant_id_idx" ON "bus"."events" USING btree ("tenant_id","id");--> statement-breakpoint
+CREATE INDEX "events_type_idx" ON "bus"."events" USING btree ("type","id");--> statement-breakpoint
+CREATE INDEX "events_correlation_idx" ON "bus"."events" USING btree ("tenant_id","correlation_id") WHERE "bus"."events"."correlation_id" is not null;--> statement-breakpoint
+CREATE INDEX "events_causation_idx" ON "bus"."events" USING btree ("causation_id") WHERE "bus"."events"."causation_id" is not null;--> statement-breakpoint
+CREATE INDEX "outbox_ready_idx" ON "bus"."outbox" USING btree ("position") WHERE "bus"."outbox"."available_at" is null;--> statement-breakpoint
+CREATE INDEX "outbox_scheduled_idx" ON "bus"."outbox" USING btree ("available_at") WHERE "bus"."outbox"."available_at" is not null;
+--> statement-breakpoint
+
+alter sequence bus.subscription_revision owned by bus.subscriptions.revision;
+--> statement-breakpoint
+
+-- Rows of the outbox live for milliseconds: vacuum by count, not by share, and without pausing.
+alter table bus.outbox set (
+  autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+  autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000,
+  autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+  autovacuum_vacuum_cost_delay = 0
+);
+--> statement-breakpoint
+
+create table bus.events_default partition of bus.events default;
+--> statement-breakpoint
+create table bus.deliveries_default partition of bus.deliveries default;
+--> statement-breakpoint
+
+-- Makes sure the log and the ledger have a partition for last month, this month and some months ahead (UTC), and
+-- moves into it what fell into the default partition meanwhile. Gives the number of partitions created.
+-- Attaching takes SHARE UPDATE EXCLUSIVE on the parent, so publishers are not held up. It takes ACCESS EXCLUSIVE on
+-- the default partition, which every reader of the whole log locks (the relay, pg_dump): while it waits for one,
+-- all others wait behind it. So it waits for half a second, and leaves what it could not do to the next call: there
+-- are months of it. Serialised by an advisory lock; who finds it taken leaves the work to its holder.
+create function bus.create_partitions(months_ahead int default 3) returns int language plpgsql as $body$
+declare
+  parent text;
+  key_column text;
+  partition_name text;
+  month_start timestamptz;
+  lower_bound uuid;
+  upper_bound uuid;
+  created int := 0;
+begin
+  if not pg_try_advisory_xact_lock(1651864320, 5) then
+    return 0;
+  end if;
+  for month_start in
+    select generate_series(
+      date_trunc('month', now() at time zone 'utc') - interval '1 month',
+      date_trunc('month', now() at time zone 'utc') + make_interval(months => months_ahead),
+      interval '1 month'
+    ) at time zone 'utc'
+  loop
+    lower_bound := bus.uuid_v7_floor(month_start);
+    upper_bound := bus.uuid_v7_floor(((month_start at time zone 'utc') + interval '1 month') at time zone 'utc');
+    foreach parent in array array['events', 'deliveries'] loop
+      key_column := case parent when 'events' then 'id' else 'event_id' end;
+      partition_name := parent || to_char(month_start at time zone 'utc', '_YYYY_MM');
+      continue when to_regclass('bus.' || partition_name) is not null;
+      begin
+        -- Before the rows are moved: none may come after them.
+        execute format('lock table bus.%I in access exclusive mode', parent || '_default');
+        execute format('create table bus.%I (like bus.%I including all)', partition_name, parent);
+        execute format(
+          'with moved as (delete from bus.%1$I where %2$I >= %3$L and %2$I < %4$L returning *) insert into bus.%5$I select * from moved',
+          parent || '_default', key_column, lower_bound, upper_bound, partition_name);
+        execute format('alter table bus.%I attach partition bus.%I for values from (%L) to (%L)',
+          parent, partition_name, lower_bound, upper_bound);
+      exception when lock_not_available or deadlock_detected then
+        raise warning 'bus.% could not be created now: bus.% is in use', partition_name, parent;
+        return created;
+      end;
+      created := created + 1;
+    end loop;
+  end loop;
+  return created;
+end
+$body$ set search_path = pg_catalog, pg_temp set lock_timeout = '500ms';
+--> statement-breakpoint
+select bus.create_partitions();
+--> statement-breakpoint
+
+-- Runs once for each statement that inserts into the log, whoever sent it: writes the outbox rows and rings the
+-- doorbell. A relay that is awake is found by the shared lock (1651864320, 1), and then nothing is notified:
+-- NOTIFY takes a database-wide lock at commit. Held until the end of the transaction, so a relay that wants to
+-- sleep (it takes the lock exclusively) has to wait for every publisher that saw it awake.
+create function bus.dispatch_inserted_events() returns trigger language plpgsql security definer as $body$
+begin
+  insert into bus.outbox (event_id, ordering_bucket, available_at)
+  select
+    e.id,
+    case when e.ordering_key is not null
+      then (hashtextextended(e.ordering_key, hashtextextended(e.tenant_id, 0)) & 255)::smallint end,
+    -- Before PostgreSQL 17 infinity cannot be subtracted from, and the relay does.
+    case when e.available_at > clock_timestamp() then least(e.available_at, '9999-12-31 00:00:00+00') end
+  from inserted e;
+  if found and not pg_try_advisory_xact_lock_shared(1651864320, 1) then
+    perform pg_notify('bus_doorbell', '');
+  end if;
+  return null;
+end
+$body$ set search_path = pg_catalog, pg_temp;
+--> statement-breakpoint
+-- Firing it takes no privilege; putting it on a table of one's own would, and would write to the outbox at will.
+revoke execute on function bus.dispatch_inserted_events() from public;
+--> statement-breakpoint
+create trigger dispatch_inserted_events after insert on bus.events
+referencing new table as inserted
+for each statement execute function bus.dispatch_inserted_events();
+--> statement-breakpoint
+
+-- Claims the business ids and idempotency keys of some events. Gives, for each, the id of the first event with
+-- one of its keys: its own where it is new. Keys are inserted in one order everywhere, so two calls with the same
+-- keys wait for each other but never deadlock.
+-- A session keeps its plans, also one made while the table was small: each key is looked up by itself in the
+-- primary key, and the settings see to it that no plan does otherwise.
+create function bus.claim_event_keys(new_events jsonb, ids uuid[]) returns uuid[] language plpgsql as $body$
+declare
+  first_ids uuid[];
+  resolved_ids uuid[];
+begin
+  insert into bus.event_keys (tenant_id, kind, key, event_id)
+  select e.tenant_id, k.kind, k.key, e.id
+  from rows from (
+    jsonb_to_recordset(new_events) as ("tenantId" text, "eventId" text, "idempotencyKey" text), unnest(ids)
+  ) with ordinality as e (tenant_id, event_id, idempotency_key, id, ordinal)
+  cross join lateral (values ('event_id', e.event_id), ('idempotency_key', e.idempotency_key)) as k (kind, key)
+  where k.key is not null
+  order by e.tenant_id, k.kind, k.key, e.ordinal
+  on conflict do nothing;
+  first_ids := array(
+    select coalesce(
+      nullif((
+        select k.event_id from bus.event_keys k
+        where k.tenant_id = e.tenant_id and k.kind = 'event_id' and k.key = e.event_id), e.id),
+      nullif((
+        select k.event_id from bus.event_keys k
+        where k.tenant_id = e.tenant_id and k.kind = 'idempotency_key' and k.key = e.idempotency_key), e.id),
+      e.id)
+    from rows from (
+      jsonb_to_recordset(new_events) as ("tenantId" text, "eventId" text, "idempotencyKey" text), unnest(ids)
+    ) with ordinality as e (tenant_id, event_id, idempotency_key, id, ordinal)
+    order by e.ordinal);
+  if first_ids = ids then
+    return ids;
+  end if;
+  -- What an event repeats may itself repeat an earlier one of the call. Each pass doubles the steps taken.
+  loop
+    resolved_ids := array(
+      select coalesce(f.first_id, e.first_id)
+      from unnest(first_ids) with ordinality as e (first_id, ordinal)
+      left join unnest(ids, first_ids) as f (id, first_id) on f.id = e.first_id
+      order by e.ordinal);
+    exit when resolved_ids = first_ids;
+    first_ids := resolved_ids;
+  end loop;
+  -- An event can be a duplicate by one key and bring another, new one: that key now means the first event too.
+  insert into bus.event_keys (tenant_id, kind, key, event_id)
+  select e.tenant_id, k.kind, k.key, e.first_id
+  from rows from (
+    jsonb_to_recordset(new_events) as ("tenantId" text, "eventId" text, "idempotencyKey" text), unnest(ids), unnest(first_ids)
+  ) as e (tenant_id, event_id, idempotency_key, id, first_id)
+  cross join lateral (values ('event_id', e.event_id), ('idempotency_key', e.idempotency_key)) as k (kind, key)
+  where e.first_id <> e.id and e.id = (
+    select claimed.event_id from bus.event_keys claimed
+    where claimed.tenant_id = e.tenant_id and claimed.kind = k.kind and claimed.key = k.key)
+  on conflict (tenant_id, kind, key) do update set event_id = excluded.event_id;
+  return first_ids;
+end
+$body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off set jit = off;
+--> statement-breakpoint
+
+-- Publishes an array of events, each {tenantId, type, source, payload, …}, in the caller's transaction: one row
+-- for each, in order, with the id of the stored event and whether it was there before. For callers in any
+-- language; unlike a plain insert into bus.events it also refuses duplicates.
+create function bus.publish(new_events jsonb) returns table (ordinal bigint, id uuid, duplicate boolean) language plpgsql as $body$
+#variable_conflict use_column
+declare
+  ids uuid[] := array(select bus.uuid_v7() from generate_series(1, jsonb_array_length(new_events)));
+  first_ids uuid[] := ids;
+begin
+  if jsonb_path_exists(new_events, '$[*] ? (exists (@.eventId) || exists (@.idempotencyKey))') then
+    first_ids := bus.claim_event_keys(new_events, ids);
+  end if;
+  insert into bus.events (
+    id, tenant_id, type, source, subject, schema_version, payload, event_id, idempotency_key,
+    correlation_id, causation_id, ordering_key, metadata, available_at)
+  select
+    e.id, e.tenant_id, e.type, e.source, e.subject, coalesce(e.schema_version, 1), coalesce(e.payload, new_events -> (e.ordinal - 1)::int -> 'payload'), e.event_id, e.idempotency_key,
+    e.correlation_id, e.causation_id, e.ordering_key, coalesce(e.metadata, '{}'), e.available_at
+  from rows from (
+    jsonb_to_recordset(new_events) as (
+      "tenantId" text, type text, source text, subject text, "schemaVersion" smallint, payload jsonb,
+      "eventId" text, "idempotencyKey" text, "correlationId" text, "causationId" uuid, "orderingKey" text,
+      metadata jsonb, "availableAt" timestamptz),
+    unnest(ids), unnest(first_ids)
+  ) with ordinality as e (
+    tenant_id, type, source, subject, schema_version, payload, event_id, idempotency_key,
+    correlation_id, causation_id, ordering_key, metadata, available_at, id, first_id, ordinal)
+  where e.first_id = e.id
+  order by e.ordinal;
+  return query
+    select r.ordinal, r.first_id, r.first_id <> r.id
+    from rows from (unnest(ids), unnest(first_ids)) with ordinality as r (id, first_id, ordinal);
+end
+$body$ set search_path = pg_catalog, pg_temp;
+--> statement-breakpoint
+
+-- Publishes only inside a transaction block, and only inside the one that `proof` names: the name of a transaction is
+-- its backend and its start. Without a proof it publishes where the transaction has written before, because a
+-- statement that is its own transaction has no transaction id yet when it begins. Otherwise it writes nothing and
+-- returns the name, for a second call to show that the same transaction is still open. A handle that is no
+-- transaction, or whose connection died and was replaced underneath, cannot show that.
+-- Returns {"proof", "events": [[id, duplicate], …]} as text.
+create function bus.publish_in_transaction(new_events jsonb, proof text) returns text language plpgsql as $body$
+declare
+  current_proof text := pg_backend_pid()::text || '/' || (extract(epoch from transaction_timestamp()) * 1000000)::bigint::text;
+begin
+  if proof is null then
+    if pg_current_xact_id_if_assigned() is null then
+      return jsonb_build_object('proof', current_proof)::text;
+    end if;
+  elsif proof <> current_proof then
+    raise exception 'not in the transaction that this handle stands for' using errcode = 'BUS01';
+  end if;
+  return (
+    select jsonb_build_object('proof', current_proof, 'events', jsonb_agg(jsonb_build_array(p.id, p.duplicate) order by p.ordinal))::text
+    from bus.publish(new_events) p
+  );
+end
+$body$ set search_path = pg_catalog, pg_temp;

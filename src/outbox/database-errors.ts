@@ -1,0 +1,175 @@
+import { BusError, DatabaseError, TransactionError, type BusErrorCode } from '../events/errors.ts'
+
+interface Meaning {
+  readonly code: BusErrorCode
+  readonly retryable: boolean
+  readonly message: string
+}
+
+/** What a code of the server (SQLSTATE) or of a driver means for the caller. Two-letter keys are SQLSTATE classes. */
+const meanings: Readonly<Record<string, Meaning>> = {
+  // The server cannot be reached, or ended the connection.
+  '08': {
+    code: 'BUS_DATABASE_UNAVAILABLE',
+    retryable: true,
+    message: 'The connection to the database failed',
+  },
+  '53': {
+    code: 'BUS_DATABASE_UNAVAILABLE',
+    retryable: true,
+    message: 'The database is out of a resource, such as connections or disk',
+  },
+  '57P01': {
+    code: 'BUS_DATABASE_UNAVAILABLE',
+    retryable: true,
+    message: 'The database ended the connection',
+  },
+  '57P02': { code: 'BUS_DATABASE_UNAVAILABLE', retryable: true, message: 'The database crashed' },
+  '57P03': {
+    code: 'BUS_DATABASE_UNAVAILABLE',
+    retryable: true,
+    message: 'The database is not accepting connections now',
+  },
+  '57P05': {
+    code: 'BUS_DATABASE_UNAVAILABLE',
+    retryable: true,
+    message: 'The database ended an idle session',
+  },
+  '25P03': {
+    code: 'BUS_DATABASE_UNAVAILABLE',
+    retryable: true,
+    message: 'The database ended a transaction that was idle too long',
+  },
+  '25P04': {
+    code: 'BUS_DATABASE_UNAVAILABLE',
+    retryable: true,
+    message: 'The database ended a transaction that took too long',
+  },
+  ...Object.fromEntries(
+    [
+      ...[
+        'ECONNREFUSED',
+        'ECONNRESET',
+        'ECONNABORTED',
+        'ENOTFOUND',
+        'EAI_AGAIN',
+        'EADDRNOTAVAIL',
+        'ETIMEDOUT',
+        'EPIPE',
+        'EHOSTDOWN',
+        'EHOSTUNREACH',
+        'ENETDOWN',
+        'ENETUNREACH',
+        'ENOENT',
+      ],
+      ...['CONNECTION_CLOSED', 'CONNECTION_ENDED', 'CONNECTION_DESTROYED', 'CONNECT_TIMEOUT'],
+    ].map((code) => [
+      code,
+      {
+        code: 'BUS_DATABASE_UNAVAILABLE',
+        retryable: true,
+        message: 'The database cannot be reached',
+      } as const,
+    ]),
+  ),
+  // The transaction lost against another one; the whole of it may be repeated.
+  '40': {
+    code: 'BUS_DATABASE_ERROR',
+    retryable: true,
+    message: 'The transaction lost against a concurrent one',
+  },
+  '55P03': { code: 'BUS_DATABASE_ERROR', retryable: true, message: 'A lock could not be taken in time' },
+  // The caller's transaction failed before.
+  '25P02': {
+    code: 'BUS_DATABASE_ERROR',
+    retryable: false,
+    message: 'The transaction failed at an earlier statement',
+  },
+  // The schema of the bus is not there.
+  '3F000': {
+    code: 'BUS_SCHEMA_MISSING',
+    retryable: false,
+    message: 'The schema `bus` is missing: run bus.migrate()',
+  },
+  '42P01': {
+    code: 'BUS_SCHEMA_MISSING',
+    retryable: false,
+    message: 'A table of the bus is missing: run bus.migrate()',
+  },
+  '42883': {
+    code: 'BUS_SCHEMA_MISSING',
+    retryable: false,
+    message: 'A function of the bus is missing: run bus.migrate()',
+  },
+}
+
+/**
+ * The bus's error for one that a driver or Drizzle threw. Drizzle's wrapper is taken off, because its message
+ * lists every parameter, and the cause keeps the server's message and code but neither its detail, which quotes
+ * rows, nor the driver's own fields.
+ */
+export function toBusError(error: unknown): BusError {
+  if (error instanceof BusError) return error
+  const inner = innermost(error)
+  const sqlState = typeof inner.code === 'string' ? inner.code : undefined
+  const cause = Object.assign(new Error(messageOf(inner)), sqlState === undefined ? {} : { code: sqlState })
+  if (sqlState === 'BUS01') {
+    return new TransactionError(
+      'Expected the `tx` of an open db.transaction(async (tx) => …). The event was not written',
+      {
+        cause,
+      },
+    )
+  }
+  const meaning = meaningOf(inner, sqlState)
+  return new DatabaseError(
+    meaning?.code ?? 'BUS_DATABASE_ERROR',
+    `${meaning?.message ?? 'The database refused a statement'}: ${cause.message}`,
+    {
+      cause,
+      sqlState,
+      retryable: meaning?.retryable ?? false,
+    },
+  )
+}
+
+interface ErrorLike {
+  readonly message?: string
+  readonly code?: unknown
+  readonly cause?: unknown
+  readonly errors?: unknown
+}
+
+function meaningOf(inner: ErrorLike, code: string | undefined): Meaning | undefined {
+  if (code !== undefined) return meanings[code] ?? meanings[code.slice(0, 2)]
+  // A mistake in code, not an answer.
+  if ([TypeError, RangeError, ReferenceError, SyntaxError].some((type) => inner instanceof type))
+    return undefined
+  // An error without any code comes from the driver, about its connection: the server always sends a SQLSTATE.
+  return meanings['ECONNRESET']
+}
+
+function messageOf(inner: ErrorLike): string {
+  // Drizzle's wrapper with nothing inside: its own message lists every parameter.
+  if ('params' in inner) return 'the driver gave no reason'
+  return [inner, firstOf(inner.errors)].find((error) => error?.message)?.message ?? 'unknown error'
+}
+
+function innermost(error: unknown): ErrorLike {
+  let current: ErrorLike = isErrorLike(error) ? error : { message: String(error) }
+  for (let depth = 0; depth < 5 && typeof current.code !== 'string'; depth += 1) {
+    const next = isErrorLike(current.cause) ? current.cause : firstOf(current.errors)
+    if (next === undefined) break
+    current = next
+  }
+  return current
+}
+
+/** `connect` gives an AggregateError, its own message empty, when a name has several addresses. */
+function firstOf(errors: unknown): ErrorLike | undefined {
+  return Array.isArray(errors) ? errors.find(isErrorLike) : undefined
+}
+
+function isErrorLike(value: unknown): value is ErrorLike {
+  return typeof value === 'object' && value !== null
+}

@@ -1,0 +1,110 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { drizzle } from 'drizzle-orm/node-postgres'
+import { migrate } from 'drizzle-orm/node-postgres/migrator'
+import { readMigrationFiles } from 'drizzle-orm/migrator'
+import { DatabaseError } from '../events/errors.ts'
+import type { Database, Executor } from './database.ts'
+import { toBusError } from './database-errors.ts'
+import { locks } from './doorbell.ts'
+
+/** The migrations shipped with the package: `drizzle/` beside `src/` and `dist/`. */
+const migrationsFolder = fileURLToPath(new URL('../../drizzle', import.meta.url))
+
+const table = { migrationsSchema: 'bus', migrationsTable: 'migrations' } as const
+
+/** Oldest supported server, as `server_version_num` counts. */
+const minServerVersion = 140_000
+
+/** How often a process asks for its turn to migrate. */
+const turnPollMs = 50
+
+/**
+ * Brings the schema `bus` up to this version, then runs `alongside`, all under one advisory lock: any number of
+ * processes may start at once, and each finds everything done when its turn comes.
+ *
+ * @throws {@link DatabaseError} `BUS_SCHEMA_TOO_NEW` when a newer version of the bus has migrated this database
+ */
+export async function migrateSchema(database: Database, alongside: () => Promise<void>): Promise<void> {
+  const session = await database.openSession()
+  try {
+    await checkServer(session)
+    await takeTurn(session)
+    const { applied, shipped } = await compareVersions(session)
+    if (applied > shipped) throw tooNew(applied, shipped)
+    if (applied < shipped) await migrate(drizzle(session), { migrationsFolder, ...table })
+    await session.query('select bus.create_partitions()')
+    await alongside()
+  } catch (error) {
+    throw toBusError(error)
+  } finally {
+    await session.end().catch(() => {})
+  }
+}
+
+/**
+ * Asks again and again instead of waiting in the server: a statement that waits holds a snapshot, for which a
+ * CREATE INDEX CONCURRENTLY of the one who migrates would wait in turn, a deadlock no server detects.
+ */
+async function takeTurn(session: Pick<Executor, 'query'>): Promise<void> {
+  for (;;) {
+    const { rows } = await session.query<{ held: boolean }>(
+      `select pg_try_advisory_lock(${locks.namespace}, ${locks.migrate}) as held`,
+    )
+    if (rows[0]?.held === true) return
+    await pause(turnPollMs)
+  }
+}
+
+/**
+ * Makes sure that the database has exactly the schema this version of the bus was written for.
+ *
+ * @throws {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SCHEMA_MISSING`, `BUS_SCHEMA_OUTDATED`, `BUS_SCHEMA_TOO_NEW`
+ */
+export async function checkSchema(executor: Executor): Promise<void> {
+  await checkServer(executor)
+  const { applied, shipped } = await compareVersions(executor)
+  if (applied === 0)
+    throw new DatabaseError(
+      'BUS_SCHEMA_MISSING',
+      'The schema `bus` is missing: run bus.migrate() before bus.start()',
+    )
+  if (applied < shipped) {
+    throw new DatabaseError(
+      'BUS_SCHEMA_OUTDATED',
+      `The schema \`bus\` is at migration ${applied} of ${shipped}: run bus.migrate() before bus.start()`,
+    )
+  }
+  if (applied > shipped) throw tooNew(applied, shipped)
+}
+
+function tooNew(applied: number, shipped: number): DatabaseError {
+  return new DatabaseError(
+    'BUS_SCHEMA_TOO_NEW',
+    `The schema \`bus\` is at migration ${applied}, but this version of bossbus knows ${shipped}: update bossbus in this service`,
+  )
+}
+
+async function compareVersions(
+  executor: Pick<Executor, 'query'>,
+): Promise<{ applied: number; shipped: number }> {
+  const shipped = readMigrationFiles({ migrationsFolder }).length
+  const { rows: found } = await executor.query<{ there: boolean }>(
+    "select to_regclass('bus.migrations') is not null as there",
+  )
+  if (found[0]?.there !== true) return { applied: 0, shipped }
+  const { rows } = await executor.query<{ count: string }>('select count(*) from bus.migrations')
+  return { applied: Number(rows[0]?.count ?? 0), shipped }
+}
+
+async function checkServer(executor: Pick<Executor, 'query'>): Promise<void> {
+  const { rows } = await executor.query<{ version: string }>(
+    "select current_setting('server_version_num') as version",
+  )
+  const version = Number(rows[0]?.version)
+  if (version >= minServerVersion) return
+  throw new DatabaseError(
+    'BUS_DATABASE_UNSUPPORTED',
+    `Expected PostgreSQL 14 or newer, got ${Math.floor(version / 10_000)}`,
+  )
+}

@@ -1,0 +1,292 @@
+import { sql, type SQL } from 'drizzle-orm'
+import { type EventCatalogue, type EventDefinition, validatePayload } from '../events/catalogue.ts'
+import type { EventFields, EventMetadata, Published } from '../events/envelope.ts'
+import { InvalidEventError, TransactionError, type BusErrorCode } from '../events/errors.ts'
+import { encodeJson, textProblem } from '../events/json.ts'
+import { describe, kindOf } from '../events/options.ts'
+import { redactThrown } from '../events/redact.ts'
+import { toBusError } from './database-errors.ts'
+
+/** A Drizzle transaction of any PostgreSQL driver: what `db.transaction` hands to its callback. */
+export interface DrizzleTransaction {
+  execute: (query: SQL) => PromiseLike<unknown>
+}
+
+/** Most events in one `publishMany`. */
+export const maxEventsPerCall = 10_000
+
+/** Most bytes of JSON in one `publishMany`: PostgreSQL takes 1 GB, and memory is spent several times over. */
+const maxBytesPerCall = 64 * 1024 * 1024
+
+/** What is true of every publish of one bus. */
+export interface PublishSettings {
+  readonly catalogue: EventCatalogue
+  readonly source: string
+  readonly maxPayloadBytes: number
+}
+
+/** An event of any type, before it is checked. */
+export interface UncheckedEvent extends EventFields {
+  readonly type: string
+  readonly payload: unknown
+}
+
+const maxKeyLength = 255
+const maxSubjectLength = 1024
+const maxMetadataBytes = 16 * 1024
+const uuidShape = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+
+const eventKeys = [
+  'type',
+  'payload',
+  'tenantId',
+  'eventId',
+  'idempotencyKey',
+  'correlationId',
+  'causationId',
+  'orderingKey',
+  'subject',
+  'availableAt',
+  'metadata',
+]
+
+/**
+ * Checks events and gives the JSON text that `bus.publish` takes. Nothing has touched the database before every
+ * event passed.
+ *
+ * @throws {@link InvalidEventError} for the first event that does not pass, its position named
+ */
+export async function encodeEvents(
+  settings: PublishSettings,
+  newEvents: readonly UncheckedEvent[],
+): Promise<string> {
+  const events = readBatch(newEvents)
+  const encoded: string[] = []
+  let size = 0
+  for (const [index, event] of events.entries()) {
+    const text = await encodeEvent(settings, event).catch((error: unknown) => {
+      const refusal = error instanceof InvalidEventError ? error : unreadable(error)
+      throw events.length === 1 ? refusal : atIndex(index, refusal)
+    })
+    encoded.push(text)
+    size += Buffer.byteLength(text)
+    if (size > maxBytesPerCall) {
+      throw new InvalidEventError(
+        'BUS_PAYLOAD_TOO_LARGE',
+        `Expected one call to carry at most ${maxBytesPerCall} bytes: publish in several calls`,
+      )
+    }
+  }
+  return `[${encoded.join(',')}]`
+}
+
+/** A copy, because checking takes time and the caller may fill the array anew meanwhile. */
+function readBatch(newEvents: unknown): readonly unknown[] {
+  let got: string
+  try {
+    const events: readonly unknown[] | undefined = Array.isArray(newEvents) ? newEvents : undefined
+    if (events !== undefined && events.length > 0 && events.length <= maxEventsPerCall) return events.slice()
+    got = events === undefined ? kindOf(newEvents) : String(events.length)
+  } catch (error) {
+    throw unreadable(error)
+  }
+  throw new InvalidEventError(
+    'BUS_INVALID_BATCH',
+    `Expected an array of 1 to ${maxEventsPerCall} events, got ${got}`,
+  )
+}
+
+function atIndex(index: number, error: InvalidEventError): InvalidEventError {
+  return new InvalidEventError(error.code, `Event ${index}: ${error.message}`, error.issues, {
+    cause: error.cause,
+  })
+}
+
+/** A getter or proxy may throw anything; the caller gets one kind of error. */
+function unreadable(thrown: unknown): InvalidEventError {
+  return new InvalidEventError('BUS_INVALID_EVENT', 'Reading the event failed', [], {
+    cause: redactThrown(thrown),
+  })
+}
+
+/** Every field read once, so that what is checked is what is stored. */
+function readEvent(given: unknown): UncheckedEvent {
+  if (given === null || typeof given !== 'object' || Array.isArray(given))
+    throw invalid(`Expected an event like { type, tenantId, payload }, got ${kindOf(given)}`)
+  for (const key of Object.keys(given)) {
+    if (!eventKeys.includes(key))
+      throw invalid(`Unknown field ${describe(key)} of an event. Known are: ${eventKeys.join(', ')}`)
+  }
+  const fields = given as Readonly<Record<string, unknown>>
+  return Object.fromEntries(eventKeys.map((key) => [key, fields[key]])) as unknown as UncheckedEvent
+}
+
+async function encodeEvent(settings: PublishSettings, given: unknown): Promise<string> {
+  const event = readEvent(given)
+  const definition = definitionOf(settings, event.type)
+  assertTenant(event.tenantId)
+  assertFields(event)
+  const value = await validatePayload(event.type, definition, event.payload)
+  const payload = encodeJson(value, 'payload', settings.maxPayloadBytes)
+  const metadata = encodeMetadata(event.metadata)
+  const fields = JSON.stringify({
+    tenantId: event.tenantId,
+    type: event.type,
+    source: settings.source,
+    subject: event.subject,
+    schemaVersion: definition.version ?? 1,
+    eventId: event.eventId,
+    idempotencyKey: event.idempotencyKey,
+    correlationId: event.correlationId,
+    causationId: event.causationId,
+    orderingKey: event.orderingKey,
+    availableAt: event.availableAt?.toISOString(),
+  })
+  return `${fields.slice(0, -1)},"metadata":${metadata},"payload":${payload}}`
+}
+
+function definitionOf(settings: PublishSettings, type: unknown): EventDefinition {
+  if (typeof type !== 'string' || !Object.hasOwn(settings.catalogue, type)) {
+    throw new InvalidEventError(
+      'BUS_UNKNOWN_EVENT_TYPE',
+      `Expected \`type\` to be an event of the catalogue, got ${describe(type)}`,
+    )
+  }
+  const definition = settings.catalogue[type] as EventDefinition
+  if (definition.sources !== undefined && !definition.sources.includes(settings.source)) {
+    throw new InvalidEventError(
+      'BUS_SOURCE_NOT_ALLOWED',
+      `The source \`${settings.source}\` may not publish \`${type}\`. Allowed: ${definition.sources.join(', ')}`,
+    )
+  }
+  return definition
+}
+
+function assertTenant(tenantId: unknown): void {
+  if (tenantId === undefined || tenantId === null || tenantId === '') {
+    throw new InvalidEventError('BUS_TENANT_REQUIRED', 'Expected `tenantId` to say whose event it is')
+  }
+  assertText('tenantId', tenantId, maxKeyLength)
+}
+
+function assertFields(event: UncheckedEvent): void {
+  for (const name of ['eventId', 'idempotencyKey', 'correlationId', 'orderingKey'] as const) {
+    if (event[name] !== undefined) assertText(name, event[name], maxKeyLength)
+  }
+  if (event.subject !== undefined) assertText('subject', event.subject, maxSubjectLength)
+  if (
+    event.causationId !== undefined &&
+    !(typeof event.causationId === 'string' && uuidShape.test(event.causationId))
+  ) {
+    throw invalid(
+      `Expected \`causationId\` to be the id of an event (a uuid), got ${describe(event.causationId)}`,
+    )
+  }
+  const { availableAt } = event
+  if (availableAt !== undefined) {
+    const year = availableAt instanceof Date ? availableAt.getUTCFullYear() : Number.NaN
+    if (!(year >= 1970 && year <= 9999))
+      throw invalid('Expected `availableAt` to be a Date from 1970 to 9999')
+  }
+}
+
+function assertText(name: string, value: unknown, maxLength: number): void {
+  const problem =
+    typeof value !== 'string' || value.length === 0 || value.length > maxLength
+      ? `got ${typeof value === 'string' ? `${value.length} characters` : describe(value)}`
+      : textProblem(value)
+  if (problem !== undefined)
+    throw invalid(
+      `Expected \`${name}\` to be a text of 1 to ${maxLength} characters that PostgreSQL can store: ${problem}`,
+    )
+}
+
+function encodeMetadata(metadata: EventMetadata | undefined): string {
+  if (metadata === undefined) return '{}'
+  if (
+    metadata === null ||
+    typeof metadata !== 'object' ||
+    Array.isArray(metadata) ||
+    Object.values(metadata).some((v) => typeof v !== 'string')
+  ) {
+    throw invalid('Expected `metadata` to hold text values by name')
+  }
+  const text = encodeJson(metadata, 'metadata', Number.POSITIVE_INFINITY)
+  const size = Buffer.byteLength(text)
+  if (size > maxMetadataBytes)
+    throw invalid(`Expected \`metadata\` to take at most ${maxMetadataBytes} bytes, got ${size}`)
+  return text
+}
+
+function invalid(message: string, code: BusErrorCode = 'BUS_INVALID_EVENT'): InvalidEventError {
+  return new InvalidEventError(code, message)
+}
+
+/** Which transaction each handle was seen in. */
+const proofs = new WeakMap<DrizzleTransaction, string>()
+
+/**
+ * Writes encoded events through a Drizzle handle, in the transaction that the handle stands for.
+ *
+ * One round trip where the transaction has written something before, or published through this handle. Else two:
+ * the server cannot tell the first statement of a transaction from one outside any, so it writes nothing and names
+ * the transaction, and the second call shows that it is still open.
+ *
+ * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: the handle is no transaction, or its connection was
+ *   lost and replaced underneath. Nothing was written.
+ */
+export async function publishInTransaction(
+  tx: DrizzleTransaction,
+  encodedEvents: string,
+): Promise<Published[]> {
+  if (typeof (tx as Partial<DrizzleTransaction> | null)?.execute !== 'function') {
+    throw new TransactionError(
+      'Expected the first argument to be a Drizzle transaction: bus.publish(tx, event) inside db.transaction(…)',
+    )
+  }
+  let reply = await callPublish(tx, encodedEvents, proofs.get(tx))
+  if (reply.events === undefined) reply = await callPublish(tx, encodedEvents, reply.proof)
+  proofs.set(tx, reply.proof)
+  return toPublished(reply.events ?? [])
+}
+
+interface PublishReply {
+  readonly proof: string
+  readonly events?: readonly (readonly [id: string, duplicate: boolean])[]
+}
+
+async function callPublish(
+  tx: DrizzleTransaction,
+  encodedEvents: string,
+  proof: string | undefined,
+): Promise<PublishReply> {
+  try {
+    const result = await tx.execute(
+      sql`select bus.publish_in_transaction(${encodedEvents}::text::jsonb, ${proof ?? null}::text) as reply`,
+    )
+    const rows = (Array.isArray(result) ? result : (result as { rows: unknown[] }).rows) as {
+      reply: string
+    }[]
+    return JSON.parse(rows[0]?.reply ?? '') as PublishReply
+  } catch (error) {
+    throw toBusError(error)
+  }
+}
+
+function toPublished(events: readonly (readonly [string, boolean])[]): Published[] {
+  return events.map(([id, duplicate]) => ({ id, duplicate }))
+}
+
+/** Writes encoded events in a transaction of their own, through one of the bus's own connections. */
+export async function publishOnItsOwn(
+  executor: {
+    query: (text: string, values: unknown[]) => Promise<{ rows: { id: string; duplicate: boolean }[] }>
+  },
+  encodedEvents: string,
+): Promise<Published[]> {
+  const { rows } = await executor.query(
+    'select id, duplicate from bus.publish($1::text::jsonb) order by ordinal',
+    [encodedEvents],
+  )
+  return rows.map(({ id, duplicate }) => ({ id, duplicate }))
+}

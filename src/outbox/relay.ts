@@ -1,0 +1,279 @@
+import type pg from 'pg'
+import { toBusError } from './database-errors.ts'
+import type { Database } from './database.ts'
+import type { Doorbell } from './doorbell.ts'
+import { failureDelayMs } from './failure-delay.ts'
+import type { BusLogger } from '../events/logger.ts'
+
+/** An event the relay has taken out of the outbox, in the transaction that took it. */
+export interface ClaimedEvent {
+  readonly id: string
+  readonly tenantId: string
+  readonly type: string
+  /** About the bytes of the payload as text. */
+  readonly payloadBytes: number
+}
+
+/** Hands claimed events over, inside the claiming transaction. Resolves to what to do once it has committed. */
+export type Dispatch = (
+  client: pg.ClientBase,
+  claimed: readonly ClaimedEvent[],
+  registryStamp: string,
+) => Promise<() => void>
+
+/** What the relay is doing, for health. */
+export type RelayState = 'stopped' | 'awake' | 'sleeping' | 'standby' | 'failing'
+
+/** Moves events from the outbox to the subscriptions. */
+export interface Relay {
+  readonly state: RelayState
+  /** Events handed over since the start. */
+  readonly dispatchedCount: number
+  /** Something may be waiting. */
+  ring: () => void
+  /** Resolves when no claim is open and none will be opened. */
+  stop: () => Promise<void>
+}
+
+/** Events in one claim: enough to spread the cost of a transaction, few enough to keep it short. */
+const claimSize = 1000
+
+/** From this many events in one claim on, publishers are told not to ring: ringing takes a database-wide lock. */
+const busyClaimSize = 16
+
+/** A busy relay pauses this long after a small claim, and tries to sleep after this many of them. */
+const busyPauseMs = 2
+const smallClaimsBeforeSleep = 10
+
+/** How often a relay that cannot sleep yet looks again. */
+const restlessPauseMs = 10
+
+/** A relay that does not lead leaves single events to the leader and looks after this long. */
+const standbyDelayMs = 25
+const standbyPollMs = 2000
+
+/** The slowest poll, in case a bell was lost. */
+const safetyPollMs = 30_000
+
+/** Under load, how often the claim starts at the very beginning instead of at the floor. */
+const sweepIntervalMs = 1000
+
+/** Starts claiming. Any number of relays may run on one database. */
+export function startRelay(
+  database: Database,
+  doorbell: Doorbell,
+  dispatch: Dispatch,
+  logger: BusLogger,
+): Relay {
+  let stopping = false
+  let rang = false
+  let state: RelayState = 'awake'
+  let dispatchedCount = 0
+  let failures = 0
+  let smallClaims = 0
+  let floor = 0n
+  let sweptAt = 0
+  let nextDueMs: number | undefined
+  let interrupt: () => void = () => {}
+
+  /** Waits, unless somebody rings or the relay is told to stop. */
+  async function rest(durationMs: number, wakeOnRing: boolean): Promise<void> {
+    if (stopping || (wakeOnRing && rang)) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, durationMs)
+      interrupt = () => {
+        if (!stopping && !wakeOnRing) return
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+    interrupt = () => {}
+  }
+
+  /** Claims until nothing is ready. Resolves to the size of the largest claim. */
+  async function drain(): Promise<number> {
+    let largest = 0
+    floor = 0n
+    while (!stopping) {
+      rang = false
+      const now = performance.now()
+      const full = floor === 0n || now - sweptAt > sweepIntervalMs
+      if (full) sweptAt = now
+      const claim = await claimOnce(database, full ? 0n : floor, dispatch)
+      claim.afterCommit()
+      dispatchedCount += claim.count
+      nextDueMs = claim.nextDueMs
+      largest = Math.max(largest, claim.count)
+      if (claim.count >= busyClaimSize && doorbell.sleeping) await doorbell.wake()
+      if (claim.count === claimSize) {
+        // Late committers below the floor are found by the next full sweep.
+        floor = claim.lastPosition + 1n
+        continue
+      }
+      if (claim.nextDueMs !== undefined && claim.nextDueMs <= 0) await promoteDue(database)
+      else if (floor === 0n) break
+      floor = 0n
+    }
+    return largest
+  }
+
+  async function restAfter(largestClaim: number): Promise<void> {
+    if (rang && !doorbell.sleeping) return rest(busyPauseMs, false)
+    if (rang) return
+    const dueMs = Math.max(0, Math.min(nextDueMs ?? safetyPollMs, safetyPollMs))
+    if (!doorbell.connected) {
+      state = 'awake'
+      return rest(Math.min(dueMs, 500), true)
+    }
+    if (!doorbell.leading && !(await doorbell.lead())) {
+      state = 'standby'
+      await rest(Math.min(dueMs, standbyPollMs), true)
+      return rest(rang ? standbyDelayMs : 0, false)
+    }
+    if (doorbell.sleeping) {
+      state = 'sleeping'
+      return rest(dueMs, true)
+    }
+    state = 'awake'
+    smallClaims = largestClaim >= busyClaimSize ? 0 : smallClaims + 1
+    if (dispatchedCount > 0 && smallClaims < smallClaimsBeforeSleep) return rest(busyPauseMs, false)
+    // Granted: one more look, because what was published before the lock was taken did not ring.
+    if (!(await doorbell.sleep())) return rest(Math.min(dueMs, restlessPauseMs), false)
+  }
+
+  async function run(): Promise<void> {
+    while (!stopping) {
+      try {
+        await restAfter(await drain())
+        failures = 0
+      } catch (error) {
+        state = 'failing'
+        const delayMs = failureDelayMs(failures)
+        failures += 1
+        logger.error({ err: error, failures, delayMs }, 'the relay could not hand events over, trying again')
+        await rest(delayMs, false)
+      }
+    }
+  }
+
+  const running = run()
+
+  return {
+    get state() {
+      return state
+    },
+    get dispatchedCount() {
+      return dispatchedCount
+    },
+    ring() {
+      rang = true
+      interrupt()
+    },
+    async stop() {
+      stopping = true
+      interrupt()
+      await running
+      state = 'stopped'
+    },
+  }
+}
+
+interface Claim {
+  readonly count: number
+  readonly lastPosition: bigint
+  /** Until the next scheduled event, 0 or less when one is due, undefined when there is none. */
+  readonly nextDueMs: number | undefined
+  readonly afterCommit: () => void
+}
+
+interface ClaimRow {
+  readonly next_due_seconds: string | null
+  readonly registry_stamp: string
+  readonly position: string | null
+  readonly id: string | null
+  readonly tenant_id: string
+  readonly type: string
+  readonly payload_bytes: number
+}
+
+/**
+ * One claim: takes up to {@link claimSize} ready rows out of the outbox, hands their events over, commits.
+ * All or nothing: a crash anywhere leaves the rows where they were.
+ */
+async function claimOnce(database: Database, floor: bigint, dispatch: Dispatch): Promise<Claim> {
+  const client = await database.pool.connect().catch((error: unknown) => {
+    throw toBusError(error)
+  })
+  let broken = false
+  try {
+    const [, result] = (await client.query(`begin; ${claimSql(floor)}`)) as unknown as [
+      unknown,
+      pg.QueryResult<ClaimRow>,
+    ]
+    const { rows } = result
+    const first = rows[0]
+    const claimed = rows.flatMap(({ id, tenant_id, type, payload_bytes }) =>
+      id === null ? [] : [{ id, tenantId: tenant_id, type, payloadBytes: payload_bytes }],
+    )
+    const afterCommit =
+      claimed.length > 0 ? await dispatch(client, claimed, first?.registry_stamp ?? '') : () => {}
+    await client.query('commit')
+    const dueSeconds = first?.next_due_seconds ?? null
+    return {
+      count: first?.position === null ? 0 : rows.length,
+      lastPosition: BigInt(rows.at(-1)?.position ?? 0),
+      nextDueMs: dueSeconds === null ? undefined : Number(dueSeconds) * 1000,
+      afterCommit,
+    }
+  } catch (error) {
+    await client.query('rollback').catch(() => {
+      broken = true
+    })
+    throw toBusError(error)
+  } finally {
+    client.release(broken)
+  }
+}
+
+/**
+ * Row locks on the claimed rows only (SKIP LOCKED: rows of another relay are passed over), in position order, from
+ * the floor on. The events are looked up one by one through the primary key, whatever the statistics say. An event
+ * that is no longer in the log is dropped from the outbox. Large payloads are measured, small ones estimated.
+ */
+function claimSql(floor: bigint): string {
+  return `
+with ready as materialized (
+  select position from bus.outbox
+  where available_at is null and position >= ${floor}
+  order by position limit ${claimSize}
+  for update skip locked
+), claimed as (
+  delete from bus.outbox o using ready r where o.position = r.position
+  returning o.position, o.event_id
+)
+select s.next_due_seconds, s.registry_stamp, c.position, e.id, e.tenant_id, e.type, e.payload_bytes
+from (
+  select
+    (select extract(epoch from min(available_at) - clock_timestamp()) from bus.outbox where available_at is not null) as next_due_seconds,
+    (select count(*) || '/' || coalesce(sum(revision), 0) from bus.subscriptions) as registry_stamp
+) s
+left join claimed c on true
+left join lateral (
+  select id, tenant_id, type,
+    case when pg_column_size(payload) > 1500 then octet_length(payload::text) else pg_column_size(payload) end as payload_bytes
+  from bus.events where id = c.event_id
+  offset 0
+) e on true
+order by c.position`
+}
+
+/** Makes scheduled events whose time has come ready, a thousand at a time. Skips rows another relay is at. */
+async function promoteDue(database: Database): Promise<void> {
+  await database.query(`
+update bus.outbox set available_at = null
+where position in (
+  select position from bus.outbox where available_at <= clock_timestamp()
+  order by available_at limit ${claimSize}
+  for update skip locked
+)`)
+}

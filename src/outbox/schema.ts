@@ -1,0 +1,93 @@
+import { sql } from 'drizzle-orm'
+import {
+  bigint,
+  index,
+  jsonb,
+  pgSchema,
+  primaryKey,
+  smallint,
+  text,
+  timestamp,
+  uuid,
+} from 'drizzle-orm/pg-core'
+
+/** The PostgreSQL schema of every table of the bus. */
+export const busSchema = pgSchema('bus')
+
+const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
+
+/**
+ * The log: what happened. Append-only, never updated. RANGE-partitioned by month over the uuid v7 id.
+ * Inserting a row, in any language, is publishing it.
+ */
+export const events = busSchema.table(
+  'events',
+  {
+    id: uuid('id')
+      .primaryKey()
+      .default(sql`bus.uuid_v7()`),
+    tenantId: text('tenant_id').notNull(),
+    type: text('type').notNull(),
+    source: text('source').notNull(),
+    subject: text('subject'),
+    schemaVersion: smallint('schema_version').notNull().default(1),
+    payload: jsonb('payload').notNull(),
+    eventId: text('event_id'),
+    idempotencyKey: text('idempotency_key'),
+    correlationId: text('correlation_id'),
+    causationId: uuid('causation_id'),
+    orderingKey: text('ordering_key'),
+    metadata: jsonb('metadata').notNull().default({}),
+    availableAt: time('available_at'),
+    createdAt: time('created_at')
+      .notNull()
+      .default(sql`clock_timestamp()`),
+  },
+  (table) => [
+    index('events_tenant_id_idx').on(table.tenantId, table.id),
+    index('events_type_idx').on(table.type, table.id),
+    index('events_correlation_idx')
+      .on(table.tenantId, table.correlationId)
+      .where(sql`${table.correlationId} is not null`),
+    index('events_causation_idx')
+      .on(table.causationId)
+      .where(sql`${table.causationId} is not null`),
+  ],
+)
+
+/** Which business ids and idempotency keys a tenant has used, and for which event. Kept for the dedupe window. */
+export const eventKeys = busSchema.table(
+  'event_keys',
+  {
+    tenantId: text('tenant_id').notNull(),
+    kind: text('kind', { enum: ['event_id', 'idempotency_key'] }).notNull(),
+    key: text('key').notNull(),
+    eventId: uuid('event_id').notNull(),
+    createdAt: time('created_at')
+      .notNull()
+      .default(sql`clock_timestamp()`),
+  },
+  (table) => [
+    primaryKey({ columns: [table.tenantId, table.kind, table.key] }),
+    index('event_keys_created_idx').using('brin', table.createdAt),
+  ],
+)
+
+/** What is not yet handed over to the subscribers: one narrow row an event, deleted by the relay. */
+export const outbox = busSchema.table(
+  'outbox',
+  {
+    position: bigint('position', { mode: 'bigint' }).primaryKey().generatedAlwaysAsIdentity(),
+    eventId: uuid('event_id').notNull(),
+    orderingBucket: smallint('ordering_bucket'),
+    availableAt: time('available_at'),
+  },
+  (table) => [
+    index('outbox_ready_idx')
+      .on(table.position)
+      .where(sql`${table.availableAt} is null`),
+    index('outbox_scheduled_idx')
+      .on(table.availableAt)
+      .where(sql`${table.availableAt} is not null`),
+  ],
+)

@@ -1,0 +1,7 @@
+/**
+ * The Drizzle tables of the bus, for joins and for keeping them in a drizzle-kit history of your own.
+ *
+ * @module
+ */
+export { busSchema, eventKeys, events, outbox } from './outbox/schema.ts'
+export { deliveries, subscriptionRevision, subscriptions } from './delivery/schema.ts'
