@@ -1,0 +1,327 @@
+import { randomUUID } from 'node:crypto'
+import { defineEvents, type EventCatalogue } from './events/catalogue.ts'
+import type { NewEvent, Published, StoredEvent } from './events/envelope.ts'
+import { ConfigurationError, InvalidEventError, StateError } from './events/errors.ts'
+import { stderrLogger, type BusLogger } from './events/logger.ts'
+import { describe, integerOption, refuseUnknownKeys } from './events/options.ts'
+import type { EventPattern } from './events/pattern.ts'
+import { textProblem } from './events/json.ts'
+import { startDelivery, type Delivery } from './delivery/delivery.ts'
+import { createDeadLetters, type DeadLetters } from './delivery/dead-letters.ts'
+import { migrateBoss } from './delivery/boss.ts'
+import { resolveSubscription, type Subscription, type SubscriptionOptions } from './delivery/subscription.ts'
+import { createDatabase, type DatabaseOption } from './outbox/database.ts'
+import { checkSchema, migrateSchema } from './outbox/migrate.ts'
+import type { RelayState } from './outbox/relay.ts'
+import {
+  encodeEvents,
+  publishInTransaction,
+  publishOnItsOwn,
+  type DrizzleTransaction,
+  type PublishSettings,
+  type UncheckedEvent,
+} from './outbox/publish.ts'
+
+/** What {@link createBus} takes. */
+export interface BusOptions<C extends EventCatalogue> {
+  /** A `postgres://` URL, or a node-postgres pool configuration. */
+  readonly database: DatabaseOption
+  /** The catalogue made by `defineEvents`. */
+  readonly events: C
+  /** The name of this service: the source of what it publishes, the owner of its subscriptions. */
+  readonly source: string
+  /** pino, `fastify.log` or alike. @defaultValue warnings and errors as JSON lines on standard error */
+  readonly logger?: BusLogger | undefined
+  /**
+   * Most bytes of one payload as JSON text, 1 to 16,777,216. Large payloads cost every subscriber memory.
+   * @defaultValue `262144` (256 KiB)
+   */
+  readonly maxPayloadBytes?: number | undefined
+}
+
+/** The bus's state, for a readiness probe. */
+export interface BusHealth {
+  /** True when the bus is started, the database answers, and the relay is not failing. */
+  readonly ok: boolean
+  readonly state: BusState
+  readonly database: 'up' | 'down'
+  readonly relay: RelayState
+  /** `tryPublish` calls of this process that did not publish. */
+  readonly failedTryPublishCount: number
+}
+
+export type BusState = 'created' | 'starting' | 'started' | 'stopping' | 'stopped'
+
+/** A durable event bus on PostgreSQL. */
+export interface Bus<C extends EventCatalogue = EventCatalogue> {
+  readonly state: BusState
+  /**
+   * Creates or updates the schema `bus` and pg-boss's. Safe from any number of processes at once; run again it
+   * changes nothing. Needs a role that may create schemas.
+   */
+  migrate: () => Promise<void>
+  /**
+   * Declares a subscription of this service, before `start`. Every event that matches, from the first start on, is
+   * delivered to the handler of one instance, at least once.
+   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`, `BUS_DUPLICATE_SUBSCRIPTION`
+   * @throws {@link StateError} when the bus was started already
+   */
+  subscribe: <const P extends EventPattern<C>>(options: SubscriptionOptions<C, P>) => void
+  /** Checks the schema, registers the subscriptions, and starts relay and workers. */
+  start: () => Promise<void>
+  /**
+   * Stops: nothing new is begun, running handlers get `graceMs` to finish, then their signals are aborted and their
+   * events go back with no attempt counted. Calling it again waits for the same stop.
+   */
+  stop: (options?: StopOptions) => Promise<void>
+  /**
+   * Publishes in the caller's Drizzle transaction: the event is there if and only if the transaction commits.
+   * One round trip. A duplicate, by `eventId` or `idempotencyKey` of the tenant, writes nothing and gives the first id.
+   * @throws {@link InvalidEventError} before anything is written; {@link TransactionError}; {@link DatabaseError}
+   */
+  publish: (tx: DrizzleTransaction, event: NewEvent<C>) => Promise<Published>
+  /** Publishes 1 to 10,000 events in one statement: all or none, in the order given. */
+  publishMany: (tx: DrizzleTransaction, events: readonly NewEvent<C>[]) => Promise<Published[]>
+  /**
+   * Publishes in a transaction of its own and never throws: for what business code must not fail over. What cannot be
+   * published is logged, counted, and gives undefined. Gives up after 5 seconds.
+   */
+  tryPublish: (event: NewEvent<C>) => Promise<Published | undefined>
+  readonly deadLetters: DeadLetters
+  health: () => Promise<BusHealth>
+}
+
+export interface StopOptions {
+  /** How long running handlers may take to finish, in milliseconds. @defaultValue `30000` */
+  readonly graceMs?: number | undefined
+}
+
+const tryPublishTimeoutMs = 5000
+
+/**
+ * Makes a bus. Nothing is connected before `migrate`, `start` or `tryPublish`; `publish` uses the caller's connection.
+ *
+ * @example
+ * ```ts
+ * const bus = createBus({ database: process.env.DATABASE_URL, events, source: 'payment-service' })
+ * await bus.migrate()
+ * bus.subscribe({ name: 'open-case', events: ['payment.paid'], handler: async (event) => openCase(event.payload) })
+ * await bus.start()
+ * ```
+ * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ */
+export function createBus<const C extends EventCatalogue>(options: BusOptions<C>): Bus<C> {
+  const { settings, logger } = resolveOptions(options)
+  const database = createDatabase(options.database, logger)
+  const subscriptions: Subscription[] = []
+  const deadLetters = createDeadLetters(database)
+  let state: BusState = 'created'
+  let delivery: Delivery | undefined
+  let starting: Promise<void> | undefined
+  let stopping: Promise<void> | undefined
+  let failedTryPublishCount = 0
+
+  async function publishMany(
+    tx: DrizzleTransaction,
+    newEvents: readonly UncheckedEvent[],
+  ): Promise<Published[]> {
+    return publishInTransaction(tx, await encodeEvents(settings, newEvents))
+  }
+
+  async function publishOne(tx: DrizzleTransaction, event: UncheckedEvent): Promise<Published> {
+    return theOnly(await publishMany(tx, [event]))
+  }
+
+  async function publishAlone(event: UncheckedEvent): Promise<Published> {
+    return theOnly(await publishOnItsOwn(database, await encodeEvents(settings, [event])))
+  }
+
+  async function publishCaused(cause: StoredEvent, args: readonly unknown[]): Promise<Published> {
+    const [tx, event] = (args.length > 1 ? args : [undefined, ...args]) as [
+      DrizzleTransaction | undefined,
+      UncheckedEvent,
+    ]
+    const caused = {
+      ...event,
+      causationId: event.causationId ?? cause.id,
+      correlationId: event.correlationId ?? cause.correlationId ?? cause.id,
+    }
+    return tx === undefined ? publishAlone(caused) : publishOne(tx, caused)
+  }
+
+  async function tryPublish(event: UncheckedEvent): Promise<Published | undefined> {
+    try {
+      const publishing = publishAlone(event)
+      // Whoever is too late is not waited for; the event may still have been written.
+      publishing.catch(() => {})
+      return await beforeTimeout(publishing)
+    } catch (error) {
+      failedTryPublishCount += 1
+      logFailedTryPublish(logger, event, error)
+      return undefined
+    }
+  }
+
+  async function start(): Promise<void> {
+    await checkSchema(database)
+    delivery = await startDelivery({
+      database,
+      catalogue: settings.catalogue,
+      service: settings.source,
+      instanceId: randomUUID(),
+      subscriptions,
+      logger,
+      publishCaused,
+    })
+  }
+
+  return {
+    get state() {
+      return state
+    },
+    deadLetters,
+    async migrate() {
+      if (state === 'stopping' || state === 'stopped')
+        throw new StateError('Expected migrate() before stop()')
+      await migrateSchema(database, async () => migrateBoss(database, logger))
+    },
+    subscribe(subscriptionOptions) {
+      if (state !== 'created')
+        throw new StateError(
+          'Expected subscribe() before start(): a running bus does not take new subscriptions',
+        )
+      const subscription = resolveSubscription(subscriptionOptions, options.events)
+      if (subscriptions.some(({ name }) => name === subscription.name)) {
+        throw new ConfigurationError(
+          'BUS_DUPLICATE_SUBSCRIPTION',
+          `The subscription \`${subscription.name}\` exists already in this bus`,
+        )
+      }
+      subscriptions.push(subscription)
+    },
+    async start() {
+      if (state === 'stopping' || state === 'stopped')
+        throw new StateError('Expected start() before stop(): a stopped bus does not start again')
+      if (state === 'created') {
+        state = 'starting'
+        starting = start().then(
+          () => {
+            state = 'started'
+          },
+          (error: unknown) => {
+            state = 'created'
+            throw error
+          },
+        )
+      }
+      await starting
+    },
+    async stop({ graceMs } = {}) {
+      const grace = integerOption('graceMs', graceMs, { min: 0, max: 3_600_000, default: 30_000 })
+      stopping ??= (async () => {
+        if (state === 'starting') await starting?.catch(() => {})
+        state = 'stopping'
+        await delivery?.stop(grace)
+        await database.close()
+        state = 'stopped'
+      })()
+      await stopping
+    },
+    publish: publishOne,
+    publishMany,
+    tryPublish,
+    async health() {
+      const relay = delivery?.relayState ?? 'stopped'
+      const up = await beforeTimeout(database.query('select 1')).then(
+        () => true,
+        () => false,
+      )
+      return {
+        ok: up && state === 'started' && relay !== 'failing',
+        state,
+        database: up ? 'up' : 'down',
+        relay,
+        failedTryPublishCount,
+      }
+    },
+  }
+}
+
+function resolveOptions<C extends EventCatalogue>(
+  options: BusOptions<C>,
+): { settings: PublishSettings; logger: BusLogger } {
+  if (options === null || typeof options !== 'object')
+    throw invalid(`Expected the options of a bus, got ${describe(options)}`)
+  refuseUnknownKeys(options, ['database', 'events', 'source', 'logger', 'maxPayloadBytes'], 'createBus')
+  const { events, source, logger = stderrLogger } = options
+  if (events === null || typeof events !== 'object')
+    throw invalid(`Expected \`events\` to be the catalogue made by defineEvents, got ${describe(events)}`)
+  if (
+    typeof source !== 'string' ||
+    source.length === 0 ||
+    source.length > 255 ||
+    textProblem(source) !== undefined
+  ) {
+    throw invalid(
+      `Expected \`source\` to be the name of this service, 1 to 255 characters, got ${describe(source)}`,
+    )
+  }
+  for (const method of ['debug', 'info', 'warn', 'error'] as const) {
+    if (typeof (logger as Partial<BusLogger> | null)?.[method] !== 'function')
+      throw invalid(`Expected \`logger\` to have a method \`${method}\``)
+  }
+  const maxPayloadBytes = integerOption('maxPayloadBytes', options.maxPayloadBytes, {
+    min: 1,
+    max: 16_777_216,
+    default: 262_144,
+  })
+  return { settings: Object.freeze({ catalogue: defineEvents(events), source, maxPayloadBytes }), logger }
+}
+
+/** Whatever the event or the logger do, business code does not hear of it. */
+function logFailedTryPublish(logger: BusLogger, event: unknown, error: unknown): void {
+  try {
+    const { code, message } = (error ?? {}) as { code?: string; message?: string }
+    logger.error(
+      { errorCode: code, reason: message, eventType: printableType(event) },
+      'an event could not be published',
+    )
+  } catch {
+    // Counted all the same.
+  }
+}
+
+function printableType(event: unknown): string | undefined {
+  try {
+    const { type } = event as { type?: unknown }
+    return typeof type === 'string' ? type.slice(0, 255) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function theOnly(published: readonly Published[]): Published {
+  const [first] = published
+  if (first === undefined)
+    throw new InvalidEventError('BUS_INVALID_BATCH', 'The database did not answer for the event')
+  return first
+}
+
+async function beforeTimeout<T>(work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`no answer from the database within ${tryPublishTimeoutMs} ms`)),
+      tryPublishTimeoutMs,
+    )
+  })
+  try {
+    return await Promise.race([work, timeout])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function invalid(message: string): ConfigurationError {
+  return new ConfigurationError('BUS_INVALID_OPTION', message)
+}

@@ -1,0 +1,121 @@
+import type { StoredEvent } from '../events/envelope.ts'
+import { DeliveryError } from '../events/errors.ts'
+import { withFields, type BusLogger } from '../events/logger.ts'
+import type { HandlerContext, Subscription } from './subscription.ts'
+
+/** How an attempt ended. */
+type AttemptResult =
+  | { readonly outcome: 'delivered'; readonly durationMs: number }
+  | { readonly outcome: 'failed'; readonly thrown: unknown }
+
+/** Publishes on behalf of a handler: with a transaction in front, or without. */
+export type PublishCaused = (cause: StoredEvent, args: readonly unknown[]) => Promise<unknown>
+
+/** Why the signal of an attempt was aborted from outside. */
+export type AbortReason = 'shutdown' | 'claim lost'
+
+/** One attempt that is running. */
+export interface RunningAttempt {
+  readonly result: Promise<AttemptResult>
+  /** Aborts the handler's signal. What the handler does with it is its own business. */
+  readonly abort: (reason: AbortReason) => void
+}
+
+/**
+ * Runs a handler once. The result never rejects: whatever is thrown, also nothing at all, is a failed attempt. An
+ * attempt that outlives the subscription's timeout has failed, whatever its handler does later.
+ */
+export function runAttempt(
+  subscription: Subscription,
+  event: StoredEvent,
+  attempt: number,
+  logger: BusLogger,
+  publishCaused: PublishCaused,
+): RunningAttempt {
+  const startedAt = performance.now()
+  const context = new AttemptContext(subscription.name, event, attempt, logger, publishCaused)
+  const abort = (reason: AbortReason): void =>
+    context.abort(new DeliveryError('BUS_HANDLER_TIMEOUT', `The attempt was cut short: ${reason}`))
+  const delivered = (): AttemptResult => ({ outcome: 'delivered', durationMs: performance.now() - startedAt })
+  let returned: unknown
+  try {
+    returned = subscription.handler(event, context)
+  } catch (thrown) {
+    return { result: Promise.resolve({ outcome: 'failed', thrown }), abort }
+  }
+  if (!isThenable(returned)) return { result: Promise.resolve(delivered()), abort }
+  const pending = Promise.resolve(returned)
+  const result = new Promise<AttemptResult>((resolve) => {
+    const timer = setTimeout(() => {
+      const error = new DeliveryError(
+        'BUS_HANDLER_TIMEOUT',
+        `The handler of \`${subscription.name}\` did not finish within ${subscription.timeoutSeconds} s`,
+      )
+      context.abort(error)
+      resolve({ outcome: 'failed', thrown: error })
+    }, subscription.timeoutSeconds * 1000)
+    pending.then(
+      () => {
+        clearTimeout(timer)
+        resolve(delivered())
+      },
+      (thrown: unknown) => {
+        clearTimeout(timer)
+        resolve({ outcome: 'failed', thrown })
+      },
+    )
+  })
+  return { result, abort }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
+}
+
+/** Signal and logger are made when first asked for: most handlers of a fast subscription ask for neither. */
+class AttemptContext implements HandlerContext {
+  readonly attempt: number
+  readonly isReplay = false
+  readonly publish: HandlerContext['publish']
+  #controller: AbortController | undefined
+  #aborted: Error | undefined
+  #log: BusLogger | undefined
+  readonly #makeLog: () => BusLogger
+
+  constructor(
+    subscriptionName: string,
+    event: StoredEvent,
+    attempt: number,
+    logger: BusLogger,
+    publishCaused: PublishCaused,
+  ) {
+    this.attempt = attempt
+    this.publish = (async (...args: readonly unknown[]) =>
+      publishCaused(event, args)) as HandlerContext['publish']
+    this.#makeLog = () =>
+      withFields(logger, {
+        subscription: subscriptionName,
+        eventId: event.id,
+        eventType: event.type,
+        attempt,
+      })
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted)
+    }
+    return this.#controller.signal
+  }
+
+  get log(): BusLogger {
+    this.#log ??= this.#makeLog()
+    return this.#log
+  }
+
+  abort(reason: Error): void {
+    this.#aborted ??= reason
+    this.#controller?.abort(reason)
+  }
+}

@@ -1,0 +1,66 @@
+import type pg from 'pg'
+import { PgBoss, type Db } from 'pg-boss'
+import type { BusLogger } from '../events/logger.ts'
+import type { Database } from '../outbox/database.ts'
+
+/** The PostgreSQL schema of pg-boss. */
+export const bossSchema = 'pgboss'
+
+/** A worker that has not been heard of for this long is dead: its jobs run again. pg-boss takes 10 at least. */
+export const heartbeatSeconds = 30
+
+/** Jobs that are done stay visible to dashboards this long. The receipts stay for good. */
+const deleteAfterSeconds = 3600
+
+/** 63 years. pg-boss would delete jobs that were never run after 14 days. */
+const retentionSeconds = 2_000_000_000
+
+/** Queue options every queue of the bus has in common. */
+export const queueDefaults = { heartbeatSeconds, deleteAfterSeconds, retentionSeconds } as const
+
+/**
+ * pg-boss on the bus's own pool. Its timers are off, but for the registry of instances: what they would do the bus
+ * asks for when it is due (see upkeep.ts), so that an idle process with many queues does not poll each of them.
+ */
+export function createBoss(
+  database: Database,
+  instanceName: string,
+  logger: BusLogger,
+  options: { readonly migrate: boolean },
+): PgBoss {
+  const boss = new PgBoss({
+    db: { executeSql: (text, values) => database.pool.query(text, values) },
+    schema: bossSchema,
+    migrate: options.migrate,
+    supervise: false,
+    schedule: false,
+    registerInstance: !options.migrate,
+    instanceName,
+    monitorIntervalSeconds: 1,
+    maintenanceIntervalSeconds: 60,
+    // The options of a queue change only in register(), which reloads them.
+    queueCacheIntervalSeconds: 600,
+    instanceHeartbeatSeconds: 60,
+    useListenNotify: false,
+    openTelemetry: { enabled: false },
+  })
+  // Without a listener for it, an `error` event ends the process.
+  boss.on('error', (error) => logger.warn({ reason: error.message }, 'pg-boss reported an error'))
+  boss.on('warning', (warning) => logger.debug({ reason: warning.message }, 'pg-boss reported a warning'))
+  return boss
+}
+
+/** Runs pg-boss statements inside an open transaction of the bus. */
+export function inTransaction(client: pg.ClientBase): { readonly db: Db } {
+  return { db: { executeSql: (text, values) => client.query(text, values) } }
+}
+
+/** Installs or updates pg-boss's own schema. Its migrations lock and check by themselves. */
+export async function migrateBoss(database: Database, logger: BusLogger): Promise<void> {
+  const boss = createBoss(database, 'migrate', logger, { migrate: true })
+  try {
+    await boss.start()
+  } finally {
+    await boss.stop({ graceful: false })
+  }
+}

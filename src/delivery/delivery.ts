@@ -1,0 +1,91 @@
+import type { EventCatalogue } from '../events/catalogue.ts'
+import type { BusLogger } from '../events/logger.ts'
+import type { Database } from '../outbox/database.ts'
+import { openDoorbell } from '../outbox/doorbell.ts'
+import { startRelay, type RelayState } from '../outbox/relay.ts'
+import type { PublishCaused } from './attempt.ts'
+import { createBoss } from './boss.ts'
+import { registerSubscriptions } from './registry.ts'
+import { createRouter } from './router.ts'
+import type { Subscription } from './subscription.ts'
+import { startUpkeep, type Upkeep } from './upkeep.ts'
+import { startWorker, type Worker } from './worker.ts'
+
+/** What of a process delivers events. */
+export interface Delivery {
+  readonly relayState: RelayState
+  stop: (graceMs: number) => Promise<void>
+}
+
+export interface DeliveryParts {
+  readonly database: Database
+  readonly catalogue: EventCatalogue
+  readonly service: string
+  readonly instanceId: string
+  readonly subscriptions: readonly Subscription[]
+  readonly logger: BusLogger
+  readonly publishCaused: PublishCaused
+}
+
+/** Registers the subscriptions, then starts the workers, the relay and the upkeep of one process. */
+export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
+  const { database, catalogue, service, instanceId, subscriptions, logger, publishCaused } = parts
+  const boss = createBoss(database, service, logger, { migrate: false })
+  await boss.start()
+  const workers = new Map<number, Worker>()
+  let upkeep: Upkeep | undefined
+  try {
+    const ids = await registerSubscriptions(database, boss, service, subscriptions)
+    for (const subscription of subscriptions) {
+      const id = ids.get(subscription.name)
+      if (id === undefined) continue
+      const workerParts = {
+        database,
+        boss,
+        catalogue,
+        logger,
+        publishCaused,
+        onFailures: () => upkeep?.soon(),
+      }
+      workers.set(id, startWorker(subscription, id, workerParts))
+    }
+  } catch (error) {
+    await boss.stop({ graceful: false })
+    throw error
+  }
+  const router = createRouter(boss, instanceId, {
+    isFree: (id) => workers.get(id)?.isFree ?? false,
+    wake: (id) => workers.get(id)?.wake(),
+  })
+  const doorbell = openDoorbell(database, instanceId, logger, {
+    onRing: () => relay.ring(),
+    onWake: (ids) => {
+      for (const id of ids) workers.get(id)?.wake()
+    },
+    onConnection: (connected) => {
+      if (!connected) return
+      // Whatever was notified meanwhile was missed.
+      for (const worker of workers.values()) worker.wake()
+    },
+  })
+  const relay = startRelay(database, doorbell, router, logger)
+  upkeep = startUpkeep({
+    database,
+    boss,
+    workers: [...workers.values()],
+    isLeader: () => doorbell.leading,
+    logger,
+  })
+
+  return {
+    get relayState() {
+      return relay.state
+    },
+    async stop(graceMs) {
+      const stops = [...workers.values()].map(async (worker) => worker.stop(graceMs))
+      await Promise.all([relay.stop(), upkeep?.stop(), ...stops])
+      await doorbell.close()
+      await boss.stop({ graceful: false })
+    },
+  }
+}

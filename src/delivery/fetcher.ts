@@ -1,0 +1,106 @@
+import type { JobWithMetadata, PgBoss } from 'pg-boss'
+import type { BusLogger } from '../events/logger.ts'
+import { failureDelayMs } from '../outbox/failure-delay.ts'
+import { byCreation } from './claimed-job.ts'
+import { isBatch, type JobData } from './job.ts'
+import { reasonOf } from './settler.ts'
+
+/** With fast handlers, batches fetched at a time. */
+const maxBatchesPerFetch = 4
+const maxSinglesPerFetch = 50
+
+/** Handlers slower than this on average get one batch at a time, so that other processes get theirs. */
+const slowHandlerMs = 5
+
+/** Without any bell, how often a fetcher looks. */
+const idlePollMs = 30_000
+
+/** Fetches the jobs of a queue while there is room for them. */
+export interface Fetcher {
+  /** Jobs may be ready. */
+  wake: () => void
+  /** There may be room again. */
+  madeRoom: () => void
+  /** Resolves when no fetch is open and none will be. */
+  stop: () => Promise<void>
+}
+
+export interface FetcherParts {
+  readonly boss: PgBoss
+  readonly queue: string
+  readonly logger: BusLogger
+  /** How many single events, and how many jobs, could be taken now; none when either is 0. */
+  readonly room: () => { readonly events: number; readonly jobs: number }
+  /** How long handlers take, on average. */
+  readonly averageMs: () => number
+  readonly begin: (job: JobWithMetadata<JobData>) => void
+}
+
+export function startFetcher({ boss, queue, logger, room, averageMs, begin }: FetcherParts): Fetcher {
+  let stopping = false
+  let woken = false
+  let fetchSize = 2
+  let batched = false
+  let interrupt: () => void = () => {}
+
+  async function run(): Promise<void> {
+    let failures = 0
+    while (!stopping) {
+      const { events, jobs: jobRoom } = room()
+      if (events <= 0 || jobRoom <= 0) {
+        await pause(idlePollMs)
+        continue
+      }
+      woken = false
+      try {
+        const batchSize = Math.min(fetchSize, jobRoom, batched ? maxBatchesPerFetch : events)
+        const jobs = await boss.fetch<JobData>(queue, { batchSize, includeMetadata: true })
+        failures = 0
+        for (const job of jobs.toSorted(byCreation)) begin(job)
+        adaptFetchSize(jobs)
+        if (jobs.length === 0 && !woken) await pause(idlePollMs)
+      } catch (error) {
+        const delayMs = failureDelayMs(failures)
+        failures += 1
+        logger.warn({ queue, reason: reasonOf(error), delayMs }, 'jobs could not be fetched, trying again')
+        await pause(delayMs)
+      }
+    }
+  }
+
+  /** Waits for a wake, for room, for the end, or for the time. */
+  async function pause(durationMs: number): Promise<void> {
+    if (stopping) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, durationMs)
+      interrupt = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+    interrupt = () => {}
+  }
+
+  function adaptFetchSize(jobs: readonly JobWithMetadata<JobData>[]): void {
+    batched = jobs.length === 0 ? batched : jobs.some((job) => isBatch(job.data))
+    if (batched) fetchSize = averageMs() > slowHandlerMs ? 1 : maxBatchesPerFetch
+    else if (jobs.length === fetchSize) fetchSize = Math.min(fetchSize * 2, maxSinglesPerFetch)
+  }
+
+  const running = run()
+
+  return {
+    wake() {
+      woken = true
+      interrupt()
+    },
+    madeRoom() {
+      interrupt()
+    },
+    async stop() {
+      stopping = true
+      interrupt()
+      await running
+    },
+  }
+}

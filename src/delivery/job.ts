@@ -1,0 +1,89 @@
+import { createHash } from 'node:crypto'
+import type { JobInsert } from 'pg-boss'
+import type { AttemptFailure } from './failure.ts'
+import type { DurableOptions, ResolvedRetry } from './subscription.ts'
+
+/** What a job of the bus carries. Ids only: the events stay in the log. */
+export interface JobData {
+  /** The events to deliver. More than one: a delivery batch, which is the first attempt only. */
+  readonly eventIds: readonly string[]
+  /** Attempts made before this job existed. */
+  readonly attempts?: number
+  /** How those failed, as far as it is known. */
+  readonly failures?: readonly AttemptFailure[]
+}
+
+/** Longest a job may be active at all; a dead worker is found by its heartbeat long before. pg-boss takes a day. */
+const maxExpireSeconds = 86_400
+
+/** A batch is taken apart after its first attempt, however often taking apart has to be tried. */
+const batchRetryLimit = 1_000_000
+
+/** A job for some events that no attempt was made at yet. One event: the job is its retry unit from the start. */
+export function firstAttemptJob(eventIds: readonly string[], options: DurableOptions): JobInsert<JobData> {
+  const expireInSeconds = Math.min(maxExpireSeconds, options.timeoutSeconds * eventIds.length + 300)
+  if (eventIds.length === 1) {
+    return { data: { eventIds }, expireInSeconds, ...retryFields(options.retry, 0) }
+  }
+  return {
+    data: { eventIds },
+    expireInSeconds,
+    retryLimit: batchRetryLimit,
+    retryDelay: 0,
+    retryBackoff: false,
+  }
+}
+
+/**
+ * The job that carries one event on after its first attempt, in a batch, failed or was cut short. Its id follows
+ * from the batch and the event, so inserting it twice is harmless.
+ */
+export function laterAttemptJob(
+  batchId: string,
+  eventId: string,
+  failures: readonly AttemptFailure[],
+  options: DurableOptions,
+  delaySeconds: number,
+): JobInsert<JobData> {
+  return {
+    id: derivedId(batchId, eventId),
+    data: { eventIds: [eventId], attempts: 1, failures },
+    expireInSeconds: Math.min(maxExpireSeconds, options.timeoutSeconds + 300),
+    startAfter: delaySeconds,
+    ...retryFields(options.retry, 1),
+  }
+}
+
+/** What pg-boss needs to know to retry a single event that has some attempts behind it. */
+export function retryFields(
+  retry: ResolvedRetry,
+  attemptsBefore: number,
+): Pick<JobInsert, 'retryLimit' | 'retryDelay' | 'retryBackoff' | 'retryDelayMax'> {
+  const retryLimit = Math.max(0, retry.maxAttempts - attemptsBefore - 1)
+  if (!retry.backoff) return { retryLimit, retryDelay: retry.delaySeconds, retryBackoff: false }
+  // pg-boss counts doublings from the job's own first attempt.
+  const doubled = retry.delaySeconds * 2 ** Math.min(attemptsBefore, 16)
+  return {
+    retryLimit,
+    retryDelay: Math.min(doubled, retry.maxDelaySeconds),
+    retryBackoff: true,
+    retryDelayMax: retry.maxDelaySeconds,
+  }
+}
+
+/** The delay before the second attempt, in seconds: as pg-boss would compute it, with the same jitter. */
+export function firstRetryDelaySeconds(retry: ResolvedRetry): number {
+  if (!retry.backoff) return retry.delaySeconds
+  return Math.min(retry.maxDelaySeconds, Math.max(1, retry.delaySeconds) * (1 + Math.random()))
+}
+
+/** Whether a job is a delivery batch. */
+export function isBatch(data: JobData): boolean {
+  return data.eventIds.length > 1
+}
+
+/** A uuid (version 8) that two ids always give again. */
+function derivedId(batchId: string, eventId: string): string {
+  const hex = createHash('sha256').update(`${batchId}/${eventId}`).digest('hex')
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`
+}

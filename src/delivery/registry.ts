@@ -1,0 +1,167 @@
+import type { PgBoss } from 'pg-boss'
+import { ConfigurationError } from '../events/errors.ts'
+import type { Database, Executor } from '../outbox/database.ts'
+import { locks } from '../outbox/doorbell.ts'
+import { queueDefaults } from './boss.ts'
+import { deadLetterQueueName, queueName, type DurableOptions, type Subscription } from './subscription.ts'
+
+/** A subscription as the database knows it. */
+export interface RegisteredSubscription extends DurableOptions {
+  readonly id: number
+  readonly name: string
+  readonly patterns: readonly string[]
+  readonly where: string | undefined
+}
+
+interface SubscriptionRow {
+  readonly id: number
+  readonly name: string
+  readonly service: string
+  readonly patterns: string[]
+  readonly where: string | null
+  readonly options: DurableOptions
+}
+
+/**
+ * Writes a service's subscriptions into the registry, each after its queue and dead-letter queue exist, and gives
+ * their ids by name. Changed options take effect for jobs inserted from then on.
+ *
+ * One process at a time, under an advisory lock on a session of its own: creating a queue locks pg-boss's job table,
+ * and two at once deadlock.
+ *
+ * @throws {@link ConfigurationError} `BUS_INVALID_WHERE`, `BUS_SUBSCRIPTION_TAKEN`, before anything is written
+ */
+export async function registerSubscriptions(
+  database: Database,
+  boss: PgBoss,
+  service: string,
+  subscriptions: readonly Subscription[],
+): Promise<ReadonlyMap<string, number>> {
+  for (const subscription of subscriptions) await checkWhere(database, subscription)
+  const session = await database.openSession()
+  try {
+    await session.query(`select pg_advisory_lock(${locks.namespace}, ${locks.registry})`)
+    const known = await readSubscriptions(database)
+    for (const { name } of subscriptions)
+      refuseTaken(name, service, known.find((row) => row.name === name)?.service)
+    const ids = new Map<string, number>()
+    for (const subscription of subscriptions) {
+      await ensureQueues(boss, subscription)
+      ids.set(subscription.name, await upsertSubscription(database, service, subscription))
+    }
+    return ids
+  } finally {
+    await session.end().catch(() => {})
+  }
+}
+
+/** Every subscription of every service. */
+export async function loadSubscriptions(executor: Executor): Promise<RegisteredSubscription[]> {
+  const rows = await readSubscriptions(executor)
+  return rows.map((row) => ({
+    ...row.options,
+    id: row.id,
+    name: row.name,
+    patterns: row.patterns,
+    where: row.where ?? undefined,
+  }))
+}
+
+async function readSubscriptions(executor: Executor): Promise<SubscriptionRow[]> {
+  const { rows } = await executor.query<SubscriptionRow>(
+    'select id, name, service, patterns, "where", options from bus.subscriptions order by id',
+  )
+  return rows
+}
+
+/**
+ * Creates the queues of a subscription, or brings their options up to date. pg-boss leaves the options of a queue
+ * that exists alone, and policy and partition can never change.
+ */
+export async function ensureQueues(
+  boss: PgBoss,
+  subscription: Pick<RegisteredSubscription, 'name' | 'retry'>,
+): Promise<void> {
+  const deadLetter = deadLetterQueueName(subscription.name)
+  const name = queueName(subscription.name)
+  const { retry } = subscription
+  const options = {
+    ...queueDefaults,
+    deadLetter,
+    retryLimit: retry.maxAttempts - 1,
+    retryDelay: retry.delaySeconds,
+    retryBackoff: retry.backoff,
+    ...(retry.backoff ? { retryDelayMax: retry.maxDelaySeconds } : {}),
+  }
+  const [found, foundDead] = await Promise.all([boss.getQueue(name), boss.getQueue(deadLetter)])
+  if (foundDead === null)
+    await boss.createQueue(deadLetter, { retentionSeconds: queueDefaults.retentionSeconds })
+  if (found === null) await boss.createQueue(name, { ...options, partition: true })
+  else if (Object.entries(options).some(([key, value]) => found[key as keyof typeof options] !== value)) {
+    await boss.updateQueue(name, { ...options, ...(retry.backoff ? {} : { retryDelayMax: null as never }) })
+  }
+}
+
+function refuseTaken(name: string, service: string, owner: string | undefined): void {
+  if (owner === undefined || owner === service) return
+  throw new ConfigurationError(
+    'BUS_SUBSCRIPTION_TAKEN',
+    `The subscription \`${name}\` belongs to the service \`${owner}\`: two services under one name would each get a part of the events. ` +
+      `Name it differently, or hand it over with: update bus.subscriptions set service = '${service.replaceAll("'", "''")}' where name = '${name}'`,
+  )
+}
+
+async function checkWhere(executor: Executor, { name, where }: Subscription): Promise<void> {
+  if (where === undefined) return
+  let canonical: string | undefined
+  try {
+    const { rows } = await executor.query<{ path: string }>('select $1::jsonpath::text as path', [where])
+    canonical = rows[0]?.path
+  } catch (error) {
+    // 42601, 22P02 and the like: PostgreSQL could not read it. A lost connection is not the predicate's fault.
+    if ((error as { retryable?: boolean }).retryable === true) throw error
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new ConfigurationError(
+      'BUS_INVALID_WHERE',
+      `PostgreSQL cannot read \`where\` of \`${name}\` as a SQL/JSON path: ${reason}`,
+      { cause: error },
+    )
+  }
+  if (canonical === undefined || !/^(?:strict\s+)?\$/.test(canonical)) return
+  throw new ConfigurationError(
+    'BUS_INVALID_WHERE',
+    `Expected \`where\` of \`${name}\` to be a predicate, such as \`$.amountCents > 1000\` or \`exists($.items[*] ? (@.qty > 5))\`, ` +
+      'but it selects values: it would never be true',
+  )
+}
+
+/** Raises the revision only when something changed, so that relays reload only then. */
+async function upsertSubscription(
+  executor: Executor,
+  service: string,
+  subscription: Subscription,
+): Promise<number> {
+  const { name, patterns, where, batchSize, timeoutSeconds, retry } = subscription
+  const values = [
+    name,
+    service,
+    patterns,
+    where ?? null,
+    JSON.stringify({ batchSize, timeoutSeconds, retry }),
+  ]
+  const { rows } = await executor.query<{ id: number }>(
+    `
+with changed as (
+  insert into bus.subscriptions as s (name, service, patterns, "where", options)
+  values ($1, $2, $3::text[], $4, $5::jsonb)
+  on conflict (name) do update set
+    patterns = excluded.patterns, "where" = excluded."where", options = excluded.options,
+    revision = nextval('bus.subscription_revision'), updated_at = now()
+  where (s.patterns, s."where", s.options) is distinct from (excluded.patterns, excluded."where", excluded.options)
+  returning id
+)
+select id from changed union all select id from bus.subscriptions where name = $1 limit 1`,
+    values,
+  )
+  return rows[0]?.id ?? 0
+}

@@ -1,0 +1,113 @@
+import type pg from 'pg'
+import type { PgBoss } from 'pg-boss'
+import { compilePatterns } from '../events/pattern.ts'
+import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
+import type { ClaimedEvent, Dispatch } from '../outbox/relay.ts'
+import { inTransaction } from './boss.ts'
+import { firstAttemptJob } from './job.ts'
+import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
+import { queueName } from './subscription.ts'
+
+/** About the bytes of payload in one delivery batch, so that a worker's memory is bounded. */
+const maxBatchBytes = 1024 * 1024
+
+/** The workers of this process, as the router sees them. */
+export interface LocalWorkers {
+  /** Whether this process has a worker for a subscription that would take a job at once. */
+  isFree: (subscriptionId: number) => boolean
+  /** Tells the worker of a subscription, if there is one, that jobs are there. */
+  wake: (subscriptionId: number) => void
+}
+
+interface Route {
+  readonly subscription: RegisteredSubscription
+  readonly matches: (type: string) => boolean
+}
+
+/**
+ * Makes the relay's dispatch: finds the subscriptions of each claimed event and inserts their pg-boss jobs in the
+ * claiming transaction. The registry is read again whenever it changed.
+ */
+export function createRouter(boss: PgBoss, instanceId: string, workers: LocalWorkers): Dispatch {
+  let routes: readonly Route[] = []
+  let stamp: string | undefined
+
+  async function loadRoutes(client: pg.ClientBase, registryStamp: string): Promise<readonly Route[]> {
+    if (stamp !== registryStamp) {
+      const subscriptions = await loadSubscriptions(client)
+      routes = subscriptions.map((subscription) => ({
+        subscription,
+        matches: compilePatterns(subscription.patterns),
+      }))
+      stamp = registryStamp
+    }
+    return routes
+  }
+
+  return async (client, claimed, registryStamp) => {
+    const dispatched = new Map<number, number>()
+    for (const { subscription, matches } of await loadRoutes(client, registryStamp)) {
+      const wanted = await narrow(
+        client,
+        subscription,
+        claimed.filter((event) => matches(event.type)),
+      )
+      if (wanted.length === 0) continue
+      const batches = splitIntoBatches(wanted, subscription.batchSize)
+      const jobs = batches.map((eventIds) => firstAttemptJob(eventIds, subscription))
+      try {
+        await boss.insert(queueName(subscription.name), jobs, inTransaction(client))
+      } catch (error) {
+        // Somebody deleted the queue. The claim rolls back and is tried again: with the queue there.
+        await ensureQueues(boss, subscription).catch(() => {})
+        throw error
+      }
+      dispatched.set(subscription.id, jobs.length)
+    }
+    if (dispatched.size > 0) await notifyOthers(client, dispatched)
+    return () => {
+      for (const id of dispatched.keys()) workers.wake(id)
+    }
+  }
+
+  /** A single job goes to the worker beside the relay when it is free; more are shared with other processes. */
+  async function notifyOthers(client: pg.ClientBase, dispatched: ReadonlyMap<number, number>): Promise<void> {
+    const others = [...dispatched]
+      .filter(([id, jobCount]) => !(jobCount === 1 && workers.isFree(id)))
+      .map(([id]) => id)
+    if (others.length > 0) await client.query(wakeSql, [wakePayload(instanceId, others)])
+  }
+}
+
+/** Leaves the events whose payload fulfils the subscription's predicate. PostgreSQL decides; errors in it are false. */
+async function narrow(
+  client: pg.ClientBase,
+  subscription: RegisteredSubscription,
+  matched: readonly ClaimedEvent[],
+): Promise<readonly ClaimedEvent[]> {
+  if (subscription.where === undefined || matched.length === 0) return matched
+  const { rows } = await client.query<{ id: string }>(
+    'select id from bus.events where id = any($1::uuid[]) and payload @@ $2::jsonpath',
+    [matched.map((event) => event.id), subscription.where],
+  )
+  const fulfilling = new Set(rows.map((row) => row.id))
+  return matched.filter((event) => fulfilling.has(event.id))
+}
+
+/** Batches in publish order, each bounded in events and in bytes. */
+function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: number): string[][] {
+  const batches: string[][] = []
+  let batch: string[] = []
+  let bytes = 0
+  for (const event of claimed) {
+    if (batch.length > 0 && (batch.length >= batchSize || bytes + event.payloadBytes > maxBatchBytes)) {
+      batches.push(batch)
+      batch = []
+      bytes = 0
+    }
+    batch.push(event.id)
+    bytes += event.payloadBytes
+  }
+  if (batch.length > 0) batches.push(batch)
+  return batches
+}

@@ -1,0 +1,284 @@
+import type pg from 'pg'
+import type { JobInsert, PgBoss } from 'pg-boss'
+import type { BusLogger } from '../events/logger.ts'
+import type { Database } from '../outbox/database.ts'
+import { inTransaction } from './boss.ts'
+import { keepFailures, type AttemptFailure } from './failure.ts'
+import {
+  firstAttemptJob,
+  firstRetryDelaySeconds,
+  isBatch,
+  laterAttemptJob,
+  retryFields,
+  type JobData,
+} from './job.ts'
+import { queueName, type Subscription } from './subscription.ts'
+
+/** The claim of a worker on a job: settling it is refused by pg-boss once another attempt has begun. */
+export interface JobClaim {
+  readonly id: string
+  readonly retryCount: number
+  readonly data: JobData
+  /** What is known of failed attempts before this one. */
+  readonly failures: readonly AttemptFailure[]
+}
+
+/** What became of one event of a job. */
+export type EventOutcome =
+  | {
+      readonly eventId: string
+      readonly delivered: true
+      readonly attempt: number
+      readonly durationMs: number
+    }
+  | {
+      readonly eventId: string
+      readonly delivered: false
+      readonly failure: AttemptFailure
+      readonly final: boolean
+    }
+
+/** What of a job is to be written down. */
+export interface Settlement {
+  readonly claim: JobClaim
+  readonly outcomes: readonly EventOutcome[]
+  /** Whether nothing of the job is left to run: it is then completed, or failed as a single event. */
+  readonly done: boolean
+  /** Events of the job that were not begun, or cut short by a shutdown: they go back as they came. */
+  readonly handedBack?: readonly string[] | undefined
+}
+
+interface Receipt {
+  readonly eventId: string
+  readonly attempts: number
+  readonly durationMs: number
+}
+
+/**
+ * Writes settlements of one subscription in one transaction: later attempts, receipts, completions. A crash before
+ * the commit leaves everything as it was, and the jobs run again.
+ *
+ * Each write is idempotent or fenced by the claim, so a settlement may be repeated after a lost commit.
+ */
+export async function writeSettlements(
+  database: Database,
+  boss: PgBoss,
+  subscription: Subscription,
+  subscriptionId: number,
+  settlements: readonly Settlement[],
+  logger: BusLogger,
+): Promise<void> {
+  const queue = queueName(subscription.name)
+  const plan = planWrites(subscription, settlements)
+  await database.transaction(async (client) => {
+    const options = inTransaction(client)
+    for (const { job, output } of plan.buried) {
+      await boss.insert(queue, [job], options)
+      await boss.fail(queue, job.id ?? '', output, options)
+    }
+    if (plan.laterJobs.length > 0) await boss.insert(queue, plan.laterJobs, options)
+    if (plan.receipts.length > 0) await insertReceipts(client, subscriptionId, plan.receipts)
+    if (plan.completed.length > 0) await boss.complete(queue, plan.completed.map(fence), null, options)
+    for (const { claim, output, final } of plan.failed) {
+      if (final) await buryClaim(client, boss, queue, claim, output)
+      else await boss.fail(queue, [fence(claim)], output, options)
+    }
+    for (const { claim, job } of plan.handedBack) await replaceClaim(client, boss, queue, claim, job)
+  })
+  for (const { job, output } of plan.buried)
+    logBuried(logger, subscription.name, job.data?.eventIds[0], output)
+  for (const { claim, output } of plan.failed) {
+    if (output.attempts >= subscription.retry.maxAttempts || output.final)
+      logBuried(logger, subscription.name, claim.data.eventIds[0], output)
+  }
+}
+
+/** What pg-boss keeps as the output of a failed job, and copies into its dead letter. */
+export interface FailureOutput {
+  readonly attempts: number
+  readonly final: boolean
+  readonly failures: readonly AttemptFailure[]
+}
+
+interface Writes {
+  readonly receipts: Receipt[]
+  readonly laterJobs: JobInsert<JobData>[]
+  readonly completed: JobClaim[]
+  /** Single events whose job failed: pg-boss decides between retry and dead letter, unless final. */
+  readonly failed: { readonly claim: JobClaim; readonly output: FailureOutput; readonly final: boolean }[]
+  /** Events of a batch that go to the dead letters at once. */
+  readonly buried: { readonly job: JobInsert<JobData>; readonly output: FailureOutput & object }[]
+  readonly handedBack: { readonly claim: JobClaim; readonly job: JobInsert<JobData> }[]
+}
+
+function planWrites(subscription: Subscription, settlements: readonly Settlement[]): Writes {
+  const plan: Writes = { receipts: [], laterJobs: [], completed: [], failed: [], buried: [], handedBack: [] }
+  for (const settlement of settlements) {
+    const { claim, outcomes, done, handedBack = [] } = settlement
+    let failedSingle = false
+    for (const outcome of outcomes) {
+      if (outcome.delivered) {
+        plan.receipts.push({
+          eventId: outcome.eventId,
+          attempts: outcome.attempt,
+          durationMs: outcome.durationMs,
+        })
+      } else if (isBatch(claim.data)) {
+        planBatchFailure(plan, subscription, claim, outcome.eventId, outcome.failure, outcome.final)
+      } else {
+        failedSingle = true
+        const failures = keepFailures([...claim.failures, outcome.failure])
+        plan.failed.push({
+          claim,
+          output: { attempts: outcome.failure.attempt, final: outcome.final, failures },
+          final: outcome.final,
+        })
+      }
+    }
+    if (handedBack.length > 0)
+      plan.handedBack.push({ claim, job: handedBackJob(subscription, claim, handedBack) })
+    else if (done && !failedSingle) plan.completed.push(claim)
+  }
+  return plan
+}
+
+function planBatchFailure(
+  plan: Writes,
+  subscription: Subscription,
+  claim: JobClaim,
+  eventId: string,
+  failure: AttemptFailure,
+  final: boolean,
+): void {
+  const failures = [failure]
+  if (final || subscription.retry.maxAttempts === 1) {
+    const job = laterAttemptJob(claim.id, eventId, failures, subscription, 0)
+    plan.buried.push({
+      job: { ...job, retryLimit: 0 },
+      output: { attempts: failure.attempt, final, failures },
+    })
+  } else {
+    plan.laterJobs.push(
+      laterAttemptJob(claim.id, eventId, failures, subscription, firstRetryDelaySeconds(subscription.retry)),
+    )
+  }
+}
+
+/** What is left of a job, with no attempt counted. A single event keeps its id and its history. */
+function handedBackJob(
+  subscription: Subscription,
+  claim: JobClaim,
+  eventIds: readonly string[],
+): JobInsert<JobData> {
+  if (isBatch(claim.data)) return firstAttemptJob(eventIds, subscription)
+  const attempts = (claim.data.attempts ?? 0) + claim.retryCount
+  return {
+    ...firstAttemptJob(eventIds, subscription),
+    ...retryFields(subscription.retry, attempts),
+    id: claim.id,
+    data: { eventIds, attempts, failures: claim.failures },
+  }
+}
+
+/** Takes a batch apart whose worker died: the events without a receipt go on one by one. */
+export async function explodeBatch(
+  database: Database,
+  boss: PgBoss,
+  subscription: Subscription,
+  subscriptionId: number,
+  claim: JobClaim,
+  failure: AttemptFailure,
+): Promise<void> {
+  const queue = queueName(subscription.name)
+  await database.transaction(async (client) => {
+    const options = inTransaction(client)
+    const delivered = await readReceipts(client, subscriptionId, claim.data.eventIds)
+    const left = claim.data.eventIds.filter((id) => !delivered.has(id))
+    const jobs = left.map((id) => laterAttemptJob(claim.id, id, [failure], subscription, 0))
+    if (jobs.length > 0) await boss.insert(queue, jobs, options)
+    await boss.complete(queue, [fence(claim)], null, options)
+  })
+}
+
+/** Which of some events have a receipt. */
+export async function readReceipts(
+  executor: Pick<pg.ClientBase, 'query'> | Database,
+  subscriptionId: number,
+  eventIds: readonly string[],
+): Promise<ReadonlySet<string>> {
+  const { rows } = await (executor as Database).query<{ event_id: string }>(
+    'select event_id from bus.deliveries where subscription_id = $1 and event_id = any($2::uuid[])',
+    [subscriptionId, eventIds],
+  )
+  return new Set(rows.map((row) => row.event_id))
+}
+
+async function insertReceipts(
+  client: pg.ClientBase,
+  subscriptionId: number,
+  receipts: readonly Receipt[],
+): Promise<void> {
+  await client.query(
+    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms)
+     select $1, * from unnest($2::uuid[], $3::smallint[], $4::real[])
+     on conflict do nothing`,
+    [
+      subscriptionId,
+      receipts.map((receipt) => receipt.eventId),
+      receipts.map((receipt) => receipt.attempts),
+      receipts.map((receipt) => receipt.durationMs),
+    ],
+  )
+}
+
+/** Sends a single event to the dead letters with attempts left: pg-boss does so only when none are. */
+async function buryClaim(
+  client: pg.ClientBase,
+  boss: PgBoss,
+  queue: string,
+  claim: JobClaim,
+  output: FailureOutput,
+): Promise<void> {
+  const data = { ...claim.data, attempts: output.attempts, failures: output.failures }
+  const replaced = await replaceClaim(client, boss, queue, claim, { id: claim.id, data, retryLimit: 0 })
+  if (replaced) await boss.fail(queue, claim.id, output, inTransaction(client))
+}
+
+/** Puts another job in the place of a claimed one. False, and nothing is written, when the claim was lost. */
+async function replaceClaim(
+  client: pg.ClientBase,
+  boss: PgBoss,
+  queue: string,
+  claim: JobClaim,
+  job: JobInsert<JobData>,
+): Promise<boolean> {
+  const options = inTransaction(client)
+  const deleted = (await boss.deleteJob(queue, [fence(claim)], options)) as { affected?: number }
+  if (deleted.affected !== 1) return false
+  await boss.insert(queue, [job], options)
+  return true
+}
+
+function fence({ id, retryCount }: JobClaim): { id: string; retryCount: number } {
+  return { id, retryCount }
+}
+
+function logBuried(
+  logger: BusLogger,
+  subscription: string,
+  eventId: string | undefined,
+  output: FailureOutput,
+): void {
+  const last = output.failures.at(-1)
+  logger.error(
+    {
+      subscription,
+      eventId,
+      attempts: output.attempts,
+      errorName: last?.name,
+      errorCode: last?.code,
+      reason: last?.message,
+    },
+    'an event went to the dead letters',
+  )
+}

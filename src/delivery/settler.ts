@@ -1,0 +1,74 @@
+import type { BusLogger } from '../events/logger.ts'
+import { failureDelayMs } from '../outbox/failure-delay.ts'
+import type { Settlement } from './settlement.ts'
+
+/** Writes settlements one transaction at a time; what arrives meanwhile goes into the next one together. */
+export interface Settler {
+  /** @param onWritten - called once it is written, or given up */
+  add: (settlement: Settlement, onWritten?: () => void) => void
+  /** Repeats until it succeeds: what is done cannot be undone, so a database that is away is waited for. */
+  untilWritten: <T>(write: () => Promise<T>) => Promise<T>
+  /** From this moment of `performance.now()` on, a failed write is given up. */
+  giveUpAt: (moment: number) => void
+  idle: () => Promise<void>
+}
+
+export function createSettler(
+  write: (batch: readonly Settlement[]) => Promise<void>,
+  logger: BusLogger,
+): Settler {
+  const waiting: { readonly settlement: Settlement; readonly onWritten: () => void }[] = []
+  let flushing: Promise<void> | undefined
+  let deadline = Number.POSITIVE_INFINITY
+
+  async function untilWritten<T>(attempt: () => Promise<T>): Promise<T> {
+    for (let failures = 0; ; failures += 1) {
+      try {
+        return await attempt()
+      } catch (error) {
+        const delayMs = failureDelayMs(failures)
+        logger.warn(
+          { reason: reasonOf(error), delayMs },
+          'a delivery could not be read or written, trying again',
+        )
+        if (performance.now() + delayMs > deadline) throw error
+        await new Promise((resolve) => setTimeout(resolve, delayMs))
+      }
+    }
+  }
+
+  async function flush(): Promise<void> {
+    while (waiting.length > 0) {
+      const batch = waiting.splice(0)
+      try {
+        await untilWritten(async () => write(batch.map(({ settlement }) => settlement)))
+      } catch (error) {
+        logger.error(
+          { reason: reasonOf(error) },
+          'deliveries could not be written before the stop: they run again',
+        )
+      }
+      for (const { onWritten } of batch) onWritten()
+    }
+    flushing = undefined
+  }
+
+  return {
+    add(settlement, onWritten = () => {}) {
+      waiting.push({ settlement, onWritten })
+      flushing ??= flush()
+    },
+    untilWritten,
+    giveUpAt(moment) {
+      deadline = moment
+    },
+    async idle() {
+      while (flushing !== undefined) await flushing
+    },
+  }
+}
+
+/** The message of whatever was thrown. */
+export function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,224 @@
+import type { EventCatalogue } from '../events/catalogue.ts'
+import type { EventOf, NewEvent, Published, StoredEvent } from '../events/envelope.ts'
+import { ConfigurationError } from '../events/errors.ts'
+import { textProblem } from '../events/json.ts'
+import type { BusLogger } from '../events/logger.ts'
+import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import { checkPattern, isWildcard, type EventPattern, type MatchedType } from '../events/pattern.ts'
+import type { DrizzleTransaction } from '../outbox/publish.ts'
+
+/** What a handler gets beside the event. */
+export interface HandlerContext<C extends EventCatalogue = EventCatalogue> {
+  /** 1 for the first attempt of this subscription at this event. */
+  readonly attempt: number
+  /** Aborted when the attempt has run out of time, or the process has to stop. Pass it on to what you call. */
+  readonly signal: AbortSignal
+  /** A logger whose lines carry the event, the subscription and the attempt. */
+  readonly log: BusLogger
+  /** True when the event was delivered before and is now replayed on purpose. */
+  readonly isReplay: boolean
+  /**
+   * Publishes an event caused by this one: its causation id is this event, its correlation id is carried on unless
+   * given. With a Drizzle transaction in front it commits with that transaction; without one it is its own.
+   */
+  readonly publish: {
+    (event: NewEvent<C>): Promise<Published>
+    (tx: DrizzleTransaction, event: NewEvent<C>): Promise<Published>
+  }
+}
+
+/** How often and how fast a failed event is tried again. */
+export interface RetryOptions {
+  /** Attempts in all, the first one included, 1 to 100. @defaultValue `5` */
+  readonly maxAttempts?: number | undefined
+  /** Before the second attempt, in whole seconds. With backoff, doubled each time. @defaultValue `1` */
+  readonly delaySeconds?: number | undefined
+  /** Whether the delay doubles with each attempt, with up to as much again at random. @defaultValue `true` */
+  readonly backoff?: boolean | undefined
+  /** The longest delay, in whole seconds. @defaultValue `300` */
+  readonly maxDelaySeconds?: number | undefined
+}
+
+/** What {@link subscribe} takes. */
+export interface SubscriptionOptions<C extends EventCatalogue, P extends EventPattern<C>> {
+  /** Names the subscription for good: letters, digits, `.`, `_` and `-`, up to 100 characters. Its queue is `bus.<name>`. */
+  readonly name: string
+  /** Event names, or patterns: `*` stands for one segment, `**` at the end for one or more. */
+  readonly events: readonly P[]
+  /** A SQL/JSON path predicate over the payload, evaluated by PostgreSQL, such as `$.amountCents > 1000`. */
+  readonly where?: string | undefined
+  /** @defaultValue `'at-least-once'` */
+  readonly mode?: 'at-least-once' | undefined
+  /** @defaultValue `'now'`: events published before the subscription was first registered are not delivered */
+  readonly startFrom?: 'now' | undefined
+  /** Handlers running at a time in this process, 1 to 1,000. Raise it for handlers that wait. @defaultValue `10` */
+  readonly concurrency?: number | undefined
+  /**
+   * Most events whose first attempt is one pg-boss job, 1 to 100. Large ones are what makes delivery fast; with slow
+   * handlers a small one spreads the work over processes sooner, and bounds what runs again after a crash.
+   * @defaultValue `100`
+   */
+  readonly batchSize?: number | undefined
+  /** An attempt fails after this long, 1 to 3,600 seconds; its signal is aborted. @defaultValue `60` */
+  readonly timeoutSeconds?: number | undefined
+  readonly retry?: RetryOptions | undefined
+  /**
+   * Called once an attempt. Returning or resolving, whatever with, is success; throwing or rejecting, whatever with,
+   * is a failed attempt.
+   */
+  readonly handler: (event: EventOf<C, MatchedType<C, P>>, ctx: HandlerContext<C>) => unknown
+}
+
+/** Retry options with every default in place. */
+export interface ResolvedRetry {
+  readonly maxAttempts: number
+  readonly delaySeconds: number
+  readonly backoff: boolean
+  readonly maxDelaySeconds: number
+}
+
+/** What of a subscription is kept in the database and read by every relay. */
+export interface DurableOptions {
+  readonly batchSize: number
+  readonly timeoutSeconds: number
+  readonly retry: ResolvedRetry
+}
+
+/** A subscription with every option checked and in place. */
+export interface Subscription extends DurableOptions {
+  readonly name: string
+  readonly patterns: readonly string[]
+  readonly where: string | undefined
+  readonly concurrency: number
+  readonly handler: (event: StoredEvent, ctx: HandlerContext) => unknown
+}
+
+const optionNames = [
+  'name',
+  'events',
+  'where',
+  'mode',
+  'startFrom',
+  'concurrency',
+  'batchSize',
+  'timeoutSeconds',
+  'retry',
+  'handler',
+]
+
+/** The pg-boss queue of a subscription. */
+export function queueName(subscriptionName: string): string {
+  return `bus.${subscriptionName}`
+}
+
+/** The pg-boss queue of a subscription's dead letters. */
+export function deadLetterQueueName(subscriptionName: string): string {
+  return `bus.${subscriptionName}.dead`
+}
+
+/**
+ * Checks the options of a subscription and fills in the defaults. The predicate's syntax is PostgreSQL's to judge,
+ * at the start.
+ *
+ * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`
+ */
+export function resolveSubscription<C extends EventCatalogue, P extends EventPattern<C>>(
+  options: SubscriptionOptions<C, P>,
+  catalogue: C,
+): Subscription {
+  if (options === null || typeof options !== 'object')
+    throw invalid(`Expected the options of a subscription, got ${describe(options)}`)
+  refuseUnknownKeys(options, optionNames, 'a subscription')
+  const { name, where, retry = {} } = options
+  if (
+    typeof name !== 'string' ||
+    !/^[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?$/.test(name) ||
+    name.endsWith('.dead')
+  ) {
+    throw invalid(
+      `Expected \`name\` to be 1 to 100 letters, digits, \`.\`, \`_\` or \`-\`, not ending in \`.dead\`, got ${describe(name)}`,
+    )
+  }
+  if (options.mode !== undefined && options.mode !== 'at-least-once')
+    throw invalid(`Expected \`mode\` to be 'at-least-once', got ${describe(options.mode)}`)
+  if (options.startFrom !== undefined && options.startFrom !== 'now')
+    throw invalid(`Expected \`startFrom\` to be 'now', got ${describe(options.startFrom)}`)
+  if (typeof options.handler !== 'function')
+    throw invalid(`Expected \`handler\` of \`${name}\` to be a function, got ${describe(options.handler)}`)
+  if (
+    where !== undefined &&
+    (typeof where !== 'string' ||
+      where.trim() === '' ||
+      where.length > 2000 ||
+      textProblem(where) !== undefined)
+  ) {
+    throw new ConfigurationError(
+      'BUS_INVALID_WHERE',
+      `Expected \`where\` of \`${name}\` to be a SQL/JSON path predicate like \`$.amountCents > 1000\``,
+    )
+  }
+  return Object.freeze({
+    name,
+    patterns: resolvePatterns(name, options.events, catalogue),
+    where,
+    concurrency: integerOption('concurrency', options.concurrency, { min: 1, max: 1000, default: 10 }),
+    batchSize: integerOption('batchSize', options.batchSize, { min: 1, max: 100, default: 100 }),
+    timeoutSeconds: integerOption('timeoutSeconds', options.timeoutSeconds, {
+      min: 1,
+      max: 3600,
+      default: 60,
+    }),
+    retry: resolveRetry(name, retry),
+    // The catalogue's types end here: inside, an event is what the log says it is.
+    handler: options.handler as unknown as Subscription['handler'],
+  })
+}
+
+function resolvePatterns(name: string, patterns: unknown, catalogue: EventCatalogue): readonly string[] {
+  if (!Array.isArray(patterns) || patterns.length === 0 || patterns.length > 100) {
+    throw new ConfigurationError(
+      'BUS_INVALID_PATTERN',
+      `Expected \`events\` of \`${name}\` to be a list of 1 to 100 event names or patterns`,
+    )
+  }
+  for (const pattern of patterns as unknown[]) {
+    checkPattern(pattern)
+    if (!isWildcard(pattern) && !Object.hasOwn(catalogue, pattern)) {
+      throw new ConfigurationError(
+        'BUS_INVALID_PATTERN',
+        `The subscription \`${name}\` names ${describe(pattern)}, which the catalogue does not have. Declare it, or use a pattern`,
+      )
+    }
+  }
+  return Object.freeze([...new Set(patterns as string[])])
+}
+
+function resolveRetry(name: string, retry: RetryOptions): ResolvedRetry {
+  if (retry === null || typeof retry !== 'object' || Array.isArray(retry))
+    throw invalid(`Expected \`retry\` of \`${name}\` to be an object, got ${describe(retry)}`)
+  refuseUnknownKeys(retry, ['maxAttempts', 'delaySeconds', 'backoff', 'maxDelaySeconds'], '`retry`')
+  const resolved = {
+    maxAttempts: integerOption('retry.maxAttempts', retry.maxAttempts, { min: 1, max: 100, default: 5 }),
+    delaySeconds: integerOption('retry.delaySeconds', retry.delaySeconds, {
+      min: 0,
+      max: 86_400,
+      default: 1,
+    }),
+    backoff: booleanOption('retry.backoff', retry.backoff, true),
+    maxDelaySeconds: integerOption('retry.maxDelaySeconds', retry.maxDelaySeconds, {
+      min: 1,
+      max: 604_800,
+      default: Math.max(300, retry.delaySeconds ?? 0),
+    }),
+  }
+  if (resolved.maxDelaySeconds < resolved.delaySeconds) {
+    throw invalid(
+      `Expected \`retry.maxDelaySeconds\` to be at least \`retry.delaySeconds\`, got ${resolved.maxDelaySeconds} and ${resolved.delaySeconds}`,
+    )
+  }
+  return Object.freeze(resolved)
+}
+
+function invalid(message: string): ConfigurationError {
+  return new ConfigurationError('BUS_INVALID_OPTION', message)
+}

@@ -1,0 +1,130 @@
+import type { PgBoss } from 'pg-boss'
+import type { BusLogger } from '../events/logger.ts'
+import type { Database } from '../outbox/database.ts'
+import { bossSchema } from './boss.ts'
+import { queueName } from './subscription.ts'
+import type { Worker } from './worker.ts'
+import { reasonOf } from './settler.ts'
+
+/** How often one process asks for due retries and lost workers of all its subscriptions, in one query. */
+const lookIntervalMs = 5000
+
+/** How often the leader lets pg-boss count, expire and delete jobs in every queue, and makes room for coming months. */
+const maintenanceIntervalMs = 5 * 60_000
+
+/** Jobs of a queue that are read to find the next due one. */
+const lookAhead = 1000
+
+/** Does what no event triggers: wakes workers for due retries, finds dead workers, keeps the queues tidy. */
+export interface Upkeep {
+  /** Looks now, because something may be due sooner than the next regular look. */
+  soon: () => void
+  stop: () => Promise<void>
+}
+
+export interface UpkeepParts {
+  readonly database: Database
+  readonly boss: PgBoss
+  readonly workers: readonly Worker[]
+  readonly isLeader: () => boolean
+  readonly logger: BusLogger
+}
+
+interface LookRow {
+  readonly name: string
+  /** Seconds until the next queued job is due, 0 or less when one is ready, null when none is queued. */
+  readonly due_seconds: string | null
+  readonly lapsed: boolean
+}
+
+/** pg-boss notifies nobody of retries, dead letters and redrives, and with its timers off nobody of dead workers. */
+export function startUpkeep({ database, boss, workers, isLeader, logger }: UpkeepParts): Upkeep {
+  const byQueue = new Map(workers.map((worker) => [queueName(worker.name), worker]))
+  const text = lookSql([...byQueue.keys()])
+  let stopped = false
+  let timer: NodeJS.Timeout | undefined
+  let running: Promise<void> | undefined
+  let again = false
+  let maintainedAt = performance.now()
+
+  function schedule(delayMs: number): void {
+    if (stopped) return
+    clearTimeout(timer)
+    timer = setTimeout(() => {
+      running ??= pass().finally(() => {
+        running = undefined
+        if (again) {
+          again = false
+          schedule(0)
+        }
+      })
+    }, delayMs)
+  }
+
+  async function pass(): Promise<void> {
+    let nextMs = lookIntervalMs
+    try {
+      if (workers.length > 0) nextMs = await look()
+      if (isLeader() && performance.now() - maintainedAt > maintenanceIntervalMs) await maintain()
+    } catch (error) {
+      logger.warn({ reason: reasonOf(error) }, 'upkeep failed, trying again')
+    }
+    schedule(nextMs)
+  }
+
+  async function maintain(): Promise<void> {
+    maintainedAt = performance.now()
+    // Partitions are made months ahead, and the role may not be their owner: the queues are looked after all the same.
+    await database.query('select bus.create_partitions()').catch((error: unknown) => {
+      logger.warn({ reason: reasonOf(error) }, 'the partitions of the coming months could not be made')
+    })
+    await boss.supervise()
+  }
+
+  async function look(): Promise<number> {
+    let nextMs = lookIntervalMs
+    let expired = false
+    const { rows } = await database.query<LookRow & Record<string, unknown>>(text)
+    for (const { name, due_seconds, lapsed } of rows) {
+      // pg-boss fails the attempts of workers that were not heard of: they run again, or go to the dead letters.
+      if (lapsed) {
+        await boss.supervise(name)
+        expired = true
+      }
+      const dueMs = due_seconds === null ? undefined : Number(due_seconds) * 1000
+      if (lapsed || (dueMs !== undefined && dueMs <= 0)) byQueue.get(name)?.wake()
+      if (dueMs !== undefined && dueMs > 0) nextMs = Math.min(nextMs, dueMs + 5)
+    }
+    // When those are due is not known yet; pg-boss looks after a queue once a second at most.
+    return expired ? Math.min(nextMs, 250) : nextMs
+  }
+
+  // At once: a process that starts finds what one before it left behind.
+  schedule(0)
+
+  return {
+    soon() {
+      if (running === undefined) schedule(0)
+      else again = true
+    },
+    async stop() {
+      stopped = true
+      clearTimeout(timer)
+      await running
+    },
+  }
+}
+
+/** One branch a queue, so that each reads its own partition of pg-boss's job table and nothing else. */
+function lookSql(queues: readonly string[]): string {
+  return queues
+    .map((name) => {
+      const jobs = `${bossSchema}.job where name = '${name}'`
+      return `select '${name}' as name,
+  (select extract(epoch from min(start_after) - clock_timestamp())
+   from (select start_after from ${jobs} and state < 'active' and not blocked limit ${lookAhead}) queued) as due_seconds,
+  exists (select from ${jobs} and state = 'active'
+    and heartbeat_on + heartbeat_seconds * interval '1 second' < clock_timestamp()) as lapsed`
+    })
+    .join('\nunion all\n')
+}

@@ -1,0 +1,340 @@
+import type { JobWithMetadata, PgBoss } from 'pg-boss'
+import type { EventCatalogue } from '../events/catalogue.ts'
+import type { StoredEvent } from '../events/envelope.ts'
+import { DeliveryError, NonRetryableError } from '../events/errors.ts'
+import type { BusLogger } from '../events/logger.ts'
+import type { Database } from '../outbox/database.ts'
+import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt } from './attempt.ts'
+import { heartbeatSeconds } from './boss.ts'
+import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
+import { inNewestShape, loadEvents } from './event-store.ts'
+import { describeFailure } from './failure.ts'
+import { startFetcher } from './fetcher.ts'
+import { isBatch, type JobData } from './job.ts'
+import { createGate } from './gate.ts'
+import {
+  explodeBatch,
+  readReceipts,
+  writeSettlements,
+  type EventOutcome,
+  type JobClaim,
+  type Settlement,
+} from './settlement.ts'
+import { createSettler, reasonOf } from './settler.ts'
+import { queueName, type Subscription } from './subscription.ts'
+
+/** What a worker needs from its bus. */
+export interface WorkerParts {
+  readonly database: Database
+  readonly boss: PgBoss
+  readonly catalogue: EventCatalogue
+  readonly logger: BusLogger
+  readonly publishCaused: PublishCaused
+  /** Called after failures were written, with a due time that only the database knows. */
+  readonly onFailures: () => void
+}
+
+/** Runs the handler of one subscription in this process. */
+export interface Worker {
+  readonly subscriptionId: number
+  readonly name: string
+  readonly handledCount: number
+  readonly runningCount: number
+  /** Whether a job that arrives now would be fetched at once. */
+  readonly isFree: boolean
+  /** Jobs may be ready. */
+  wake: () => void
+  /**
+   * Begins nothing new, waits for running handlers up to the grace period, aborts the signals of the rest, and puts
+   * what was not finished back, with no attempt counted.
+   */
+  stop: (graceMs: number) => Promise<void>
+}
+
+/** A job in hand. */
+interface ActiveJob {
+  readonly claim: JobClaim
+  readonly startedAt: number
+  readonly unsettled: EventOutcome[]
+  readonly running: Map<string, RunningAttempt>
+  readonly left: Set<string>
+  /** Aborted by a shutdown: a failure from now on is no attempt. */
+  cutShort: boolean
+  /** Another worker has it. */
+  lost: boolean
+  /** Out of this worker's hands. */
+  done: boolean
+}
+
+/** Jobs in hand at most, those waiting for their settlement included. */
+const maxActiveJobs = 64
+
+const tickMs = 1000
+const abortedHandlersMs = 1000
+
+/** Starts fetching the jobs of a subscription. */
+export function startWorker(subscription: Subscription, subscriptionId: number, parts: WorkerParts): Worker {
+  const { database, boss, catalogue, logger } = parts
+  const queue = queueName(subscription.name)
+  const active = new Set<ActiveJob>()
+  const slots = createGate(subscription.concurrency)
+  const settler = createSettler(write, logger)
+  let stopping = false
+  let pendingCount = 0
+  let handledCount = 0
+  let averageMs = 0
+  let lastTouchAt = performance.now()
+
+  async function write(batch: readonly Settlement[]): Promise<void> {
+    await writeSettlements(database, boss, subscription, subscriptionId, batch, logger)
+    if (batch.some(({ outcomes }) => outcomes.some((outcome) => !outcome.delivered))) parts.onFailures()
+  }
+
+  const hasRoom = (): boolean => pendingCount < subscription.concurrency && active.size < maxActiveJobs
+
+  function begin(fetched: JobWithMetadata<JobData>): void {
+    const claim = toClaim(fetched)
+    const job: ActiveJob = {
+      claim,
+      startedAt: performance.now(),
+      unsettled: [],
+      running: new Map(),
+      left: new Set(claim.data.eventIds),
+      cutShort: false,
+      lost: false,
+      done: false,
+    }
+    active.add(job)
+    pendingCount += job.left.size
+    void process(job, fetched).catch((error: unknown) => {
+      // Not a handler's failure: the job was not even begun. It stays active and is given back below.
+      logger.error(
+        { subscription: subscription.name, reason: reasonOf(error) },
+        'a job could not be processed',
+      )
+      handBack(job)
+    })
+  }
+
+  async function process(job: ActiveJob, fetched: JobWithMetadata<JobData>): Promise<void> {
+    const { claim } = job
+    if (isBatch(claim.data) && claim.retryCount > 0) {
+      const failure = describeFailure(1, lostWorkerError(fetched.output))
+      await settler.untilWritten(async () =>
+        explodeBatch(database, boss, subscription, subscriptionId, claim, failure),
+      )
+      release(job)
+      fetcher.wake()
+      return
+    }
+    const attempt = (claim.data.attempts ?? 0) + claim.retryCount + 1
+    const events = await settler.untilWritten(async () => loadEvents(database, claim.data.eventIds))
+    const delivered =
+      attempt > 1 || isCopy(fetched)
+        ? await settler.untilWritten(async () => readReceipts(database, subscriptionId, claim.data.eventIds))
+        : noReceipts
+    const byId = new Map(events.map((event) => [event.id, event]))
+    await Promise.all(
+      claim.data.eventIds.map(async (eventId) => {
+        if (delivered.has(eventId)) finishEvent(job, eventId, undefined)
+        else await handleEvent(job, eventId, byId.get(eventId), attempt)
+      }),
+    )
+    // Handed back by a shutdown, lost, or finished as a whole.
+    if (job.done || job.left.size > 0) return
+    settler.add({ claim, outcomes: job.unsettled.splice(0), done: true }, () => release(job))
+  }
+
+  async function handleEvent(
+    job: ActiveJob,
+    eventId: string,
+    event: StoredEvent | undefined,
+    attempt: number,
+  ): Promise<void> {
+    if (!slots.tryEnter()) await slots.enter()
+    try {
+      if (stopping || job.lost) return
+      if (event === undefined) {
+        const gone = new DeliveryError('BUS_EVENT_NOT_FOUND', 'The event is no longer in the log')
+        finishEvent(job, eventId, {
+          eventId,
+          delivered: false,
+          failure: describeFailure(attempt, gone),
+          final: true,
+        })
+        return
+      }
+      const running = startAttempt(event, attempt)
+      job.running.set(eventId, running)
+      const result = await running.result
+      job.running.delete(eventId)
+      // Aborted from outside: the event was handed back, or belongs to another worker by now.
+      if (job.done || (job.cutShort && result.outcome === 'failed')) return
+      handledCount += 1
+      if (result.outcome === 'delivered') {
+        averageMs += (result.durationMs - averageMs) / 20
+        finishEvent(job, eventId, { eventId, delivered: true, attempt, durationMs: result.durationMs })
+      } else {
+        const failure = describeFailure(attempt, result.thrown)
+        logger.warn(
+          {
+            subscription: subscription.name,
+            eventId,
+            attempt,
+            errorName: failure.name,
+            errorCode: failure.code,
+            reason: failure.message,
+          },
+          'an attempt to handle an event failed',
+        )
+        finishEvent(job, eventId, {
+          eventId,
+          delivered: false,
+          failure,
+          final: result.thrown instanceof NonRetryableError,
+        })
+      }
+    } finally {
+      slots.leave()
+    }
+  }
+
+  function startAttempt(event: StoredEvent, attempt: number): RunningAttempt {
+    try {
+      return runAttempt(subscription, inNewestShape(catalogue, event), attempt, logger, parts.publishCaused)
+    } catch (thrown) {
+      // An upcast threw.
+      return { result: Promise.resolve({ outcome: 'failed', thrown }), abort: () => {} }
+    }
+  }
+
+  function finishEvent(job: ActiveJob, eventId: string, outcome: EventOutcome | undefined): void {
+    if (!job.left.delete(eventId)) return
+    pendingCount -= 1
+    if (outcome !== undefined) job.unsettled.push(outcome)
+    if (hasRoom()) fetcher.madeRoom()
+  }
+
+  /** Puts what is left of a job back as it came. */
+  function handBack(job: ActiveJob): void {
+    const handedBack = [...job.left]
+    const outcomes = job.unsettled.splice(0)
+    job.done = true
+    settler.add({ claim: job.claim, outcomes, done: true, handedBack }, () => release(job))
+  }
+
+  /** Forgets a job and what is left of it. */
+  function release(job: ActiveJob): void {
+    job.done = true
+    pendingCount -= job.left.size
+    job.left.clear()
+    active.delete(job)
+    if (hasRoom()) fetcher.madeRoom()
+  }
+
+  /** Once a second: receipts of long batches are written early, and claims are kept alive. */
+  function tick(): void {
+    const now = performance.now()
+    for (const job of active) {
+      if (!job.done && job.left.size > 0 && job.unsettled.length > 0 && now - job.startedAt > tickMs) {
+        settler.add({ claim: job.claim, outcomes: job.unsettled.splice(0), done: false })
+      }
+    }
+    if (now - lastTouchAt > (heartbeatSeconds * 1000) / 3) {
+      lastTouchAt = now
+      if (active.size > 0)
+        void touch().catch((error: unknown) =>
+          logger.warn({ reason: reasonOf(error) }, 'a heartbeat could not be written'),
+        )
+    }
+  }
+
+  async function touch(): Promise<void> {
+    const jobs = [...active].filter((job) => !job.done && job.left.size > 0)
+    if (jobs.length === 0) return
+    const claims = jobs.map(({ claim }) => ({ id: claim.id, retryCount: claim.retryCount }))
+    const { settled = [] } = (await boss.touch(queue, claims)) as { settled?: readonly string[] }
+    const alive = new Set(settled)
+    for (const job of jobs) {
+      if (alive.has(job.claim.id) || job.done || job.left.size === 0) continue
+      logger.warn(
+        { subscription: subscription.name, jobId: job.claim.id },
+        'another worker has taken a job over: its handlers are aborted',
+      )
+      job.lost = true
+      abortAll(job, 'claim lost')
+      release(job)
+    }
+  }
+
+  function abortAll(job: ActiveJob, reason: AbortReason): void {
+    for (const running of job.running.values()) running.abort(reason)
+  }
+
+  const ticker = setInterval(tick, tickMs)
+  const fetcher = startFetcher({
+    boss,
+    queue,
+    logger,
+    room: () => ({ events: subscription.concurrency - pendingCount, jobs: maxActiveJobs - active.size }),
+    averageMs: () => averageMs,
+    begin,
+  })
+
+  async function stop(graceMs: number): Promise<void> {
+    stopping = true
+    const deadline = performance.now() + graceMs
+    settler.giveUpAt(deadline + abortedHandlersMs)
+    await within(deadline, fetcher.stop())
+    await untilIdle(deadline)
+    for (const job of active) {
+      job.cutShort = true
+      abortAll(job, 'shutdown')
+    }
+    if (runningCount() > 0) await untilIdle(performance.now() + abortedHandlersMs)
+    for (const job of active) {
+      if (!job.done && job.left.size > 0) handBack(job)
+    }
+    await settler.idle()
+    clearInterval(ticker)
+  }
+
+  function runningCount(): number {
+    let count = 0
+    for (const job of active) count += job.running.size
+    return count
+  }
+
+  async function untilIdle(deadline: number): Promise<void> {
+    while (runningCount() > 0 && performance.now() < deadline)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+
+  return {
+    subscriptionId,
+    name: subscription.name,
+    get handledCount() {
+      return handledCount
+    },
+    get runningCount() {
+      return runningCount()
+    },
+    get isFree() {
+      return !stopping && hasRoom()
+    },
+    wake: () => fetcher.wake(),
+    stop,
+  }
+}
+
+const noReceipts: ReadonlySet<string> = new Set()
+
+async function within(deadline: number, work: Promise<void>): Promise<void> {
+  const remainingMs = Math.max(0, deadline - performance.now())
+  let timer: NodeJS.Timeout | undefined
+  const timeout = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, remainingMs)
+  })
+  await Promise.race([work, timeout])
+  clearTimeout(timer)
+}

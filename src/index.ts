@@ -1,0 +1,43 @@
+/**
+ * bossbus: a durable event bus for Node services on PostgreSQL.
+ *
+ * @module
+ */
+export { createBus } from './bus.ts'
+export type { Bus, BusHealth, BusOptions, BusState, StopOptions } from './bus.ts'
+export { defineEvents } from './events/catalogue.ts'
+export type {
+  EventCatalogue,
+  EventDefinition,
+  EventType,
+  PayloadInput,
+  PayloadOutput,
+} from './events/catalogue.ts'
+export type {
+  EventFields,
+  EventMetadata,
+  EventOf,
+  NewEvent,
+  Published,
+  StoredEvent,
+} from './events/envelope.ts'
+export {
+  BusError,
+  busErrorCodes,
+  ConfigurationError,
+  DatabaseError,
+  DeliveryError,
+  InvalidEventError,
+  NonRetryableError,
+  StateError,
+  TransactionError,
+} from './events/errors.ts'
+export type { BusErrorCode, BusErrorOptions, EventIssue } from './events/errors.ts'
+export type { BusLogger, LogFields } from './events/logger.ts'
+export type { EventPattern, MatchedType } from './events/pattern.ts'
+export type { DeadLetter, DeadLetters } from './delivery/dead-letters.ts'
+export type { AttemptFailure } from './delivery/failure.ts'
+export type { HandlerContext, RetryOptions, SubscriptionOptions } from './delivery/subscription.ts'
+export type { DatabaseOption } from './outbox/database.ts'
+export type { DrizzleTransaction } from './outbox/publish.ts'
+export type { RelayState } from './outbox/relay.ts'
