@@ -1,0 +1,215 @@
+import { describe, expect, test } from 'vitest'
+import { z } from 'zod'
+import { defineEvents, type EventCatalogue } from '../../src/index.ts'
+import { upcastPayload } from '../../src/events/catalogue.ts'
+import { refusalOf } from './refusal.ts'
+
+const schema = z.object({ id: z.string() })
+
+/** Past the types, as a caller without them would. */
+const defineAnything = (catalogue: unknown): unknown => defineEvents(catalogue as EventCatalogue)
+
+async function definitionRefusal(definition: unknown): Promise<string> {
+  const error = await refusalOf(() => defineAnything({ 'payment.paid': definition }))
+  expect(error).toMatchObject({ code: 'BUS_INVALID_OPTION', name: 'ConfigurationError', retryable: false })
+  return error.message
+}
+
+describe('names of event types', () => {
+  test.each([
+    'note',
+    'payment.paid',
+    'a.b.c.d',
+    'Payment_2.paid-out',
+    '0',
+    `${'a'.repeat(127)}.${'b'.repeat(127)}`,
+  ])('takes %s', (name) => {
+    expect(Object.keys(defineEvents({ [name]: { schema } }))).toEqual([name])
+  })
+
+  test.each(['', '.', 'a.', '.a', 'a..b', 'a b', 'a.*', '**', 'ä', 'a\n', 'a\u0000', 'a/b', 'a'.repeat(256)])(
+    'refuses %j',
+    async (name) => {
+      const error = await refusalOf(() => defineAnything({ [name]: { schema } }))
+      expect(error).toMatchObject({
+        code: 'BUS_INVALID_OPTION',
+        message: expect.stringContaining('Expected an event type like `payment.paid`') as string,
+      })
+    },
+  )
+
+  test('keeps a refusal of a very long name short', async () => {
+    const error = await refusalOf(() => defineAnything({ ['a'.repeat(100_000)]: { schema } }))
+    expect(error.message.length).toBeLessThan(300)
+  })
+
+  test('takes names that objects inherit, as names of their own', () => {
+    const events = defineEvents({ constructor: { schema }, ['__proto__']: { schema, version: 2 } })
+    expect(Object.keys(events)).toEqual(['constructor', '__proto__'])
+    expect(Object.getPrototypeOf(events)).toBe(Object.prototype)
+  })
+})
+
+describe('definitions', () => {
+  test('gives a frozen copy that later changes do not reach', () => {
+    const definition: { schema: typeof schema; version: number } = { schema, version: 1 }
+    const given = { 'payment.paid': definition }
+    const events = defineEvents(given)
+    definition.version = 7
+    expect(events['payment.paid'].version).toBe(1)
+    expect(events['payment.paid'].schema).toBe(schema)
+    expect(Object.isFrozen(events) && Object.isFrozen(events['payment.paid'])).toBe(true)
+    expect(Object.isFrozen(given)).toBe(false)
+  })
+
+  test.each([null, undefined, 'events', 5, [], [{ schema }]])(
+    'refuses the catalogue %j',
+    async (catalogue) => {
+      expect(await refusalOf(() => defineAnything(catalogue))).toMatchObject({
+        code: 'BUS_INVALID_OPTION',
+        message: expect.stringContaining('Expected the events by name') as string,
+      })
+    },
+  )
+
+  test.each([null, undefined, 'schema', 5])('refuses the definition %j', async (definition) => {
+    expect(await definitionRefusal(definition)).toBe(
+      'Expected `payment.paid` to be an object with a `schema`',
+    )
+  })
+
+  test('refuses an unknown key and names the one that was meant', async () => {
+    expect(await definitionRefusal({ shema: schema })).toBe(
+      'Unknown option `shema` in event `payment.paid`. Did you mean `schema`?',
+    )
+    expect(await definitionRefusal({ schema, Source: ['a'] })).toContain('Did you mean `sources`?')
+    expect(await definitionRefusal({ schema, versions: 2 })).toContain('Did you mean `version`?')
+  })
+
+  test('refuses an unknown key that is near to none and lists the known ones', async () => {
+    expect(await definitionRefusal({ schema, description: 'x' })).toBe(
+      'Unknown option `description` in event `payment.paid`. Known are: schema, sources, version, upcast',
+    )
+    expect(await definitionRefusal({ schema, ['s'.repeat(5000)]: 'x' })).toMatch(/^.{0,200}Known are: /)
+  })
+
+  test.each([
+    [undefined],
+    [null],
+    [{}],
+    ['string'],
+    [{ type: 'object', properties: {} }],
+    [{ parse: () => true }],
+    [{ '~standard': null }],
+    [{ '~standard': { version: 1, vendor: 'x' } }],
+    [{ '~standard': { validate: 'yes' } }],
+  ])('refuses %j, which is no Standard Schema', async (noSchema) => {
+    expect(await definitionRefusal({ schema: noSchema })).toContain('to be a Standard Schema')
+  })
+
+  test('takes a schema that is a function with a `~standard` property', () => {
+    const callable = Object.assign(() => true, {
+      '~standard': { version: 1 as const, vendor: 'mine', validate: (value: unknown) => ({ value }) },
+    })
+    expect(defineEvents({ note: { schema: callable } }).note.schema).toBe(callable)
+  })
+
+  test.each([[[]], ['billing'], [[1]], [['']], [['billing', null]], [null], [{}]])(
+    'refuses the sources %j',
+    async (sources) => {
+      expect(await definitionRefusal({ schema, sources })).toContain('Expected `sources` of `payment.paid`')
+    },
+  )
+
+  test.each([0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, 32_768, '2', null, Object.create(null)])(
+    'refuses the version %s',
+    async (version: unknown) => {
+      expect(await definitionRefusal({ schema, version })).toContain('integer from 1 to 32767')
+    },
+  )
+
+  test('takes the lowest and the highest version, and explicit undefined as left out', () => {
+    expect(defineEvents({ a: { schema, version: 1 }, b: { schema, version: 32_767 } }).b.version).toBe(32_767)
+    expect(() =>
+      defineEvents({ a: { schema, version: undefined, sources: undefined, upcast: undefined } }),
+    ).not.toThrow()
+  })
+})
+
+describe('upcast chains', () => {
+  const step = (payload: unknown): unknown => payload
+
+  test.each([
+    ['the version itself', 2, { 2: step }],
+    ['a version above', 2, { 3: step }],
+    ['version 0', 2, { 0: step }],
+    ['a fraction', 2, { 1.5: step }],
+    ['a word', 2, { first: step }],
+    ['a leading zero', 2, { '01': step }],
+    ['no function', 2, { 1: 'x' }],
+    ['a step with no version to lead to', 1, { 1: step }],
+  ])('refuses %s', async (_what, version, upcast) => {
+    expect(await definitionRefusal({ schema, version, upcast })).toContain(
+      'to hold functions for versions 1 to',
+    )
+  })
+
+  test.each([null, 5, 'ab', [], [step], new Map([[1, step]])])(
+    'refuses %j as a chain',
+    async (upcast: unknown) => {
+      expect(await definitionRefusal({ schema, version: 2, upcast })).toContain(
+        'Expected `upcast` of `payment.paid` to hold functions by version',
+      )
+    },
+  )
+
+  test('refuses a chain with a gap, which would hand half-converted payloads to handlers', async () => {
+    expect(await definitionRefusal({ schema, version: 4, upcast: { 1: step, 3: step } })).toBe(
+      'Expected `upcast` of `payment.paid` to lead on from version 2 to 3: a step is missing',
+    )
+    expect(await definitionRefusal({ schema, version: 3, upcast: { 1: step } })).toContain(
+      'from version 2 to 3',
+    )
+  })
+
+  test('takes a whole chain, and one whose oldest versions are stored no more', () => {
+    expect(() => defineEvents({ a: { schema, version: 3, upcast: { 1: step, 2: step } } })).not.toThrow()
+    expect(() => defineEvents({ a: { schema, version: 5, upcast: { 4: step, 3: step } } })).not.toThrow()
+    expect(() => defineEvents({ a: { schema, version: 5 } })).not.toThrow()
+  })
+
+  test('leads a payload through each step from its version to the newest', () => {
+    const { a } = defineEvents({
+      a: {
+        schema,
+        version: 3,
+        upcast: {
+          1: (v1: { name: string }) => ({ names: [v1.name] }),
+          2: (v2: { names: string[] }) => ({ id: v2.names.join() }),
+        },
+      },
+    })
+    expect(upcastPayload(a, 1, { name: 'x' })).toEqual({ id: 'x' })
+    expect(upcastPayload(a, 2, { names: ['x', 'y'] })).toEqual({ id: 'x,y' })
+    expect(upcastPayload(a, 3, { id: 'x' })).toEqual({ id: 'x' })
+    expect(upcastPayload(a, 4, { id: 'from a newer service' })).toEqual({ id: 'from a newer service' })
+    expect(upcastPayload(undefined, 1, { id: 'unknown type' })).toEqual({ id: 'unknown type' })
+  })
+
+  test('refuses a step that gives a promise, and lets what a step throws through', async () => {
+    const { slow, broken } = defineEvents({
+      slow: { schema, version: 2, upcast: { 1: async () => Promise.reject(new Error('late')) } },
+      broken: {
+        schema,
+        version: 2,
+        upcast: {
+          1: () => {
+            throw new RangeError('cannot convert')
+          },
+        },
+      },
+    })
+    expect(await refusalOf(() => upcastPayload(slow, 1, {}))).toMatchObject({ code: 'BUS_INVALID_OPTION' })
+    expect(() => upcastPayload(broken, 1, {})).toThrow(new RangeError('cannot convert'))
+  })
+})

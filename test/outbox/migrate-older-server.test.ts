@@ -1,0 +1,130 @@
+import { randomUUID } from 'node:crypto'
+import { drizzle } from 'drizzle-orm/node-postgres'
+import pg from 'pg'
+import { expect, onTestFinished, test } from 'vitest'
+import { testBus } from '../support/bus.ts'
+import { until } from '../support/database.ts'
+import { checkedInSchema, describeSchema } from '../support/schema-snapshot.ts'
+import { openSession } from '../support/session.ts'
+
+/**
+ * The run's own server is PostgreSQL 18. A supported older one, where uuid v7 is emulated, is looked for in
+ * OLD_DATABASE_URL, then on the usual port of this machine; databases made there are dropped again.
+ */
+const oldServer = await findOldServer([
+  process.env['OLD_DATABASE_URL'],
+  'postgres://postgres@127.0.0.1:5432/postgres',
+])
+const where =
+  oldServer === undefined
+    ? '(SKIPPED: set OLD_DATABASE_URL to a server of PostgreSQL 14 to 17)'
+    : `(PostgreSQL ${oldServer.version})`
+
+async function findOldServer(
+  urls: readonly (string | undefined)[],
+): Promise<{ url: string; version: string } | undefined> {
+  for (const url of urls.filter((value) => value !== undefined)) {
+    const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 2000 })
+    try {
+      await client.connect()
+      const { rows } = await client.query<{ version: string }>(
+        `select split_part(current_setting('server_version'), ' ', 1) as version
+         where current_setting('server_version_num')::int between 140000 and 179999`,
+      )
+      if (rows[0] !== undefined) return { url, version: rows[0].version }
+    } catch {
+      // Not there, or not for us.
+    } finally {
+      await client.end().catch(() => {})
+    }
+  }
+  return undefined
+}
+
+async function createOldDatabase() {
+  const url = new URL(oldServer?.url ?? '')
+  const name = `bossbus_test_${randomUUID().replaceAll('-', '')}`
+  const admin = new pg.Client({ connectionString: url.toString() })
+  await admin.connect()
+  await admin.query(`create database ${name} template template0`)
+  url.pathname = `/${name}`
+  const pool = new pg.Pool({ connectionString: url.toString(), max: 3 })
+  pool.on('error', () => {})
+  onTestFinished(async () => {
+    await pool.end()
+    await admin.query(`drop database if exists ${name} with (force)`)
+    await admin.end()
+  })
+  const rows = async (text: string, values: unknown[] = []): Promise<Record<string, unknown>[]> =>
+    (await pool.query<Record<string, unknown>>(text, values)).rows
+  return {
+    url: url.toString(),
+    rows,
+    db: drizzle(pool),
+    count: async (text: string, values?: unknown[]) =>
+      Number(Object.values((await rows(text, values))[0] ?? {})[0]),
+  }
+}
+
+test.skipIf(oldServer === undefined)(
+  `an older server gets the same schema, and delivers ${where}`,
+  async () => {
+    const { url, db, rows, count } = await createOldDatabase()
+    const bus = testBus(url)
+    await bus.migrate()
+    await bus.migrate()
+    expect(await count('select count(*) from bus.migrations')).toBe(1)
+    expect(await describeSchema(rows)).toBe(await checkedInSchema())
+    const seen: unknown[] = []
+    bus.subscribe({ name: 'seen', events: ['note'], handler: ({ payload }) => void seen.push(payload) })
+    await bus.start()
+    const event = { type: 'note', tenantId: 'acme', payload: 'published', eventId: 'e' } as const
+    const first = await db.transaction(async (tx) => bus.publish(tx, event))
+    expect(await db.transaction(async (tx) => bus.publish(tx, event))).toEqual({ ...first, duplicate: true })
+    await rows(
+      `insert into bus.events (tenant_id, type, source, payload, available_at) values
+     ('acme', 'note', 'psql', '"never"', 'infinity'), ('acme', 'note', 'psql', '"inserted"', null)`,
+    )
+    await until('both were handled', () => seen.length === 2)
+    expect(new Set(seen)).toEqual(new Set(['inserted', 'published']))
+    await until('the relay sleeps, with the scheduled event in view', async () => {
+      const health = await bus.health()
+      return health.relay === 'sleeping'
+    })
+    expect(await count('select count(*) from bus.outbox')).toBe(1)
+  },
+)
+
+test.skipIf(oldServer === undefined)(
+  `the emulated uuid_v7 has version, variant, time and order ${where}`,
+  async () => {
+    const database = await createOldDatabase()
+    await testBus(database.url).migrate()
+    const session = await openSession(database)
+    const given = await session.rows(
+      `select bus.uuid_v7() as id, extract(epoch from clock_timestamp()) * 1000 as now from generate_series(1, 10000)`,
+    )
+    for (let i = 0; i < 200; i += 1)
+      given.push(
+        ...(await session.rows(
+          `select bus.uuid_v7() as id, extract(epoch from clock_timestamp()) * 1000 as now`,
+        )),
+      )
+    const ids = given.map(({ id }) => String(id))
+    expect(new Set(ids).size).toBe(10_200)
+    expect(ids).toEqual(ids.toSorted())
+    for (const { id, now } of given) {
+      expect(id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+      const time = Number.parseInt(String(id).replaceAll('-', '').slice(0, 12), 16)
+      expect(Math.abs(time - Number(now))).toBeLessThan(1000)
+    }
+    // A clock that was set back does not set the ids back.
+    await session.rows(
+      `select set_config('bus.last_uuid_us', ((extract(epoch from clock_timestamp()) + 60) * 1000000)::bigint::text, false)`,
+    )
+    const [ahead] = await session.rows('select bus.uuid_v7() as id')
+    expect(String(ahead?.['id']) > (ids.at(-1) ?? '')).toBe(true)
+    const [next] = await session.rows('select bus.uuid_v7() as id')
+    expect(String(next?.['id']) > String(ahead?.['id'])).toBe(true)
+  },
+)

@@ -1,0 +1,129 @@
+import { execFile } from 'node:child_process'
+import { cp, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { is } from 'drizzle-orm'
+import { getTableConfig, PgTable } from 'drizzle-orm/pg-core'
+import { expect, onTestFinished, test } from 'vitest'
+import * as schema from '../../src/schema.ts'
+import { createTestDatabase } from '../support/database.ts'
+import { describeSchema } from '../support/schema-snapshot.ts'
+
+const projectFolder = fileURLToPath(new URL('../..', import.meta.url))
+
+test('the schema is the one of the checked-in snapshot', async () => {
+  const { rows } = await createTestDatabase()
+  // After a change on purpose: npm run test:all -- test/outbox/schema.test.ts -u
+  await expect(await describeSchema(rows)).toMatchFileSnapshot('schema.snapshot.txt')
+})
+
+test('the snapshot shows any change of a table, an index, a function, a trigger, a grant or a setting', async () => {
+  const { rows } = await createTestDatabase()
+  const changes = [
+    'alter table bus.events add column extra text',
+    'alter table bus.outbox alter column ordering_bucket set default 7',
+    'alter table bus.deliveries add check (attempts > 0)',
+    'drop index bus.outbox_ready_idx',
+    'alter table bus.outbox set (fillfactor = 50)',
+    'alter function bus.publish(jsonb) set search_path to public',
+    'alter table bus.events disable trigger dispatch_inserted_events',
+    'grant select on bus.events to public',
+    'alter sequence bus.subscription_revision cache 5',
+    `create type bus.mood as enum ('good')`,
+    'alter table bus.event_keys enable row level security',
+  ]
+  const seen = new Set([await describeSchema(rows)])
+  for (const change of changes) {
+    await rows(change)
+    const text = await describeSchema(rows)
+    expect([change, seen.has(text)]).toEqual([change, false])
+    seen.add(text)
+  }
+})
+
+/** Runs drizzle-kit on a copy of the migrations and gives the migrations that are there afterwards. */
+async function generate(schemaFile: string): Promise<{ names: string[]; newest: string }> {
+  const folder = await mkdtemp(join(tmpdir(), 'bossbus-drift-'))
+  onTestFinished(async () => rm(folder, { recursive: true, force: true }))
+  await cp(join(projectFolder, 'drizzle'), folder, { recursive: true })
+  await promisify(execFile)(
+    process.execPath,
+    [
+      join(projectFolder, 'node_modules/drizzle-kit/bin.cjs'),
+      'generate',
+      '--dialect=postgresql',
+      `--schema=${schemaFile}`,
+      // It takes the folder as relative, whatever it begins with.
+      `--out=${relative(projectFolder, folder)}`,
+    ],
+    { cwd: projectFolder },
+  )
+  const names = (await readdir(folder)).filter((name) => name.endsWith('.sql')).toSorted()
+  return { names, newest: await readFile(join(folder, names.at(-1) ?? ''), 'utf8') }
+}
+
+test('drizzle-kit finds nothing to migrate, and does after a change of the tables', async () => {
+  const shipped = (await readdir(join(projectFolder, 'drizzle'))).filter((name) => name.endsWith('.sql'))
+  const folder = await mkdtemp(join(tmpdir(), 'bossbus-changed-'))
+  onTestFinished(async () => rm(folder, { recursive: true, force: true }))
+  await writeFile(
+    join(folder, 'schema.ts'),
+    `import { busSchema } from '${join(projectFolder, 'src/schema.ts')}'
+import { text } from '${join(projectFolder, 'node_modules/drizzle-orm/pg-core/index.js')}'
+export * from '${join(projectFolder, 'src/schema.ts')}'
+export const added = busSchema.table('added', { name: text('name') })`,
+  )
+  const [same, changed] = await Promise.all([
+    generate(join(projectFolder, 'src/schema.ts')),
+    generate(join(folder, 'schema.ts')),
+  ])
+  expect(same.names).toEqual(shipped.toSorted())
+  expect(changed.names).toHaveLength(shipped.length + 1)
+  expect(changed.newest).toContain('CREATE TABLE "bus"."added"')
+})
+
+test('the Drizzle tables have the columns, keys and indexes of the database', async () => {
+  const { rows } = await createTestDatabase()
+  const declared = Object.values(schema)
+    .filter((value) => is(value, PgTable))
+    .map((table) => {
+      const { name, columns, indexes, primaryKeys } = getTableConfig(table)
+      const keys = [
+        ...columns.filter(({ primary }) => primary),
+        ...primaryKeys.flatMap(({ columns }) => columns),
+      ]
+      return {
+        name,
+        columns: columns.map((column) => ({
+          name: column.name,
+          type: column.getSQLType().replace(/^timestamp \(6\)/, 'timestamp(6)'),
+          notNull: column.notNull,
+          filled: column.hasDefault || column.generatedIdentity !== undefined,
+        })),
+        key: keys.map((column) => column.name),
+        indexes: indexes.map(({ config }) => config.name ?? '').sort((a, b) => a.localeCompare(b)),
+      }
+    })
+    .sort((a, b) => a.name.localeCompare(b.name))
+  const found = await rows(`
+    select c.relname as name,
+      (select json_agg(json_build_object(
+         'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'notNull', a.attnotnull,
+         'filled', a.atthasdef or a.attidentity <> '') order by a.attnum)
+       from pg_attribute a where a.attrelid = c.oid and a.attnum > 0) as columns,
+      (select json_agg(a.attname order by k.place)
+       from pg_constraint p cross join unnest(p.conkey) with ordinality as k (attnum, place)
+       join pg_attribute a on a.attrelid = p.conrelid and a.attnum = k.attnum
+       where p.conrelid = c.oid and p.contype = 'p') as key,
+      (select coalesce(json_agg(x.relname order by x.relname), '[]')
+       from pg_index i join pg_class x on x.oid = i.indexrelid
+       where i.indrelid = c.oid and not i.indisunique) as indexes
+    from pg_class c
+    where c.relnamespace = 'bus'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+      and c.relname <> 'migrations'
+    order by c.relname`)
+  expect(declared).toEqual(found)
+  expect(found.length).toBeGreaterThan(4)
+})

@@ -1,0 +1,81 @@
+import { randomUUID } from 'node:crypto'
+import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js'
+import pg from 'pg'
+import postgres from 'postgres'
+import { inject, onTestFinished } from 'vitest'
+
+/** A database for one test, dropped when the test is over. */
+export interface TestDatabase {
+  readonly url: string
+  /** Drizzle on postgres.js, as a service would have it. */
+  readonly db: PostgresJsDatabase
+  readonly sql: postgres.Sql
+  /** Rows of a statement that the test writes by hand. */
+  readonly rows: (text: string, values?: unknown[]) => Promise<Record<string, unknown>[]>
+  /** The single value of a statement that gives a count. */
+  readonly count: (text: string, values?: unknown[]) => Promise<number>
+}
+
+/**
+ * Clones the migrated template, or makes an empty database.
+ *
+ * @param options.max - connections of the postgres.js client
+ */
+export async function createTestDatabase(
+  options: { empty?: boolean; max?: number } = {},
+): Promise<TestDatabase> {
+  const serverUrl = inject('serverUrl')
+  const name = `test_${randomUUID().replaceAll('-', '')}`
+  const template = options.empty === true ? 'template0' : inject('templateDatabase')
+  await asAdmin(serverUrl, async (admin) => cloneDatabase(admin, name, template))
+  const url = new URL(serverUrl)
+  url.pathname = `/${name}`
+  const sql = postgres(url.toString(), { max: options.max ?? 5, onnotice: () => {} })
+  const pool = new pg.Pool({ connectionString: url.toString(), max: 3 })
+  pool.on('error', () => {})
+  onTestFinished(async () => {
+    await sql.end({ timeout: 2 })
+    await pool.end()
+    await asAdmin(serverUrl, async (admin) => {
+      await admin.query(`drop database if exists ${name} with (force)`)
+    })
+  })
+  const rows = async (text: string, values: unknown[] = []): Promise<Record<string, unknown>[]> =>
+    (await pool.query<Record<string, unknown>>(text, values)).rows
+  return {
+    url: url.toString(),
+    db: drizzle(sql),
+    sql,
+    rows,
+    count: async (text, values) => Number(Object.values((await rows(text, values))[0] ?? {})[0]),
+  }
+}
+
+/** CREATE DATABASE refuses a template that another clone is reading: wait for one's turn. */
+async function cloneDatabase(admin: pg.Client, name: string, template: string): Promise<void> {
+  await admin.query('select pg_advisory_lock(42)')
+  await admin.query(`create database ${name} template ${template}`)
+}
+
+async function asAdmin(url: string, work: (admin: pg.Client) => Promise<void>): Promise<void> {
+  const admin = new pg.Client({ connectionString: url })
+  await admin.connect()
+  try {
+    await work(admin)
+  } finally {
+    await admin.end()
+  }
+}
+
+/** Resolves as soon as the condition holds. @throws when it does not within the time */
+export async function until(
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+  timeoutMs = 15_000,
+): Promise<void> {
+  const deadline = performance.now() + timeoutMs
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(`Timed out after ${timeoutMs} ms waiting until ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+}
