@@ -51,25 +51,51 @@ const eventKeys = [
 ]
 
 /**
- * Checks events and gives the JSON text that `bus.publish` takes. Nothing has touched the database before every
- * event passed.
+ * Events as `bus.store_events` takes them: text values by the names of its parameters. The payloads are one JSON text a
+ * line, everything else PostgreSQL array literals; what no event has is left out. Text, because drivers disagree about
+ * arrays.
+ */
+export type EventColumns = readonly (readonly [name: keyof typeof columnTypes, value: string])[]
+
+/** The parameters of `bus.store_events` and their types. */
+const columnTypes = {
+  payloads: 'text',
+  tenant_ids: 'text[]',
+  types: 'text[]',
+  sources: 'text[]',
+  subjects: 'text[]',
+  schema_versions: 'smallint[]',
+  event_ids: 'text[]',
+  idempotency_keys: 'text[]',
+  correlation_ids: 'text[]',
+  causation_ids: 'uuid[]',
+  ordering_keys: 'text[]',
+  metadata: 'jsonb[]',
+  available_ats: 'timestamptz[]',
+} as const
+
+/** An event that passed every check, each column as text. */
+type CheckedEvent = Readonly<Record<keyof typeof columnTypes, string | undefined>>
+
+/**
+ * Checks events and gives them as columns. Nothing has touched the database before every event passed.
  *
  * @throws {@link InvalidEventError} for the first event that does not pass, its position named
  */
 export async function encodeEvents(
   settings: PublishSettings,
   newEvents: readonly UncheckedEvent[],
-): Promise<string> {
+): Promise<EventColumns> {
   const events = readBatch(newEvents)
-  const encoded: string[] = []
+  const checked: CheckedEvent[] = []
   let size = 0
   for (const [index, event] of events.entries()) {
-    const text = await encodeEvent(settings, event).catch((error: unknown) => {
+    const passed = await checkEvent(settings, event).catch((error: unknown) => {
       const refusal = error instanceof InvalidEventError ? error : unreadable(error)
       throw events.length === 1 ? refusal : atIndex(index, refusal)
     })
-    encoded.push(text)
-    size += Buffer.byteLength(text)
+    checked.push(passed)
+    for (const text of Object.values(passed)) size += text === undefined ? 0 : Buffer.byteLength(text)
     if (size > maxBytesPerCall) {
       throw new InvalidEventError(
         'BUS_PAYLOAD_TOO_LARGE',
@@ -77,7 +103,26 @@ export async function encodeEvents(
       )
     }
   }
-  return `[${encoded.join(',')}]`
+  return toColumns(checked)
+}
+
+function toColumns(events: readonly CheckedEvent[]): EventColumns {
+  const columns: [keyof typeof columnTypes, string][] = []
+  for (const name of Object.keys(columnTypes) as (keyof typeof columnTypes)[]) {
+    const values = events.map((event) => event[name])
+    // JSON has no raw line breaks.
+    if (name === 'payloads') columns.push([name, values.join('\n')])
+    else if (values.some((value) => value !== undefined)) columns.push([name, arrayLiteral(values)])
+  }
+  return columns
+}
+
+function arrayLiteral(values: readonly (string | undefined)[]): string {
+  return `{${values.map((value) => (value === undefined ? 'NULL' : `"${escaped(value)}"`)).join(',')}}`
+}
+
+function escaped(value: string): string {
+  return /["\\]/.test(value) ? value.replaceAll(/["\\]/g, String.raw`\$&`) : value
 }
 
 /** A copy, because checking takes time and the caller may fill the array anew meanwhile. */
@@ -121,28 +166,28 @@ function readEvent(given: unknown): UncheckedEvent {
   return Object.fromEntries(eventKeys.map((key) => [key, fields[key]])) as unknown as UncheckedEvent
 }
 
-async function encodeEvent(settings: PublishSettings, given: unknown): Promise<string> {
+async function checkEvent(settings: PublishSettings, given: unknown): Promise<CheckedEvent> {
   const event = readEvent(given)
   const definition = definitionOf(settings, event.type)
   assertTenant(event.tenantId)
   assertFields(event)
   const value = await validatePayload(event.type, definition, event.payload)
-  const payload = encodeJson(value, 'payload', settings.maxPayloadBytes)
-  const metadata = encodeMetadata(event.metadata)
-  const fields = JSON.stringify({
-    tenantId: event.tenantId,
-    type: event.type,
-    source: settings.source,
-    subject: event.subject,
-    schemaVersion: definition.version ?? 1,
-    eventId: event.eventId,
-    idempotencyKey: event.idempotencyKey,
-    correlationId: event.correlationId,
-    causationId: event.causationId,
-    orderingKey: event.orderingKey,
-    availableAt: event.availableAt?.toISOString(),
-  })
-  return `${fields.slice(0, -1)},"metadata":${metadata},"payload":${payload}}`
+  const version = definition.version ?? 1
+  return {
+    payloads: encodeJson(value, 'payload', settings.maxPayloadBytes),
+    tenant_ids: event.tenantId,
+    types: event.type,
+    sources: settings.source,
+    subjects: event.subject,
+    schema_versions: version === 1 ? undefined : String(version),
+    event_ids: event.eventId,
+    idempotency_keys: event.idempotencyKey,
+    correlation_ids: event.correlationId,
+    causation_ids: event.causationId,
+    ordering_keys: event.orderingKey,
+    metadata: encodeMetadata(event.metadata),
+    available_ats: event.availableAt?.toISOString(),
+  }
 }
 
 function definitionOf(settings: PublishSettings, type: unknown): EventDefinition {
@@ -201,8 +246,8 @@ function assertText(name: string, value: unknown, maxLength: number): void {
     )
 }
 
-function encodeMetadata(metadata: EventMetadata | undefined): string {
-  if (metadata === undefined) return '{}'
+function encodeMetadata(metadata: EventMetadata | undefined): string | undefined {
+  if (metadata === undefined) return undefined
   if (
     metadata === null ||
     typeof metadata !== 'object' ||
@@ -226,7 +271,7 @@ function invalid(message: string, code: BusErrorCode = 'BUS_INVALID_EVENT'): Inv
 const proofs = new WeakMap<DrizzleTransaction, string>()
 
 /**
- * Writes encoded events through a Drizzle handle, in the transaction that the handle stands for.
+ * Writes events through a Drizzle handle, in the transaction that the handle stands for.
  *
  * One round trip where the transaction has written something before, or published through this handle. Else two:
  * the server cannot tell the first statement of a transaction from one outside any, so it writes nothing and names
@@ -237,56 +282,70 @@ const proofs = new WeakMap<DrizzleTransaction, string>()
  */
 export async function publishInTransaction(
   tx: DrizzleTransaction,
-  encodedEvents: string,
+  columns: EventColumns,
 ): Promise<Published[]> {
   if (typeof (tx as Partial<DrizzleTransaction> | null)?.execute !== 'function') {
     throw new TransactionError(
       'Expected the first argument to be a Drizzle transaction: bus.publish(tx, event) inside db.transaction(…)',
     )
   }
-  let reply = await callPublish(tx, encodedEvents, proofs.get(tx))
-  if (reply.events === undefined) reply = await callPublish(tx, encodedEvents, reply.proof)
+  let proof = proofs.get(tx)
+  // Asking first costs a round trip that may be needless, sending events that are refused costs their transfer.
+  if (proof === undefined && columns.some(([, value]) => value.length > maxRefusedLength))
+    proof = (await callPublish(tx, undefined, [])).proof
+  let reply = await callPublish(tx, proof, columns)
+  if (reply.published === undefined) reply = await callPublish(tx, reply.proof, columns)
   proofs.set(tx, reply.proof)
-  return toPublished(reply.events ?? [])
+  return toPublished(reply.published ?? '')
 }
+
+/** Longest column that may be sent in vain. */
+const maxRefusedLength = 8192
 
 interface PublishReply {
   readonly proof: string
-  readonly events?: readonly (readonly [id: string, duplicate: boolean])[]
+  /** What `bus.store_events` gives. Undefined: nothing was written. */
+  readonly published: string | undefined
 }
 
 async function callPublish(
   tx: DrizzleTransaction,
-  encodedEvents: string,
   proof: string | undefined,
+  columns: EventColumns,
 ): Promise<PublishReply> {
+  const parameters = columns.map(
+    ([name, value]) => sql`, ${sql.raw(name)} => ${value}::text${sql.raw(`::${columnTypes[name]}`)}`,
+  )
   try {
     const result = await tx.execute(
-      sql`select bus.publish_in_transaction(${encodedEvents}::text::jsonb, ${proof ?? null}::text) as reply`,
+      sql`select bus.publish_in_transaction(${proof ?? null}::text${sql.join(parameters)}) as reply`,
     )
     const rows = (Array.isArray(result) ? result : (result as { rows: unknown[] }).rows) as {
       reply: string
     }[]
-    return JSON.parse(rows[0]?.reply ?? '') as PublishReply
+    const [named = '', published] = (rows[0]?.reply ?? '').split(' ')
+    return { proof: named, published }
   } catch (error) {
     throw toBusError(error)
   }
 }
 
-function toPublished(events: readonly (readonly [string, boolean])[]): Published[] {
-  return events.map(([id, duplicate]) => ({ id, duplicate }))
+/** Ids separated by commas, those of duplicates followed by `*`. */
+function toPublished(reply: string): Published[] {
+  return reply.split(',').map((text) => ({ id: text.slice(0, 36), duplicate: text.length > 36 }))
 }
 
-/** Writes encoded events in a transaction of their own, through one of the bus's own connections. */
+/** Writes events in a transaction of their own, through one of the bus's own connections. */
 export async function publishOnItsOwn(
   executor: {
-    query: (text: string, values: unknown[]) => Promise<{ rows: { id: string; duplicate: boolean }[] }>
+    query: (text: string, values: unknown[]) => Promise<{ rows: { reply: string }[] }>
   },
-  encodedEvents: string,
+  columns: EventColumns,
 ): Promise<Published[]> {
+  const parameters = columns.map(([name], index) => `${name} => $${index + 1}::text::${columnTypes[name]}`)
   const { rows } = await executor.query(
-    'select id, duplicate from bus.publish($1::text::jsonb) order by ordinal',
-    [encodedEvents],
+    `select bus.store_events(${parameters.join(', ')}) as reply`,
+    columns.map(([, value]) => value),
   )
-  return rows.map(({ id, duplicate }) => ({ id, duplicate }))
+  return toPublished(rows[0]?.reply ?? '')
 }

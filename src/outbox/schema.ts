@@ -2,6 +2,7 @@ import { sql } from 'drizzle-orm'
 import {
   bigint,
   index,
+  integer,
   jsonb,
   pgSchema,
   primaryKey,
@@ -73,19 +74,23 @@ export const eventKeys = busSchema.table(
   ],
 )
 
-/** What is not yet handed over to the subscribers: one narrow row an event, deleted by the relay. */
+/**
+ * What is not yet handed over to the subscribers: one narrow row an event, deleted by the relay. Scheduled events have
+ * positions beyond 2^62, out of the way of claims.
+ */
 export const outbox = busSchema.table(
   'outbox',
   {
     position: bigint('position', { mode: 'bigint' }).primaryKey().generatedAlwaysAsIdentity(),
     eventId: uuid('event_id').notNull(),
+    tenantId: text('tenant_id').notNull(),
+    type: text('type').notNull(),
+    /** About the bytes of the payload as text, where it is small: the relay measures large ones. */
+    payloadBytes: integer('payload_bytes'),
     orderingBucket: smallint('ordering_bucket'),
     availableAt: time('available_at'),
   },
   (table) => [
-    index('outbox_ready_idx')
-      .on(table.position)
-      .where(sql`${table.availableAt} is null`),
     index('outbox_scheduled_idx')
       .on(table.availableAt)
       .where(sql`${table.availableAt} is not null`),

@@ -13,13 +13,50 @@ interface EncodeOptions {
   readonly maxPayloadBytes?: number
 }
 
+const fieldNames: Readonly<Record<string, string>> = {
+  tenant_ids: 'tenantId',
+  types: 'type',
+  sources: 'source',
+  subjects: 'subject',
+  schema_versions: 'schemaVersion',
+  event_ids: 'eventId',
+  idempotency_keys: 'idempotencyKey',
+  correlation_ids: 'correlationId',
+  causation_ids: 'causationId',
+  ordering_keys: 'orderingKey',
+  metadata: 'metadata',
+  available_ats: 'availableAt',
+}
+
 /** What publish would send to the database for some events. */
 export async function encodeAll(
   events: unknown,
   { catalogue = anything, source = 'tests', maxPayloadBytes = 262_144 }: EncodeOptions = {},
 ): Promise<Record<string, unknown>[]> {
-  const text = await encodeEvents({ catalogue, source, maxPayloadBytes }, events as UncheckedEvent[])
-  return JSON.parse(text) as Record<string, unknown>[]
+  const columns = new Map<string, string>(
+    await encodeEvents({ catalogue, source, maxPayloadBytes }, events as UncheckedEvent[]),
+  )
+  const encoded = (columns.get('payloads') ?? '').split('\n').map((line): Record<string, unknown> => ({
+    schemaVersion: 1,
+    metadata: {},
+    payload: JSON.parse(line) as unknown,
+  }))
+  for (const [column, field] of Object.entries(fieldNames)) {
+    for (const [index, text] of elementsOf(columns.get(column) ?? '{}').entries()) {
+      const event = encoded[index] ?? {}
+      if (text === null) continue
+      if (field === 'metadata') event[field] = JSON.parse(text) as unknown
+      else event[field] = field === 'schemaVersion' ? Number(text) : text
+    }
+  }
+  return encoded
+}
+
+/** The elements of a PostgreSQL array literal. */
+function elementsOf(literal: string): (string | null)[] {
+  return [...literal.slice(1, -1).matchAll(/"((?:[^"\\]|\\.)*)"|NULL/gs)].map(
+    ([, quoted]) => quoted?.replaceAll(/\\(.)/gs, '$1') ?? null,
+  )
 }
 
 /** What publish would send to the database for one event: a `note` of `acme`, but for the fields given. */
