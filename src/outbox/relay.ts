@@ -38,6 +38,9 @@ export interface Relay {
 /** Events in one claim: enough to spread the cost of a transaction, few enough to keep it short. */
 const claimSize = 1000
 
+/** Where the positions of scheduled events begin: 2^62. The trigger that writes them has the same number. */
+const scheduledPositions = 4_611_686_018_427_387_904n
+
 /** From this many events in one claim on, publishers are told not to ring: ringing takes a database-wide lock. */
 const busyClaimSize = 16
 
@@ -190,10 +193,10 @@ interface ClaimRow {
   readonly next_due_seconds: string | null
   readonly registry_stamp: string
   readonly position: string | null
-  readonly id: string | null
+  readonly event_id: string
   readonly tenant_id: string
   readonly type: string
-  readonly payload_bytes: number
+  readonly payload_bytes: number | null
 }
 
 /**
@@ -210,17 +213,21 @@ async function claimOnce(database: Database, floor: bigint, dispatch: Dispatch):
       unknown,
       pg.QueryResult<ClaimRow>,
     ]
-    const { rows } = result
-    const first = rows[0]
-    const claimed = rows.flatMap(({ id, tenant_id, type, payload_bytes }) =>
-      id === null ? [] : [{ id, tenantId: tenant_id, type, payloadBytes: payload_bytes }],
-    )
+    const first = result.rows[0]
+    const rows = first?.position === null ? [] : result.rows
+    const measured = await measureLarge(client, rows)
+    const claimed = rows.map(({ event_id, tenant_id, type, payload_bytes }) => ({
+      id: event_id,
+      tenantId: tenant_id,
+      type,
+      payloadBytes: payload_bytes ?? measured.get(event_id) ?? 0,
+    }))
     const afterCommit =
       claimed.length > 0 ? await dispatch(client, claimed, first?.registry_stamp ?? '') : () => {}
     await client.query('commit')
     const dueSeconds = first?.next_due_seconds ?? null
     return {
-      count: first?.position === null ? 0 : rows.length,
+      count: rows.length,
       lastPosition: BigInt(rows.at(-1)?.position ?? 0),
       nextDueMs: dueSeconds === null ? undefined : Number(dueSeconds) * 1000,
       afterCommit,
@@ -237,40 +244,46 @@ async function claimOnce(database: Database, floor: bigint, dispatch: Dispatch):
 
 /**
  * Row locks on the claimed rows only (SKIP LOCKED: rows of another relay are passed over), in position order, from
- * the floor on. The events are looked up one by one through the primary key, whatever the statistics say. An event
- * that is no longer in the log is dropped from the outbox. Large payloads are measured, small ones estimated.
+ * the floor on, up to where the scheduled ones are. Everything through the primary key, whatever the statistics say.
  */
 function claimSql(floor: bigint): string {
   return `
-with ready as materialized (
-  select position from bus.outbox
-  where available_at is null and position >= ${floor}
-  order by position limit ${claimSize}
-  for update skip locked
-), claimed as (
-  delete from bus.outbox o using ready r where o.position = r.position
-  returning o.position, o.event_id
+with claimed as (
+  delete from bus.outbox where position = any(array(
+    select position from bus.outbox
+    where position >= ${floor} and position < ${scheduledPositions}
+    order by position limit ${claimSize}
+    for update skip locked))
+  returning position, event_id, tenant_id, type, payload_bytes
 )
-select s.next_due_seconds, s.registry_stamp, c.position, e.id, e.tenant_id, e.type, e.payload_bytes
+select s.next_due_seconds, s.registry_stamp, c.position, c.event_id, c.tenant_id, c.type, c.payload_bytes
 from (
   select
     (select extract(epoch from min(available_at) - clock_timestamp()) from bus.outbox where available_at is not null) as next_due_seconds,
     (select count(*) || '/' || coalesce(sum(revision), 0) from bus.subscriptions) as registry_stamp
 ) s
 left join claimed c on true
-left join lateral (
-  select id, tenant_id, type,
-    case when pg_column_size(payload) > 1500 then octet_length(payload::text) else pg_column_size(payload) end as payload_bytes
-  from bus.events where id = c.event_id
-  offset 0
-) e on true
 order by c.position`
 }
 
-/** Makes scheduled events whose time has come ready, a thousand at a time. Skips rows another relay is at. */
+/** Payloads that are stored compressed or out of line show their size only when they are read. */
+async function measureLarge(
+  client: pg.ClientBase,
+  rows: readonly ClaimRow[],
+): Promise<ReadonlyMap<string, number>> {
+  const ids = rows.filter((row) => row.payload_bytes === null).map((row) => row.event_id)
+  if (ids.length === 0) return new Map()
+  const { rows: measured } = await client.query<{ id: string; bytes: number }>(
+    'select id, octet_length(payload::text) as bytes from bus.events where id = any($1::uuid[])',
+    [ids],
+  )
+  return new Map(measured.map(({ id, bytes }) => [id, bytes]))
+}
+
+/** Makes scheduled events whose time has come ready, a thousand at a time: last in the line. Skips rows another relay is at. */
 async function promoteDue(database: Database): Promise<void> {
   await database.query(`
-update bus.outbox set available_at = null
+update bus.outbox set available_at = null, position = default
 where position in (
   select position from bus.outbox where available_at <= clock_timestamp()
   order by available_at limit ${claimSize}
