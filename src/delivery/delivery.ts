@@ -5,6 +5,7 @@ import { openDoorbell } from '../outbox/doorbell.ts'
 import { startRelay, type RelayState } from '../outbox/relay.ts'
 import type { PublishCaused } from './attempt.ts'
 import { createBoss } from './boss.ts'
+import { createEventReader } from './event-store.ts'
 import { registerSubscriptions } from './registry.ts'
 import { createRouter } from './router.ts'
 import type { Subscription } from './subscription.ts'
@@ -33,6 +34,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const boss = createBoss(database, service, logger, { migrate: false })
   await boss.start()
   const workers = new Map<number, Worker>()
+  const events = createEventReader(database)
   let upkeep: Upkeep | undefined
   try {
     const ids = await registerSubscriptions(database, boss, service, subscriptions)
@@ -43,6 +45,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
         database,
         boss,
         catalogue,
+        events,
         logger,
         publishCaused,
         onFailures: () => upkeep?.soon(),

@@ -3,6 +3,24 @@ import { upcastPayload, type EventCatalogue } from '../events/catalogue.ts'
 import type { EventMetadata, StoredEvent } from '../events/envelope.ts'
 import type { Executor } from '../outbox/database.ts'
 
+/** Reads events of the log for the workers of a process. */
+export interface EventReader {
+  /**
+   * Events by id, as they were stored, in no order; ids that are not in the log are left out. What several workers ask
+   * for at once is read in one statement, and what was read lately is not read again.
+   */
+  load: (ids: readonly string[]) => Promise<StoredEvent[]>
+}
+
+/** Payload texts kept, in characters: what the subscriptions of a process are about to deliver, and not more. */
+const maxCachedLength = 4_000_000
+
+/** The log is append-only, but who erases an event should not wait for long. */
+const maxCachedMs = 2000
+
+/** Most events read in one statement. */
+const maxEventsPerRead = 1000
+
 interface EventRow extends pg.QueryResultRow {
   readonly id: string
   readonly tenant_id: string
@@ -10,40 +28,123 @@ interface EventRow extends pg.QueryResultRow {
   readonly source: string
   readonly subject: string | null
   readonly schema_version: number
-  readonly payload: unknown
+  readonly payload: string
   readonly event_id: string | null
   readonly idempotency_key: string | null
   readonly correlation_id: string | null
   readonly causation_id: string | null
   readonly ordering_key: string | null
-  readonly metadata: EventMetadata
-  readonly created_at: Date
+  readonly metadata: string
+  readonly created_ms: number
 }
 
-/** Events of the log by id, as they were stored, in no order. Ids that are not in the log are left out. */
-export async function loadEvents(executor: Executor, ids: readonly string[]): Promise<StoredEvent[]> {
+interface CachedRow {
+  readonly row: EventRow
+  readonly readAt: number
+}
+
+interface Read {
+  readonly ids: Set<string>
+  readonly rows: Promise<ReadonlyMap<string, EventRow>>
+}
+
+export function createEventReader(executor: Executor): EventReader {
+  const cache = new Map<string, CachedRow>()
+  let cachedLength = 0
+  let next: Read | undefined
+
+  function find(id: string): EventRow | undefined {
+    const cached = cache.get(id)
+    return cached !== undefined && performance.now() - cached.readAt < maxCachedMs ? cached.row : undefined
+  }
+
+  function keep(rows: readonly EventRow[]): void {
+    const readAt = performance.now()
+    for (const row of rows) {
+      drop(row.id)
+      cache.set(row.id, { row, readAt })
+      cachedLength += row.payload.length
+    }
+    // The oldest first: a Map keeps the order of insertion.
+    for (const [id, cached] of cache) {
+      if (cachedLength <= maxCachedLength && readAt - cached.readAt < maxCachedMs) break
+      drop(id)
+    }
+  }
+
+  function drop(id: string): void {
+    const cached = cache.get(id)
+    if (cached === undefined) return
+    cache.delete(id)
+    cachedLength -= cached.row.payload.length
+  }
+
+  /** What is asked for until the next turn of the event loop goes into one statement. */
+  function read(ids: readonly string[]): Read {
+    if (next === undefined || next.ids.size + ids.length > maxEventsPerRead) {
+      const wanted = new Set<string>()
+      const rows = new Promise<void>((resolve) => setImmediate(resolve)).then(async () => {
+        if (next?.ids === wanted) next = undefined
+        const found = await readRows(executor, [...wanted])
+        keep(found)
+        return new Map(found.map((row) => [row.id, row]))
+      })
+      next = { ids: wanted, rows }
+    }
+    for (const id of ids) next.ids.add(id)
+    return next
+  }
+
+  return {
+    async load(ids) {
+      const rows: EventRow[] = []
+      const missing: string[] = []
+      for (const id of ids) {
+        const row = find(id)
+        if (row === undefined) missing.push(id)
+        else rows.push(row)
+      }
+      if (missing.length > 0) {
+        const found = await read(missing).rows
+        for (const id of missing) {
+          const row = found.get(id)
+          if (row !== undefined) rows.push(row)
+        }
+      }
+      return rows.map(toStoredEvent)
+    },
+  }
+}
+
+/** Payload and metadata stay text: every delivery gets a copy of its own. */
+async function readRows(executor: Executor, ids: readonly string[]): Promise<readonly EventRow[]> {
   const { rows } = await executor.query<EventRow>(
-    `select id, tenant_id, type, source, subject, schema_version, payload, event_id, idempotency_key,
-       correlation_id, causation_id, ordering_key, metadata, created_at
+    `select id, tenant_id, type, source, subject, schema_version, payload::text as payload, event_id, idempotency_key,
+       correlation_id, causation_id, ordering_key, metadata::text as metadata,
+       (extract(epoch from created_at) * 1000)::float8 as created_ms
      from bus.events where id = any($1::uuid[])`,
-    [ids],
+    [`{${ids.join(',')}}`],
   )
-  return rows.map((row) => ({
+  return rows
+}
+
+function toStoredEvent(row: EventRow): StoredEvent {
+  return {
     id: row.id,
     type: row.type,
     source: row.source,
     subject: row.subject ?? undefined,
     tenantId: row.tenant_id,
-    payload: row.payload,
+    payload: JSON.parse(row.payload) as unknown,
     schemaVersion: row.schema_version,
     eventId: row.event_id ?? undefined,
     idempotencyKey: row.idempotency_key ?? undefined,
     correlationId: row.correlation_id ?? undefined,
     causationId: row.causation_id ?? undefined,
     orderingKey: row.ordering_key ?? undefined,
-    metadata: row.metadata,
-    createdAt: row.created_at,
-  }))
+    metadata: row.metadata === '{}' ? {} : (JSON.parse(row.metadata) as EventMetadata),
+    createdAt: new Date(row.created_ms),
+  }
 }
 
 /** The event in the shape its handler knows: older payloads are brought up to the catalogue's version. */

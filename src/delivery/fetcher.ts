@@ -6,7 +6,7 @@ import { isBatch, type JobData } from './job.ts'
 import { reasonOf } from './settler.ts'
 
 /** With fast handlers, batches fetched at a time. */
-const maxBatchesPerFetch = 4
+const maxBatchesPerFetch = 8
 const maxSinglesPerFetch = 50
 
 /** Handlers slower than this on average get one batch at a time, so that other processes get theirs. */
@@ -58,7 +58,8 @@ export function startFetcher({ boss, queue, logger, room, averageMs, begin }: Fe
         failures = 0
         for (const job of jobs.toSorted(byCreation)) begin(job)
         adaptFetchSize(jobs)
-        if (jobs.length === 0 && !woken) await pause(idlePollMs)
+        // What comes later wakes; what another worker is just fetching is its own.
+        if (jobs.length < batchSize && !woken) await pause(idlePollMs)
       } catch (error) {
         const delayMs = failureDelayMs(failures)
         failures += 1

@@ -7,7 +7,7 @@ import type { Database } from '../outbox/database.ts'
 import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt } from './attempt.ts'
 import { heartbeatSeconds } from './boss.ts'
 import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
-import { inNewestShape, loadEvents } from './event-store.ts'
+import { inNewestShape, type EventReader } from './event-store.ts'
 import { describeFailure } from './failure.ts'
 import { startFetcher } from './fetcher.ts'
 import { isBatch, type JobData } from './job.ts'
@@ -28,6 +28,7 @@ export interface WorkerParts {
   readonly database: Database
   readonly boss: PgBoss
   readonly catalogue: EventCatalogue
+  readonly events: EventReader
   readonly logger: BusLogger
   readonly publishCaused: PublishCaused
   /** Called after failures were written, with a due time that only the database knows. */
@@ -128,7 +129,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       return
     }
     const attempt = (claim.data.attempts ?? 0) + claim.retryCount + 1
-    const events = await settler.untilWritten(async () => loadEvents(database, claim.data.eventIds))
+    const events = await settler.untilWritten(async () => parts.events.load(claim.data.eventIds))
     const delivered =
       attempt > 1 || isCopy(fetched)
         ? await settler.untilWritten(async () => readReceipts(database, subscriptionId, claim.data.eventIds))
