@@ -2,6 +2,7 @@ import type pg from 'pg'
 import { PgBoss, type Db } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
+import { queryPrepared } from '../outbox/prepared.ts'
 
 /** The PostgreSQL schema of pg-boss. */
 export const bossSchema = 'pgboss'
@@ -52,7 +53,18 @@ export function createBoss(
 
 /** Runs pg-boss statements inside an open transaction of the bus. */
 export function inTransaction(client: pg.ClientBase): { readonly db: Db } {
-  return { db: { executeSql: (text, values) => client.query(text, values) } }
+  return {
+    db: {
+      // Without values it may be a script, which cannot be prepared.
+      executeSql: async (text, values = []) =>
+        values.length === 0 ? client.query(text) : queryPrepared(client, text, values),
+    },
+  }
+}
+
+/** Runs single pg-boss statements on the bus's pool, prepared. */
+export function preparedOn(database: Database): { readonly db: Db } {
+  return { db: { executeSql: async (text, values) => database.queryPrepared(text, values) } }
 }
 
 /** Installs or updates pg-boss's own schema. Its migrations lock and check by themselves. */

@@ -1,6 +1,8 @@
 import type { JobWithMetadata, PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
+import type { Database } from '../outbox/database.ts'
 import { failureDelayMs } from '../outbox/failure-delay.ts'
+import { preparedOn } from './boss.ts'
 import { byCreation } from './claimed-job.ts'
 import { isBatch, type JobData } from './job.ts'
 import { reasonOf } from './settler.ts'
@@ -27,6 +29,7 @@ export interface Fetcher {
 
 export interface FetcherParts {
   readonly boss: PgBoss
+  readonly database: Database
   readonly queue: string
   readonly logger: BusLogger
   /** How many single events, and how many jobs, could be taken now; none when either is 0. */
@@ -36,12 +39,21 @@ export interface FetcherParts {
   readonly begin: (job: JobWithMetadata<JobData>) => void
 }
 
-export function startFetcher({ boss, queue, logger, room, averageMs, begin }: FetcherParts): Fetcher {
+export function startFetcher({
+  boss,
+  database,
+  queue,
+  logger,
+  room,
+  averageMs,
+  begin,
+}: FetcherParts): Fetcher {
   let stopping = false
   let woken = false
   let fetchSize = 2
   let batched = false
   let interrupt: () => void = () => {}
+  const prepared = preparedOn(database)
 
   async function run(): Promise<void> {
     let failures = 0
@@ -54,7 +66,7 @@ export function startFetcher({ boss, queue, logger, room, averageMs, begin }: Fe
       woken = false
       try {
         const batchSize = Math.min(fetchSize, jobRoom, batched ? maxBatchesPerFetch : events)
-        const jobs = await boss.fetch<JobData>(queue, { batchSize, includeMetadata: true })
+        const jobs = await boss.fetch<JobData>(queue, { batchSize, includeMetadata: true, ...prepared })
         failures = 0
         for (const job of jobs.toSorted(byCreation)) begin(job)
         adaptFetchSize(jobs)

@@ -2,6 +2,7 @@ import type pg from 'pg'
 import type { JobInsert, PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
+import { queryPrepared } from '../outbox/prepared.ts'
 import { inTransaction } from './boss.ts'
 import { keepFailures, type AttemptFailure } from './failure.ts'
 import {
@@ -229,7 +230,8 @@ async function insertReceipts(
   receipts: readonly Receipt[],
   mayExist: boolean,
 ): Promise<void> {
-  await client.query(
+  await queryPrepared(
+    client,
     `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms)
      select $1, * from unnest($2::uuid[], $3::smallint[], $4::real[])
      ${mayExist ? 'on conflict do nothing' : ''}`,

@@ -275,6 +275,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   const ticker = setInterval(tick, tickMs)
   const fetcher = startFetcher({
     boss,
+    database,
     queue,
     logger,
     room: () => ({ events: subscription.concurrency - pendingCount, jobs: maxActiveJobs - active.size }),

@@ -2,6 +2,7 @@ import pg from 'pg'
 import { ConfigurationError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
 import { toBusError } from './database-errors.ts'
+import { createPreparer, setPreparer } from './prepared.ts'
 
 /** Where the bus's own connections go: a `postgres://` URL or a node-postgres pool configuration. */
 export type DatabaseOption = string | pg.PoolConfig
@@ -14,6 +15,11 @@ export interface Executor {
 /** The bus's own connections. node-postgres, never postgres.js: see docs/adr/0002. */
 export interface Database extends Executor {
   readonly pool: pg.Pool
+  /** Runs a statement that is sent again and again: planned once a connection, where that is possible. */
+  queryPrepared: <R extends pg.QueryResultRow>(
+    text: string,
+    values?: unknown[],
+  ) => Promise<{ readonly rows: R[] }>
   /** Runs `work` in one transaction on one connection: committed when it resolves, rolled back when it rejects. */
   transaction: <T>(work: (client: pg.PoolClient) => Promise<T>) => Promise<T>
   /** A connection outside the pool, for a session that holds locks or listens. */
@@ -25,13 +31,22 @@ export interface Database extends Executor {
 export function createDatabase(option: DatabaseOption, logger: BusLogger): Database {
   const config = poolConfig(option)
   const pool = new pg.Pool(config)
+  const preparer = createPreparer(logger)
   // Without a listener a lost connection, idle or in use, would end the process.
   pool.on('error', (error) => logger.warn({ reason: error.message }, 'an idle database connection was lost'))
   pool.on('connect', (client) => {
     client.on('error', () => {})
+    setPreparer(client, preparer)
   })
   return {
     pool,
+    async queryPrepared<R extends pg.QueryResultRow>(text: string, values: unknown[] = []) {
+      try {
+        return (await preparer.query(pool, text, values)) as pg.QueryResult<R>
+      } catch (error) {
+        throw toBusError(error)
+      }
+    },
     async query<R extends pg.QueryResultRow>(text: string, values?: unknown[]) {
       try {
         return await pool.query<R>(text, values)
