@@ -13,10 +13,10 @@ export interface EventReader {
 }
 
 /** Payload texts kept, in characters: what the subscriptions of a process are about to deliver, and not more. */
-const maxCachedLength = 4_000_000
+const maxCachedLength = 8_000_000
 
 /** The log is append-only, but who erases an event should not wait for long. */
-const maxCachedMs = 2000
+const maxCachedMs = 5000
 
 /** Most events read in one statement. */
 const maxEventsPerRead = 1000
