@@ -9,7 +9,12 @@ import { textProblem } from './events/json.ts'
 import { startDelivery, type Delivery } from './delivery/delivery.ts'
 import { createDeadLetters, type DeadLetters } from './delivery/dead-letters.ts'
 import { migrateBoss } from './delivery/boss.ts'
-import { resolveSubscription, type Subscription, type SubscriptionOptions } from './delivery/subscription.ts'
+import {
+  resolveSubscription,
+  type DeliveryMode,
+  type Subscription,
+  type SubscriptionOptions,
+} from './delivery/subscription.ts'
 import { createDatabase, type DatabaseOption } from './outbox/database.ts'
 import { checkSchema, migrateSchema } from './outbox/migrate.ts'
 import type { RelayState } from './outbox/relay.ts'
@@ -62,11 +67,14 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> {
   migrate: () => Promise<void>
   /**
    * Declares a subscription of this service, before `start`. Every event that matches, from the first start on, is
-   * delivered to the handler of one instance, at least once.
+   * delivered to the handler of one instance, at least once; with `mode: 'exactly-once'` what the handler writes through
+   * `ctx.tx` happens exactly once.
    * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`, `BUS_DUPLICATE_SUBSCRIPTION`
    * @throws {@link StateError} when the bus was started already
    */
-  subscribe: <const P extends EventPattern<C>>(options: SubscriptionOptions<C, P>) => void
+  subscribe: <const P extends EventPattern<C>, const M extends DeliveryMode = 'at-least-once'>(
+    options: SubscriptionOptions<C, P, M>,
+  ) => void
   /** Checks the schema, registers the subscriptions, and starts relay and workers. */
   start: () => Promise<void>
   /**

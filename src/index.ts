@@ -37,7 +37,14 @@ export type { BusLogger, LogFields } from './events/logger.ts'
 export type { EventPattern, MatchedType } from './events/pattern.ts'
 export type { DeadLetter, DeadLetters } from './delivery/dead-letters.ts'
 export type { AttemptFailure } from './delivery/failure.ts'
-export type { HandlerContext, RetryOptions, SubscriptionOptions } from './delivery/subscription.ts'
+export type {
+  DeliveryMode,
+  ExactlyOnceContext,
+  HandlerContext,
+  HandlerTransaction,
+  RetryOptions,
+  SubscriptionOptions,
+} from './delivery/subscription.ts'
 export type { DatabaseOption } from './outbox/database.ts'
 export type { DrizzleTransaction } from './outbox/publish.ts'
 export type { RelayState } from './outbox/relay.ts'

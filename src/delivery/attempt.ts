@@ -1,12 +1,13 @@
 import type { StoredEvent } from '../events/envelope.ts'
 import { DeliveryError } from '../events/errors.ts'
 import { withFields, type BusLogger } from '../events/logger.ts'
-import type { HandlerContext, Subscription } from './subscription.ts'
+import type { ExactlyOnceContext, HandlerContext, HandlerTransaction, Subscription } from './subscription.ts'
 
 /** How an attempt ended. */
-type AttemptResult =
+export type AttemptResult =
   | { readonly outcome: 'delivered'; readonly durationMs: number }
-  | { readonly outcome: 'failed'; readonly thrown: unknown }
+  /** After a timeout the handler may still be running. */
+  | { readonly outcome: 'failed'; readonly thrown: unknown; readonly timedOut?: true }
 
 /** Publishes on behalf of a handler: with a transaction in front, or without. */
 export type PublishCaused = (cause: StoredEvent, args: readonly unknown[]) => Promise<unknown>
@@ -23,7 +24,8 @@ export interface RunningAttempt {
 
 /**
  * Runs a handler once. The result never rejects: whatever is thrown, also nothing at all, is a failed attempt. An
- * attempt that outlives the subscription's timeout has failed, whatever its handler does later.
+ * attempt that outlives the subscription's timeout has failed, whatever its handler does later. With a transaction,
+ * the handler finds it in its context, and what it publishes joins it.
  */
 export function runAttempt(
   subscription: Subscription,
@@ -31,9 +33,10 @@ export function runAttempt(
   attempt: number,
   logger: BusLogger,
   publishCaused: PublishCaused,
+  tx?: HandlerTransaction,
 ): RunningAttempt {
   const startedAt = performance.now()
-  const context = new AttemptContext(subscription.name, event, attempt, logger, publishCaused)
+  const context = new AttemptContext(subscription.name, event, attempt, logger, publishCaused, tx)
   const abort = (reason: AbortReason): void =>
     context.abort(new DeliveryError('BUS_HANDLER_TIMEOUT', `The attempt was cut short: ${reason}`))
   const delivered = (): AttemptResult => ({ outcome: 'delivered', durationMs: performance.now() - startedAt })
@@ -52,7 +55,7 @@ export function runAttempt(
         `The handler of \`${subscription.name}\` did not finish within ${subscription.timeoutSeconds} s`,
       )
       context.abort(error)
-      resolve({ outcome: 'failed', thrown: error })
+      resolve({ outcome: 'failed', thrown: error, timedOut: true })
     }, subscription.timeoutSeconds * 1000)
     pending.then(
       () => {
@@ -73,10 +76,11 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
 }
 
 /** Signal and logger are made when first asked for: most handlers of a fast subscription ask for neither. */
-class AttemptContext implements HandlerContext {
+class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext, 'tx'>> {
   readonly attempt: number
   readonly isReplay = false
   readonly publish: HandlerContext['publish']
+  declare readonly tx?: HandlerTransaction
   #controller: AbortController | undefined
   #aborted: Error | undefined
   #log: BusLogger | undefined
@@ -88,10 +92,15 @@ class AttemptContext implements HandlerContext {
     attempt: number,
     logger: BusLogger,
     publishCaused: PublishCaused,
+    tx: HandlerTransaction | undefined,
   ) {
     this.attempt = attempt
     this.publish = (async (...args: readonly unknown[]) =>
-      publishCaused(event, args)) as HandlerContext['publish']
+      publishCaused(
+        event,
+        tx === undefined || args.length > 1 ? args : [tx, ...args],
+      )) as HandlerContext['publish']
+    if (tx !== undefined) this.tx = tx
     this.#makeLog = () =>
       withFields(logger, {
         subscription: subscriptionName,

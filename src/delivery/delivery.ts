@@ -6,6 +6,7 @@ import { startRelay, type RelayState } from '../outbox/relay.ts'
 import type { PublishCaused } from './attempt.ts'
 import { createBoss } from './boss.ts'
 import { createEventReader } from './event-store.ts'
+import { createHandlerPool } from './handler-connections.ts'
 import { registerSubscriptions } from './registry.ts'
 import { createRouter } from './router.ts'
 import type { Subscription } from './subscription.ts'
@@ -36,6 +37,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const workers = new Map<number, Worker>()
   const events = createEventReader(database)
   let upkeep: Upkeep | undefined
+  const exactlyOnceCount = subscriptions.filter(({ mode }) => mode === 'exactly-once').length
+  const handlerPool = exactlyOnceCount > 0 ? createHandlerPool(database, exactlyOnceCount) : undefined
   try {
     const ids = await registerSubscriptions(database, boss, service, subscriptions)
     for (const subscription of subscriptions) {
@@ -48,11 +51,13 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
         events,
         logger,
         publishCaused,
+        connections: subscription.mode === 'exactly-once' ? handlerPool?.connectionsOf() : undefined,
         onFailures: () => upkeep?.soon(),
       }
       workers.set(id, startWorker(subscription, id, workerParts))
     }
   } catch (error) {
+    await handlerPool?.close()
     await boss.stop({ graceful: false })
     throw error
   }
@@ -87,6 +92,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     async stop(graceMs) {
       const stops = [...workers.values()].map(async (worker) => worker.stop(graceMs))
       await Promise.all([relay.stop(), upkeep?.stop(), ...stops])
+      await handlerPool?.close()
       await doorbell.close()
       await boss.stop({ graceful: false })
     },

@@ -23,6 +23,9 @@ const maxKeptFailures = 10
 export function describeFailure(attempt: number, thrown: unknown): AttemptFailure {
   const at = new Date().toISOString()
   try {
+    // Drizzle's wrapper lists every parameter, which may be a payload: what it wraps is the error.
+    if (thrown instanceof Error && 'params' in thrown && thrown.cause instanceof Error)
+      return describeFailure(attempt, thrown.cause)
     if (thrown instanceof Error) {
       const code: unknown = (thrown as { code?: unknown }).code
       return {

@@ -74,11 +74,7 @@ export async function writeSettlements(
   const write = async (receiptsMayExist: boolean): Promise<void> =>
     database.transaction(async (client) => {
       const options = inTransaction(client)
-      for (const { job, output } of plan.buried) {
-        await boss.insert(queue, [job], options)
-        await boss.fail(queue, job.id ?? '', output, options)
-      }
-      if (plan.laterJobs.length > 0) await boss.insert(queue, plan.laterJobs, options)
+      await insertBatchFailures(client, boss, queue, plan)
       if (plan.receipts.length > 0)
         await insertReceipts(client, subscriptionId, plan.receipts, receiptsMayExist)
       if (plan.completed.length > 0) await boss.complete(queue, plan.completed.map(fence), null, options)
@@ -101,6 +97,21 @@ export async function writeSettlements(
   }
 }
 
+/** The jobs that carry on the failed events of a batch, or bury them. Their ids make repeating it harmless. */
+export async function insertBatchFailures(
+  client: pg.ClientBase,
+  boss: PgBoss,
+  queue: string,
+  { buried, laterJobs }: Pick<Writes, 'buried' | 'laterJobs'>,
+): Promise<void> {
+  const options = inTransaction(client)
+  for (const { job, output } of buried) {
+    await boss.insert(queue, [job], options)
+    await boss.fail(queue, job.id ?? '', output, options)
+  }
+  if (laterJobs.length > 0) await boss.insert(queue, [...laterJobs], options)
+}
+
 /** What pg-boss keeps as the output of a failed job, and copies into its dead letter. */
 export interface FailureOutput {
   readonly attempts: number
@@ -108,7 +119,7 @@ export interface FailureOutput {
   readonly failures: readonly AttemptFailure[]
 }
 
-interface Writes {
+export interface Writes {
   readonly receipts: Receipt[]
   readonly laterJobs: JobInsert<JobData>[]
   readonly completed: JobClaim[]
@@ -119,7 +130,8 @@ interface Writes {
   readonly handedBack: { readonly claim: JobClaim; readonly job: JobInsert<JobData> }[]
 }
 
-function planWrites(subscription: Subscription, settlements: readonly Settlement[]): Writes {
+/** What settlements mean in jobs and receipts. */
+export function planWrites(subscription: Subscription, settlements: readonly Settlement[]): Writes {
   const plan: Writes = { receipts: [], laterJobs: [], completed: [], failed: [], buried: [], handedBack: [] }
   for (const settlement of settlements) {
     const { claim, outcomes, done, handedBack = [] } = settlement
@@ -222,9 +234,10 @@ export async function readReceipts(
 }
 
 /** The SQLSTATE of a key that is there already. */
-const uniqueViolation = '23505'
+export const uniqueViolation = '23505'
 
-async function insertReceipts(
+/** A receipt that is there already stays; unless it `mayExist`, it is a unique violation. */
+export async function insertReceipts(
   client: pg.ClientBase,
   subscriptionId: number,
   receipts: readonly Receipt[],
@@ -277,11 +290,11 @@ async function replaceClaim(
   return true
 }
 
-function fence({ id, retryCount }: JobClaim): { id: string; retryCount: number } {
+export function fence({ id, retryCount }: JobClaim): { id: string; retryCount: number } {
   return { id, retryCount }
 }
 
-function logBuried(
+export function logBuried(
   logger: BusLogger,
   subscription: string,
   eventId: string | undefined,

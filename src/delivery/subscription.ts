@@ -1,3 +1,4 @@
+import type { NodePgTransaction } from 'drizzle-orm/node-postgres'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { EventOf, NewEvent, Published, StoredEvent } from '../events/envelope.ts'
 import { ConfigurationError } from '../events/errors.ts'
@@ -27,6 +28,30 @@ export interface HandlerContext<C extends EventCatalogue = EventCatalogue> {
   }
 }
 
+/**
+ * The transaction of an attempt: Drizzle on node-postgres, whatever driver the service itself uses. It has no schema, so
+ * no `tx.query`; select, insert, update, delete, execute and nested `tx.transaction()` are all there.
+ */
+export type HandlerTransaction = NodePgTransaction<Record<string, never>, Record<string, never>>
+
+/** What a handler gets beside the event with `mode: 'exactly-once'`. */
+export interface ExactlyOnceContext<C extends EventCatalogue = EventCatalogue> extends HandlerContext<C> {
+  /**
+   * What is written through it commits together with the receipt of the event, or not at all: once, whatever crashes,
+   * retries, redeliveries and presumed-dead workers there are. The bus commits it: a handler that ends it by hand is
+   * refused. `publish` without a transaction in front joins it.
+   */
+  readonly tx: HandlerTransaction
+}
+
+/** What a delivery promises about the effects of a handler. */
+export type DeliveryMode = 'at-least-once' | 'exactly-once'
+
+/** The context of a handler in a mode. */
+type ContextOf<C extends EventCatalogue, M extends DeliveryMode> = M extends 'exactly-once'
+  ? ExactlyOnceContext<C>
+  : HandlerContext<C>
+
 /** How often and how fast a failed event is tried again. */
 export interface RetryOptions {
   /** Attempts in all, the first one included, 1 to 100. @defaultValue `5` */
@@ -40,15 +65,24 @@ export interface RetryOptions {
 }
 
 /** What {@link subscribe} takes. */
-export interface SubscriptionOptions<C extends EventCatalogue, P extends EventPattern<C>> {
+export interface SubscriptionOptions<
+  C extends EventCatalogue,
+  P extends EventPattern<C>,
+  M extends DeliveryMode = 'at-least-once',
+> {
   /** Names the subscription for good: letters, digits, `.`, `_` and `-`, up to 100 characters. Its queue is `bus.<name>`. */
   readonly name: string
   /** Event names, or patterns: `*` stands for one segment, `**` at the end for one or more. */
   readonly events: readonly P[]
   /** A SQL/JSON path predicate over the payload, evaluated by PostgreSQL, such as `$.amountCents > 1000`. */
   readonly where?: string | undefined
-  /** @defaultValue `'at-least-once'` */
-  readonly mode?: 'at-least-once' | undefined
+  /**
+   * `'exactly-once'` gives the handler `ctx.tx`: what it writes through that transaction commits with the event's receipt,
+   * so it happens once. It holds for this database only; calls to the outside are made again by a second attempt.
+   * Such handlers take their connections from a pool of their own, of the size of the bus's pool.
+   * @defaultValue `'at-least-once'`
+   */
+  readonly mode?: M | undefined
   /** @defaultValue `'now'`: events published before the subscription was first registered are not delivered */
   readonly startFrom?: 'now' | undefined
   /** Handlers running at a time in this process, 1 to 1,000. Raise it for handlers that wait. @defaultValue `10` */
@@ -66,7 +100,7 @@ export interface SubscriptionOptions<C extends EventCatalogue, P extends EventPa
    * Called once an attempt. Returning or resolving, whatever with, is success; throwing or rejecting, whatever with,
    * is a failed attempt.
    */
-  readonly handler: (event: EventOf<C, MatchedType<C, P>>, ctx: HandlerContext<C>) => unknown
+  readonly handler: (event: EventOf<C, MatchedType<C, P>>, ctx: ContextOf<C, M>) => unknown
 }
 
 /** Retry options with every default in place. */
@@ -89,6 +123,7 @@ export interface Subscription extends DurableOptions {
   readonly name: string
   readonly patterns: readonly string[]
   readonly where: string | undefined
+  readonly mode: DeliveryMode
   readonly concurrency: number
   readonly handler: (event: StoredEvent, ctx: HandlerContext) => unknown
 }
@@ -122,10 +157,11 @@ export function deadLetterQueueName(subscriptionName: string): string {
  *
  * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`
  */
-export function resolveSubscription<C extends EventCatalogue, P extends EventPattern<C>>(
-  options: SubscriptionOptions<C, P>,
-  catalogue: C,
-): Subscription {
+export function resolveSubscription<
+  C extends EventCatalogue,
+  P extends EventPattern<C>,
+  M extends DeliveryMode,
+>(options: SubscriptionOptions<C, P, M>, catalogue: C): Subscription {
   if (options === null || typeof options !== 'object')
     throw invalid(`Expected the options of a subscription, got ${describe(options)}`)
   refuseUnknownKeys(options, optionNames, 'a subscription')
@@ -139,8 +175,9 @@ export function resolveSubscription<C extends EventCatalogue, P extends EventPat
       `Expected \`name\` to be 1 to 100 letters, digits, \`.\`, \`_\` or \`-\`, not ending in \`.dead\`, got ${describe(name)}`,
     )
   }
-  if (options.mode !== undefined && options.mode !== 'at-least-once')
-    throw invalid(`Expected \`mode\` to be 'at-least-once', got ${describe(options.mode)}`)
+  const mode: DeliveryMode = options.mode === undefined ? 'at-least-once' : options.mode
+  if (mode !== 'at-least-once' && mode !== 'exactly-once')
+    throw invalid(`Expected \`mode\` to be 'at-least-once' or 'exactly-once', got ${describe(mode)}`)
   if (options.startFrom !== undefined && options.startFrom !== 'now')
     throw invalid(`Expected \`startFrom\` to be 'now', got ${describe(options.startFrom)}`)
   if (typeof options.handler !== 'function')
@@ -161,6 +198,7 @@ export function resolveSubscription<C extends EventCatalogue, P extends EventPat
     name,
     patterns: resolvePatterns(name, options.events, catalogue),
     where,
+    mode,
     concurrency: integerOption('concurrency', options.concurrency, { min: 1, max: 1000, default: 10 }),
     batchSize: integerOption('batchSize', options.batchSize, { min: 1, max: 100, default: 100 }),
     timeoutSeconds: integerOption('timeoutSeconds', options.timeoutSeconds, {

@@ -1,17 +1,19 @@
 import type { JobWithMetadata, PgBoss } from 'pg-boss'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { StoredEvent } from '../events/envelope.ts'
-import { DeliveryError, NonRetryableError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt } from './attempt.ts'
 import { heartbeatSeconds } from './boss.ts'
 import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
 import { inNewestShape, type EventReader } from './event-store.ts'
+import { createExactlyOnce } from './exactly-once.ts'
 import { describeFailure } from './failure.ts'
 import { startFetcher } from './fetcher.ts'
+import type { HandlerConnections } from './handler-connections.ts'
 import { isBatch, type JobData } from './job.ts'
 import { createGate } from './gate.ts'
+import { eventNotFound, logFailedAttempt, toOutcome } from './outcome.ts'
 import {
   explodeBatch,
   readReceipts,
@@ -21,7 +23,7 @@ import {
   type Settlement,
 } from './settlement.ts'
 import { createSettler, reasonOf } from './settler.ts'
-import { queueName, type Subscription } from './subscription.ts'
+import { queueName, type HandlerTransaction, type Subscription } from './subscription.ts'
 
 /** What a worker needs from its bus. */
 export interface WorkerParts {
@@ -31,6 +33,8 @@ export interface WorkerParts {
   readonly events: EventReader
   readonly logger: BusLogger
   readonly publishCaused: PublishCaused
+  /** For a subscription in the mode exactly-once. */
+  readonly connections: HandlerConnections | undefined
   /** Called after failures were written, with a due time that only the database knows. */
   readonly onFailures: () => void
 }
@@ -57,7 +61,7 @@ interface ActiveJob {
   readonly claim: JobClaim
   readonly startedAt: number
   readonly unsettled: EventOutcome[]
-  readonly running: Map<string, RunningAttempt>
+  readonly running: Map<string, Pick<RunningAttempt, 'abort'>>
   readonly left: Set<string>
   /** Aborted by a shutdown: a failure from now on is no attempt. */
   cutShort: boolean
@@ -65,6 +69,8 @@ interface ActiveJob {
   lost: boolean
   /** Out of this worker's hands. */
   done: boolean
+  /** Its completion is being committed: a heartbeat that misses it means nothing. */
+  completing: boolean
 }
 
 /** Jobs in hand at most, those waiting for their settlement included. */
@@ -75,7 +81,7 @@ const abortedHandlersMs = 1000
 
 /** Starts fetching the jobs of a subscription. */
 export function startWorker(subscription: Subscription, subscriptionId: number, parts: WorkerParts): Worker {
-  const { database, boss, catalogue, logger } = parts
+  const { database, boss, catalogue, logger, connections } = parts
   const queue = queueName(subscription.name)
   const active = new Set<ActiveJob>()
   const slots = createGate(subscription.concurrency)
@@ -85,6 +91,13 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   let handledCount = 0
   let averageMs = 0
   let lastTouchAt = performance.now()
+  const exactlyOnce =
+    connections &&
+    createExactlyOnce<ActiveJob>({
+      ...{ database, boss, connections, subscription, subscriptionId, logger, settler, slots },
+      ...{ startAttempt, finishEvent, noteAttempt, lose, onFailures: parts.onFailures },
+      mayBegin: (job) => !stopping && !job.lost && !job.done,
+    })
 
   async function write(batch: readonly Settlement[]): Promise<void> {
     await writeSettlements(database, boss, subscription, subscriptionId, batch, logger)
@@ -104,6 +117,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       cutShort: false,
       lost: false,
       done: false,
+      completing: false,
     }
     active.add(job)
     pendingCount += job.left.size
@@ -119,6 +133,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
 
   async function process(job: ActiveJob, fetched: JobWithMetadata<JobData>): Promise<void> {
     const { claim } = job
+    if (claim.retryCount > 0) await exactlyOnce?.endPredecessors(claim)
     if (isBatch(claim.data) && claim.retryCount > 0) {
       const failure = describeFailure(1, lostWorkerError(fetched.output))
       await settler.untilWritten(async () =>
@@ -129,18 +144,22 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       return
     }
     const attempt = (claim.data.attempts ?? 0) + claim.retryCount + 1
-    const events = await settler.untilWritten(async () => parts.events.load(claim.data.eventIds))
-    const delivered =
-      attempt > 1 || isCopy(fetched)
-        ? await settler.untilWritten(async () => readReceipts(database, subscriptionId, claim.data.eventIds))
-        : noReceipts
-    const byId = new Map(events.map((event) => [event.id, event]))
-    await Promise.all(
-      claim.data.eventIds.map(async (eventId) => {
-        if (delivered.has(eventId)) finishEvent(job, eventId, undefined)
-        else await handleEvent(job, eventId, byId.get(eventId), attempt)
-      }),
+    const mayBeDelivered = exactlyOnce !== undefined || attempt > 1 || isCopy(fetched)
+    const [events, delivered] = await settler.untilWritten(async () =>
+      Promise.all([
+        parts.events.load(claim.data.eventIds),
+        mayBeDelivered ? readReceipts(database, subscriptionId, claim.data.eventIds) : noReceipts,
+      ]),
     )
+    const byId = new Map(events.map((event) => [event.id, event]))
+    for (const eventId of delivered) finishEvent(job, eventId, undefined)
+    if (exactlyOnce !== undefined) {
+      if (await exactlyOnce.run(job, byId, attempt)) release(job)
+    } else {
+      await Promise.all(
+        [...job.left].map(async (eventId) => handleEvent(job, eventId, byId.get(eventId), attempt)),
+      )
+    }
     // Handed back by a shutdown, lost, or finished as a whole.
     if (job.done || job.left.size > 0) return
     settler.add({ claim, outcomes: job.unsettled.splice(0), done: true }, () => release(job))
@@ -156,13 +175,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     try {
       if (stopping || job.lost) return
       if (event === undefined) {
-        const gone = new DeliveryError('BUS_EVENT_NOT_FOUND', 'The event is no longer in the log')
-        finishEvent(job, eventId, {
-          eventId,
-          delivered: false,
-          failure: describeFailure(attempt, gone),
-          final: true,
-        })
+        finishEvent(job, eventId, eventNotFound(eventId, attempt))
         return
       }
       const running = startAttempt(event, attempt)
@@ -171,38 +184,24 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       job.running.delete(eventId)
       // Aborted from outside: the event was handed back, or belongs to another worker by now.
       if (job.done || (job.cutShort && result.outcome === 'failed')) return
-      handledCount += 1
-      if (result.outcome === 'delivered') {
-        averageMs += (result.durationMs - averageMs) / 20
-        finishEvent(job, eventId, { eventId, delivered: true, attempt, durationMs: result.durationMs })
-      } else {
-        const failure = describeFailure(attempt, result.thrown)
-        logger.warn(
-          {
-            subscription: subscription.name,
-            eventId,
-            attempt,
-            errorName: failure.name,
-            errorCode: failure.code,
-            reason: failure.message,
-          },
-          'an attempt to handle an event failed',
-        )
-        finishEvent(job, eventId, {
-          eventId,
-          delivered: false,
-          failure,
-          final: result.thrown instanceof NonRetryableError,
-        })
-      }
+      const outcome = toOutcome(eventId, attempt, result)
+      noteAttempt(outcome)
+      finishEvent(job, eventId, outcome)
     } finally {
       slots.leave()
     }
   }
 
-  function startAttempt(event: StoredEvent, attempt: number): RunningAttempt {
+  function noteAttempt(outcome: EventOutcome): void {
+    handledCount += 1
+    if (outcome.delivered) averageMs += (outcome.durationMs - averageMs) / 20
+    else logFailedAttempt(logger, subscription.name, outcome)
+  }
+
+  function startAttempt(event: StoredEvent, attempt: number, tx?: HandlerTransaction): RunningAttempt {
     try {
-      return runAttempt(subscription, inNewestShape(catalogue, event), attempt, logger, parts.publishCaused)
+      const shaped = inNewestShape(catalogue, event)
+      return runAttempt(subscription, shaped, attempt, logger, parts.publishCaused, tx)
     } catch (thrown) {
       // An upcast threw.
       return { result: Promise.resolve({ outcome: 'failed', thrown }), abort: () => {} }
@@ -257,15 +256,19 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     const { settled = [] } = (await boss.touch(queue, claims)) as { settled?: readonly string[] }
     const alive = new Set(settled)
     for (const job of jobs) {
-      if (alive.has(job.claim.id) || job.done || job.left.size === 0) continue
-      logger.warn(
-        { subscription: subscription.name, jobId: job.claim.id },
-        'another worker has taken a job over: its handlers are aborted',
-      )
-      job.lost = true
-      abortAll(job, 'claim lost')
-      release(job)
+      if (!alive.has(job.claim.id) && !job.done && !job.completing && job.left.size > 0) lose(job)
     }
+  }
+
+  function lose(job: ActiveJob): void {
+    if (job.done) return
+    logger.warn(
+      { subscription: subscription.name, jobId: job.claim.id },
+      'another worker has taken a job over: its handlers are aborted',
+    )
+    job.lost = true
+    abortAll(job, 'claim lost')
+    release(job)
   }
 
   function abortAll(job: ActiveJob, reason: AbortReason): void {

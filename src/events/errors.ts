@@ -23,6 +23,8 @@ export const busErrorCodes = [
   'BUS_HANDLER_TIMEOUT',
   'BUS_EVENT_NOT_FOUND',
   'BUS_NON_RETRYABLE',
+  'BUS_HANDLER_TRANSACTION_ABORTED',
+  'BUS_HANDLER_TRANSACTION_ENDED',
 ] as const
 
 /** A stable code of docs/errors.md. */

@@ -2,7 +2,7 @@ import pg from 'pg'
 import { ConfigurationError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
 import { toBusError } from './database-errors.ts'
-import { createPreparer, setPreparer } from './prepared.ts'
+import { createPreparer, setPreparer, type Preparer } from './prepared.ts'
 
 /** Where the bus's own connections go: a `postgres://` URL or a node-postgres pool configuration. */
 export type DatabaseOption = string | pg.PoolConfig
@@ -24,20 +24,16 @@ export interface Database extends Executor {
   transaction: <T>(work: (client: pg.PoolClient) => Promise<T>) => Promise<T>
   /** A connection outside the pool, for a session that holds locks or listens. */
   openSession: () => Promise<pg.Client>
+  /** Another pool to the same database, as large as the bus's own, or as asked for. Whoever opens it ends it. */
+  openPool: (minConnections: number) => pg.Pool
   close: () => Promise<void>
 }
 
 /** Opens no connection yet: the first query does. */
 export function createDatabase(option: DatabaseOption, logger: BusLogger): Database {
   const config = poolConfig(option)
-  const pool = new pg.Pool(config)
   const preparer = createPreparer(logger)
-  // Without a listener a lost connection, idle or in use, would end the process.
-  pool.on('error', (error) => logger.warn({ reason: error.message }, 'an idle database connection was lost'))
-  pool.on('connect', (client) => {
-    client.on('error', () => {})
-    setPreparer(client, preparer)
-  })
+  const pool = createPool(config, logger, preparer)
   return {
     pool,
     async queryPrepared<R extends pg.QueryResultRow>(text: string, values: unknown[] = []) {
@@ -65,8 +61,25 @@ export function createDatabase(option: DatabaseOption, logger: BusLogger): Datab
       }
       return client
     },
+    openPool: (minConnections) =>
+      createPool(
+        { ...config, max: Math.max(config.max ?? poolDefaults.max, minConnections) },
+        logger,
+        createPreparer(logger),
+      ),
     close: async () => pool.end(),
   }
+}
+
+function createPool(config: pg.PoolConfig, logger: BusLogger, preparer: Preparer): pg.Pool {
+  const pool = new pg.Pool(config)
+  // Without a listener a lost connection, idle or in use, would end the process.
+  pool.on('error', (error) => logger.warn({ reason: error.message }, 'an idle database connection was lost'))
+  pool.on('connect', (client) => {
+    client.on('error', () => {})
+    setPreparer(client, preparer)
+  })
+  return pool
 }
 
 async function runTransaction<T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {

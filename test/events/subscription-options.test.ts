@@ -42,6 +42,7 @@ describe('defaults', () => {
     name: 'open-case',
     patterns: ['payment.paid'],
     where: undefined,
+    mode: 'at-least-once',
     concurrency: 10,
     batchSize: 100,
     timeoutSeconds: 60,
@@ -74,6 +75,10 @@ describe('defaults', () => {
 
   test('are what may also be said', () => {
     expect(resolveWith({ mode: 'at-least-once', startFrom: 'now' })).toMatchObject(defaults)
+  })
+
+  test('the mode may be exactly-once', () => {
+    expect(resolveWith({ mode: 'exactly-once' }).mode).toBe('exactly-once')
   })
 
   test('are not mixed into the object given, and what comes back is frozen', () => {

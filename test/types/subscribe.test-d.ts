@@ -1,11 +1,14 @@
 // oxlint-disable vitest/expect-expect -- a line that must not compile is an assertion too
+import type { PgDatabase, PgQueryResultHKT } from 'drizzle-orm/pg-core'
 import type { PostgresJsTransaction } from 'drizzle-orm/postgres-js'
 import { describe, expectTypeOf, test } from 'vitest'
 import type {
   BusLogger,
   EventMetadata,
   EventOf,
+  ExactlyOnceContext,
   HandlerContext,
+  HandlerTransaction,
   Published,
   StoredEvent,
 } from '../../src/index.ts'
@@ -223,6 +226,47 @@ describe('the context of a handler', () => {
         ctx.attempt = 2
       },
     })
+  })
+
+  test('has a transaction where the mode is exactly-once, and only there', () => {
+    bus.subscribe({
+      name,
+      events: ['payment.paid'],
+      mode: 'exactly-once',
+      handler: async (event, ctx) => {
+        expectTypeOf(ctx).toEqualTypeOf<ExactlyOnceContext<Events>>()
+        expectTypeOf(ctx.tx).toEqualTypeOf<HandlerTransaction>()
+        expectTypeOf(event.payload.cents).toEqualTypeOf<number>()
+        await ctx.tx.transaction(async (nested) => {
+          await ctx.publish(nested, { type: 'note', tenantId: event.tenantId, payload: 1 })
+        })
+        // @ts-expect-error -- misspelt
+        await ctx.publish({ type: 'notes', tenantId: event.tenantId, payload: 1 })
+      },
+    })
+    bus.subscribe({
+      name,
+      events: ['note'],
+      handler: (_event, ctx) => expectTypeOf(ctx).not.toHaveProperty('tx'),
+    })
+    for (const mode of [undefined, 'at-least-once'] as const) {
+      bus.subscribe({
+        name,
+        events: ['note'],
+        mode,
+        handler: (_event, ctx) => expectTypeOf(ctx).toEqualTypeOf<HandlerContext<Events>>(),
+      })
+    }
+    // @ts-expect-error -- no such mode
+    bus.subscribe({ name, events: ['note'], mode: 'at-most-once', handler: () => {} })
+  })
+
+  test('has a transaction that fits where one of any driver is taken', () => {
+    type Takes = (tx: PgDatabase<PgQueryResultHKT>) => void
+    expectTypeOf<Takes>().toBeCallableWith(null as unknown as HandlerTransaction)
+    expectTypeOf<Takes>().toBeCallableWith(
+      null as unknown as PostgresJsTransaction<Record<string, never>, Record<string, never>>,
+    )
   })
 
   test('publishes what the catalogue has, with a transaction in front or without', () => {

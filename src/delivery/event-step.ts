@@ -1,0 +1,135 @@
+import { DeliveryError } from '../events/errors.ts'
+import type { AbortReason, RunningAttempt } from './attempt.ts'
+import { abortedTransaction, type EventTransaction } from './handler-transaction.ts'
+import type { ExactlyOnceParts, HeldJob, HeldWork } from './held-job.ts'
+import { eventNotFound, toOutcome } from './outcome.ts'
+import type { EventOutcome } from './settlement.ts'
+import { reasonOf } from './settler.ts'
+
+/** How long a handler that was aborted may take to stop. */
+const abortedHandlerMs = 500
+
+/** What a lane knows of being aborted. */
+export interface LaneAborts {
+  aborted: AbortReason | undefined
+  current: RunningAttempt | undefined
+  /** Resolves when a handler that is still running is not waited for any longer. */
+  readonly stopped: Promise<undefined>
+}
+
+/** What became of one event in a transaction. */
+export type EventStep =
+  | { readonly kind: 'done'; readonly outcome: EventOutcome }
+  /** A shutdown took it back. The transaction is as it was before. */
+  | { readonly kind: 'cut short' }
+  /** The transaction cannot go on, and this event is why; whether the handler may still be running in it. */
+  | { readonly kind: 'failed alone'; readonly thrown: unknown; readonly final: boolean }
+  /** The transaction cannot go on, and any of its events may be why. */
+  | { readonly kind: 'broken'; readonly thrown: unknown }
+  /** The handler does not stop, or another worker has the job. */
+  | { readonly kind: 'given up' }
+
+/** Lets the worker abort what runs in a transaction. */
+export function watchAborts(job: HeldJob, name: string): LaneAborts {
+  const { promise, resolve } = Promise.withResolvers<undefined>()
+  const lane: LaneAborts = { aborted: undefined, current: undefined, stopped: promise }
+  job.running.set(name, {
+    abort(reason) {
+      lane.aborted = reason
+      lane.current?.abort(reason)
+      if (reason === 'claim lost') resolve(undefined)
+      else setTimeout(resolve, abortedHandlerMs, undefined)
+    },
+  })
+  return lane
+}
+
+/** Runs the handler of one event inside a transaction. */
+export type RunEvent<J> = (
+  work: HeldWork<J>,
+  transaction: EventTransaction,
+  lane: LaneAborts,
+  eventId: string,
+  takeFollowing: () => boolean,
+) => Promise<EventStep>
+
+export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>): RunEvent<J> {
+  const { subscription } = parts
+
+  /** Runs one handler, and keeps what it wrote or takes it back. */
+  async function runEvent(
+    { job, events, attempt }: HeldWork<J>,
+    transaction: EventTransaction,
+    lane: LaneAborts,
+    eventId: string,
+    takeFollowing: () => boolean,
+  ): Promise<EventStep> {
+    const next = (): 'handler' | 'settling' => (takeFollowing() ? 'handler' : 'settling')
+    const failed = (thrown: unknown): EventStep => ({
+      kind: 'done',
+      outcome: toOutcome(eventId, attempt, { outcome: 'failed', thrown }),
+    })
+    const event = events.get(eventId)
+    if (event === undefined) {
+      takeFollowing()
+      return { kind: 'done', outcome: eventNotFound(eventId, attempt) }
+    }
+    const handle = transaction.openHandle()
+    const running = parts.startAttempt(event, attempt, handle.tx)
+    lane.current = running
+    if (lane.aborted !== undefined) running.abort(lane.aborted)
+    const result = await Promise.race([running.result, lane.stopped])
+    lane.current = undefined
+    const closed = handle.close()
+    if (result === undefined || job.lost || job.done) return { kind: 'given up' }
+    if (result.outcome === 'failed' && result.timedOut === true)
+      return { kind: 'failed alone', thrown: result.thrown, final: false }
+    const unanswered = await answered(closed, lane)
+    if (unanswered !== undefined) return unanswered
+    const then = next()
+    try {
+      if (result.outcome === 'delivered') {
+        if (handle.used || then === 'settling') await transaction.keep(then)
+        return { kind: 'done', outcome: toOutcome(eventId, attempt, result) }
+      }
+      if (handle.lostRace) return { kind: 'broken', thrown: result.thrown }
+      await transaction.undo(then)
+      return job.cutShort ? { kind: 'cut short' } : failed(result.thrown)
+    } catch (error) {
+      const { code } = error as { code?: string }
+      if (code === 'BUS_HANDLER_TRANSACTION_ABORTED' && !handle.lostRace) {
+        const thrown = abortedTransaction(handle.firstError ?? reasonOf(error))
+        return transaction.undo(then).then(
+          () => (job.cutShort ? { kind: 'cut short' } : failed(thrown)),
+          (): EventStep => ({ kind: 'broken', thrown }),
+        )
+      }
+      // It did by hand what cannot be undone: trying again would do it again.
+      if (code === 'BUS_HANDLER_TRANSACTION_ENDED')
+        return { kind: 'failed alone', thrown: error, final: true }
+      return { kind: 'broken', thrown: result.outcome === 'failed' ? result.thrown : error }
+    }
+  }
+
+  /** Statements that a handler did not await are waited for, as long as a handler may take. */
+  async function answered(closed: Promise<void>, lane: LaneAborts): Promise<EventStep | undefined> {
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<EventStep>((resolve) => {
+      const thrown = new DeliveryError(
+        'BUS_HANDLER_TIMEOUT',
+        `The handler of \`${subscription.name}\` left a statement running for ${subscription.timeoutSeconds} s`,
+      )
+      timer = setTimeout(resolve, subscription.timeoutSeconds * 1000, {
+        kind: 'failed alone',
+        thrown,
+        final: false,
+      })
+    })
+    const stopped = lane.stopped.then((): EventStep => ({ kind: 'given up' }))
+    const step = await Promise.race([closed.then(() => undefined), late, stopped])
+    clearTimeout(timer)
+    return step
+  }
+
+  return runEvent
+}

@@ -1,0 +1,76 @@
+import type pg from 'pg'
+import type { PgBoss } from 'pg-boss'
+import type { BusLogger } from '../events/logger.ts'
+import type { Executor } from '../outbox/database.ts'
+import { bossSchema, inTransaction } from './boss.ts'
+import {
+  fence,
+  insertBatchFailures,
+  insertReceipts,
+  uniqueViolation,
+  logBuried,
+  planWrites,
+  type EventOutcome,
+  type JobClaim,
+} from './settlement.ts'
+import { queueName, type Subscription } from './subscription.ts'
+
+/** Another worker delivered one of the events meanwhile: nothing may be committed. */
+export class AlreadyDelivered extends Error {}
+
+/** The job belongs to another worker by now: nothing may be committed. */
+export class ClaimLost extends Error {}
+
+/**
+ * Writes outcomes of a job into an open transaction, so that they commit with whatever else is in it: receipts, the
+ * jobs of a batch's failed events and, when nothing of the job is left, its completion. Gives what to log after the commit.
+ *
+ * The locks, in this order: the receipts, whose primary key lets one transaction of several through; then the row of
+ * the job, held until the commit, so that no other worker can take the job over in between. Not to be repeated in the
+ * same transaction.
+ *
+ * @throws {@link AlreadyDelivered} or {@link ClaimLost}: the transaction must be rolled back
+ */
+export async function settleInTransaction(
+  client: pg.ClientBase,
+  boss: PgBoss,
+  subscription: Subscription,
+  subscriptionId: number,
+  claim: JobClaim,
+  outcomes: readonly EventOutcome[],
+  isComplete: boolean,
+): Promise<(logger: BusLogger) => void> {
+  const queue = queueName(subscription.name)
+  const { receipts, buried, laterJobs } = planWrites(subscription, [{ claim, outcomes, done: false }])
+  if (receipts.length > 0) {
+    // In one order for all, so that workers with the same events wait for each other and never deadlock.
+    const ordered = receipts.toSorted((a, b) => (a.eventId < b.eventId ? -1 : 1))
+    await insertReceipts(client, subscriptionId, ordered, false).catch((error: unknown) => {
+      throw (error as { code?: string }).code === uniqueViolation ? new AlreadyDelivered() : error
+    })
+  }
+  await insertBatchFailures(client, boss, queue, { buried, laterJobs })
+  if (isComplete) {
+    const { affected } = (await boss.complete(queue, [fence(claim)], null, inTransaction(client))) as {
+      affected?: number
+    }
+    if (affected !== 1) throw new ClaimLost()
+  } else if (!(await holdsClaim(client, subscription, claim, 'for update'))) throw new ClaimLost()
+  return (logger) => {
+    for (const { job, output } of buried) logBuried(logger, subscription.name, job.data?.eventIds[0], output)
+  }
+}
+
+/** Whether a claim is the newest one of its job; with a lock, that it stays so until the transaction ends. */
+export async function holdsClaim(
+  executor: Executor,
+  { name }: Subscription,
+  { id, retryCount }: JobClaim,
+  lock: '' | 'for update' = '',
+): Promise<boolean> {
+  const { rows } = await executor.query(
+    `select 1 from ${bossSchema}.job where name = $1 and id = $2 and state = 'active' and retry_count = $3 ${lock}`,
+    [queueName(name), id, retryCount],
+  )
+  return rows.length === 1
+}

@@ -1,0 +1,201 @@
+import { NodePgSession, NodePgTransaction } from 'drizzle-orm/node-postgres'
+import { PgDialect } from 'drizzle-orm/pg-core'
+import type pg from 'pg'
+import { DeliveryError } from '../events/errors.ts'
+import { toBusError } from '../outbox/database-errors.ts'
+import type { HandlerTransaction } from './subscription.ts'
+
+const savepoint = 'bossbus_event'
+
+/** How long the server waits for a process that stopped between its receipts and its commit. */
+const settlingIdleLimit = '5s'
+
+/** What the statements of one handler go through: closed when the handler is done. */
+interface TransactionHandle {
+  readonly tx: HandlerTransaction
+  /** Whether a statement was sent. */
+  readonly used: boolean
+  /** What the first statement that failed said. */
+  readonly firstError: string | undefined
+  /** Whether a statement lost against a concurrent transaction: a deadlock, or a serialization failure. */
+  readonly lostRace: boolean
+  /** Refuses further statements, and resolves when those that were sent are answered. */
+  close: () => Promise<void>
+}
+
+/** An open transaction in which handlers run, one after the other, each behind a savepoint. */
+export interface EventTransaction {
+  /** What the server shows as its application name. */
+  readonly name: string
+  /** For what the bus itself writes. */
+  readonly client: pg.ClientBase
+  openHandle: () => TransactionHandle
+  /**
+   * Keeps what the last handler wrote, and prepares for the next one, or for settling.
+   * @throws {@link DeliveryError} `BUS_HANDLER_TRANSACTION_ABORTED`: it can only be undone; `…_ENDED`: the transaction is gone
+   */
+  keep: (next: 'handler' | 'settling') => Promise<void>
+  /** Takes back what the last handler wrote. @throws {@link DeliveryError} `BUS_HANDLER_TRANSACTION_ENDED` */
+  undo: (next: 'handler' | 'settling') => Promise<void>
+  commit: () => Promise<void>
+  /** Gives the connection back, whatever state the transaction is in. */
+  rollback: () => Promise<void>
+  /** Throws the connection away, with a statement that may be running on it. */
+  destroy: () => void
+}
+
+/**
+ * Begins a transaction for handlers. The server ends it by itself when nothing was heard of it for `idleLimitSeconds`:
+ * a process that is stopped, or behind a dead network, does not hold its locks for good.
+ */
+export async function beginEventTransaction(
+  pool: pg.Pool,
+  name: string,
+  idleLimitSeconds: number,
+): Promise<EventTransaction> {
+  let released = false
+  const client = await pool.connect().catch(rethrow)
+  const release = (destroy: boolean): void => {
+    if (released) return
+    released = true
+    client.release(destroy)
+  }
+  try {
+    await client.query(
+      `begin; set local application_name = ${client.escapeLiteral(name)};
+       set local idle_in_transaction_session_timeout = '${idleLimitSeconds}s'; savepoint ${savepoint}`,
+    )
+  } catch (error) {
+    release(true)
+    throw toBusError(error)
+  }
+
+  const prepareFor = (next: 'handler' | 'settling'): string =>
+    next === 'handler'
+      ? `savepoint ${savepoint}`
+      : `set local idle_in_transaction_session_timeout = '${settlingIdleLimit}'`
+
+  return {
+    name,
+    client,
+    openHandle: () => openHandle(client),
+    async keep(next) {
+      await client.query(`release savepoint ${savepoint}; ${prepareFor(next)}`).catch(rethrowEnd)
+    },
+    async undo(next) {
+      // Rolling back to a savepoint leaves it in place.
+      const more = next === 'settling' ? `; ${prepareFor(next)}` : ''
+      await client.query(`rollback to savepoint ${savepoint}${more}`).catch(rethrowEnd)
+    },
+    async commit() {
+      const { command } = await client.query('commit').catch(rethrow)
+      // What COMMIT answers in a transaction that failed before.
+      if (command !== 'COMMIT') throw abortedTransaction('a statement failed before the commit')
+      release(false)
+    },
+    async rollback() {
+      // Whatever became of it, the connection is not used again in an unknown state.
+      if (released) return
+      const rolledBack = await client.query('rollback').then(
+        () => true,
+        () => false,
+      )
+      release(!rolledBack)
+    },
+    destroy: () => release(true),
+  }
+}
+
+function rethrow(error: unknown): never {
+  throw toBusError(error)
+}
+
+/** Says what the state of the transaction means: the savepoint tells whether it is the one the bus began. */
+function rethrowEnd(error: unknown): never {
+  const { code, message } = error as { code?: string; message?: string }
+  if (code === '25P02') throw abortedTransaction(message ?? '')
+  // No such savepoint, or no transaction at all.
+  if (code === '3B001' || code === '25P01') throw ended('A handler ended its transaction by hand')
+  throw toBusError(error)
+}
+
+/** A handler that caught the error of a statement and returned: nothing more can be written. */
+export function abortedTransaction(reason: string): DeliveryError {
+  return new DeliveryError(
+    'BUS_HANDLER_TRANSACTION_ABORTED',
+    `A statement of ctx.tx failed, and the handler went on as if it had not: ${reason}`,
+  )
+}
+
+function ended(what: string): DeliveryError {
+  return new DeliveryError('BUS_HANDLER_TRANSACTION_ENDED', what)
+}
+
+const dialect = new PgDialect()
+
+/**
+ * A Drizzle transaction on a client that stays the bus's: its statements go one after the other, also when they are
+ * asked for at once, and none that would end the transaction.
+ */
+function openHandle(client: pg.ClientBase): TransactionHandle {
+  let closed = false
+  let used = false
+  let lostRace = false
+  let firstError: string | undefined
+  let last: Promise<unknown> = Promise.resolve()
+
+  function note(error: unknown): void {
+    const { code, message } = error as { code?: unknown; message?: string }
+    firstError ??= message
+    if (typeof code === 'string' && code.startsWith('40')) lostRace = true
+  }
+
+  async function query(config: string | { readonly text: string }, values?: unknown[]): Promise<unknown> {
+    const text = typeof config === 'string' ? config : config.text
+    if (closed)
+      throw ended('A statement came through ctx.tx after its handler was done: await every statement')
+    if (endsTransaction(text)) {
+      throw ended(
+        'Expected the handler to leave the end of ctx.tx to the bus: return to commit, throw to roll back',
+      )
+    }
+    used = true
+    const answer = last.then(async () => client.query(config as string, values))
+    last = answer.then(
+      () => {},
+      (error: unknown) => note(error),
+    )
+    return answer
+  }
+
+  // Of a client, Drizzle's session uses `query` alone.
+  const session = new NodePgSession<Record<string, never>, Record<string, never>>(
+    { query } as unknown as pg.PoolClient,
+    dialect,
+    undefined,
+  )
+  return {
+    tx: new NodePgTransaction<Record<string, never>, Record<string, never>>(dialect, session, undefined),
+    get used() {
+      return used
+    },
+    get firstError() {
+      return firstError
+    },
+    get lostRace() {
+      return lostRace
+    },
+    async close() {
+      closed = true
+      await last
+    },
+  }
+}
+
+/** Whether a statement begins like one that ends a transaction. What hides behind another one is found at its savepoint. */
+export function endsTransaction(text: string): boolean {
+  const start = text.replace(/^(?:\s|;|--[^\n]*(?:\n|$)|\/\*[^]*?\*\/)+/, '')
+  return /^(?:commit|end|abort|rollback(?!\s+(?:(?:work|transaction)\s+)?to\b)|prepare\s+transaction)\b/i.test(
+    start,
+  )
+}

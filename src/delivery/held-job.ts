@@ -1,0 +1,59 @@
+import type { PgBoss } from 'pg-boss'
+import type { StoredEvent } from '../events/envelope.ts'
+import type { BusLogger } from '../events/logger.ts'
+import type { Database } from '../outbox/database.ts'
+import type { RunningAttempt } from './attempt.ts'
+import type { Gate } from './gate.ts'
+import type { HandlerConnections } from './handler-connections.ts'
+import type { EventOutcome, JobClaim } from './settlement.ts'
+import type { Settler } from './settler.ts'
+import type { HandlerTransaction, Subscription } from './subscription.ts'
+
+/** A job of the worker, as far as it matters here. */
+export interface HeldJob {
+  readonly claim: JobClaim
+  readonly left: ReadonlySet<string>
+  readonly running: Map<string, Pick<RunningAttempt, 'abort'>>
+  readonly cutShort: boolean
+  readonly lost: boolean
+  readonly done: boolean
+  /** Its completion is being committed: a heartbeat that misses it means nothing. */
+  completing: boolean
+}
+
+/** What a worker lends to its transactions. */
+export interface ExactlyOnceParts<J extends HeldJob> {
+  readonly database: Database
+  readonly boss: PgBoss
+  readonly connections: HandlerConnections
+  readonly subscription: Subscription
+  readonly subscriptionId: number
+  readonly logger: BusLogger
+  readonly settler: Settler
+  readonly slots: Gate
+  readonly startAttempt: (event: StoredEvent, attempt: number, tx: HandlerTransaction) => RunningAttempt
+  /** Whether further events of the job may be begun. */
+  readonly mayBegin: (job: J) => boolean
+  /** With an outcome, that is still to be written. */
+  readonly finishEvent: (job: J, eventId: string, outcome: EventOutcome | undefined) => void
+  /** Called for every attempt that counts. */
+  readonly noteAttempt: (outcome: EventOutcome) => void
+  readonly lose: (job: J) => void
+  readonly onFailures: () => void
+}
+
+/** A job that is being worked on. */
+export interface HeldWork<J> {
+  readonly job: J
+  readonly events: ReadonlyMap<string, StoredEvent>
+  readonly attempt: number
+  /** To be run, together with others. */
+  readonly pending: string[]
+  /** To be run in a transaction of their own, because one they shared broke. */
+  readonly alone: string[]
+  /** Events whose connection was lost once already while they were the only one in the transaction. */
+  readonly lostOnce: Set<string>
+  settleFailures: number
+  transactionCount: number
+  completed: boolean
+}

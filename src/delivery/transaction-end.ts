@@ -1,0 +1,214 @@
+import { toBusError } from '../outbox/database-errors.ts'
+import { failureDelayMs } from '../outbox/failure-delay.ts'
+import type { EventStep } from './event-step.ts'
+import { describeFailure } from './failure.ts'
+import { AlreadyDelivered, ClaimLost, holdsClaim, settleInTransaction } from './fenced-settlement.ts'
+import type { EventTransaction } from './handler-transaction.ts'
+import type { ExactlyOnceParts, HeldJob, HeldWork } from './held-job.ts'
+import { isBatch } from './job.ts'
+import { readReceipts, type EventOutcome } from './settlement.ts'
+import { reasonOf } from './settler.ts'
+
+/** How a transaction of handlers ends. */
+export interface TransactionEnd<J> {
+  readonly settle: (
+    work: HeldWork<J>,
+    transaction: EventTransaction,
+    eventIds: readonly string[],
+    outcomes: readonly EventOutcome[],
+  ) => Promise<void>
+  readonly abandon: (
+    work: HeldWork<J>,
+    transaction: EventTransaction,
+    eventIds: readonly string[],
+    step: Exclude<EventStep, { readonly kind: 'done' | 'cut short' }>,
+  ) => Promise<void>
+  readonly endTransactions: (namePrefix: string) => Promise<void>
+}
+
+/**
+ * An event is only blamed for what is certainly its own: what breaks a transaction that several events share is no
+ * attempt of any of them; they run again, each in its own transaction.
+ */
+export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<J>): TransactionEnd<J> {
+  const { connections, database, boss, subscription, subscriptionId, logger, settler } = parts
+
+  /** Commits what a transaction has done, with its receipts. */
+  async function settle(
+    work: HeldWork<J>,
+    transaction: EventTransaction,
+    eventIds: readonly string[],
+    outcomes: readonly EventOutcome[],
+  ): Promise<void> {
+    const { job } = work
+    const [only] = outcomes
+    if (only === undefined) return transaction.rollback()
+    if (!only.delivered && !isBatch(job.claim.data)) {
+      // A single event's own job has failed: pg-boss decides what comes next.
+      await transaction.rollback()
+      parts.noteAttempt(only)
+      parts.finishEvent(job, only.eventId, only)
+      return
+    }
+    if (job.done) return transaction.rollback()
+    const isComplete = job.left.size === outcomes.length
+    let committing = false
+    job.completing = isComplete
+    try {
+      const { client } = transaction
+      const log = await settleInTransaction(
+        client,
+        boss,
+        subscription,
+        subscriptionId,
+        job.claim,
+        outcomes,
+        isComplete,
+      )
+      committing = true
+      await transaction.commit()
+      work.completed = isComplete
+      work.settleFailures = 0
+      log(logger)
+    } catch (error) {
+      await settleFailed(work, transaction, eventIds, error, committing)
+      return
+    } finally {
+      job.completing = false
+    }
+    finish(work, outcomes)
+  }
+
+  function finish({ job }: HeldWork<J>, outcomes: readonly EventOutcome[]): void {
+    for (const outcome of outcomes) {
+      parts.noteAttempt(outcome)
+      parts.finishEvent(job, outcome.eventId, undefined)
+    }
+    if (outcomes.some(({ delivered }) => !delivered)) parts.onFailures()
+  }
+
+  async function settleFailed(
+    work: HeldWork<J>,
+    transaction: EventTransaction,
+    eventIds: readonly string[],
+    thrown: unknown,
+    committing: boolean,
+  ): Promise<void> {
+    await transaction.rollback()
+    if (thrown instanceof ClaimLost) {
+      parts.lose(work.job)
+      return
+    }
+    const rest = await withoutReceipt(work, eventIds)
+    if (thrown instanceof AlreadyDelivered) {
+      work.pending.unshift(...rest)
+      return
+    }
+    const error = toBusError(thrown)
+    const isRefused = error.code !== 'BUS_DATABASE_UNAVAILABLE' && (committing || error.retryable)
+    const [only] = rest
+    if (isRefused && eventIds.length === 1 && only !== undefined) {
+      await recordFailure(work, only, error, false)
+      return
+    }
+    work.alone.push(...rest)
+    if (isRefused) return
+    const delayMs = failureDelayMs(work.settleFailures)
+    work.settleFailures += 1
+    logger.warn(
+      { subscription: subscription.name, reason: reasonOf(error), delayMs },
+      'a transaction of handlers could not be committed, its events run again',
+    )
+    await new Promise((resolve) => setTimeout(resolve, delayMs))
+  }
+
+  /** Throws a transaction away, and decides where its events go on. */
+  async function abandon(
+    work: HeldWork<J>,
+    transaction: EventTransaction,
+    eventIds: readonly string[],
+    step: Exclude<EventStep, { readonly kind: 'done' | 'cut short' }>,
+  ): Promise<void> {
+    if (step.kind === 'broken') await transaction.rollback()
+    else {
+      transaction.destroy()
+      // A statement that is still running would keep its locks until it is done.
+      await endTransactions(transaction.name)
+    }
+    if (step.kind === 'given up') return
+    const rest = await withoutReceipt(work, eventIds)
+    const culprit = eventIds.at(-1) ?? ''
+    if (step.kind === 'failed alone') {
+      work.pending.unshift(...rest.filter((id) => id !== culprit))
+      if (rest.includes(culprit)) await recordFailure(work, culprit, step.thrown, step.final)
+      return
+    }
+    if (eventIds.length > 1 || !work.lostOnce.has(culprit)) {
+      if (eventIds.length === 1) work.lostOnce.add(culprit)
+      logger.warn(
+        {
+          subscription: subscription.name,
+          reason: describeFailure(work.attempt, step.thrown).message,
+          eventCount: rest.length,
+        },
+        'a transaction of handlers broke, its events run again one by one',
+      )
+      work.alone.push(...rest)
+    } else if (rest.length > 0) await recordFailure(work, culprit, step.thrown, false)
+  }
+
+  /** Leaves the events that are not delivered; none, when the job is another worker's. */
+  async function withoutReceipt(work: HeldWork<J>, eventIds: readonly string[]): Promise<readonly string[]> {
+    const { job } = work
+    const delivered = await settler.untilWritten(async () => readReceipts(database, subscriptionId, eventIds))
+    for (const id of delivered) parts.finishEvent(job, id, undefined)
+    const rest = eventIds.filter((id) => !delivered.has(id))
+    if (rest.length === 0 || job.done) return []
+    if (await settler.untilWritten(async () => holdsClaim(database, subscription, job.claim))) return rest
+    parts.lose(job)
+    return []
+  }
+
+  /** Counts an attempt whose transaction is gone, in a transaction of the bus's own. */
+  async function recordFailure(
+    work: HeldWork<J>,
+    eventId: string,
+    thrown: unknown,
+    final: boolean,
+  ): Promise<void> {
+    const { job, attempt } = work
+    if (job.done || job.cutShort) return
+    const failure = describeFailure(attempt, thrown)
+    const outcome: EventOutcome = { eventId, delivered: false, failure, final }
+    if (!isBatch(job.claim.data)) {
+      parts.noteAttempt(outcome)
+      parts.finishEvent(job, eventId, outcome)
+      return
+    }
+    const { claim } = job
+    const log = await settler.untilWritten(async () =>
+      database.transaction(async (client) => {
+        if (!(await holdsClaim(client, subscription, claim, 'for update'))) return undefined
+        return settleInTransaction(client, boss, subscription, subscriptionId, claim, [outcome], false)
+      }),
+    )
+    if (log === undefined) {
+      parts.lose(job)
+      return
+    }
+    log(logger)
+    finish(work, [outcome])
+  }
+
+  /** Not being allowed to, or the database being away, is no obstacle: the server ends them by itself, later. */
+  async function endTransactions(namePrefix: string): Promise<void> {
+    await connections.endTransactions(namePrefix).catch((error: unknown) => {
+      logger.warn(
+        { subscription: subscription.name, reason: reasonOf(error) },
+        'a transaction of handlers could not be ended',
+      )
+    })
+  }
+
+  return { settle, abandon, endTransactions }
+}
