@@ -1,6 +1,6 @@
 /** What every contestant of the throughput workload is asked to do. */
 export interface ThroughputTask {
-  /** An empty database. */
+  /** A database with nothing but the schemas of the bus and of pg-boss. */
   readonly url: string
   readonly eventCount: number
   readonly subscriberCount: number
@@ -21,6 +21,7 @@ export interface Contestant {
   readonly name: string
   /** What it does differently, for the reader of the table. */
   readonly note: string
+  /** @throws {@link NotAvailableError} where it cannot run here */
   readonly throughput: (task: ThroughputTask) => Promise<ThroughputResult>
 }
 
@@ -59,4 +60,9 @@ export async function publishInBatches(
 /** Resolves when the condition holds, looking often enough not to count in the figure. */
 export async function waitUntil(condition: () => boolean | Promise<boolean>, pollMs = 2): Promise<void> {
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, pollMs))
+}
+
+/** Milliseconds of a clock that all processes of a machine share. */
+export function monotonicMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6
 }

@@ -1,12 +1,8 @@
 import { drizzle } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
-import { z } from 'zod'
-import { createBus, defineEvents } from '../../../src/index.ts'
+import { createBus } from '../../../src/index.ts'
+import { benchEvents } from '../catalogue.ts'
 import { makePayload, publishInBatches, publisherCount, waitUntil, type Contestant } from '../contestant.ts'
-
-const benchEvents = defineEvents({
-  'order.placed': { schema: z.object({ number: z.number(), note: z.string() }) },
-})
 
 export const bossbus: Contestant = {
   name: 'bossbus',

@@ -1,0 +1,89 @@
+import type { Machine } from './machine.ts'
+import type { BenchSettings } from './options.ts'
+import { medianOf, ratioOf, type CaseResult } from './results.ts'
+import type { FigureColumn, Target, Workload } from './workload.ts'
+
+/** Everything a run found out: what `--json` prints. */
+export interface Report {
+  readonly startedAt: string
+  readonly durationSeconds: number
+  readonly settings: BenchSettings
+  readonly machine: Machine
+  readonly server: {
+    readonly version: string
+    readonly description: string
+    readonly fileSystem: string | undefined
+    readonly settings: Readonly<Record<string, string>>
+    readonly warnings: readonly string[]
+  }
+  readonly workloads: readonly WorkloadReport[]
+}
+
+export interface WorkloadReport {
+  readonly letter: string
+  readonly name: string
+  readonly measures: string
+  readonly figures: readonly FigureColumn[]
+  readonly cases: readonly (Omit<CaseResult, 'variants'> & { readonly variants: readonly VariantReport[] })[]
+  readonly targets: readonly TargetReport[]
+}
+
+type VariantReport = CaseResult['variants'][number] & {
+  /** The median of each figure over the rounds. */
+  readonly medians: Readonly<Record<string, number>>
+  /** The first figure as a multiple of the reference's, the median of the rounds' ratios. */
+  readonly ofReference: number | undefined
+}
+
+export interface TargetReport {
+  readonly text: string
+  readonly bound: Target['bound']
+  readonly unit: string
+  readonly measured: number | undefined
+  readonly verdict: 'met' | 'missed' | 'not measured'
+}
+
+/** Medians, ratios and verdicts of a workload, all computed from its rounds. */
+export function reportWorkload(workload: Workload, cases: readonly CaseResult[]): WorkloadReport {
+  const [firstFigure] = workload.figures
+  return {
+    letter: workload.letter,
+    name: workload.name,
+    measures: workload.measures,
+    figures: workload.figures,
+    cases: cases.map((result) => {
+      const reference = result.variants.find(({ name }) => name === result.reference)
+      return {
+        ...result,
+        variants: result.variants.map((variant) => ({
+          ...variant,
+          medians: Object.fromEntries(
+            workload.figures.flatMap(({ key }) => {
+              const value = medianOf(variant, key)
+              return value === undefined ? [] : [[key, value] as const]
+            }),
+          ),
+          ofReference: firstFigure === undefined ? undefined : ratioOf(variant, reference, firstFigure.key),
+        })),
+      }
+    }),
+    targets: workload.targets.map((target) => judge(target, cases)),
+  }
+}
+
+function judge({ text, bound, unit = '×', measure }: Target, cases: readonly CaseResult[]): TargetReport {
+  const measured = measure(cases)
+  const met =
+    measured === undefined
+      ? undefined
+      : 'atLeast' in bound
+        ? measured >= bound.atLeast
+        : measured <= bound.atMost
+  return {
+    text,
+    bound,
+    unit,
+    measured,
+    verdict: met === undefined ? 'not measured' : met ? 'met' : 'missed',
+  }
+}

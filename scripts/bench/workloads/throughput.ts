@@ -1,0 +1,83 @@
+import type { ThroughputResult, ThroughputTask } from '../contestant.ts'
+import { contestants } from '../contestants/all.ts'
+import { ratioWithin } from '../results.ts'
+import type { Bench, Case, Figures, Target, Workload } from '../workload.ts'
+
+/** Publish and deliver by one contestant, in a process and on a database of its own. */
+export async function measureThroughput(
+  bench: Bench,
+  contestant: string,
+  size: Omit<ThroughputTask, 'url'>,
+): Promise<Figures> {
+  const database = await bench.server.createMigratedDatabase()
+  const child = bench.startChild('throughput.ts')
+  try {
+    const { publishMs, totalMs } = await child.call<ThroughputResult>('run', {
+      contestant,
+      task: { ...size, url: database.url },
+    })
+    return {
+      eventsPerSecond: (size.eventCount / totalMs) * 1000,
+      publishedPerSecond: (size.eventCount / publishMs) * 1000,
+      deliveriesPerSecond: ((size.eventCount * size.subscriberCount) / totalMs) * 1000,
+    }
+  } finally {
+    await child.end()
+    await database.drop()
+  }
+}
+
+function caseName(subscriberCount: number, payloadBytes: number): string {
+  return `${subscriberCount} ${subscriberCount === 1 ? 'subscriber' : 'subscribers'}, ${payloadBytes} B`
+}
+
+/** Against a contestant, at the payload that people send most. */
+function target(subscriberCount: number, atLeast: number, other: string): Target {
+  return {
+    text: `publish and deliver, S = ${subscriberCount}, against ${other}`,
+    bound: { atLeast },
+    measure: (cases) =>
+      ratioWithin(cases, caseName(subscriberCount, 200), 'eventsPerSecond', 'bossbus', other),
+  }
+}
+
+export const throughput: Workload = {
+  letter: 'a',
+  name: 'throughput',
+  measures:
+    'durable publish of N events to S subscribers, until the last one is handled and recorded as done',
+  figures: [
+    { key: 'eventsPerSecond', label: 'events/s' },
+    { key: 'publishedPerSecond', label: 'published/s' },
+    { key: 'deliveriesPerSecond', label: 'deliveries/s' },
+  ],
+  cases({ quick, eventCount, subscriberCounts, payloadBytes }) {
+    const payloads = payloadBytes ?? (quick ? [200] : [200, 4096])
+    return payloads.flatMap((bytes) =>
+      (subscriberCounts ?? (quick ? [3] : [1, 3, 10])).map((subscriberCount): Case => {
+        const size = {
+          eventCount: eventCount ?? (quick ? 2000 : bytes > 1000 ? 10_000 : 50_000),
+          subscriberCount,
+          payloadBytes: bytes,
+        }
+        return {
+          name: caseName(subscriberCount, bytes),
+          reference: 'bossbus',
+          variants: contestants.map(({ name, note }) => ({
+            name,
+            note,
+            run: async (bench) => measureThroughput(bench, name, size),
+          })),
+        }
+      }),
+    )
+  },
+  targets: [
+    target(1, 1.5, 'pg-boss'),
+    target(1, 1.1, 'graphile-worker'),
+    target(3, 2.5, 'pg-boss'),
+    target(3, 1.7, 'graphile-worker'),
+    target(10, 5, 'pg-boss'),
+    target(10, 5, 'graphile-worker'),
+  ],
+}
