@@ -1,5 +1,5 @@
 import pg from 'pg'
-import type { PublishKind, PublishTask } from '../programs/publisher.ts'
+import type { PublishKind, PublishTask, TransactionShape } from '../programs/publisher.ts'
 import { ratioWithin } from '../results.ts'
 import type { Bench, Case, Figures, Target, Variant, Workload } from '../workload.ts'
 
@@ -69,27 +69,33 @@ async function measure(
   }
 }
 
-function caseName(connectionCount: number, withBusinessRow: boolean): string {
-  return `${connectionCount} ${connectionCount === 1 ? 'connection' : 'connections'}${withBusinessRow ? ', each transaction with a business row' : ''}`
+const shapeNames: Readonly<Record<TransactionShape, string>> = {
+  publish: 'begin, publish, commit in Drizzle',
+  'business-row': 'begin, a business row, publish, commit in Drizzle',
+  'plain-sql': 'one plain SQL insert, no begin',
 }
 
-function toCase(connectionCount: number, withBusinessRow: boolean, durationMs: number): Case {
+function caseName(connectionCount: number, shape: TransactionShape): string {
+  return `${connectionCount} ${connectionCount === 1 ? 'connection' : 'connections'}: ${shapeNames[shape]}`
+}
+
+function toCase(connectionCount: number, shape: TransactionShape, durationMs: number): Case {
   return {
-    name: caseName(connectionCount, withBusinessRow),
+    name: caseName(connectionCount, shape),
     reference: bare,
     variants: ways.map((way): Variant => ({
       name: way.name,
       note: way.note,
-      run: async (bench) => measure(bench, way, { connectionCount, durationMs, withBusinessRow }),
+      run: async (bench) => measure(bench, way, { connectionCount, durationMs, shape }),
     })),
   }
 }
 
-function target(own: string, other: string, atLeast: number): Target {
+function target(shape: TransactionShape, other: string, atLeast: number): Target {
   return {
-    text: `publish, 32 connections, ${own} against ${other}`,
+    text: `publish, 32 connections, ${shapeNames[shape]}: against ${other}`,
     bound: { atLeast },
-    measure: (cases) => ratioWithin(cases, caseName(32, false), 'commitsPerSecond', own, other),
+    measure: (cases) => ratioWithin(cases, caseName(32, shape), 'commitsPerSecond', relayAlone, other),
   }
 }
 
@@ -99,16 +105,15 @@ export const publish: Workload = {
   measures: 'transactions a second that publish one event each',
   figures: [{ key: 'commitsPerSecond', label: 'commits/s' }],
   cases({ quick }) {
-    if (quick) return [toCase(8, false, 500)]
+    if (quick) return [toCase(8, 'publish', 500)]
     return [
-      ...[1, 8, 32].map((connectionCount) => toCase(connectionCount, false, 3000)),
-      toCase(32, true, 3000),
+      ...[1, 8, 32].map((connectionCount) => toCase(connectionCount, 'publish', 3000)),
+      toCase(32, 'business-row', 3000),
+      toCase(32, 'plain-sql', 3000),
     ]
   },
-  targets: [
-    target(relayAlone, bare, 0.8),
-    target(delivering, bare, 0.8),
-    target(relayAlone, notify, 2.5),
-    target(delivering, notify, 2.5),
-  ],
+  targets: (['publish', 'plain-sql'] as const).flatMap((shape) => [
+    target(shape, bare, 0.8),
+    target(shape, notify, 2.5),
+  ]),
 }
