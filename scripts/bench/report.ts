@@ -31,7 +31,7 @@ export interface WorkloadReport {
 type VariantReport = CaseResult['variants'][number] & {
   /** The median of each figure over the rounds. */
   readonly medians: Readonly<Record<string, number>>
-  /** The first figure as a multiple of the reference's, the median of the rounds' ratios. */
+  /** The first figure of the case as a multiple of the reference's, the median of the rounds' ratios. */
   readonly ofReference: number | undefined
 }
 
@@ -45,7 +45,6 @@ export interface TargetReport {
 
 /** Medians, ratios and verdicts of a workload, all computed from its rounds. */
 export function reportWorkload(workload: Workload, cases: readonly CaseResult[]): WorkloadReport {
-  const [firstFigure] = workload.figures
   return {
     letter: workload.letter,
     name: workload.name,
@@ -53,6 +52,7 @@ export function reportWorkload(workload: Workload, cases: readonly CaseResult[])
     figures: workload.figures,
     cases: cases.map((result) => {
       const reference = result.variants.find(({ name }) => name === result.reference)
+      const compared = workload.figures.find(({ key }) => medianOf(reference, key) !== undefined)?.key
       return {
         ...result,
         variants: result.variants.map((variant) => ({
@@ -63,7 +63,7 @@ export function reportWorkload(workload: Workload, cases: readonly CaseResult[])
               return value === undefined ? [] : [[key, value] as const]
             }),
           ),
-          ofReference: firstFigure === undefined ? undefined : ratioOf(variant, reference, firstFigure.key),
+          ofReference: compared === undefined ? undefined : ratioOf(variant, reference, compared),
         })),
       }
     }),

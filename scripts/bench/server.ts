@@ -21,13 +21,26 @@ const settings = {
   'pg_stat_statements.track': 'none',
 } as const
 
+/** A connection of the benchmark itself. */
+export interface Session {
+  readonly query: <R extends pg.QueryResultRow>(text: string, values?: unknown[]) => Promise<R[]>
+  readonly close: () => Promise<void>
+}
+
 /** A database of a run. */
 export interface BenchDatabase {
   readonly name: string
   readonly url: string
-  /** Runs one statement in it, as its owner. */
-  readonly query: <R extends pg.QueryResultRow>(text: string, values?: unknown[]) => Promise<R[]>
+  readonly openSession: () => Promise<Session>
+  /** Runs one statement in a session of its own. */
+  readonly query: Session['query']
   readonly drop: () => Promise<void>
+}
+
+/** What the server counted of some statements. */
+export interface CountedStatements {
+  readonly callCount: number
+  readonly executionMs: number
 }
 
 /** A server for a run of the benchmark. */
@@ -43,6 +56,18 @@ export interface BenchServer {
   readonly createDatabase: (template?: BenchDatabase) => Promise<BenchDatabase>
   /** A database with the schemas of the bus and of pg-boss. */
   readonly createMigratedDatabase: () => Promise<BenchDatabase>
+  /** A copy of a migrated database that was prepared under this name, once for the whole run. */
+  readonly createPreparedDatabase: (
+    name: string,
+    prepare: (database: BenchDatabase) => Promise<void>,
+  ) => Promise<BenchDatabase>
+  /** Has the server count the statements of new sessions of a database: those that clients send, or nested ones too. */
+  readonly countStatements: (database: BenchDatabase, which: 'top' | 'all') => Promise<void>
+  /** Of the statements counted, those whose text matches. Undefined where the server does not count. */
+  readonly countedStatements: (
+    database: BenchDatabase,
+    pattern?: string,
+  ) => Promise<CountedStatements | undefined>
   readonly stop: () => Promise<void>
 }
 
@@ -63,7 +88,11 @@ export async function startBenchServer(): Promise<BenchServer> {
   )
   const actual = Object.fromEntries(rows.map(({ name, value }) => [name, value]))
   let createdCount = 0
-  let migrated: Promise<BenchDatabase> | undefined
+  const templates = new Map<string, Promise<BenchDatabase>>()
+  const counts = await admin.query('create extension if not exists pg_stat_statements').then(
+    () => actual['pg_stat_statements.track'] !== undefined,
+    () => false,
+  )
 
   async function createDatabase(template?: BenchDatabase): Promise<BenchDatabase> {
     createdCount += 1
@@ -87,12 +116,21 @@ export async function startBenchServer(): Promise<BenchServer> {
     return rows[0]?.large === true ? 'strategy file_copy' : ''
   }
 
-  async function migrateTemplate(): Promise<BenchDatabase> {
-    const database = await createDatabase()
-    const bus = createBus({ database: database.url, events: defineEvents({}), source: 'bench' })
-    await bus.migrate()
-    await bus.stop()
-    return database
+  /** A copy of what `make` makes on the first call. */
+  async function copyOf(name: string, make: () => Promise<BenchDatabase>): Promise<BenchDatabase> {
+    const template = templates.get(name) ?? make()
+    templates.set(name, template)
+    return createDatabase(await template)
+  }
+
+  async function createMigratedDatabase(): Promise<BenchDatabase> {
+    return copyOf('migrated', async () => {
+      const database = await createDatabase()
+      const bus = createBus({ database: database.url, events: defineEvents({}), source: 'bench' })
+      await bus.migrate()
+      await bus.stop()
+      return database
+    })
   }
 
   return {
@@ -106,13 +144,28 @@ export async function startBenchServer(): Promise<BenchServer> {
         : [`${name} is ${actual[name] ?? 'unknown'}: these are no figures of a durable server`],
     ),
     createDatabase,
-    async createMigratedDatabase() {
-      migrated ??= migrateTemplate()
-      return createDatabase(await migrated)
+    createMigratedDatabase,
+    createPreparedDatabase: async (name, prepare) =>
+      copyOf(name, async () => {
+        const database = await createMigratedDatabase()
+        await prepare(database)
+        return database
+      }),
+    async countStatements({ name }, which) {
+      if (counts) await admin.query(`alter database ${name} set pg_stat_statements.track = '${which}'`)
+    },
+    async countedStatements({ name }, pattern = '') {
+      if (!counts) return undefined
+      const { rows } = await admin.query<{ calls: string; ms: number }>(
+        `select coalesce(sum(calls), 0) as calls, coalesce(sum(total_exec_time), 0) as ms from pg_stat_statements
+         where dbid = (select oid from pg_database where datname = $1) and query ~* $2`,
+        [name, pattern],
+      )
+      return { callCount: Number(rows[0]?.calls), executionMs: Number(rows[0]?.ms) }
     },
     async stop() {
-      const template = await migrated?.catch(() => undefined)
-      await template?.drop().catch(() => {})
+      for (const template of templates.values())
+        await template.then(async ({ drop }) => drop()).catch(() => {})
       await admin.end().catch(() => {})
       await server.stop()
     },
@@ -122,24 +175,35 @@ export async function startBenchServer(): Promise<BenchServer> {
 function openDatabase(serverUrl: string, name: string, dropIt: () => Promise<void>): BenchDatabase {
   const url = new URL(serverUrl)
   url.pathname = `/${name}`
+  const openSession = async (): Promise<Session> => connect(url.toString())
   return {
     name,
     url: url.toString(),
+    openSession,
     async query<R extends pg.QueryResultRow>(text: string, values?: unknown[]) {
-      const client = new pg.Client({ connectionString: url.toString() })
-      client.on('error', () => {})
-      await client.connect()
+      const session = await openSession()
       try {
-        return (await client.query<R>(text, values)).rows
+        return await session.query<R>(text, values)
       } finally {
-        await client.end()
+        await session.close()
       }
     },
     drop: dropIt,
   }
 }
 
-/** File system and free space of the folder, such as `ext4 on /dev/sda1`. */
+async function connect(url: string): Promise<Session> {
+  const client = new pg.Client({ connectionString: url })
+  client.on('error', () => {})
+  await client.connect()
+  return {
+    query: async <R extends pg.QueryResultRow>(text: string, values?: unknown[]) =>
+      (await client.query<R>(text, values)).rows,
+    close: async () => client.end().catch(() => {}),
+  }
+}
+
+/** Where a folder lies, such as `ext4 on /dev/sda1`. */
 async function fileSystemOf(folder: string | undefined): Promise<string | undefined> {
   if (folder === undefined || !existsSync(folder)) return undefined
   try {

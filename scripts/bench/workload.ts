@@ -39,7 +39,7 @@ export interface Case {
   readonly prepare?: ((bench: Bench) => Promise<() => Promise<void>>) | undefined
 }
 
-/** A column of the table. The first one is what ratios are of. */
+/** A column of the table. Ratios are of the first one that the case measures. */
 export interface FigureColumn {
   readonly key: string
   /** With its unit. */

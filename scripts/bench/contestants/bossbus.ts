@@ -17,6 +17,7 @@ export const bossbus: Contestant = {
     await bus.start()
     const client = postgres(url, { max: publisherCount })
     const db = drizzle(client)
+    const [before] = await client<{ count: string }[]>`select count(*) from bus.deliveries`
     const start = performance.now()
     await publishInBatches(eventCount, async (from, to) => {
       const batch = Array.from({ length: to - from }, (_, i) => ({
@@ -31,7 +32,7 @@ export const bossbus: Contestant = {
     await waitUntil(() => handled >= expected)
     await waitUntil(async () => {
       const [row] = await client<{ done: boolean }[]>`
-        select (select count(*) from bus.deliveries) >= ${expected}
+        select (select count(*) from bus.deliveries) >= ${Number(before?.count) + expected}
           and not exists (select from pgboss.job where state < 'completed') as done`
       return row?.done === true
     })

@@ -1,6 +1,7 @@
 import type { ThroughputResult, ThroughputTask } from '../contestant.ts'
 import { contestants } from '../contestants/all.ts'
 import { ratioWithin } from '../results.ts'
+import type { BenchDatabase } from '../server.ts'
 import type { Bench, Case, Figures, Target, Workload } from '../workload.ts'
 
 /** Publish and deliver by one contestant, in a process and on a database of its own. */
@@ -10,11 +11,25 @@ export async function measureThroughput(
   size: Omit<ThroughputTask, 'url'>,
 ): Promise<Figures> {
   const database = await bench.server.createMigratedDatabase()
+  try {
+    return await measureThroughputOn(database, bench, contestant, size)
+  } finally {
+    await database.drop()
+  }
+}
+
+/** The same on a database that is there already, and stays. */
+export async function measureThroughputOn(
+  { url }: BenchDatabase,
+  bench: Bench,
+  contestant: string,
+  size: Omit<ThroughputTask, 'url'>,
+): Promise<Figures> {
   const child = bench.startChild('throughput.ts')
   try {
     const { publishMs, totalMs } = await child.call<ThroughputResult>('run', {
       contestant,
-      task: { ...size, url: database.url },
+      task: { ...size, url },
     })
     return {
       eventsPerSecond: (size.eventCount / totalMs) * 1000,
@@ -23,7 +38,6 @@ export async function measureThroughput(
     }
   } finally {
     await child.end()
-    await database.drop()
   }
 }
 
