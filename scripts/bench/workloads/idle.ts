@@ -65,7 +65,7 @@ export const idle: Workload = {
       variants: contestants.map(({ name, program, note }) => ({
         name,
         note,
-        run: async (bench) => measure(bench, program, quick ? 5000 : 45_000),
+        run: async (bench) => measure(bench, program, quick ? 5000 : 30_000),
       })),
     },
   ],

@@ -83,14 +83,14 @@ export const latency: Workload = {
     { key: 'maxMs', label: 'max ms', decimals: 1 },
   ],
   cases({ quick, eventCount, subscriberCounts }) {
-    const idleCount = eventCount ?? (quick ? 15 : 250)
+    const idleCount = eventCount ?? (quick ? 15 : 200)
     return [
       ...(subscriberCounts ?? (quick ? [1] : [1, 3])).map((subscriberCount) =>
         toCase(idleName(subscriberCount), { subscriberCount, eventCount: idleCount, everyMs: 40 }),
       ),
       toCase('500 events/s, 1 subscriber', {
         subscriberCount: 1,
-        eventCount: eventCount ?? (quick ? 250 : 2500),
+        eventCount: eventCount ?? (quick ? 250 : 2000),
         everyMs: 2,
       }),
     ]

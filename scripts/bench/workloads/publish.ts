@@ -106,10 +106,11 @@ export const publish: Workload = {
   figures: [{ key: 'commitsPerSecond', label: 'commits/s' }],
   cases({ quick }) {
     if (quick) return [toCase(8, 'publish', 500)]
+    const durationMs = 2500
     return [
-      ...[1, 8, 32].map((connectionCount) => toCase(connectionCount, 'publish', 3000)),
-      toCase(32, 'business-row', 3000),
-      toCase(32, 'plain-sql', 3000),
+      ...[1, 8, 32].map((connectionCount) => toCase(connectionCount, 'publish', durationMs)),
+      toCase(32, 'business-row', durationMs),
+      toCase(32, 'plain-sql', durationMs),
     ]
   },
   targets: (['publish', 'plain-sql'] as const).flatMap((shape) => [
