@@ -21,8 +21,10 @@ export interface Contestant {
   readonly name: string
   /** What it does differently, for the reader of the table. */
   readonly note: string
-  /** @throws {@link NotAvailableError} where it cannot run here */
-  readonly throughput: (task: ThroughputTask) => Promise<ThroughputResult>
+  readonly load: () => Promise<{
+    /** @throws {@link NotAvailableError} where it cannot run here */
+    readonly throughput: (task: ThroughputTask) => Promise<ThroughputResult>
+  }>
 }
 
 /** Events published in one call, by every contestant. */
@@ -45,6 +47,7 @@ export function makePayload(number: number, payloadBytes: number): BenchPayload 
 export async function publishInBatches(
   eventCount: number,
   publish: (from: number, to: number) => Promise<void>,
+  atATime = publisherCount,
 ): Promise<void> {
   let next = 0
   async function publisher(): Promise<void> {
@@ -54,7 +57,7 @@ export async function publishInBatches(
       await publish(from, next)
     }
   }
-  await Promise.all(Array.from({ length: publisherCount }, publisher))
+  await Promise.all(Array.from({ length: atATime }, publisher))
 }
 
 /** Resolves when the condition holds, looking often enough not to count in the figure. */

@@ -9,8 +9,9 @@
  */
 import { killChildren, startChild } from './child.ts'
 import { describeMachine } from './machine.ts'
+import { documentReport } from './document.ts'
 import { parseOptions, usage, UsageError, type BenchSettings } from './options.ts'
-import { renderHead, renderMarkdown, renderText } from './render.ts'
+import { renderHead, renderMarkdown, renderMarkdownHead, renderText } from './render.ts'
 import { reportWorkload, type Report, type WorkloadReport } from './report.ts'
 import { runWorkload } from './runner.ts'
 import { startBenchServer } from './server.ts'
@@ -21,8 +22,9 @@ const interruption = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interruption.abort(signal))
 try {
   const report = await run(settings)
+  if (settings.document) await documentReport(report)
   if (settings.format === 'json') console.log(JSON.stringify(report, undefined, 1))
-  else console.log(`\n${report.durationSeconds} s in all`)
+  else if (settings.format === 'text') console.log(`\n${report.durationSeconds} s in all`)
   if (
     report.workloads.some(({ cases }) =>
       cases.some(({ variants }) => variants.some(({ failed }) => failed !== undefined)),
@@ -40,10 +42,7 @@ try {
 function readSettings(): BenchSettings {
   let parsed: BenchSettings | 'help'
   try {
-    parsed = parseOptions(
-      process.argv.slice(2),
-      workloads.map(({ name }) => name),
-    )
+    parsed = parseOptions(process.argv.slice(2), workloads)
   } catch (error) {
     if (!(error instanceof UsageError)) throw error
     console.error(error.message)
@@ -66,7 +65,7 @@ async function run(settings: BenchSettings): Promise<Report> {
       machine: await describeMachine(),
       server: { version, description, fileSystem, settings: serverSettings, warnings },
     }
-    print(renderHead(head), `\`\`\`\n${renderHead(head)}\n\`\`\`\n`)
+    print(renderHead(head), renderMarkdownHead(head))
     const reports: WorkloadReport[] = []
     for (const workload of workloads.filter(({ name }) => settings.only.includes(name))) {
       const bench = { settings, server, startChild, progress, signal: interruption.signal }

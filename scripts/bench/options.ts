@@ -15,6 +15,14 @@ export interface BenchSettings {
   readonly payloadBytes: readonly number[] | undefined
   /** How the report is written to standard output. */
   readonly format: 'text' | 'json' | 'markdown'
+  /** Whether the tables go into the documentation. */
+  readonly document: boolean
+}
+
+/** A workload can be asked for by its letter or by its name. */
+interface WorkloadName {
+  readonly letter: string
+  readonly name: string
 }
 
 /** A mistake on the command line: one line for people. */
@@ -23,17 +31,18 @@ export class UsageError extends Error {
 }
 
 /** The lines of `--help`. */
-export function usage(workloads: readonly { letter: string; name: string; measures: string }[]): string {
+export function usage(workloads: readonly (WorkloadName & { readonly measures: string })[]): string {
   return `npm run bench -- [options]
 
   --quick                 small sizes and one round: a smoke test in under a minute
-  --only <names>          only these workloads, by name, separated by commas
+  --only <names>          only these workloads, by name or letter, separated by commas
   --rounds <n>            rounds in which the contestants take their turns (3; with --quick 1)
   --events <n>            events of a workload, instead of each workload's own size
   --subscribers <list>    numbers of subscribers, such as 1,3,10
   --payload <list>        bytes of a payload, such as 200,4096
   --json                  the whole report, every round included, as JSON on standard output
   --markdown              the tables as Markdown on standard output
+  --document              writes the tables of a full run into docs/benchmarks.md
   --help
 
 Workloads:
@@ -48,21 +57,25 @@ ${workloads.map(({ letter, name, measures }) => `  ${letter}  ${name.padEnd(12)}
  */
 export function parseOptions(
   args: readonly string[],
-  workloadNames: readonly string[],
+  known: readonly WorkloadName[],
 ): BenchSettings | 'help' {
   const values = readArguments(args)
   if (values.help === true) return 'help'
   if (values.json === true && values.markdown === true)
     throw new UsageError('Expected one of --json and --markdown, got both')
   const quick = values.quick ?? false
+  const only = workloads(values.only, known)
+  if (values.document === true && (quick || only.length < known.length))
+    throw new UsageError('Expected --document with a full run, got --quick or --only')
   return Object.freeze({
     quick,
     rounds: integer('rounds', values.rounds, 1, 100) ?? (quick ? 1 : 3),
-    only: workloads(values.only, workloadNames),
+    only,
     eventCount: integer('events', values.events, 1, 10_000_000),
     subscriberCounts: integers('subscribers', values.subscribers, 1, 100),
     payloadBytes: integers('payload', values.payload, 1, 262_144),
     format: values.json === true ? 'json' : values.markdown === true ? 'markdown' : 'text',
+    document: values.document ?? false,
   })
 }
 
@@ -79,6 +92,7 @@ function readArguments(args: readonly string[]) {
         payload: { type: 'string' },
         json: { type: 'boolean' },
         markdown: { type: 'boolean' },
+        document: { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
       },
     }).values
@@ -89,14 +103,18 @@ function readArguments(args: readonly string[]) {
   }
 }
 
-function workloads(text: string | undefined, known: readonly string[]): readonly string[] {
-  if (text === undefined) return known
-  const names = text.split(',').map((name) => name.trim())
-  for (const name of names) {
-    if (!known.includes(name))
-      throw new UsageError(`Unknown workload \`${name}\` in --only. Known are: ${known.join(', ')}`)
+function workloads(text: string | undefined, known: readonly WorkloadName[]): readonly string[] {
+  const names = text?.split(',').map((name) => name.trim())
+  for (const given of names ?? []) {
+    if (!known.some(({ letter, name }) => given === letter || given === name)) {
+      throw new UsageError(
+        `Unknown workload \`${given}\` in --only. Known are: ${known.map(({ name }) => name).join(', ')}`,
+      )
+    }
   }
-  return known.filter((name) => names.includes(name))
+  return known
+    .filter(({ letter, name }) => names === undefined || names.includes(letter) || names.includes(name))
+    .map(({ name }) => name)
 }
 
 function integers(

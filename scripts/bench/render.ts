@@ -1,4 +1,4 @@
-import type { Report, TargetReport, WorkloadReport } from './report.ts'
+import type { CaseReport, Report, TargetReport, WorkloadReport } from './report.ts'
 
 /** What the run was made on, in lines. */
 export function renderHead({
@@ -21,15 +21,17 @@ export function renderHead({
   ].join('\n')
 }
 
+/** The same, as Markdown. */
+export function renderMarkdownHead(report: Omit<Report, 'workloads' | 'durationSeconds'>): string {
+  return `\`\`\`\n${renderHead(report)}\n\`\`\`\n`
+}
+
 /** The tables of a workload for a terminal. */
 export function renderText(report: WorkloadReport): string {
   const parts = [`\n(${report.letter}) ${report.name}: ${report.measures}`, renderNotes(report)]
   for (const benchCase of report.cases) {
-    parts.push(`\n${benchCase.name}`, textTable(caseRows(report, benchCase)))
-    for (const { name, notAvailable, failed } of benchCase.variants) {
-      if (notAvailable !== undefined) parts.push(`  ${name} is not available here: ${notAvailable}`)
-      if (failed !== undefined) parts.push(`  ${name} FAILED: ${failed}`)
-    }
+    parts.push(`\n${heading(benchCase)}`, textTable(caseRows(report, benchCase)))
+    parts.push(...remarks(benchCase).map((remark) => `  ${remark}`))
   }
   if (report.targets.length > 0) parts.push('\ntargets', textTable(targetRows(report.targets)))
   return parts.join('\n')
@@ -37,17 +39,37 @@ export function renderText(report: WorkloadReport): string {
 
 /** The tables of a workload as Markdown, for docs/benchmarks.md. */
 export function renderMarkdown(report: WorkloadReport): string {
-  const parts = [`### (${report.letter}) ${report.name}`, `${report.measures}.`, renderNotes(report)]
+  const parts = [
+    `### (${report.letter}) ${report.name}`,
+    `${report.measures.charAt(0).toUpperCase()}${report.measures.slice(1)}.`,
+    renderNotes(report),
+  ]
   for (const benchCase of report.cases) {
-    parts.push(`**${benchCase.name}**`, markdownTable(caseRows(report, benchCase)))
-    const lines = benchCase.variants.flatMap(({ name, notAvailable, failed }) => [
-      ...(notAvailable === undefined ? [] : [`- ${name} is not available: ${notAvailable}`]),
-      ...(failed === undefined ? [] : [`- ${name} failed: ${failed}`]),
-    ])
+    parts.push(`**${heading(benchCase)}**`, markdownTable(caseRows(report, benchCase)))
+    const lines = remarks(benchCase).map((remark) => `- ${remark}`)
     if (lines.length > 0) parts.push(lines.join('\n'))
   }
-  if (report.targets.length > 0) parts.push(markdownTable(targetRows(report.targets)))
+  if (report.targets.length > 0) parts.push('**Targets**', markdownTable(targetRows(report.targets)))
   return `${parts.join('\n\n')}\n`
+}
+
+function heading({ name, size }: CaseReport): string {
+  return size === undefined ? name : `${name} (${size})`
+}
+
+/** What a table does not show, or should not hide. */
+function remarks({ variants, aheadOfBossbus }: CaseReport): string[] {
+  return [
+    ...variants.flatMap(({ name, notAvailable, failed }) => [
+      ...(notAvailable === undefined ? [] : [`${name} is not available here: ${notAvailable}`]),
+      ...(failed === undefined ? [] : [`${name} FAILED: ${failed}`]),
+    ]),
+    ...(aheadOfBossbus.length === 0
+      ? []
+      : [
+          `ahead of bossbus: ${aheadOfBossbus.map(({ name, ratio }) => `${name} (${number(ratio, 2)} of its figure)`).join(', ')}`,
+        ]),
+  ]
 }
 
 /** What the contestants of a workload do differently, each once. */
@@ -60,10 +82,7 @@ function renderNotes({ cases }: WorkloadReport): string {
 
 type Rows = readonly (readonly string[])[]
 
-function caseRows(
-  { figures }: WorkloadReport,
-  { variants, reference }: WorkloadReport['cases'][number],
-): Rows {
+function caseRows({ figures }: WorkloadReport, { variants, reference }: CaseReport): Rows {
   const measured = figures.filter(({ key }) => variants.some(({ medians }) => medians[key] !== undefined))
   return [
     ['contestant', ...measured.map(({ label }) => label), `× ${reference}`],

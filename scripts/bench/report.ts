@@ -1,6 +1,6 @@
 import type { Machine } from './machine.ts'
 import type { BenchSettings } from './options.ts'
-import { medianOf, ratioOf, type CaseResult } from './results.ts'
+import { medianOf, ratioOf, type CaseResult, type VariantResult } from './results.ts'
 import type { FigureColumn, Target, Workload } from './workload.ts'
 
 /** Everything a run found out: what `--json` prints. */
@@ -24,8 +24,14 @@ export interface WorkloadReport {
   readonly name: string
   readonly measures: string
   readonly figures: readonly FigureColumn[]
-  readonly cases: readonly (Omit<CaseResult, 'variants'> & { readonly variants: readonly VariantReport[] })[]
+  readonly cases: readonly CaseReport[]
   readonly targets: readonly TargetReport[]
+}
+
+export interface CaseReport extends CaseResult {
+  readonly variants: readonly VariantReport[]
+  /** The contestants with a better first figure than bossbus's, where they are not bossbus themselves. */
+  readonly aheadOfBossbus: readonly { readonly name: string; readonly ratio: number }[]
 }
 
 type VariantReport = CaseResult['variants'][number] & {
@@ -45,29 +51,40 @@ export interface TargetReport {
 
 /** Medians, ratios and verdicts of a workload, all computed from its rounds. */
 export function reportWorkload(workload: Workload, cases: readonly CaseResult[]): WorkloadReport {
+  const { letter, name, measures, figures } = workload
   return {
-    letter: workload.letter,
-    name: workload.name,
-    measures: workload.measures,
-    figures: workload.figures,
-    cases: cases.map((result) => {
-      const reference = result.variants.find(({ name }) => name === result.reference)
-      const compared = workload.figures.find(({ key }) => medianOf(reference, key) !== undefined)?.key
-      return {
-        ...result,
-        variants: result.variants.map((variant) => ({
-          ...variant,
-          medians: Object.fromEntries(
-            workload.figures.flatMap(({ key }) => {
-              const value = medianOf(variant, key)
-              return value === undefined ? [] : [[key, value] as const]
-            }),
-          ),
-          ofReference: compared === undefined ? undefined : ratioOf(variant, reference, compared),
-        })),
-      }
-    }),
+    letter,
+    name,
+    measures,
+    figures,
+    cases: cases.map((result) => reportCase(figures, result)),
     targets: workload.targets.map((target) => judge(target, cases)),
+  }
+}
+
+function reportCase(figures: readonly FigureColumn[], result: CaseResult): CaseReport {
+  const variantNamed = (name: string | undefined): VariantResult | undefined =>
+    result.variants.find((variant) => variant.name === name)
+  const reference = variantNamed(result.reference)
+  const own = variantNamed(result.own)
+  const compared = figures.find(({ key }) => medianOf(reference, key) !== undefined)
+  return {
+    ...result,
+    variants: result.variants.map((variant) => ({
+      ...variant,
+      medians: Object.fromEntries(
+        figures.flatMap(({ key }) => {
+          const value = medianOf(variant, key)
+          return value === undefined ? [] : [[key, value] as const]
+        }),
+      ),
+      ofReference: compared === undefined ? undefined : ratioOf(variant, reference, compared.key),
+    })),
+    aheadOfBossbus: result.variants.flatMap((variant) => {
+      const ratio = compared === undefined ? undefined : ratioOf(variant, own, compared.key)
+      const isAhead = ratio !== undefined && (compared?.lowerIsBetter === true ? ratio < 1 : ratio > 1)
+      return isAhead ? [{ name: variant.name, ratio }] : []
+    }),
   }
 }
 

@@ -15,7 +15,9 @@ export interface VariantResult {
 
 export interface CaseResult {
   readonly name: string
+  readonly size?: string | undefined
   readonly reference: string
+  readonly own?: string | undefined
   readonly variants: readonly VariantResult[]
 }
 

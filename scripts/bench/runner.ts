@@ -30,13 +30,15 @@ async function runCase(workload: Workload, benchCase: Case, bench: Bench): Promi
         const result = results.get(variant.name)
         if (result === undefined || result.notAvailable !== undefined || result.failed !== undefined) continue
         await runVariant(variant, result, bench)
+        bench.signal.throwIfAborted()
         bench.progress(`  round ${round} of ${rounds}, ${variant.name}: ${summary(workload, result)}`)
       }
     }
   } finally {
     await cleanUp?.()
   }
-  return { name: benchCase.name, reference: benchCase.reference, variants: [...results.values()] }
+  const { name, size, reference, own } = benchCase
+  return { name, size, reference, own, variants: [...results.values()] }
 }
 
 interface MutableResult extends VariantResult {

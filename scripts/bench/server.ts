@@ -38,7 +38,7 @@ export interface BenchDatabase {
 }
 
 /** What the server counted of some statements. */
-export interface CountedStatements {
+interface CountedStatements {
   readonly callCount: number
   readonly executionMs: number
 }
@@ -89,10 +89,13 @@ export async function startBenchServer(): Promise<BenchServer> {
   const actual = Object.fromEntries(rows.map(({ name, value }) => [name, value]))
   let createdCount = 0
   const templates = new Map<string, Promise<BenchDatabase>>()
-  const counts = await admin.query('create extension if not exists pg_stat_statements').then(
-    () => actual['pg_stat_statements.track'] !== undefined,
-    () => false,
-  )
+  // A server of somebody's own is left as it is, unless it counts already.
+  const counts =
+    actual['shared_preload_libraries']?.includes('pg_stat_statements') === true &&
+    (await admin.query('create extension if not exists pg_stat_statements').then(
+      () => true,
+      () => false,
+    ))
 
   async function createDatabase(template?: BenchDatabase): Promise<BenchDatabase> {
     createdCount += 1

@@ -30,9 +30,13 @@ export interface Variant {
 /** Contestants that do the same work, and are compared within the run. */
 export interface Case {
   readonly name: string
+  /** How much work it is, for the heading of the table. */
+  readonly size?: string | undefined
   readonly variants: readonly Variant[]
   /** The variant that the others are given as a ratio of. */
   readonly reference: string
+  /** The variant that is bossbus, where the others are not: the report says which of them are ahead of it. */
+  readonly own?: string | undefined
   /** Where the number of rounds is not that of the run. */
   readonly rounds?: number | undefined
   /** Prepares what the rounds share, such as a filled database. Gives what takes it away again. */
@@ -46,6 +50,8 @@ export interface FigureColumn {
   readonly label: string
   /** @defaultValue `0` */
   readonly decimals?: number | undefined
+  /** @defaultValue `false` */
+  readonly lowerIsBetter?: boolean | undefined
 }
 
 /** A target of the project, checked against what was measured in the same run. */

@@ -1,9 +1,30 @@
 import type { Contestant } from '../contestant.ts'
-import { bossbus } from './bossbus.ts'
-import { bullmq } from './bullmq.ts'
-import { graphileWorker } from './graphile-worker.ts'
-import { pgBossAlone } from './pg-boss.ts'
-import { plainSql } from './plain-sql.ts'
 
-/** In the order they take their turns. */
-export const contestants: readonly Contestant[] = [bossbus, pgBossAlone, graphileWorker, bullmq, plainSql]
+/** In the order they take their turns. Each is loaded only in the process that runs it. */
+export const contestants: readonly Contestant[] = [
+  {
+    name: 'bossbus',
+    note: 'publishMany(500) in Drizzle transactions on postgres.js; receipts on; public API only',
+    load: async () => import('./bossbus.ts'),
+  },
+  {
+    name: 'pg-boss',
+    note: 'insert(500) into one partitioned queue a subscriber; work with batchSize 500, burst and notify; no log, no receipts',
+    load: async () => import('./pg-boss.ts'),
+  },
+  {
+    name: 'graphile-worker',
+    note: 'addJobs(500), one job a subscriber; local queue of 500, completions batched, 24 jobs at a time; done jobs are deleted: no log, no receipts',
+    load: async () => import('./graphile-worker.ts'),
+  },
+  {
+    name: 'BullMQ',
+    note: 'addBulk(500) into one queue a subscriber, concurrency 100, done jobs removed; on Redis as it is configured: NOT durable in the business transaction, and after a crash of Redis not at all or up to a second ago',
+    load: async () => import('./bullmq.ts'),
+  },
+  {
+    name: 'plain SQL',
+    note: 'the floor: log, outbox, batch jobs and receipts written and deleted in batches of 500, nothing waited for',
+    load: async () => import('./plain-sql.ts'),
+  },
+]

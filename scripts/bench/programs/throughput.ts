@@ -7,6 +7,7 @@ serve({
   async run({ contestant, task }: { contestant: string; task: ThroughputTask }) {
     const found = contestants.find(({ name }) => name === contestant)
     if (found === undefined) throw new Error(`no contestant ${contestant}`)
-    return found.throughput(task)
+    const { throughput } = await found.load()
+    return throughput(task)
   },
 })

@@ -108,6 +108,7 @@ function createLogCase({ logCounts, eventCount }: Sizes): Case {
   const databases = new Map<number, BenchDatabase>()
   return {
     name: logCase,
+    size: `${eventCount.toLocaleString('en-US')} events`,
     reference: logName(0),
     async prepare(bench) {
       for (const logCount of logCounts) {
@@ -159,7 +160,7 @@ export const growth: Workload = {
   name: 'growth',
   measures: 'the same work with more and more events waiting, and more and more in the log',
   figures: [
-    { key: 'claimMs', label: 'claim, ms per 1,000', decimals: 2 },
+    { key: 'claimMs', label: 'claim, ms per 1,000', decimals: 2, lowerIsBetter: true },
     { key: 'eventsPerSecond', label: 'events/s' },
   ],
   cases({ quick, eventCount }) {
@@ -187,6 +188,7 @@ export const growth: Workload = {
       },
       {
         name: deliverCase,
+        size: `the first ${sizes.eventCount.toLocaleString('en-US')} events`,
         reference: waitingName(pulseSize),
         variants: sizes.waitingCounts.map((count) => ({
           name: waitingName(count),

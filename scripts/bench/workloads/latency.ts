@@ -59,7 +59,9 @@ async function measure(bench: Bench, kind: LatencyTask['kind'], size: Size): Pro
 function toCase(name: string, size: Size): Case {
   return {
     name,
+    size: `${size.eventCount.toLocaleString('en-US')} events`,
     reference: 'pg-boss',
+    own: 'bossbus',
     variants: contestants.map(({ kind, note }) => ({
       name: kind,
       note,
@@ -77,10 +79,10 @@ export const latency: Workload = {
   name: 'latency',
   measures: 'from the commit to the handler, publisher and handler in two processes',
   figures: [
-    { key: 'p50Ms', label: 'p50 ms', decimals: 1 },
-    { key: 'p95Ms', label: 'p95 ms', decimals: 1 },
-    { key: 'p99Ms', label: 'p99 ms', decimals: 1 },
-    { key: 'maxMs', label: 'max ms', decimals: 1 },
+    { key: 'p50Ms', label: 'p50 ms', decimals: 1, lowerIsBetter: true },
+    { key: 'p95Ms', label: 'p95 ms', decimals: 1, lowerIsBetter: true },
+    { key: 'p99Ms', label: 'p99 ms', decimals: 1, lowerIsBetter: true },
+    { key: 'maxMs', label: 'max ms', decimals: 1, lowerIsBetter: true },
   ],
   cases({ quick, eventCount, subscriberCounts }) {
     const idleCount = eventCount ?? (quick ? 15 : 200)

@@ -46,7 +46,7 @@ export const memory: Workload = {
   name: 'memory',
   measures: 'the most memory resident in a process that does nothing but handle a backlog',
   figures: [
-    { key: 'maxRssMb', label: 'max RSS, MB' },
+    { key: 'maxRssMb', label: 'max RSS, MB', lowerIsBetter: true },
     { key: 'eventsPerSecond', label: 'events/s' },
   ],
   cases({ quick, eventCount }) {

@@ -25,7 +25,7 @@ export const modes: Workload = {
   measures: 'publish and deliver to 1 subscription, exactly once and in order against the default',
   figures: [
     { key: 'eventsPerSecond', label: 'events/s' },
-    { key: 'outOfOrder', label: 'out of order' },
+    { key: 'outOfOrder', label: 'out of order', lowerIsBetter: true },
   ],
   cases({ quick, eventCount }) {
     const count = eventCount ?? (quick ? 1000 : 20_000)
@@ -37,6 +37,7 @@ export const modes: Workload = {
     return [
       {
         name: 'a handler that does nothing',
+        size: `${count.toLocaleString('en-US')} events`,
         reference: 'default',
         variants: [
           variant('default', 'default', 'at least once, in no order'),
@@ -45,6 +46,7 @@ export const modes: Workload = {
       },
       {
         name: 'a handler that writes one row',
+        size: `${count.toLocaleString('en-US')} events`,
         reference: 'default, own row',
         variants: [
           variant(

@@ -5,7 +5,7 @@ import type { BenchDatabase } from '../server.ts'
 import type { Bench, Case, Figures, Target, Workload } from '../workload.ts'
 
 /** Publish and deliver by one contestant, in a process and on a database of its own. */
-export async function measureThroughput(
+async function measureThroughput(
   bench: Bench,
   contestant: string,
   size: Omit<ThroughputTask, 'url'>,
@@ -82,7 +82,9 @@ export const throughput: Workload = {
         }
         return {
           name: caseName(subscriberCount, bytes),
+          size: `${size.eventCount.toLocaleString('en-US')} events`,
           reference: 'bossbus',
+          own: 'bossbus',
           variants: contestants.map(({ name, note }) => ({
             name,
             note,
