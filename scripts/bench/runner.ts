@@ -21,7 +21,7 @@ export async function runWorkload(workload: Workload, bench: Bench): Promise<Cas
 /** In turn A B C A B C …: what slows the machine down for a while slows all of them down. */
 async function runCase(workload: Workload, benchCase: Case, bench: Bench): Promise<CaseResult> {
   const results = new Map(benchCase.variants.map(({ name, note }) => [name, emptyResult(name, note)]))
-  const cleanUp = await benchCase.prepare?.(bench)
+  const cleanUp = await prepare(benchCase, bench, results.values())
   try {
     const rounds = benchCase.rounds ?? bench.settings.rounds
     for (let round = 1; round <= rounds; round += 1) {
@@ -45,6 +45,21 @@ interface MutableResult extends VariantResult {
   readonly rounds: Figures[]
   notAvailable?: string
   failed?: string
+}
+
+/** Where the preparation fails, so do all contestants of the case. */
+async function prepare(
+  benchCase: Case,
+  bench: Bench,
+  results: Iterable<MutableResult>,
+): Promise<(() => Promise<void>) | undefined> {
+  try {
+    return await benchCase.prepare?.(bench)
+  } catch (error) {
+    for (const result of results) result.failed = error instanceof Error ? error.message : String(error)
+    bench.progress(`  could not be prepared: ${error instanceof Error ? error.message : String(error)}`)
+    return undefined
+  }
 }
 
 function emptyResult(name: string, note: string): MutableResult {

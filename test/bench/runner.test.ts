@@ -120,6 +120,16 @@ describe('a workload', () => {
     }
   })
 
+  test('fails with all its contestants when it cannot be prepared', async () => {
+    const prepare = async (): Promise<never> => {
+      throw new Error('the disk is full')
+    }
+    const result = await report(workloadOf({ ours: rates(1, 2, 3) }, [], { prepare }))
+    expect(result.cases[0]?.variants).toMatchObject([
+      { name: 'ours', rounds: [], failed: 'the disk is full' },
+    ])
+  })
+
   test('judges its targets by what was measured, and hides none', async () => {
     const ratio = (other: string) => (cases: Parameters<Target['measure']>[0]) =>
       ratioWithin(cases, 'only', 'rate', 'ours', other)

@@ -9,17 +9,17 @@ export const contestants: readonly Contestant[] = [
   },
   {
     name: 'pg-boss',
-    note: 'insert(500) into one partitioned queue a subscriber; work with batchSize 500, burst and notify; no log, no receipts',
+    note: 'insert(500) into one partitioned queue a subscriber, all queues at once; work with batchSize 500, burst and notify; no log, no receipts',
     load: async () => import('./pg-boss.ts'),
   },
   {
     name: 'graphile-worker',
-    note: 'addJobs(500), one job a subscriber; local queue of 500, completions batched, 24 jobs at a time; done jobs are deleted: no log, no receipts',
+    note: 'addJobs(500), one job a subscriber, all subscribers at once; local queue of 500, completions batched, 24 jobs at a time; done jobs are deleted: no log, no receipts',
     load: async () => import('./graphile-worker.ts'),
   },
   {
     name: 'BullMQ',
-    note: 'addBulk(500) into one queue a subscriber, concurrency 100, done jobs removed; on Redis as it is configured: NOT durable in the business transaction, and after a crash of Redis not at all or up to a second ago',
+    note: 'addBulk(500) into one queue a subscriber, all queues at once; concurrency 100, done jobs removed; Redis as it is configured: not in the business transaction, and a crash of Redis loses what it has not written yet',
     load: async () => import('./bullmq.ts'),
   },
   {

@@ -35,14 +35,16 @@ export async function throughput({
     await Promise.all([...queues, ...workers].map(async (each) => each.waitUntilReady()))
     const start = performance.now()
     await publishInBatches(eventCount, async (from, to) => {
-      for (const queue of queues) {
-        await queue.addBulk(
-          Array.from({ length: to - from }, (_, i) => ({
-            name: 'order.placed',
-            data: makePayload(from + i, payloadBytes),
-          })),
-        )
-      }
+      await Promise.all(
+        queues.map(async (queue) =>
+          queue.addBulk(
+            Array.from({ length: to - from }, (_, i) => ({
+              name: 'order.placed',
+              data: makePayload(from + i, payloadBytes),
+            })),
+          ),
+        ),
+      )
     })
     const publishMs = performance.now() - start
     await waitUntil(() => handled >= eventCount * subscriberCount)

@@ -40,14 +40,16 @@ export async function throughput({
   })
   const start = performance.now()
   await publishInBatches(eventCount, async (from, to) => {
-    for (const identifier of subscribers) {
-      await utils.addJobs(
-        Array.from({ length: to - from }, (_, i) => ({
-          identifier,
-          payload: makePayload(from + i, payloadBytes),
-        })),
-      )
-    }
+    await Promise.all(
+      subscribers.map(async (identifier) =>
+        utils.addJobs(
+          Array.from({ length: to - from }, (_, i) => ({
+            identifier,
+            payload: makePayload(from + i, payloadBytes),
+          })),
+        ),
+      ),
+    )
   })
   const publishMs = performance.now() - start
   await waitUntil(() => handled >= eventCount * subscriberCount)

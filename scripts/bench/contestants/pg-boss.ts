@@ -34,7 +34,7 @@ export async function throughput({
     const jobs = Array.from({ length: to - from }, (_, i) => ({
       data: makePayload(from + i, payloadBytes),
     }))
-    for (const queue of queues) await boss.insert(queue, jobs)
+    await Promise.all(queues.map(async (queue) => boss.insert(queue, jobs)))
   })
   const publishMs = performance.now() - start
   const client = new pg.Client({ connectionString: url })
