@@ -1,43 +1,122 @@
-import { spawn } from 'node:child_process'
+import { fork, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { NotAvailableError } from './workload.ts'
 
-/** What a child process of the benchmark reports beside its result. */
-interface ChildReport<T> {
-  readonly result: T
-  /** The most memory the process had resident, in bytes. */
-  readonly maxRssBytes: number
+/** A program of the benchmark in a process of its own: a fresh heap, and a core of its own where there is one. */
+export interface Child {
+  /** Calls one of the program's methods. @throws what the method threw, or that the process ended */
+  readonly call: <T>(method: string, argument?: unknown) => Promise<T>
+  /** Ends the process. */
+  readonly end: () => Promise<void>
 }
 
-/** Runs a program of this folder in a process of its own, with a fresh heap, and gives the JSON it printed last. */
-export async function runChild<T>(
-  program: string,
-  task: unknown,
-  timeoutMs = 600_000,
-): Promise<ChildReport<T>> {
-  const child = spawn(
-    process.execPath,
-    [fileURLToPath(new URL(program, import.meta.url)), JSON.stringify(task)],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  )
-  let output = ''
-  child.stdout.on('data', (chunk: Buffer) => {
-    output += chunk.toString()
+interface Call {
+  readonly id: number
+  readonly method: string
+  readonly argument: unknown
+}
+
+interface Answer {
+  readonly id: number
+  readonly result?: unknown
+  readonly error?: string
+  readonly notAvailable?: boolean
+}
+
+interface Waiting {
+  readonly resolve: (result: unknown) => void
+  readonly reject: (error: Error) => void
+}
+
+/** No call of a full run takes nearly as long. */
+const callTimeoutMs = 600_000
+
+const running = new Set<ChildProcess>()
+
+/** Starts a program of `programs/`. Whatever it prints goes to standard error. */
+export function startChild(program: string): Child {
+  const child = fork(fileURLToPath(new URL(`programs/${program}`, import.meta.url)), {
+    stdio: ['ignore', 2, 2, 'ipc'],
   })
-  const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs)
-  const code = await new Promise<number | null>((resolve) => child.once('close', resolve))
-  clearTimeout(timer)
-  if (code !== 0)
-    throw new Error(`${program} ${JSON.stringify(task)} ended with ${String(code)}: ${output.slice(-2000)}`)
-  return JSON.parse(output.trim().split('\n').at(-1) ?? '') as ChildReport<T>
+  running.add(child)
+  const waiting = new Map<number, Waiting>()
+  let callCount = 0
+  child.on('message', (message) => {
+    const { id, result, error, notAvailable } = message as Answer
+    const call = waiting.get(id)
+    waiting.delete(id)
+    if (error === undefined) call?.resolve(result)
+    else call?.reject(notAvailable === true ? new NotAvailableError(error) : new Error(error))
+  })
+  const ended = new Promise<void>((resolve) => {
+    child.once('close', (code, signal) => {
+      running.delete(child)
+      for (const { reject } of waiting.values())
+        reject(new Error(`${program} ended with ${String(code ?? signal)} while it was at work`))
+      waiting.clear()
+      resolve()
+    })
+  })
+  child.once('error', () => {})
+
+  return {
+    async call<T>(method: string, argument?: unknown) {
+      callCount += 1
+      const id = callCount
+      return new Promise<T>((resolve, reject) => {
+        if (!child.connected) {
+          reject(new Error(`${program} has ended`))
+          return
+        }
+        const timer = setTimeout(() => {
+          reject(new Error(`${program} did not answer \`${method}\` in ${callTimeoutMs / 1000} s`))
+          child.kill('SIGKILL')
+        }, callTimeoutMs)
+        waiting.set(id, {
+          resolve(result) {
+            clearTimeout(timer)
+            resolve(result as T)
+          },
+          reject(error) {
+            clearTimeout(timer)
+            reject(error)
+          },
+        })
+        child.send({ id, method, argument } satisfies Call)
+      })
+    },
+    async end() {
+      child.kill('SIGKILL')
+      await ended
+    },
+  }
 }
 
-/** In the child: runs the work on the task given, prints the report, and ends. */
-export async function reportFrom<I, O>(work: (task: I) => Promise<O>): Promise<void> {
-  const result = await work(JSON.parse(process.argv[2] ?? '{}') as I)
-  console.log(
-    JSON.stringify({ result, maxRssBytes: process.resourceUsage().maxRSS * 1024 } satisfies ChildReport<O>),
-  )
-  process.exit(0)
+/** Ends every program that still runs. */
+export function killChildren(): void {
+  for (const child of running) child.kill('SIGKILL')
+}
+
+/** In the program: answers the calls, until the benchmark ends it or is gone itself. */
+export function serve(methods: Readonly<Record<string, (argument: never) => unknown>>): void {
+  // Ctrl-C reaches the whole group; the benchmark ends its programs by itself.
+  process.on('SIGINT', () => {})
+  process.on('disconnect', () => process.exit(0))
+  process.on('message', (message) => {
+    const { id, method, argument } = message as Call
+    void (async () => {
+      try {
+        const found = methods[method]
+        if (found === undefined) throw new Error(`no method ${method}`)
+        answer({ id, result: await found(argument as never) })
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error)
+        answer({ id, error: message, notAvailable: error instanceof NotAvailableError })
+      }
+    })()
+  })
+}
+
+function answer(message: Answer): void {
+  process.send?.(message)
 }

@@ -1,6 +1,6 @@
 /** What every contestant of the throughput workload is asked to do. */
 export interface ThroughputTask {
-  /** An empty database. */
+  /** A database with nothing but the schemas of the bus and of pg-boss. */
   readonly url: string
   readonly eventCount: number
   readonly subscriberCount: number
@@ -21,7 +21,10 @@ export interface Contestant {
   readonly name: string
   /** What it does differently, for the reader of the table. */
   readonly note: string
-  readonly throughput: (task: ThroughputTask) => Promise<ThroughputResult>
+  readonly load: () => Promise<{
+    /** @throws {@link NotAvailableError} where it cannot run here */
+    readonly throughput: (task: ThroughputTask) => Promise<ThroughputResult>
+  }>
 }
 
 /** Events published in one call, by every contestant. */
@@ -44,6 +47,7 @@ export function makePayload(number: number, payloadBytes: number): BenchPayload 
 export async function publishInBatches(
   eventCount: number,
   publish: (from: number, to: number) => Promise<void>,
+  atATime = publisherCount,
 ): Promise<void> {
   let next = 0
   async function publisher(): Promise<void> {
@@ -53,10 +57,15 @@ export async function publishInBatches(
       await publish(from, next)
     }
   }
-  await Promise.all(Array.from({ length: publisherCount }, publisher))
+  await Promise.all(Array.from({ length: atATime }, publisher))
 }
 
 /** Resolves when the condition holds, looking often enough not to count in the figure. */
 export async function waitUntil(condition: () => boolean | Promise<boolean>, pollMs = 2): Promise<void> {
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, pollMs))
+}
+
+/** Milliseconds of a clock that all processes of a machine share. */
+export function monotonicMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6
 }

@@ -1,79 +1,110 @@
 /**
- * Publish and deliver against what people would use instead: every contestant in a process of its own, on an empty
- * database of one server, in turn, round after round; medians, and ratios within the run.
+ * What bossbus reaches, against what people would use instead. Every contestant runs in a process of its own, on a
+ * database of its own on one server, in turn, round after round; medians, and ratios within the run.
  *
- *   npm run bench                                    50,000 events, 1, 3 and 10 subscribers, 3 rounds
- *   npm run bench -- --quick                         a smaller one, under a minute
- *   npm run bench -- --events 20000 --subscribers 3 --rounds 5 --payload 4096 --json
+ *   npm run bench                                      all of it, in full
+ *   npm run bench -- --quick                           a smoke test, under a minute
+ *   npm run bench -- --only throughput,latency --json
+ *   npm run bench -- --help
  */
-import { parseArgs } from 'node:util'
-import { runChild } from './child.ts'
-import type { ThroughputResult } from './contestant.ts'
-import { contestants } from './contestants/all.ts'
+import { killChildren, startChild } from './child.ts'
+import { describeMachine } from './machine.ts'
+import { documentReport } from './document.ts'
+import { parseOptions, usage, UsageError, type BenchSettings } from './options.ts'
+import { renderHead, renderMarkdown, renderMarkdownHead, renderText } from './render.ts'
+import { reportWorkload, type Report, type WorkloadReport } from './report.ts'
+import { runWorkload } from './runner.ts'
 import { startBenchServer } from './server.ts'
-import { median } from './statistics.ts'
+import { workloads } from './workloads/all.ts'
 
-const { values } = parseArgs({
-  options: {
-    events: { type: 'string' },
-    subscribers: { type: 'string' },
-    rounds: { type: 'string' },
-    payload: { type: 'string', default: '200' },
-    quick: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-  },
-})
-const eventCount = Number(values.events ?? (values.quick ? 10_000 : 50_000))
-const subscriberCounts = (values.subscribers ?? (values.quick ? '3' : '1,3,10')).split(',').map(Number)
-const rounds = Number(values.rounds ?? (values.quick ? 2 : 3))
-const payloadBytes = Number(values.payload)
-
-const server = await startBenchServer()
+const settings = readSettings()
+const interruption = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interruption.abort(signal))
 try {
-  if (!values.json) {
-    console.log(`PostgreSQL ${server.version}, ${server.description}; ${JSON.stringify(server.settings)}`)
-    for (const { name, note } of contestants) console.log(`  ${name}: ${note}`)
-  }
-  const report = []
-  for (const subscriberCount of subscriberCounts) {
-    const rates = new Map<string, number[]>(contestants.map(({ name }) => [name, []]))
-    for (let round = 0; round < rounds; round += 1) {
-      for (const { name } of contestants) {
-        const database = await server.createDatabase()
-        const task = { url: database.url, eventCount, subscriberCount, payloadBytes }
-        const { result } = await runChild<ThroughputResult>('contestants/run.ts', { contestant: name, task })
-        await database.drop()
-        const rate = (eventCount / result.totalMs) * 1000
-        rates.get(name)?.push(rate)
-        if (!values.json)
-          console.log(
-            `round ${round + 1}, ${subscriberCount} subscribers, ${name}: ${Math.round(rate)} events/s`,
-          )
-      }
-    }
-    const own = median(rates.get('bossbus') ?? [])
-    for (const [name, measured] of rates) {
-      const eventsPerSecond = Math.round(median(measured))
-      report.push({
-        subscriberCount,
-        name,
-        eventsPerSecond,
-        bossbusRatio: Number((own / eventsPerSecond).toFixed(2)),
-      })
-    }
-  }
-  if (values.json)
-    console.log(
-      JSON.stringify({
-        version: server.version,
-        settings: server.settings,
-        eventCount,
-        payloadBytes,
-        rounds,
-        report,
-      }),
+  const report = await run(settings)
+  if (settings.document) await documentReport(report)
+  if (settings.format === 'json') console.log(JSON.stringify(report, undefined, 1))
+  else if (settings.format === 'text') console.log(`\n${report.durationSeconds} s in all`)
+  if (
+    report.workloads.some(({ cases }) =>
+      cases.some(({ variants }) => variants.some(({ failed }) => failed !== undefined)),
     )
-  else console.table(report)
-} finally {
-  await server.stop()
+  ) {
+    console.error('some contestants failed, see above')
+    process.exitCode = 1
+  }
+} catch (error) {
+  if (!interruption.signal.aborted) throw error
+  console.error('interrupted: everything is stopped')
+  process.exitCode = 130
+}
+
+function readSettings(): BenchSettings {
+  let parsed: BenchSettings | 'help'
+  try {
+    parsed = parseOptions(process.argv.slice(2), workloads)
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error
+    console.error(error.message)
+    return process.exit(1)
+  }
+  if (parsed !== 'help') return parsed
+  console.log(usage(workloads))
+  return process.exit(0)
+}
+
+/** Runs the workloads asked for, and prints each as soon as it is through. Stops everything it started. */
+async function run(settings: BenchSettings): Promise<Report> {
+  const startedAt = new Date()
+  const server = await startBenchServer()
+  try {
+    const { version, description, fileSystem, settings: serverSettings, warnings } = server
+    const head = {
+      startedAt: startedAt.toISOString(),
+      settings,
+      machine: await describeMachine(),
+      server: { version, description, fileSystem, settings: serverSettings, warnings },
+    }
+    print(renderHead(head), renderMarkdownHead(head))
+    const reports: WorkloadReport[] = []
+    for (const workload of workloads.filter(({ name }) => settings.only.includes(name))) {
+      const bench = { settings, server, startChild, progress, signal: interruption.signal }
+      const cases = await orInterrupted(runWorkload(workload, bench))
+      const report = reportWorkload(workload, cases)
+      reports.push(report)
+      print(renderText(report), renderMarkdown(report))
+    }
+    return { ...head, durationSeconds: secondsSince(startedAt), workloads: reports }
+  } finally {
+    killChildren()
+    await server.stop()
+  }
+
+  function progress(message: string): void {
+    console.error(`${String(secondsSince(startedAt)).padStart(5)} s  ${message}`)
+  }
+}
+
+/** Standard output carries one thing only where a program reads it. */
+function print(text: string, markdown: string): void {
+  if (settings.format === 'text') console.log(text)
+  if (settings.format === 'markdown') console.log(markdown)
+}
+
+/** What is under way is not waited for: its programs are ended and its server is stopped. */
+async function orInterrupted<T>(work: Promise<T>): Promise<T> {
+  const { signal } = interruption
+  work.catch(() => {})
+  return Promise.race([
+    work,
+    new Promise<never>((_, reject) => {
+      const refuse = (): void => reject(new Error(`interrupted by ${String(signal.reason)}`))
+      if (signal.aborted) refuse()
+      else signal.addEventListener('abort', refuse, { once: true })
+    }),
+  ])
+}
+
+function secondsSince(start: Date): number {
+  return Math.round((Date.now() - start.getTime()) / 1000)
 }

@@ -1,0 +1,73 @@
+import { median } from './statistics.ts'
+import type { Figures } from './workload.ts'
+
+/** All that one contestant of a case measured. */
+export interface VariantResult {
+  readonly name: string
+  readonly note: string
+  /** One entry a round, in the order they were run. */
+  readonly rounds: readonly Figures[]
+  /** Why it did not run, where it did not. */
+  readonly notAvailable?: string | undefined
+  /** The first error, where a round failed. */
+  readonly failed?: string | undefined
+}
+
+export interface CaseResult {
+  readonly name: string
+  readonly size?: string | undefined
+  readonly reference: string
+  readonly own?: string | undefined
+  readonly variants: readonly VariantResult[]
+}
+
+/** The median over the rounds. Undefined where there is no figure. */
+export function medianOf(result: VariantResult | undefined, figure: string): number | undefined {
+  const values = valuesOf(result, figure).filter((value) => value !== undefined)
+  return values.length === 0 ? undefined : median(values)
+}
+
+/**
+ * The median of the rounds' ratios: each round compares what ran side by side, so a machine that grows slower
+ * during the run does not move it.
+ */
+export function ratioOf(
+  result: VariantResult | undefined,
+  reference: VariantResult | undefined,
+  figure: string,
+): number | undefined {
+  const references = valuesOf(reference, figure)
+  const ratios = valuesOf(result, figure).flatMap((value, round) => {
+    const other = references[round]
+    return value === undefined || other === undefined || other === 0 ? [] : [value / other]
+  })
+  return ratios.length === 0 ? undefined : median(ratios)
+}
+
+function valuesOf(result: VariantResult | undefined, figure: string): (number | undefined)[] {
+  return result?.rounds.map((figures) => figures[figure]) ?? []
+}
+
+/** The contestant of that name in the case of that name. */
+export function findVariant(
+  cases: readonly CaseResult[],
+  caseName: string,
+  variantName: string,
+): VariantResult | undefined {
+  return cases.find(({ name }) => name === caseName)?.variants.find(({ name }) => name === variantName)
+}
+
+/** The ratio of two contestants of one case. */
+export function ratioWithin(
+  cases: readonly CaseResult[],
+  caseName: string,
+  figure: string,
+  variantName: string,
+  referenceName: string,
+): number | undefined {
+  return ratioOf(
+    findVariant(cases, caseName, variantName),
+    findVariant(cases, caseName, referenceName),
+    figure,
+  )
+}
