@@ -35,7 +35,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const boss = createBoss(database, service, logger, { migrate: false })
   await boss.start()
   const workers = new Map<number, Worker>()
-  const events = createEventReader(database)
+  const events = createEventReader(database, subscriptions.length)
   let upkeep: Upkeep | undefined
   const exactlyOnceCount = subscriptions.filter(({ mode }) => mode === 'exactly-once').length
   const handlerPool = exactlyOnceCount > 0 ? createHandlerPool(database, exactlyOnceCount) : undefined

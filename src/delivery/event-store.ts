@@ -48,7 +48,8 @@ interface Read {
   readonly rows: Promise<ReadonlyMap<string, EventRow>>
 }
 
-export function createEventReader(executor: Executor): EventReader {
+/** @param workerCount - workers that read: for a single one nothing is kept */
+export function createEventReader(executor: Executor, workerCount: number): EventReader {
   const cache = new Map<string, CachedRow>()
   let cachedLength = 0
   let next: Read | undefined
@@ -86,7 +87,7 @@ export function createEventReader(executor: Executor): EventReader {
       const rows = new Promise<void>((resolve) => setImmediate(resolve)).then(async () => {
         if (next?.ids === wanted) next = undefined
         const found = await readRows(executor, [...wanted])
-        keep(found)
+        if (workerCount > 1) keep(found)
         return new Map(found.map((row) => [row.id, row]))
       })
       next = { ids: wanted, rows }

@@ -36,7 +36,7 @@ const maxSubjectLength = 1024
 const maxMetadataBytes = 16 * 1024
 const uuidShape = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
-const eventKeys = [
+const eventKeys: readonly (keyof UncheckedEvent)[] = [
   'type',
   'payload',
   'tenantId',
@@ -75,7 +75,9 @@ const columnTypes = {
 } as const
 
 /** An event that passed every check, each column as text. */
-type CheckedEvent = Readonly<Record<keyof typeof columnTypes, string | undefined>>
+type CheckedEvent = Readonly<Record<keyof typeof columnTypes, string | undefined>> & {
+  readonly payloads: string
+}
 
 /**
  * Checks events and gives them as columns. Nothing has touched the database before every event passed.
@@ -95,7 +97,8 @@ export async function encodeEvents(
       throw events.length === 1 ? refusal : atIndex(index, refusal)
     })
     checked.push(passed)
-    for (const text of Object.values(passed)) size += text === undefined ? 0 : Buffer.byteLength(text)
+    // What else an event has is bounded to some kilobytes.
+    size += Buffer.byteLength(passed.payloads) + (passed.metadata?.length ?? 0)
     if (size > maxBytesPerCall) {
       throw new InvalidEventError(
         'BUS_PAYLOAD_TOO_LARGE',
@@ -159,11 +162,24 @@ function readEvent(given: unknown): UncheckedEvent {
   if (given === null || typeof given !== 'object' || Array.isArray(given))
     throw invalid(`Expected an event like { type, tenantId, payload }, got ${kindOf(given)}`)
   for (const key of Object.keys(given)) {
-    if (!eventKeys.includes(key))
+    if (!(eventKeys as readonly string[]).includes(key))
       throw invalid(`Unknown field ${describe(key)} of an event. Known are: ${eventKeys.join(', ')}`)
   }
-  const fields = given as Readonly<Record<string, unknown>>
-  return Object.fromEntries(eventKeys.map((key) => [key, fields[key]])) as unknown as UncheckedEvent
+  // Not in a loop: this runs for each event, and an object of a known shape is made in one go.
+  const fields = given as UncheckedEvent
+  return {
+    type: fields.type,
+    payload: fields.payload,
+    tenantId: fields.tenantId,
+    eventId: fields.eventId,
+    idempotencyKey: fields.idempotencyKey,
+    correlationId: fields.correlationId,
+    causationId: fields.causationId,
+    orderingKey: fields.orderingKey,
+    subject: fields.subject,
+    availableAt: fields.availableAt,
+    metadata: fields.metadata,
+  }
 }
 
 async function checkEvent(settings: PublishSettings, given: unknown): Promise<CheckedEvent> {

@@ -31,7 +31,7 @@ test('what is asked for at once is read in one statement, and again from memory'
   const database = await createTestDatabase()
   const ids = await publishNotes(database, ['a', 'b', 'c'])
   const executor = countingExecutor(database)
-  const reader = createEventReader(executor)
+  const reader = createEventReader(executor, 2)
   const [first, second] = await Promise.all([reader.load(ids.slice(0, 2)), reader.load(ids.slice(1))])
   expect(first.map(({ payload }) => payload)).toEqual(['a', 'b'])
   expect(second.map(({ payload }) => payload)).toEqual(['b', 'c'])
@@ -39,12 +39,22 @@ test('what is asked for at once is read in one statement, and again from memory'
   expect(executor.statementCount()).toBe(1)
 })
 
+test('for a single worker nothing is kept', async () => {
+  const database = await createTestDatabase()
+  const ids = await publishNotes(database, ['a'])
+  const executor = countingExecutor(database)
+  const reader = createEventReader(executor, 1)
+  expect(await reader.load(ids)).toHaveLength(1)
+  expect(await reader.load(ids)).toHaveLength(1)
+  expect(executor.statementCount()).toBe(2)
+})
+
 test('an event that is not in the log is left out, and asked for again', async () => {
   const database = await createTestDatabase()
   const [id = ''] = await publishNotes(database, ['a'])
   const unknown = '01900000-0000-7000-8000-000000000000'
   const executor = countingExecutor(database)
-  const reader = createEventReader(executor)
+  const reader = createEventReader(executor, 2)
   expect((await reader.load([unknown, id])).map((event) => event.id)).toEqual([id])
   expect(await reader.load([unknown])).toEqual([])
   expect(executor.statementCount()).toBe(2)
@@ -55,12 +65,13 @@ test('a read that failed fails everybody who waited for it, and the next one rea
   const ids = await publishNotes(database, ['a'])
   let broken = true
   const working = countingExecutor(database)
-  const reader = createEventReader({
+  const failing: Executor = {
     query: async (text, values) => {
       if (broken) throw new Error('the connection is gone')
       return working.query(text, values)
     },
-  })
+  }
+  const reader = createEventReader(failing, 2)
   const results = await Promise.allSettled([reader.load(ids), reader.load(ids)])
   expect(results.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
   broken = false
