@@ -43,16 +43,17 @@ interface CachedRow {
   readonly readAt: number
 }
 
-interface Read {
-  readonly ids: Set<string>
-  readonly rows: Promise<ReadonlyMap<string, EventRow>>
-}
+/** The rows of one statement, by id, once it has answered. */
+type Read = Promise<ReadonlyMap<string, EventRow>>
 
 /** @param workerCount - workers that read: for a single one nothing is kept */
 export function createEventReader(executor: Executor, workerCount: number): EventReader {
   const cache = new Map<string, CachedRow>()
+  /** The read that will bring an event. */
+  const underWay = new Map<string, Read>()
   let cachedLength = 0
-  let next: Read | undefined
+  let nextIds: string[] = []
+  let nextRead: Read | undefined
 
   function find(id: string): EventRow | undefined {
     const cached = cache.get(id)
@@ -81,37 +82,51 @@ export function createEventReader(executor: Executor, workerCount: number): Even
   }
 
   /** What is asked for until the next turn of the event loop goes into one statement. */
-  function read(ids: readonly string[]): Read {
-    if (next === undefined || next.ids.size + ids.length > maxEventsPerRead) {
-      const wanted = new Set<string>()
-      const rows = new Promise<void>((resolve) => setImmediate(resolve)).then(async () => {
-        if (next?.ids === wanted) next = undefined
-        const found = await readRows(executor, [...wanted])
-        if (workerCount > 1) keep(found)
-        return new Map(found.map((row) => [row.id, row]))
-      })
-      next = { ids: wanted, rows }
+  function read(id: string): Read {
+    if (nextRead === undefined || nextIds.length >= maxEventsPerRead) {
+      const ids: string[] = []
+      nextIds = ids
+      nextRead = new Promise<void>((resolve) => setImmediate(resolve)).then(async () => readNow(ids))
     }
-    for (const id of ids) next.ids.add(id)
-    return next
+    nextIds.push(id)
+    underWay.set(id, nextRead)
+    return nextRead
+  }
+
+  async function readNow(ids: readonly string[]): Read {
+    if (nextIds === ids) nextRead = undefined
+    try {
+      const rows = await readRows(executor, ids)
+      if (workerCount > 1) keep(rows)
+      return new Map(rows.map((row) => [row.id, row]))
+    } finally {
+      for (const id of ids) underWay.delete(id)
+    }
   }
 
   return {
     async load(ids) {
       const rows: EventRow[] = []
-      const missing: string[] = []
+      const awaited = new Map<Read, string[]>()
       for (const id of ids) {
         const row = find(id)
-        if (row === undefined) missing.push(id)
-        else rows.push(row)
-      }
-      if (missing.length > 0) {
-        const found = await read(missing).rows
-        for (const id of missing) {
-          const row = found.get(id)
-          if (row !== undefined) rows.push(row)
+        if (row !== undefined) rows.push(row)
+        else {
+          const reading = underWay.get(id) ?? read(id)
+          const wanted = awaited.get(reading)
+          if (wanted === undefined) awaited.set(reading, [id])
+          else wanted.push(id)
         }
       }
+      await Promise.all(
+        [...awaited].map(async ([reading, wanted]) => {
+          const found = await reading
+          for (const id of wanted) {
+            const row = found.get(id)
+            if (row !== undefined) rows.push(row)
+          }
+        }),
+      )
       return rows.map(toStoredEvent)
     },
   }

@@ -38,6 +38,8 @@ export function createSettler(
   }
 
   async function flush(): Promise<void> {
+    // What else is done in this turn of the event loop goes into the same transaction.
+    await new Promise((resolve) => setImmediate(resolve))
     while (waiting.length > 0) {
       const batch = waiting.splice(0)
       try {
