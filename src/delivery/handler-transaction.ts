@@ -1,5 +1,3 @@
-import { NodePgSession, NodePgTransaction } from 'drizzle-orm/node-postgres'
-import { PgDialect } from 'drizzle-orm/pg-core'
 import type pg from 'pg'
 import { DeliveryError } from '../events/errors.ts'
 import { toBusError } from '../outbox/database-errors.ts'
@@ -54,6 +52,7 @@ export async function beginEventTransaction(
   idleLimitSeconds: number,
 ): Promise<EventTransaction> {
   let released = false
+  const drizzle = await loadDrizzle()
   const client = await pool.connect().catch(rethrow)
   const release = (destroy: boolean): void => {
     if (released) return
@@ -78,7 +77,7 @@ export async function beginEventTransaction(
   return {
     name,
     client,
-    openHandle: () => openHandle(client),
+    openHandle: () => openHandle(client, drizzle),
     async keep(next) {
       await client.query(`release savepoint ${savepoint}; ${prepareFor(next)}`).catch(rethrowEnd)
     },
@@ -131,13 +130,23 @@ function ended(what: string): DeliveryError {
   return new DeliveryError('BUS_HANDLER_TRANSACTION_ENDED', what)
 }
 
-const dialect = new PgDialect()
+/** Loaded with the first handler transaction: Drizzle's PostgreSQL driver takes 100 MB that no other mode needs. */
+async function loadDrizzle() {
+  const [{ NodePgSession, NodePgTransaction }, { PgDialect }] = await Promise.all([
+    import('drizzle-orm/node-postgres'),
+    import('drizzle-orm/pg-core'),
+  ])
+  return { NodePgSession, NodePgTransaction, dialect: new PgDialect() }
+}
 
 /**
  * A Drizzle transaction on a client that stays the bus's: its statements go one after the other, also when they are
  * asked for at once, and none that would end the transaction.
  */
-function openHandle(client: pg.ClientBase): TransactionHandle {
+function openHandle(
+  client: pg.ClientBase,
+  { NodePgSession, NodePgTransaction, dialect }: Awaited<ReturnType<typeof loadDrizzle>>,
+): TransactionHandle {
   let closed = false
   let used = false
   let lostRace = false

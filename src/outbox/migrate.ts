@@ -1,7 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { drizzle } from 'drizzle-orm/node-postgres'
-import { migrate } from 'drizzle-orm/node-postgres/migrator'
+import type pg from 'pg'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { DatabaseError } from '../events/errors.ts'
 import type { Database, Executor } from './database.ts'
@@ -32,7 +31,7 @@ export async function migrateSchema(database: Database, alongside: () => Promise
     await takeTurn(session)
     const { applied, shipped } = await compareVersions(session)
     if (applied > shipped) throw tooNew(applied, shipped)
-    if (applied < shipped) await migrate(drizzle(session), { migrationsFolder, ...table })
+    if (applied < shipped) await applyMigrations(session)
     await session.query('select bus.create_partitions()')
     await alongside()
   } catch (error) {
@@ -40,6 +39,15 @@ export async function migrateSchema(database: Database, alongside: () => Promise
   } finally {
     await session.end().catch(() => {})
   }
+}
+
+/** Drizzle's migrator is loaded where there is something to migrate: it takes 100 MB. */
+async function applyMigrations(session: pg.Client): Promise<void> {
+  const [{ drizzle }, { migrate }] = await Promise.all([
+    import('drizzle-orm/node-postgres'),
+    import('drizzle-orm/node-postgres/migrator'),
+  ])
+  await migrate(drizzle(session), { migrationsFolder, ...table })
 }
 
 /**

@@ -1,4 +1,4 @@
-import { sql, type SQL } from 'drizzle-orm'
+import type { SQL } from 'drizzle-orm/sql'
 import { type EventCatalogue, type EventDefinition, validatePayload } from '../events/catalogue.ts'
 import type { EventFields, EventMetadata, Published } from '../events/envelope.ts'
 import { InvalidEventError, TransactionError, type BusErrorCode } from '../events/errors.ts'
@@ -329,6 +329,8 @@ async function callPublish(
   proof: string | undefined,
   columns: EventColumns,
 ): Promise<PublishReply> {
+  // Whoever hands in a Drizzle transaction has loaded it; a process that only delivers does without its 30 MB.
+  const { sql } = await import('drizzle-orm/sql')
   const parameters = columns.map(
     ([name, value]) => sql`, ${sql.raw(name)} => ${value}::text${sql.raw(`::${columnTypes[name]}`)}`,
   )

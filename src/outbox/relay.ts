@@ -189,10 +189,13 @@ interface Claim {
   readonly afterCommit: () => void
 }
 
-interface ClaimRow {
+interface StateRow {
   readonly next_due_seconds: string | null
   readonly registry_stamp: string
-  readonly position: string | null
+}
+
+interface ClaimRow {
+  readonly position: string
   readonly event_id: string
   readonly tenant_id: string
   readonly type: string
@@ -209,12 +212,12 @@ async function claimOnce(database: Database, floor: bigint, dispatch: Dispatch):
   })
   let broken = false
   try {
-    const [, result] = (await client.query(`begin; ${claimSql(floor)}`)) as unknown as [
+    const [, state, { rows }] = (await client.query(`begin; ${stateSql}; ${claimSql(floor)}`)) as unknown as [
       unknown,
+      pg.QueryResult<StateRow>,
       pg.QueryResult<ClaimRow>,
     ]
-    const first = result.rows[0]
-    const rows = first?.position === null ? [] : result.rows
+    const { next_due_seconds: dueSeconds = null, registry_stamp: registryStamp = '' } = state.rows[0] ?? {}
     const measured = await measureLarge(client, rows)
     const claimed = rows.map(({ event_id, tenant_id, type, payload_bytes }) => ({
       id: event_id,
@@ -222,10 +225,8 @@ async function claimOnce(database: Database, floor: bigint, dispatch: Dispatch):
       type,
       payloadBytes: payload_bytes ?? measured.get(event_id) ?? 0,
     }))
-    const afterCommit =
-      claimed.length > 0 ? await dispatch(client, claimed, first?.registry_stamp ?? '') : () => {}
+    const afterCommit = claimed.length > 0 ? await dispatch(client, claimed, registryStamp) : () => {}
     await client.query('commit')
-    const dueSeconds = first?.next_due_seconds ?? null
     return {
       count: rows.length,
       lastPosition: BigInt(rows.at(-1)?.position ?? 0),
@@ -242,6 +243,12 @@ async function claimOnce(database: Database, floor: bigint, dispatch: Dispatch):
   }
 }
 
+/** Seconds until the next scheduled event, and what the registry of subscriptions has come to. */
+const stateSql = `
+select
+  (select extract(epoch from min(available_at) - clock_timestamp()) from bus.outbox where available_at is not null) as next_due_seconds,
+  (select count(*) || '/' || coalesce(sum(revision), 0) from bus.subscriptions) as registry_stamp`
+
 /**
  * Row locks on the claimed rows only (SKIP LOCKED: rows of another relay are passed over), in position order, from
  * the floor on, up to where the scheduled ones are. Everything through the primary key, whatever the statistics say.
@@ -256,14 +263,7 @@ with claimed as (
     for update skip locked))
   returning position, event_id, tenant_id, type, payload_bytes
 )
-select s.next_due_seconds, s.registry_stamp, c.position, c.event_id, c.tenant_id, c.type, c.payload_bytes
-from (
-  select
-    (select extract(epoch from min(available_at) - clock_timestamp()) from bus.outbox where available_at is not null) as next_due_seconds,
-    (select count(*) || '/' || coalesce(sum(revision), 0) from bus.subscriptions) as registry_stamp
-) s
-left join claimed c on true
-order by c.position`
+select * from claimed order by position`
 }
 
 /** Payloads that are stored compressed or out of line show their size only when they are read. */
