@@ -10,7 +10,7 @@ const maxBatchesPerFetch = 4
 const maxSinglesPerFetch = 50
 
 /** Handlers slower than this on average get one batch at a time, so that other processes get theirs. */
-const slowHandlerMs = 5
+export const slowHandlerMs = 5
 
 /** Without any bell, how often a fetcher looks. */
 const idlePollMs = 30_000
@@ -33,7 +33,8 @@ export interface FetcherParts {
   readonly room: () => { readonly events: number; readonly jobs: number }
   /** How long handlers take, on average. */
   readonly averageMs: () => number
-  readonly begin: (job: JobWithMetadata<JobData>) => void
+  /** Takes a job that was fetched no earlier than then, in the time of `performance.now()`. */
+  readonly begin: (job: JobWithMetadata<JobData>, fetchedAt: number) => void
 }
 
 export function startFetcher({ boss, queue, logger, room, averageMs, begin }: FetcherParts): Fetcher {
@@ -54,9 +55,10 @@ export function startFetcher({ boss, queue, logger, room, averageMs, begin }: Fe
       woken = false
       try {
         const batchSize = Math.min(fetchSize, jobRoom, batched ? maxBatchesPerFetch : events)
+        const fetchedAt = performance.now()
         const jobs = await boss.fetch<JobData>(queue, { batchSize, includeMetadata: true })
         failures = 0
-        for (const job of jobs.toSorted(byCreation)) begin(job)
+        for (const job of jobs.toSorted(byCreation)) begin(job, fetchedAt)
         adaptFetchSize(jobs)
         if (jobs.length === 0 && !woken) await pause(idlePollMs)
       } catch (error) {

@@ -18,6 +18,8 @@ import { queueName, type Subscription } from './subscription.ts'
 export interface JobClaim {
   readonly id: string
   readonly retryCount: number
+  /** How often pg-boss runs the job again at most. */
+  readonly retryLimit: number
   readonly data: JobData
   /** What is known of failed attempts before this one. */
   readonly failures: readonly AttemptFailure[]
@@ -48,7 +50,8 @@ export interface Settlement {
   readonly handedBack?: readonly string[] | undefined
 }
 
-interface Receipt {
+/** What is written about an event that is delivered. */
+export interface Receipt {
   readonly eventId: string
   readonly attempts: number
   readonly durationMs: number
@@ -165,7 +168,7 @@ function planBatchFailure(
 }
 
 /** What is left of a job, with no attempt counted. A single event keeps its id and its history. */
-function handedBackJob(
+export function handedBackJob(
   subscription: Subscription,
   claim: JobClaim,
   eventIds: readonly string[],
@@ -176,7 +179,7 @@ function handedBackJob(
     ...firstAttemptJob(eventIds, subscription),
     ...retryFields(subscription.retry, attempts),
     id: claim.id,
-    data: { eventIds, attempts, failures: claim.failures },
+    data: { ...claim.data, eventIds, attempts, failures: claim.failures },
   }
 }
 
@@ -213,7 +216,8 @@ export async function readReceipts(
   return new Set(rows.map((row) => row.event_id))
 }
 
-async function insertReceipts(
+/** Writes receipts that are not there yet. */
+export async function insertReceipts(
   client: pg.ClientBase,
   subscriptionId: number,
   receipts: readonly Receipt[],
@@ -231,21 +235,25 @@ async function insertReceipts(
   )
 }
 
-/** Sends a single event to the dead letters with attempts left: pg-boss does so only when none are. */
-async function buryClaim(
+/**
+ * Sends a single event to the dead letters with attempts left: pg-boss does so only when none are. False, and nothing is
+ * written, when the claim was lost.
+ */
+export async function buryClaim(
   client: pg.ClientBase,
   boss: PgBoss,
   queue: string,
   claim: JobClaim,
   output: FailureOutput,
-): Promise<void> {
+): Promise<boolean> {
   const data = { ...claim.data, attempts: output.attempts, failures: output.failures }
   const replaced = await replaceClaim(client, boss, queue, claim, { id: claim.id, data, retryLimit: 0 })
   if (replaced) await boss.fail(queue, claim.id, output, inTransaction(client))
+  return replaced
 }
 
 /** Puts another job in the place of a claimed one. False, and nothing is written, when the claim was lost. */
-async function replaceClaim(
+export async function replaceClaim(
   client: pg.ClientBase,
   boss: PgBoss,
   queue: string,
@@ -259,11 +267,12 @@ async function replaceClaim(
   return true
 }
 
-function fence({ id, retryCount }: JobClaim): { id: string; retryCount: number } {
+/** What pg-boss tells the attempts at a job apart by. */
+export function fence({ id, retryCount }: JobClaim): { id: string; retryCount: number } {
   return { id, retryCount }
 }
 
-function logBuried(
+export function logBuried(
   logger: BusLogger,
   subscription: string,
   eventId: string | undefined,

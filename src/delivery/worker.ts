@@ -4,14 +4,17 @@ import type { StoredEvent } from '../events/envelope.ts'
 import { DeliveryError, NonRetryableError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
+import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt } from './attempt.ts'
 import { heartbeatSeconds } from './boss.ts'
 import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
 import { inNewestShape, loadEvents } from './event-store.ts'
 import { describeFailure } from './failure.ts'
-import { startFetcher } from './fetcher.ts'
+import { slowHandlerMs, startFetcher } from './fetcher.ts'
 import { isBatch, type JobData } from './job.ts'
 import { createGate } from './gate.ts'
+import { isOrdered, takeApartOrdered, writeOrderedSettlements } from './ordered-settlement.ts'
+import { recoverKeys } from './recover-keys.ts'
 import {
   explodeBatch,
   readReceipts,
@@ -38,12 +41,15 @@ export interface WorkerParts {
 export interface Worker {
   readonly subscriptionId: number
   readonly name: string
+  readonly ordered: boolean
   readonly handledCount: number
   readonly runningCount: number
   /** Whether a job that arrives now would be fetched at once. */
   readonly isFree: boolean
   /** Jobs may be ready. */
   wake: () => void
+  /** Lets keys go on whose job ended without its worker: after its last attempt, or by hand. */
+  recoverKeys: () => Promise<void>
   /**
    * Begins nothing new, waits for running handlers up to the grace period, aborts the signals of the rest, and puts
    * what was not finished back, with no attempt counted.
@@ -55,6 +61,8 @@ export interface Worker {
 interface ActiveJob {
   readonly claim: JobClaim
   readonly startedAt: number
+  /** When the claim was last known to be current, in the time of `performance.now()`. */
+  confirmedAt: number
   readonly unsettled: EventOutcome[]
   readonly running: Map<string, RunningAttempt>
   readonly left: Set<string>
@@ -86,17 +94,50 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   let lastTouchAt = performance.now()
 
   async function write(batch: readonly Settlement[]): Promise<void> {
-    await writeSettlements(database, boss, subscription, subscriptionId, batch, logger)
+    const free = batch.filter((settlement) => !isOrdered(settlement))
+    if (free.length > 0)
+      await writeSettlements(database, boss, subscription, subscriptionId, free, logger)
+    if (free.length < batch.length) await writeOrdered(batch.filter(isOrdered))
     if (batch.some(({ outcomes }) => outcomes.some((outcome) => !outcome.delivered))) parts.onFailures()
   }
 
-  const hasRoom = (): boolean => pendingCount < subscription.concurrency && active.size < maxActiveJobs
+  async function writeOrdered(batch: readonly Settlement[]): Promise<void> {
+    const readyCount = await writeOrderedSettlements(
+      database,
+      boss,
+      subscription,
+      subscriptionId,
+      batch,
+      logger,
+    )
+    if (readyCount === 0) return
+    if (stopping) await wakeOthers()
+    else fetcher.wake()
+  }
 
-  function begin(fetched: JobWithMetadata<JobData>): void {
+  /** What this process leaves behind, others need not come across by chance. */
+  async function wakeOthers(): Promise<void> {
+    await database
+      .query(wakeSql, [wakePayload('', [subscriptionId])])
+      .catch((error: unknown) =>
+        logger.debug({ reason: reasonOf(error) }, 'other processes could not be woken'),
+      )
+  }
+
+  /** Fast handlers find their next job in hand; of slow ones other processes get their share. */
+  const capacity = (): number =>
+    subscription.ordered === true && handledCount > 0 && averageMs < slowHandlerMs
+      ? Math.max(subscription.concurrency, maxActiveJobs)
+      : subscription.concurrency
+
+  const hasRoom = (): boolean => pendingCount < capacity() && active.size < maxActiveJobs
+
+  function begin(fetched: JobWithMetadata<JobData>, fetchedAt: number): void {
     const claim = toClaim(fetched)
     const job: ActiveJob = {
       claim,
       startedAt: performance.now(),
+      confirmedAt: fetchedAt,
       unsettled: [],
       running: new Map(),
       left: new Set(claim.data.eventIds),
@@ -105,7 +146,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       done: false,
     }
     active.add(job)
-    pendingCount += job.left.size
+    pendingCount += weightOf(job)
     void process(job, fetched).catch((error: unknown) => {
       // Not a handler's failure: the job was not even begun. It stays active and is given back below.
       logger.error(
@@ -118,10 +159,11 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
 
   async function process(job: ActiveJob, fetched: JobWithMetadata<JobData>): Promise<void> {
     const { claim } = job
-    if (isBatch(claim.data) && claim.retryCount > 0) {
+    if (claim.data.eventIds.length > 1 && claim.retryCount > 0) {
       const failure = describeFailure(1, lostWorkerError(fetched.output))
+      const takeApart = isBatch(claim.data) ? explodeBatch : takeApartOrdered
       await settler.untilWritten(async () =>
-        explodeBatch(database, boss, subscription, subscriptionId, claim, failure),
+        takeApart(database, boss, subscription, subscriptionId, claim, failure),
       )
       release(job)
       fetcher.wake()
@@ -134,15 +176,31 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
         ? await settler.untilWritten(async () => readReceipts(database, subscriptionId, claim.data.eventIds))
         : noReceipts
     const byId = new Map(events.map((event) => [event.id, event]))
-    await Promise.all(
-      claim.data.eventIds.map(async (eventId) => {
-        if (delivered.has(eventId)) finishEvent(job, eventId, undefined)
-        else await handleEvent(job, eventId, byId.get(eventId), attempt)
-      }),
-    )
+    async function deliver(eventId: string): Promise<void> {
+      if (delivered.has(eventId)) finishEvent(job, eventId, undefined)
+      else await handleEvent(job, eventId, byId.get(eventId), attempt)
+    }
+    const failed =
+      claim.data.keyId === undefined
+        ? (await Promise.all(claim.data.eventIds.map(deliver))) && false
+        : await inOrder(job, deliver)
     // Handed back by a shutdown, lost, or finished as a whole.
-    if (job.done || job.left.size > 0) return
+    if (job.done || (job.left.size > 0 && !failed)) return
     settler.add({ claim, outcomes: job.unsettled.splice(0), done: true }, () => release(job))
+  }
+
+  /** One event after the other, up to the first that fails. Gives whether one did. */
+  async function inOrder(job: ActiveJob, deliver: (eventId: string) => Promise<void>): Promise<boolean> {
+    for (const eventId of job.claim.data.eventIds) {
+      // After a long pause of this process the key may be in other hands.
+      if (performance.now() - job.confirmedAt > heartbeatSeconds * 1000)
+        await settler.untilWritten(async () => touch())
+      if (stopping || job.lost) return false
+      await deliver(eventId)
+      if (job.left.has(eventId)) return false
+      if (job.unsettled.at(-1)?.delivered === false) return true
+    }
+    return false
   }
 
   async function handleEvent(
@@ -172,7 +230,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       if (job.done || (job.cutShort && result.outcome === 'failed')) return
       handledCount += 1
       if (result.outcome === 'delivered') {
-        averageMs += (result.durationMs - averageMs) / 20
+        averageMs += (result.durationMs - averageMs) / Math.min(handledCount, 20)
         finishEvent(job, eventId, { eventId, delivered: true, attempt, durationMs: result.durationMs })
       } else {
         const failure = describeFailure(attempt, result.thrown)
@@ -209,8 +267,9 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   }
 
   function finishEvent(job: ActiveJob, eventId: string, outcome: EventOutcome | undefined): void {
+    const weightBefore = weightOf(job)
     if (!job.left.delete(eventId)) return
-    pendingCount -= 1
+    pendingCount -= weightBefore - weightOf(job)
     if (outcome !== undefined) job.unsettled.push(outcome)
     if (hasRoom()) fetcher.madeRoom()
   }
@@ -226,7 +285,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   /** Forgets a job and what is left of it. */
   function release(job: ActiveJob): void {
     job.done = true
-    pendingCount -= job.left.size
+    pendingCount -= weightOf(job)
     job.left.clear()
     active.delete(job)
     if (hasRoom()) fetcher.madeRoom()
@@ -253,9 +312,11 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     const jobs = [...active].filter((job) => !job.done && job.left.size > 0)
     if (jobs.length === 0) return
     const claims = jobs.map(({ claim }) => ({ id: claim.id, retryCount: claim.retryCount }))
+    const touchedAt = performance.now()
     const { settled = [] } = (await boss.touch(queue, claims)) as { settled?: readonly string[] }
     const alive = new Set(settled)
     for (const job of jobs) {
+      if (alive.has(job.claim.id)) job.confirmedAt = touchedAt
       if (alive.has(job.claim.id) || job.done || job.left.size === 0) continue
       logger.warn(
         { subscription: subscription.name, jobId: job.claim.id },
@@ -276,7 +337,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     boss,
     queue,
     logger,
-    room: () => ({ events: subscription.concurrency - pendingCount, jobs: maxActiveJobs - active.size }),
+    room: () => ({ events: capacity() - pendingCount, jobs: maxActiveJobs - active.size }),
     averageMs: () => averageMs,
     begin,
   })
@@ -313,6 +374,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   return {
     subscriptionId,
     name: subscription.name,
+    ordered: subscription.ordered === true,
     get handledCount() {
       return handledCount
     },
@@ -323,8 +385,17 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       return !stopping && hasRoom()
     },
     wake: () => fetcher.wake(),
+    async recoverKeys() {
+      if (stopping) return
+      if (await recoverKeys(database, boss, subscription, subscriptionId, logger)) fetcher.wake()
+    },
     stop,
   }
+}
+
+/** How much of the concurrency a job takes up: the events of a key run one after the other. */
+function weightOf({ claim, left }: ActiveJob): number {
+  return claim.data.keyId === undefined ? left.size : Math.min(left.size, 1)
 }
 
 const noReceipts: ReadonlySet<string> = new Set()
