@@ -9,7 +9,7 @@ import {
   smallint,
   text,
   timestamp,
-  uniqueIndex,
+  unique,
   uuid,
 } from 'drizzle-orm/pg-core'
 import { busSchema } from '../outbox/schema.ts'
@@ -83,7 +83,7 @@ export const orderedKeys = busSchema.table(
     failedAt: time('failed_at'),
   },
   (table) => [
-    uniqueIndex('ordered_keys_key_idx').on(table.subscriptionId, table.keyHash),
+    unique('ordered_keys_key_unique').on(table.subscriptionId, table.keyHash),
     index('ordered_keys_failed_idx')
       .on(table.failedAt)
       .where(sql`${table.failedAt} is not null`),

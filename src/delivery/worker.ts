@@ -8,7 +8,8 @@ import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt } from './attempt.ts'
 import { heartbeatSeconds } from './boss.ts'
 import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
-import { inNewestShape, loadEvents } from './event-store.ts'
+import { createEventLoader } from './event-loader.ts'
+import { inNewestShape } from './event-store.ts'
 import { describeFailure } from './failure.ts'
 import { slowHandlerMs, startFetcher } from './fetcher.ts'
 import { isBatch, type JobData } from './job.ts'
@@ -87,6 +88,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   const active = new Set<ActiveJob>()
   const slots = createGate(subscription.concurrency)
   const settler = createSettler(write, logger)
+  const loadEvents = createEventLoader(database)
   let stopping = false
   let pendingCount = 0
   let handledCount = 0
@@ -170,7 +172,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       return
     }
     const attempt = (claim.data.attempts ?? 0) + claim.retryCount + 1
-    const events = await settler.untilWritten(async () => loadEvents(database, claim.data.eventIds))
+    const events = await settler.untilWritten(async () => loadEvents(claim.data.eventIds))
     const delivered =
       attempt > 1 || isCopy(fetched)
         ? await settler.untilWritten(async () => readReceipts(database, subscriptionId, claim.data.eventIds))
