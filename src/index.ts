@@ -38,7 +38,12 @@ export type { EventPattern, MatchedType } from './events/pattern.ts'
 export type { BlockedKey, BlockedKeys, KeyRelease } from './delivery/blocked-keys.ts'
 export type { BlockedKeyName, DeadLetter, DeadLetters } from './delivery/dead-letters.ts'
 export type { AttemptFailure } from './delivery/failure.ts'
-export type { HandlerContext, KeyFailureRule, RetryOptions, SubscriptionOptions } from './delivery/subscription.ts'
+export type {
+  HandlerContext,
+  KeyFailureRule,
+  RetryOptions,
+  SubscriptionOptions,
+} from './delivery/subscription.ts'
 export type { DatabaseOption } from './outbox/database.ts'
 export type { DrizzleTransaction } from './outbox/publish.ts'
 export type { RelayState } from './outbox/relay.ts'

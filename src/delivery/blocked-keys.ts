@@ -73,6 +73,7 @@ interface BlockedKeyRow extends Record<string, unknown> {
 export function createBlockedKeys(database: Database, logger: BusLogger): BlockedKeys {
   return {
     async list(filter = {}) {
+      assertObject('a filter like { subscription, limit }', filter)
       refuseUnknownKeys(filter, ['subscription', 'limit'], 'blockedKeys.list')
       const { subscription, limit } = filter
       const count = integerOption('limit', limit, { min: 1, max: 1000, default: 100 })
@@ -169,11 +170,7 @@ async function findSubscription(executor: Executor, name: string): Promise<Regis
 
 /** Past the types, as a caller without them would. */
 function checkRelease(given: KeyRelease): Required<KeyRelease> {
-  if (given === null || typeof given !== 'object')
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
-      `Expected a key like { subscription, tenantId, orderingKey }, got ${describe(given)}`,
-    )
+  assertObject('a key like { subscription, tenantId, orderingKey }', given)
   refuseUnknownKeys(given, ['subscription', 'tenantId', 'orderingKey', 'skipFailed'], 'blockedKeys.release')
   const { subscription, tenantId, orderingKey } = given
   assertText('subscription', subscription)
@@ -185,6 +182,11 @@ function checkRelease(given: KeyRelease): Required<KeyRelease> {
     orderingKey,
     skipFailed: booleanOption('skipFailed', given.skipFailed, false),
   }
+}
+
+function assertObject(what: string, value: unknown): void {
+  if (value !== null && typeof value === 'object') return
+  throw new ConfigurationError('BUS_INVALID_OPTION', `Expected ${what}, got ${describe(value)}`)
 }
 
 function assertText(name: string, value: unknown): void {

@@ -23,7 +23,7 @@ export function createEventLoader(
   function flush(): void {
     const requests = waiting
     waiting = []
-    for (let from = 0; from < requests.length; ) {
+    for (let from = 0; from < requests.length;) {
       const group: Request[] = []
       let idCount = 0
       for (let next = requests[from]; next !== undefined; next = requests[from]) {

@@ -82,7 +82,8 @@ export async function takeApartOrdered(
 interface EndedJob {
   readonly claim: JobClaim
   readonly doneCount: number
-  readonly failed?: { readonly failure: AttemptFailure; readonly final: boolean; readonly lost?: true } | undefined
+  readonly failed?:
+    { readonly failure: AttemptFailure; readonly final: boolean; readonly lost?: true } | undefined
 }
 
 interface OrderedWrites {

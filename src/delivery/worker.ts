@@ -4,7 +4,7 @@ import type { StoredEvent } from '../events/envelope.ts'
 import { DeliveryError, NonRetryableError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
-import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
+import { createActiveJob, weightOf, type ActiveJob } from './active-job.ts'
 import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt } from './attempt.ts'
 import { heartbeatSeconds } from './boss.ts'
 import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
@@ -14,18 +14,13 @@ import { describeFailure } from './failure.ts'
 import { slowHandlerMs, startFetcher } from './fetcher.ts'
 import { isBatch, type JobData } from './job.ts'
 import { createGate } from './gate.ts'
-import { isOrdered, takeApartOrdered, writeOrderedSettlements } from './ordered-settlement.ts'
+import { takeApartOrdered } from './ordered-settlement.ts'
+import { wakeOthers, writeOutcomes } from './outcome-writer.ts'
 import { recoverKeys } from './recover-keys.ts'
-import {
-  explodeBatch,
-  readReceipts,
-  writeSettlements,
-  type EventOutcome,
-  type JobClaim,
-  type Settlement,
-} from './settlement.ts'
+import { explodeBatch, readReceipts, type EventOutcome, type Settlement } from './settlement.ts'
 import { createSettler, reasonOf } from './settler.ts'
 import { queueName, type Subscription } from './subscription.ts'
+import { within } from './within.ts'
 
 /** What a worker needs from its bus. */
 export interface WorkerParts {
@@ -58,23 +53,6 @@ export interface Worker {
   stop: (graceMs: number) => Promise<void>
 }
 
-/** A job in hand. */
-interface ActiveJob {
-  readonly claim: JobClaim
-  readonly startedAt: number
-  /** When the claim was last known to be current, in the time of `performance.now()`. */
-  confirmedAt: number
-  readonly unsettled: EventOutcome[]
-  readonly running: Map<string, RunningAttempt>
-  readonly left: Set<string>
-  /** Aborted by a shutdown: a failure from now on is no attempt. */
-  cutShort: boolean
-  /** Another worker has it. */
-  lost: boolean
-  /** Out of this worker's hands. */
-  done: boolean
-}
-
 /** Jobs in hand at most, those waiting for their settlement included. */
 const maxActiveJobs = 64
 
@@ -96,34 +74,10 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   let lastTouchAt = performance.now()
 
   async function write(batch: readonly Settlement[]): Promise<void> {
-    const free = batch.filter((settlement) => !isOrdered(settlement))
-    if (free.length > 0)
-      await writeSettlements(database, boss, subscription, subscriptionId, free, logger)
-    if (free.length < batch.length) await writeOrdered(batch.filter(isOrdered))
+    const readyCount = await writeOutcomes(database, boss, subscription, subscriptionId, batch, logger)
+    if (readyCount > 0 && stopping) await wakeOthers(database, subscriptionId, logger)
+    else if (readyCount > 0) fetcher.wake()
     if (batch.some(({ outcomes }) => outcomes.some((outcome) => !outcome.delivered))) parts.onFailures()
-  }
-
-  async function writeOrdered(batch: readonly Settlement[]): Promise<void> {
-    const readyCount = await writeOrderedSettlements(
-      database,
-      boss,
-      subscription,
-      subscriptionId,
-      batch,
-      logger,
-    )
-    if (readyCount === 0) return
-    if (stopping) await wakeOthers()
-    else fetcher.wake()
-  }
-
-  /** What this process leaves behind, others need not come across by chance. */
-  async function wakeOthers(): Promise<void> {
-    await database
-      .query(wakeSql, [wakePayload('', [subscriptionId])])
-      .catch((error: unknown) =>
-        logger.debug({ reason: reasonOf(error) }, 'other processes could not be woken'),
-      )
   }
 
   /** Fast handlers find their next job in hand; of slow ones other processes get their share. */
@@ -135,18 +89,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   const hasRoom = (): boolean => pendingCount < capacity() && active.size < maxActiveJobs
 
   function begin(fetched: JobWithMetadata<JobData>, fetchedAt: number): void {
-    const claim = toClaim(fetched)
-    const job: ActiveJob = {
-      claim,
-      startedAt: performance.now(),
-      confirmedAt: fetchedAt,
-      unsettled: [],
-      running: new Map(),
-      left: new Set(claim.data.eventIds),
-      cutShort: false,
-      lost: false,
-      done: false,
-    }
+    const job = createActiveJob(toClaim(fetched), fetchedAt)
     active.add(job)
     pendingCount += weightOf(job)
     void process(job, fetched).catch((error: unknown) => {
@@ -395,19 +338,4 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   }
 }
 
-/** How much of the concurrency a job takes up: the events of a key run one after the other. */
-function weightOf({ claim, left }: ActiveJob): number {
-  return claim.data.keyId === undefined ? left.size : Math.min(left.size, 1)
-}
-
 const noReceipts: ReadonlySet<string> = new Set()
-
-async function within(deadline: number, work: Promise<void>): Promise<void> {
-  const remainingMs = Math.max(0, deadline - performance.now())
-  let timer: NodeJS.Timeout | undefined
-  const timeout = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, remainingMs)
-  })
-  await Promise.race([work, timeout])
-  clearTimeout(timer)
-}

@@ -64,7 +64,10 @@ test("each key's events come in publish order, one at a time, whatever fails in 
     })
   }
   const [publisher] = buses as [PaymentBus]
-  const keys = Array.from({ length: 20 }, (_, k) => ({ key: `k${k % 10}`, tenant: k < 10 ? 'acme' : 'zenith' }))
+  const keys = Array.from({ length: 20 }, (_, k) => ({
+    key: `k${k % 10}`,
+    tenant: k < 10 ? 'acme' : 'zenith',
+  }))
   const publishRound = async (from: number): Promise<string[]> =>
     publish(
       publisher,
@@ -82,14 +85,17 @@ test("each key's events come in publish order, one at a time, whatever fails in 
   expect(overlaps).toBe(0)
   expect(mostAtOnce).toBeGreaterThan(1)
   expect(failedOnce.size).toBe(60)
-  await until('the keys are gone', async () => (await database.count('select count(*) from bus.ordered_keys')) === 0)
+  await until(
+    'the keys are gone',
+    async () => (await database.count('select count(*) from bus.ordered_keys')) === 0,
+  )
   await expectNoKeys(database)
 })
 
 test('an event without a key flows freely past a key that waits', async () => {
   const database = await createTestDatabase()
   const bus = testBus(database.url)
-  const seen: unknown[] = []
+  const seen: [key: string | undefined, payload: unknown][] = []
   const open = Promise.withResolvers<void>()
   bus.subscribe({
     name: 'ordered',
@@ -100,21 +106,19 @@ test('an event without a key flows freely past a key that waits', async () => {
       seen.push([orderingKey, payload])
     },
   })
-  await publish(bus, database, [
-    note('k', 'slow'),
-    note('k', 'behind'),
-    note(undefined, 'free'),
-    note('', 'empty'),
-  ].filter(({ orderingKey }) => orderingKey !== ''))
+  await publish(
+    bus,
+    database,
+    [note('k', 'slow'), note('k', 'behind'), note(undefined, 'free'), note('', 'empty')].filter(
+      ({ orderingKey }) => orderingKey !== '',
+    ),
+  )
   await database.rows(
     `insert into bus.events (tenant_id, type, source, ordering_key, payload) values ('acme', 'note', 'psql', '', '"empty"')`,
   )
   await bus.start()
   await until('the free one is delivered', () => seen.length === 2)
-  expect(seen.toSorted()).toEqual([
-    ['', 'empty'],
-    [undefined, 'free'],
-  ])
+  expect(new Set(seen.map((entry) => entry.join()))).toEqual(new Set([',empty', ',free']))
   open.resolve()
   await until('all are delivered', () => seen.length === 4)
   expect(seen.slice(2)).toEqual([
@@ -124,7 +128,7 @@ test('an event without a key flows freely past a key that waits', async () => {
 })
 
 test.each([1, 100])(
-  "a key whose event fails for good is blocked, its retries delay no other key, and release goes on in order (batches of %i)",
+  'a key whose event fails for good is blocked, its retries delay no other key, and release goes on in order (batches of %i)',
   async (batchSize) => {
     const database = await createTestDatabase()
     const bus = testBus(database.url)
@@ -142,7 +146,11 @@ test.each([1, 100])(
       },
     })
     await bus.start()
-    const ids = await publish(bus, database, [1, 2, 3, 4].flatMap((n) => [note('bad', n), note('good', n)]))
+    const ids = await publish(
+      bus,
+      database,
+      [1, 2, 3, 4].flatMap((n) => [note('bad', n), note('good', n)]),
+    )
     await until('the key is blocked', async () => (await bus.blockedKeys.list()).length === 1)
     await until('the other key is done', async () => (await receipts(database)) === 5)
     expect(seen.toSorted()).toEqual(['bad1#1', 'good1#1', 'good2#1', 'good3#1', 'good4#1'])
@@ -179,7 +187,10 @@ test.each([1, 100])(
     expect(seen).toEqual(['bad2#4', 'bad3#1', 'bad4#1', 'bad5#1'])
     expect(await bus.deadLetters.list()).toEqual([])
     expect(await bus.blockedKeys.list()).toEqual([])
-    await until('the keys are gone', async () => (await database.count('select count(*) from bus.ordered_keys')) === 0)
+    await until(
+      'the keys are gone',
+      async () => (await database.count('select count(*) from bus.ordered_keys')) === 0,
+    )
     await expectNoKeys(database)
   },
 )
@@ -216,9 +227,9 @@ test('a parked key shows everything behind the failed event as dead letters, in 
   expect(await bus.blockedKeys.list()).toMatchObject([{ state: 'parked', eventId: ids[0], waitingCount: 3 }])
   expect(seen).toEqual([])
   healed = true
-  expect(
-    await bus.blockedKeys.release({ subscription: 'parking', tenantId: 'acme', orderingKey: 'k' }),
-  ).toBe(true)
+  expect(await bus.blockedKeys.release({ subscription: 'parking', tenantId: 'acme', orderingKey: 'k' })).toBe(
+    true,
+  )
   await until('all are delivered', async () => (await receipts(database)) === 4)
   expect(seen).toEqual([1, 2, 3, 4])
   expect(await bus.deadLetters.list()).toEqual([])
@@ -242,13 +253,22 @@ test.each([1, 100])(
         seen.push(payload)
       },
     })
-    const ids = await publish(bus, database, [1, 2, 3].map((n) => note('k', n)))
+    const ids = await publish(
+      bus,
+      database,
+      [1, 2, 3].map((n) => note('k', n)),
+    )
     await bus.start()
     await until('the others are delivered', async () => (await receipts(database)) === 2)
     expect(seen).toEqual([1, 3])
-    expect(await bus.deadLetters.list()).toMatchObject([{ eventId: ids[1], attempts: 2, blockedKey: undefined }])
+    expect(await bus.deadLetters.list()).toMatchObject([
+      { eventId: ids[1], attempts: 2, blockedKey: undefined },
+    ])
     expect(await bus.blockedKeys.list()).toEqual([])
-    await until('the keys are gone', async () => (await database.count('select count(*) from bus.ordered_keys')) === 0)
+    await until(
+      'the keys are gone',
+      async () => (await database.count('select count(*) from bus.ordered_keys')) === 0,
+    )
     await expectNoKeys(database)
   },
 )

@@ -222,9 +222,7 @@ test('a hostile search path, temporary tables and functions do not change where 
   )
   expect(await count('select count(*) from bus.outbox')).toBe(1)
   expect(
-    await rows(
-      `select o.ordering_key from bus.outbox o join bus.events e on e.id = o.event_id`,
-    ),
+    await rows(`select o.ordering_key from bus.outbox o join bus.events e on e.id = o.event_id`),
   ).toEqual([{ ordering_key: 'key' }])
   expect(await count('select count(*) from evil.outbox')).toBe(0)
   expect(await session.rows('select count(*)::int as n from pg_temp.outbox')).toEqual([{ n: 0 }])
