@@ -73,13 +73,38 @@ CREATE TABLE "bus"."events" (
 	"created_at" timestamp (6) with time zone DEFAULT clock_timestamp() NOT NULL
 ) PARTITION BY RANGE ("id");
 --> statement-breakpoint
+CREATE TABLE "bus"."ordered_events" (
+	"key_id" bigint NOT NULL,
+	"seq" bigint GENERATED ALWAYS AS IDENTITY (sequence name "bus"."ordered_events_seq_seq" INCREMENT BY 1 MINVALUE 1 MAXVALUE 9223372036854775807 START WITH 1 CACHE 1),
+	"event_id" uuid NOT NULL,
+	"payload_bytes" integer NOT NULL,
+	CONSTRAINT "ordered_events_key_id_seq_pk" PRIMARY KEY("key_id","seq")
+);
+--> statement-breakpoint
+CREATE TABLE "bus"."ordered_keys" (
+	"id" bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY (sequence name "bus"."ordered_keys_id_seq" INCREMENT BY 1 MINVALUE 1 MAXVALUE 9223372036854775807 START WITH 1 CACHE 1),
+	"subscription_id" integer NOT NULL,
+	"key_hash" uuid NOT NULL,
+	"tenant_id" text NOT NULL,
+	"ordering_key" text NOT NULL,
+	"state" text DEFAULT 'flowing' NOT NULL,
+	"job_id" uuid,
+	"done_seq" bigint DEFAULT 0 NOT NULL,
+	"singly_through_seq" bigint DEFAULT 0 NOT NULL,
+	"failed_event_id" uuid,
+	"attempts" smallint,
+	"failures" jsonb,
+	"failed_at" timestamp (6) with time zone,
+	CONSTRAINT "ordered_keys_key_unique" UNIQUE("subscription_id","key_hash")
+);
+--> statement-breakpoint
 CREATE TABLE "bus"."outbox" (
 	"position" bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY (sequence name "bus"."outbox_position_seq" INCREMENT BY 1 MINVALUE 1 MAXVALUE 9223372036854775807 START WITH 1 CACHE 1),
 	"event_id" uuid NOT NULL,
 	"tenant_id" text NOT NULL,
 	"type" text NOT NULL,
 	"payload_bytes" integer,
-	"ordering_bucket" smallint,
+	"ordering_key" text,
 	"available_at" timestamp (6) with time zone
 );
 --> statement-breakpoint
@@ -103,6 +128,7 @@ CREATE INDEX "events_tenant_id_idx" ON "bus"."events" USING btree ("tenant_id","
 CREATE INDEX "events_type_idx" ON "bus"."events" USING btree ("type","id");--> statement-breakpoint
 CREATE INDEX "events_correlation_idx" ON "bus"."events" USING btree ("tenant_id","correlation_id") WHERE "bus"."events"."correlation_id" is not null;--> statement-breakpoint
 CREATE INDEX "events_causation_idx" ON "bus"."events" USING btree ("causation_id") WHERE "bus"."events"."causation_id" is not null;--> statement-breakpoint
+CREATE INDEX "ordered_keys_failed_idx" ON "bus"."ordered_keys" USING btree ("failed_at") WHERE "bus"."ordered_keys"."failed_at" is not null;--> statement-breakpoint
 CREATE INDEX "outbox_scheduled_idx" ON "bus"."outbox" USING btree ("available_at") WHERE "bus"."outbox"."available_at" is not null;
 --> statement-breakpoint
 
@@ -183,22 +209,25 @@ select bus.create_partitions();
 -- NOTIFY takes a database-wide lock at commit. Held until the end of the transaction, so a relay that wants to
 -- sleep (it takes the lock exclusively) has to wait for every publisher that saw it awake.
 -- What a claim needs to know stands in the row, so that it need not look into the log. A scheduled event gets a position
--- beyond 2^62: claims read the primary key up to there, so a million of them cost a claim nothing, and the others need
--- no index but the primary key.
+-- beyond 2^62, an event with an ordering key one beyond 2^61, because it is claimed in another way: claims read their part
+-- of the primary key, so a million scheduled events cost a claim nothing, and no other index is needed.
 create function bus.dispatch_inserted_events() returns trigger language plpgsql security definer as $body$
 begin
-  insert into bus.outbox (position, event_id, tenant_id, type, payload_bytes, ordering_bucket, available_at)
+  insert into bus.outbox (position, event_id, tenant_id, type, payload_bytes, ordering_key, available_at)
   overriding system value
   select
-    nextval('bus.outbox_position_seq') + case when e.available_at > clock_timestamp() then 4611686018427387904 else 0 end,
+    nextval('bus.outbox_position_seq') + case
+      when e.scheduled then 4611686018427387904
+      when e.ordering_key is not null then 2305843009213693952
+      else 0 end,
     e.id, e.tenant_id, e.type,
     -- Compressed or stored elsewhere: the relay measures it, not the publisher.
     case when pg_column_size(e.payload) <= 1500 then pg_column_size(e.payload) end,
-    case when e.ordering_key is not null
-      then (hashtextextended(e.ordering_key, hashtextextended(e.tenant_id, 0)) & 255)::smallint end,
+    e.ordering_key,
     -- Before PostgreSQL 17 infinity cannot be subtracted from, and the relay does.
-    case when e.available_at > clock_timestamp() then least(e.available_at, '9999-12-31 00:00:00+00') end
-  from inserted e;
+    case when e.scheduled then least(e.available_at, '9999-12-31 00:00:00+00') end
+  -- Asked once: a row whose position says scheduled and whose time says not would never be claimed.
+  from (select i.*, coalesce(i.available_at > clock_timestamp(), false) as scheduled from inserted i) e;
   if found and not pg_try_advisory_xact_lock_shared(1651864320, 1) then
     perform pg_notify('bus_doorbell', '');
   end if;
@@ -387,3 +416,176 @@ begin
     correlation_ids, causation_ids, ordering_keys, metadata, available_ats);
 end
 $body$ set search_path = pg_catalog, pg_temp;
+--> statement-breakpoint
+
+-- Rows of these, too, live for milliseconds while subscribers keep up.
+alter table bus.ordered_keys set (
+  fillfactor = 70,
+  autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000,
+  autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_vacuum_insert_threshold = 50000,
+  autovacuum_vacuum_cost_delay = 0
+);
+--> statement-breakpoint
+alter table bus.ordered_events set (
+  autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000,
+  autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_vacuum_insert_threshold = 50000,
+  autovacuum_vacuum_cost_delay = 0
+);
+--> statement-breakpoint
+
+-- Order per key. A key of an ordered subscription has one row in bus.ordered_keys while it has events to deliver; the
+-- events stand in bus.ordered_events, in the order of delivery, until they are done. At most one pg-boss job at a time
+-- stands for a key: it carries the first events. Who gives a key events, takes events from it or changes its job holds
+-- its row, and reads its events in a later statement, so in a later snapshot: nothing is overlooked. Rows are locked in
+-- the order of their hashes, so there are no deadlocks. A session keeps its plans, also one made while the tables were
+-- empty: the settings see to it that every key is looked up by itself.
+
+-- The length of the tenant is part of it, so no two pairs read alike. Stable, so that it can be inlined.
+create function bus.ordering_key_hash(tenant_id text, ordering_key text) returns uuid language sql stable parallel safe
+return substr(encode(sha256(convert_to(length(tenant_id) || ':' || tenant_id || ordering_key, 'UTF8')), 'hex'), 1, 32)::uuid;
+--> statement-breakpoint
+
+-- Gives keys their next job: as many of their first events as fit into one. Keys with no event left are gone. The
+-- caller holds the rows, and inserts a pg-boss job for each row returned.
+create function bus.begin_ordered_keys(key_ids bigint[], batch_size int, batch_bytes int)
+returns table (key_id bigint, job_id uuid, event_ids uuid[]) language plpgsql as $body$
+#variable_conflict use_column
+begin
+  return query
+  with heads as materialized (
+    select k.id, h.event_ids
+    from unnest(key_ids) as u (id)
+    join bus.ordered_keys k on k.id = u.id
+    cross join lateral (
+      select array_agg(f.event_id order by f.seq) as event_ids
+      from (
+        select w.event_id, w.seq, sum(w.payload_bytes) over (order by w.seq) as bytes, row_number() over (order by w.seq) as place
+        from (
+          select e.event_id, e.seq, e.payload_bytes from bus.ordered_events e
+          where e.key_id = k.id and e.seq > k.done_seq
+          order by e.seq
+          limit case when k.done_seq < k.singly_through_seq then 1 else batch_size end
+        ) w
+      ) f
+      where f.place = 1 or f.bytes <= batch_bytes
+    ) h
+  ), ended as (
+    delete from bus.ordered_keys k using heads h where k.id = h.id and h.event_ids is null
+  )
+  update bus.ordered_keys k
+  set state = 'flowing', job_id = bus.uuid_v7(), failed_event_id = null, attempts = null, failures = null, failed_at = null
+  from heads h where k.id = h.id and h.event_ids is not null
+  returning k.id, k.job_id, h.event_ids;
+end
+$body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off;
+--> statement-breakpoint
+
+-- Puts events at the end of their keys, in the order given, and gives idle keys a job. Blocked and parked keys keep
+-- what they are given.
+create function bus.enqueue_ordered(
+  for_subscription int, batch_size int, batch_bytes int,
+  tenant_ids text[], ordering_keys text[], new_event_ids uuid[], payload_sizes int[]
+) returns table (key_id bigint, job_id uuid, event_ids uuid[]) language plpgsql as $body$
+#variable_conflict use_column
+declare
+  hashes uuid[] := array(
+    select bus.ordering_key_hash(e.tenant_id, e.ordering_key)
+    from unnest(tenant_ids, ordering_keys) with ordinality as e (tenant_id, ordering_key, ordinal) order by e.ordinal);
+begin
+  insert into bus.ordered_keys as k (subscription_id, key_hash, tenant_id, ordering_key)
+  select distinct on (e.key_hash) for_subscription, e.key_hash, e.tenant_id, e.ordering_key
+  from unnest(hashes, tenant_ids, ordering_keys) as e (key_hash, tenant_id, ordering_key)
+  order by e.key_hash
+  on conflict (subscription_id, key_hash) do update set state = k.state;
+
+  insert into bus.ordered_events (key_id, event_id, payload_bytes)
+  select k.id, e.event_id, e.payload_bytes
+  from unnest(hashes, new_event_ids, payload_sizes) with ordinality as e (key_hash, event_id, payload_bytes, ordinal)
+  join bus.ordered_keys k on k.subscription_id = for_subscription and k.key_hash = e.key_hash
+  order by e.ordinal;
+
+  return query
+  select b.key_id, b.job_id, b.event_ids
+  from bus.begin_ordered_keys(
+    array(
+      select k.id from (select distinct h.key_hash from unnest(hashes) as h (key_hash)) e
+      join bus.ordered_keys k on k.subscription_id = for_subscription and k.key_hash = e.key_hash
+      where k.state = 'flowing' and k.job_id is null),
+    batch_size, batch_bytes) b;
+end
+$body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off;
+--> statement-breakpoint
+
+-- Takes the first events of keys away, as many as are done, and gives the keys their next job. Only for a job that the
+-- key still stands by, or for the event that a blocked or parked key waits for, wherever it was delivered: a worker
+-- that was presumed dead changes nothing.
+create function bus.advance_ordered_keys(
+  key_ids bigint[], job_ids uuid[], first_event_ids uuid[], done_counts int[], batch_size int, batch_bytes int
+) returns table (key_id bigint, job_id uuid, event_ids uuid[]) language plpgsql as $body$
+#variable_conflict use_column
+declare
+  held_ids bigint[];
+begin
+  held_ids := array(
+    select k.id from unnest(key_ids, job_ids, first_event_ids) as s (key_id, job_id, event_id)
+    join bus.ordered_keys k on k.id = s.key_id
+    where k.job_id = s.job_id or (k.job_id is null and k.failed_event_id = s.event_id)
+    order by k.key_hash
+    for update of k);
+
+  with done as materialized (
+    select k.id, d.seq from unnest(key_ids, done_counts) as s (key_id, done_count)
+    join bus.ordered_keys k on k.id = s.key_id
+    cross join lateral (
+      select e.seq from bus.ordered_events e where e.key_id = k.id and e.seq > k.done_seq order by e.seq limit s.done_count
+    ) d
+    where k.id = any (held_ids)
+  ), removed as (
+    delete from bus.ordered_events e using done d where e.key_id = d.id and e.seq = d.seq
+  )
+  update bus.ordered_keys k set done_seq = d.seq
+  from (select done.id, max(done.seq) as seq from done group by done.id) d
+  where k.id = d.id;
+
+  return query select b.key_id, b.job_id, b.event_ids from bus.begin_ordered_keys(held_ids, batch_size, batch_bytes) b;
+end
+$body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off;
+--> statement-breakpoint
+
+-- Takes the first events of one key away, as many as are done, and says what becomes of the next one, which failed: it
+-- has a job of its own for a further attempt, or the key waits for a person. `singly_count`: so many events, from the
+-- first one on, are to be delivered one by one. False, and nothing is changed, under the same condition as above.
+create function bus.hold_ordered_key(
+  held_id bigint, held_job_id uuid, first_event_id uuid, done_count int, singly_count int,
+  next_state text, next_job_id uuid, failed_id uuid, failed_attempts int, failed_failures jsonb
+) returns boolean language plpgsql as $body$
+#variable_conflict use_column
+declare
+  held bus.ordered_keys;
+  new_done_seq bigint;
+  new_singly_seq bigint;
+begin
+  select k.* into held from bus.ordered_keys k
+  where k.id = held_id and (k.job_id = held_job_id or (k.job_id is null and k.failed_event_id = first_event_id))
+  for update;
+  if not found then
+    return false;
+  end if;
+  select max(e.seq) filter (where e.place <= done_count), max(e.seq) filter (where e.place <= singly_count)
+  into new_done_seq, new_singly_seq
+  from (
+    select w.seq, row_number() over (order by w.seq) as place from bus.ordered_events w
+    where w.key_id = held_id and w.seq > held.done_seq
+    order by w.seq limit greatest(done_count, singly_count)
+  ) e;
+  delete from bus.ordered_events e where e.key_id = held_id and e.seq > held.done_seq and e.seq <= new_done_seq;
+  update bus.ordered_keys k
+  set state = next_state, job_id = next_job_id,
+    done_seq = coalesce(new_done_seq, k.done_seq),
+    singly_through_seq = greatest(new_singly_seq, k.singly_through_seq),
+    failed_event_id = failed_id, attempts = failed_attempts, failures = failed_failures,
+    failed_at = case when next_state <> 'flowing' then coalesce(k.failed_at, now()) end
+  where k.id = held_id;
+  return true;
+end
+$body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off;

@@ -6,6 +6,7 @@ import { stderrLogger, type BusLogger } from './events/logger.ts'
 import { describe, integerOption, refuseUnknownKeys } from './events/options.ts'
 import type { EventPattern } from './events/pattern.ts'
 import { textProblem } from './events/json.ts'
+import { createBlockedKeys, type BlockedKeys } from './delivery/blocked-keys.ts'
 import { startDelivery, type Delivery } from './delivery/delivery.ts'
 import { createDeadLetters, type DeadLetters } from './delivery/dead-letters.ts'
 import { migrateBoss } from './delivery/boss.ts'
@@ -96,6 +97,8 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> {
    */
   tryPublish: (event: NewEvent<C>) => Promise<Published | undefined>
   readonly deadLetters: DeadLetters
+  /** The keys of ordered subscriptions that wait for a person. */
+  readonly blockedKeys: BlockedKeys
   health: () => Promise<BusHealth>
 }
 
@@ -123,6 +126,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   const database = createDatabase(options.database, logger)
   const subscriptions: Subscription[] = []
   const deadLetters = createDeadLetters(database)
+  const blockedKeys = createBlockedKeys(database, logger)
   let state: BusState = 'created'
   let delivery: Delivery | undefined
   let starting: Promise<void> | undefined
@@ -188,6 +192,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
       return state
     },
     deadLetters,
+    blockedKeys,
     async migrate() {
       if (state === 'stopping' || state === 'stopped')
         throw new StateError('Expected migrate() before stop()')

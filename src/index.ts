@@ -35,13 +35,15 @@ export {
 export type { BusErrorCode, BusErrorOptions, EventIssue } from './events/errors.ts'
 export type { BusLogger, LogFields } from './events/logger.ts'
 export type { EventPattern, MatchedType } from './events/pattern.ts'
-export type { DeadLetter, DeadLetters } from './delivery/dead-letters.ts'
+export type { BlockedKey, BlockedKeys, KeyRelease } from './delivery/blocked-keys.ts'
+export type { BlockedKeyName, DeadLetter, DeadLetters } from './delivery/dead-letters.ts'
 export type { AttemptFailure } from './delivery/failure.ts'
 export type {
   DeliveryMode,
   ExactlyOnceContext,
   HandlerContext,
   HandlerTransaction,
+  KeyFailureRule,
   RetryOptions,
   SubscriptionOptions,
 } from './delivery/subscription.ts'

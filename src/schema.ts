@@ -4,4 +4,10 @@
  * @module
  */
 export { busSchema, eventKeys, events, outbox } from './outbox/schema.ts'
-export { deliveries, subscriptionRevision, subscriptions } from './delivery/schema.ts'
+export {
+  deliveries,
+  orderedEvents,
+  orderedKeys,
+  subscriptionRevision,
+  subscriptions,
+} from './delivery/schema.ts'

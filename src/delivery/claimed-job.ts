@@ -25,7 +25,13 @@ export function toClaim(job: JobWithMetadata<JobData>): JobClaim {
     job.retryCount > 0 && output?.failures === undefined
       ? [describeFailure((job.data.attempts ?? 0) + job.retryCount, lostWorkerError(job.output))]
       : []
-  return { id: job.id, retryCount: job.retryCount, data: job.data, failures: [...known, ...unknown] }
+  return {
+    id: job.id,
+    retryCount: job.retryCount,
+    retryLimit: job.retryLimit,
+    data: job.data,
+    failures: [...known, ...unknown],
+  }
 }
 
 /** What pg-boss wrote when it took the job from a worker that was not heard of. */

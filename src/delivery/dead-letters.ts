@@ -9,7 +9,7 @@ import { deadLetterQueueName } from './subscription.ts'
 
 /** An event that a subscription has given up on. */
 export interface DeadLetter {
-  /** The id of the dead letter: a job of pg-boss. */
+  /** The id of the dead letter: a job of pg-boss, or the event's id where it was parked without an attempt. */
   readonly id: string
   readonly subscription: string
   /** The id of the event, in the log. */
@@ -19,6 +19,18 @@ export interface DeadLetter {
   /** How they failed, as far as it is known: the first and the latest ones. */
   readonly failures: readonly AttemptFailure[]
   readonly deadAt: Date
+  /**
+   * Set while the event holds up its key, or was parked behind the one that does: release the key to deliver it. See
+   * {@link BlockedKeys}.
+   */
+  readonly blockedKey: BlockedKeyName | undefined
+}
+
+/** Which key waits. */
+export interface BlockedKeyName {
+  readonly tenantId: string
+  readonly orderingKey: string
+  readonly state: 'blocked' | 'parked'
 }
 
 /** Reads the dead letters of all subscriptions. */
@@ -37,6 +49,9 @@ interface DeadLetterRow {
   readonly source_retry_count: number | null
   readonly source_output: (Partial<FailureOutput> & { readonly value?: { readonly message?: string } }) | null
   readonly created_on: Date
+  readonly tenant_id: string | null
+  readonly ordering_key: string | null
+  readonly key_state: 'blocked' | 'parked' | null
 }
 
 export function createDeadLetters(database: Database): DeadLetters {
@@ -50,11 +65,24 @@ export function createDeadLetters(database: Database): DeadLetters {
         )
       }
       const { rows } = await database.query<DeadLetterRow & Record<string, unknown>>(
-        `select j.id, s.name as subscription, j.data, j.source_retry_count, j.source_output, j.created_on
+        `(select j.id, s.name as subscription, j.data, j.source_retry_count, j.source_output, j.created_on,
+           k.tenant_id, k.ordering_key, k.state as key_state, 0 as seq
          from bus.subscriptions s
          join ${bossSchema}.job j on j.name = 'bus.' || s.name || '.dead'
+         left join bus.ordered_keys k on k.id = (j.data->>'keyId')::bigint
+           and k.failed_event_id = (j.data->'eventIds'->>0)::uuid and k.failed_at is not null
          where j.state < 'active' and ($1::text is null or (s.name = $1 and j.name = $2))
-         order by j.created_on, j.id limit $3`,
+         order by j.created_on, j.id limit $3)
+         union all
+         (select w.event_id, s.name, jsonb_build_object('eventIds', jsonb_build_array(w.event_id)), null, null,
+           greatest(e.created_at, k.failed_at), k.tenant_id, k.ordering_key, k.state, w.seq
+         from bus.ordered_keys k
+         join bus.subscriptions s on s.id = k.subscription_id
+         join bus.ordered_events w on w.key_id = k.id and w.seq > k.done_seq and w.event_id <> k.failed_event_id
+         left join bus.events e on e.id = w.event_id
+         where k.failed_at is not null and k.state = 'parked' and ($1::text is null or s.name = $1)
+         order by 6, w.seq limit $3)
+         order by created_on, seq, id limit $3`,
         [subscription ?? null, subscription === undefined ? null : deadLetterQueueName(subscription), count],
       )
       return rows.map(toDeadLetter)
@@ -69,7 +97,16 @@ function toDeadLetter({
   source_retry_count,
   source_output,
   created_on,
+  tenant_id: tenantId,
+  ordering_key: orderingKey,
+  key_state: state,
 }: DeadLetterRow): DeadLetter {
+  const blockedKey =
+    tenantId === null || orderingKey === null || state === null ? undefined : { tenantId, orderingKey, state }
+  const eventId = data.eventIds[0] ?? ''
+  // Parked behind a failed one.
+  if (blockedKey !== undefined && source_retry_count === null)
+    return { id, subscription, eventId, attempts: 0, failures: [], deadAt: created_on, blockedKey }
   const before = data.attempts ?? 0
   const known = source_output?.failures ?? data.failures ?? []
   const attempts = source_output?.attempts ?? before + (source_retry_count ?? 0) + 1
@@ -79,5 +116,5 @@ function toDeadLetter({
     lost === undefined
       ? known
       : [...known, { attempt: attempts, at: created_on.toISOString(), name: 'WorkerLost', message: lost }]
-  return { id, subscription, eventId: data.eventIds[0] ?? '', attempts, failures, deadAt: created_on }
+  return { id, subscription, eventId, attempts, failures, deadAt: created_on, blockedKey }
 }

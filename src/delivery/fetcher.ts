@@ -12,7 +12,7 @@ const maxBatchesPerFetch = 10
 const maxSinglesPerFetch = 50
 
 /** Handlers slower than this on average get one batch at a time, so that other processes get theirs. */
-const slowHandlerMs = 5
+export const slowHandlerMs = 5
 
 /** Without any bell, how often a fetcher looks. Upkeep finds every ready job sooner, with one query for all queues. */
 const idlePollMs = 600_000
@@ -36,7 +36,8 @@ export interface FetcherParts {
   readonly room: () => { readonly events: number; readonly jobs: number }
   /** How long handlers take, on average. */
   readonly averageMs: () => number
-  readonly begin: (job: JobWithMetadata<JobData>) => void
+  /** Takes a job that was fetched no earlier than then, in the time of `performance.now()`. */
+  readonly begin: (job: JobWithMetadata<JobData>, fetchedAt: number) => void
 }
 
 export function startFetcher({
@@ -66,9 +67,10 @@ export function startFetcher({
       woken = false
       try {
         const batchSize = Math.min(fetchSize, jobRoom, batched ? maxBatchesPerFetch : events)
+        const fetchedAt = performance.now()
         const jobs = await boss.fetch<JobData>(queue, { batchSize, includeMetadata: true, ...prepared })
         failures = 0
-        for (const job of jobs.toSorted(byCreation)) begin(job)
+        for (const job of jobs.toSorted(byCreation)) begin(job, fetchedAt)
         adaptFetchSize(jobs)
         // What comes later wakes; what another worker is just fetching is its own.
         if (jobs.length < batchSize && !woken) await pause(idlePollMs)

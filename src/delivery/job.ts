@@ -11,7 +11,12 @@ export interface JobData {
   readonly attempts?: number
   /** How those failed, as far as it is known. */
   readonly failures?: readonly AttemptFailure[]
+  /** The key whose first events these are, in `bus.ordered_keys`: they are delivered one after the other. */
+  readonly keyId?: string
 }
+
+/** What of a subscription its jobs are made with. */
+type JobOptions = Pick<DurableOptions, 'timeoutSeconds' | 'retry'>
 
 /** Longest a job may be active at all; a dead worker is found by its heartbeat long before. pg-boss takes a day. */
 const maxExpireSeconds = 86_400
@@ -20,7 +25,7 @@ const maxExpireSeconds = 86_400
 const batchRetryLimit = 1_000_000
 
 /** A job for some events that no attempt was made at yet. One event: the job is its retry unit from the start. */
-export function firstAttemptJob(eventIds: readonly string[], options: DurableOptions): JobInsert<JobData> {
+export function firstAttemptJob(eventIds: readonly string[], options: JobOptions): JobInsert<JobData> {
   const expireInSeconds = Math.min(maxExpireSeconds, options.timeoutSeconds * eventIds.length + 300)
   if (eventIds.length === 1) {
     return { data: { eventIds }, expireInSeconds, ...retryFields(options.retry, 0) }
@@ -42,9 +47,9 @@ export function laterAttemptJob(
   batchId: string,
   eventId: string,
   failures: readonly AttemptFailure[],
-  options: DurableOptions,
+  options: JobOptions,
   delaySeconds: number,
-): JobInsert<JobData> {
+): JobInsert<JobData> & { readonly id: string } {
   return {
     id: derivedId(batchId, eventId),
     data: { eventIds: [eventId], attempts: 1, failures },
@@ -77,9 +82,9 @@ export function firstRetryDelaySeconds(retry: ResolvedRetry): number {
   return Math.min(retry.maxDelaySeconds, Math.max(1, retry.delaySeconds) * (1 + Math.random()))
 }
 
-/** Whether a job is a delivery batch. */
+/** Whether a job is a delivery batch: its events are delivered in no order. */
 export function isBatch(data: JobData): boolean {
-  return data.eventIds.length > 1
+  return data.eventIds.length > 1 && data.keyId === undefined
 }
 
 /** A uuid (version 8) that two ids always give again. */

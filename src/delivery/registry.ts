@@ -29,7 +29,8 @@ interface SubscriptionRow {
  * One process at a time, under an advisory lock on a session of its own: creating a queue locks pg-boss's job table,
  * and two at once deadlock.
  *
- * @throws {@link ConfigurationError} `BUS_INVALID_WHERE`, `BUS_SUBSCRIPTION_TAKEN`, before anything is written
+ * @throws {@link ConfigurationError} `BUS_INVALID_WHERE`, `BUS_SUBSCRIPTION_TAKEN`, `BUS_SUBSCRIPTION_ORDER_CHANGED`,
+ *   before anything is written
  */
 export async function registerSubscriptions(
   database: Database,
@@ -42,8 +43,11 @@ export async function registerSubscriptions(
   try {
     await session.query(`select pg_advisory_lock(${locks.namespace}, ${locks.registry})`)
     const known = await readSubscriptions(database)
-    for (const { name } of subscriptions)
-      refuseTaken(name, service, known.find((row) => row.name === name)?.service)
+    for (const { name, ordered = false } of subscriptions) {
+      const row = known.find((registered) => registered.name === name)
+      refuseTaken(name, service, row?.service)
+      if (row !== undefined) refuseOrderChange(name, row.options.ordered ?? false, ordered)
+    }
     const ids = new Map<string, number>()
     for (const subscription of subscriptions) {
       await ensureQueues(boss, subscription)
@@ -111,6 +115,17 @@ function refuseTaken(name: string, service: string, owner: string | undefined): 
   )
 }
 
+/** Events handed over before the change would be overtaken by, or overtake, those after it. */
+function refuseOrderChange(name: string, before: boolean, after: boolean): void {
+  if (before === after) return
+  throw new ConfigurationError(
+    'BUS_SUBSCRIPTION_ORDER_CHANGED',
+    `The subscription \`${name}\` was registered with \`ordered: ${before}\` and cannot change to \`ordered: ${after}\` while it has events in delivery. ` +
+      'Subscribe under a new name; or stop publishing to it, wait until its queue is empty, stop every process that has it, and run: ' +
+      `update bus.subscriptions set options = ${after ? `options || '{"ordered": true, "onKeyFailure": "block"}'` : "options - 'ordered' - 'onKeyFailure'"}, revision = nextval('bus.subscription_revision') where name = '${name}'`,
+  )
+}
+
 async function checkWhere(executor: Executor, { name, where }: Subscription): Promise<void> {
   if (where === undefined) return
   let canonical: string | undefined
@@ -141,13 +156,13 @@ async function upsertSubscription(
   service: string,
   subscription: Subscription,
 ): Promise<number> {
-  const { name, patterns, where, batchSize, timeoutSeconds, retry } = subscription
+  const { name, patterns, where, batchSize, timeoutSeconds, retry, ordered, onKeyFailure } = subscription
   const values = [
     name,
     service,
     patterns,
     where ?? null,
-    JSON.stringify({ batchSize, timeoutSeconds, retry }),
+    JSON.stringify({ batchSize, timeoutSeconds, retry, ordered, onKeyFailure }),
   ]
   const { rows } = await executor.query<{ id: number }>(
     `

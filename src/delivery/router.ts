@@ -5,11 +5,9 @@ import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import type { ClaimedEvent, Dispatch } from '../outbox/relay.ts'
 import { inTransaction } from './boss.ts'
 import { firstAttemptJob } from './job.ts'
+import { enqueueOrdered, maxBatchBytes } from './ordered.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
 import { queueName } from './subscription.ts'
-
-/** About the bytes of payload in one delivery batch, so that a worker's memory is bounded. */
-const maxBatchBytes = 1024 * 1024
 
 /** The workers of this process, as the router sees them. */
 export interface LocalWorkers {
@@ -53,8 +51,15 @@ export function createRouter(boss: PgBoss, instanceId: string, workers: LocalWor
         claimed.filter((event) => matches(event.type)),
       )
       if (wanted.length === 0) continue
-      const batches = splitIntoBatches(wanted, subscription.batchSize)
-      const jobs = batches.map((eventIds) => firstAttemptJob(eventIds, subscription))
+      const inOrder = subscription.ordered === true ? wanted.filter(hasKey) : []
+      const free = inOrder.length > 0 ? wanted.filter((event) => !hasKey(event)) : wanted
+      const batches = splitIntoBatches(free, subscription.batchSize)
+      const jobs = [
+        ...batches.map((eventIds) => firstAttemptJob(eventIds, subscription)),
+        ...(await enqueueOrdered(client, subscription.id, subscription, inOrder)),
+      ]
+      // Every key is busy: their next jobs follow when those are done.
+      if (jobs.length === 0) continue
       try {
         await boss.insert(queueName(subscription.name), jobs, inTransaction(client))
       } catch (error) {
@@ -92,6 +97,10 @@ async function narrow(
   )
   const fulfilling = new Set(rows.map((row) => row.id))
   return matched.filter((event) => fulfilling.has(event.id))
+}
+
+function hasKey(event: ClaimedEvent): boolean {
+  return event.orderingKey !== undefined
 }
 
 /** Batches in publish order, each bounded in events and in bytes. */

@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import {
   bigint,
+  index,
   integer,
   jsonb,
   primaryKey,
@@ -8,6 +9,7 @@ import {
   smallint,
   text,
   timestamp,
+  unique,
   uuid,
 } from 'drizzle-orm/pg-core'
 import { busSchema } from '../outbox/schema.ts'
@@ -47,4 +49,55 @@ export const deliveries = busSchema.table(
     deliveredAt: time('delivered_at').notNull().defaultNow(),
   },
   (table) => [primaryKey({ columns: [table.subscriptionId, table.eventId] })],
+)
+
+/**
+ * The keys of ordered subscriptions that have events to deliver, or wait for a person: one row each, gone when the
+ * key has nothing left. The row is the lock under which a key's events come and go.
+ */
+export const orderedKeys = busSchema.table(
+  'ordered_keys',
+  {
+    id: bigint('id', { mode: 'bigint' }).primaryKey().generatedAlwaysAsIdentity(),
+    subscriptionId: integer('subscription_id').notNull(),
+    /** Of tenant and key: they may be of any length, index entries may not. */
+    keyHash: uuid('key_hash').notNull(),
+    tenantId: text('tenant_id').notNull(),
+    orderingKey: text('ordering_key').notNull(),
+    state: text('state', { enum: ['flowing', 'blocked', 'parked'] })
+      .notNull()
+      .default('flowing'),
+    /** The one pg-boss job of the key: its first events. Null while the key is blocked or parked. */
+    jobId: uuid('job_id'),
+    /** Everything of the key up to here is done. */
+    doneSeq: bigint('done_seq', { mode: 'bigint' })
+      .notNull()
+      .default(sql`0`),
+    /** Up to here events are delivered one by one: a worker died over them. */
+    singlyThroughSeq: bigint('singly_through_seq', { mode: 'bigint' })
+      .notNull()
+      .default(sql`0`),
+    failedEventId: uuid('failed_event_id'),
+    attempts: smallint('attempts'),
+    failures: jsonb('failures'),
+    failedAt: time('failed_at'),
+  },
+  (table) => [
+    unique('ordered_keys_key_unique').on(table.subscriptionId, table.keyHash),
+    index('ordered_keys_failed_idx')
+      .on(table.failedAt)
+      .where(sql`${table.failedAt} is not null`),
+  ],
+)
+
+/** The events of those keys that are not done, in the order of delivery. */
+export const orderedEvents = busSchema.table(
+  'ordered_events',
+  {
+    keyId: bigint('key_id', { mode: 'bigint' }).notNull(),
+    seq: bigint('seq', { mode: 'bigint' }).notNull().generatedAlwaysAsIdentity(),
+    eventId: uuid('event_id').notNull(),
+    payloadBytes: integer('payload_bytes').notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.keyId, table.seq] })],
 )

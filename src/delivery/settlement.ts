@@ -19,6 +19,8 @@ import { queueName, type Subscription } from './subscription.ts'
 export interface JobClaim {
   readonly id: string
   readonly retryCount: number
+  /** How often pg-boss runs the job again at most. */
+  readonly retryLimit: number
   readonly data: JobData
   /** What is known of failed attempts before this one. */
   readonly failures: readonly AttemptFailure[]
@@ -49,7 +51,8 @@ export interface Settlement {
   readonly handedBack?: readonly string[] | undefined
 }
 
-interface Receipt {
+/** What is written about an event that is delivered. */
+export interface Receipt {
   readonly eventId: string
   readonly attempts: number
   readonly durationMs: number
@@ -185,7 +188,7 @@ function planBatchFailure(
 }
 
 /** What is left of a job, with no attempt counted. A single event keeps its id and its history. */
-function handedBackJob(
+export function handedBackJob(
   subscription: Subscription,
   claim: JobClaim,
   eventIds: readonly string[],
@@ -196,7 +199,7 @@ function handedBackJob(
     ...firstAttemptJob(eventIds, subscription),
     ...retryFields(subscription.retry, attempts),
     id: claim.id,
-    data: { eventIds, attempts, failures: claim.failures },
+    data: { ...claim.data, eventIds, attempts, failures: claim.failures },
   }
 }
 
@@ -262,21 +265,25 @@ function arrayOf(receipts: readonly Receipt[], field: (receipt: Receipt) => stri
   return `{${receipts.map(field).join(',')}}`
 }
 
-/** Sends a single event to the dead letters with attempts left: pg-boss does so only when none are. */
-async function buryClaim(
+/**
+ * Sends a single event to the dead letters with attempts left: pg-boss does so only when none are. False, and nothing is
+ * written, when the claim was lost.
+ */
+export async function buryClaim(
   client: pg.ClientBase,
   boss: PgBoss,
   queue: string,
   claim: JobClaim,
   output: FailureOutput,
-): Promise<void> {
+): Promise<boolean> {
   const data = { ...claim.data, attempts: output.attempts, failures: output.failures }
   const replaced = await replaceClaim(client, boss, queue, claim, { id: claim.id, data, retryLimit: 0 })
   if (replaced) await boss.fail(queue, claim.id, output, inTransaction(client))
+  return replaced
 }
 
 /** Puts another job in the place of a claimed one. False, and nothing is written, when the claim was lost. */
-async function replaceClaim(
+export async function replaceClaim(
   client: pg.ClientBase,
   boss: PgBoss,
   queue: string,
@@ -290,6 +297,7 @@ async function replaceClaim(
   return true
 }
 
+/** What pg-boss tells the attempts at a job apart by. */
 export function fence({ id, retryCount }: JobClaim): { id: string; retryCount: number } {
   return { id, retryCount }
 }

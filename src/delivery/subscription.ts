@@ -93,6 +93,18 @@ export interface SubscriptionOptions<
    * @defaultValue `100`
    */
   readonly batchSize?: number | undefined
+  /**
+   * Whether events with an `orderingKey` reach the handler in the order they were published, one at a time for each
+   * tenant and key, whatever the number of instances. A failed one is tried again before the next; other keys go on.
+   * Events without a key have no order. Cannot be changed later. @defaultValue `false`
+   */
+  readonly ordered?: boolean | undefined
+  /**
+   * What an event that has failed its last attempt means for its key, in an ordered subscription. `'block'`: the later
+   * events wait until the key is released. `'park'`: they wait too, as dead letters. `'skip'`: it is left behind as a dead letter, and the
+   * key goes on. @defaultValue `'block'`
+   */
+  readonly onKeyFailure?: KeyFailureRule | undefined
   /** An attempt fails after this long, 1 to 3,600 seconds; its signal is aborted. @defaultValue `60` */
   readonly timeoutSeconds?: number | undefined
   readonly retry?: RetryOptions | undefined
@@ -111,9 +123,16 @@ export interface ResolvedRetry {
   readonly maxDelaySeconds: number
 }
 
+/** What becomes of a key whose event has failed its last attempt. */
+export type KeyFailureRule = 'block' | 'park' | 'skip'
+
 /** What of a subscription is kept in the database and read by every relay. */
 export interface DurableOptions {
   readonly batchSize: number
+  /** Left out where it is false. */
+  readonly ordered?: true
+  /** Left out where the subscription is not ordered. */
+  readonly onKeyFailure?: KeyFailureRule
   readonly timeoutSeconds: number
   readonly retry: ResolvedRetry
 }
@@ -136,6 +155,8 @@ const optionNames = [
   'startFrom',
   'concurrency',
   'batchSize',
+  'ordered',
+  'onKeyFailure',
   'timeoutSeconds',
   'retry',
   'handler',
@@ -207,6 +228,7 @@ export function resolveSubscription<
       default: 60,
     }),
     retry: resolveRetry(name, retry),
+    ...resolveOrder(name, options),
     // The catalogue's types end here: inside, an event is what the log says it is.
     handler: options.handler as unknown as Subscription['handler'],
   })
@@ -229,6 +251,35 @@ function resolvePatterns(name: string, patterns: unknown, catalogue: EventCatalo
     }
   }
   return Object.freeze([...new Set(patterns as string[])])
+}
+
+function resolveOrder(
+  name: string,
+  options: { readonly ordered?: unknown; readonly onKeyFailure?: unknown; readonly mode?: unknown },
+): Pick<DurableOptions, 'ordered' | 'onKeyFailure'> {
+  const ordered = booleanOption('ordered', options.ordered, false)
+  const { onKeyFailure } = options
+  if (!ordered) {
+    if (onKeyFailure !== undefined)
+      throw invalid(`Expected \`onKeyFailure\` of \`${name}\` only together with \`ordered: true\``)
+    return {}
+  }
+  if (options.mode === 'exactly-once') {
+    throw invalid(
+      `Expected \`${name}\` to be ordered or exactly-once, not both: the two are not built together yet`,
+    )
+  }
+  if (
+    onKeyFailure !== undefined &&
+    onKeyFailure !== 'block' &&
+    onKeyFailure !== 'park' &&
+    onKeyFailure !== 'skip'
+  ) {
+    throw invalid(
+      `Expected \`onKeyFailure\` of \`${name}\` to be 'block', 'park' or 'skip', got ${describe(onKeyFailure)}`,
+    )
+  }
+  return { ordered: true, onKeyFailure: onKeyFailure ?? 'block' }
 }
 
 function resolveRetry(name: string, retry: RetryOptions): ResolvedRetry {

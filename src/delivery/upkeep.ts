@@ -12,6 +12,9 @@ const lookIntervalMs = 5000
 /** How often the leader lets pg-boss count, expire and delete jobs in every queue, and makes room for coming months. */
 const maintenanceIntervalMs = 5 * 60_000
 
+/** How often a process looks for keys whose job ended without a word: see recover-keys.ts. */
+const recoverIntervalMs = 60_000
+
 /** Jobs of a queue that are read to find the next due one. */
 const lookAhead = 1000
 
@@ -46,6 +49,7 @@ export function startUpkeep({ database, boss, workers, isLeader, logger }: Upkee
   let running: Promise<void> | undefined
   let again = false
   let maintainedAt = performance.now()
+  let recoveredAt = Number.NEGATIVE_INFINITY
 
   function schedule(delayMs: number): void {
     if (stopped) return
@@ -65,11 +69,17 @@ export function startUpkeep({ database, boss, workers, isLeader, logger }: Upkee
     let nextMs = lookIntervalMs
     try {
       if (workers.length > 0) nextMs = await look()
+      if (performance.now() - recoveredAt > recoverIntervalMs) await recover()
       if (isLeader() && performance.now() - maintainedAt > maintenanceIntervalMs) await maintain()
     } catch (error) {
       logger.warn({ reason: reasonOf(error) }, 'upkeep failed, trying again')
     }
     schedule(nextMs)
+  }
+
+  async function recover(): Promise<void> {
+    recoveredAt = performance.now()
+    for (const worker of workers) if (worker.ordered) await worker.recoverKeys()
   }
 
   async function maintain(): Promise<void> {
@@ -89,6 +99,8 @@ export function startUpkeep({ database, boss, workers, isLeader, logger }: Upkee
       // pg-boss fails the attempts of workers that were not heard of: they run again, or go to the dead letters.
       if (lapsed) {
         await boss.supervise(name)
+        const worker = byQueue.get(name)
+        if (worker?.ordered === true) await worker.recoverKeys()
         expired = true
       }
       const dueMs = due_seconds === null ? undefined : Number(due_seconds) * 1000

@@ -3,27 +3,25 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import type { StoredEvent } from '../events/envelope.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
+import { createActiveJob, weightOf, type ActiveJob } from './active-job.ts'
 import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt } from './attempt.ts'
 import { heartbeatSeconds } from './boss.ts'
 import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
 import { inNewestShape, type EventReader } from './event-store.ts'
 import { createExactlyOnce } from './exactly-once.ts'
 import { describeFailure } from './failure.ts'
-import { startFetcher } from './fetcher.ts'
+import { slowHandlerMs, startFetcher } from './fetcher.ts'
 import type { HandlerConnections } from './handler-connections.ts'
 import { isBatch, type JobData } from './job.ts'
 import { createGate } from './gate.ts'
+import { takeApartOrdered } from './ordered-settlement.ts'
 import { eventNotFound, logFailedAttempt, toOutcome } from './outcome.ts'
-import {
-  explodeBatch,
-  readReceipts,
-  writeSettlements,
-  type EventOutcome,
-  type JobClaim,
-  type Settlement,
-} from './settlement.ts'
+import { wakeOthers, writeOutcomes } from './outcome-writer.ts'
+import { recoverKeys } from './recover-keys.ts'
+import { explodeBatch, readReceipts, type EventOutcome, type Settlement } from './settlement.ts'
 import { createSettler, reasonOf } from './settler.ts'
 import { queueName, type HandlerTransaction, type Subscription } from './subscription.ts'
+import { within } from './within.ts'
 
 /** What a worker needs from its bus. */
 export interface WorkerParts {
@@ -43,34 +41,20 @@ export interface WorkerParts {
 export interface Worker {
   readonly subscriptionId: number
   readonly name: string
+  readonly ordered: boolean
   readonly handledCount: number
   readonly runningCount: number
   /** Whether a job that arrives now would be fetched at once. */
   readonly isFree: boolean
   /** Jobs may be ready. */
   wake: () => void
+  /** Lets keys go on whose job ended without its worker: after its last attempt, or by hand. */
+  recoverKeys: () => Promise<void>
   /**
    * Begins nothing new, waits for running handlers up to the grace period, aborts the signals of the rest, and puts
    * what was not finished back, with no attempt counted.
    */
   stop: (graceMs: number) => Promise<void>
-}
-
-/** A job in hand. */
-interface ActiveJob {
-  readonly claim: JobClaim
-  readonly startedAt: number
-  readonly unsettled: EventOutcome[]
-  readonly running: Map<string, Pick<RunningAttempt, 'abort'>>
-  readonly left: Set<string>
-  /** Aborted by a shutdown: a failure from now on is no attempt. */
-  cutShort: boolean
-  /** Another worker has it. */
-  lost: boolean
-  /** Out of this worker's hands. */
-  done: boolean
-  /** Its completion is being committed: a heartbeat that misses it means nothing. */
-  completing: boolean
 }
 
 /** Jobs in hand at most, those waiting for their settlement included. */
@@ -100,27 +84,24 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     })
 
   async function write(batch: readonly Settlement[]): Promise<void> {
-    await writeSettlements(database, boss, subscription, subscriptionId, batch, logger)
+    const readyCount = await writeOutcomes(database, boss, subscription, subscriptionId, batch, logger)
+    if (readyCount > 0 && stopping) await wakeOthers(database, subscriptionId, logger)
+    else if (readyCount > 0) fetcher.wake()
     if (batch.some(({ outcomes }) => outcomes.some((outcome) => !outcome.delivered))) parts.onFailures()
   }
 
-  const hasRoom = (): boolean => pendingCount < subscription.concurrency && active.size < maxActiveJobs
+  /** Fast handlers find their next job in hand; of slow ones other processes get their share. */
+  const capacity = (): number =>
+    subscription.ordered === true && handledCount > 0 && averageMs < slowHandlerMs
+      ? Math.max(subscription.concurrency, maxActiveJobs)
+      : subscription.concurrency
 
-  function begin(fetched: JobWithMetadata<JobData>): void {
-    const claim = toClaim(fetched)
-    const job: ActiveJob = {
-      claim,
-      startedAt: performance.now(),
-      unsettled: [],
-      running: new Map(),
-      left: new Set(claim.data.eventIds),
-      cutShort: false,
-      lost: false,
-      done: false,
-      completing: false,
-    }
+  const hasRoom = (): boolean => pendingCount < capacity() && active.size < maxActiveJobs
+
+  function begin(fetched: JobWithMetadata<JobData>, fetchedAt: number): void {
+    const job = createActiveJob(toClaim(fetched), fetchedAt)
     active.add(job)
-    pendingCount += job.left.size
+    pendingCount += weightOf(job)
     void process(job, fetched).catch((error: unknown) => {
       // Not a handler's failure: the job was not even begun. It stays active and is given back below.
       logger.error(
@@ -134,10 +115,11 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   async function process(job: ActiveJob, fetched: JobWithMetadata<JobData>): Promise<void> {
     const { claim } = job
     if (claim.retryCount > 0) await exactlyOnce?.endPredecessors(claim)
-    if (isBatch(claim.data) && claim.retryCount > 0) {
+    if (claim.data.eventIds.length > 1 && claim.retryCount > 0) {
       const failure = describeFailure(1, lostWorkerError(fetched.output))
+      const takeApart = isBatch(claim.data) ? explodeBatch : takeApartOrdered
       await settler.untilWritten(async () =>
-        explodeBatch(database, boss, subscription, subscriptionId, claim, failure),
+        takeApart(database, boss, subscription, subscriptionId, claim, failure),
       )
       release(job)
       fetcher.wake()
@@ -153,16 +135,30 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     )
     const byId = new Map(events.map((event) => [event.id, event]))
     for (const eventId of delivered) finishEvent(job, eventId, undefined)
+    const deliver = async (eventId: string): Promise<void> =>
+      handleEvent(job, eventId, byId.get(eventId), attempt)
+    let failed = false
     if (exactlyOnce !== undefined) {
       if (await exactlyOnce.run(job, byId, attempt)) release(job)
-    } else {
-      await Promise.all(
-        [...job.left].map(async (eventId) => handleEvent(job, eventId, byId.get(eventId), attempt)),
-      )
-    }
+    } else if (claim.data.keyId === undefined) await Promise.all([...job.left].map(deliver))
+    else failed = await inOrder(job, deliver)
     // Handed back by a shutdown, lost, or finished as a whole.
-    if (job.done || job.left.size > 0) return
+    if (job.done || (job.left.size > 0 && !failed)) return
     settler.add({ claim, outcomes: job.unsettled.splice(0), done: true }, () => release(job))
+  }
+
+  /** One event after the other, up to the first that fails. Gives whether one did. */
+  async function inOrder(job: ActiveJob, deliver: (eventId: string) => Promise<void>): Promise<boolean> {
+    for (const eventId of job.left) {
+      // After a long pause of this process the key may be in other hands.
+      if (performance.now() - job.confirmedAt > heartbeatSeconds * 1000)
+        await settler.untilWritten(async () => touch())
+      if (stopping || job.lost) return false
+      await deliver(eventId)
+      if (job.left.has(eventId)) return false
+      if (job.unsettled.at(-1)?.delivered === false) return true
+    }
+    return false
   }
 
   async function handleEvent(
@@ -194,7 +190,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
 
   function noteAttempt(outcome: EventOutcome): void {
     handledCount += 1
-    if (outcome.delivered) averageMs += (outcome.durationMs - averageMs) / 20
+    if (outcome.delivered) averageMs += (outcome.durationMs - averageMs) / Math.min(handledCount, 20)
     else logFailedAttempt(logger, subscription.name, outcome)
   }
 
@@ -209,8 +205,9 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   }
 
   function finishEvent(job: ActiveJob, eventId: string, outcome: EventOutcome | undefined): void {
+    const weightBefore = weightOf(job)
     if (!job.left.delete(eventId)) return
-    pendingCount -= 1
+    pendingCount -= weightBefore - weightOf(job)
     if (outcome !== undefined) job.unsettled.push(outcome)
     if (hasRoom()) fetcher.madeRoom()
   }
@@ -226,7 +223,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   /** Forgets a job and what is left of it. */
   function release(job: ActiveJob): void {
     job.done = true
-    pendingCount -= job.left.size
+    pendingCount -= weightOf(job)
     job.left.clear()
     active.delete(job)
     if (hasRoom()) fetcher.madeRoom()
@@ -253,10 +250,12 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     const jobs = [...active].filter((job) => !job.done && job.left.size > 0)
     if (jobs.length === 0) return
     const claims = jobs.map(({ claim }) => ({ id: claim.id, retryCount: claim.retryCount }))
+    const touchedAt = performance.now()
     const { settled = [] } = (await boss.touch(queue, claims)) as { settled?: readonly string[] }
     const alive = new Set(settled)
     for (const job of jobs) {
-      if (!alive.has(job.claim.id) && !job.done && !job.completing && job.left.size > 0) lose(job)
+      if (alive.has(job.claim.id)) job.confirmedAt = touchedAt
+      else if (!job.done && !job.completing && job.left.size > 0) lose(job)
     }
   }
 
@@ -281,7 +280,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     database,
     queue,
     logger,
-    room: () => ({ events: subscription.concurrency - pendingCount, jobs: maxActiveJobs - active.size }),
+    room: () => ({ events: capacity() - pendingCount, jobs: maxActiveJobs - active.size }),
     averageMs: () => averageMs,
     begin,
   })
@@ -318,6 +317,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   return {
     subscriptionId,
     name: subscription.name,
+    ordered: subscription.ordered === true,
     get handledCount() {
       return handledCount
     },
@@ -328,18 +328,12 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       return !stopping && hasRoom()
     },
     wake: () => fetcher.wake(),
+    async recoverKeys() {
+      if (stopping) return
+      if (await recoverKeys(database, boss, subscription, subscriptionId, logger)) fetcher.wake()
+    },
     stop,
   }
 }
 
 const noReceipts: ReadonlySet<string> = new Set()
-
-async function within(deadline: number, work: Promise<void>): Promise<void> {
-  const remainingMs = Math.max(0, deadline - performance.now())
-  let timer: NodeJS.Timeout | undefined
-  const timeout = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, remainingMs)
-  })
-  await Promise.race([work, timeout])
-  clearTimeout(timer)
-}

@@ -19,6 +19,8 @@ export const locks = {
   registry: 4,
   /** Held by bus.create_partitions(), in SQL. */
   partitions: 5,
+  /** Held by the one relay that hands events with an ordering key over, until its transaction has ended. */
+  order: 6,
 } as const
 
 const doorbellChannel = 'bus_doorbell'

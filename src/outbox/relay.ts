@@ -3,6 +3,7 @@ import { toBusError } from './database-errors.ts'
 import type { Database } from './database.ts'
 import type { Doorbell } from './doorbell.ts'
 import { failureDelayMs } from './failure-delay.ts'
+import { orderedClaimSql, orderedPositions, orderedReadySql } from './ordered-claim.ts'
 import type { BusLogger } from '../events/logger.ts'
 
 /** An event the relay has taken out of the outbox, in the transaction that took it. */
@@ -10,6 +11,8 @@ export interface ClaimedEvent {
   readonly id: string
   readonly tenantId: string
   readonly type: string
+  /** Those of one claim have one, or none of them has. */
+  readonly orderingKey: string | undefined
   /** About the bytes of the payload as text. */
   readonly payloadBytes: number
 }
@@ -37,9 +40,6 @@ export interface Relay {
 
 /** Events in one claim: enough to spread the cost of a transaction, few enough to keep it short. */
 const claimSize = 1000
-
-/** Where the positions of scheduled events begin: 2^62. The trigger that writes them has the same number. */
-const scheduledPositions = 4_611_686_018_427_387_904n
 
 /** From this many events in one claim on, publishers are told not to ring: ringing takes a database-wide lock. */
 const busyClaimSize = 16
@@ -77,6 +77,7 @@ export function startRelay(
   let floor = 0n
   let sweptAt = 0
   let nextDueMs: number | undefined
+  let orderTaken = false
   let interrupt: () => void = () => {}
 
   /** Waits, unless somebody rings or the relay is told to stop. */
@@ -97,30 +98,43 @@ export function startRelay(
   async function drain(): Promise<number> {
     let largest = 0
     floor = 0n
+    orderTaken = false
     while (!stopping) {
       rang = false
       const now = performance.now()
       const full = floor === 0n || now - sweptAt > sweepIntervalMs
       if (full) sweptAt = now
-      const claim = await claimOnce(database, full ? 0n : floor, dispatch)
+      const claim = await claimOnce(database, claimSql(full ? 0n : floor), dispatch)
       claim.afterCommit()
-      dispatchedCount += claim.count
+      const orderedCount = claim.orderedReady ? await handOverOrdered() : 0
+      const count = claim.count + orderedCount
+      dispatchedCount += count
       nextDueMs = claim.nextDueMs
-      largest = Math.max(largest, claim.count)
-      if (claim.count >= busyClaimSize && doorbell.sleeping) await doorbell.wake()
+      largest = Math.max(largest, count)
+      if (count >= busyClaimSize && doorbell.sleeping) await doorbell.wake()
       if (claim.count === claimSize) {
         // Late committers below the floor are found by the next full sweep.
         floor = claim.lastPosition + 1n
         continue
       }
-      if (claim.nextDueMs !== undefined && claim.nextDueMs <= 0) await promoteDue(database)
-      else if (floor === 0n) break
+      const due = claim.nextDueMs !== undefined && claim.nextDueMs <= 0
+      if (due) await promoteDue(database)
+      if (orderTaken || (!due && orderedCount === 0 && floor === 0n)) break
       floor = 0n
     }
     return largest
   }
 
+  /** One claim of events with an ordering key, unless another relay is at it: then this one looks again soon. */
+  async function handOverOrdered(): Promise<number> {
+    const claim = await claimOnce(database, orderedClaimSql(claimSize), dispatch)
+    claim.afterCommit()
+    orderTaken = claim.orderTaken
+    return claim.count
+  }
+
   async function restAfter(largestClaim: number): Promise<void> {
+    if (orderTaken) return rest(restlessPauseMs, false)
     if (rang && !doorbell.sleeping) return rest(busyPauseMs, false)
     if (rang) return
     const dueMs = Math.max(0, Math.min(nextDueMs ?? safetyPollMs, safetyPollMs))
@@ -186,11 +200,17 @@ interface Claim {
   readonly lastPosition: bigint
   /** Until the next scheduled event, 0 or less when one is due, undefined when there is none. */
   readonly nextDueMs: number | undefined
+  /** Whether events with an ordering key are ready, or scheduled and due. */
+  readonly orderedReady: boolean
+  /** Whether they could not be claimed, because another relay is at it. */
+  readonly orderTaken: boolean
   readonly afterCommit: () => void
 }
 
 interface StateRow {
   readonly next_due_seconds: string | null
+  readonly ordered_ready: boolean
+  readonly order_taken: boolean
   readonly registry_stamp: string
 }
 
@@ -199,6 +219,7 @@ interface ClaimRow {
   readonly event_id: string
   readonly tenant_id: string
   readonly type: string
+  readonly ordering_key: string | null
   readonly payload_bytes: number | null
 }
 
@@ -206,31 +227,37 @@ interface ClaimRow {
  * One claim: takes up to {@link claimSize} ready rows out of the outbox, hands their events over, commits.
  * All or nothing: a crash anywhere leaves the rows where they were.
  */
-async function claimOnce(database: Database, floor: bigint, dispatch: Dispatch): Promise<Claim> {
+async function claimOnce(database: Database, statements: string, dispatch: Dispatch): Promise<Claim> {
   const client = await database.pool.connect().catch((error: unknown) => {
     throw toBusError(error)
   })
   let broken = false
   try {
-    const [, state, { rows }] = (await client.query(`begin; ${stateSql}; ${claimSql(floor)}`)) as unknown as [
-      unknown,
+    const results = (await client.query(statements)) as unknown as [
+      ...pg.QueryResult[],
       pg.QueryResult<StateRow>,
       pg.QueryResult<ClaimRow>,
     ]
-    const { next_due_seconds: dueSeconds = null, registry_stamp: registryStamp = '' } = state.rows[0] ?? {}
+    const rows = results.at(-1)?.rows as readonly ClaimRow[]
+    const [state] = results.at(-2)?.rows as readonly StateRow[]
     const measured = await measureLarge(client, rows)
-    const claimed = rows.map(({ event_id, tenant_id, type, payload_bytes }) => ({
+    const claimed = rows.map(({ event_id, tenant_id, type, ordering_key, payload_bytes }) => ({
       id: event_id,
       tenantId: tenant_id,
       type,
+      orderingKey: ordering_key ?? undefined,
       payloadBytes: payload_bytes ?? measured.get(event_id) ?? 0,
     }))
-    const afterCommit = claimed.length > 0 ? await dispatch(client, claimed, registryStamp) : () => {}
+    const afterCommit =
+      claimed.length > 0 ? await dispatch(client, claimed, state?.registry_stamp ?? '') : () => {}
     await client.query('commit')
+    const dueSeconds = state?.next_due_seconds ?? null
     return {
       count: rows.length,
       lastPosition: BigInt(rows.at(-1)?.position ?? 0),
       nextDueMs: dueSeconds === null ? undefined : Number(dueSeconds) * 1000,
+      orderedReady: state?.ordered_ready ?? false,
+      orderTaken: state?.order_taken ?? false,
       afterCommit,
     }
   } catch (error) {
@@ -243,27 +270,29 @@ async function claimOnce(database: Database, floor: bigint, dispatch: Dispatch):
   }
 }
 
-/** Seconds until the next scheduled event, and what the registry of subscriptions has come to. */
-const stateSql = `
-select
-  (select extract(epoch from min(available_at) - clock_timestamp()) from bus.outbox where available_at is not null) as next_due_seconds,
-  (select count(*) || '/' || coalesce(sum(revision), 0) from bus.subscriptions) as registry_stamp`
-
 /**
  * Row locks on the claimed rows only (SKIP LOCKED: rows of another relay are passed over), in position order, from
- * the floor on, up to where the scheduled ones are. Everything through the primary key, whatever the statistics say.
+ * the floor on, up to where those with an ordering key are. Everything through the primary key, whatever the
+ * statistics say. The commit is not waited for to reach the disk: a claim that a crash of the server undoes is made again.
+ *
+ * Gives the state, then the rows.
  */
 function claimSql(floor: bigint): string {
-  return `
+  return `begin; set local synchronous_commit = off;
+select
+  ${orderedReadySql} as ordered_ready,
+  false as order_taken,
+  (select extract(epoch from min(available_at) - clock_timestamp()) from bus.outbox where available_at is not null) as next_due_seconds,
+  (select count(*) || '/' || coalesce(sum(revision), 0) from bus.subscriptions) as registry_stamp;
 with claimed as (
   delete from bus.outbox where position = any(array(
     select position from bus.outbox
-    where position >= ${floor} and position < ${scheduledPositions}
+    where position >= ${floor} and position < ${orderedPositions}
     order by position limit ${claimSize}
     for update skip locked))
   returning position, event_id, tenant_id, type, payload_bytes
 )
-select * from claimed order by position`
+select *, null as ordering_key from claimed order by position`
 }
 
 /** Payloads that are stored compressed or out of line show their size only when they are read. */
@@ -280,12 +309,15 @@ async function measureLarge(
   return new Map(measured.map(({ id, bytes }) => [id, bytes]))
 }
 
-/** Makes scheduled events whose time has come ready, a thousand at a time: last in the line. Skips rows another relay is at. */
+/**
+ * Makes scheduled events whose time has come ready, a thousand at a time: last in the line. Skips rows another relay is
+ * at, and those with an ordering key.
+ */
 async function promoteDue(database: Database): Promise<void> {
   await database.query(`
 update bus.outbox set available_at = null, position = default
 where position in (
-  select position from bus.outbox where available_at <= clock_timestamp()
+  select position from bus.outbox where available_at <= clock_timestamp() and ordering_key is null
   order by available_at limit ${claimSize}
   for update skip locked
 )`)

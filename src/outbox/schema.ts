@@ -75,8 +75,8 @@ export const eventKeys = busSchema.table(
 )
 
 /**
- * What is not yet handed over to the subscribers: one narrow row an event, deleted by the relay. Scheduled events have
- * positions beyond 2^62, out of the way of claims.
+ * What is not yet handed over to the subscribers: one narrow row an event, deleted by the relay. Events with an ordering
+ * key have positions beyond 2^61, scheduled ones beyond 2^62, out of the way of other claims.
  */
 export const outbox = busSchema.table(
   'outbox',
@@ -87,7 +87,7 @@ export const outbox = busSchema.table(
     type: text('type').notNull(),
     /** About the bytes of the payload as text, where it is small: the relay measures large ones. */
     payloadBytes: integer('payload_bytes'),
-    orderingBucket: smallint('ordering_bucket'),
+    orderingKey: text('ordering_key'),
     availableAt: time('available_at'),
   },
   (table) => [

@@ -61,6 +61,8 @@ describe('defaults', () => {
       startFrom: undefined,
       concurrency: undefined,
       batchSize: undefined,
+      ordered: undefined,
+      onKeyFailure: undefined,
       timeoutSeconds: undefined,
     }
     const retry = {
@@ -283,11 +285,32 @@ describe('the other options', () => {
     ['retry', 'often'],
     ['retry.backoff', 'exponential'],
     ['retry.backoff', 1],
+    ['ordered', 'yes'],
+    ['ordered', 1],
   ])('%s is not %j', async (option, value) => {
     const [group = '', name] = option.split('.')
     expect(await refusalWith({ [group]: name === undefined ? value : { [name]: value } })).toContain(
       `Expected \`${option}\``,
     )
+  })
+
+  test('ordered may be true or false, and blocks a key unless told otherwise', () => {
+    expect(resolveWith({ ordered: true })).toMatchObject({ ordered: true, onKeyFailure: 'block' })
+    for (const onKeyFailure of ['block', 'park', 'skip'])
+      expect(resolveWith({ ordered: true, onKeyFailure })).toMatchObject({ onKeyFailure })
+    expect(resolveWith({ ordered: false })).not.toHaveProperty('ordered')
+    expect(resolveWith({ ordered: false })).not.toHaveProperty('onKeyFailure')
+  })
+
+  test('onKeyFailure is one of three rules, and only for an ordered subscription', async () => {
+    expect(await refusalWith({ ordered: true, onKeyFailure: 'retry' })).toBe(
+      "Expected `onKeyFailure` of `open-case` to be 'block', 'park' or 'skip', got \"retry\"",
+    )
+    expect(await refusalWith({ ordered: true, onKeyFailure: null })).toContain('got null')
+    expect(await refusalWith({ onKeyFailure: 'block' })).toBe(
+      'Expected `onKeyFailure` of `open-case` only together with `ordered: true`',
+    )
+    expect(await refusalWith({ ordered: false, onKeyFailure: 'skip' })).toContain('only together with')
   })
 
   test('retry.backoff may be true or false', () => {

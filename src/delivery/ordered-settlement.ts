@@ -1,0 +1,251 @@
+import type pg from 'pg'
+import type { JobInsert, PgBoss } from 'pg-boss'
+import type { BusLogger } from '../events/logger.ts'
+import type { Database } from '../outbox/database.ts'
+import { inTransaction } from './boss.ts'
+import { keepFailures, type AttemptFailure } from './failure.ts'
+import { firstRetryDelaySeconds, laterAttemptJob, type JobData } from './job.ts'
+import { advanceKeys, holdKey, type KeyProgress } from './ordered.ts'
+import {
+  buryClaim,
+  fence,
+  handedBackJob,
+  insertReceipts,
+  logBuried,
+  readReceipts,
+  replaceClaim,
+  type EventOutcome,
+  type FailureOutput,
+  type JobClaim,
+  type Settlement,
+} from './settlement.ts'
+import { queueName, type Subscription } from './subscription.ts'
+
+/** Whether what is to be settled is the job of a key. */
+export function isOrdered({ claim }: Settlement): boolean {
+  return claim.data.keyId !== undefined
+}
+
+/**
+ * Writes settlements of keys' jobs in one transaction: receipts, completions, what becomes of each key, and its next
+ * job. Gives the number of jobs that are ready now. Like those of other jobs, it may be repeated.
+ *
+ * A key goes on only where pg-boss still takes the claim for current: a worker that was presumed dead changes nothing.
+ */
+export async function writeOrderedSettlements(
+  database: Database,
+  boss: PgBoss,
+  subscription: Subscription,
+  subscriptionId: number,
+  settlements: readonly Settlement[],
+  logger: BusLogger,
+): Promise<number> {
+  const plan = planOrderedWrites(settlements)
+  const given = await database.transaction(async (client) => {
+    const keys = new KeyWriter(client, boss, subscription)
+    if (plan.receipts.length > 0) await insertReceipts(client, subscriptionId, plan.receipts, true)
+    await keys.complete(plan.ended)
+    for (const { claim, failure, final } of plan.failedSingles) await keys.failSingle(claim, failure, final)
+    for (const claim of plan.handedBack) await keys.handBack(claim)
+    return { readyCount: await keys.goOn(), buried: keys.buried }
+  })
+  for (const { eventId, output } of given.buried) logBuried(logger, subscription.name, eventId, output)
+  return given.readyCount
+}
+
+/**
+ * Ends a key's job of several events whose worker died: its first event without a receipt has one attempt behind it,
+ * and all of them go on one by one, so that one that kills its process is found.
+ */
+export async function takeApartOrdered(
+  database: Database,
+  boss: PgBoss,
+  subscription: Subscription,
+  subscriptionId: number,
+  claim: JobClaim,
+  failure: AttemptFailure,
+): Promise<void> {
+  const { eventIds } = claim.data
+  await database.transaction(async (client) => {
+    const delivered = await readReceipts(client, subscriptionId, eventIds)
+    const next = eventIds.findIndex((id) => !delivered.has(id))
+    const doneCount = next === -1 ? eventIds.length : next
+    const keys = new KeyWriter(client, boss, subscription)
+    await keys.complete([
+      { claim, doneCount, failed: next === -1 ? undefined : { failure, final: false, lost: true } },
+    ])
+    await keys.goOn()
+  })
+}
+
+/** A job of a key that is over, and the event it stopped at, if any. */
+interface EndedJob {
+  readonly claim: JobClaim
+  readonly doneCount: number
+  readonly failed?:
+    { readonly failure: AttemptFailure; readonly final: boolean; readonly lost?: true } | undefined
+}
+
+interface OrderedWrites {
+  readonly receipts: { readonly eventId: string; readonly attempts: number; readonly durationMs: number }[]
+  readonly ended: EndedJob[]
+  /** Jobs of one event: pg-boss decides between retry and dead letter, unless final. */
+  readonly failedSingles: {
+    readonly claim: JobClaim
+    readonly failure: AttemptFailure
+    readonly final: boolean
+  }[]
+  /** Jobs of one event that go back as they came. */
+  readonly handedBack: JobClaim[]
+}
+
+function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
+  const plan: OrderedWrites = { receipts: [], ended: [], failedSingles: [], handedBack: [] }
+  for (const { claim, outcomes, done, handedBack = [] } of settlements) {
+    for (const outcome of outcomes) {
+      if (outcome.delivered) {
+        const { eventId, attempt: attempts, durationMs } = outcome
+        plan.receipts.push({ eventId, attempts, durationMs })
+      }
+    }
+    if (!done) continue
+    const { eventIds } = claim.data
+    const failed = outcomes.find(isFailure)
+    if (failed !== undefined && eventIds.length === 1) {
+      plan.failedSingles.push({ claim, failure: failed.failure, final: failed.final })
+    } else if (failed !== undefined) {
+      plan.ended.push({ claim, doneCount: eventIds.indexOf(failed.eventId), failed })
+    } else if (handedBack.length > 0 && eventIds.length === 1) {
+      plan.handedBack.push(claim)
+    } else {
+      const [firstLeft] = handedBack
+      plan.ended.push({
+        claim,
+        doneCount: firstLeft === undefined ? eventIds.length : eventIds.indexOf(firstLeft),
+      })
+    }
+  }
+  return plan
+}
+
+function isFailure(outcome: EventOutcome): outcome is EventOutcome & { readonly delivered: false } {
+  return !outcome.delivered
+}
+
+/** Writes what becomes of keys, in one transaction. */
+class KeyWriter {
+  readonly buried: { readonly eventId: string; readonly output: FailureOutput }[] = []
+  readonly #client: pg.ClientBase
+  readonly #boss: PgBoss
+  readonly #subscription: Subscription
+  readonly #queue: string
+  readonly #progress: KeyProgress[] = []
+  #readyCount = 0
+
+  constructor(client: pg.ClientBase, boss: PgBoss, subscription: Subscription) {
+    this.#client = client
+    this.#boss = boss
+    this.#subscription = subscription
+    this.#queue = queueName(subscription.name)
+  }
+
+  async complete(ended: readonly EndedJob[]): Promise<void> {
+    if (ended.length === 0) return
+    const { settled = [] } = (await this.#boss.complete(
+      this.#queue,
+      ended.map(({ claim }) => fence(claim)),
+      null,
+      inTransaction(this.#client),
+    )) as { settled?: readonly string[] }
+    const current = new Set(settled)
+    for (const { claim, doneCount, failed } of ended) {
+      if (!current.has(claim.id)) continue
+      if (failed === undefined) this.#progress.push(progressOf(claim, doneCount))
+      else if (failed.lost === true) await this.#tryAgain(claim, doneCount, failed.failure, true)
+      else if (failed.final || this.#subscription.retry.maxAttempts === 1)
+        await this.#bury(claim, doneCount, failed.failure, failed.final)
+      else await this.#tryAgain(claim, doneCount, failed.failure, false)
+    }
+  }
+
+  /** A retry keeps the job and its key. After the last attempt, the key's rule decides. */
+  async failSingle(claim: JobClaim, failure: AttemptFailure, final: boolean): Promise<void> {
+    const failures = keepFailures([...claim.failures, failure])
+    const output = { attempts: failure.attempt, final, failures }
+    const last = claim.retryCount >= claim.retryLimit
+    if (final && !last) {
+      if (!(await buryClaim(this.#client, this.#boss, this.#queue, claim, output))) return
+    } else {
+      const options = inTransaction(this.#client)
+      const { affected } = (await this.#boss.fail(this.#queue, [fence(claim)], output, options)) as {
+        affected?: number
+      }
+      if (affected !== 1 || !last) return
+    }
+    await this.#giveUp(claim, 0, claim.data.eventIds[0] ?? '', output)
+  }
+
+  async handBack(claim: JobClaim): Promise<void> {
+    const job = handedBackJob(this.#subscription, claim, claim.data.eventIds)
+    if (await replaceClaim(this.#client, this.#boss, this.#queue, claim, job)) this.#readyCount += 1
+  }
+
+  /** Inserts the next jobs of all keys that are done with one. Gives the number of jobs that are ready now. */
+  async goOn(): Promise<number> {
+    const jobs = await advanceKeys(this.#client, this.#subscription, this.#progress)
+    if (jobs.length > 0) await this.#boss.insert(this.#queue, jobs, inTransaction(this.#client))
+    return this.#readyCount + jobs.length
+  }
+
+  async #tryAgain(claim: JobClaim, doneCount: number, failure: AttemptFailure, lost: boolean): Promise<void> {
+    const delaySeconds = lost ? 0 : firstRetryDelaySeconds(this.#subscription.retry)
+    const job = this.#laterJob(claim, doneCount, failure, delaySeconds)
+    const progress = progressOf(claim, doneCount)
+    const singlyCount = lost ? claim.data.eventIds.length : 0
+    if (await holdKey(this.#client, { ...progress, state: 'flowing', nextJobId: job.id, singlyCount }))
+      await this.#boss.insert(this.#queue, [job], inTransaction(this.#client))
+  }
+
+  /** An event of several goes to the dead letters at its first attempt. */
+  async #bury(claim: JobClaim, doneCount: number, failure: AttemptFailure, final: boolean): Promise<void> {
+    const job = { ...this.#laterJob(claim, doneCount, failure, 0), retryLimit: 0 }
+    const output = { attempts: failure.attempt, final, failures: [failure] }
+    const options = inTransaction(this.#client)
+    await this.#boss.insert(this.#queue, [job], options)
+    await this.#boss.fail(this.#queue, job.id, output, options)
+    await this.#giveUp(claim, doneCount, claim.data.eventIds[doneCount] ?? '', output)
+  }
+
+  async #giveUp(claim: JobClaim, doneCount: number, eventId: string, output: FailureOutput): Promise<void> {
+    this.buried.push({ eventId, output })
+    const rule = this.#subscription.onKeyFailure ?? 'block'
+    if (rule === 'skip') {
+      this.#progress.push(progressOf(claim, doneCount + 1))
+      return
+    }
+    await holdKey(this.#client, {
+      ...progressOf(claim, doneCount),
+      state: rule === 'block' ? 'blocked' : 'parked',
+      failedEventId: eventId,
+      attempts: output.attempts,
+      failures: output.failures,
+    })
+  }
+
+  #laterJob(
+    claim: JobClaim,
+    index: number,
+    failure: AttemptFailure,
+    delaySeconds: number,
+  ): JobInsert<JobData> & { readonly id: string } {
+    const { eventIds, keyId = '' } = claim.data
+    const eventId = eventIds[index] ?? ''
+    const failures = [failure]
+    const job = laterAttemptJob(claim.id, eventId, failures, this.#subscription, delaySeconds)
+    return { ...job, data: { eventIds: [eventId], attempts: 1, failures, keyId } }
+  }
+}
+
+function progressOf({ id, data: { keyId = '', eventIds } }: JobClaim, doneCount: number): KeyProgress {
+  return { keyId, jobId: id, eventId: eventIds[0] ?? '', doneCount }
+}

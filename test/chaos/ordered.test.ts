@@ -1,0 +1,149 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { expect, onTestFinished, test } from 'vitest'
+import { testBus } from '../support/bus.ts'
+import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { checkOrder, type HistoryLine } from '../support/order-history.ts'
+
+/** `npm run test:chaos` runs the whole of it. */
+const full = process.env['BOSSBUS_CHAOS'] === 'full'
+const keyCount = full ? 1000 : 40
+const eventsPerKey = full ? 100 : 15
+const total = keyCount * eventsPerKey
+const keys = Array.from({ length: keyCount }, (_, k) => `k${k}`)
+
+const program = fileURLToPath(new URL('../support/ordered-process.ts', import.meta.url))
+
+interface OrderedProcess {
+  readonly child: ChildProcess
+  readonly file: string
+}
+
+async function startProcesses(url: string, count: number): Promise<OrderedProcess[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'bossbus-order-'))
+  onTestFinished(async () => rm(folder, { recursive: true, force: true }))
+  return Promise.all(
+    Array.from({ length: count }, async (_, i) => {
+      const file = join(folder, `history-${i}`)
+      const child = spawn(process.execPath, [program, url, file], { stdio: ['ignore', 'pipe', 'inherit'] })
+      let output = ''
+      child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()))
+      onTestFinished(() => {
+        child.kill('SIGKILL')
+      })
+      await until('the process has started', () => output.includes('started'), 30_000)
+      return { child, file }
+    }),
+  )
+}
+
+async function exited(child: ChildProcess, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+  const exit = new Promise((resolve) => child.once('exit', resolve))
+  child.kill(signal)
+  await exit
+}
+
+/** Four writers, each with keys of its own; one transaction in ten is rolled back and tried again. */
+async function publishAll(database: TestDatabase): Promise<void> {
+  const publisher = testBus(database.url)
+  await Promise.all(
+    Array.from({ length: 4 }, async (_, writer) => {
+      const own = keys.filter((_key, k) => k % 4 === writer)
+      for (let number = 0; number < eventsPerKey; number += 1) {
+        const notes = own.map(
+          (orderingKey) => ({ type: 'note', tenantId: 'acme', orderingKey, payload: number }) as const,
+        )
+        if (number % 10 === writer) {
+          const rolledBack = database.db.transaction(async (tx) => {
+            await publisher.publishMany(tx, notes)
+            throw new Error('rolled back')
+          })
+          await expect(rolledBack).rejects.toThrow('rolled back')
+        }
+        await database.db.transaction(async (tx) => publisher.publishMany(tx, notes))
+      }
+    }),
+  )
+}
+
+async function readHistory(processes: readonly OrderedProcess[]): Promise<HistoryLine[]> {
+  const texts = await Promise.all(processes.map(async ({ file }) => readFile(file, 'utf8')))
+  return texts.flatMap((text) =>
+    text
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => {
+        const [at = '', what = '', key = '', number = ''] = line.split(' ')
+        return { at: BigInt(at), what: what as HistoryLine['what'], key, number: Number(number) }
+      }),
+  )
+}
+
+const allDelivered = async ({ count }: TestDatabase): Promise<boolean> =>
+  (await count('select count(*) from bus.deliveries')) === total
+
+test(
+  `four processes deliver ${keyCount} keys x ${eventsPerKey} events in order, a tenth of the attempts failing`,
+  { timeout: full ? 600_000 : 60_000 },
+  async () => {
+    const database = await createTestDatabase({ max: 8 })
+    const processes = await startProcesses(database.url, 4)
+    const startedAt = performance.now()
+    await publishAll(database)
+    await until('all are delivered', async () => allDelivered(database), full ? 500_000 : 50_000)
+    const seconds = (performance.now() - startedAt) / 1000
+    await Promise.all(processes.map(async ({ child }) => exited(child, 'SIGTERM')))
+    const history = await readHistory(processes)
+    const findings = checkOrder(history, keys, eventsPerKey)
+    console.log(
+      `order: ${total} events of ${keyCount} keys in ${seconds.toFixed(1)} s, ${findings.failedAttempts} attempts failed, ${JSON.stringify(findings)}`,
+    )
+    expect(findings).toMatchObject({ outOfOrder: 0, atOnce: 0, doubled: 0, missing: 0 })
+    expect(findings.failedAttempts).toBeGreaterThan(total / 20)
+    // It was shared: none did it alone.
+    const shares = await Promise.all(processes.map(async (process) => (await readHistory([process])).length))
+    expect(shares.filter((lines) => lines > 0).length).toBeGreaterThan(1)
+    expect(await database.count('select count(*) from bus.ordered_keys')).toBe(0)
+    expect(await database.count('select count(*) from bus.ordered_events')).toBe(0)
+    expect(await database.count('select count(*) from bus.outbox')).toBe(0)
+    expect(await database.count(`select count(*) from pgboss.job where name like 'bus.%.dead'`)).toBe(0)
+  },
+)
+
+test.runIf(full)(
+  'a process killed with SIGKILL while it delivers leaves every key in order',
+  { timeout: 600_000 },
+  async () => {
+    const database = await createTestDatabase({ max: 8 })
+    const processes = await startProcesses(database.url, 4)
+    const publishing = publishAll(database)
+    await until(
+      'they are delivering',
+      async () => (await database.count('select count(*) from bus.deliveries')) > total / 20,
+      60_000,
+    )
+    const [victim] = processes as [OrderedProcess]
+    await exited(victim.child, 'SIGKILL')
+    const diedAt = process.hrtime.bigint()
+    await publishing
+    await until('all are delivered', async () => allDelivered(database), 500_000)
+    await Promise.all(processes.slice(1).map(async ({ child }) => exited(child, 'SIGTERM')))
+    // What was running when it died ended there; what was done but had no receipt yet runs again.
+    const killed = await readHistory([victim])
+    const open = new Map(killed.map((line) => [line.key, line]))
+    const deaths = [...open.values()]
+      .filter(({ what }) => what === 'begins')
+      .map((line) => ({ ...line, at: diedAt, what: 'dies' as const }))
+    const history = [...(await readHistory(processes)), ...deaths]
+    const findings = checkOrder(history, keys, eventsPerKey)
+    console.log(
+      `order with a killed process: ${JSON.stringify(findings)}, ${deaths.length} died in the handler`,
+    )
+    expect(findings).toMatchObject({ outOfOrder: 0, atOnce: 0, missing: 0 })
+    // At least once: no more runs again than one process had in hand.
+    expect(findings.doubled).toBeLessThan(64 * 100)
+  },
+)
