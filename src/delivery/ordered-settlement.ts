@@ -43,6 +43,10 @@ export async function writeOrderedSettlements(
   const plan = planOrderedWrites(settlements)
   const given = await database.transaction(async (client) => {
     const keys = new KeyWriter(client, boss, subscription)
+    await lockKeys(
+      client,
+      settlements.map(({ claim }) => claim),
+    )
     if (plan.receipts.length > 0) await insertReceipts(client, subscriptionId, plan.receipts, true)
     await keys.complete(plan.ended)
     for (const { claim, failure, final } of plan.failedSingles) await keys.failSingle(claim, failure, final)
@@ -71,11 +75,23 @@ export async function takeApartOrdered(
     const next = eventIds.findIndex((id) => !delivered.has(id))
     const doneCount = next === -1 ? eventIds.length : next
     const keys = new KeyWriter(client, boss, subscription)
+    await lockKeys(client, [claim])
     await keys.complete([
       { claim, doneCount, failed: next === -1 ? undefined : { failure, final: false, lost: true } },
     ])
     await keys.goOn()
   })
+}
+
+/**
+ * Locks the keys of some jobs, in the order of their hashes: as the relay does that puts events behind them, so that
+ * neither waits for a key of the other's with a key in hand.
+ */
+async function lockKeys(client: pg.ClientBase, claims: readonly JobClaim[]): Promise<void> {
+  await client.query(
+    'select from bus.ordered_keys where id = any($1::bigint[]) order by subscription_id, key_hash for update',
+    [claims.map(({ data }) => data.keyId)],
+  )
 }
 
 /** A job of a key that is over, and the event it stopped at, if any. */

@@ -238,8 +238,8 @@ async function claimOnce(database: Database, statements: string, dispatch: Dispa
       pg.QueryResult<StateRow>,
       pg.QueryResult<ClaimRow>,
     ]
-    const rows = results.at(-1)?.rows as readonly ClaimRow[]
-    const [state] = results.at(-2)?.rows as readonly StateRow[]
+    const rows = (results.at(-1)?.rows ?? []) as readonly ClaimRow[]
+    const [state] = (results.at(-2)?.rows ?? []) as readonly StateRow[]
     const measured = await measureLarge(client, rows)
     const claimed = rows.map(({ event_id, tenant_id, type, ordering_key, payload_bytes }) => ({
       id: event_id,

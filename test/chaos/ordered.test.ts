@@ -61,7 +61,7 @@ async function publishAll(database: TestDatabase): Promise<void> {
             await publisher.publishMany(tx, notes)
             throw new Error('rolled back')
           })
-          await expect(rolledBack).rejects.toThrow('rolled back')
+          await rolledBack.catch(() => {})
         }
         await database.db.transaction(async (tx) => publisher.publishMany(tx, notes))
       }

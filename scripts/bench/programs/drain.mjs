@@ -2,7 +2,7 @@
  * A process that handles a backlog and does nothing else: the built package, plain JavaScript, and the JSON over IPC.
  * Neither TypeScript is stripped nor a catalogue's schema library loaded: it is the memory of the bus that counts.
  */
-/* oxlint-disable typescript/no-unsafe-call, typescript/no-unsafe-member-access, typescript/no-unsafe-assignment, typescript/no-unsafe-argument -- plain JavaScript, outside the TypeScript project */
+/* oxlint-disable typescript/no-unsafe-return, typescript/no-unsafe-call, typescript/no-unsafe-member-access, typescript/no-unsafe-assignment, typescript/no-unsafe-argument -- plain JavaScript, outside the TypeScript project */
 import { readFileSync } from 'node:fs'
 import { createBus, defineEvents } from 'bossbus'
 
