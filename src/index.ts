@@ -29,6 +29,7 @@ export {
   DeliveryError,
   InvalidEventError,
   NonRetryableError,
+  RetryAfterError,
   StateError,
   TransactionError,
 } from './events/errors.ts'

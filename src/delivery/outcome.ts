@@ -1,4 +1,4 @@
-import { DeliveryError, NonRetryableError } from '../events/errors.ts'
+import { DeliveryError, NonRetryableError, RetryAfterError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { AttemptResult } from './attempt.ts'
 import { describeFailure } from './failure.ts'
@@ -10,7 +10,10 @@ export function toOutcome(eventId: string, attempt: number, result: AttemptResul
     return { eventId, delivered: true, attempt, durationMs: result.durationMs }
   const { thrown } = result
   const final = thrown instanceof NonRetryableError
-  return { eventId, delivered: false, failure: describeFailure(attempt, thrown), final }
+  const failure = describeFailure(attempt, thrown)
+  if (thrown instanceof RetryAfterError)
+    return { eventId, delivered: false, failure, final, retryAfterSeconds: thrown.seconds }
+  return { eventId, delivered: false, failure, final }
 }
 
 export function eventNotFound(eventId: string, attempt: number): EventOutcome {

@@ -37,6 +37,8 @@ export type EventOutcome =
       readonly delivered: false
       readonly failure: AttemptFailure
       readonly final: boolean
+      /** When the handler said so: how long to wait before the next attempt, in place of what `retry` says. */
+      readonly retryAfterSeconds?: number
     }
 
 /** What of a job is to be written down. */
@@ -78,9 +80,9 @@ export async function writeSettlements(
       if (plan.receipts.length > 0)
         await insertReceipts(client, subscriptionId, plan.receipts, receiptsMayExist)
       if (plan.completed.length > 0) await boss.complete(queue, plan.completed.map(fence), null, options)
-      for (const { claim, output, final } of plan.failed) {
-        if (final) await buryClaim(client, boss, queue, claim, output)
-        else await boss.fail(queue, [fence(claim)], output, options)
+      for (const failed of plan.failed) {
+        if (failed.final) await buryClaim(client, boss, queue, failed.claim, failed.output)
+        else await failClaim(client, boss, queue, failed)
       }
       for (const { claim, job } of plan.handedBack) await replaceClaim(client, boss, queue, claim, job)
     })
@@ -119,12 +121,19 @@ export interface FailureOutput {
   readonly failures: readonly AttemptFailure[]
 }
 
+interface FailedClaim {
+  readonly claim: JobClaim
+  readonly output: FailureOutput
+  readonly final: boolean
+  readonly retryAfterSeconds: number | undefined
+}
+
 export interface Writes {
   readonly receipts: Receipt[]
   readonly laterJobs: JobInsert<JobData>[]
   readonly completed: JobClaim[]
   /** Single events whose job failed: pg-boss decides between retry and dead letter, unless final. */
-  readonly failed: { readonly claim: JobClaim; readonly output: FailureOutput; readonly final: boolean }[]
+  readonly failed: FailedClaim[]
   /** Events of a batch that go to the dead letters at once. */
   readonly buried: { readonly job: JobInsert<JobData>; readonly output: FailureOutput & object }[]
   readonly handedBack: { readonly claim: JobClaim; readonly job: JobInsert<JobData> }[]
@@ -144,7 +153,7 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
           durationMs: outcome.durationMs,
         })
       } else if (isBatch(claim.data)) {
-        planBatchFailure(plan, subscription, claim, outcome.eventId, outcome.failure, outcome.final)
+        planBatchFailure(plan, subscription, claim, outcome)
       } else {
         failedSingle = true
         const failures = keepFailures([...claim.failures, outcome.failure])
@@ -152,6 +161,7 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
           claim,
           output: { attempts: outcome.failure.attempt, final: outcome.final, failures },
           final: outcome.final,
+          retryAfterSeconds: outcome.retryAfterSeconds,
         })
       }
     }
@@ -166,9 +176,7 @@ function planBatchFailure(
   plan: Writes,
   subscription: Subscription,
   claim: JobClaim,
-  eventId: string,
-  failure: AttemptFailure,
-  final: boolean,
+  { eventId, failure, final, retryAfterSeconds }: EventOutcome & { readonly delivered: false },
 ): void {
   const failures = [failure]
   if (final || subscription.retry.maxAttempts === 1) {
@@ -178,9 +186,8 @@ function planBatchFailure(
       output: { attempts: failure.attempt, final, failures },
     })
   } else {
-    plan.laterJobs.push(
-      laterAttemptJob(claim.id, eventId, failures, subscription, firstRetryDelaySeconds(subscription.retry)),
-    )
+    const delaySeconds = retryAfterSeconds ?? firstRetryDelaySeconds(subscription.retry)
+    plan.laterJobs.push(laterAttemptJob(claim.id, eventId, failures, subscription, delaySeconds))
   }
 }
 
@@ -260,6 +267,22 @@ export async function insertReceipts(
 /** An array literal of values that need no quotes. The driver's own takes several times as long. */
 function arrayOf(receipts: readonly Receipt[], field: (receipt: Receipt) => string): string {
   return `{${receipts.map(field).join(',')}}`
+}
+
+/**
+ * Fails the job of a single event: pg-boss decides between another attempt and the dead letters. A delay that the
+ * handler asked for is set on the job that waits for its next attempt; when it is none, nothing of it is left to set.
+ */
+async function failClaim(
+  client: pg.ClientBase,
+  boss: PgBoss,
+  queue: string,
+  { claim, output, retryAfterSeconds }: FailedClaim,
+): Promise<void> {
+  const options = inTransaction(client)
+  const failed = (await boss.fail(queue, [fence(claim)], output, options)) as { affected?: number }
+  if (retryAfterSeconds === undefined || failed.affected !== 1) return
+  await boss.update(queue, undefined, { id: claim.id, startAfter: retryAfterSeconds, ...options })
 }
 
 /** Sends a single event to the dead letters with attempts left: pg-boss does so only when none are. */
