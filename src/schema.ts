@@ -3,5 +3,5 @@
  *
  * @module
  */
-export { busSchema, eventKeys, events, outbox } from './outbox/schema.ts'
+export { busSchema, cancellations, eventKeys, events, outbox } from './outbox/schema.ts'
 export { deliveries, subscriptionRevision, subscriptions } from './delivery/schema.ts'

@@ -29,6 +29,8 @@ export type EventOutcome =
   | {
       readonly eventId: string
       readonly delivered: true
+      /** It was not, and need not be any more: its time has passed. `attempt` is then the number of those that failed. */
+      readonly expired?: true
       readonly attempt: number
       readonly durationMs: number
     }
@@ -55,6 +57,7 @@ interface Receipt {
   readonly eventId: string
   readonly attempts: number
   readonly durationMs: number
+  readonly expired: boolean
 }
 
 /**
@@ -151,6 +154,7 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
           eventId: outcome.eventId,
           attempts: outcome.attempt,
           durationMs: outcome.durationMs,
+          expired: outcome.expired === true,
         })
       } else if (isBatch(claim.data)) {
         planBatchFailure(plan, subscription, claim, outcome)
@@ -252,14 +256,15 @@ export async function insertReceipts(
 ): Promise<void> {
   await queryPrepared(
     client,
-    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms)
-     select $1, * from unnest($2::uuid[], $3::smallint[], $4::real[])
+    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms, expired)
+     select $1, * from unnest($2::uuid[], $3::smallint[], $4::real[], $5::boolean[])
      ${mayExist ? 'on conflict do nothing' : ''}`,
     [
       subscriptionId,
       arrayOf(receipts, (receipt) => receipt.eventId),
       arrayOf(receipts, (receipt) => String(receipt.attempts)),
       arrayOf(receipts, (receipt) => receipt.durationMs.toFixed(3)),
+      arrayOf(receipts, (receipt) => (receipt.expired ? 't' : 'f')),
     ],
   )
 }

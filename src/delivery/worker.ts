@@ -6,14 +6,14 @@ import type { Database } from '../outbox/database.ts'
 import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt } from './attempt.ts'
 import { heartbeatSeconds } from './boss.ts'
 import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
-import { inNewestShape, type EventReader } from './event-store.ts'
+import { hasExpired, inNewestShape, type EventReader } from './event-store.ts'
 import { createExactlyOnce } from './exactly-once.ts'
 import { describeFailure } from './failure.ts'
 import { startFetcher } from './fetcher.ts'
 import type { HandlerConnections } from './handler-connections.ts'
 import { isBatch, type JobData } from './job.ts'
 import { createGate } from './gate.ts'
-import { eventNotFound, logFailedAttempt, toOutcome } from './outcome.ts'
+import { eventNotFound, expiredBefore, logUndelivered, toOutcome } from './outcome.ts'
 import {
   explodeBatch,
   readReceipts,
@@ -174,8 +174,10 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     if (!slots.tryEnter()) await slots.enter()
     try {
       if (stopping || job.lost) return
-      if (event === undefined) {
-        finishEvent(job, eventId, eventNotFound(eventId, attempt))
+      if (event === undefined || hasExpired(event)) {
+        const outcome = (event === undefined ? eventNotFound : expiredBefore)(eventId, attempt)
+        noteAttempt(outcome)
+        finishEvent(job, eventId, outcome)
         return
       }
       const running = startAttempt(event, attempt)
@@ -193,9 +195,10 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   }
 
   function noteAttempt(outcome: EventOutcome): void {
+    logUndelivered(logger, subscription.name, outcome)
+    if (outcome.delivered && outcome.expired === true) return
     handledCount += 1
     if (outcome.delivered) averageMs += (outcome.durationMs - averageMs) / 20
-    else logFailedAttempt(logger, subscription.name, outcome)
   }
 
   function startAttempt(event: StoredEvent, attempt: number, tx?: HandlerTransaction): RunningAttempt {

@@ -55,6 +55,9 @@ const restlessPauseMs = 10
 const standbyDelayMs = 25
 const standbyPollMs = 2000
 
+/** What is due, but locked, is looked for again after this long. */
+const lockedPauseMs = 50
+
 /** The slowest poll, in case a bell was lost. */
 const safetyPollMs = 30_000
 
@@ -108,13 +111,16 @@ export function startRelay(
       nextDueMs = claim.nextDueMs
       largest = Math.max(largest, claim.count)
       if (claim.count >= busyClaimSize && doorbell.sleeping) await doorbell.wake()
+      const isDue = claim.nextDueMs !== undefined && claim.nextDueMs <= 0
+      const promotedCount = isDue ? await promoteDue(database) : 0
+      // Somebody cancels it, or another relay is at it.
+      if (isDue && promotedCount === 0) nextDueMs = lockedPauseMs
       if (claim.count === claimSize) {
         // Late committers below the floor are found by the next full sweep.
         floor = claim.lastPosition + 1n
         continue
       }
-      if (claim.nextDueMs !== undefined && claim.nextDueMs <= 0) await promoteDue(database)
-      else if (floor === 0n) break
+      if (floor === 0n && promotedCount === 0) break
       floor = 0n
     }
     return largest
@@ -280,13 +286,20 @@ async function measureLarge(
   return new Map(measured.map(({ id, bytes }) => [id, bytes]))
 }
 
-/** Makes scheduled events whose time has come ready, a thousand at a time: last in the line. Skips rows another relay is at. */
-async function promoteDue(database: Database): Promise<void> {
-  await database.query(`
-update bus.outbox set available_at = null, position = default
-where position in (
-  select position from bus.outbox where available_at <= clock_timestamp()
-  order by available_at limit ${claimSize}
-  for update skip locked
-)`)
+/**
+ * Makes scheduled events whose time has come ready, a thousand at a time: last in the line. Skips rows that another relay
+ * is at, or that are being cancelled. Resolves to their number.
+ */
+async function promoteDue(database: Database): Promise<number> {
+  const { rows } = await database.query<{ count: number }>(`
+with promoted as (
+  update bus.outbox set available_at = null, position = default
+  where position in (
+    select position from bus.outbox where available_at <= clock_timestamp()
+    order by available_at limit ${claimSize}
+    for update skip locked)
+  returning 1
+)
+select count(*)::int as count from promoted`)
+  return rows[0]?.count ?? 0
 }
