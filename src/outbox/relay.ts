@@ -259,7 +259,7 @@ select
  * Row locks on the claimed rows only (SKIP LOCKED: rows of another relay are passed over), in position order, from
  * the floor on, up to where the scheduled ones are. Everything through the primary key, whatever the statistics say.
  */
-function claimSql(floor: bigint): string {
+export function claimSql(floor: bigint): string {
   return `
 with claimed as (
   delete from bus.outbox where position = any(array(
