@@ -4,12 +4,9 @@ import { compilePatterns } from '../events/pattern.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import type { ClaimedEvent, Dispatch } from '../outbox/relay.ts'
 import { inTransaction } from './boss.ts'
-import { firstAttemptJob } from './job.ts'
+import { planJobs, type Wanted } from './fair-batches.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
 import { queueName } from './subscription.ts'
-
-/** About the bytes of payload in one delivery batch, so that a worker's memory is bounded. */
-const maxBatchBytes = 1024 * 1024
 
 /** The workers of this process, as the router sees them. */
 export interface LocalWorkers {
@@ -46,17 +43,21 @@ export function createRouter(boss: PgBoss, instanceId: string, workers: LocalWor
 
   return async (client, claimed, registryStamp) => {
     const dispatched = new Map<number, number>()
+    const wanted: Wanted[] = []
     for (const { subscription, matches } of await loadRoutes(client, registryStamp)) {
-      const wanted = await narrow(
+      const events = await narrow(
         client,
         subscription,
         claimed.filter((event) => matches(event.type)),
       )
-      if (wanted.length === 0) continue
-      const batches = splitIntoBatches(wanted, subscription.batchSize)
-      const jobs = batches.map((eventIds) => firstAttemptJob(eventIds, subscription))
+      if (events.length > 0) wanted.push({ subscription, events })
+    }
+    if (wanted.length === 0) return () => {}
+    const planned = await planJobs(client, wanted)
+    for (const [index, { subscription }] of wanted.entries()) {
+      const jobs = planned[index] ?? []
       try {
-        await boss.insert(queueName(subscription.name), jobs, inTransaction(client))
+        await boss.insert(queueName(subscription.name), [...jobs], inTransaction(client))
       } catch (error) {
         // Somebody deleted the queue. The claim rolls back and is tried again: with the queue there.
         await ensureQueues(boss, subscription).catch(() => {})
@@ -92,22 +93,4 @@ async function narrow(
   )
   const fulfilling = new Set(rows.map((row) => row.id))
   return matched.filter((event) => fulfilling.has(event.id))
-}
-
-/** Batches in publish order, each bounded in events and in bytes. */
-function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: number): string[][] {
-  const batches: string[][] = []
-  let batch: string[] = []
-  let bytes = 0
-  for (const event of claimed) {
-    if (batch.length > 0 && (batch.length >= batchSize || bytes + event.payloadBytes > maxBatchBytes)) {
-      batches.push(batch)
-      batch = []
-      bytes = 0
-    }
-    batch.push(event.id)
-    bytes += event.payloadBytes
-  }
-  if (batch.length > 0) batches.push(batch)
-  return batches
 }

@@ -163,9 +163,10 @@ test("expiry is judged by the database's clock, also for an event kept in memory
      ('acme', 'note', 'psql', '"soon"', clock_timestamp() + interval '1 second'), ('acme', 'note', 'psql', '"never"', 'infinity'),
      ('acme', 'note', 'psql', '"always"', '-infinity') returning id`,
   )
-  const reader = createEventReader({
-    query: async (text, values) => ({ rows: (await database.rows(text, values)) as never[] }),
-  })
+  const reader = createEventReader(
+    { query: async (text, values) => ({ rows: (await database.rows(text, values)) as never[] }) },
+    2,
+  )
   const load = async (): Promise<Readonly<Record<string, StoredEvent>>> => {
     const events = await reader.load(inserted.map(({ id }) => String(id)))
     return Object.fromEntries(events.map((event) => [String(event.payload), event]))
