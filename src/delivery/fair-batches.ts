@@ -105,7 +105,8 @@ function placeGroup(
 /**
  * Reads the lines of some queues, without locks: a job that is inserted or taken meanwhile makes a place a little better or
  * worse. Each branch reads its own partition of pg-boss's job table: the front is at the beginning of the index that
- * pg-boss fetches through, the last job of a group at the end of that group's entries in the index of its keys.
+ * pg-boss fetches through, the last job of a group at the end of that group's entries in the index of its keys. The keys come
+ * as JSON, because of an array PostgreSQL would count the elements and plan anew each time.
  */
 async function readLines(
   client: pg.ClientBase,
@@ -113,7 +114,11 @@ async function readLines(
   keys: readonly (readonly string[])[],
 ): Promise<readonly Line[]> {
   const text = queues.map((queue, index) => lineSql(queue, index)).join('\nunion all\n')
-  const { rows } = (await queryPrepared(client, text, [...keys])) as unknown as {
+  const { rows } = (await queryPrepared(
+    client,
+    text,
+    keys.map((key) => JSON.stringify(key)),
+  )) as unknown as {
     rows: { readonly queue: number; readonly key: string | null; readonly place: number | null }[]
   }
   const lines = queues.map(() => ({
@@ -141,7 +146,7 @@ union all
 select ${index}, k.key, (
   select -priority from ${jobs} and singleton_key = k.key
   order by created_on desc, priority limit 1)
-from unnest($${index + 1}::text[]) k (key)`
+from jsonb_array_elements_text($${index + 1}::jsonb) k (key)`
 }
 
 /** Batches in publish order, each bounded in events and in bytes. */
