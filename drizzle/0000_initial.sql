@@ -37,10 +37,17 @@ create function bus.uuid_v7_floor(moment timestamptz) returns uuid language sql 
 return (lpad(to_hex(greatest(floor(extract(epoch from moment) * 1000), 0)::bigint), 12, '0') || '00000000000000000000')::uuid;
 --> statement-breakpoint
 CREATE SEQUENCE "bus"."subscription_revision" INCREMENT BY 1 MINVALUE 1 MAXVALUE 9223372036854775807 START WITH 1 CACHE 1;--> statement-breakpoint
+CREATE TABLE "bus"."cancellations" (
+	"event_id" uuid PRIMARY KEY NOT NULL,
+	"tenant_id" text NOT NULL,
+	"cancelled_at" timestamp (6) with time zone DEFAULT clock_timestamp() NOT NULL
+);
+--> statement-breakpoint
 CREATE TABLE "bus"."deliveries" (
 	"subscription_id" integer NOT NULL,
 	"event_id" uuid NOT NULL,
 	"attempts" smallint NOT NULL,
+	"expired" boolean DEFAULT false NOT NULL,
 	"duration_ms" real NOT NULL,
 	"delivered_at" timestamp (6) with time zone DEFAULT now() NOT NULL,
 	CONSTRAINT "deliveries_subscription_id_event_id_pk" PRIMARY KEY("subscription_id","event_id")
@@ -70,6 +77,7 @@ CREATE TABLE "bus"."events" (
 	"ordering_key" text,
 	"metadata" jsonb DEFAULT '{}'::jsonb NOT NULL,
 	"available_at" timestamp (6) with time zone,
+	"expires_at" timestamp (6) with time zone,
 	"created_at" timestamp (6) with time zone DEFAULT clock_timestamp() NOT NULL
 ) PARTITION BY RANGE ("id");
 --> statement-breakpoint
@@ -129,7 +137,7 @@ CREATE INDEX "events_type_idx" ON "bus"."events" USING btree ("type","id");--> s
 CREATE INDEX "events_correlation_idx" ON "bus"."events" USING btree ("tenant_id","correlation_id") WHERE "bus"."events"."correlation_id" is not null;--> statement-breakpoint
 CREATE INDEX "events_causation_idx" ON "bus"."events" USING btree ("causation_id") WHERE "bus"."events"."causation_id" is not null;--> statement-breakpoint
 CREATE INDEX "ordered_keys_failed_idx" ON "bus"."ordered_keys" USING btree ("failed_at") WHERE "bus"."ordered_keys"."failed_at" is not null;--> statement-breakpoint
-CREATE INDEX "outbox_scheduled_idx" ON "bus"."outbox" USING btree ("available_at") WHERE "bus"."outbox"."available_at" is not null;
+CREATE INDEX "outbox_scheduled_idx" ON "bus"."outbox" USING btree ("available_at","event_id") WHERE "bus"."outbox"."available_at" is not null;
 --> statement-breakpoint
 
 alter sequence bus.subscription_revision owned by bus.subscriptions.revision;
@@ -309,7 +317,8 @@ create function bus.store_events(
   subjects text[] default null, schema_versions smallint[] default null,
   event_ids text[] default null, idempotency_keys text[] default null,
   correlation_ids text[] default null, causation_ids uuid[] default null,
-  ordering_keys text[] default null, metadata jsonb[] default null, available_ats timestamptz[] default null
+  ordering_keys text[] default null, metadata jsonb[] default null, available_ats timestamptz[] default null,
+  expires_ats timestamptz[] default null
 ) returns text language plpgsql as $body$
 declare
   new_id uuid;
@@ -319,10 +328,11 @@ begin
   if cardinality(tenant_ids) = 1 and event_ids is null and idempotency_keys is null then
     insert into bus.events (
       tenant_id, type, source, subject, schema_version, payload,
-      correlation_id, causation_id, ordering_key, metadata, available_at)
+      correlation_id, causation_id, ordering_key, metadata, available_at, expires_at)
     values (
       tenant_ids[1], types[1], sources[1], subjects[1], coalesce(schema_versions[1], 1), nullif(payloads, '')::jsonb,
-      correlation_ids[1], causation_ids[1], ordering_keys[1], coalesce(metadata[1], '{}'), available_ats[1])
+      correlation_ids[1], causation_ids[1], ordering_keys[1], coalesce(metadata[1], '{}'), available_ats[1],
+      expires_ats[1])
     returning id into new_id;
     return new_id::text;
   end if;
@@ -333,18 +343,19 @@ begin
   end if;
   insert into bus.events (
     id, tenant_id, type, source, subject, schema_version, payload, event_id, idempotency_key,
-    correlation_id, causation_id, ordering_key, metadata, available_at)
+    correlation_id, causation_id, ordering_key, metadata, available_at, expires_at)
   select
     e.id, e.tenant_id, e.type, e.source, e.subject, coalesce(e.schema_version, 1), nullif(e.payload, '')::jsonb, e.event_id, e.idempotency_key,
-    e.correlation_id, e.causation_id, e.ordering_key, coalesce(e.metadata, '{}'), e.available_at
+    e.correlation_id, e.causation_id, e.ordering_key, coalesce(e.metadata, '{}'), e.available_at, e.expires_at
   from rows from (
     unnest(ids), unnest(first_ids), unnest(tenant_ids), unnest(types), unnest(sources), unnest(subjects),
     unnest(schema_versions), string_to_table(payloads, E'\n'), unnest(event_ids), unnest(idempotency_keys),
-    unnest(correlation_ids), unnest(causation_ids), unnest(ordering_keys), unnest(metadata), unnest(available_ats)
+    unnest(correlation_ids), unnest(causation_ids), unnest(ordering_keys), unnest(metadata), unnest(available_ats),
+    unnest(expires_ats)
   ) with ordinality as e (
     id, first_id, tenant_id, type, source, subject,
     schema_version, payload, event_id, idempotency_key,
-    correlation_id, causation_id, ordering_key, metadata, available_at, ordinal)
+    correlation_id, causation_id, ordering_key, metadata, available_at, expires_at, ordinal)
   where e.first_id = e.id
   order by e.ordinal;
   if first_ids = ids then
@@ -373,15 +384,16 @@ begin
       case when count(e.event_id) > 0 then array_agg(e.event_id order by e.ordinal) end,
       case when count(e.idempotency_key) > 0 then array_agg(e.idempotency_key order by e.ordinal) end,
       array_agg(e.correlation_id order by e.ordinal), array_agg(e.causation_id order by e.ordinal),
-      array_agg(e.ordering_key order by e.ordinal), array_agg(e.metadata order by e.ordinal), array_agg(e.available_at order by e.ordinal))
+      array_agg(e.ordering_key order by e.ordinal), array_agg(e.metadata order by e.ordinal), array_agg(e.available_at order by e.ordinal),
+      array_agg(e.expires_at order by e.ordinal))
     from rows from (
       jsonb_to_recordset(new_events) as (
         "tenantId" text, type text, source text, subject text, "schemaVersion" smallint,
         "eventId" text, "idempotencyKey" text, "correlationId" text, "causationId" uuid, "orderingKey" text,
-        metadata jsonb, "availableAt" timestamptz)
+        metadata jsonb, "availableAt" timestamptz, "expiresAt" timestamptz)
     ) with ordinality as e (
       tenant_id, type, source, subject, schema_version, event_id, idempotency_key,
-      correlation_id, causation_id, ordering_key, metadata, available_at, ordinal)
+      correlation_id, causation_id, ordering_key, metadata, available_at, expires_at, ordinal)
     having count(*) > 0
   ), ',') with ordinality as r (reply, ordinal);
 end
@@ -399,7 +411,8 @@ create function bus.publish_in_transaction(
   subjects text[] default null, schema_versions smallint[] default null,
   event_ids text[] default null, idempotency_keys text[] default null,
   correlation_ids text[] default null, causation_ids uuid[] default null,
-  ordering_keys text[] default null, metadata jsonb[] default null, available_ats timestamptz[] default null
+  ordering_keys text[] default null, metadata jsonb[] default null, available_ats timestamptz[] default null,
+  expires_ats timestamptz[] default null
 ) returns text language plpgsql as $body$
 declare
   current_proof text := pg_backend_pid()::text || '/' || (extract(epoch from transaction_timestamp()) * 1000000)::bigint::text;
@@ -413,7 +426,50 @@ begin
   end if;
   return current_proof || ' ' || bus.store_events(
     payloads, tenant_ids, types, sources, subjects, schema_versions, event_ids, idempotency_keys,
-    correlation_ids, causation_ids, ordering_keys, metadata, available_ats);
+    correlation_ids, causation_ids, ordering_keys, metadata, available_ats, expires_ats);
+end
+$body$ set search_path = pg_catalog, pg_temp;
+--> statement-breakpoint
+
+-- Takes a scheduled event back before it fires: removes its outbox row, and writes down that it was cancelled, in the
+-- caller's transaction. False, and nothing is written, when it is not waiting for its time any more: it has fired, was
+-- cancelled before, was never scheduled, is another tenant's, or does not exist.
+-- The lock on the outbox row decides between this and the relay that makes the row ready: the one that comes second
+-- finds it changed. The relay passes over a row that is being cancelled, so neither waits for the other for long.
+create function bus.cancel(id uuid, tenant_id text default null) returns boolean language plpgsql as $body$
+#variable_conflict use_variable
+declare
+  removed_tenant_id text;
+begin
+  delete from bus.outbox o
+  where o.event_id = cancel.id and (cancel.tenant_id is null or o.tenant_id = cancel.tenant_id)
+    -- As the trigger stored it: the index finds the row among a million.
+    and o.available_at = (
+      select least(e.available_at, '9999-12-31 00:00:00+00') from bus.events e where e.id = cancel.id)
+  returning o.tenant_id into removed_tenant_id;
+  if not found then
+    return false;
+  end if;
+  insert into bus.cancellations (event_id, tenant_id) values (cancel.id, removed_tenant_id);
+  return true;
+end
+$body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off;
+--> statement-breakpoint
+
+-- bus.cancel, but only inside the transaction that `proof` names: see bus.publish_in_transaction. Gives the name, and
+-- after a blank, where it went through, `true` or `false`.
+create function bus.cancel_in_transaction(proof text, id uuid, tenant_id text default null) returns text language plpgsql as $body$
+declare
+  current_proof text := pg_backend_pid()::text || '/' || (extract(epoch from transaction_timestamp()) * 1000000)::bigint::text;
+begin
+  if proof is null then
+    if pg_current_xact_id_if_assigned() is null then
+      return current_proof;
+    end if;
+  elsif proof <> current_proof then
+    raise exception 'not in the transaction that this handle stands for' using errcode = 'BUS01';
+  end if;
+  return current_proof || ' ' || bus.cancel(id, tenant_id)::text;
 end
 $body$ set search_path = pg_catalog, pg_temp;
 --> statement-breakpoint

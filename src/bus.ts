@@ -16,6 +16,8 @@ import {
   type Subscription,
   type SubscriptionOptions,
 } from './delivery/subscription.ts'
+import type { DrizzleTransaction } from './outbox/caller-transaction.ts'
+import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
 import { createDatabase, type DatabaseOption } from './outbox/database.ts'
 import { checkSchema, migrateSchema } from './outbox/migrate.ts'
 import type { RelayState } from './outbox/relay.ts'
@@ -23,7 +25,6 @@ import {
   encodeEvents,
   publishInTransaction,
   publishOnItsOwn,
-  type DrizzleTransaction,
   type PublishSettings,
   type UncheckedEvent,
 } from './outbox/publish.ts'
@@ -96,10 +97,27 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> {
    * published is logged, counted, and gives undefined. Gives up after 5 seconds.
    */
   tryPublish: (event: NewEvent<C>) => Promise<Published | undefined>
+  /**
+   * Cancels a scheduled event (one with `availableAt`) before it fires, so that nobody gets it; with a Drizzle
+   * transaction in front, if and only if that commits. Resolves to whether it was cancelled: false when it has fired,
+   * was cancelled before, was never scheduled, is unknown or, with `tenantId`, another tenant's. Exactly one of the
+   * cancellation and the delivery happens. The event stays in the log, `bus.cancellations` says when it was cancelled,
+   * and its `eventId` and `idempotencyKey` stay used.
+   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link TransactionError}; {@link DatabaseError}
+   */
+  cancel: {
+    (eventId: string, options?: CancelOptions): Promise<boolean>
+    (tx: DrizzleTransaction, eventId: string, options?: CancelOptions): Promise<boolean>
+  }
   readonly deadLetters: DeadLetters
   /** The keys of ordered subscriptions that wait for a person. */
   readonly blockedKeys: BlockedKeys
   health: () => Promise<BusHealth>
+}
+
+export interface CancelOptions {
+  /** Cancels the event only if it is this tenant's. */
+  readonly tenantId?: string | undefined
 }
 
 export interface StopOptions {
@@ -159,6 +177,12 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
       correlationId: event.correlationId ?? cause.correlationId ?? cause.id,
     }
     return tx === undefined ? publishAlone(caused) : publishOne(tx, caused)
+  }
+
+  async function cancel(...args: readonly unknown[]): Promise<boolean> {
+    if (typeof args[0] === 'string') return cancelOnItsOwn(database, checkReference(args[0], args[1] ?? {}))
+    const [tx, id, cancelOptions = {}] = args
+    return cancelInTransaction(tx as DrizzleTransaction, checkReference(id, cancelOptions))
   }
 
   async function tryPublish(event: UncheckedEvent): Promise<Published | undefined> {
@@ -243,6 +267,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     publish: publishOne,
     publishMany,
     tryPublish,
+    cancel,
     async health() {
       const relay = delivery?.relayState ?? 'stopped'
       const up = await beforeTimeout(database.query('select 1')).then(

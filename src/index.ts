@@ -4,7 +4,7 @@
  * @module
  */
 export { createBus } from './bus.ts'
-export type { Bus, BusHealth, BusOptions, BusState, StopOptions } from './bus.ts'
+export type { Bus, BusHealth, BusOptions, BusState, CancelOptions, StopOptions } from './bus.ts'
 export { defineEvents } from './events/catalogue.ts'
 export type {
   EventCatalogue,
@@ -29,6 +29,7 @@ export {
   DeliveryError,
   InvalidEventError,
   NonRetryableError,
+  RetryAfterError,
   StateError,
   TransactionError,
 } from './events/errors.ts'
@@ -48,5 +49,5 @@ export type {
   SubscriptionOptions,
 } from './delivery/subscription.ts'
 export type { DatabaseOption } from './outbox/database.ts'
-export type { DrizzleTransaction } from './outbox/publish.ts'
+export type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 export type { RelayState } from './outbox/relay.ts'

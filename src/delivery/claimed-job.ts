@@ -4,9 +4,10 @@ import { describeFailure, type AttemptFailure } from './failure.ts'
 import type { JobData } from './job.ts'
 import type { FailureOutput, JobClaim } from './settlement.ts'
 
-/** pg-boss gives the jobs of one fetch in no order. */
-export function byCreation(a: JobWithMetadata<JobData>, b: JobWithMetadata<JobData>): number {
+/** pg-boss gives the jobs of one fetch in no order: this is the one it chose them in, and of those inserted together, by event. */
+export function byPlace(a: JobWithMetadata<JobData>, b: JobWithMetadata<JobData>): number {
   return (
+    b.priority - a.priority ||
     a.createdOn.getTime() - b.createdOn.getTime() ||
     ((a.data.eventIds[0] ?? '') < (b.data.eventIds[0] ?? '') ? -1 : 1)
   )

@@ -1,8 +1,9 @@
 import { DeliveryError } from '../events/errors.ts'
 import type { AbortReason, RunningAttempt } from './attempt.ts'
+import { hasExpired } from './event-store.ts'
 import { abortedTransaction, type EventTransaction } from './handler-transaction.ts'
 import type { ExactlyOnceParts, HeldJob, HeldWork } from './held-job.ts'
-import { eventNotFound, toOutcome } from './outcome.ts'
+import { eventNotFound, expiredBefore, toOutcome } from './outcome.ts'
 import type { EventOutcome } from './settlement.ts'
 import { reasonOf } from './settler.ts'
 
@@ -73,6 +74,10 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     if (event === undefined) {
       takeFollowing()
       return { kind: 'done', outcome: eventNotFound(eventId, attempt) }
+    }
+    if (hasExpired(event)) {
+      takeFollowing()
+      return { kind: 'done', outcome: expiredBefore(eventId, attempt) }
     }
     const handle = transaction.openHandle()
     const running = parts.startAttempt(event, attempt, handle.tx)

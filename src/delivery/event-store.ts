@@ -36,6 +36,9 @@ interface EventRow extends pg.QueryResultRow {
   readonly ordering_key: string | null
   readonly metadata: string
   readonly created_ms: number
+  readonly expires_ms: number | null
+  /** From the database's clock, when the row was read, to its expiry. */
+  readonly expires_in_ms: number | null
 }
 
 interface CachedRow {
@@ -44,7 +47,7 @@ interface CachedRow {
 }
 
 /** The rows of one statement, by id, once it has answered. */
-type Read = Promise<ReadonlyMap<string, EventRow>>
+type Read = Promise<ReadonlyMap<string, CachedRow>>
 
 /** @param workerCount - workers that read: for a single one nothing is kept */
 export function createEventReader(executor: Executor, workerCount: number): EventReader {
@@ -55,13 +58,12 @@ export function createEventReader(executor: Executor, workerCount: number): Even
   let nextIds: string[] = []
   let nextRead: Read | undefined
 
-  function find(id: string): EventRow | undefined {
+  function find(id: string): CachedRow | undefined {
     const cached = cache.get(id)
-    return cached !== undefined && performance.now() - cached.readAt < maxCachedMs ? cached.row : undefined
+    return cached !== undefined && performance.now() - cached.readAt < maxCachedMs ? cached : undefined
   }
 
-  function keep(rows: readonly EventRow[]): void {
-    const readAt = performance.now()
+  function keep(rows: readonly EventRow[], readAt: number): void {
     for (const row of rows) {
       drop(row.id)
       cache.set(row.id, { row, readAt })
@@ -96,9 +98,11 @@ export function createEventReader(executor: Executor, workerCount: number): Even
   async function readNow(ids: readonly string[]): Read {
     if (nextIds === ids) nextRead = undefined
     try {
+      // Before it is asked for, so that an expiry is never taken to be later than it is.
+      const readAt = performance.now()
       const rows = await readRows(executor, ids)
-      if (workerCount > 1) keep(rows)
-      return new Map(rows.map((row) => [row.id, row]))
+      if (workerCount > 1) keep(rows, readAt)
+      return new Map(rows.map((row) => [row.id, { row, readAt }]))
     } finally {
       for (const id of ids) underWay.delete(id)
     }
@@ -106,7 +110,7 @@ export function createEventReader(executor: Executor, workerCount: number): Even
 
   return {
     async load(ids) {
-      const rows: EventRow[] = []
+      const rows: CachedRow[] = []
       const awaited = new Map<Read, string[]>()
       for (const id of ids) {
         const row = find(id)
@@ -137,15 +141,26 @@ async function readRows(executor: Executor, ids: readonly string[]): Promise<rea
   const { rows } = await executor.query<EventRow>(
     `select id, tenant_id, type, source, subject, schema_version, payload::text as payload, event_id, idempotency_key,
        correlation_id, causation_id, ordering_key, metadata::text as metadata,
-       (extract(epoch from created_at) * 1000)::float8 as created_ms
+       (extract(epoch from created_at) * 1000)::float8 as created_ms,
+       (extract(epoch from expires_at) * 1000)::float8 as expires_ms,
+       ((extract(epoch from expires_at) - extract(epoch from clock_timestamp())) * 1000)::float8 as expires_in_ms
      from bus.events where id = any($1::uuid[])`,
     [`{${ids.join(',')}}`],
   )
   return rows
 }
 
-function toStoredEvent(row: EventRow): StoredEvent {
-  return {
+/** When, by `performance.now()`, the events that expire do. A clock that was set wrong has no part in it. */
+const expiries = new WeakMap<StoredEvent, number>()
+
+/** Whether the time of an event, as the reader gave it, has passed. */
+export function hasExpired(event: StoredEvent): boolean {
+  const expiry = expiries.get(event)
+  return expiry !== undefined && expiry <= performance.now()
+}
+
+function toStoredEvent({ row, readAt }: CachedRow): StoredEvent {
+  const event = {
     id: row.id,
     type: row.type,
     source: row.source,
@@ -160,7 +175,12 @@ function toStoredEvent(row: EventRow): StoredEvent {
     orderingKey: row.ordering_key ?? undefined,
     metadata: row.metadata === '{}' ? {} : (JSON.parse(row.metadata) as EventMetadata),
     createdAt: new Date(row.created_ms),
+    // Plain SQL may say infinity.
+    expiresAt:
+      row.expires_ms === null || !Number.isFinite(row.expires_ms) ? undefined : new Date(row.expires_ms),
   }
+  if (row.expires_in_ms !== null) expiries.set(event, readAt + row.expires_in_ms)
+  return event
 }
 
 /** The event in the shape its handler knows: older payloads are brought up to the catalogue's version. */

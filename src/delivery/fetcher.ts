@@ -3,7 +3,7 @@ import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { failureDelayMs } from '../outbox/failure-delay.ts'
 import { preparedOn } from './boss.ts'
-import { byCreation } from './claimed-job.ts'
+import { byPlace } from './claimed-job.ts'
 import { isBatch, type JobData } from './job.ts'
 import { reasonOf } from './settler.ts'
 
@@ -70,7 +70,7 @@ export function startFetcher({
         const fetchedAt = performance.now()
         const jobs = await boss.fetch<JobData>(queue, { batchSize, includeMetadata: true, ...prepared })
         failures = 0
-        for (const job of jobs.toSorted(byCreation)) begin(job, fetchedAt)
+        for (const job of jobs.toSorted(byPlace)) begin(job, fetchedAt)
         adaptFetchSize(jobs)
         // What comes later wakes; what another worker is just fetching is its own.
         if (jobs.length < batchSize && !woken) await pause(idlePollMs)

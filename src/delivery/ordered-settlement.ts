@@ -8,6 +8,7 @@ import { firstRetryDelaySeconds, laterAttemptJob, type JobData } from './job.ts'
 import { advanceKeys, holdKey, type KeyProgress } from './ordered.ts'
 import {
   buryClaim,
+  failClaim,
   fence,
   handedBackJob,
   insertReceipts,
@@ -17,6 +18,7 @@ import {
   type EventOutcome,
   type FailureOutput,
   type JobClaim,
+  type Receipt,
   type Settlement,
 } from './settlement.ts'
 import { queueName, type Subscription } from './subscription.ts'
@@ -49,7 +51,7 @@ export async function writeOrderedSettlements(
     )
     if (plan.receipts.length > 0) await insertReceipts(client, subscriptionId, plan.receipts, true)
     await keys.complete(plan.ended)
-    for (const { claim, failure, final } of plan.failedSingles) await keys.failSingle(claim, failure, final)
+    for (const { claim, failed } of plan.failedSingles) await keys.failSingle(claim, failed)
     for (const claim of plan.handedBack) await keys.handBack(claim)
     return { readyCount: await keys.goOn(), buried: keys.buried }
   })
@@ -94,23 +96,27 @@ async function lockKeys(client: pg.ClientBase, claims: readonly JobClaim[]): Pro
   )
 }
 
+/** How the event went at which a job of a key stopped. */
+interface FailedAttempt {
+  readonly failure: AttemptFailure
+  readonly final: boolean
+  readonly retryAfterSeconds?: number
+  /** The worker died: nothing is known of the handler. */
+  readonly lost?: boolean
+}
+
 /** A job of a key that is over, and the event it stopped at, if any. */
 interface EndedJob {
   readonly claim: JobClaim
   readonly doneCount: number
-  readonly failed?:
-    { readonly failure: AttemptFailure; readonly final: boolean; readonly lost?: true } | undefined
+  readonly failed?: FailedAttempt | undefined
 }
 
 interface OrderedWrites {
-  readonly receipts: { readonly eventId: string; readonly attempts: number; readonly durationMs: number }[]
+  readonly receipts: Receipt[]
   readonly ended: EndedJob[]
   /** Jobs of one event: pg-boss decides between retry and dead letter, unless final. */
-  readonly failedSingles: {
-    readonly claim: JobClaim
-    readonly failure: AttemptFailure
-    readonly final: boolean
-  }[]
+  readonly failedSingles: { readonly claim: JobClaim; readonly failed: FailedAttempt }[]
   /** Jobs of one event that go back as they came. */
   readonly handedBack: JobClaim[]
 }
@@ -120,15 +126,15 @@ function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
   for (const { claim, outcomes, done, handedBack = [] } of settlements) {
     for (const outcome of outcomes) {
       if (outcome.delivered) {
-        const { eventId, attempt: attempts, durationMs } = outcome
-        plan.receipts.push({ eventId, attempts, durationMs })
+        const { eventId, attempt: attempts, durationMs, expired = false } = outcome
+        plan.receipts.push({ eventId, attempts, durationMs, expired })
       }
     }
     if (!done) continue
     const { eventIds } = claim.data
     const failed = outcomes.find(isFailure)
     if (failed !== undefined && eventIds.length === 1) {
-      plan.failedSingles.push({ claim, failure: failed.failure, final: failed.final })
+      plan.failedSingles.push({ claim, failed })
     } else if (failed !== undefined) {
       plan.ended.push({ claim, doneCount: eventIds.indexOf(failed.eventId), failed })
     } else if (handedBack.length > 0 && eventIds.length === 1) {
@@ -177,26 +183,23 @@ class KeyWriter {
     for (const { claim, doneCount, failed } of ended) {
       if (!current.has(claim.id)) continue
       if (failed === undefined) this.#progress.push(progressOf(claim, doneCount))
-      else if (failed.lost === true) await this.#tryAgain(claim, doneCount, failed.failure, true)
+      else if (failed.lost === true) await this.#tryAgain(claim, doneCount, failed)
       else if (failed.final || this.#subscription.retry.maxAttempts === 1)
         await this.#bury(claim, doneCount, failed.failure, failed.final)
-      else await this.#tryAgain(claim, doneCount, failed.failure, false)
+      else await this.#tryAgain(claim, doneCount, failed)
     }
   }
 
   /** A retry keeps the job and its key. After the last attempt, the key's rule decides. */
-  async failSingle(claim: JobClaim, failure: AttemptFailure, final: boolean): Promise<void> {
+  async failSingle(claim: JobClaim, { failure, final, retryAfterSeconds }: FailedAttempt): Promise<void> {
     const failures = keepFailures([...claim.failures, failure])
     const output = { attempts: failure.attempt, final, failures }
     const last = claim.retryCount >= claim.retryLimit
     if (final && !last) {
       if (!(await buryClaim(this.#client, this.#boss, this.#queue, claim, output))) return
     } else {
-      const options = inTransaction(this.#client)
-      const { affected } = (await this.#boss.fail(this.#queue, [fence(claim)], output, options)) as {
-        affected?: number
-      }
-      if (affected !== 1 || !last) return
+      const failed = { claim, output, final, retryAfterSeconds }
+      if (!(await failClaim(this.#client, this.#boss, this.#queue, failed)) || !last) return
     }
     await this.#giveUp(claim, 0, claim.data.eventIds[0] ?? '', output)
   }
@@ -213,8 +216,12 @@ class KeyWriter {
     return this.#readyCount + jobs.length
   }
 
-  async #tryAgain(claim: JobClaim, doneCount: number, failure: AttemptFailure, lost: boolean): Promise<void> {
-    const delaySeconds = lost ? 0 : firstRetryDelaySeconds(this.#subscription.retry)
+  async #tryAgain(
+    claim: JobClaim,
+    doneCount: number,
+    { failure, lost = false, retryAfterSeconds }: FailedAttempt,
+  ): Promise<void> {
+    const delaySeconds = lost ? 0 : (retryAfterSeconds ?? firstRetryDelaySeconds(this.#subscription.retry))
     const job = this.#laterJob(claim, doneCount, failure, delaySeconds)
     const progress = progressOf(claim, doneCount)
     const singlyCount = lost ? claim.data.eventIds.length : 0

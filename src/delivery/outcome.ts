@@ -1,4 +1,4 @@
-import { DeliveryError, NonRetryableError } from '../events/errors.ts'
+import { DeliveryError, NonRetryableError, RetryAfterError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { AttemptResult } from './attempt.ts'
 import { describeFailure } from './failure.ts'
@@ -10,7 +10,10 @@ export function toOutcome(eventId: string, attempt: number, result: AttemptResul
     return { eventId, delivered: true, attempt, durationMs: result.durationMs }
   const { thrown } = result
   const final = thrown instanceof NonRetryableError
-  return { eventId, delivered: false, failure: describeFailure(attempt, thrown), final }
+  const failure = describeFailure(attempt, thrown)
+  if (thrown instanceof RetryAfterError)
+    return { eventId, delivered: false, failure, final, retryAfterSeconds: thrown.seconds }
+  return { eventId, delivered: false, failure, final }
 }
 
 export function eventNotFound(eventId: string, attempt: number): EventOutcome {
@@ -18,20 +21,21 @@ export function eventNotFound(eventId: string, attempt: number): EventOutcome {
   return { eventId, delivered: false, failure: describeFailure(attempt, gone), final: true }
 }
 
-export function logFailedAttempt(
-  logger: BusLogger,
-  subscription: string,
-  { eventId, failure }: EventOutcome & { readonly delivered: false },
-): void {
-  logger.warn(
-    {
-      subscription,
-      eventId,
-      attempt: failure.attempt,
-      errorName: failure.name,
-      errorCode: failure.code,
-      reason: failure.message,
-    },
-    'an attempt to handle an event failed',
-  )
+/** An event whose time passed before this attempt: there is nothing left to do for it. */
+export function expiredBefore(eventId: string, attempt: number): EventOutcome {
+  return { eventId, delivered: true, expired: true, attempt: attempt - 1, durationMs: 0 }
+}
+
+export function logUndelivered(logger: BusLogger, subscription: string, outcome: EventOutcome): void {
+  const { eventId } = outcome
+  if (!outcome.delivered) {
+    const { attempt, name, code, message } = outcome.failure
+    logger.warn(
+      { subscription, eventId, attempt, errorName: name, errorCode: code, reason: message },
+      'an attempt to handle an event failed',
+    )
+  } else if (outcome.expired === true) {
+    const fields = { subscription, eventId, attempts: outcome.attempt }
+    logger.info(fields, 'an event expired before it was delivered')
+  }
 }

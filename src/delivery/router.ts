@@ -4,8 +4,8 @@ import { compilePatterns } from '../events/pattern.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import type { ClaimedEvent, Dispatch } from '../outbox/relay.ts'
 import { inTransaction } from './boss.ts'
-import { firstAttemptJob } from './job.ts'
-import { enqueueOrdered, maxBatchBytes } from './ordered.ts'
+import { planJobs, type Wanted } from './fair-batches.ts'
+import { enqueueOrdered } from './ordered.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
 import { queueName } from './subscription.ts'
 
@@ -44,24 +44,27 @@ export function createRouter(boss: PgBoss, instanceId: string, workers: LocalWor
 
   return async (client, claimed, registryStamp) => {
     const dispatched = new Map<number, number>()
+    const wanted: Wanted[] = []
     for (const { subscription, matches } of await loadRoutes(client, registryStamp)) {
-      const wanted = await narrow(
+      const events = await narrow(
         client,
         subscription,
         claimed.filter((event) => matches(event.type)),
       )
-      if (wanted.length === 0) continue
-      const inOrder = subscription.ordered === true ? wanted.filter(hasKey) : []
-      const free = inOrder.length > 0 ? wanted.filter((event) => !hasKey(event)) : wanted
-      const batches = splitIntoBatches(free, subscription.batchSize)
+      if (events.length > 0) wanted.push({ subscription, events })
+    }
+    if (wanted.length === 0) return () => {}
+    const planned = await planJobs(client, wanted.map(withoutKeys))
+    for (const [index, { subscription, events }] of wanted.entries()) {
+      const inOrder = subscription.ordered === true ? events.filter(hasKey) : []
       const jobs = [
-        ...batches.map((eventIds) => firstAttemptJob(eventIds, subscription)),
+        ...(planned[index] ?? []),
         ...(await enqueueOrdered(client, subscription.id, subscription, inOrder)),
       ]
       // Every key is busy: their next jobs follow when those are done.
       if (jobs.length === 0) continue
       try {
-        await boss.insert(queueName(subscription.name), jobs, inTransaction(client))
+        await boss.insert(queueName(subscription.name), [...jobs], inTransaction(client))
       } catch (error) {
         // Somebody deleted the queue. The claim rolls back and is tried again: with the queue there.
         await ensureQueues(boss, subscription).catch(() => {})
@@ -103,20 +106,8 @@ function hasKey(event: ClaimedEvent): boolean {
   return event.orderingKey !== undefined
 }
 
-/** Batches in publish order, each bounded in events and in bytes. */
-function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: number): string[][] {
-  const batches: string[][] = []
-  let batch: string[] = []
-  let bytes = 0
-  for (const event of claimed) {
-    if (batch.length > 0 && (batch.length >= batchSize || bytes + event.payloadBytes > maxBatchBytes)) {
-      batches.push(batch)
-      batch = []
-      bytes = 0
-    }
-    batch.push(event.id)
-    bytes += event.payloadBytes
-  }
-  if (batch.length > 0) batches.push(batch)
-  return batches
+/** What of an ordered subscription's events has no order. */
+function withoutKeys({ subscription, events }: Wanted): Wanted {
+  if (subscription.ordered !== true) return { subscription, events }
+  return { subscription, events: events.filter((event) => !hasKey(event)) }
 }

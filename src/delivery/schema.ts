@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import {
   bigint,
+  boolean,
   index,
   integer,
   jsonb,
@@ -38,13 +39,16 @@ export const subscriptions = busSchema.table('subscriptions', {
   updatedAt: time('updated_at').notNull().defaultNow(),
 })
 
-/** The ledger: one receipt for each event and subscription that is done. RANGE-partitioned in step with the log. */
+/** The ledger: one receipt for each event and subscription that is done: delivered, or expired. RANGE-partitioned in step with the log. */
 export const deliveries = busSchema.table(
   'deliveries',
   {
     subscriptionId: integer('subscription_id').notNull(),
     eventId: uuid('event_id').notNull(),
+    /** Attempts that were made: the one that succeeded is the last; of an expired event, all have failed, if there were any. */
     attempts: smallint('attempts').notNull(),
+    /** Its time had passed before it was delivered: the handler was not called (again). */
+    expired: boolean('expired').notNull().default(false),
     durationMs: real('duration_ms').notNull(),
     deliveredAt: time('delivered_at').notNull().defaultNow(),
   },

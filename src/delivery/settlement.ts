@@ -31,6 +31,8 @@ export type EventOutcome =
   | {
       readonly eventId: string
       readonly delivered: true
+      /** It was not, and need not be any more: its time has passed. `attempt` is then the number of those that failed. */
+      readonly expired?: true
       readonly attempt: number
       readonly durationMs: number
     }
@@ -39,6 +41,8 @@ export type EventOutcome =
       readonly delivered: false
       readonly failure: AttemptFailure
       readonly final: boolean
+      /** When the handler said so: how long to wait before the next attempt, in place of what `retry` says. */
+      readonly retryAfterSeconds?: number
     }
 
 /** What of a job is to be written down. */
@@ -56,6 +60,7 @@ export interface Receipt {
   readonly eventId: string
   readonly attempts: number
   readonly durationMs: number
+  readonly expired: boolean
 }
 
 /**
@@ -81,9 +86,9 @@ export async function writeSettlements(
       if (plan.receipts.length > 0)
         await insertReceipts(client, subscriptionId, plan.receipts, receiptsMayExist)
       if (plan.completed.length > 0) await boss.complete(queue, plan.completed.map(fence), null, options)
-      for (const { claim, output, final } of plan.failed) {
-        if (final) await buryClaim(client, boss, queue, claim, output)
-        else await boss.fail(queue, [fence(claim)], output, options)
+      for (const failed of plan.failed) {
+        if (failed.final) await buryClaim(client, boss, queue, failed.claim, failed.output)
+        else await failClaim(client, boss, queue, failed)
       }
       for (const { claim, job } of plan.handedBack) await replaceClaim(client, boss, queue, claim, job)
     })
@@ -122,12 +127,19 @@ export interface FailureOutput {
   readonly failures: readonly AttemptFailure[]
 }
 
+interface FailedClaim {
+  readonly claim: JobClaim
+  readonly output: FailureOutput
+  readonly final: boolean
+  readonly retryAfterSeconds: number | undefined
+}
+
 export interface Writes {
   readonly receipts: Receipt[]
   readonly laterJobs: JobInsert<JobData>[]
   readonly completed: JobClaim[]
   /** Single events whose job failed: pg-boss decides between retry and dead letter, unless final. */
-  readonly failed: { readonly claim: JobClaim; readonly output: FailureOutput; readonly final: boolean }[]
+  readonly failed: FailedClaim[]
   /** Events of a batch that go to the dead letters at once. */
   readonly buried: { readonly job: JobInsert<JobData>; readonly output: FailureOutput & object }[]
   readonly handedBack: { readonly claim: JobClaim; readonly job: JobInsert<JobData> }[]
@@ -145,9 +157,10 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
           eventId: outcome.eventId,
           attempts: outcome.attempt,
           durationMs: outcome.durationMs,
+          expired: outcome.expired === true,
         })
       } else if (isBatch(claim.data)) {
-        planBatchFailure(plan, subscription, claim, outcome.eventId, outcome.failure, outcome.final)
+        planBatchFailure(plan, subscription, claim, outcome)
       } else {
         failedSingle = true
         const failures = keepFailures([...claim.failures, outcome.failure])
@@ -155,6 +168,7 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
           claim,
           output: { attempts: outcome.failure.attempt, final: outcome.final, failures },
           final: outcome.final,
+          retryAfterSeconds: outcome.retryAfterSeconds,
         })
       }
     }
@@ -169,9 +183,7 @@ function planBatchFailure(
   plan: Writes,
   subscription: Subscription,
   claim: JobClaim,
-  eventId: string,
-  failure: AttemptFailure,
-  final: boolean,
+  { eventId, failure, final, retryAfterSeconds }: EventOutcome & { readonly delivered: false },
 ): void {
   const failures = [failure]
   if (final || subscription.retry.maxAttempts === 1) {
@@ -181,9 +193,8 @@ function planBatchFailure(
       output: { attempts: failure.attempt, final, failures },
     })
   } else {
-    plan.laterJobs.push(
-      laterAttemptJob(claim.id, eventId, failures, subscription, firstRetryDelaySeconds(subscription.retry)),
-    )
+    const delaySeconds = retryAfterSeconds ?? firstRetryDelaySeconds(subscription.retry)
+    plan.laterJobs.push(laterAttemptJob(claim.id, eventId, failures, subscription, delaySeconds))
   }
 }
 
@@ -248,14 +259,15 @@ export async function insertReceipts(
 ): Promise<void> {
   await queryPrepared(
     client,
-    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms)
-     select $1, * from unnest($2::uuid[], $3::smallint[], $4::real[])
+    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms, expired)
+     select $1, * from unnest($2::uuid[], $3::smallint[], $4::real[], $5::boolean[])
      ${mayExist ? 'on conflict do nothing' : ''}`,
     [
       subscriptionId,
       arrayOf(receipts, (receipt) => receipt.eventId),
       arrayOf(receipts, (receipt) => String(receipt.attempts)),
       arrayOf(receipts, (receipt) => receipt.durationMs.toFixed(3)),
+      arrayOf(receipts, (receipt) => (receipt.expired ? 't' : 'f')),
     ],
   )
 }
@@ -263,6 +275,25 @@ export async function insertReceipts(
 /** An array literal of values that need no quotes. The driver's own takes several times as long. */
 function arrayOf(receipts: readonly Receipt[], field: (receipt: Receipt) => string): string {
   return `{${receipts.map(field).join(',')}}`
+}
+
+/**
+/**
+ * Fails the job of a single event: pg-boss decides between another attempt and the dead letters. A delay that the
+ * handler asked for is set on the job that waits for its next attempt; when it is none, nothing of it is left to set.
+ */
+export async function failClaim(
+  client: pg.ClientBase,
+  boss: PgBoss,
+  queue: string,
+  { claim, output, retryAfterSeconds }: FailedClaim,
+): Promise<boolean> {
+  const options = inTransaction(client)
+  const failed = (await boss.fail(queue, [fence(claim)], output, options)) as { affected?: number }
+  if (failed.affected !== 1) return false
+  if (retryAfterSeconds !== undefined)
+    await boss.update(queue, undefined, { id: claim.id, startAfter: retryAfterSeconds, ...options })
+  return true
 }
 
 /**

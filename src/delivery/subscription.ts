@@ -6,7 +6,7 @@ import { textProblem } from '../events/json.ts'
 import type { BusLogger } from '../events/logger.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import { checkPattern, isWildcard, type EventPattern, type MatchedType } from '../events/pattern.ts'
-import type { DrizzleTransaction } from '../outbox/publish.ts'
+import type { DrizzleTransaction } from '../outbox/caller-transaction.ts'
 
 /** What a handler gets beside the event. */
 export interface HandlerContext<C extends EventCatalogue = EventCatalogue> {

@@ -15,9 +15,6 @@ const maintenanceIntervalMs = 5 * 60_000
 /** How often a process looks for keys whose job ended without a word: see recover-keys.ts. */
 const recoverIntervalMs = 60_000
 
-/** Jobs of a queue that are read to find the next due one. */
-const lookAhead = 1000
-
 /** Does what no event triggers: wakes workers for due retries, finds dead workers, keeps the queues tidy. */
 export interface Upkeep {
   /** Looks now, because something may be due sooner than the next regular look. */
@@ -127,14 +124,18 @@ export function startUpkeep({ database, boss, workers, isLeader, logger }: Upkee
   }
 }
 
-/** One branch a queue, so that each reads its own partition of pg-boss's job table and nothing else. */
+/**
+ * One branch a queue, so that each reads its own partition of pg-boss's job table and nothing else; the next due job of
+ * each state is the first entry of an index, however many wait.
+ */
 function lookSql(queues: readonly string[]): string {
   return queues
     .map((name) => {
       const jobs = `${bossSchema}.job where name = '${name}'`
       return `select '${name}' as name,
-  (select extract(epoch from min(start_after) - clock_timestamp())
-   from (select start_after from ${jobs} and state < 'active' and not blocked limit ${lookAhead}) queued) as due_seconds,
+  extract(epoch from least(
+    (select min(start_after) from ${jobs} and state = 'created' and not blocked),
+    (select min(start_after) from ${jobs} and state = 'retry' and not blocked)) - clock_timestamp()) as due_seconds,
   exists (select from ${jobs} and state = 'active'
     and heartbeat_on + heartbeat_seconds * interval '1 second' < clock_timestamp()) as lapsed`
     })

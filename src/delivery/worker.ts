@@ -7,7 +7,7 @@ import { createActiveJob, weightOf, type ActiveJob } from './active-job.ts'
 import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt } from './attempt.ts'
 import { heartbeatSeconds } from './boss.ts'
 import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
-import { inNewestShape, type EventReader } from './event-store.ts'
+import { hasExpired, inNewestShape, type EventReader } from './event-store.ts'
 import { createExactlyOnce } from './exactly-once.ts'
 import { describeFailure } from './failure.ts'
 import { slowHandlerMs, startFetcher } from './fetcher.ts'
@@ -15,7 +15,7 @@ import type { HandlerConnections } from './handler-connections.ts'
 import { isBatch, type JobData } from './job.ts'
 import { createGate } from './gate.ts'
 import { takeApartOrdered } from './ordered-settlement.ts'
-import { eventNotFound, logFailedAttempt, toOutcome } from './outcome.ts'
+import { eventNotFound, expiredBefore, logUndelivered, toOutcome } from './outcome.ts'
 import { wakeOthers, writeOutcomes } from './outcome-writer.ts'
 import { recoverKeys } from './recover-keys.ts'
 import { explodeBatch, readReceipts, type EventOutcome, type Settlement } from './settlement.ts'
@@ -170,8 +170,10 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     if (!slots.tryEnter()) await slots.enter()
     try {
       if (stopping || job.lost) return
-      if (event === undefined) {
-        finishEvent(job, eventId, eventNotFound(eventId, attempt))
+      if (event === undefined || hasExpired(event)) {
+        const outcome = (event === undefined ? eventNotFound : expiredBefore)(eventId, attempt)
+        noteAttempt(outcome)
+        finishEvent(job, eventId, outcome)
         return
       }
       const running = startAttempt(event, attempt)
@@ -189,9 +191,10 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   }
 
   function noteAttempt(outcome: EventOutcome): void {
+    logUndelivered(logger, subscription.name, outcome)
+    if (outcome.delivered && outcome.expired === true) return
     handledCount += 1
     if (outcome.delivered) averageMs += (outcome.durationMs - averageMs) / Math.min(handledCount, 20)
-    else logFailedAttempt(logger, subscription.name, outcome)
   }
 
   function startAttempt(event: StoredEvent, attempt: number, tx?: HandlerTransaction): RunningAttempt {

@@ -19,8 +19,13 @@ export interface EventFields {
   readonly orderingKey?: string | undefined
   /** What the event is about, such as `payments/42`. Up to 1,024 characters. */
   readonly subject?: string | undefined
-  /** Not handed to subscribers before this time. Left out: at once. */
+  /** Not handed to subscribers before this time, by the database's clock. Left out, or past: at once. */
   readonly availableAt?: Date | undefined
+  /**
+   * Not delivered after this time, by the database's clock: a subscription that has not delivered it by then records
+   * it as expired, also between two attempts. An attempt that began before goes on. After `availableAt`, if both.
+   */
+  readonly expiresAt?: Date | undefined
   /** Text values by name, up to 16 KiB in all. */
   readonly metadata?: EventMetadata | undefined
 }
@@ -56,6 +61,8 @@ export interface StoredEvent<T extends string = string, P = unknown> {
   readonly causationId: string | undefined
   readonly orderingKey: string | undefined
   readonly metadata: EventMetadata
+  /** Not delivered after this time. */
+  readonly expiresAt: Date | undefined
   /** The database's clock at the insert. */
   readonly createdAt: Date
 }

@@ -25,6 +25,7 @@ export const busErrorCodes = [
   'BUS_HANDLER_TIMEOUT',
   'BUS_EVENT_NOT_FOUND',
   'BUS_NON_RETRYABLE',
+  'BUS_RETRY_AFTER',
   'BUS_HANDLER_TRANSACTION_ABORTED',
   'BUS_HANDLER_TRANSACTION_ENDED',
 ] as const
@@ -131,5 +132,42 @@ export class DeliveryError extends BusError {}
 export class NonRetryableError extends BusError {
   constructor(message: string, options?: { readonly cause?: unknown }) {
     super('BUS_NON_RETRYABLE', message, options)
+  }
+}
+
+/** The longest a handler may ask to wait: 7 days, as `retry.maxDelaySeconds`. */
+const maxRetryAfterSeconds = 604_800
+
+/**
+ * Thrown by a handler to say when the next attempt makes sense, such as the `Retry-After` of a service it called. The
+ * attempt has failed and counts as any other; the next one is not before that time, whatever `retry` says about delays.
+ * After the last attempt the event goes to the dead letters all the same.
+ *
+ * @example
+ * ```ts
+ * handler: async (event) => {
+ *   const response = await fetch(url, { method: 'POST', body: JSON.stringify(event.payload) })
+ *   if (response.status === 429) throw new RetryAfterError(Number(response.headers.get('retry-after') ?? 30))
+ * }
+ * ```
+ */
+export class RetryAfterError extends BusError {
+  /** Seconds from the failure to the next attempt. */
+  readonly seconds: number
+
+  /**
+   * @param seconds - 0 to 604,800 (7 days), fractions allowed
+   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION` for anything else: then that is how the attempt failed, and
+   *   the next one comes as `retry` says
+   */
+  constructor(seconds: number, message?: string, options?: { readonly cause?: unknown }) {
+    if (typeof seconds !== 'number' || !(seconds >= 0 && seconds <= maxRetryAfterSeconds)) {
+      throw new ConfigurationError(
+        'BUS_INVALID_OPTION',
+        `Expected \`seconds\` of RetryAfterError to be a number from 0 to ${maxRetryAfterSeconds}, got ${typeof seconds === 'number' ? seconds : typeof seconds}`,
+      )
+    }
+    super('BUS_RETRY_AFTER', message ?? `Not before ${seconds} s from now`, { ...options, retryable: true })
+    this.seconds = seconds
   }
 }

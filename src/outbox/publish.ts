@@ -1,16 +1,15 @@
-import type { SQL } from 'drizzle-orm/sql'
 import { type EventCatalogue, type EventDefinition, validatePayload } from '../events/catalogue.ts'
 import type { EventFields, EventMetadata, Published } from '../events/envelope.ts'
-import { InvalidEventError, TransactionError, type BusErrorCode } from '../events/errors.ts'
+import { InvalidEventError, type BusErrorCode } from '../events/errors.ts'
 import { encodeJson, textProblem } from '../events/json.ts'
 import { describe, kindOf } from '../events/options.ts'
 import { redactThrown } from '../events/redact.ts'
-import { toBusError } from './database-errors.ts'
-
-/** A Drizzle transaction of any PostgreSQL driver: what `db.transaction` hands to its callback. */
-export interface DrizzleTransaction {
-  execute: (query: SQL) => PromiseLike<unknown>
-}
+import {
+  assertTransaction,
+  callInTransaction,
+  proofs,
+  type DrizzleTransaction,
+} from './caller-transaction.ts'
 
 /** Most events in one `publishMany`. */
 export const maxEventsPerCall = 10_000
@@ -34,7 +33,7 @@ export interface UncheckedEvent extends EventFields {
 const maxKeyLength = 255
 const maxSubjectLength = 1024
 const maxMetadataBytes = 16 * 1024
-const uuidShape = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+export const uuidShape = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
 const eventKeys: readonly (keyof UncheckedEvent)[] = [
   'type',
@@ -47,6 +46,7 @@ const eventKeys: readonly (keyof UncheckedEvent)[] = [
   'orderingKey',
   'subject',
   'availableAt',
+  'expiresAt',
   'metadata',
 ]
 
@@ -72,6 +72,7 @@ const columnTypes = {
   ordering_keys: 'text[]',
   metadata: 'jsonb[]',
   available_ats: 'timestamptz[]',
+  expires_ats: 'timestamptz[]',
 } as const
 
 /** An event that passed every check, each column as text. */
@@ -203,6 +204,7 @@ async function checkEvent(settings: PublishSettings, given: unknown): Promise<Ch
     ordering_keys: event.orderingKey,
     metadata: encodeMetadata(event.metadata),
     available_ats: event.availableAt?.toISOString(),
+    expires_ats: event.expiresAt?.toISOString(),
   }
 }
 
@@ -243,12 +245,17 @@ function assertFields(event: UncheckedEvent): void {
       `Expected \`causationId\` to be the id of an event (a uuid), got ${describe(event.causationId)}`,
     )
   }
-  const { availableAt } = event
-  if (availableAt !== undefined) {
-    const year = availableAt instanceof Date ? availableAt.getUTCFullYear() : Number.NaN
-    if (!(year >= 1970 && year <= 9999))
-      throw invalid('Expected `availableAt` to be a Date from 1970 to 9999')
-  }
+  const { availableAt, expiresAt } = event
+  assertTime('availableAt', availableAt)
+  assertTime('expiresAt', expiresAt)
+  if (availableAt !== undefined && expiresAt !== undefined && expiresAt <= availableAt)
+    throw invalid('Expected `expiresAt` to be after `availableAt`: the event would never be delivered')
+}
+
+function assertTime(name: string, value: unknown): void {
+  if (value === undefined) return
+  const year = value instanceof Date ? value.getUTCFullYear() : Number.NaN
+  if (!(year >= 1970 && year <= 9999)) throw invalid(`Expected \`${name}\` to be a Date from 1970 to 9999`)
 }
 
 function assertText(name: string, value: unknown, maxLength: number): void {
@@ -283,9 +290,6 @@ function invalid(message: string, code: BusErrorCode = 'BUS_INVALID_EVENT'): Inv
   return new InvalidEventError(code, message)
 }
 
-/** Which transaction each handle was seen in. */
-const proofs = new WeakMap<DrizzleTransaction, string>()
-
 /**
  * Writes events through a Drizzle handle, in the transaction that the handle stands for.
  *
@@ -300,11 +304,7 @@ export async function publishInTransaction(
   tx: DrizzleTransaction,
   columns: EventColumns,
 ): Promise<Published[]> {
-  if (typeof (tx as Partial<DrizzleTransaction> | null)?.execute !== 'function') {
-    throw new TransactionError(
-      'Expected the first argument to be a Drizzle transaction: bus.publish(tx, event) inside db.transaction(…)',
-    )
-  }
+  assertTransaction(tx, 'bus.publish(tx, event)')
   let proof = proofs.get(tx)
   // Asking first costs a round trip that may be needless, sending events that are refused costs their transfer.
   if (proof === undefined && columns.some(([, value]) => value.length > maxRefusedLength))
@@ -334,18 +334,11 @@ async function callPublish(
   const parameters = columns.map(
     ([name, value]) => sql`, ${sql.raw(name)} => ${value}::text${sql.raw(`::${columnTypes[name]}`)}`,
   )
-  try {
-    const result = await tx.execute(
-      sql`select bus.publish_in_transaction(${proof ?? null}::text${sql.join(parameters)}) as reply`,
-    )
-    const rows = (Array.isArray(result) ? result : (result as { rows: unknown[] }).rows) as {
-      reply: string
-    }[]
-    const [named = '', published] = (rows[0]?.reply ?? '').split(' ')
-    return { proof: named, published }
-  } catch (error) {
-    throw toBusError(error)
-  }
+  const { named, reply } = await callInTransaction(
+    tx,
+    sql`select bus.publish_in_transaction(${proof ?? null}::text${sql.join(parameters)}) as reply`,
+  )
+  return { proof: named, published: reply }
 }
 
 /** Ids separated by commas, those of duplicates followed by `*`. */

@@ -55,6 +55,9 @@ const restlessPauseMs = 10
 const standbyDelayMs = 25
 const standbyPollMs = 2000
 
+/** What is due, but locked, is looked for again after this long. */
+const lockedPauseMs = 50
+
 /** The slowest poll, in case a bell was lost. */
 const safetyPollMs = 30_000
 
@@ -112,14 +115,16 @@ export function startRelay(
       nextDueMs = claim.nextDueMs
       largest = Math.max(largest, count)
       if (count >= busyClaimSize && doorbell.sleeping) await doorbell.wake()
+      const isDue = claim.nextDueMs !== undefined && claim.nextDueMs <= 0
+      const promotedCount = isDue ? await promoteDue(database) : 0
+      // Somebody cancels it, or another relay is at it.
+      if (isDue && promotedCount + orderedCount === 0) nextDueMs = lockedPauseMs
       if (claim.count === claimSize) {
         // Late committers below the floor are found by the next full sweep.
         floor = claim.lastPosition + 1n
         continue
       }
-      const due = claim.nextDueMs !== undefined && claim.nextDueMs <= 0
-      if (due) await promoteDue(database)
-      if (orderTaken || (!due && orderedCount === 0 && floor === 0n)) break
+      if (orderTaken || (floor === 0n && promotedCount + orderedCount === 0)) break
       floor = 0n
     }
     return largest
@@ -284,6 +289,12 @@ select
   false as order_taken,
   (select extract(epoch from min(available_at) - clock_timestamp()) from bus.outbox where available_at is not null) as next_due_seconds,
   (select count(*) || '/' || coalesce(sum(revision), 0) from bus.subscriptions) as registry_stamp;
+${claimRowsSql(floor)}`
+}
+
+/** The claim alone. */
+export function claimRowsSql(floor: bigint): string {
+  return `
 with claimed as (
   delete from bus.outbox where position = any(array(
     select position from bus.outbox
@@ -310,15 +321,20 @@ async function measureLarge(
 }
 
 /**
- * Makes scheduled events whose time has come ready, a thousand at a time: last in the line. Skips rows another relay is
- * at, and those with an ordering key.
+/**
+ * Makes scheduled events whose time has come ready, a thousand at a time: last in the line. Skips rows that another relay
+ * is at, or that are being cancelled, and those with an ordering key. Resolves to their number.
  */
-async function promoteDue(database: Database): Promise<void> {
-  await database.query(`
-update bus.outbox set available_at = null, position = default
-where position in (
-  select position from bus.outbox where available_at <= clock_timestamp() and ordering_key is null
-  order by available_at limit ${claimSize}
-  for update skip locked
-)`)
+async function promoteDue(database: Database): Promise<number> {
+  const { rows } = await database.query<{ count: number }>(`
+with promoted as (
+  update bus.outbox set available_at = null, position = default
+  where position in (
+    select position from bus.outbox where available_at <= clock_timestamp() and ordering_key is null
+    order by available_at limit ${claimSize}
+    for update skip locked)
+  returning 1
+)
+select count(*)::int as count from promoted`)
+  return rows[0]?.count ?? 0
 }

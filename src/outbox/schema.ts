@@ -40,6 +40,7 @@ export const events = busSchema.table(
     orderingKey: text('ordering_key'),
     metadata: jsonb('metadata').notNull().default({}),
     availableAt: time('available_at'),
+    expiresAt: time('expires_at'),
     createdAt: time('created_at')
       .notNull()
       .default(sql`clock_timestamp()`),
@@ -92,7 +93,16 @@ export const outbox = busSchema.table(
   },
   (table) => [
     index('outbox_scheduled_idx')
-      .on(table.availableAt)
+      .on(table.availableAt, table.eventId)
       .where(sql`${table.availableAt} is not null`),
   ],
 )
+
+/** Scheduled events that were taken back before they fired. Their log rows stay. */
+export const cancellations = busSchema.table('cancellations', {
+  eventId: uuid('event_id').primaryKey(),
+  tenantId: text('tenant_id').notNull(),
+  cancelledAt: time('cancelled_at')
+    .notNull()
+    .default(sql`clock_timestamp()`),
+})

@@ -146,6 +146,7 @@ describe('the event of a handler', () => {
       readonly causationId: string | undefined
       readonly orderingKey: string | undefined
       readonly metadata: EventMetadata
+      readonly expiresAt: Date | undefined
       readonly createdAt: Date
     }>()
   })

@@ -1,0 +1,170 @@
+import type pg from 'pg'
+import type { JobInsert } from 'pg-boss'
+import { queryPrepared } from '../outbox/prepared.ts'
+import type { ClaimedEvent } from '../outbox/relay.ts'
+import { bossSchema } from './boss.ts'
+import { firstAttemptJob, type JobData } from './job.ts'
+import { maxBatchBytes } from './ordered.ts'
+import type { RegisteredSubscription } from './registry.ts'
+import { queueName } from './subscription.ts'
+
+/** A tenant with at least this share of a claim gets batches of its own; the others share theirs. */
+const minOwnShare = 0.25
+
+/** The key of the batches that tenants share. Those of a tenant begin with another character. */
+const sharedKey = '*'
+
+/** Waiting jobs that are looked at to find the first one that has a place in the line. */
+const lookAhead = 200
+
+/** Places end where pg-boss's priority does. From here on, jobs go in the order they came. */
+const lastPlace = 2_000_000_000
+
+/** What of a claim goes to one subscription. */
+export interface Wanted {
+  readonly subscription: RegisteredSubscription
+  readonly events: readonly ClaimedEvent[]
+}
+
+/** Events that stand in line together: those of one tenant, or of all that have only a few. */
+interface Group {
+  readonly key: string
+  readonly tenantCount: number
+  readonly events: ClaimedEvent[]
+}
+
+/** What waits in a queue already: the place of its first job, and of the last one of each group that has any. */
+interface Line {
+  readonly front: number | undefined
+  readonly last: ReadonlyMap<string, number>
+}
+
+/**
+ * Makes the jobs of a claim so that no tenant waits behind another one's backlog (docs/adr/0009). Each job has a place in
+ * its queue's line, and pg-boss takes the lowest first, through its priority: the place of the front, or of the tenant's
+ * last waiting job where that is later, plus the number of events. So tenants that wait take turns by their events.
+ * What is known of the line is read from the queue, in one statement for all of them: any number of relays see the same, and
+ * nothing is lost with one.
+ */
+export async function planJobs(
+  client: pg.ClientBase,
+  wanted: readonly Wanted[],
+): Promise<readonly JobInsert<JobData>[][]> {
+  const groupings = wanted.map(({ events }) => groupByTenant(events))
+  const lines = await readLines(
+    client,
+    wanted.map(({ subscription }) => queueName(subscription.name)),
+    groupings.map((groups) => groups.map(({ key }) => key)),
+  )
+  return wanted.map(({ subscription, events }, index) => {
+    // The jobs of keys have no place in the line: those beside them neither.
+    if (subscription.ordered === true) {
+      return splitIntoBatches(events, subscription.batchSize).map((ids) => firstAttemptJob(ids, subscription))
+    }
+    const line = lines[index] ?? emptyLine
+    // Nothing waits, and it is one batch: no line, so that few events of many tenants cost one job.
+    const groups =
+      line.front === undefined && events.length <= subscription.batchSize
+        ? [{ key: sharedKey, tenantCount: 1, events: [...events] }]
+        : (groupings[index] ?? [])
+    return groups.flatMap((group) => placeGroup(group, line, subscription))
+  })
+}
+
+const emptyLine: Line = { front: undefined, last: new Map() }
+
+function groupByTenant(events: readonly ClaimedEvent[]): readonly Group[] {
+  const byTenant = new Map<string, ClaimedEvent[]>()
+  for (const event of events) {
+    const known = byTenant.get(event.tenantId)
+    if (known === undefined) byTenant.set(event.tenantId, [event])
+    else known.push(event)
+  }
+  const groups: Group[] = []
+  const few = new Set<string>()
+  for (const [tenantId, own] of byTenant) {
+    if (own.length >= events.length * minOwnShare)
+      groups.push({ key: `=${tenantId}`, tenantCount: 1, events: own })
+    else few.add(tenantId)
+  }
+  if (few.size === 0) return groups
+  const shared = events.filter(({ tenantId }) => few.has(tenantId))
+  return [...groups, { key: sharedKey, tenantCount: few.size, events: shared }]
+}
+
+function placeGroup(
+  { key, tenantCount, events }: Group,
+  { front, last }: Line,
+  subscription: RegisteredSubscription,
+): JobInsert<JobData>[] {
+  let place = Math.max(front ?? 0, last.get(key) ?? 0)
+  return splitIntoBatches(events, subscription.batchSize).map((eventIds) => {
+    place = Math.min(lastPlace, place + Math.ceil(eventIds.length / tenantCount))
+    return { ...firstAttemptJob(eventIds, subscription), priority: -place, singletonKey: key }
+  })
+}
+
+/**
+ * Reads the lines of some queues, without locks: a job that is inserted or taken meanwhile makes a place a little better or
+ * worse. Each branch reads its own partition of pg-boss's job table: the front is at the beginning of the index that
+ * pg-boss fetches through, the last job of a group at the end of that group's entries in the index of its keys. The keys come
+ * as JSON, because of an array PostgreSQL would count the elements and plan anew each time.
+ */
+async function readLines(
+  client: pg.ClientBase,
+  queues: readonly string[],
+  keys: readonly (readonly string[])[],
+): Promise<readonly Line[]> {
+  const text = queues.map((queue, index) => lineSql(queue, index)).join('\nunion all\n')
+  const { rows } = (await queryPrepared(
+    client,
+    text,
+    keys.map((key) => JSON.stringify(key)),
+  )) as unknown as {
+    rows: { readonly queue: number; readonly key: string | null; readonly place: number | null }[]
+  }
+  const lines = queues.map(() => ({
+    front: undefined as number | undefined,
+    last: new Map<string, number>(),
+  }))
+  for (const { queue, key, place } of rows) {
+    const line = lines[queue]
+    if (line === undefined || place === null) continue
+    if (key === null) line.front = place
+    else line.last.set(key, place)
+  }
+  return lines
+}
+
+function lineSql(queue: string, index: number): string {
+  const jobs = `${bossSchema}.job where name = '${queue}' and state < 'active'`
+  return `select ${index} as queue, null as key, (
+  select -priority from (
+    select priority, singleton_key, state from ${jobs} and not blocked
+    order by priority desc, created_on limit ${lookAhead}) waiting
+  where state = 'created' and singleton_key is not null
+  order by priority desc limit 1) as place
+union all
+select ${index}, k.key, (
+  select -priority from ${jobs} and singleton_key = k.key
+  order by created_on desc, priority limit 1)
+from jsonb_array_elements_text($${index + 1}::jsonb) k (key)`
+}
+
+/** Batches in publish order, each bounded in events and in bytes. */
+function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: number): string[][] {
+  const batches: string[][] = []
+  let batch: string[] = []
+  let bytes = 0
+  for (const event of claimed) {
+    if (batch.length > 0 && (batch.length >= batchSize || bytes + event.payloadBytes > maxBatchBytes)) {
+      batches.push(batch)
+      batch = []
+      bytes = 0
+    }
+    batch.push(event.id)
+    bytes += event.payloadBytes
+  }
+  if (batch.length > 0) batches.push(batch)
+  return batches
+}

@@ -1,0 +1,74 @@
+import { ConfigurationError } from '../events/errors.ts'
+import { textProblem } from '../events/json.ts'
+import { describe, refuseUnknownKeys } from '../events/options.ts'
+import {
+  assertTransaction,
+  callInTransaction,
+  proofs,
+  type DrizzleTransaction,
+} from './caller-transaction.ts'
+import { uuidShape } from './publish.ts'
+
+/**
+ * Cancels a scheduled event in the transaction that the handle stands for: as `publishInTransaction`, and with the same
+ * proof.
+ *
+ * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
+ */
+export async function cancelInTransaction(
+  tx: DrizzleTransaction,
+  { id, tenantId }: EventReference,
+): Promise<boolean> {
+  assertTransaction(tx, 'bus.cancel(tx, id)')
+  // As for publish: only who has loaded it comes here.
+  const { sql } = await import('drizzle-orm/sql')
+  const call = async (proof: string | undefined) =>
+    callInTransaction(
+      tx,
+      sql`select bus.cancel_in_transaction(${proof ?? null}::text, ${id}::uuid, ${tenantId ?? null}::text) as reply`,
+    )
+  let { named, reply } = await call(proofs.get(tx))
+  if (reply === undefined) ({ named, reply } = await call(named))
+  proofs.set(tx, named)
+  return reply === 'true'
+}
+
+/** Cancels a scheduled event in a transaction of its own. */
+export async function cancelOnItsOwn(
+  executor: {
+    query: (text: string, values: unknown[]) => Promise<{ rows: { cancelled: boolean }[] }>
+  },
+  { id, tenantId }: EventReference,
+): Promise<boolean> {
+  const { rows } = await executor.query('select bus.cancel($1::uuid, $2::text) as cancelled', [
+    id,
+    tenantId ?? null,
+  ])
+  return rows[0]?.cancelled === true
+}
+
+/** Which event is meant; with a tenant, only if it is that tenant's. */
+export interface EventReference {
+  readonly id: string
+  readonly tenantId: string | undefined
+}
+
+/** Checks what a caller gave as an event's id and the options beside it. */
+export function checkReference(id: unknown, options: unknown): EventReference {
+  if (typeof id !== 'string' || !uuidShape.test(id))
+    throw new ConfigurationError(
+      'BUS_INVALID_OPTION',
+      `Expected the id of an event (a uuid), got ${describe(id)}`,
+    )
+  if (options === null || typeof options !== 'object')
+    throw new ConfigurationError('BUS_INVALID_OPTION', `Expected options, got ${describe(options)}`)
+  refuseUnknownKeys(options, ['tenantId'], 'cancel')
+  const { tenantId } = options as { tenantId?: unknown }
+  if (tenantId === undefined) return { id, tenantId }
+  if (typeof tenantId !== 'string' || tenantId === '' || textProblem(tenantId) !== undefined)
+    throw new ConfigurationError(
+      'BUS_INVALID_OPTION',
+      `Expected \`tenantId\` to be the name of a tenant, got ${describe(tenantId)}`,
+    )
+  return { id, tenantId }
+}
