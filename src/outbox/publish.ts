@@ -179,6 +179,7 @@ function readEvent(given: unknown): UncheckedEvent {
     orderingKey: fields.orderingKey,
     subject: fields.subject,
     availableAt: fields.availableAt,
+    expiresAt: fields.expiresAt,
     metadata: fields.metadata,
   }
 }
