@@ -158,8 +158,11 @@ function unreadable(thrown: unknown): InvalidEventError {
   })
 }
 
+/** Every field, none left out. */
+type ReadEvent = { readonly [K in keyof Required<UncheckedEvent>]: UncheckedEvent[K] }
+
 /** Every field read once, so that what is checked is what is stored. */
-function readEvent(given: unknown): UncheckedEvent {
+function readEvent(given: unknown): ReadEvent {
   if (given === null || typeof given !== 'object' || Array.isArray(given))
     throw invalid(`Expected an event like { type, tenantId, payload }, got ${kindOf(given)}`)
   for (const key of Object.keys(given)) {
