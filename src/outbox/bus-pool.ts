@@ -40,11 +40,12 @@ export class BusPool extends pg.Pool {
   override connect(callback?: Connected): Promise<pg.PoolClient> | undefined {
     const { ask } = this.#source
     if (callback === undefined) return this.#refresh(ask).then(async () => super.connect())
+    // oxlint-disable promise/no-callback-in-promise -- node-postgres itself calls its pool so
     this.#refresh(ask).then(
       () => super.connect(callback),
-      // oxlint-disable-next-line promise/no-callback-in-promise -- node-postgres calls its own pool so
       (error: Error) => callback(error, undefined, () => {}),
     )
+    // oxlint-enable promise/no-callback-in-promise
     return undefined
   }
 

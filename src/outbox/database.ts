@@ -1,4 +1,4 @@
-import pg from 'pg'
+import type pg from 'pg'
 import type { BusLogger } from '../events/logger.ts'
 import { BusClient } from './bus-client.ts'
 import { BusPool } from './bus-pool.ts'

@@ -7,7 +7,7 @@ const patienceMs = 2000
 
 /** How often the watchdog looks at the clock, and how long one look at the server may take. */
 const tickMs = 500
-const inspectionLimitMs = 3000
+const inspectionLimitMs = 2000
 
 /** Behind a pooler nobody can tell which server process a connection waits for: then it is cut after this long. */
 const pooledPatienceMs = 5 * 60_000

@@ -24,7 +24,7 @@ export interface PostgresServer {
 export interface ServerProcess {
   /** The process id of the postmaster. */
   readonly pid: () => Promise<number>
-  /** Starts the server again on its data and port, after it has died. */
+  /** Starts the server again on its data and port. Every process of it must have ended. */
   readonly restart: () => Promise<void>
 }
 
@@ -177,7 +177,11 @@ async function startEmbedded({
     },
     process: {
       pid: async () => Number((await readFile(join(data, 'postmaster.pid'), 'utf8')).split('\n')[0]),
-      restart: start,
+      async restart() {
+        // The process it names may be dead and not reaped: the server would take it for running.
+        await rm(join(data, 'postmaster.pid'), { force: true })
+        await start()
+      },
     },
   }
 }
