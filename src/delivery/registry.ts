@@ -81,13 +81,14 @@ async function readSubscriptions(executor: Executor): Promise<SubscriptionRow[]>
  */
 export async function ensureQueues(
   boss: PgBoss,
-  subscription: Pick<RegisteredSubscription, 'name' | 'retry'>,
+  subscription: Pick<RegisteredSubscription, 'name' | 'retry' | 'heartbeatSeconds'>,
 ): Promise<void> {
   const deadLetter = deadLetterQueueName(subscription.name)
   const name = queueName(subscription.name)
   const { retry } = subscription
   const options = {
     ...queueDefaults,
+    heartbeatSeconds: subscription.heartbeatSeconds,
     deadLetter,
     retryLimit: retry.maxAttempts - 1,
     retryDelay: retry.delaySeconds,
@@ -153,13 +154,14 @@ async function upsertSubscription(
   service: string,
   subscription: Subscription,
 ): Promise<number> {
-  const { name, patterns, where, batchSize, timeoutSeconds, retry, ordered, onKeyFailure } = subscription
+  const { name, patterns, where, ...rest } = subscription
+  const { batchSize, timeoutSeconds, heartbeatSeconds, retry, ordered, onKeyFailure } = rest
   const values = [
     name,
     service,
     patterns,
     where ?? null,
-    JSON.stringify({ batchSize, timeoutSeconds, retry, ordered, onKeyFailure }),
+    JSON.stringify({ batchSize, timeoutSeconds, heartbeatSeconds, retry, ordered, onKeyFailure }),
   ]
   const { rows } = await executor.query<{ id: number }>(
     `

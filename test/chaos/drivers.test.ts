@@ -51,7 +51,9 @@ test.each(['postgres.js', 'node-postgres', 'node-postgres-listening'])(
       for (const [end, count] of Object.entries(JSON.parse(line ?? '{}') as Record<string, number>))
         ends[end] = (ends[end] ?? 0) + count
     }
-    const reasons = new Set(processes.flatMap(({ output }) => output.filter((line) => line.startsWith('uncaught'))))
+    const reasons = new Set(
+      processes.flatMap(({ output }) => output.filter((line) => line.startsWith('uncaught'))),
+    )
     console.log(
       `${driver}: ${terminated} backends terminated, the process died ${processes.length - 1} times (${[...reasons].join('; ')}), ${JSON.stringify(ends)}, ${JSON.stringify(row)}`,
     )

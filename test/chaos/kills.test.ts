@@ -5,8 +5,6 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { sql } from 'drizzle-orm'
-import { drizzle } from 'drizzle-orm/node-postgres'
-import pg from 'pg'
 import { expect, onTestFinished, test } from 'vitest'
 import { testBus } from '../support/bus.ts'
 import { until } from '../support/database.ts'
@@ -14,6 +12,7 @@ import { createEffects } from '../support/effects.ts'
 import { isFullForm } from '../support/form.ts'
 import { checkHistory } from '../support/history.ts'
 import { startOwnServer, type OwnServer } from '../support/own-server.ts'
+import { openTransact } from '../support/transact.ts'
 
 /** The figures of the two forms. The short one has no time for heartbeats to lapse: it makes them. */
 const form = isFullForm
@@ -89,11 +88,7 @@ async function startFleet(url: string, folder: string): Promise<Fleet> {
 /** Writers that publish with their business state until enough is committed; every fifth transaction is rolled back. */
 function startWriters(url: string): { readonly committed: () => number; readonly done: Promise<void>[] } {
   const publisher = testBus(url)
-  const pool = new pg.Pool({ connectionString: url, max: writerCount, connectionTimeoutMillis: 5000 })
-  pool.on('error', () => {})
-  pool.on('connect', (client) => void client.on('error', () => {}))
-  onTestFinished(() => void pool.end())
-  const db = drizzle(pool)
+  const transact = openTransact(url, writerCount)
   const startedAt = performance.now()
   let committed = 0
   const done = Array.from({ length: writerCount }, async (_, writer) => {
@@ -105,17 +100,15 @@ function startWriters(url: string): { readonly committed: () => number; readonly
         { length: size },
         (_event, i) => ({ type: 'note', tenantId: 'a', payload: `${name}.${i}` }) as const,
       )
-      await db
-        .transaction(async (tx) => {
-          await tx.execute(sql`insert into commits values (${name}, ${size})`)
-          await publisher.publishMany(tx, notes)
-          if (isRolledBack) throw new Error('rolled back')
-        })
-        .then(
-          () => (committed += size),
-          // The commit may have happened all the same: the table tells.
-          () => {},
-        )
+      await transact(async (tx) => {
+        await tx.execute(sql`insert into commits values (${name}, ${size})`)
+        await publisher.publishMany(tx, notes)
+        if (isRolledBack) throw new Error('rolled back')
+      }).then(
+        () => (committed += size),
+        // The commit may have happened all the same: the table tells.
+        async () => pause(isRolledBack ? 0 : 50),
+      )
       // Spread over the time of the kills.
       const share = ((performance.now() - startedAt) / form.killingMs) * form.eventCount
       if (committed > share)

@@ -1,14 +1,13 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { sql } from 'drizzle-orm'
-import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
-import pg from 'pg'
-import { expect, onTestFinished, test } from 'vitest'
-import { recordingLogger, testBus, type PaymentBus } from '../support/bus.ts'
+import { expect, test } from 'vitest'
+import { testBus, type PaymentBus } from '../support/bus.ts'
 import { until } from '../support/database.ts'
 import { createEffects, writeEffect } from '../support/effects.ts'
 import { isFullForm } from '../support/form.ts'
 import { startOwnServer, type OwnServer } from '../support/own-server.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
+import { openTransact, type Transact } from '../support/transact.ts'
 
 const note = (payload: unknown) => ({ type: 'note', tenantId: 'a', payload }) as const
 
@@ -20,16 +19,14 @@ const awayMs = isFullForm ? 30_000 : 0
 
 interface Service {
   readonly bus: PaymentBus
-  readonly db: NodePgDatabase
-  readonly lines: ReturnType<typeof recordingLogger>['lines']
+  readonly transact: Transact
 }
 
 /** A bus with both kinds of subscription, and a service that publishes by the same way. */
 async function startService(server: OwnServer, url: string): Promise<Service> {
   await createEffects(server as never)
   await server.rows('create table orders (n int)')
-  const logger = recordingLogger()
-  const bus = testBus(url, { logger })
+  const bus = testBus(url)
   bus.subscribe({ name: 'plain', events: ['note'], handler: () => {} })
   bus.subscribe({
     name: 'once',
@@ -38,25 +35,20 @@ async function startService(server: OwnServer, url: string): Promise<Service> {
     handler: async (event, { tx }) => writeEffect(tx, event),
   })
   await bus.start()
-  const pool = new pg.Pool({ connectionString: url, max: 4, connectionTimeoutMillis: 3000 })
-  pool.on('error', () => {})
-  pool.on('connect', (client) => void client.on('error', () => {}))
-  onTestFinished(() => void pool.end())
+  const transact = openTransact(url, 4)
   await until('it has settled', async () => (await bus.health()).relay === 'sleeping')
-  return { bus, db: drizzle(pool), lines: logger.lines }
+  return { bus, transact }
 }
 
 /** Publishes with business state until told to stop; errors are what the fault makes of them. */
-function publishAllAlong({ bus, db }: Service): { stop: () => Promise<void> } {
+function publishAllAlong({ bus, transact }: Service): { stop: () => Promise<void> } {
   let publishing = true
   const writers = [0, 1, 2].map(async () => {
     for (let n = 0; publishing; n += 1) {
-      await db
-        .transaction(async (tx) => {
-          await tx.execute(sql`insert into orders values (${n})`)
-          await bus.publish(tx, note(n))
-        })
-        .catch(() => {})
+      await transact(async (tx) => {
+        await tx.execute(sql`insert into orders values (${n})`)
+        await bus.publish(tx, note(n))
+      }).catch(() => {})
       await pause(20)
     }
   })
@@ -136,8 +128,8 @@ test('the bus survives PostgreSQL killed and started again', { timeout: 180_000 
       async () => (await server.count('select count(*) from bus.deliveries')) > before + 20,
     )
     const errors: unknown[] = []
-    await service.db
-      .transaction(async (tx) => {
+    await service
+      .transact(async (tx) => {
         await tx.execute(sql`insert into orders values (-1)`)
         await server.kill()
         await service.bus.publish(tx, note('too late')).catch((error: unknown) => {
@@ -182,9 +174,8 @@ test('the bus survives connections that are half open', { timeout: 180_000 }, as
   const server = await startOwnServer()
   const proxy = await startTcpProxy(server.url)
   const service = await startService(server, proxy.url)
-  const seen = await server.count('select count(*) from bus.deliveries')
-  expect(seen).toBe(0)
-  const publishing = publishAllAlong(await startPublisher(server, service))
+  // The publisher's own connections stay whole.
+  const publishing = publishAllAlong({ ...service, transact: openTransact(server.url, 4) })
   await until(
     'something is delivered',
     async () => (await server.count('select count(*) from bus.deliveries')) > 20,
@@ -202,10 +193,3 @@ test('the bus survives connections that are half open', { timeout: 180_000 }, as
   await until('the bus sleeps again', async () => (await service.bus.health()).relay === 'sleeping', 40_000)
   console.log(`${count} events; delivering again ${tookMs} ms after new connections went through`)
 })
-
-/** The publisher's own connections stay whole. */
-async function startPublisher(server: OwnServer, service: Service): Promise<Service> {
-  const pool = new pg.Pool({ connectionString: server.url, max: 4 })
-  onTestFinished(() => void pool.end())
-  return { ...service, db: drizzle(pool) }
-}
