@@ -23,14 +23,14 @@ const minServerVersion = 140_000
  */
 export async function migrateSchema(database: Database, alongside: () => Promise<void>): Promise<void> {
   await checkServer(database)
-  await withLock(database, locks.migrate, async () => applyMigrations(database, alongside)).catch(
+  await withLock(database, locks.migrate, async () => migrateAlone(database, alongside)).catch(
     (error: unknown) => {
       throw toBusError(error)
     },
   )
 }
 
-async function applyMigrations(database: Database, alongside: () => Promise<void>): Promise<void> {
+async function migrateAlone(database: Database, alongside: () => Promise<void>): Promise<void> {
   const session = await database.openSession()
   try {
     const { applied, shipped } = await compareVersions(session)

@@ -61,7 +61,10 @@ test.each(['postgres.js', 'node-postgres', 'node-postgres-listening'])(
     expect(Number(row?.['orders'])).toBeGreaterThan(0)
     // What the bus promises, whatever the driver does.
     expect(row).toMatchObject({ without_event: 0, without_order: 0, without_outbox: 0 })
-    if (driver !== 'postgres.js') expect(row).toMatchObject({ without_line: 0, line_without_order: 0 })
-    if (driver === 'node-postgres-listening') expect(processes).toHaveLength(1)
+    // What only a driver can promise, for statements of the service's own.
+    expect(driver === 'postgres.js' || (row?.['without_line'] === 0 && row['line_without_order'] === 0)).toBe(
+      true,
+    )
+    expect(driver !== 'node-postgres-listening' || processes.length === 1).toBe(true)
   },
 )

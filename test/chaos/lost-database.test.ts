@@ -82,7 +82,8 @@ async function expectAllDelivered(server: OwnServer): Promise<number> {
   return count
 }
 
-async function deliversAgainWithin(server: OwnServer, limitMs: number): Promise<number> {
+/** Resolves when an event published from now on is delivered to both subscriptions, to the milliseconds that took. */
+async function untilDelivering(server: OwnServer): Promise<number> {
   const startedAt = performance.now()
   let id: unknown
   await until('an event can be published', async () => {
@@ -99,9 +100,7 @@ async function deliversAgainWithin(server: OwnServer, limitMs: number): Promise<
     async () => (await server.count('select count(*) from bus.deliveries where event_id = $1', [id])) === 2,
     60_000,
   )
-  const tookMs = Math.round(performance.now() - startedAt)
-  expect(tookMs).toBeLessThan(limitMs)
-  return tookMs
+  return Math.round(performance.now() - startedAt)
 }
 
 /** While the database is away: health says so, tryPublish stays quiet, and both answer in time. */
@@ -141,9 +140,10 @@ test('the bus survives PostgreSQL killed and started again', { timeout: 180_000 
     expect(errors).toMatchObject([{ code: 'BUS_DATABASE_UNAVAILABLE', retryable: true }])
     await expectQuietFailure(service)
     await server.restart()
-    times.push(await deliversAgainWithin(server, recoveryMs))
+    times.push(await untilDelivering(server))
     expect(await service.bus.health()).toMatchObject({ ok: true, database: 'up' })
   }
+  expect(Math.max(...times)).toBeLessThan(recoveryMs)
   await publishing.stop()
   const count = await expectAllDelivered(server)
   expect(await server.count('select count(*) from orders where n < 0')).toBe(0)
@@ -163,7 +163,8 @@ test('the bus survives a pause of the server', { timeout: 180_000 }, async () =>
   await server.freeze()
   await expectQuietFailure(service)
   server.thaw()
-  const tookMs = await deliversAgainWithin(server, recoveryMs)
+  const tookMs = await untilDelivering(server)
+  expect(tookMs).toBeLessThan(recoveryMs)
   expect(await service.bus.health()).toMatchObject({ ok: true, database: 'up' })
   await publishing.stop()
   const count = await expectAllDelivered(server)
@@ -184,7 +185,9 @@ test('the bus survives connections that are half open', { timeout: 180_000 }, as
   proxy.freeze()
   await expectQuietFailure(service)
   proxy.refuseService(false)
-  const tookMs = await deliversAgainWithin(server, recoveryMs + 5000)
+  const tookMs = await untilDelivering(server)
+  // They have to be found first.
+  expect(tookMs).toBeLessThan(recoveryMs * 2)
   await until('health is good', async () => (await service.bus.health()).ok)
   await until('it listens again', async () => (await service.bus.health()).listening, 30_000)
   await publishing.stop()

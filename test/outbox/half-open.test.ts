@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
-import { createDatabase } from '../../src/outbox/database.ts'
+import { createDatabase, type Executor } from '../../src/outbox/database.ts'
 import { recordingLogger } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
@@ -27,4 +27,26 @@ test('a slow statement is left alone, one on a half-open connection fails, and s
   expect(cutCount).toBe(1)
   await until('no connection of before is left', () => own.pool.totalCount === 0)
   expect((await own.query('select 4 as four')).rows).toEqual([{ four: 4 }])
+})
+
+test('a transaction of the bus is ended by the server when its process is silent for ten seconds', async () => {
+  const { url } = await createTestDatabase()
+  const own = createDatabase(url, recordingLogger())
+  onTestFinished(async () => own.close())
+  const limit = async (executor: Executor): Promise<unknown> =>
+    (await executor.query('show idle_in_transaction_session_timeout')).rows
+  const limited = [{ idle_in_transaction_session_timeout: '10s' }]
+  expect(await own.transaction(limit)).toEqual(limited)
+  expect(await limit(own)).not.toEqual(limited)
+})
+
+test('a connection to a server that takes no writes any more is replaced', async () => {
+  const { url } = await createTestDatabase()
+  const own = createDatabase(url, recordingLogger())
+  onTestFinished(async () => own.close())
+  await own.query('set default_transaction_read_only = on')
+  const write = async (): Promise<unknown> => own.query('create table written (n int)')
+  await expect(write()).rejects.toMatchObject({ sqlState: '25006' })
+  await until('it is gone', () => own.pool.totalCount === 0)
+  await write()
 })
