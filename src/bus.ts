@@ -31,7 +31,11 @@ import {
 
 /** What {@link createBus} takes. */
 export interface BusOptions<C extends EventCatalogue> {
-  /** A `postgres://` URL, or a node-postgres pool configuration. */
+  /**
+   * Where the bus's own connections go: a `postgres://` URL, a node-postgres pool configuration, or a function that gives
+   * one of these. The function is asked again for each new connection, for 10 seconds at most, so that a failover to
+   * another address, port or secret needs no restart. A direct connection, not a pooler in transaction mode.
+   */
   readonly database: DatabaseOption
   /** The catalogue made by `defineEvents`. */
   readonly events: C
@@ -53,6 +57,11 @@ export interface BusHealth {
   readonly state: BusState
   readonly database: 'up' | 'down'
   readonly relay: RelayState
+  /**
+   * Whether notifications arrive. False behind a pooler in transaction mode, where the bus polls, and while a lost
+   * connection is being replaced: events are then delivered later, by up to a second.
+   */
+  readonly listening: boolean
   /** `tryPublish` calls of this process that did not publish. */
   readonly failedTryPublishCount: number
 }
@@ -279,6 +288,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
         state,
         database: up ? 'up' : 'down',
         relay,
+        listening: delivery?.isListening ?? false,
         failedTryPublishCount,
       }
     },

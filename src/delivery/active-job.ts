@@ -5,6 +5,8 @@ import type { EventOutcome, JobClaim } from './settlement.ts'
 export interface ActiveJob {
   readonly claim: JobClaim
   readonly startedAt: number
+  /** Of the time it was queued: the option of the subscription may have changed since. */
+  readonly heartbeatSeconds: number
   /** When the claim was last known to be current, in the time of `performance.now()`. */
   confirmedAt: number
   readonly unsettled: EventOutcome[]
@@ -21,10 +23,11 @@ export interface ActiveJob {
 }
 
 /** A job that was fetched no earlier than `fetchedAt`, in the time of `performance.now()`. */
-export function createActiveJob(claim: JobClaim, fetchedAt: number): ActiveJob {
+export function createActiveJob(claim: JobClaim, fetchedAt: number, heartbeatSeconds: number): ActiveJob {
   return {
     claim,
     startedAt: performance.now(),
+    heartbeatSeconds,
     confirmedAt: fetchedAt,
     unsettled: [],
     running: new Map(),

@@ -7,9 +7,6 @@ import { queryPrepared } from '../outbox/prepared.ts'
 /** The PostgreSQL schema of pg-boss. */
 export const bossSchema = 'pgboss'
 
-/** A worker that has not been heard of for this long is dead: its jobs run again. pg-boss takes 10 at least. */
-export const heartbeatSeconds = 30
-
 /** Jobs that are done stay visible to dashboards this long. The receipts stay for good. */
 const deleteAfterSeconds = 3600
 
@@ -17,7 +14,7 @@ const deleteAfterSeconds = 3600
 const retentionSeconds = 2_000_000_000
 
 /** Queue options every queue of the bus has in common. */
-export const queueDefaults = { heartbeatSeconds, deleteAfterSeconds, retentionSeconds } as const
+export const queueDefaults = { deleteAfterSeconds, retentionSeconds } as const
 
 /**
  * pg-boss on the bus's own pool. Its timers are off, but for the registry of instances: what they would do the bus

@@ -16,6 +16,8 @@ import { startWorker, type Worker } from './worker.ts'
 /** What of a process delivers events. */
 export interface Delivery {
   readonly relayState: RelayState
+  /** Whether the notifications of the database arrive. */
+  readonly isListening: boolean
   stop: (graceMs: number) => Promise<void>
 }
 
@@ -81,13 +83,18 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     database,
     boss,
     workers: [...workers.values()],
-    isLeader: () => doorbell.leading,
+    // Without a bell there is no leader: each process does what does no harm when done twice.
+    isLeader: () => doorbell.leading || doorbell.polling,
+    isPolling: () => doorbell.polling,
     logger,
   })
 
   return {
     get relayState() {
       return relay.state
+    },
+    get isListening() {
+      return doorbell.connected
     },
     async stop(graceMs) {
       const stops = [...workers.values()].map(async (worker) => worker.stop(graceMs))

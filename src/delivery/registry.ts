@@ -1,5 +1,6 @@
 import type { PgBoss } from 'pg-boss'
 import { ConfigurationError } from '../events/errors.ts'
+import { withLock } from '../outbox/advisory-lock.ts'
 import type { Database, Executor } from '../outbox/database.ts'
 import { locks } from '../outbox/doorbell.ts'
 import { queueDefaults } from './boss.ts'
@@ -26,7 +27,7 @@ interface SubscriptionRow {
  * Writes a service's subscriptions into the registry, each after its queue and dead-letter queue exist, and gives
  * their ids by name. Changed options take effect for jobs inserted from then on.
  *
- * One process at a time, under an advisory lock on a session of its own: creating a queue locks pg-boss's job table,
+ * One process at a time, under an advisory lock: creating a queue locks pg-boss's job table,
  * and two at once deadlock.
  *
  * @throws {@link ConfigurationError} `BUS_INVALID_WHERE`, `BUS_SUBSCRIPTION_TAKEN`, `BUS_SUBSCRIPTION_ORDER_CHANGED`,
@@ -39,9 +40,7 @@ export async function registerSubscriptions(
   subscriptions: readonly Subscription[],
 ): Promise<ReadonlyMap<string, number>> {
   for (const subscription of subscriptions) await checkWhere(database, subscription)
-  const session = await database.openSession()
-  try {
-    await session.query(`select pg_advisory_lock(${locks.namespace}, ${locks.registry})`)
+  return withLock(database, locks.registry, async () => {
     const known = await readSubscriptions(database)
     for (const { name, ordered = false } of subscriptions) {
       const row = known.find((registered) => registered.name === name)
@@ -54,9 +53,7 @@ export async function registerSubscriptions(
       ids.set(subscription.name, await upsertSubscription(database, service, subscription))
     }
     return ids
-  } finally {
-    await session.end().catch(() => {})
-  }
+  })
 }
 
 /** Every subscription of every service. */
@@ -84,13 +81,14 @@ async function readSubscriptions(executor: Executor): Promise<SubscriptionRow[]>
  */
 export async function ensureQueues(
   boss: PgBoss,
-  subscription: Pick<RegisteredSubscription, 'name' | 'retry'>,
+  subscription: Pick<RegisteredSubscription, 'name' | 'retry' | 'heartbeatSeconds'>,
 ): Promise<void> {
   const deadLetter = deadLetterQueueName(subscription.name)
   const name = queueName(subscription.name)
   const { retry } = subscription
   const options = {
     ...queueDefaults,
+    heartbeatSeconds: subscription.heartbeatSeconds,
     deadLetter,
     retryLimit: retry.maxAttempts - 1,
     retryDelay: retry.delaySeconds,
@@ -156,13 +154,14 @@ async function upsertSubscription(
   service: string,
   subscription: Subscription,
 ): Promise<number> {
-  const { name, patterns, where, batchSize, timeoutSeconds, retry, ordered, onKeyFailure } = subscription
+  const { name, patterns, where, ...rest } = subscription
+  const { batchSize, timeoutSeconds, heartbeatSeconds, retry, ordered, onKeyFailure } = rest
   const values = [
     name,
     service,
     patterns,
     where ?? null,
-    JSON.stringify({ batchSize, timeoutSeconds, retry, ordered, onKeyFailure }),
+    JSON.stringify({ batchSize, timeoutSeconds, heartbeatSeconds, retry, ordered, onKeyFailure }),
   ]
   const { rows } = await executor.query<{ id: number }>(
     `

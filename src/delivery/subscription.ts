@@ -107,6 +107,13 @@ export interface SubscriptionOptions<
   readonly onKeyFailure?: KeyFailureRule | undefined
   /** An attempt fails after this long, 1 to 3,600 seconds; its signal is aborted. @defaultValue `60` */
   readonly timeoutSeconds?: number | undefined
+  /**
+   * A worker that was not heard of for this long is taken for dead, and its events run again at most 5 seconds later, 10 to
+   * 3,600 seconds. Workers are heard of three times as often, also while a handler runs, but not while one keeps the event
+   * loop busy: one that does so for this long is taken for dead, and its events run twice.
+   * @defaultValue `30`
+   */
+  readonly heartbeatSeconds?: number | undefined
   readonly retry?: RetryOptions | undefined
   /**
    * Called once an attempt. Returning or resolving, whatever with, is success; throwing or rejecting, whatever with,
@@ -134,6 +141,7 @@ export interface DurableOptions {
   /** Left out where the subscription is not ordered. */
   readonly onKeyFailure?: KeyFailureRule
   readonly timeoutSeconds: number
+  readonly heartbeatSeconds: number
   readonly retry: ResolvedRetry
 }
 
@@ -158,6 +166,7 @@ const optionNames = [
   'ordered',
   'onKeyFailure',
   'timeoutSeconds',
+  'heartbeatSeconds',
   'retry',
   'handler',
 ]
@@ -226,6 +235,11 @@ export function resolveSubscription<
       min: 1,
       max: 3600,
       default: 60,
+    }),
+    heartbeatSeconds: integerOption('heartbeatSeconds', options.heartbeatSeconds, {
+      min: 10,
+      max: 3600,
+      default: 30,
     }),
     retry: resolveRetry(name, retry),
     ...resolveOrder(name, options),

@@ -9,6 +9,9 @@ import { reasonOf } from './settler.ts'
 /** How often one process asks for due retries and lost workers of all its subscriptions, in one query. */
 const lookIntervalMs = 5000
 
+/** The same where notifications do not arrive: then nobody says either that another process has inserted jobs. */
+const pollingIntervalMs = 1000
+
 /** How often the leader lets pg-boss count, expire and delete jobs in every queue, and makes room for coming months. */
 const maintenanceIntervalMs = 5 * 60_000
 
@@ -27,6 +30,7 @@ export interface UpkeepParts {
   readonly boss: PgBoss
   readonly workers: readonly Worker[]
   readonly isLeader: () => boolean
+  readonly isPolling: () => boolean
   readonly logger: BusLogger
 }
 
@@ -38,7 +42,7 @@ interface LookRow {
 }
 
 /** pg-boss notifies nobody of retries, dead letters and redrives, and with its timers off nobody of dead workers. */
-export function startUpkeep({ database, boss, workers, isLeader, logger }: UpkeepParts): Upkeep {
+export function startUpkeep({ database, boss, workers, isLeader, isPolling, logger }: UpkeepParts): Upkeep {
   const byQueue = new Map(workers.map((worker) => [queueName(worker.name), worker]))
   const text = lookSql([...byQueue.keys()])
   let stopped = false
@@ -47,6 +51,8 @@ export function startUpkeep({ database, boss, workers, isLeader, logger }: Upkee
   let again = false
   let maintainedAt = performance.now()
   let recoveredAt = Number.NEGATIVE_INFINITY
+
+  const regularMs = (): number => (isPolling() ? pollingIntervalMs : lookIntervalMs)
 
   function schedule(delayMs: number): void {
     if (stopped) return
@@ -63,7 +69,7 @@ export function startUpkeep({ database, boss, workers, isLeader, logger }: Upkee
   }
 
   async function pass(): Promise<void> {
-    let nextMs = lookIntervalMs
+    let nextMs = regularMs()
     try {
       if (workers.length > 0) nextMs = await look()
       if (performance.now() - recoveredAt > recoverIntervalMs) await recover()
@@ -89,7 +95,7 @@ export function startUpkeep({ database, boss, workers, isLeader, logger }: Upkee
   }
 
   async function look(): Promise<number> {
-    let nextMs = lookIntervalMs
+    let nextMs = regularMs()
     let expired = false
     const { rows } = await database.query<LookRow & Record<string, unknown>>(text)
     for (const { name, due_seconds, lapsed } of rows) {

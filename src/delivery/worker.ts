@@ -5,7 +5,6 @@ import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { createActiveJob, weightOf, type ActiveJob } from './active-job.ts'
 import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt } from './attempt.ts'
-import { heartbeatSeconds } from './boss.ts'
 import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
 import { hasExpired, inNewestShape, type EventReader } from './event-store.ts'
 import { createExactlyOnce } from './exactly-once.ts'
@@ -99,7 +98,11 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   const hasRoom = (): boolean => pendingCount < capacity() && active.size < maxActiveJobs
 
   function begin(fetched: JobWithMetadata<JobData>, fetchedAt: number): void {
-    const job = createActiveJob(toClaim(fetched), fetchedAt)
+    const job = createActiveJob(
+      toClaim(fetched),
+      fetchedAt,
+      fetched.heartbeatSeconds ?? subscription.heartbeatSeconds,
+    )
     active.add(job)
     pendingCount += weightOf(job)
     void process(job, fetched).catch((error: unknown) => {
@@ -151,7 +154,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   async function inOrder(job: ActiveJob, deliver: (eventId: string) => Promise<void>): Promise<boolean> {
     for (const eventId of job.left) {
       // After a long pause of this process the key may be in other hands.
-      if (performance.now() - job.confirmedAt > heartbeatSeconds * 1000)
+      if (performance.now() - job.confirmedAt > job.heartbeatSeconds * 1000)
         await settler.untilWritten(async () => touch())
       if (stopping || job.lost) return false
       await deliver(eventId)
@@ -235,7 +238,9 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   /** Once a second: receipts of long batches are written early, and claims are kept alive. */
   function tick(): void {
     const now = performance.now()
+    let { heartbeatSeconds } = subscription
     for (const job of active) {
+      heartbeatSeconds = Math.min(heartbeatSeconds, job.heartbeatSeconds)
       if (!job.done && job.left.size > 0 && job.unsettled.length > 0 && now - job.startedAt > tickMs) {
         settler.add({ claim: job.claim, outcomes: job.unsettled.splice(0), done: false })
       }

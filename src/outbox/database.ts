@@ -1,11 +1,13 @@
-import pg from 'pg'
-import { ConfigurationError } from '../events/errors.ts'
+import type pg from 'pg'
 import type { BusLogger } from '../events/logger.ts'
+import { BusClient } from './bus-client.ts'
+import { BusPool } from './bus-pool.ts'
+import { createConnectionSource, type DatabaseOption } from './connection-source.ts'
 import { toBusError } from './database-errors.ts'
-import { createPreparer, setPreparer, type Preparer } from './prepared.ts'
+import { createPreparer, setPreparer } from './prepared.ts'
+import { createWatchdog } from './watchdog.ts'
 
-/** Where the bus's own connections go: a `postgres://` URL or a node-postgres pool configuration. */
-export type DatabaseOption = string | pg.PoolConfig
+export type { DatabaseOption } from './connection-source.ts'
 
 /** What runs a statement and gives its rows. */
 export interface Executor {
@@ -23,17 +25,47 @@ export interface Database extends Executor {
   /** Runs `work` in one transaction on one connection: committed when it resolves, rolled back when it rejects. */
   transaction: <T>(work: (client: pg.PoolClient) => Promise<T>) => Promise<T>
   /** A connection outside the pool, for a session that holds locks or listens. */
-  openSession: () => Promise<pg.Client>
+  openSession: () => Promise<BusClient>
   /** Another pool to the same database, as large as the bus's own, or as asked for. Whoever opens it ends it. */
   openPool: (minConnections: number) => pg.Pool
+  /** Calls back when connections were found half open and cut. */
+  onConnectionsCut: (listener: () => void) => void
   close: () => Promise<void>
 }
 
+/**
+ * Begins a transaction of the bus's own, in one round trip. The server ends it when nothing was heard of its process for
+ * ten seconds, so that one that is stopped, or cut off, does not keep its locks.
+ */
+export const beginSql = `begin; set local idle_in_transaction_session_timeout = '10s'`
+
 /** Opens no connection yet: the first query does. */
 export function createDatabase(option: DatabaseOption, logger: BusLogger): Database {
-  const config = poolConfig(option)
+  const source = createConnectionSource(option)
   const preparer = createPreparer(logger)
-  const pool = createPool(config, logger, preparer)
+  const idle = new WeakSet<BusClient>()
+  const watchdog = createWatchdog(source, (client) => idle.has(client), logger)
+
+  function openPool(minConnections: number): BusPool {
+    const pool = new BusPool(source, minConnections, (client) => watchdog.watch(client))
+    // Without a listener a lost connection, idle or in use, would end the process.
+    pool.on('error', (error) =>
+      logger.warn({ reason: error.message }, 'an idle database connection was lost'),
+    )
+    pool.on('connect', (client) => {
+      client.on('error', () => {})
+      setPreparer(client, preparer)
+    })
+    pool.on('acquire', (client) => idle.delete(client as unknown as BusClient))
+    pool.on('release', (_error, released) => {
+      const client = released as unknown as BusClient
+      idle.add(client)
+      if (client.isReadOnly) client.cut('The server takes no writes any more')
+    })
+    return pool
+  }
+
+  const pool = openPool(0)
   return {
     pool,
     async queryPrepared<R extends pg.QueryResultRow>(text: string, values: unknown[] = []) {
@@ -52,34 +84,23 @@ export function createDatabase(option: DatabaseOption, logger: BusLogger): Datab
     },
     transaction: (work) => runTransaction(pool, work),
     async openSession() {
-      const client = new pg.Client({ ...config, keepAlive: true, keepAliveInitialDelayMillis: 10_000 })
-      client.on('error', () => {})
       try {
+        const client = new BusClient(source.ask === undefined ? source.known : await source.ask())
+        client.on('error', () => {})
+        watchdog.watch(client)
         await client.connect()
+        return client
       } catch (error) {
         throw toBusError(error)
       }
-      return client
     },
-    openPool: (minConnections) =>
-      createPool(
-        { ...config, max: Math.max(config.max ?? poolDefaults.max, minConnections) },
-        logger,
-        createPreparer(logger),
-      ),
-    close: async () => pool.end(),
+    openPool,
+    onConnectionsCut: (listener) => watchdog.onCut(listener),
+    async close() {
+      await pool.end()
+      watchdog.stop()
+    },
   }
-}
-
-function createPool(config: pg.PoolConfig, logger: BusLogger, preparer: Preparer): pg.Pool {
-  const pool = new pg.Pool(config)
-  // Without a listener a lost connection, idle or in use, would end the process.
-  pool.on('error', (error) => logger.warn({ reason: error.message }, 'an idle database connection was lost'))
-  pool.on('connect', (client) => {
-    client.on('error', () => {})
-    setPreparer(client, preparer)
-  })
-  return pool
 }
 
 async function runTransaction<T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
@@ -88,7 +109,7 @@ async function runTransaction<T>(pool: pg.Pool, work: (client: pg.PoolClient) =>
   })
   let broken = false
   try {
-    await client.query('begin')
+    await client.query(beginSql)
     const result = await work(client)
     await client.query('commit')
     return result
@@ -102,25 +123,3 @@ async function runTransaction<T>(pool: pg.Pool, work: (client: pg.PoolClient) =>
     client.release(broken)
   }
 }
-
-function poolConfig(option: DatabaseOption): pg.PoolConfig {
-  if (typeof option === 'string') {
-    if (!/^postgres(?:ql)?:\/\//.test(option)) {
-      throw new ConfigurationError(
-        'BUS_INVALID_OPTION',
-        'Expected `database` to be a postgres:// URL or a node-postgres pool configuration',
-      )
-    }
-    return { connectionString: option, ...poolDefaults }
-  }
-  if (option === null || typeof option !== 'object') {
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
-      'Expected `database` to be a postgres:// URL or a node-postgres pool configuration',
-    )
-  }
-  return { ...poolDefaults, ...option }
-}
-
-/** Ten connections carry relay, workers and maintenance of one process; a lost server is noticed in seconds. */
-const poolDefaults = { max: 10, connectionTimeoutMillis: 10_000, application_name: 'bossbus' } as const

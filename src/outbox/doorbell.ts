@@ -1,7 +1,8 @@
-import type pg from 'pg'
 import type { BusLogger } from '../events/logger.ts'
+import type { BusClient } from './bus-client.ts'
 import type { Database } from './database.ts'
 import { failureDelayMs } from './failure-delay.ts'
+import { createListenTest, type ListenTest } from './listen-test.ts'
 
 /**
  * The advisory locks of the bus: two-integer keys, so they cannot collide with a user's one-integer keys.
@@ -36,13 +37,20 @@ export interface DoorbellEvents {
   readonly onConnection: (connected: boolean) => void
 }
 
-/** The one session of a process that listens and holds locks. It reconnects by itself until closed. */
+/**
+ * The one session of a process that listens and holds locks. It reconnects by itself until closed.
+ *
+ * It is tested before it is relied on, and now and then after. Behind a pooler that hands every transaction another
+ * session, notifications get lost and a session's locks stay with whoever comes next: there it takes none and polls.
+ */
 export interface Doorbell {
   /** True while this process is the one that may sleep and is woken at once. */
   readonly leading: boolean
   /** True while publishers ring, because this process sleeps. */
   readonly sleeping: boolean
   readonly connected: boolean
+  /** True where notifications do not arrive: rings and wakes will not come. */
+  readonly polling: boolean
   /** Tries to become the leader. Resolves to whether this process leads now. */
   lead: () => Promise<boolean>
   /** Tries to fall asleep: impossible while a publisher that saw the relay awake has not committed. */
@@ -51,6 +59,16 @@ export interface Doorbell {
   wake: () => Promise<void>
   close: () => Promise<void>
 }
+
+/** How often the session is tested: two statements. */
+const testIntervalMs = 15_000
+
+/** Where notifications do not arrive, how often that is tested again. */
+const retestIntervalMs = 5 * 60_000
+
+/** What the bus logs, once, where it has to poll. Stable: docs/drivers.md explains it. */
+export const pollingWarning =
+  'notifications do not arrive, probably a pooler in transaction mode: the bus polls. Give it a direct database URL'
 
 /** The text to notify other processes with, for the channel of {@link wakeSql}. */
 export function wakePayload(instanceId: string, subscriptionIds: readonly number[]): string {
@@ -67,63 +85,111 @@ export function openDoorbell(
   logger: BusLogger,
   events: DoorbellEvents,
 ): Doorbell {
-  let client: pg.Client | undefined
+  let client: BusClient | undefined
   let leading = false
   let sleeping = false
+  let polling = false
   let closed = false
   let failures = 0
   let timer: NodeJS.Timeout | undefined
   let connecting: Promise<void> | undefined
+  let testing: Promise<void> | undefined
+  let listenTest: ListenTest | undefined
+  let endPredecessor: (() => Promise<void>) | undefined
 
-  function onLost(lost: pg.Client): void {
+  function onLost(lost: BusClient): void {
     if (client !== lost) return
     client = undefined
     leading = false
     sleeping = false
+    clearTimeout(timer)
+    endPredecessor = listenTest?.endSession
     lost.end().catch(() => {})
     if (closed) return
     logger.warn({}, 'the listening connection was lost, reconnecting')
     events.onConnection(false)
-    scheduleConnect()
-  }
-
-  function scheduleConnect(): void {
-    timer = setTimeout(() => {
-      connecting = connect()
-    }, failureDelayMs(failures))
+    scheduleConnect(failureDelayMs(failures))
     failures += 1
   }
 
+  function scheduleConnect(delayMs: number): void {
+    timer = setTimeout(() => {
+      connecting = connect()
+    }, delayMs)
+  }
+
   async function connect(): Promise<void> {
+    let opened: BusClient | undefined
     try {
       const next = await database.openSession()
+      opened = next
+      const test = createListenTest(database, next, instanceId)
+      if (!(await test.start())) {
+        await next.end()
+        startPolling()
+        return
+      }
       next.on('error', () => onLost(next))
       next.on('end', () => onLost(next))
       next.on('notification', ({ channel, payload = '' }) => {
         if (channel === doorbellChannel) events.onRing()
-        else receiveWake(payload)
+        else if (channel === wakeChannel) receiveWake(payload)
       })
-      client = next
-      await next.query(`listen ${doorbellChannel}; listen ${wakeChannel}`)
+      await next.query(`listen ${doorbellChannel}; listen ${wakeChannel}; ${keepaliveSql}`)
       if (closed) {
         await next.end()
         return
       }
+      client = next
+      listenTest = test
+      if (polling) logger.info({}, 'notifications arrive again: the bus no longer polls')
+      polling = false
       failures = 0
+      // It may hold its locks for hours, where only this end knows that it is cut off.
+      await endPredecessor?.().catch(() => {})
+      endPredecessor = undefined
+      scheduleTest()
       events.onConnection(true)
       // Rings from before the LISTEN were missed.
       events.onRing()
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)
-      if (client !== undefined) {
-        const failed = client
-        client = undefined
-        failed.end().catch(() => {})
-      }
+      if (opened !== undefined && client === opened) client = undefined
+      opened?.end().catch(() => {})
       if (closed) return
       logger.warn({ reason }, 'the listening connection could not be opened, trying again')
-      scheduleConnect()
+      scheduleConnect(failureDelayMs(failures))
+      failures += 1
     }
+  }
+
+  function startPolling(): void {
+    if (closed) return
+    if (!polling) {
+      polling = true
+      logger.warn({}, pollingWarning)
+      events.onRing()
+    }
+    scheduleConnect(retestIntervalMs)
+  }
+
+  function scheduleTest(): void {
+    clearTimeout(timer)
+    timer = setTimeout(runTest, testIntervalMs)
+  }
+
+  /** A session that is cut off fails here, at the latest when the watchdog has cut its connection. */
+  function runTest(): void {
+    const session = client
+    if (session === undefined || closed) return
+    testing ??= (async () => {
+      const isGood = await listenTest?.repeat().catch(() => undefined)
+      // The pool's connection failed, which says nothing about this one.
+      if (isGood === false) onLost(session)
+      if (client === session && !closed) scheduleTest()
+    })().finally(() => {
+      testing = undefined
+    })
   }
 
   function receiveWake(payload: string): void {
@@ -140,6 +206,7 @@ export function openDoorbell(
     return session === client && rows[0]?.held === true
   }
 
+  database.onConnectionsCut(runTest)
   connecting = connect()
 
   return {
@@ -151,6 +218,9 @@ export function openDoorbell(
     },
     get connected() {
       return client !== undefined
+    },
+    get polling() {
+      return polling
     },
     async lead() {
       leading ||= await tryLock(locks.leader).catch(() => false)
@@ -175,6 +245,11 @@ export function openDoorbell(
       leading = false
       sleeping = false
       await last?.end().catch(() => {})
+      await testing
     },
   }
 }
+
+/** A server that hears nothing of this session for about half a minute ends it, and frees its locks. */
+const keepaliveSql =
+  'set tcp_keepalives_idle = 15; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3'

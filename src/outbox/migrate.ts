@@ -1,8 +1,8 @@
-import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type pg from 'pg'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { DatabaseError } from '../events/errors.ts'
+import { withLock } from './advisory-lock.ts'
 import type { Database, Executor } from './database.ts'
 import { toBusError } from './database-errors.ts'
 import { locks } from './doorbell.ts'
@@ -15,9 +15,6 @@ const table = { migrationsSchema: 'bus', migrationsTable: 'migrations' } as cons
 /** Oldest supported server, as `server_version_num` counts. */
 const minServerVersion = 140_000
 
-/** How often a process asks for its turn to migrate. */
-const turnPollMs = 50
-
 /**
  * Brings the schema `bus` up to this version, then runs `alongside`, all under one advisory lock: any number of
  * processes may start at once, and each finds everything done when its turn comes.
@@ -25,17 +22,22 @@ const turnPollMs = 50
  * @throws {@link DatabaseError} `BUS_SCHEMA_TOO_NEW` when a newer version of the bus has migrated this database
  */
 export async function migrateSchema(database: Database, alongside: () => Promise<void>): Promise<void> {
+  await checkServer(database)
+  await withLock(database, locks.migrate, async () => migrateAlone(database, alongside)).catch(
+    (error: unknown) => {
+      throw toBusError(error)
+    },
+  )
+}
+
+async function migrateAlone(database: Database, alongside: () => Promise<void>): Promise<void> {
   const session = await database.openSession()
   try {
-    await checkServer(session)
-    await takeTurn(session)
     const { applied, shipped } = await compareVersions(session)
     if (applied > shipped) throw tooNew(applied, shipped)
     if (applied < shipped) await applyMigrations(session)
     await session.query('select bus.create_partitions()')
     await alongside()
-  } catch (error) {
-    throw toBusError(error)
   } finally {
     await session.end().catch(() => {})
   }
@@ -48,20 +50,6 @@ async function applyMigrations(session: pg.Client): Promise<void> {
     import('drizzle-orm/node-postgres/migrator'),
   ])
   await migrate(drizzle(session), { migrationsFolder, ...table })
-}
-
-/**
- * Asks again and again instead of waiting in the server: a statement that waits holds a snapshot, for which a
- * CREATE INDEX CONCURRENTLY of the one who migrates would wait in turn, a deadlock no server detects.
- */
-async function takeTurn(session: Pick<Executor, 'query'>): Promise<void> {
-  for (;;) {
-    const { rows } = await session.query<{ held: boolean }>(
-      `select pg_try_advisory_lock(${locks.namespace}, ${locks.migrate}) as held`,
-    )
-    if (rows[0]?.held === true) return
-    await pause(turnPollMs)
-  }
 }
 
 /**

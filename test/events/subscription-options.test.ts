@@ -46,6 +46,7 @@ describe('defaults', () => {
     concurrency: 10,
     batchSize: 100,
     timeoutSeconds: 60,
+    heartbeatSeconds: 30,
     retry: { maxAttempts: 5, delaySeconds: 1, backoff: true, maxDelaySeconds: 300 },
   }
 
@@ -64,6 +65,7 @@ describe('defaults', () => {
       ordered: undefined,
       onKeyFailure: undefined,
       timeoutSeconds: undefined,
+      heartbeatSeconds: undefined,
     }
     const retry = {
       maxAttempts: undefined,
@@ -102,6 +104,7 @@ describe('whole numbers', () => {
     ['concurrency', 1, 1000],
     ['batchSize', 1, 100],
     ['timeoutSeconds', 1, 3600],
+    ['heartbeatSeconds', 10, 3600],
     ['retry.maxAttempts', 1, 100],
     ['retry.delaySeconds', 0, 86_400],
     ['retry.maxDelaySeconds', 1, 604_800],

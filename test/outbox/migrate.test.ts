@@ -2,8 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { inspect } from 'node:util'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import pg from 'pg'
+import { withLock } from '../../src/outbox/advisory-lock.ts'
+import { createDatabase } from '../../src/outbox/database.ts'
 import { locks } from '../../src/outbox/doorbell.ts'
-import { testBus } from '../support/bus.ts'
+import { recordingLogger, testBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
 import { checkedInSchema, describeSchema } from '../support/schema-snapshot.ts'
 import { openSession } from '../support/session.ts'
@@ -70,7 +72,8 @@ test('a bus whose turn to migrate has not come holds no snapshot, so indexes can
     'the bus asks for its turn',
     async () =>
       (await database.count(
-        `select count(*) from pg_stat_activity where datname = current_database() and query like '%pg_try_advisory_lock(${locks.namespace}, ${locks.migrate})%' and pid <> pg_backend_pid()`,
+        `select count(*) from pg_stat_activity where datname = current_database() and application_name = 'bossbus'
+           and (query like '%pg_try_advisory_xact_lock(${locks.namespace}, ${locks.migrate})%' or query = 'rollback')`,
       )) === 1,
   )
   await database.rows('create index concurrently on public.large (id)')
@@ -78,6 +81,20 @@ test('a bus whose turn to migrate has not come holds no snapshot, so indexes can
   await holder.rows('select pg_advisory_unlock($1, $2)', [locks.namespace, locks.migrate])
   await migrated
   expect(done).toBe(true)
+})
+
+test('a bus that holds the turn to migrate holds no snapshot either, and no lock that outlives it', async () => {
+  const database = await createTestDatabase()
+  const own = createDatabase(database.url, recordingLogger())
+  onTestFinished(async () => own.close())
+  const held = `select count(*) from pg_locks where locktype = 'advisory' and database =
+    (select oid from pg_database where datname = current_database())`
+  await database.rows('create table public.large (id int)')
+  await withLock(own, locks.migrate, async () => {
+    expect(await database.count(held)).toBe(1)
+    await database.rows('create index concurrently on public.large (id)')
+  })
+  await until('the lock is free', async () => (await database.count(held)) === 0)
 })
 
 test('a role that owns the database and nothing else can migrate, and publish', async () => {

@@ -30,7 +30,7 @@ test('where a pooler has lost a statement, that call fails and nothing is prepar
   expect((await queryPrepared(client, double, [3])).rows).toEqual([{ doubled: 6 }])
   expect((await queryPrepared(client, `${double}, 1 as one`, [3])).rows).toHaveLength(1)
   expect(await rows(preparedCount)).toEqual([{ count: 0 }])
-  expect(logger.lines.map(({ level }) => level)).toEqual(['warn'])
+  expect(logger.lines.map(({ level }) => level)).toEqual(['info'])
 })
 
 test('any other error leaves the statements prepared', async () => {

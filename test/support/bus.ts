@@ -4,6 +4,8 @@ import { paymentEvents } from './catalogue.ts'
 
 export { paymentEvents } from './catalogue.ts'
 
+type DatabaseOption = BusOptions<typeof paymentEvents>['database']
+
 export type PaymentBus = Bus<typeof paymentEvents>
 
 /** A line the bus logged. */
@@ -25,11 +27,11 @@ export function recordingLogger(): BusLogger & { readonly lines: LogLine[] } {
 
 /** A bus that is stopped when the test is over, logging nowhere unless told. */
 export function testBus(
-  url: string,
+  database: DatabaseOption,
   options: Partial<Pick<BusOptions<typeof paymentEvents>, 'source' | 'logger' | 'maxPayloadBytes'>> = {},
 ): PaymentBus {
   const bus = createBus({
-    database: url,
+    database,
     events: paymentEvents,
     source: 'payment-service',
     logger: recordingLogger(),

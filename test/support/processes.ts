@@ -12,9 +12,9 @@ export interface ProgramProcess {
 }
 
 /** Starts a program of test/support that prints `started` when it is. Killed when the test is over, stopped or not. */
-export async function startProgram(name: string, url: string, ...args: string[]): Promise<ProgramProcess> {
+export async function startProgram(name: string, ...args: readonly string[]): Promise<ProgramProcess> {
   const program = fileURLToPath(new URL(name, import.meta.url))
-  const child = spawn(process.execPath, [program, url, ...args], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [program, ...args], { stdio: ['pipe', 'pipe', 'pipe'] })
   const output: string[] = []
   child.stdin.on('error', () => {})
   child.stdout.on('data', (chunk: Buffer) => output.push(...chunk.toString().trim().split('\n')))

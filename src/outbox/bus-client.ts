@@ -1,0 +1,56 @@
+import pg from 'pg'
+
+/** A connection that knows how long it has been waiting for the server, for the {@link Watchdog}. */
+export class BusClient extends pg.Client {
+  #connected = false
+  #waitingSince: number | undefined
+  #isReadOnly = false
+
+  constructor(config?: pg.ClientConfig) {
+    super(config)
+    // Registered before node-postgres's own listeners, which send the next statement or say that there is none.
+    const connection: NodeJS.EventEmitter = this.connection
+    connection.on('readyForQuery', () => {
+      this.#waitingSince = this.#connected && this.#waitingSince !== undefined ? performance.now() : undefined
+      this.#connected = true
+    })
+    connection.on('errorMessage', (error: { readonly code?: string }) => {
+      if (error.code === readOnlyTransaction) this.#isReadOnly = true
+    })
+    this.on('drain', () => {
+      this.#waitingSince = undefined
+    })
+    const connect = this.connect.bind(this) as (...args: unknown[]) => unknown
+    this.connect = ((...args: unknown[]) => {
+      this.#waitingSince = performance.now()
+      return connect(...args)
+    }) as typeof this.connect
+    const query = this.query.bind(this) as (...args: unknown[]) => unknown
+    this.query = ((...args: unknown[]) => {
+      this.#waitingSince ??= performance.now()
+      return query(...args)
+    }) as typeof this.query
+  }
+
+  /** Since which moment of `performance.now()` an answer is awaited; undefined where none is. */
+  get waitingSince(): number | undefined {
+    return this.#waitingSince
+  }
+
+  /** The server's process behind it, as the server, or a pooler in front of it, says. */
+  get backendPid(): number | undefined {
+    return (this as { readonly processID?: number | null }).processID ?? undefined
+  }
+
+  /** Whether the server refused to write: it was demoted, and its name leads elsewhere by now. */
+  get isReadOnly(): boolean {
+    return this.#isReadOnly
+  }
+
+  /** Cuts the connection: what waits for it fails at once. */
+  cut(reason: string): void {
+    this.connection.stream.destroy(Object.assign(new Error(reason), { code: 'ETIMEDOUT' }))
+  }
+}
+
+const readOnlyTransaction = '25006'

@@ -1,0 +1,56 @@
+import pg from 'pg'
+import { BusClient } from './bus-client.ts'
+import { poolDefaults, type ConnectionSource } from './connection-source.ts'
+
+type Connected = (
+  error: Error | undefined,
+  client: pg.PoolClient | undefined,
+  release: (release?: unknown) => void,
+) => void
+
+/** A pool whose new connections go where the source says at that time. */
+export class BusPool extends pg.Pool {
+  readonly #source: ConnectionSource
+  readonly #toOptions: (config: pg.PoolConfig) => pg.PoolOptions
+
+  /**
+   * @param minConnections - it may open that many, also when the source says fewer
+   * @param onOpening - called with each connection before it is opened
+   */
+  constructor(source: ConnectionSource, minConnections: number, onOpening: (client: BusClient) => void) {
+    class OpeningClient extends BusClient {
+      constructor(config?: pg.ClientConfig) {
+        super(config)
+        onOpening(this)
+      }
+    }
+    const complete = (config: pg.PoolConfig): pg.PoolConfig => ({
+      ...config,
+      max: Math.max(config.max ?? poolDefaults.max, minConnections),
+      Client: OpeningClient,
+    })
+    super(complete(source.known))
+    this.#source = source
+    // A pool fills in its options itself, and opens nothing.
+    this.#toOptions = (config) => new pg.Pool(complete(config)).options
+  }
+
+  override connect(): Promise<pg.PoolClient>
+  override connect(callback: Connected): void
+  override connect(callback?: Connected): Promise<pg.PoolClient> | undefined {
+    const { ask } = this.#source
+    if (callback === undefined) return this.#refresh(ask).then(async () => super.connect())
+    // oxlint-disable promise/no-callback-in-promise -- node-postgres itself calls its pool so
+    this.#refresh(ask).then(
+      () => super.connect(callback),
+      (error: Error) => callback(error, undefined, () => {}),
+    )
+    // oxlint-enable promise/no-callback-in-promise
+    return undefined
+  }
+
+  /** Asks where to, unless a connection is at hand. Who waits for one meanwhile gets it as the newest answer says. */
+  async #refresh(ask: ConnectionSource['ask']): Promise<void> {
+    if (ask !== undefined && this.idleCount === 0 && !this.ending) this.options = this.#toOptions(await ask())
+  }
+}

@@ -1,0 +1,114 @@
+import { drizzle } from 'drizzle-orm/node-postgres'
+import { drizzle as drizzleOnPostgresJs } from 'drizzle-orm/postgres-js'
+import pg from 'pg'
+import postgres from 'postgres'
+import { expect, onTestFinished, test } from 'vitest'
+import { createBus } from '../../src/index.ts'
+import { pollingWarning } from '../../src/outbox/doorbell.ts'
+import { paymentEvents, recordingLogger, testBus } from '../support/bus.ts'
+import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { countEffects, createEffects, writeEffect } from '../support/effects.ts'
+import { pgbouncerPath, startPgbouncer } from '../support/pgbouncer.ts'
+
+const note = (payload: unknown) => ({ type: 'note', tenantId: 'a', payload }) as const
+
+const sessionLocks = `select count(*) from pg_locks l join pg_stat_activity a using (pid)
+  where l.locktype = 'advisory' and a.datname = current_database()`
+
+async function deliversEverything(database: TestDatabase, url: string, logger = recordingLogger()) {
+  await createEffects(database)
+  const bus = testBus(url, { logger })
+  const seen: unknown[] = []
+  bus.subscribe({ name: 'seen', events: ['note'], handler: (event) => void seen.push(event.payload) })
+  bus.subscribe({
+    name: 'once',
+    events: ['note'],
+    mode: 'exactly-once',
+    handler: async (event, { tx }) => writeEffect(tx, event),
+  })
+  await bus.start()
+  const pool = new pg.Pool({ connectionString: url, max: 4 })
+  onTestFinished(async () => pool.end())
+  const db = drizzle(pool)
+  // Some in one transaction, some each in its own, with other statements between, and some rolled back.
+  await db.transaction(async (tx) => bus.publishMany(tx, [1, 2, 3].map(note)))
+  await Promise.all(
+    Array.from({ length: 40 }, async (_, i) =>
+      db.transaction(async (tx) => {
+        await tx.execute('select 1')
+        await bus.publish(tx, note(10 + i))
+        await bus.publish(tx, note(100 + i))
+      }),
+    ),
+  )
+  await db
+    .transaction(async (tx) => {
+      await bus.publish(tx, note('rolled back'))
+      throw new Error('no')
+    })
+    .catch(() => {})
+  await until(
+    'all are delivered',
+    async () => seen.length >= 83 && (await countEffects(database)).effects >= 83,
+  )
+  expect(new Set(seen).size).toBe(83)
+  expect(await countEffects(database)).toMatchObject({ effects: 83, distinct: 83 })
+  return { bus, db, logger }
+}
+
+test.skipIf(pgbouncerPath === undefined)(
+  'behind PgBouncer in transaction mode everything is delivered by polling, with one warning and no session lock',
+  async () => {
+    const database = await createTestDatabase({ empty: true })
+    const url = await startPgbouncer(database.url, 'transaction')
+    const installer = createBus({
+      database: url,
+      events: paymentEvents,
+      source: 's',
+      logger: recordingLogger(),
+    })
+    await installer.migrate()
+    await installer.migrate()
+    await installer.stop()
+    const { bus, db, logger } = await deliversEverything(database, url)
+    await until('it polls', async () => (await bus.health()).relay === 'polling')
+    expect(await bus.health()).toMatchObject({ ok: true, listening: false })
+    expect(logger.lines.filter(({ message }) => message === pollingWarning)).toHaveLength(1)
+    expect(await database.count(sessionLocks)).toBe(0)
+    // Publishing outside a transaction is found out here too.
+    await expect(bus.publish(db, note('alone'))).rejects.toMatchObject({ code: 'BUS_NOT_IN_TRANSACTION' })
+    const sql = postgres(url, { prepare: false, max: 3 })
+    onTestFinished(async () => sql.end({ timeout: 1 }))
+    const { id } = await drizzleOnPostgresJs(sql).transaction(async (tx) =>
+      bus.publish(tx, note('postgres.js')),
+    )
+    await until(
+      'it is delivered',
+      async () =>
+        (await database.count('select count(*) from bus.deliveries where event_id = $1', [id])) === 2,
+    )
+    expect(await bus.tryPublish(note('try'))).toMatchObject({ duplicate: false })
+  },
+)
+
+test.skipIf(pgbouncerPath === undefined)(
+  'behind PgBouncer in session mode notifications arrive, and nothing is warned about',
+  async () => {
+    const database = await createTestDatabase()
+    const { bus, logger } = await deliversEverything(
+      database,
+      await startPgbouncer(database.url, 'session', ['server_reset_query = DISCARD ALL']),
+    )
+    await until('it listens', async () => (await bus.health()).listening)
+    expect(logger.lines.filter(({ level }) => level !== 'info')).toEqual([])
+  },
+)
+
+test('on a direct connection notifications arrive, and nothing is warned about', async () => {
+  const database = await createTestDatabase()
+  const { bus, logger } = await deliversEverything(database, database.url)
+  await until('it sleeps', async () => (await bus.health()).relay === 'sleeping')
+  expect(await bus.health()).toMatchObject({ ok: true, listening: true })
+  expect(logger.lines).toEqual([])
+  expect(await database.count(sessionLocks)).toBe(2)
+})

@@ -1,0 +1,93 @@
+import { execFileSync } from 'node:child_process'
+import pg from 'pg'
+import { onTestFinished } from 'vitest'
+import { startOwnPostgres } from '../../src/testing/postgres.ts'
+import { createBus, defineEvents } from '../../src/index.ts'
+import { until } from './database.ts'
+
+/** A PostgreSQL of a test's own, with the schema of the bus, that the test may break. */
+export interface OwnServer {
+  readonly url: string
+  /** Rows of a statement, on a connection of its own. */
+  readonly rows: (text: string, values?: unknown[]) => Promise<Record<string, unknown>[]>
+  readonly count: (text: string, values?: unknown[]) => Promise<number>
+  /** Kills it with SIGKILL: the postmaster, and with it every backend. */
+  readonly kill: () => Promise<void>
+  /** Starts it again on its port and data. Resolves when it accepts connections. */
+  readonly restart: () => Promise<void>
+  /** Stops all of its processes where they are, and lets them go on. */
+  readonly freeze: () => Promise<void>
+  readonly thaw: () => void
+}
+
+/** Ended when the test is over. */
+export async function startOwnServer(): Promise<OwnServer> {
+  const server = await startOwnPostgres(['max_connections=200', 'fsync=off', 'full_page_writes=off'])
+  let frozen: readonly number[] = []
+  const signal = (pids: readonly number[], name: NodeJS.Signals): void => {
+    for (const pid of pids) {
+      try {
+        process.kill(pid, name)
+      } catch {
+        // It has ended meanwhile.
+      }
+    }
+  }
+  const thaw = (): void => {
+    signal(frozen, 'SIGCONT')
+    frozen = []
+  }
+  onTestFinished(async () => {
+    thaw()
+    await server.stop()
+  })
+  const bus = createBus({ database: server.url, events: defineEvents({}), source: 'tests' })
+  await bus.migrate()
+  await bus.stop()
+  const rows: OwnServer['rows'] = async (text, values = []) => {
+    const client = new pg.Client({ connectionString: server.url })
+    client.on('error', () => {})
+    await client.connect()
+    try {
+      return (await client.query<Record<string, unknown>>(text, values)).rows
+    } finally {
+      await client.end()
+    }
+  }
+  return {
+    url: server.url,
+    rows,
+    count: async (text, values) => Number(Object.values((await rows(text, values))[0] ?? {})[0]),
+    async kill() {
+      const pid = await server.process.pid()
+      const backends = childrenOf(pid)
+      signal([pid, ...backends], 'SIGKILL')
+      await until('the server is gone', () => ![pid, ...backends].some(isAlive))
+    },
+    restart: server.process.restart,
+    async freeze() {
+      const pid = await server.process.pid()
+      signal([pid], 'SIGSTOP')
+      frozen = [pid, ...childrenOf(pid)]
+      signal(frozen, 'SIGSTOP')
+    },
+    thaw,
+  }
+}
+
+function childrenOf(parent: number): number[] {
+  return execFileSync('ps', ['-A', '-o', 'pid=,ppid='], { encoding: 'utf8' })
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/).map(Number))
+    .flatMap(([pid, ppid]) => (pid !== undefined && ppid === parent ? [pid] : []))
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    // Killed, and not yet reaped by whoever adopted it.
+    return !execFileSync('ps', ['-o', 'stat=', '-p', String(pid)], { encoding: 'utf8' }).startsWith('Z')
+  } catch {
+    return false
+  }
+}

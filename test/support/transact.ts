@@ -1,0 +1,30 @@
+import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
+import pg from 'pg'
+import { onTestFinished } from 'vitest'
+
+type Transaction = Parameters<Parameters<NodePgDatabase['transaction']>[0]>[0]
+
+/** Runs a Drizzle transaction on a pool of the test's own. */
+export type Transact = <T>(work: (tx: Transaction) => Promise<T>) => Promise<T>
+
+/**
+ * As docs/drivers.md advises: `db.transaction` of Drizzle on a pool never gives a connection back whose BEGIN failed
+ * (drizzle-orm #6241), and soon there is none left.
+ */
+export function openTransact(url: string, max: number): Transact {
+  const pool = new pg.Pool({ connectionString: url, max, connectionTimeoutMillis: 5000 })
+  pool.on('error', () => {})
+  pool.on('connect', (client) => void client.on('error', () => {}))
+  onTestFinished(() => void pool.end())
+  return async (work) => {
+    const client = await pool.connect()
+    let failed = true
+    try {
+      const result = await drizzle(client).transaction(work)
+      failed = false
+      return result
+    } finally {
+      client.release(failed)
+    }
+  }
+}
