@@ -59,6 +59,11 @@ export function inTransaction(client: pg.ClientBase): { readonly db: Db } {
   }
 }
 
+/** Runs single pg-boss statements inside an open transaction of the bus, prepared. */
+export function preparedIn(client: pg.ClientBase): { readonly db: Db } {
+  return { db: { executeSql: async (text, values) => queryPrepared(client, text, values) } }
+}
+
 /** Runs single pg-boss statements on the bus's pool, prepared. */
 export function preparedOn(database: Database): { readonly db: Db } {
   return { db: { executeSql: async (text, values) => database.queryPrepared(text, values) } }

@@ -66,6 +66,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const router = createRouter(boss, instanceId, {
     isFree: (id) => workers.get(id)?.isFree ?? false,
     wake: (id) => workers.get(id)?.wake(),
+    adopt: (id, jobs, fetchedAt) => workers.get(id)?.adopt(jobs, fetchedAt),
+    prefetch: (ids) => events.prefetch(ids),
   })
   const doorbell = openDoorbell(database, instanceId, logger, {
     onRing: () => relay.ring(),
@@ -97,8 +99,9 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       return doorbell.connected
     },
     async stop(graceMs) {
-      const stops = [...workers.values()].map(async (worker) => worker.stop(graceMs))
-      await Promise.all([relay.stop(), upkeep?.stop(), ...stops])
+      const relayStopped = relay.stop()
+      const stops = [...workers.values()].map(async (worker) => worker.stop(graceMs, relayStopped))
+      await Promise.all([relayStopped, upkeep?.stop(), ...stops])
       await handlerPool?.close()
       await doorbell.close()
       await boss.stop({ graceful: false })

@@ -10,6 +10,8 @@ export interface EventReader {
    * for at once is read in one statement, and what was read lately is not read again.
    */
   load: (ids: readonly string[]) => Promise<StoredEvent[]>
+  /** Begins to read events that are about to be asked for. */
+  prefetch: (ids: readonly string[]) => void
 }
 
 /** Payload texts kept, in characters: what the subscriptions of a process are about to deliver, and not more. */
@@ -54,6 +56,8 @@ export function createEventReader(executor: Executor, workerCount: number): Even
   const cache = new Map<string, CachedRow>()
   /** The read that will bring an event. */
   const underWay = new Map<string, Read>()
+  /** The statements, by their ids, whose rows are to be kept until they are asked for. */
+  const readAhead = new WeakSet<readonly string[]>()
   let cachedLength = 0
   let nextIds: string[] = []
   let nextRead: Read | undefined
@@ -101,7 +105,7 @@ export function createEventReader(executor: Executor, workerCount: number): Even
       // Before it is asked for, so that an expiry is never taken to be later than it is.
       const readAt = performance.now()
       const rows = await readRows(executor, ids)
-      if (workerCount > 1) keep(rows, readAt)
+      if (workerCount > 1 || readAhead.has(ids)) keep(rows, readAt)
       return new Map(rows.map((row) => [row.id, { row, readAt }]))
     } finally {
       for (const id of ids) underWay.delete(id)
@@ -109,6 +113,14 @@ export function createEventReader(executor: Executor, workerCount: number): Even
   }
 
   return {
+    prefetch(ids) {
+      for (const id of ids) {
+        if (find(id) !== undefined || underWay.has(id)) continue
+        // Whoever asks for it hears of the failure, or reads it again.
+        read(id).catch(() => {})
+        readAhead.add(nextIds)
+      }
+    },
     async load(ids) {
       const rows: CachedRow[] = []
       const awaited = new Map<Read, string[]>()

@@ -1,10 +1,11 @@
 import type pg from 'pg'
-import type { PgBoss } from 'pg-boss'
+import type { JobInsert, JobWithMetadata, PgBoss } from 'pg-boss'
 import { compilePatterns } from '../events/pattern.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import type { ClaimedEvent, Dispatch } from '../outbox/relay.ts'
-import { inTransaction } from './boss.ts'
+import { inTransaction, preparedIn } from './boss.ts'
 import { planJobs, type Wanted } from './fair-batches.ts'
+import { firstAttemptJob, type JobData } from './job.ts'
 import { enqueueOrdered } from './ordered.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
 import { queueName } from './subscription.ts'
@@ -15,7 +16,17 @@ export interface LocalWorkers {
   isFree: (subscriptionId: number) => boolean
   /** Tells the worker of a subscription, if there is one, that jobs are there. */
   wake: (subscriptionId: number) => void
+  /** Hands jobs over that were fetched on behalf of a worker. */
+  adopt: (subscriptionId: number, jobs: readonly JobWithMetadata<JobData>[], fetchedAt: number) => void
+  /** Begins to read events that workers of this process are about to deliver. */
+  prefetch: (eventIds: readonly string[]) => void
 }
+
+/** Claims up to this size go straight to free workers of this process: fetched in the transaction that inserts them. */
+const maxDirectEvents = 16
+
+/** One more than the job that was just inserted: if it comes too, there may be others. */
+const directFetchSize = 2
 
 interface Route {
   readonly subscription: RegisteredSubscription
@@ -44,6 +55,7 @@ export function createRouter(boss: PgBoss, instanceId: string, workers: LocalWor
 
   return async (client, claimed, registryStamp) => {
     const dispatched = new Map<number, number>()
+    const afterCommit: (() => void)[] = []
     const wanted: Wanted[] = []
     for (const { subscription, matches } of await loadRoutes(client, registryStamp)) {
       const events = await narrow(
@@ -53,9 +65,12 @@ export function createRouter(boss: PgBoss, instanceId: string, workers: LocalWor
       )
       if (events.length > 0) wanted.push({ subscription, events })
     }
-    if (wanted.length === 0) return () => {}
-    const planned = await planJobs(client, wanted.map(withoutKeys))
-    for (const [index, { subscription, events }] of wanted.entries()) {
+    const direct = claimed.length <= maxDirectEvents ? wanted.filter(mayGoDirectly) : []
+    if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
+    for (const each of direct) afterCommit.push(await deliverDirectly(client, each))
+    const queued = wanted.filter((each) => !direct.includes(each))
+    const planned = queued.length === 0 ? [] : await planJobs(client, queued.map(withoutKeys))
+    for (const [index, { subscription, events }] of queued.entries()) {
       const inOrder = subscription.ordered === true ? events.filter(hasKey) : []
       const jobs = [
         ...(planned[index] ?? []),
@@ -63,18 +78,57 @@ export function createRouter(boss: PgBoss, instanceId: string, workers: LocalWor
       ]
       // Every key is busy: their next jobs follow when those are done.
       if (jobs.length === 0) continue
-      try {
-        await boss.insert(queueName(subscription.name), [...jobs], inTransaction(client))
-      } catch (error) {
-        // Somebody deleted the queue. The claim rolls back and is tried again: with the queue there.
-        await ensureQueues(boss, subscription).catch(() => {})
-        throw error
-      }
+      await insertJobs(client, subscription, jobs)
       dispatched.set(subscription.id, jobs.length)
     }
     if (dispatched.size > 0) await notifyOthers(client, dispatched)
     return () => {
+      for (const handOver of afterCommit) handOver()
       for (const id of dispatched.keys()) workers.wake(id)
+    }
+  }
+
+  function mayGoDirectly({ subscription, events }: Wanted): boolean {
+    return (
+      subscription.ordered !== true &&
+      events.length <= subscription.batchSize &&
+      workers.isFree(subscription.id)
+    )
+  }
+
+  /**
+   * Inserts the job of a few events and fetches it in the same transaction, for a worker beside the relay that waits for
+   * one: one commit less, and nobody to wake. A worker that waits has an empty queue, so there is no line to stand in.
+   */
+  async function deliverDirectly(
+    client: pg.ClientBase,
+    { subscription, events }: Wanted,
+  ): Promise<() => void> {
+    const ids = events.map(({ id }) => id)
+    await insertJobs(client, subscription, [firstAttemptJob(ids, subscription)])
+    const fetchedAt = performance.now()
+    const jobs = await boss.fetch<JobData>(queueName(subscription.name), {
+      batchSize: directFetchSize,
+      includeMetadata: true,
+      ...preparedIn(client),
+    })
+    return () => {
+      workers.adopt(subscription.id, jobs, fetchedAt)
+      if (jobs.length === directFetchSize) workers.wake(subscription.id)
+    }
+  }
+
+  async function insertJobs(
+    client: pg.ClientBase,
+    subscription: RegisteredSubscription,
+    jobs: readonly JobInsert<JobData>[],
+  ): Promise<void> {
+    try {
+      await boss.insert(queueName(subscription.name), [...jobs], inTransaction(client))
+    } catch (error) {
+      // Somebody deleted the queue. The claim rolls back and is tried again: with the queue there.
+      await ensureQueues(boss, subscription).catch(() => {})
+      throw error
     }
   }
 

@@ -1,5 +1,5 @@
 /** Waits for work, but no longer than up to a moment of `performance.now()`. */
-export async function within(deadline: number, work: Promise<void>): Promise<void> {
+export async function within(deadline: number, work: Promise<unknown>): Promise<void> {
   const remainingMs = Math.max(0, deadline - performance.now())
   let timer: NodeJS.Timeout | undefined
   const timeout = new Promise<void>((resolve) => {

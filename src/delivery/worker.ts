@@ -47,13 +47,17 @@ export interface Worker {
   readonly isFree: boolean
   /** Jobs may be ready. */
   wake: () => void
+  /** Takes jobs that were fetched on its behalf. */
+  adopt: (jobs: readonly JobWithMetadata<JobData>[], fetchedAt: number) => void
   /** Lets keys go on whose job ended without its worker: after its last attempt, or by hand. */
   recoverKeys: () => Promise<void>
   /**
    * Begins nothing new, waits for running handlers up to the grace period, aborts the signals of the rest, and puts
    * what was not finished back, with no attempt counted.
+   *
+   * @param relayStopped - until then, jobs may still be handed over
    */
-  stop: (graceMs: number) => Promise<void>
+  stop: (graceMs: number, relayStopped: Promise<void>) => Promise<void>
 }
 
 /** Jobs in hand at most, those waiting for their settlement included. */
@@ -293,11 +297,11 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     begin,
   })
 
-  async function stop(graceMs: number): Promise<void> {
+  async function stop(graceMs: number, relayStopped: Promise<void>): Promise<void> {
     stopping = true
     const deadline = performance.now() + graceMs
     settler.giveUpAt(deadline + abortedHandlersMs)
-    await within(deadline, fetcher.stop())
+    await within(deadline, Promise.all([fetcher.stop(), relayStopped]))
     await untilIdle(deadline)
     for (const job of active) {
       job.cutShort = true
@@ -336,6 +340,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       return !stopping && hasRoom()
     },
     wake: () => fetcher.wake(),
+    adopt: (jobs, fetchedAt) => jobs.forEach((job) => begin(job, fetchedAt)),
     async recoverKeys() {
       if (stopping) return
       if (await recoverKeys(database, boss, subscription, subscriptionId, logger)) fetcher.wake()
