@@ -608,40 +608,44 @@ end
 $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off;
 --> statement-breakpoint
 
--- Takes the first events of one key away, as many as are done, and says what becomes of the next one, which failed: it
--- has a job of its own for a further attempt, or the key waits for a person. `singly_count`: so many events, from the
--- first one on, are to be delivered one by one. False, and nothing is changed, under the same condition as above.
-create function bus.hold_ordered_key(
-  held_id bigint, held_job_id uuid, first_event_id uuid, done_count int, singly_count int,
-  next_state text, next_job_id uuid, failed_id uuid, failed_attempts int, failed_failures jsonb
-) returns boolean language plpgsql as $body$
-#variable_conflict use_column
+-- Takes the first events of keys away, as many as are done, and says what becomes of the next one, which failed: it has a
+-- job of its own for a further attempt, or the key waits for a person. `singlyCount`: so many events, from the first one
+-- on, are to be delivered one by one. Under the same condition as above; gives the keys for which it was fulfilled.
+create function bus.hold_ordered_keys(holds jsonb) returns bigint[] language plpgsql as $body$
 declare
-  held bus.ordered_keys;
+  hold record;
   new_done_seq bigint;
   new_singly_seq bigint;
+  held_ids bigint[] := '{}';
 begin
-  select k.* into held from bus.ordered_keys k
-  where k.id = held_id and (k.job_id = held_job_id or (k.job_id is null and k.failed_event_id = first_event_id))
-  for update;
-  if not found then
-    return false;
-  end if;
-  select max(e.seq) filter (where e.place <= done_count), max(e.seq) filter (where e.place <= singly_count)
-  into new_done_seq, new_singly_seq
-  from (
-    select w.seq, row_number() over (order by w.seq) as place from bus.ordered_events w
-    where w.key_id = held_id and w.seq > held.done_seq
-    order by w.seq limit greatest(done_count, singly_count)
-  ) e;
-  delete from bus.ordered_events e where e.key_id = held_id and e.seq > held.done_seq and e.seq <= new_done_seq;
-  update bus.ordered_keys k
-  set state = next_state, job_id = next_job_id,
-    done_seq = coalesce(new_done_seq, k.done_seq),
-    singly_through_seq = greatest(new_singly_seq, k.singly_through_seq),
-    failed_event_id = failed_id, attempts = failed_attempts, failures = failed_failures,
-    failed_at = case when next_state <> 'flowing' then coalesce(k.failed_at, now()) end
-  where k.id = held_id;
-  return true;
+  for hold in
+    select h.*, k.id, k.done_seq
+    from jsonb_to_recordset(holds) as h (
+      "keyId" bigint, "jobId" uuid, "eventId" uuid, "doneCount" int, "singlyCount" int, state text, "nextJobId" uuid,
+      "failedEventId" uuid, attempts smallint, failures jsonb)
+    join bus.ordered_keys k on k.id = h."keyId"
+    where k.job_id = h."jobId" or (k.job_id is null and k.failed_event_id = h."eventId")
+    order by k.key_hash
+    for update of k
+  loop
+    select
+      max(e.seq) filter (where e.place <= hold."doneCount"), max(e.seq) filter (where e.place <= hold."singlyCount")
+    into new_done_seq, new_singly_seq
+    from (
+      select w.seq, row_number() over (order by w.seq) as place from bus.ordered_events w
+      where w.key_id = hold.id and w.seq > hold.done_seq
+      order by w.seq limit greatest(hold."doneCount", hold."singlyCount")
+    ) e;
+    delete from bus.ordered_events e where e.key_id = hold.id and e.seq > hold.done_seq and e.seq <= new_done_seq;
+    update bus.ordered_keys k
+    set state = hold.state, job_id = hold."nextJobId",
+      done_seq = coalesce(new_done_seq, k.done_seq),
+      singly_through_seq = greatest(new_singly_seq, k.singly_through_seq),
+      failed_event_id = hold."failedEventId", attempts = hold.attempts, failures = hold.failures,
+      failed_at = case when hold.state <> 'flowing' then coalesce(k.failed_at, now()) end
+    where k.id = hold.id;
+    held_ids := held_ids || hold.id;
+  end loop;
+  return held_ids;
 end
-$body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off;
+$body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off;

@@ -5,7 +5,7 @@ import type { Database } from '../outbox/database.ts'
 import { inTransaction } from './boss.ts'
 import { keepFailures, type AttemptFailure } from './failure.ts'
 import { firstRetryDelaySeconds, laterAttemptJob, type JobData } from './job.ts'
-import { advanceKeys, holdKey, type KeyProgress } from './ordered.ts'
+import { advanceKeys, holdKeys, type HeldKey, type KeyProgress } from './ordered.ts'
 import {
   buryClaim,
   failClaim,
@@ -45,11 +45,14 @@ export async function writeOrderedSettlements(
   const plan = planOrderedWrites(settlements)
   const given = await database.transaction(async (client) => {
     const keys = new KeyWriter(client, boss, subscription)
-    await lockKeys(
-      client,
-      settlements.map(({ claim }) => claim),
-    )
     if (plan.receipts.length > 0) await insertReceipts(client, subscriptionId, plan.receipts, true)
+    // Where nothing failed one statement takes them all.
+    if (plan.failedSingles.length > 0 || plan.ended.some(({ failed }) => failed !== undefined)) {
+      await lockKeys(
+        client,
+        settlements.map(({ claim }) => claim),
+      )
+    }
     await keys.complete(plan.ended)
     for (const { claim, failed } of plan.failedSingles) await keys.failSingle(claim, failed)
     for (const claim of plan.handedBack) await keys.handBack(claim)
@@ -77,7 +80,6 @@ export async function takeApartOrdered(
     const next = eventIds.findIndex((id) => !delivered.has(id))
     const doneCount = next === -1 ? eventIds.length : next
     const keys = new KeyWriter(client, boss, subscription)
-    await lockKeys(client, [claim])
     await keys.complete([
       { claim, doneCount, failed: next === -1 ? undefined : { failure, final: false, lost: true } },
     ])
@@ -150,6 +152,12 @@ function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
   return plan
 }
 
+/** The job of an event that is tried again, or buried, alone. */
+type LaterJob = JobInsert<JobData> & {
+  readonly id: string
+  readonly data: JobData & { readonly keyId: string }
+}
+
 function isFailure(outcome: EventOutcome): outcome is EventOutcome & { readonly delivered: false } {
   return !outcome.delivered
 }
@@ -162,6 +170,9 @@ class KeyWriter {
   readonly #subscription: Subscription
   readonly #queue: string
   readonly #progress: KeyProgress[] = []
+  readonly #holds: HeldKey[] = []
+  /** Jobs for single events of keys that are held for them. */
+  readonly #laterJobs: LaterJob[] = []
   #readyCount = 0
 
   constructor(client: pg.ClientBase, boss: PgBoss, subscription: Subscription) {
@@ -183,10 +194,10 @@ class KeyWriter {
     for (const { claim, doneCount, failed } of ended) {
       if (!current.has(claim.id)) continue
       if (failed === undefined) this.#progress.push(progressOf(claim, doneCount))
-      else if (failed.lost === true) await this.#tryAgain(claim, doneCount, failed)
+      else if (failed.lost === true) this.#tryAgain(claim, doneCount, failed)
       else if (failed.final || this.#subscription.retry.maxAttempts === 1)
         await this.#bury(claim, doneCount, failed.failure, failed.final)
-      else await this.#tryAgain(claim, doneCount, failed)
+      else this.#tryAgain(claim, doneCount, failed)
     }
   }
 
@@ -199,9 +210,14 @@ class KeyWriter {
       if (!(await buryClaim(this.#client, this.#boss, this.#queue, claim, output))) return
     } else {
       const failed = { claim, output, final, retryAfterSeconds }
-      if (!(await failClaim(this.#client, this.#boss, this.#queue, failed)) || !last) return
+      if (!(await failClaim(this.#client, this.#boss, this.#queue, failed))) return
+      if (!last) {
+        const { delaySeconds, backoff } = this.#subscription.retry
+        if (retryAfterSeconds === undefined && delaySeconds === 0 && !backoff) this.#readyCount += 1
+        return
+      }
     }
-    await this.#giveUp(claim, 0, claim.data.eventIds[0] ?? '', output)
+    this.#giveUp(claim, 0, claim.data.eventIds[0] ?? '', output)
   }
 
   async handBack(claim: JobClaim): Promise<void> {
@@ -209,24 +225,28 @@ class KeyWriter {
     if (await replaceClaim(this.#client, this.#boss, this.#queue, claim, job)) this.#readyCount += 1
   }
 
-  /** Inserts the next jobs of all keys that are done with one. Gives the number of jobs that are ready now. */
+  /** Writes what becomes of the keys, and inserts their next jobs. Gives the number of jobs that are ready now. */
   async goOn(): Promise<number> {
-    const jobs = await advanceKeys(this.#client, this.#subscription, this.#progress)
+    const held = await holdKeys(this.#client, this.#holds)
+    const later = this.#laterJobs.filter(({ data }) => held.has(data.keyId))
+    const next = await advanceKeys(this.#client, this.#subscription, this.#progress)
+    const jobs = [...later, ...next]
     if (jobs.length > 0) await this.#boss.insert(this.#queue, jobs, inTransaction(this.#client))
-    return this.#readyCount + jobs.length
+    const readyAtOnce = later.filter(({ startAfter }) => startAfter === 0)
+    return this.#readyCount + readyAtOnce.length + next.length
   }
 
-  async #tryAgain(
+  #tryAgain(
     claim: JobClaim,
     doneCount: number,
     { failure, lost = false, retryAfterSeconds }: FailedAttempt,
-  ): Promise<void> {
+  ): void {
     const delaySeconds = lost ? 0 : (retryAfterSeconds ?? firstRetryDelaySeconds(this.#subscription.retry))
     const job = this.#laterJob(claim, doneCount, failure, delaySeconds)
+    const singlyCount = lost ? claim.data.eventIds.length : undefined
     const progress = progressOf(claim, doneCount)
-    const singlyCount = lost ? claim.data.eventIds.length : 0
-    if (await holdKey(this.#client, { ...progress, state: 'flowing', nextJobId: job.id, singlyCount }))
-      await this.#boss.insert(this.#queue, [job], inTransaction(this.#client))
+    this.#laterJobs.push(job)
+    this.#holds.push({ ...progress, state: 'flowing', nextJobId: job.id, singlyCount })
   }
 
   /** An event of several goes to the dead letters at its first attempt. */
@@ -236,17 +256,17 @@ class KeyWriter {
     const options = inTransaction(this.#client)
     await this.#boss.insert(this.#queue, [job], options)
     await this.#boss.fail(this.#queue, job.id, output, options)
-    await this.#giveUp(claim, doneCount, claim.data.eventIds[doneCount] ?? '', output)
+    this.#giveUp(claim, doneCount, claim.data.eventIds[doneCount] ?? '', output)
   }
 
-  async #giveUp(claim: JobClaim, doneCount: number, eventId: string, output: FailureOutput): Promise<void> {
+  #giveUp(claim: JobClaim, doneCount: number, eventId: string, output: FailureOutput): void {
     this.buried.push({ eventId, output })
     const rule = this.#subscription.onKeyFailure ?? 'block'
     if (rule === 'skip') {
       this.#progress.push(progressOf(claim, doneCount + 1))
       return
     }
-    await holdKey(this.#client, {
+    this.#holds.push({
       ...progressOf(claim, doneCount),
       state: rule === 'block' ? 'blocked' : 'parked',
       failedEventId: eventId,
@@ -255,12 +275,7 @@ class KeyWriter {
     })
   }
 
-  #laterJob(
-    claim: JobClaim,
-    index: number,
-    failure: AttemptFailure,
-    delaySeconds: number,
-  ): JobInsert<JobData> & { readonly id: string } {
+  #laterJob(claim: JobClaim, index: number, failure: AttemptFailure, delaySeconds: number): LaterJob {
     const { eventIds, keyId = '' } = claim.data
     const eventId = eventIds[index] ?? ''
     const failures = [failure]

@@ -80,7 +80,7 @@ export async function advanceKeys(
 /** What becomes of a key whose first event, after what is done, failed. */
 export type HeldKey = KeyProgress & {
   /** So many events, from the first of the job on, are delivered one by one from now on. */
-  readonly singlyCount?: number
+  readonly singlyCount?: number | undefined
 } & (
     | { readonly state: 'flowing'; readonly nextJobId: string }
     | {
@@ -91,25 +91,17 @@ export type HeldKey = KeyProgress & {
       }
   )
 
-/** Gives a key another job for its first event, or lets it wait for a person. False where the key is another job's. */
-export async function holdKey(client: pg.ClientBase, held: HeldKey): Promise<boolean> {
-  const failed = held.state === 'flowing' ? undefined : held
-  const { rows } = await client.query<{ held: boolean }>(
-    'select bus.hold_ordered_key($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb) as held',
-    [
-      held.keyId,
-      held.jobId,
-      held.eventId,
-      held.doneCount,
-      held.singlyCount ?? 0,
-      held.state,
-      held.state === 'flowing' ? held.nextJobId : null,
-      failed?.failedEventId ?? null,
-      failed?.attempts ?? null,
-      failed === undefined ? null : JSON.stringify(failed.failures),
-    ],
+/** Gives keys another job for their first event, or lets them wait for a person. Gives the keys that are not another job's. */
+export async function holdKeys(
+  client: pg.ClientBase,
+  holds: readonly HeldKey[],
+): Promise<ReadonlySet<string>> {
+  if (holds.length === 0) return new Set()
+  const { rows } = await client.query<{ held: readonly string[] }>(
+    'select bus.hold_ordered_keys($1::jsonb) as held',
+    [JSON.stringify(holds)],
   )
-  return rows[0]?.held === true
+  return new Set(rows[0]?.held)
 }
 
 function toJob({ key_id, job_id, event_ids }: BegunRow, options: JobOptions): JobInsert<JobData> {

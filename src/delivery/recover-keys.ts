@@ -5,7 +5,7 @@ import { bossSchema, inTransaction } from './boss.ts'
 import { lostWorkerError, toClaim } from './claimed-job.ts'
 import { describeFailure, keepFailures } from './failure.ts'
 import type { JobData } from './job.ts'
-import { advanceKeys, holdKey } from './ordered.ts'
+import { advanceKeys, holdKeys } from './ordered.ts'
 import { logBuried, type FailureOutput } from './settlement.ts'
 import { queueName, type Subscription } from './subscription.ts'
 
@@ -70,14 +70,10 @@ async function recoverKey(
       buried.push({ eventId: progress.eventId, output })
       const rule = subscription.onKeyFailure ?? 'block'
       if (rule !== 'skip') {
-        await holdKey(client, {
-          ...progress,
-          doneCount: 0,
-          state: rule === 'block' ? 'blocked' : 'parked',
-          failedEventId: progress.eventId,
-          attempts: output.attempts,
-          failures: output.failures,
-        })
+        const state = rule === 'block' ? 'blocked' : 'parked'
+        const { attempts, failures } = output
+        const failed = { failedEventId: progress.eventId, attempts, failures }
+        await holdKeys(client, [{ ...progress, doneCount: 0, state, ...failed }])
         return false
       }
       doneCount = 1

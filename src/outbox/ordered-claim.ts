@@ -24,7 +24,7 @@ export const orderedReadySql = `(
  * holder left. Scheduled events whose time has come get a place behind all that are there. No rows are skipped: only
  * holders of the lock lock them.
  *
- * Gives the state, then the rows.
+ * Gives the rows, then the state.
  */
 export function orderedClaimSql(claimSize: number): string {
   const held = `current_setting('bus.order_held')::boolean`
@@ -42,11 +42,6 @@ insert into bus.outbox (position, event_id, tenant_id, type, payload_bytes, orde
 overriding system value
 select nextval('bus.outbox_position_seq') + ${orderedPositions}, d.event_id, d.tenant_id, d.type, d.payload_bytes, d.ordering_key
 from (select * from due order by available_at, position) d;
-select
-  false as ordered_ready,
-  not ${held} as order_taken,
-  null as next_due_seconds,
-  (select count(*) || '/' || coalesce(sum(revision), 0) from bus.subscriptions) as registry_stamp;
 with claimed as (
   delete from bus.outbox where position = any(array(
     select position from bus.outbox
@@ -54,5 +49,10 @@ with claimed as (
     order by position limit ${claimSize}))
   returning position, event_id, tenant_id, type, payload_bytes, ordering_key
 )
-select * from claimed order by position`
+select * from claimed order by position;
+select
+  false as ordered_ready,
+  not ${held} as order_taken,
+  null as next_due_seconds,
+  (select count(*) || '/' || coalesce(sum(revision), 0) from bus.subscriptions) as registry_stamp`
 }

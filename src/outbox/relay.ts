@@ -243,11 +243,11 @@ async function claimOnce(database: Database, statements: string, dispatch: Dispa
   try {
     const results = (await client.query(statements)) as unknown as [
       ...pg.QueryResult[],
-      pg.QueryResult<StateRow>,
       pg.QueryResult<ClaimRow>,
+      pg.QueryResult<StateRow>,
     ]
-    const rows = (results.at(-1)?.rows ?? []) as readonly ClaimRow[]
-    const [state] = (results.at(-2)?.rows ?? []) as readonly StateRow[]
+    const rows = (results.at(-2)?.rows ?? []) as readonly ClaimRow[]
+    const [state] = (results.at(-1)?.rows ?? []) as readonly StateRow[]
     const measured = await measureLarge(client, rows)
     const claimed = rows.map(({ event_id, tenant_id, type, ordering_key, payload_bytes }) => ({
       id: event_id,
@@ -283,16 +283,16 @@ async function claimOnce(database: Database, statements: string, dispatch: Dispa
  * the floor on, up to where those with an ordering key are. Everything through the primary key, whatever the
  * statistics say. The commit is not waited for to reach the disk: a claim that a crash of the server undoes is made again.
  *
- * Gives the state, then the rows.
+ * Gives the rows, then the state: what the claim sees was published to subscriptions that the later statement sees.
  */
 function claimSql(floor: bigint): string {
   return `${beginSql}; set local synchronous_commit = off;
+${claimRowsSql(floor)};
 select
   ${orderedReadySql} as ordered_ready,
   false as order_taken,
   (select extract(epoch from min(available_at) - clock_timestamp()) from bus.outbox where available_at is not null) as next_due_seconds,
-  (select count(*) || '/' || coalesce(sum(revision), 0) from bus.subscriptions) as registry_stamp;
-${claimRowsSql(floor)}`
+  (select count(*) || '/' || coalesce(sum(revision), 0) from bus.subscriptions) as registry_stamp`
 }
 
 /** The claim alone. */
