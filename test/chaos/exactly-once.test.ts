@@ -36,7 +36,10 @@ test(
     await victim.says('holding')
     victim.child.kill('SIGKILL')
     await victim.exited
-    expect(await countEffects(database)).toEqual({ receipts: 0, effects: 0, distinct: 0 })
+    // On a busy machine one of the others may have been committed meanwhile, in a transaction of its own.
+    const { receipts, effects } = await countEffects(database)
+    expect(effects).toBe(receipts)
+    expect(await database.count(`select count(*) from effects where what = 'hold'`)).toBe(0)
     await lapseHeartbeats(database)
     const heir = await start(database)
     await until('all are delivered', async () => (await delivered(database)) === 3)
