@@ -163,6 +163,9 @@ test('of a cancellation and the delivery exactly one happens', async () => {
 
 test('a due event whose cancellation is not decided yet is waited for without turning in circles', async () => {
   const database = await createTestDatabase()
+  // Before the bus connects: its connections keep the method they find.
+  const queries = vi.spyOn(pg.Client.prototype, 'query')
+  onTestFinished(() => queries.mockRestore())
   const bus = testBus(database.url)
   const delivered: unknown[] = []
   bus.subscribe({ name: 'seen', events: ['note'], handler: ({ payload }) => void delivered.push(payload) })
@@ -179,12 +182,11 @@ test('a due event whose cancellation is not decided yet is waited for without tu
     .catch(() => {})
   await publish(bus, database, note('another', soon))
   await until('the other one is delivered', () => delivered.length > 0)
-  const queries = vi.spyOn(pg.Client.prototype, 'query')
+  const countBefore = queries.mock.calls.length
   const beganAt = performance.now()
   await until('half a second is over', () => performance.now() > beganAt + 500)
   // A relay that turns in circles sends hundreds of statements a second.
-  const perSecond = queries.mock.calls.length / ((performance.now() - beganAt) / 1000)
-  queries.mockRestore()
+  const perSecond = (queries.mock.calls.length - countBefore) / ((performance.now() - beganAt) / 1000)
   expect(perSecond).toBeGreaterThan(0)
   expect(perSecond).toBeLessThan(150)
   expect(delivered).toEqual(['another'])
