@@ -278,7 +278,6 @@ function arrayOf(receipts: readonly Receipt[], field: (receipt: Receipt) => stri
 }
 
 /**
-/**
  * Fails the job of a single event: pg-boss decides between another attempt and the dead letters. A delay that the
  * handler asked for is set on the job that waits for its next attempt; when it is none, nothing of it is left to set.
  */

@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, onTestFinished, test } from 'vitest'
+import { orderedClaimSql } from '../../src/outbox/ordered-claim.ts'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
 import { checkOrder, type HistoryLine } from '../support/order-history.ts'
+import { openSession } from '../support/session.ts'
 
 /** `npm run test:chaos` runs the whole of it. */
 const full = process.env['BOSSBUS_CHAOS'] === 'full'
@@ -102,7 +104,7 @@ test(
       `order: ${total} events of ${keyCount} keys in ${seconds.toFixed(1)} s, ${findings.failedAttempts} attempts failed, ${JSON.stringify(findings)}`,
     )
     expect(findings).toMatchObject({ outOfOrder: 0, atOnce: 0, doubled: 0, missing: 0 })
-    expect(findings.failedAttempts).toBeGreaterThan(total / 20)
+    expect(findings.failedAttempts).toBeGreaterThan(total / 50)
     // It was shared: none did it alone.
     const shares = await Promise.all(processes.map(async (process) => (await readHistory([process])).length))
     expect(shares.filter((lines) => lines > 0).length).toBeGreaterThan(1)
@@ -110,6 +112,104 @@ test(
     expect(await database.count('select count(*) from bus.ordered_events')).toBe(0)
     expect(await database.count('select count(*) from bus.outbox')).toBe(0)
     expect(await database.count(`select count(*) from pgboss.job where name like 'bus.%.dead'`)).toBe(0)
+    expect(
+      await database.count('select deadlocks from pg_stat_database where datname = current_database()'),
+    ).toBe(0)
+  },
+)
+
+test('keys that are blocked and released again and again, by several at once, keep their order', async () => {
+  const database = await createTestDatabase({ max: 8 })
+  const history: HistoryLine[] = []
+  const note = (what: HistoryLine['what'], key: string, number: number): void => {
+    history.push({ at: BigInt(history.length), what, key, number })
+  }
+  const buses = [testBus(database.url), testBus(database.url)] as const
+  for (const bus of buses) {
+    bus.subscribe({
+      name: 'ordered',
+      events: ['note'],
+      ordered: true,
+      batchSize: 5,
+      retry: { maxAttempts: 1 },
+      handler: async ({ orderingKey = '', payload }) => {
+        note('begins', orderingKey, payload as number)
+        await new Promise((resolve) => setImmediate(resolve))
+        const fails = Math.random() < 0.15
+        note(fails ? 'fails' : 'succeeds', orderingKey, payload as number)
+        if (fails) throw new Error('by chance')
+      },
+    })
+    await bus.start()
+  }
+  const [bus, other] = buses
+  const orderingKeys = ['a', 'b', 'c', 'd', 'e']
+  const publishing = (async () => {
+    for (let payload = 0; payload < 30; payload += 1)
+      await database.db.transaction(async (tx) =>
+        bus.publishMany(
+          tx,
+          orderingKeys.map(
+            (orderingKey) => ({ type: 'note', tenantId: 'acme', orderingKey, payload }) as const,
+          ),
+        ),
+      )
+  })()
+  let releases = 0
+  await until(
+    'all are delivered',
+    async () => {
+      for (const { subscription, tenantId, orderingKey } of await bus.blockedKeys.list()) {
+        const key = { subscription, tenantId, orderingKey }
+        const released = await Promise.all([bus, other].map(async (by) => by.blockedKeys.release(key)))
+        releases += released.filter(Boolean).length
+      }
+      return (await database.count('select count(*) from bus.deliveries')) === 150
+    },
+    25_000,
+  )
+  await publishing
+  const findings = checkOrder(history, orderingKeys, 30)
+  expect(findings).toMatchObject({ outOfOrder: 0, atOnce: 0, doubled: 0, missing: 0 })
+  // Each failure blocked its key, and each time one release went through.
+  expect(releases).toBe(findings.failedAttempts)
+  expect(releases).toBeGreaterThan(5)
+  await until(
+    'the keys are gone',
+    async () => (await database.count('select count(*) from bus.ordered_keys')) === 0,
+  )
+  expect(await bus.deadLetters.list()).toEqual([])
+})
+
+test.runIf(full)(
+  'a relay that stops in the middle of its claim holds the order up for no more than ten seconds',
+  { timeout: 60_000 },
+  async () => {
+    const database = await createTestDatabase()
+    const bus = testBus(database.url)
+    const seen: unknown[] = []
+    bus.subscribe({
+      name: 'ordered',
+      events: ['note'],
+      ordered: true,
+      handler: ({ payload }) => void seen.push(payload),
+    })
+    await bus.start()
+    const stopped = await openSession(database)
+    await stopped.client.query(orderedClaimSql(1000))
+    await database.db.transaction(async (tx) =>
+      bus.publishMany(
+        tx,
+        [1, 2].map((payload) => ({ type: 'note', tenantId: 'acme', orderingKey: 'k', payload }) as const),
+      ),
+    )
+    await database.db.transaction(async (tx) =>
+      bus.publish(tx, { type: 'note', tenantId: 'acme', payload: 'free' }),
+    )
+    await until('the free one is delivered', () => seen.length === 1)
+    expect(seen).toEqual(['free'])
+    await until('the others are delivered', () => seen.length === 3, 20_000)
+    expect(seen).toEqual(['free', 1, 2])
   },
 )
 
