@@ -130,8 +130,15 @@ function ended(what: string): DeliveryError {
   return new DeliveryError('BUS_HANDLER_TRANSACTION_ENDED', what)
 }
 
+let drizzleParts: ReturnType<typeof importDrizzle> | undefined
+
 /** Loaded with the first handler transaction: Drizzle's PostgreSQL driver takes 100 MB that no other mode needs. */
 async function loadDrizzle() {
+  drizzleParts ??= importDrizzle()
+  return drizzleParts
+}
+
+async function importDrizzle() {
   const [{ NodePgSession, NodePgTransaction }, { PgDialect }] = await Promise.all([
     import('drizzle-orm/node-postgres'),
     import('drizzle-orm/pg-core'),

@@ -4,6 +4,7 @@ import { describe, refuseUnknownKeys } from '../events/options.ts'
 import {
   assertTransaction,
   callInTransaction,
+  loadSql,
   proofs,
   type DrizzleTransaction,
 } from './caller-transaction.ts'
@@ -21,7 +22,7 @@ export async function cancelInTransaction(
 ): Promise<boolean> {
   assertTransaction(tx, 'bus.cancel(tx, id)')
   // As for publish: only who has loaded it comes here.
-  const { sql } = await import('drizzle-orm/sql')
+  const sql = await loadSql()
   const call = async (proof: string | undefined) =>
     callInTransaction(
       tx,

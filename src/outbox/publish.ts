@@ -7,9 +7,17 @@ import { redactThrown } from '../events/redact.ts'
 import {
   assertTransaction,
   callInTransaction,
+  loadSql,
   proofs,
   type DrizzleTransaction,
 } from './caller-transaction.ts'
+import {
+  columnTypes,
+  publishTemplate,
+  toColumns,
+  type CheckedEvent,
+  type EventColumns,
+} from './event-columns.ts'
 
 /** Most events in one `publishMany`. */
 export const maxEventsPerCall = 10_000
@@ -51,36 +59,6 @@ const eventKeys: readonly (keyof UncheckedEvent)[] = [
 ]
 
 /**
- * Events as `bus.store_events` takes them: text values by the names of its parameters. The payloads are one JSON text a
- * line, everything else PostgreSQL array literals; what no event has is left out. Text, because drivers disagree about
- * arrays.
- */
-export type EventColumns = readonly (readonly [name: keyof typeof columnTypes, value: string])[]
-
-/** The parameters of `bus.store_events` and their types. */
-const columnTypes = {
-  payloads: 'text',
-  tenant_ids: 'text[]',
-  types: 'text[]',
-  sources: 'text[]',
-  subjects: 'text[]',
-  schema_versions: 'smallint[]',
-  event_ids: 'text[]',
-  idempotency_keys: 'text[]',
-  correlation_ids: 'text[]',
-  causation_ids: 'uuid[]',
-  ordering_keys: 'text[]',
-  metadata: 'jsonb[]',
-  available_ats: 'timestamptz[]',
-  expires_ats: 'timestamptz[]',
-} as const
-
-/** An event that passed every check, each column as text. */
-type CheckedEvent = Readonly<Record<keyof typeof columnTypes, string | undefined>> & {
-  readonly payloads: string
-}
-
-/**
  * Checks events and gives them as columns. Nothing has touched the database before every event passed.
  *
  * @throws {@link InvalidEventError} for the first event that does not pass, its position named
@@ -108,25 +86,6 @@ export async function encodeEvents(
     }
   }
   return toColumns(checked)
-}
-
-function toColumns(events: readonly CheckedEvent[]): EventColumns {
-  const columns: [keyof typeof columnTypes, string][] = []
-  for (const name of Object.keys(columnTypes) as (keyof typeof columnTypes)[]) {
-    const values = events.map((event) => event[name])
-    // JSON has no raw line breaks.
-    if (name === 'payloads') columns.push([name, values.join('\n')])
-    else if (values.some((value) => value !== undefined)) columns.push([name, arrayLiteral(values)])
-  }
-  return columns
-}
-
-function arrayLiteral(values: readonly (string | undefined)[]): string {
-  return `{${values.map((value) => (value === undefined ? 'NULL' : `"${escaped(value)}"`)).join(',')}}`
-}
-
-function escaped(value: string): string {
-  return /["\\]/.test(value) ? value.replaceAll(/["\\]/g, String.raw`\$&`) : value
 }
 
 /** A copy, because checking takes time and the caller may fill the array anew meanwhile. */
@@ -333,15 +292,9 @@ async function callPublish(
   proof: string | undefined,
   columns: EventColumns,
 ): Promise<PublishReply> {
-  // Whoever hands in a Drizzle transaction has loaded it; a process that only delivers does without its 30 MB.
-  const { sql } = await import('drizzle-orm/sql')
-  const parameters = columns.map(
-    ([name, value]) => sql`, ${sql.raw(name)} => ${value}::text${sql.raw(`::${columnTypes[name]}`)}`,
-  )
-  const { named, reply } = await callInTransaction(
-    tx,
-    sql`select bus.publish_in_transaction(${proof ?? null}::text${sql.join(parameters)}) as reply`,
-  )
+  const sql = await loadSql()
+  const query = sql(publishTemplate(columns), proof ?? null, ...columns.map(([, value]) => value))
+  const { named, reply } = await callInTransaction(tx, query)
   return { proof: named, published: reply }
 }
 

@@ -44,6 +44,13 @@ const claimSize = 1000
 /** From this many events in one claim on, publishers are told not to ring: ringing takes a database-wide lock. */
 const busyClaimSize = 16
 
+/** So many events in so short a time are many, too, however small the claims that found them. */
+const busyWindowMs = 50
+const busyWindowEvents = 50
+
+/** While many events come, claims are collected for this long: each costs as much for one event as for some. */
+const collectPauseMs = 5
+
 /** A busy relay pauses this long after a small claim, and tries to sleep after this many of them. */
 const busyPauseMs = 2
 const smallClaimsBeforeSleep = 10
@@ -80,6 +87,9 @@ export function startRelay(
   let dispatchedCount = 0
   let failures = 0
   let smallClaims = 0
+  let windowBeganAt = 0
+  let windowCount = 0
+  let busyAt = Number.NEGATIVE_INFINITY
   let floor = 0n
   let sweptAt = 0
   let nextDueMs: number | undefined
@@ -100,6 +110,18 @@ export function startRelay(
     interrupt = () => {}
   }
 
+  function noteClaim(count: number): void {
+    const now = performance.now()
+    if (now - windowBeganAt > busyWindowMs) {
+      windowBeganAt = now
+      windowCount = 0
+    }
+    windowCount += count
+    if (count >= busyClaimSize || windowCount >= busyWindowEvents) busyAt = now
+  }
+
+  const isBusy = (): boolean => performance.now() - busyAt < busyWindowMs * 2
+
   /** Claims until nothing is ready. Resolves to the size of the largest claim. */
   async function drain(): Promise<number> {
     let largest = 0
@@ -117,7 +139,8 @@ export function startRelay(
       dispatchedCount += count
       nextDueMs = claim.nextDueMs
       largest = Math.max(largest, count)
-      if (count >= busyClaimSize && doorbell.sleeping) await doorbell.wake()
+      noteClaim(count)
+      if (isBusy() && doorbell.sleeping) await doorbell.wake()
       const isDue = claim.nextDueMs !== undefined && claim.nextDueMs <= 0
       const promotedCount = isDue ? await promoteDue(database) : 0
       // Somebody cancels it, or another relay is at it.
@@ -143,7 +166,8 @@ export function startRelay(
 
   async function restAfter(largestClaim: number): Promise<void> {
     if (orderTaken) return rest(restlessPauseMs, false)
-    if (rang && !doorbell.sleeping) return rest(busyPauseMs, false)
+    const pauseMs = isBusy() ? collectPauseMs : busyPauseMs
+    if (rang && !doorbell.sleeping) return rest(pauseMs, false)
     if (rang) return
     const dueMs = Math.max(0, Math.min(nextDueMs ?? safetyPollMs, safetyPollMs))
     if (!doorbell.connected) {
@@ -160,8 +184,8 @@ export function startRelay(
       return rest(dueMs, true)
     }
     state = 'awake'
-    smallClaims = largestClaim >= busyClaimSize ? 0 : smallClaims + 1
-    if (dispatchedCount > 0 && smallClaims < smallClaimsBeforeSleep) return rest(busyPauseMs, false)
+    smallClaims = isBusy() ? 0 : smallClaims + 1
+    if (dispatchedCount > 0 && smallClaims < smallClaimsBeforeSleep) return rest(pauseMs, false)
     // Granted: one more look, because what was published before the lock was taken did not ring.
     if (!(await doorbell.sleep())) return rest(Math.min(dueMs, restlessPauseMs), false)
   }
