@@ -5,7 +5,7 @@ export type EventMetadata = Readonly<Record<string, string>>
 
 /** An event as publish takes it, but for `type` and `payload`. */
 export interface EventFields {
-  /** Whose event it is, 1 to 255 characters. Tenants never see each other's events. */
+  /** Whose event it is, 1 to 255 characters. Keys, order and turns are kept for each tenant apart. */
   readonly tenantId: string
   /** The business id. A second event of the tenant with the same one is a duplicate. Up to 255 characters. */
   readonly eventId?: string | undefined

@@ -57,7 +57,7 @@ export const events = busSchema.table(
   ],
 )
 
-/** Which business ids and idempotency keys a tenant has used, and for which event. Kept for the dedupe window. */
+/** Which business ids and idempotency keys a tenant has used, and for which event. Kept for good so far. */
 export const eventKeys = busSchema.table(
   'event_keys',
   {
