@@ -400,11 +400,25 @@ end
 $body$ set search_path = pg_catalog, pg_temp;
 --> statement-breakpoint
 
--- bus.store_events, but only inside a transaction block, and only inside the one that `proof` names: the name of a
--- transaction is its backend and its start. Without a proof it publishes where the transaction has written before,
--- because a statement that is its own transaction has no transaction id yet when it begins. Otherwise it writes nothing
--- and returns the name, for a second call to show that the same transaction is still open. A handle that is no
--- transaction, or whose connection died and was replaced underneath, cannot show that.
+-- The name of the transaction that this statement runs in: its backend and its start. With a proof, which is the name
+-- that an earlier statement was given, it raises where the two differ.
+create function bus.name_transaction(proof text) returns text language plpgsql as $body$
+declare
+  current_proof text := pg_backend_pid()::text || '/' || (extract(epoch from transaction_timestamp()) * 1000000)::bigint::text;
+begin
+  if proof <> current_proof then
+    raise exception 'not in the transaction that this handle stands for' using errcode = 'BUS01';
+  end if;
+  return current_proof;
+end
+$body$ set search_path = pg_catalog, pg_temp;
+--> statement-breakpoint
+
+-- bus.store_events, but only inside a transaction block, and only inside the one that `proof` names. Without a proof it
+-- publishes where the transaction has written before, because a statement that is its own transaction has no transaction
+-- id yet when it begins. Otherwise it writes nothing and returns the name, for a second call to show that the same
+-- transaction is still open. A handle that is no transaction, or whose connection died and was replaced underneath,
+-- cannot show that.
 -- Gives the name, and after a blank, where it has published, what bus.store_events gives. Without events it only asks.
 create function bus.publish_in_transaction(
   proof text, payloads text default null, tenant_ids text[] default null, types text[] default null, sources text[] default null,
@@ -415,14 +429,10 @@ create function bus.publish_in_transaction(
   expires_ats timestamptz[] default null
 ) returns text language plpgsql as $body$
 declare
-  current_proof text := pg_backend_pid()::text || '/' || (extract(epoch from transaction_timestamp()) * 1000000)::bigint::text;
+  current_proof text := bus.name_transaction(proof);
 begin
-  if proof is null then
-    if payloads is null or pg_current_xact_id_if_assigned() is null then
-      return current_proof;
-    end if;
-  elsif proof <> current_proof then
-    raise exception 'not in the transaction that this handle stands for' using errcode = 'BUS01';
+  if payloads is null or (proof is null and pg_current_xact_id_if_assigned() is null) then
+    return current_proof;
   end if;
   return current_proof || ' ' || bus.store_events(
     payloads, tenant_ids, types, sources, subjects, schema_versions, event_ids, idempotency_keys,
@@ -460,14 +470,10 @@ $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off;
 -- after a blank, where it went through, `true` or `false`.
 create function bus.cancel_in_transaction(proof text, id uuid, tenant_id text default null) returns text language plpgsql as $body$
 declare
-  current_proof text := pg_backend_pid()::text || '/' || (extract(epoch from transaction_timestamp()) * 1000000)::bigint::text;
+  current_proof text := bus.name_transaction(proof);
 begin
-  if proof is null then
-    if pg_current_xact_id_if_assigned() is null then
-      return current_proof;
-    end if;
-  elsif proof <> current_proof then
-    raise exception 'not in the transaction that this handle stands for' using errcode = 'BUS01';
+  if proof is null and pg_current_xact_id_if_assigned() is null then
+    return current_proof;
   end if;
   return current_proof || ' ' || bus.cancel(id, tenant_id)::text;
 end

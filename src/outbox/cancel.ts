@@ -1,13 +1,7 @@
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { describe, refuseUnknownKeys } from '../events/options.ts'
-import {
-  assertTransaction,
-  callInTransaction,
-  loadSql,
-  proofs,
-  type DrizzleTransaction,
-} from './caller-transaction.ts'
+import { assertTransaction, callInTransaction, type DrizzleTransaction } from './caller-transaction.ts'
 import { uuidShape } from './publish.ts'
 
 /**
@@ -21,17 +15,12 @@ export async function cancelInTransaction(
   { id, tenantId }: EventReference,
 ): Promise<boolean> {
   assertTransaction(tx, 'bus.cancel(tx, id)')
-  // As for publish: only who has loaded it comes here.
-  const sql = await loadSql()
-  const call = async (proof: string | undefined) =>
-    callInTransaction(
-      tx,
-      sql`select bus.cancel_in_transaction(${proof ?? null}::text, ${id}::uuid, ${tenantId ?? null}::text) as reply`,
-    )
-  let { named, reply } = await call(proofs.get(tx))
-  if (reply === undefined) ({ named, reply } = await call(named))
-  proofs.set(tx, named)
-  return reply === 'true'
+  const answer = await callInTransaction(
+    tx,
+    (sql, proof) =>
+      sql`select bus.cancel_in_transaction(${proof}::text, ${id}::uuid, ${tenantId ?? null}::text) as reply`,
+  )
+  return answer === 'true'
 }
 
 /** Cancels a scheduled event in a transaction of its own. */

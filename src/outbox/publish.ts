@@ -4,13 +4,7 @@ import { InvalidEventError, type BusErrorCode } from '../events/errors.ts'
 import { encodeJson, textProblem } from '../events/json.ts'
 import { describe, kindOf } from '../events/options.ts'
 import { redactThrown } from '../events/redact.ts'
-import {
-  assertTransaction,
-  callInTransaction,
-  loadSql,
-  proofs,
-  type DrizzleTransaction,
-} from './caller-transaction.ts'
+import { assertTransaction, callInTransaction, type DrizzleTransaction } from './caller-transaction.ts'
 import {
   columnTypes,
   publishTemplate,
@@ -253,49 +247,27 @@ function invalid(message: string, code: BusErrorCode = 'BUS_INVALID_EVENT'): Inv
   return new InvalidEventError(code, message)
 }
 
+/** Longest column that may be sent in vain. */
+const maxRefusedLength = 8192
+
 /**
- * Writes events through a Drizzle handle, in the transaction that the handle stands for.
+ * Writes events through a Drizzle handle, in the transaction that the handle stands for: see {@link callInTransaction}.
  *
- * One round trip where the transaction has written something before, or published through this handle. Else two:
- * the server cannot tell the first statement of a transaction from one outside any, so it writes nothing and names
- * the transaction, and the second call shows that it is still open.
- *
- * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: the handle is no transaction, or its connection was
- *   lost and replaced underneath. Nothing was written.
+ * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
  */
 export async function publishInTransaction(
   tx: DrizzleTransaction,
   columns: EventColumns,
 ): Promise<Published[]> {
   assertTransaction(tx, 'bus.publish(tx, event)')
-  let proof = proofs.get(tx)
   // Asking first costs a round trip that may be needless, sending events that are refused costs their transfer.
-  if (proof === undefined && columns.some(([, value]) => value.length > maxRefusedLength))
-    proof = (await callPublish(tx, undefined, [])).proof
-  let reply = await callPublish(tx, proof, columns)
-  if (reply.published === undefined) reply = await callPublish(tx, reply.proof, columns)
-  proofs.set(tx, reply.proof)
-  return toPublished(reply.published ?? '')
-}
-
-/** Longest column that may be sent in vain. */
-const maxRefusedLength = 8192
-
-interface PublishReply {
-  readonly proof: string
-  /** What `bus.store_events` gives. Undefined: nothing was written. */
-  readonly published: string | undefined
-}
-
-async function callPublish(
-  tx: DrizzleTransaction,
-  proof: string | undefined,
-  columns: EventColumns,
-): Promise<PublishReply> {
-  const sql = await loadSql()
-  const query = sql(publishTemplate(columns), proof ?? null, ...columns.map(([, value]) => value))
-  const { named, reply } = await callInTransaction(tx, query)
-  return { proof: named, published: reply }
+  const isLarge = columns.some(([, value]) => value.length > maxRefusedLength)
+  const answer = await callInTransaction(
+    tx,
+    (sql, proof) => sql(publishTemplate(columns), proof, ...columns.map(([, value]) => value)),
+    isLarge ? (sql, proof) => sql(publishTemplate([]), proof) : undefined,
+  )
+  return toPublished(answer)
 }
 
 /** Ids separated by commas, those of duplicates followed by `*`. */
