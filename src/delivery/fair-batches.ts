@@ -3,8 +3,7 @@ import type { JobInsert } from 'pg-boss'
 import { queryPrepared } from '../outbox/prepared.ts'
 import type { ClaimedEvent } from '../outbox/relay.ts'
 import { bossSchema } from './boss.ts'
-import { firstAttemptJob, type JobData } from './job.ts'
-import { maxBatchBytes } from './ordered.ts'
+import { firstAttemptJob, splitIntoBatches, type JobData } from './job.ts'
 import type { RegisteredSubscription } from './registry.ts'
 import { queueName } from './subscription.ts'
 
@@ -57,10 +56,6 @@ export async function planJobs(
     groupings.map((groups) => groups.map(({ key }) => key)),
   )
   return wanted.map(({ subscription, events }, index) => {
-    // The jobs of keys have no place in the line: those beside them neither.
-    if (subscription.ordered === true) {
-      return splitIntoBatches(events, subscription.batchSize).map((ids) => firstAttemptJob(ids, subscription))
-    }
     const line = lines[index] ?? emptyLine
     // Nothing waits, and it is one batch: no line, so that few events of many tenants cost one job.
     const groups =
@@ -149,22 +144,4 @@ select ${index}, k.key, (
   select -priority from ${jobs} and singleton_key = k.key
   order by created_on desc, priority limit 1)
 from jsonb_array_elements_text($${index + 1}::jsonb) k (key)`
-}
-
-/** Batches in publish order, each bounded in events and in bytes. */
-function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: number): string[][] {
-  const batches: string[][] = []
-  let batch: string[] = []
-  let bytes = 0
-  for (const event of claimed) {
-    if (batch.length > 0 && (batch.length >= batchSize || bytes + event.payloadBytes > maxBatchBytes)) {
-      batches.push(batch)
-      batch = []
-      bytes = 0
-    }
-    batch.push(event.id)
-    bytes += event.payloadBytes
-  }
-  if (batch.length > 0) batches.push(batch)
-  return batches
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { JobInsert } from 'pg-boss'
+import type { ClaimedEvent } from '../outbox/relay.ts'
 import type { AttemptFailure } from './failure.ts'
 import type { DurableOptions, ResolvedRetry } from './subscription.ts'
 
@@ -18,11 +19,32 @@ export interface JobData {
 /** What of a subscription its jobs are made with. */
 type JobOptions = Pick<DurableOptions, 'timeoutSeconds' | 'retry'>
 
+/** About the bytes of payload in one job, so that a worker's memory is bounded. */
+export const maxBatchBytes = 1024 * 1024
+
 /** Longest a job may be active at all; a dead worker is found by its heartbeat long before. pg-boss takes a day. */
 const maxExpireSeconds = 86_400
 
 /** A batch is taken apart after its first attempt, however often taking apart has to be tried. */
 const batchRetryLimit = 1_000_000
+
+/** Batches in publish order, each bounded in events and in bytes. */
+export function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: number): string[][] {
+  const batches: string[][] = []
+  let batch: string[] = []
+  let bytes = 0
+  for (const event of claimed) {
+    if (batch.length > 0 && (batch.length >= batchSize || bytes + event.payloadBytes > maxBatchBytes)) {
+      batches.push(batch)
+      batch = []
+      bytes = 0
+    }
+    batch.push(event.id)
+    bytes += event.payloadBytes
+  }
+  if (batch.length > 0) batches.push(batch)
+  return batches
+}
 
 /** A job for some events that no attempt was made at yet. One event: the job is its retry unit from the start. */
 export function firstAttemptJob(eventIds: readonly string[], options: JobOptions): JobInsert<JobData> {

@@ -2,11 +2,8 @@ import type pg from 'pg'
 import type { JobInsert } from 'pg-boss'
 import type { ClaimedEvent } from '../outbox/relay.ts'
 import type { AttemptFailure } from './failure.ts'
-import { firstAttemptJob, type JobData } from './job.ts'
+import { firstAttemptJob, maxBatchBytes, type JobData } from './job.ts'
 import type { DurableOptions } from './subscription.ts'
-
-/** About the bytes of payload in one job, so that a worker's memory is bounded. */
-export const maxBatchBytes = 1024 * 1024
 
 /** What bounds the jobs of a subscription. */
 type JobOptions = Pick<DurableOptions, 'batchSize' | 'timeoutSeconds' | 'retry'>

@@ -5,7 +5,7 @@ import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import type { ClaimedEvent, Dispatch } from '../outbox/relay.ts'
 import { inTransaction, preparedIn } from './boss.ts'
 import { planJobs, type Wanted } from './fair-batches.ts'
-import { firstAttemptJob, type JobData } from './job.ts'
+import { firstAttemptJob, splitIntoBatches, type JobData } from './job.ts'
 import { enqueueOrdered } from './ordered.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
 import { queueName } from './subscription.ts'
@@ -69,13 +69,14 @@ export function createRouter(boss: PgBoss, instanceId: string, workers: LocalWor
     if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
     for (const each of direct) afterCommit.push(await deliverDirectly(client, each))
     const queued = wanted.filter((each) => !direct.includes(each))
-    const planned = queued.length === 0 ? [] : await planJobs(client, queued.map(withoutKeys))
-    for (const [index, { subscription, events }] of queued.entries()) {
-      const inOrder = subscription.ordered === true ? events.filter(hasKey) : []
-      const jobs = [
-        ...(planned[index] ?? []),
-        ...(await enqueueOrdered(client, subscription.id, subscription, inOrder)),
-      ]
+    const inLine = queued.filter(({ subscription }) => subscription.ordered !== true)
+    const planned = inLine.length === 0 ? [] : await planJobs(client, inLine)
+    for (const each of queued) {
+      const { subscription } = each
+      const jobs =
+        subscription.ordered === true
+          ? await planOrderedJobs(client, each)
+          : (planned[inLine.indexOf(each)] ?? [])
       // Every key is busy: their next jobs follow when those are done.
       if (jobs.length === 0) continue
       await insertJobs(client, subscription, jobs)
@@ -97,8 +98,8 @@ export function createRouter(boss: PgBoss, instanceId: string, workers: LocalWor
   }
 
   /**
-   * Inserts the job of a few events and fetches it in the same transaction, for a worker beside the relay that waits for
-   * one: one commit less, and nobody to wake. A worker that waits has an empty queue, so there is no line to stand in.
+   * Inserts the job of a few events and fetches it in the same transaction, for a worker beside the relay that has room:
+   * one commit less, and nobody to wake. Such a worker takes what is ready at once, so there is no line to stand in.
    */
   async function deliverDirectly(
     client: pg.ClientBase,
@@ -156,12 +157,15 @@ async function narrow(
   return matched.filter((event) => fulfilling.has(event.id))
 }
 
-function hasKey(event: ClaimedEvent): boolean {
-  return event.orderingKey !== undefined
-}
-
-/** What of an ordered subscription's events has no order. */
-function withoutKeys({ subscription, events }: Wanted): Wanted {
-  if (subscription.ordered !== true) return { subscription, events }
-  return { subscription, events: events.filter((event) => !hasKey(event)) }
+/** The jobs of keys have no place in the line: what an ordered subscription gets beside them has none either. */
+async function planOrderedJobs(
+  client: pg.ClientBase,
+  { subscription, events }: Wanted,
+): Promise<JobInsert<JobData>[]> {
+  const hasKey = ({ orderingKey }: ClaimedEvent): boolean => orderingKey !== undefined
+  const free = events.filter((event) => !hasKey(event))
+  return [
+    ...splitIntoBatches(free, subscription.batchSize).map((ids) => firstAttemptJob(ids, subscription)),
+    ...(await enqueueOrdered(client, subscription.id, subscription, events.filter(hasKey))),
+  ]
 }
