@@ -22,8 +22,16 @@ export interface Database extends Executor {
     text: string,
     values?: unknown[],
   ) => Promise<{ readonly rows: R[] }>
-  /** Runs `work` in one transaction on one connection: committed when it resolves, rolled back when it rejects. */
-  transaction: <T>(work: (client: pg.PoolClient) => Promise<T>) => Promise<T>
+  /**
+   * Runs `work` in one transaction on one connection: committed when it resolves, rolled back when it rejects.
+   *
+   * @param begin - statements that begin the transaction, in one round trip; `work` is given what each of them answered.
+   *   @defaultValue {@link beginSql}
+   */
+  transaction: <T>(
+    work: (client: pg.PoolClient, begun: readonly pg.QueryResult[]) => Promise<T>,
+    begin?: string,
+  ) => Promise<T>
   /** A connection outside the pool, for a session that holds locks or listens. */
   openSession: () => Promise<BusClient>
   /** Another pool to the same database, as large as the bus's own, or as asked for. Whoever opens it ends it. */
@@ -82,7 +90,7 @@ export function createDatabase(option: DatabaseOption, logger: BusLogger): Datab
         throw toBusError(error)
       }
     },
-    transaction: (work) => runTransaction(pool, work),
+    transaction: (work, begin = beginSql) => runTransaction(pool, work, begin),
     async openSession() {
       try {
         const client = new BusClient(source.ask === undefined ? source.known : await source.ask())
@@ -103,14 +111,19 @@ export function createDatabase(option: DatabaseOption, logger: BusLogger): Datab
   }
 }
 
-async function runTransaction<T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+async function runTransaction<T>(
+  pool: pg.Pool,
+  work: (client: pg.PoolClient, begun: readonly pg.QueryResult[]) => Promise<T>,
+  begin: string,
+): Promise<T> {
   const client = await pool.connect().catch((error: unknown) => {
     throw toBusError(error)
   })
   let broken = false
   try {
-    await client.query(beginSql)
-    const result = await work(client)
+    // Of several statements there are several answers.
+    const begun = (await client.query(begin)) as unknown as readonly pg.QueryResult[]
+    const result = await work(client, begun)
     await client.query('commit')
     return result
   } catch (error) {

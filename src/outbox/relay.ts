@@ -1,5 +1,4 @@
 import type pg from 'pg'
-import { toBusError } from './database-errors.ts'
 import { beginSql, type Database } from './database.ts'
 import type { Doorbell } from './doorbell.ts'
 import { failureDelayMs } from './failure-delay.ts'
@@ -51,9 +50,9 @@ const busyWindowEvents = 50
 /** While many events come, claims are collected for this long: each costs as much for one event as for some. */
 const collectPauseMs = 5
 
-/** A busy relay pauses this long after a small claim, and tries to sleep after this many of them. */
+/** A relay that is awake looks again after this long, and tries to sleep after this many rounds that were not busy. */
 const busyPauseMs = 2
-const smallClaimsBeforeSleep = 10
+const quietRoundsBeforeSleep = 10
 
 /** How often a relay that cannot sleep yet looks again. */
 const restlessPauseMs = 10
@@ -64,6 +63,7 @@ const standbyPollMs = 2000
 
 /** What is due, but locked, is looked for again after this long. */
 const lockedPauseMs = 50
+
 /** Without a bell, how often a relay looks: soon again while there is something. */
 const busyPollMs = 50
 const bellLessPollMs = 500
@@ -86,7 +86,7 @@ export function startRelay(
   let state: RelayState = 'awake'
   let dispatchedCount = 0
   let failures = 0
-  let smallClaims = 0
+  let quietRounds = 0
   let windowBeganAt = 0
   let windowCount = 0
   let busyAt = Number.NEGATIVE_INFINITY
@@ -122,9 +122,9 @@ export function startRelay(
 
   const isBusy = (): boolean => performance.now() - busyAt < busyWindowMs * 2
 
-  /** Claims until nothing is ready. Resolves to the size of the largest claim. */
-  async function drain(): Promise<number> {
-    let largest = 0
+  /** Claims until nothing is ready. Resolves to whether anything was. */
+  async function drain(): Promise<boolean> {
+    const countBefore = dispatchedCount
     floor = 0n
     orderTaken = false
     while (!stopping) {
@@ -138,7 +138,6 @@ export function startRelay(
       const count = claim.count + orderedCount
       dispatchedCount += count
       nextDueMs = claim.nextDueMs
-      largest = Math.max(largest, count)
       noteClaim(count)
       if (isBusy() && doorbell.sleeping) await doorbell.wake()
       const isDue = claim.nextDueMs !== undefined && claim.nextDueMs <= 0
@@ -153,7 +152,7 @@ export function startRelay(
       if (orderTaken || (floor === 0n && promotedCount + orderedCount === 0)) break
       floor = 0n
     }
-    return largest
+    return dispatchedCount > countBefore
   }
 
   /** One claim of events with an ordering key, unless another relay is at it: then this one looks again soon. */
@@ -164,7 +163,7 @@ export function startRelay(
     return claim.count
   }
 
-  async function restAfter(largestClaim: number): Promise<void> {
+  async function restAfter(foundAny: boolean): Promise<void> {
     if (orderTaken) return rest(restlessPauseMs, false)
     const pauseMs = isBusy() ? collectPauseMs : busyPauseMs
     if (rang && !doorbell.sleeping) return rest(pauseMs, false)
@@ -172,7 +171,7 @@ export function startRelay(
     const dueMs = Math.max(0, Math.min(nextDueMs ?? safetyPollMs, safetyPollMs))
     if (!doorbell.connected) {
       state = doorbell.polling ? 'polling' : 'awake'
-      return rest(Math.min(dueMs, largestClaim > 0 ? busyPollMs : bellLessPollMs), true)
+      return rest(Math.min(dueMs, foundAny ? busyPollMs : bellLessPollMs), true)
     }
     if (!doorbell.leading && !(await doorbell.lead())) {
       state = 'standby'
@@ -184,8 +183,8 @@ export function startRelay(
       return rest(dueMs, true)
     }
     state = 'awake'
-    smallClaims = isBusy() ? 0 : smallClaims + 1
-    if (dispatchedCount > 0 && smallClaims < smallClaimsBeforeSleep) return rest(pauseMs, false)
+    quietRounds = isBusy() ? 0 : quietRounds + 1
+    if (dispatchedCount > 0 && quietRounds < quietRoundsBeforeSleep) return rest(pauseMs, false)
     // Granted: one more look, because what was published before the lock was taken did not ring.
     if (!(await doorbell.sleep())) return rest(Math.min(dueMs, restlessPauseMs), false)
   }
@@ -260,18 +259,9 @@ interface ClaimRow {
  * All or nothing: a crash anywhere leaves the rows where they were.
  */
 async function claimOnce(database: Database, statements: string, dispatch: Dispatch): Promise<Claim> {
-  const client = await database.pool.connect().catch((error: unknown) => {
-    throw toBusError(error)
-  })
-  let broken = false
-  try {
-    const results = (await client.query(statements)) as unknown as [
-      ...pg.QueryResult[],
-      pg.QueryResult<ClaimRow>,
-      pg.QueryResult<StateRow>,
-    ]
-    const rows = (results.at(-2)?.rows ?? []) as readonly ClaimRow[]
-    const [state] = (results.at(-1)?.rows ?? []) as readonly StateRow[]
+  return database.transaction(async (client, begun) => {
+    const rows = (begun.at(-2)?.rows ?? []) as readonly ClaimRow[]
+    const [state] = (begun.at(-1)?.rows ?? []) as readonly StateRow[]
     const measured = await measureLarge(client, rows)
     const claimed = rows.map(({ event_id, tenant_id, type, ordering_key, payload_bytes }) => ({
       id: event_id,
@@ -280,9 +270,6 @@ async function claimOnce(database: Database, statements: string, dispatch: Dispa
       orderingKey: ordering_key ?? undefined,
       payloadBytes: payload_bytes ?? measured.get(event_id) ?? 0,
     }))
-    const afterCommit =
-      claimed.length > 0 ? await dispatch(client, claimed, state?.registry_stamp ?? '') : () => {}
-    await client.query('commit')
     const dueSeconds = state?.next_due_seconds ?? null
     return {
       count: rows.length,
@@ -290,16 +277,10 @@ async function claimOnce(database: Database, statements: string, dispatch: Dispa
       nextDueMs: dueSeconds === null ? undefined : Number(dueSeconds) * 1000,
       orderedReady: state?.ordered_ready ?? false,
       orderTaken: state?.order_taken ?? false,
-      afterCommit,
+      afterCommit:
+        claimed.length > 0 ? await dispatch(client, claimed, state?.registry_stamp ?? '') : () => {},
     }
-  } catch (error) {
-    await client.query('rollback').catch(() => {
-      broken = true
-    })
-    throw toBusError(error)
-  } finally {
-    client.release(broken)
-  }
+  }, statements)
 }
 
 /**
