@@ -5,7 +5,9 @@ import { startProgram } from '../support/processes.ts'
 test('processes whose clocks are an hour off schedule, retry, order and store by the database’s clock', async () => {
   const database = await createTestDatabase()
   const processes = await Promise.all(
-    ['-1', '0', '1'].map(async (hours) => startProgram('skewed-process.ts', database.url, hours)),
+    [-3_600_000, 0, 3_600_000].map(async (shiftMs) =>
+      startProgram('skewed-process.ts', database.url, String(shiftMs)),
+    ),
   )
   await until(
     'everything is delivered',

@@ -1,21 +1,14 @@
 /**
- * A process whose clock is wrong: `node skewed-process.ts URL HOURS`. It publishes one event for now and one for in two
+ * A process whose clock is wrong: `node skewed-process.ts URL SHIFT_MS`. It publishes one event for now and one for in two
  * seconds by the database's clock, and delivers; each event fails its first attempt.
  */
-const [, , url = '', hours = '0'] = process.argv
-const RealDate = Date
-const skewMs = Number(hours) * 3_600_000
-globalThis.Date = class extends RealDate {
-  constructor(...args: [] | [number | string]) {
-    super(args.length === 0 ? RealDate.now() + skewMs : args[0])
-  }
-  static override now(): number {
-    return RealDate.now() + skewMs
-  }
-} as DateConstructor
+// oxlint-disable-next-line import/no-unassigned-import -- it changes what everything after it sees
+import './shifted-clock.ts'
+import { createBus } from '../../src/index.ts'
+import { paymentEvents } from './catalogue.ts'
 
-const { createBus } = await import('../../src/index.ts')
-const { paymentEvents } = await import('./catalogue.ts')
+const [, , url = '', shiftMs = '0'] = process.argv
+const hours = Number(shiftMs) / 3_600_000
 const bus = createBus({ database: url, events: paymentEvents, source: 'payment-service' })
 bus.subscribe({
   name: 'skewed',
@@ -30,7 +23,7 @@ await bus.tryPublish({
   type: 'note',
   tenantId: 'a',
   payload: `later ${hours}`,
-  availableAt: new Date(RealDate.now() + 2000),
+  availableAt: new Date(Date.now() - Number(shiftMs) + 2000),
 })
 process.on('SIGTERM', () => {
   void bus.stop().then(() => process.exit(0))
