@@ -2,6 +2,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { ConfigurationError, InvalidEventError, type EventIssue } from './errors.ts'
 import { printablePath } from './json.ts'
 import { describe, refuseUnknownKeys } from './options.ts'
+import { checkRedact } from './payload-redaction.ts'
 import { redactIssue, redactThrown } from './redact.ts'
 
 /** What one event type is: its payload's schema, who may publish it, and how older payloads are read. */
@@ -20,6 +21,12 @@ export interface EventDefinition<S extends StandardSchemaV1 = StandardSchemaV1> 
    * Handlers always see the newest shape. Left out: what was stored under an older version fits as it is.
    */
   readonly upcast?: { readonly [version: number]: (payload: never) => unknown } | undefined
+  /**
+   * What of the payload is not shown in logs, dashboards and the bus's read APIs; handlers get everything. Dotted paths of
+   * any version: `card.number`; `*` stands for one level, an array's items included: `customers.*.email`. A backslash
+   * takes the meaning from a dot or a star in a name. A path that leads nowhere hides nothing.
+   */
+  readonly redact?: readonly string[] | undefined
 }
 
 /** Every event type a service knows, by name. */
@@ -65,7 +72,8 @@ export function defineEvents<const C extends EventCatalogue>(catalogue: C): C {
     throw invalid(`Expected the events by name, got ${describe(catalogue)}`)
   const checked = Object.entries(catalogue).map(([type, definition]) => {
     checkDefinition(type, definition)
-    return [type, Object.freeze({ ...definition })] as const
+    const redact = definition.redact && Object.freeze([...definition.redact])
+    return [type, Object.freeze({ ...definition, ...(redact && { redact }) })] as const
   })
   return Object.freeze(Object.fromEntries(checked)) as C
 }
@@ -78,7 +86,7 @@ function checkDefinition(type: string, definition: EventDefinition): void {
   }
   if (definition === null || typeof definition !== 'object')
     throw invalid(`Expected \`${type}\` to be an object with a \`schema\``)
-  refuseUnknownKeys(definition, ['schema', 'sources', 'version', 'upcast'], `event \`${type}\``)
+  refuseUnknownKeys(definition, ['schema', 'sources', 'version', 'upcast', 'redact'], `event \`${type}\``)
   if (typeof standardOf(definition.schema)?.validate !== 'function') {
     throw invalid(
       `Expected \`schema\` of \`${type}\` to be a Standard Schema (zod, valibot, arktype and others are)`,
@@ -99,6 +107,7 @@ function checkDefinition(type: string, definition: EventDefinition): void {
     )
   }
   checkUpcast(type, upcast, version)
+  checkRedact(type, definition.redact)
 }
 
 /** The steps have to lead, without a gap, from the oldest version they name to the newest one. */

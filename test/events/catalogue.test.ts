@@ -88,7 +88,7 @@ describe('definitions', () => {
 
   test('refuses an unknown key that is near to none and lists the known ones', async () => {
     expect(await definitionRefusal({ schema, description: 'x' })).toBe(
-      'Unknown option `description` in event `payment.paid`. Known are: schema, sources, version, upcast',
+      'Unknown option `description` in event `payment.paid`. Known are: schema, sources, version, upcast, redact',
     )
     expect(await definitionRefusal({ schema, ['s'.repeat(5000)]: 'x' })).toMatch(/^.{0,200}Known are: /)
   })
