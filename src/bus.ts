@@ -164,7 +164,9 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     tx: DrizzleTransaction,
     newEvents: readonly UncheckedEvent[],
   ): Promise<Published[]> {
-    return publishInTransaction(tx, await encodeEvents(settings, newEvents))
+    const published = await publishInTransaction(tx, await encodeEvents(settings, newEvents))
+    await database.reach?.('publish.written')
+    return published
   }
 
   async function publishOne(tx: DrizzleTransaction, event: UncheckedEvent): Promise<Published> {
@@ -172,7 +174,9 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   }
 
   async function publishAlone(event: UncheckedEvent): Promise<Published> {
-    return theOnly(await publishOnItsOwn(database, await encodeEvents(settings, [event])))
+    const published = await publishOnItsOwn(database, await encodeEvents(settings, [event]))
+    await database.reach?.('publish.committed')
+    return theOnly(published)
   }
 
   async function publishCaused(cause: StoredEvent, args: readonly unknown[]): Promise<Published> {

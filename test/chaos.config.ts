@@ -4,5 +4,11 @@ import base from './vitest.config.ts'
 /** The tests of test/chaos in their full size, one file at a time. */
 export default mergeConfig(
   base,
-  defineConfig({ test: { env: { BOSSBUS_CHAOS: 'full' }, fileParallelism: false } }),
+  defineConfig({
+    test: {
+      env: { BOSSBUS_CHAOS: 'full' },
+      fileParallelism: false,
+      globalSetup: ['test/support/figures-table.ts'],
+    },
+  }),
 )

@@ -128,10 +128,11 @@ async function releaseKey(
   { tenantId, orderingKey, skipFailed }: Required<KeyRelease>,
 ): Promise<boolean> {
   const queue = queueName(subscription.name)
-  return database.transaction(async (client) => {
+  const released = await database.transaction(async (client) => {
     const options = inTransaction(client)
     const key = await retakeKey(client, subscription.id, tenantId, orderingKey)
     if (key === undefined) return false
+    await database.reach?.('release-key.locked')
     const { keyId, failedEventId, attempts, failures } = key
     if (skipFailed === true) {
       const progress = { keyId, jobId: failedEventId, eventId: failedEventId, doneCount: 1 }
@@ -154,9 +155,12 @@ async function releaseKey(
         [deadLetterQueueName(subscription.name), keyId, failedEventId],
       )
     }
+    await database.reach?.('release-key.job-inserted')
     await client.query(wakeSql, [wakePayload('', [subscription.id])])
     return true
   })
+  if (released) await database.reach?.('release-key.committed')
+  return released
 }
 
 async function findSubscription(executor: Executor, name: string): Promise<RegisteredSubscription> {

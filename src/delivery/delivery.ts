@@ -8,7 +8,7 @@ import { createBoss } from './boss.ts'
 import { createEventReader } from './event-store.ts'
 import { createHandlerPool } from './handler-connections.ts'
 import { registerSubscriptions } from './registry.ts'
-import { createRouter } from './router.ts'
+import { createRouter, type LocalWorkers } from './router.ts'
 import type { Subscription } from './subscription.ts'
 import { startUpkeep, type Upkeep } from './upkeep.ts'
 import { startWorker, type Worker } from './worker.ts'
@@ -63,12 +63,13 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     await boss.stop({ graceful: false })
     throw error
   }
-  const router = createRouter(boss, instanceId, {
+  const localWorkers = {
     isFree: (id) => workers.get(id)?.isFree ?? false,
     wake: (id) => workers.get(id)?.wake(),
     adopt: (id, jobs, fetchedAt) => workers.get(id)?.adopt(jobs, fetchedAt),
     prefetch: (ids) => events.prefetch(ids),
-  })
+  } satisfies LocalWorkers
+  const router = createRouter(boss, instanceId, localWorkers, database.reach)
   const doorbell = openDoorbell(database, instanceId, logger, {
     onRing: () => relay.ring(),
     onWake: (ids) => {
@@ -99,9 +100,11 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       return doorbell.connected
     },
     async stop(graceMs) {
+      await database.reach?.('stop.began')
       const relayStopped = relay.stop()
       const stops = [...workers.values()].map(async (worker) => worker.stop(graceMs, relayStopped))
       await Promise.all([relayStopped, upkeep?.stop(), ...stops])
+      await database.reach?.('stop.workers-stopped')
       await handlerPool?.close()
       await doorbell.close()
       await boss.stop({ graceful: false })

@@ -55,7 +55,7 @@ export type RunEvent<J> = (
 ) => Promise<EventStep>
 
 export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>): RunEvent<J> {
-  const { subscription } = parts
+  const { subscription, database } = parts
 
   /** Runs one handler, and keeps what it wrote or takes it back. */
   async function runEvent(
@@ -79,11 +79,13 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       takeFollowing()
       return { kind: 'done', outcome: expiredBefore(eventId, attempt) }
     }
+    await database.reach?.('once.handler-begins')
     const handle = transaction.openHandle()
     const running = parts.startAttempt(event, attempt, handle.tx)
     lane.current = running
     if (lane.aborted !== undefined) running.abort(lane.aborted)
     const result = await Promise.race([running.result, lane.stopped])
+    await database.reach?.('once.handler-done')
     lane.current = undefined
     const closed = handle.close()
     if (result === undefined || job.lost || job.done) return { kind: 'given up' }
@@ -95,10 +97,12 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     try {
       if (result.outcome === 'delivered') {
         if (handle.used || then === 'settling') await transaction.keep(then)
+        await database.reach?.('once.kept')
         return { kind: 'done', outcome: toOutcome(eventId, attempt, result) }
       }
       if (handle.lostRace) return { kind: 'broken', thrown: result.thrown }
       await transaction.undo(then)
+      await database.reach?.('once.undone')
       return job.cutShort ? { kind: 'cut short' } : failed(result.thrown)
     } catch (error) {
       const { code } = error as { code?: string }

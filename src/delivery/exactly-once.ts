@@ -87,6 +87,7 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     const transaction = await settler.untilWritten(async () =>
       connections.begin(name, subscription.timeoutSeconds + idleMarginSeconds),
     )
+    await parts.database.reach?.('once.begun')
     const isAlone = work.alone.length > 0
     let eventId = parts.mayBegin(job) ? (isAlone ? work.alone : pending).shift() : undefined
     if (eventId === undefined) return transaction.rollback()

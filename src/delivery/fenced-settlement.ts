@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { PgBoss } from 'pg-boss'
+import type { FaultHook } from '../events/fault-points.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Executor } from '../outbox/database.ts'
 import { bossSchema, inTransaction } from './boss.ts'
@@ -39,6 +40,7 @@ export async function settleInTransaction(
   claim: JobClaim,
   outcomes: readonly EventOutcome[],
   isComplete: boolean,
+  reach: FaultHook | undefined,
 ): Promise<(logger: BusLogger) => void> {
   const queue = queueName(subscription.name)
   const { receipts, buried, laterJobs } = planWrites(subscription, [{ claim, outcomes, done: false }])
@@ -48,6 +50,7 @@ export async function settleInTransaction(
     await insertReceipts(client, subscriptionId, ordered, false).catch((error: unknown) => {
       throw (error as { code?: string }).code === uniqueViolation ? new AlreadyDelivered() : error
     })
+    await reach?.('once.receipts-inserted')
   }
   await insertBatchFailures(client, boss, queue, { buried, laterJobs })
   if (isComplete) {
@@ -55,6 +58,7 @@ export async function settleInTransaction(
       affected?: number
     }
     if (affected !== 1) throw new ClaimLost()
+    await reach?.('once.completed')
   } else if (!(await holdsClaim(client, subscription, claim, 'for update'))) throw new ClaimLost()
   return (logger) => {
     for (const { job, output } of buried) logBuried(logger, subscription.name, job.data?.eventIds[0], output)

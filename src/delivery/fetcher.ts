@@ -70,6 +70,7 @@ export function startFetcher({
         const fetchedAt = performance.now()
         const jobs = await boss.fetch<JobData>(queue, { batchSize, includeMetadata: true, ...prepared })
         failures = 0
+        if (jobs.length > 0) await database.reach?.('worker.fetched')
         for (const job of jobs.toSorted(byPlace)) begin(job, fetchedAt)
         adaptFetchSize(jobs)
         // What comes later wakes; what another worker is just fetching is its own.

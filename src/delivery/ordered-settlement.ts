@@ -45,7 +45,10 @@ export async function writeOrderedSettlements(
   const plan = planOrderedWrites(settlements)
   const given = await database.transaction(async (client) => {
     const keys = new KeyWriter(client, boss, subscription)
-    if (plan.receipts.length > 0) await insertReceipts(client, subscriptionId, plan.receipts, true)
+    if (plan.receipts.length > 0) {
+      await insertReceipts(client, subscriptionId, plan.receipts, true)
+      await database.reach?.('settle-ordered.receipts-inserted')
+    }
     // Where nothing failed one statement takes them all.
     if (plan.failedSingles.length > 0 || plan.ended.some(({ failed }) => failed !== undefined)) {
       await lockKeys(
@@ -56,8 +59,12 @@ export async function writeOrderedSettlements(
     await keys.complete(plan.ended)
     for (const { claim, failed } of plan.failedSingles) await keys.failSingle(claim, failed)
     for (const claim of plan.handedBack) await keys.handBack(claim)
-    return { readyCount: await keys.goOn(), buried: keys.buried }
+    await database.reach?.('settle-ordered.completed')
+    const readyCount = await keys.goOn()
+    await database.reach?.('settle-ordered.next-inserted')
+    return { readyCount, buried: keys.buried }
   })
+  await database.reach?.('settle-ordered.committed')
   for (const { eventId, output } of given.buried) logBuried(logger, subscription.name, eventId, output)
   return given.readyCount
 }
@@ -83,8 +90,10 @@ export async function takeApartOrdered(
     await keys.complete([
       { claim, doneCount, failed: next === -1 ? undefined : { failure, final: false, lost: true } },
     ])
+    await database.reach?.('explode-ordered.completed')
     await keys.goOn()
   })
+  await database.reach?.('explode-ordered.committed')
 }
 
 /**

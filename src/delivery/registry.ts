@@ -50,8 +50,10 @@ export async function registerSubscriptions(
     const ids = new Map<string, number>()
     for (const subscription of subscriptions) {
       await ensureQueues(boss, subscription)
+      await database.reach?.('start.queues-created')
       ids.set(subscription.name, await upsertSubscription(database, service, subscription))
     }
+    await database.reach?.('start.registered')
     return ids
   })
 }

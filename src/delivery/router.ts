@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { JobInsert, JobWithMetadata, PgBoss } from 'pg-boss'
+import type { FaultHook } from '../events/fault-points.ts'
 import { compilePatterns } from '../events/pattern.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import type { ClaimedEvent, Dispatch } from '../outbox/relay.ts'
@@ -37,7 +38,12 @@ interface Route {
  * Makes the relay's dispatch: finds the subscriptions of each claimed event and inserts their pg-boss jobs in the
  * claiming transaction. The registry is read again whenever it changed.
  */
-export function createRouter(boss: PgBoss, instanceId: string, workers: LocalWorkers): Dispatch {
+export function createRouter(
+  boss: PgBoss,
+  instanceId: string,
+  workers: LocalWorkers,
+  reach: FaultHook | undefined,
+): Dispatch {
   let routes: readonly Route[] = []
   let stamp: string | undefined
 
@@ -65,6 +71,7 @@ export function createRouter(boss: PgBoss, instanceId: string, workers: LocalWor
       )
       if (events.length > 0) wanted.push({ subscription, events })
     }
+    await reach?.('relay.routed')
     const direct = claimed.length <= maxDirectEvents ? wanted.filter(mayGoDirectly) : []
     if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
     for (const each of direct) afterCommit.push(await deliverDirectly(client, each))
@@ -113,6 +120,7 @@ export function createRouter(boss: PgBoss, instanceId: string, workers: LocalWor
       includeMetadata: true,
       ...preparedIn(client),
     })
+    await reach?.('relay.fetched-for-worker')
     return () => {
       workers.adopt(subscription.id, jobs, fetchedAt)
       if (jobs.length === directFetchSize) workers.wake(subscription.id)

@@ -79,24 +79,36 @@ export async function writeSettlements(
 ): Promise<void> {
   const queue = queueName(subscription.name)
   const plan = planWrites(subscription, settlements)
+  const { reach } = database
   const write = async (receiptsMayExist: boolean): Promise<void> =>
     database.transaction(async (client) => {
       const options = inTransaction(client)
       await insertBatchFailures(client, boss, queue, plan)
-      if (plan.receipts.length > 0)
+      if (plan.laterJobs.length + plan.buried.length > 0) await reach?.('settle.later-jobs-inserted')
+      if (plan.receipts.length > 0) {
         await insertReceipts(client, subscriptionId, plan.receipts, receiptsMayExist)
-      if (plan.completed.length > 0) await boss.complete(queue, plan.completed.map(fence), null, options)
+        await reach?.('settle.receipts-inserted')
+      }
+      if (plan.completed.length > 0) {
+        await boss.complete(queue, plan.completed.map(fence), null, options)
+        await reach?.('settle.completed')
+      }
       for (const failed of plan.failed) {
         if (failed.final) await buryClaim(client, boss, queue, failed.claim, failed.output)
         else await failClaim(client, boss, queue, failed)
+        await reach?.('settle.failed')
       }
-      for (const { claim, job } of plan.handedBack) await replaceClaim(client, boss, queue, claim, job)
+      for (const { claim, job } of plan.handedBack) {
+        await replaceClaim(client, boss, queue, claim, job)
+        await reach?.('settle.handed-back')
+      }
     })
   // Looking for each receipt before it is written costs half as much again, and next to none is there already.
   await write(false).catch(async (error: unknown) => {
     if ((error as { sqlState?: string }).sqlState !== uniqueViolation) throw error
     await write(true)
   })
+  await reach?.('settle.committed')
   for (const { job, output } of plan.buried)
     logBuried(logger, subscription.name, job.data?.eventIds[0], output)
   for (const { claim, output } of plan.failed) {
@@ -212,26 +224,6 @@ export function handedBackJob(
     id: claim.id,
     data: { ...claim.data, eventIds, attempts, failures: claim.failures },
   }
-}
-
-/** Takes a batch apart whose worker died: the events without a receipt go on one by one. */
-export async function explodeBatch(
-  database: Database,
-  boss: PgBoss,
-  subscription: Subscription,
-  subscriptionId: number,
-  claim: JobClaim,
-  failure: AttemptFailure,
-): Promise<void> {
-  const queue = queueName(subscription.name)
-  await database.transaction(async (client) => {
-    const options = inTransaction(client)
-    const delivered = await readReceipts(client, subscriptionId, claim.data.eventIds)
-    const left = claim.data.eventIds.filter((id) => !delivered.has(id))
-    const jobs = left.map((id) => laterAttemptJob(claim.id, id, [failure], subscription, 0))
-    if (jobs.length > 0) await boss.insert(queue, jobs, options)
-    await boss.complete(queue, [fence(claim)], null, options)
-  })
 }
 
 /** Which of some events have a receipt. */

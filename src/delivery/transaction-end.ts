@@ -64,9 +64,11 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
         job.claim,
         outcomes,
         isComplete,
+        database.reach,
       )
       committing = true
       await transaction.commit()
+      await database.reach?.('once.committed')
       work.completed = isComplete
       work.settleFailures = 0
       log(logger)
@@ -189,7 +191,16 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     const log = await settler.untilWritten(async () =>
       database.transaction(async (client) => {
         if (!(await holdsClaim(client, subscription, claim, 'for update'))) return undefined
-        return settleInTransaction(client, boss, subscription, subscriptionId, claim, [outcome], false)
+        return settleInTransaction(
+          client,
+          boss,
+          subscription,
+          subscriptionId,
+          claim,
+          [outcome],
+          false,
+          undefined,
+        )
       }),
     )
     if (log === undefined) {

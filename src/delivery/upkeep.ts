@@ -102,6 +102,7 @@ export function startUpkeep({ database, boss, workers, isLeader, isPolling, logg
       // pg-boss fails the attempts of workers that were not heard of: they run again, or go to the dead letters.
       if (lapsed) {
         await boss.supervise(name)
+        await database.reach?.('upkeep.expired')
         const worker = byQueue.get(name)
         if (worker?.ordered === true) await worker.recoverKeys()
         expired = true

@@ -8,6 +8,7 @@ import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt }
 import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
 import { hasExpired, inNewestShape, type EventReader } from './event-store.ts'
 import { createExactlyOnce } from './exactly-once.ts'
+import { explodeBatch } from './explode-batch.ts'
 import { describeFailure } from './failure.ts'
 import { slowHandlerMs, startFetcher } from './fetcher.ts'
 import type { HandlerConnections } from './handler-connections.ts'
@@ -17,7 +18,7 @@ import { takeApartOrdered } from './ordered-settlement.ts'
 import { eventNotFound, expiredBefore, logUndelivered, toOutcome } from './outcome.ts'
 import { wakeOthers, writeOutcomes } from './outcome-writer.ts'
 import { recoverKeys } from './recover-keys.ts'
-import { explodeBatch, readReceipts, type EventOutcome, type Settlement } from './settlement.ts'
+import { readReceipts, type EventOutcome, type Settlement } from './settlement.ts'
 import { createSettler, reasonOf } from './settler.ts'
 import { queueName, type HandlerTransaction, type Subscription } from './subscription.ts'
 import { within } from './within.ts'
@@ -41,7 +42,6 @@ export interface Worker {
   readonly subscriptionId: number
   readonly name: string
   readonly ordered: boolean
-  readonly handledCount: number
   readonly runningCount: number
   /** Whether a job that arrives now would be fetched at once. */
   readonly isFree: boolean
@@ -137,9 +137,10 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     const [events, delivered] = await settler.untilWritten(async () =>
       Promise.all([
         parts.events.load(claim.data.eventIds),
-        mayBeDelivered ? readReceipts(database, subscriptionId, claim.data.eventIds) : noReceipts,
+        mayBeDelivered ? readReceipts(database, subscriptionId, claim.data.eventIds) : new Set<string>(),
       ]),
     )
+    await database.reach?.('worker.loaded')
     const byId = new Map(events.map((event) => [event.id, event]))
     for (const eventId of delivered) finishEvent(job, eventId, undefined)
     const deliver = async (eventId: string): Promise<void> =>
@@ -183,9 +184,11 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
         finishEvent(job, eventId, outcome)
         return
       }
+      if (database.reach !== undefined) await database.reach('worker.handler-begins')
       const running = startAttempt(event, attempt)
       job.running.set(eventId, running)
       const result = await running.result
+      if (database.reach !== undefined) await database.reach('worker.handler-done')
       job.running.delete(eventId)
       // Aborted from outside: the event was handed back, or belongs to another worker by now.
       if (job.done || (job.cutShort && result.outcome === 'failed')) return
@@ -307,11 +310,11 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       job.cutShort = true
       abortAll(job, 'shutdown')
     }
+    if (active.size > 0) await database.reach?.('stop.aborted')
     if (runningCount() > 0) await untilIdle(performance.now() + abortedHandlersMs)
-    for (const job of active) {
-      if (!job.done && job.left.size > 0) handBack(job)
-    }
+    for (const job of active) if (!job.done && job.left.size > 0) handBack(job)
     await settler.idle()
+    await database.reach?.('stop.handed-back')
     clearInterval(ticker)
   }
 
@@ -330,9 +333,6 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     subscriptionId,
     name: subscription.name,
     ordered: subscription.ordered === true,
-    get handledCount() {
-      return handledCount
-    },
     get runningCount() {
       return runningCount()
     },
@@ -348,5 +348,3 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     stop,
   }
 }
-
-const noReceipts: ReadonlySet<string> = new Set()

@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import { currentFaultHook, type FaultHook } from '../events/fault-points.ts'
 import type { BusLogger } from '../events/logger.ts'
 import { BusClient } from './bus-client.ts'
 import { BusPool } from './bus-pool.ts'
@@ -17,6 +18,8 @@ export interface Executor {
 /** The bus's own connections. node-postgres, never postgres.js: see docs/adr/0002. */
 export interface Database extends Executor {
   readonly pool: pg.Pool
+  /** Told of each step that is done, by those who try what a crash there does. Else undefined: nothing is called. */
+  readonly reach: FaultHook | undefined
   /** Runs a statement that is sent again and again: planned once a connection, where that is possible. */
   queryPrepared: <R extends pg.QueryResultRow>(
     text: string,
@@ -76,6 +79,7 @@ export function createDatabase(option: DatabaseOption, logger: BusLogger): Datab
   const pool = openPool(0)
   return {
     pool,
+    reach: currentFaultHook(),
     async queryPrepared<R extends pg.QueryResultRow>(text: string, values: unknown[] = []) {
       try {
         return (await preparer.query(pool, text, values)) as pg.QueryResult<R>

@@ -35,8 +35,12 @@ async function migrateAlone(database: Database, alongside: () => Promise<void>):
   try {
     const { applied, shipped } = await compareVersions(session)
     if (applied > shipped) throw tooNew(applied, shipped)
-    if (applied < shipped) await applyMigrations(session)
+    if (applied < shipped) {
+      await applyMigrations(session)
+      await database.reach?.('migrate.applied')
+    }
     await session.query('select bus.create_partitions()')
+    await database.reach?.('migrate.partitions-created')
     await alongside()
   } finally {
     await session.end().catch(() => {})

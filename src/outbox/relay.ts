@@ -133,7 +133,9 @@ export function startRelay(
       const full = floor === 0n || now - sweptAt > sweepIntervalMs
       if (full) sweptAt = now
       const claim = await claimOnce(database, claimSql(full ? 0n : floor), dispatch)
+      if (claim.count > 0) await database.reach?.('relay.committed')
       claim.afterCommit()
+      if (claim.count > 0) await database.reach?.('relay.woken')
       const orderedCount = claim.orderedReady ? await handOverOrdered() : 0
       const count = claim.count + orderedCount
       dispatchedCount += count
@@ -142,6 +144,7 @@ export function startRelay(
       if (isBusy() && doorbell.sleeping) await doorbell.wake()
       const isDue = claim.nextDueMs !== undefined && claim.nextDueMs <= 0
       const promotedCount = isDue ? await promoteDue(database) : 0
+      if (promotedCount > 0) await database.reach?.('relay.promoted')
       // Somebody cancels it, or another relay is at it.
       if (isDue && promotedCount + orderedCount === 0) nextDueMs = lockedPauseMs
       if (claim.count === claimSize) {
@@ -157,7 +160,8 @@ export function startRelay(
 
   /** One claim of events with an ordering key, unless another relay is at it: then this one looks again soon. */
   async function handOverOrdered(): Promise<number> {
-    const claim = await claimOnce(database, orderedClaimSql(claimSize), dispatch)
+    const claim = await claimOnce(database, orderedClaimSql(claimSize), dispatch, 'relay-ordered')
+    if (claim.count > 0) await database.reach?.('relay-ordered.committed')
     claim.afterCommit()
     orderTaken = claim.orderTaken
     return claim.count
@@ -187,6 +191,7 @@ export function startRelay(
     if (dispatchedCount > 0 && quietRounds < quietRoundsBeforeSleep) return rest(pauseMs, false)
     // Granted: one more look, because what was published before the lock was taken did not ring.
     if (!(await doorbell.sleep())) return rest(Math.min(dueMs, restlessPauseMs), false)
+    await database.reach?.('relay.asleep')
   }
 
   async function run(): Promise<void> {
@@ -258,10 +263,16 @@ interface ClaimRow {
  * One claim: takes up to {@link claimSize} ready rows out of the outbox, hands their events over, commits.
  * All or nothing: a crash anywhere leaves the rows where they were.
  */
-async function claimOnce(database: Database, statements: string, dispatch: Dispatch): Promise<Claim> {
+async function claimOnce(
+  database: Database,
+  statements: string,
+  dispatch: Dispatch,
+  protocol: 'relay' | 'relay-ordered' = 'relay',
+): Promise<Claim> {
   return database.transaction(async (client, begun) => {
     const rows = (begun.at(-2)?.rows ?? []) as readonly ClaimRow[]
     const [state] = (begun.at(-1)?.rows ?? []) as readonly StateRow[]
+    if (rows.length > 0) await database.reach?.(`${protocol}.claimed`)
     const measured = await measureLarge(client, rows)
     const claimed = rows.map(({ event_id, tenant_id, type, ordering_key, payload_bytes }) => ({
       id: event_id,
@@ -271,14 +282,16 @@ async function claimOnce(database: Database, statements: string, dispatch: Dispa
       payloadBytes: payload_bytes ?? measured.get(event_id) ?? 0,
     }))
     const dueSeconds = state?.next_due_seconds ?? null
+    const afterCommit =
+      claimed.length > 0 ? await dispatch(client, claimed, state?.registry_stamp ?? '') : () => {}
+    if (rows.length > 0) await database.reach?.(`${protocol}.jobs-inserted`)
     return {
       count: rows.length,
       lastPosition: BigInt(rows.at(-1)?.position ?? 0),
       nextDueMs: dueSeconds === null ? undefined : Number(dueSeconds) * 1000,
       orderedReady: state?.ordered_ready ?? false,
       orderTaken: state?.order_taken ?? false,
-      afterCommit:
-        claimed.length > 0 ? await dispatch(client, claimed, state?.registry_stamp ?? '') : () => {},
+      afterCommit,
     }
   }, statements)
 }

@@ -19,14 +19,15 @@ export interface TestDatabase {
 /**
  * Clones the migrated template, or makes an empty database.
  *
+ * @param options.template - another database to clone
  * @param options.max - connections of the postgres.js client
  */
 export async function createTestDatabase(
-  options: { empty?: boolean; max?: number } = {},
+  options: { empty?: boolean; template?: string | undefined; max?: number } = {},
 ): Promise<TestDatabase> {
   const serverUrl = inject('serverUrl')
   const name = `test_${randomUUID().replaceAll('-', '')}`
-  const template = options.empty === true ? 'template0' : inject('templateDatabase')
+  const template = options.empty === true ? 'template0' : (options.template ?? inject('templateDatabase'))
   await asAdmin(serverUrl, async (admin) => cloneDatabase(admin, name, template))
   const url = new URL(serverUrl)
   url.pathname = `/${name}`
@@ -52,12 +53,12 @@ export async function createTestDatabase(
 }
 
 /** CREATE DATABASE refuses a template that another clone is reading: wait for one's turn. */
-async function cloneDatabase(admin: pg.Client, name: string, template: string): Promise<void> {
+export async function cloneDatabase(admin: pg.Client, name: string, template: string): Promise<void> {
   await admin.query('select pg_advisory_lock(42)')
   await admin.query(`create database ${name} template ${template}`)
 }
 
-async function asAdmin(url: string, work: (admin: pg.Client) => Promise<void>): Promise<void> {
+export async function asAdmin(url: string, work: (admin: pg.Client) => Promise<void>): Promise<void> {
   const admin = new pg.Client({ connectionString: url })
   await admin.connect()
   try {

@@ -43,3 +43,21 @@ export function checkOrder(
   for (const reached of next.values()) findings.missing += Math.max(0, count - reached)
   return findings
 }
+
+/**
+ * The lines that one process wrote: time, what, key and number. Where the last line of a key says that an event begins, the
+ * process died over it.
+ */
+export function readOrder(text: string): HistoryLine[] {
+  const lines = text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => {
+      const [at = '', what = '', key = '', number = ''] = line.split(' ')
+      return { at: BigInt(at), what: what as HistoryLine['what'], key, number: Number(number) }
+    })
+  const last = lines.at(-1)?.at ?? 0n
+  const ends = new Map(lines.map((line) => [line.key, line]))
+  const deaths = [...ends.values()].filter(({ what }) => what === 'begins')
+  return [...lines, ...deaths.map((line) => ({ ...line, at: last + 1n, what: 'dies' as const }))]
+}

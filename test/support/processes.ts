@@ -1,4 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
 import { until } from './database.ts'
@@ -11,10 +13,34 @@ export interface ProgramProcess {
   readonly says: (line: string) => Promise<void>
 }
 
+/** What is compiled once need not be again: a process is there in a quarter of the time. */
+const programEnv = { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), 'bossbus-test-compile-cache') }
+
 /** Starts a program of test/support that prints `started` when it is. Killed when the test is over, stopped or not. */
 export async function startProgram(name: string, ...args: readonly string[]): Promise<ProgramProcess> {
+  const program = spawnProgram(name, args)
+  await program.says('started')
+  return program
+}
+
+/** A process that has loaded everything, and waits to be told to begin. */
+export interface LoadedProgram extends ProgramProcess {
+  readonly begin: () => void
+}
+
+/** Starts a program of test/support that prints `loaded` when it is, and begins with a line on standard input. */
+export async function loadProgram(name: string, ...args: readonly string[]): Promise<LoadedProgram> {
+  const program = spawnProgram(name, args)
+  await program.says('loaded')
+  return { ...program, begin: () => void program.child.stdin?.write('begin\n') }
+}
+
+function spawnProgram(name: string, args: readonly string[]): ProgramProcess {
   const program = fileURLToPath(new URL(name, import.meta.url))
-  const child = spawn(process.execPath, [program, ...args], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [program, ...args], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: programEnv,
+  })
   const output: string[] = []
   child.stdin.on('error', () => {})
   child.stdout.on('data', (chunk: Buffer) => output.push(...chunk.toString().trim().split('\n')))
@@ -25,6 +51,5 @@ export async function startProgram(name: string, ...args: readonly string[]): Pr
   const exited = new Promise<number | null>((resolve) => child.once('exit', resolve))
   const says = async (line: string): Promise<void> =>
     until(`the process has printed ${line}, not ${output.join()}`, () => output.includes(line), 30_000)
-  await says('started')
   return { child, output, exited, says }
 }

@@ -1,0 +1,163 @@
+/**
+ * A process that does everything the bus can, once: `node step-process.ts URL FOLDER [POINT NTH]`. It waits for a line on
+ * standard input, migrates, starts, publishes in every way, releases blocked keys. With a POINT it is killed there, the
+ * NTH time; with POINT `none` it stops in the middle of its work and prints how often it came by each; without one it
+ * goes on until SIGTERM. Handlers write what they do to a file that outlives the process.
+ */
+import { once } from 'node:events'
+import { openSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { sql } from 'drizzle-orm'
+import { drizzle } from 'drizzle-orm/node-postgres'
+import pg from 'pg'
+import { withFaultHook, type FaultPoint } from '../../src/events/fault-points.ts'
+import { createBus, NonRetryableError, type NewEvent } from '../../src/index.ts'
+import { paymentEvents } from './catalogue.ts'
+import { writeEffect } from './effects.ts'
+
+const [, , url = '', folder = '', point, nth = '1'] = process.argv
+const runs = openSync(join(folder, `${process.pid}.runs`), 'a')
+const turns = openSync(join(folder, `${process.pid}.order`), 'a')
+const counts: Record<string, number> = {}
+
+function reach(reached: FaultPoint): void {
+  counts[reached] = (counts[reached] ?? 0) + 1
+  if (reached !== point || counts[reached] !== Number(nth)) return
+  writeSync(openSync(join(folder, 'killed'), 'a'), `${reached}\n`)
+  process.kill(process.pid, 'SIGKILL')
+}
+
+const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
+const bus = withFaultHook(reach, () =>
+  createBus({ database: url, events: paymentEvents, source: 'payment-service', logger: silent }),
+)
+const pool = new pg.Pool({ connectionString: url, max: 4 })
+pool.on('error', () => {})
+const db = drizzle(pool)
+const retry = { maxAttempts: 30, delaySeconds: 0, backoff: false }
+const failsFirst = (payload: unknown): boolean => String(payload).includes('fails')
+
+bus.subscribe({
+  name: 'plain',
+  events: ['note'],
+  retry,
+  handler: async ({ payload }, { attempt, publish }) => {
+    writeSync(runs, `${String(payload)}\n`)
+    if (String(payload).includes('.slow')) await pause(300)
+    if (String(payload).includes('.passes-on'))
+      await publish({ type: 'payment.refunded', tenantId: 'a', payload: { paymentId: 'p' } })
+    if (failsFirst(payload) && attempt === 1) throw new Error('the first attempt fails')
+  },
+})
+bus.subscribe({
+  name: 'once',
+  events: ['note'],
+  mode: 'exactly-once',
+  retry,
+  handler: async (event, { tx, attempt }) => {
+    await writeEffect(tx, event)
+    if (failsFirst(event.payload) && attempt === 1) throw new Error('the first attempt fails')
+  },
+})
+bus.subscribe({
+  name: 'ordered',
+  events: ['payment.paid'],
+  ordered: true,
+  retry,
+  handler: async ({ orderingKey = '', payload: { paymentId, amountCents } }, { attempt }) => {
+    const write = (what: string): void => {
+      writeSync(turns, `${process.hrtime.bigint()} ${what} ${orderingKey} ${amountCents}\n`)
+    }
+    write('begins')
+    await pause(1)
+    const fails = attempt === 1 && paymentId !== 'good'
+    write(fails ? 'fails' : 'succeeds')
+    if (fails && paymentId === 'blocks') throw new NonRetryableError('blocks its key')
+    if (fails) throw new Error('the first attempt fails')
+  },
+})
+
+type Note = NewEvent<typeof paymentEvents>
+const note = (payload: string, rest: object = {}): Note => ({ type: 'note', tenantId: 'a', payload, ...rest })
+const turn = (orderingKey: string, number: number, paymentId = 'good'): Note => ({
+  type: 'payment.paid',
+  tenantId: 'a',
+  orderingKey,
+  payload: { paymentId, amountCents: number },
+})
+
+let transactionCount = 0
+/** Publishes with business state that names the events; what is rolled back is not said. */
+async function publish(events: readonly Note[], isRolledBack = false): Promise<void> {
+  transactionCount += 1
+  const work = db.transaction(async (tx) => {
+    for (const { payload, orderingKey } of events) {
+      const what =
+        typeof payload === 'string' ? payload : String((payload as { amountCents: number }).amountCents)
+      await tx.execute(sql`insert into commits values (${orderingKey ?? null}, ${what})`)
+    }
+    await bus.publishMany(tx, events)
+    if (isRolledBack) throw new Error('rolled back')
+  })
+  await work.catch((error: unknown) => {
+    if (!isRolledBack) throw error
+  })
+}
+
+let releasing = true
+async function releaseKeys(): Promise<void> {
+  while (releasing) {
+    for (const { subscription, tenantId, orderingKey } of await bus.blockedKeys.list())
+      await bus.blockedKeys.release({ subscription, tenantId, orderingKey })
+    await pause(50)
+  }
+}
+
+console.log('loaded')
+await once(process.stdin, 'data')
+await bus.migrate()
+await bus.start()
+console.log('started')
+const released = releaseKeys()
+const name = (what: string): string => `${process.pid}.${transactionCount}.${what}`
+const key = (letter: string): string => `${process.pid}-${letter}`
+
+// One at a time, then many; with an idle moment in between, in which the relay falls asleep.
+await publish([note(name('one'))])
+await pause(100)
+await publish([note(name('fails alone'))])
+await pause(100)
+await publish([note(name('one'), { availableAt: new Date(Date.now() + 300) })])
+await publish([note(name('rolled back'))], true)
+await bus.tryPublish(note(name('tried')))
+await pause(300)
+await publish(Array.from({ length: 60 }, (_, n) => note(name(`${n}${n % 15 === 0 ? '.fails' : ''}`))))
+await publish([note(name('passes-on'))])
+await publish([
+  ...['a', 'b', 'c'].flatMap((letter) =>
+    [0, 1, 2, 3].map((n) => turn(key(letter), n, n === 1 ? 'fails' : 'good')),
+  ),
+])
+await publish([turn(key('d'), 0), turn(key('d'), 1, 'blocks'), turn(key('d'), 2)])
+await publish([turn(key('e'), 0, 'blocks'), turn(key('e'), 1)])
+await publish(
+  Array.from({ length: 40 }, (_, n) => note(name(`rolled back ${n}`))),
+  true,
+)
+await pause(600)
+if (point === undefined) {
+  console.log('published')
+  await once(process, 'SIGTERM')
+  releasing = false
+  await released
+  await bus.stop()
+  process.exit(0)
+}
+await publish(Array.from({ length: 20 }, (_, n) => note(name(`${n}.slow`))))
+await pause(100)
+releasing = false
+await released
+await bus.stop({ graceMs: 0 })
+console.log(JSON.stringify(counts))
+process.exit(0)
