@@ -1,6 +1,7 @@
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { describe, refuseUnknownKeys } from '../events/options.ts'
+import { statement } from './caller-connection.ts'
 import { assertTransaction, callInTransaction, type DrizzleTransaction } from './caller-transaction.ts'
 import { uuidShape } from './publish.ts'
 
@@ -17,8 +18,8 @@ export async function cancelInTransaction(
   assertTransaction(tx, 'bus.cancel(tx, id)')
   const answer = await callInTransaction(
     tx,
-    (sql, proof) =>
-      sql`select bus.cancel_in_transaction(${proof}::text, ${id}::uuid, ${tenantId ?? null}::text) as reply`,
+    (proof) =>
+      statement`select bus.cancel_in_transaction(${proof}::text, ${id}::uuid, ${tenantId ?? null}::text) as reply`,
   )
   return answer === 'true'
 }

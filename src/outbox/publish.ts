@@ -4,6 +4,7 @@ import { InvalidEventError, type BusErrorCode } from '../events/errors.ts'
 import { encodeJson, textProblem } from '../events/json.ts'
 import { describe, kindOf } from '../events/options.ts'
 import { redactThrown } from '../events/redact.ts'
+import { statement } from './caller-connection.ts'
 import { assertTransaction, callInTransaction, type DrizzleTransaction } from './caller-transaction.ts'
 import {
   columnTypes,
@@ -264,8 +265,8 @@ export async function publishInTransaction(
   const isLarge = columns.some(([, value]) => value.length > maxRefusedLength)
   const answer = await callInTransaction(
     tx,
-    (sql, proof) => sql(publishTemplate(columns), proof, ...columns.map(([, value]) => value)),
-    isLarge ? (sql, proof) => sql(publishTemplate([]), proof) : undefined,
+    (proof) => statement(publishTemplate(columns), proof, ...columns.map(([, value]) => value)),
+    isLarge ? (proof) => statement(publishTemplate([]), proof) : undefined,
   )
   return toPublished(answer)
 }

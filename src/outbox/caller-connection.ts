@@ -1,0 +1,170 @@
+import { createHash } from 'node:crypto'
+import type { SQL, sql } from 'drizzle-orm/sql'
+
+/** A Drizzle transaction of any PostgreSQL driver: what `db.transaction` hands to its callback. */
+export interface DrizzleTransaction {
+  execute: (query: SQL) => PromiseLike<unknown>
+}
+
+/** A statement, as a template literal gives it: texts, and the values between them. */
+export interface Statement {
+  readonly strings: TemplateStringsArray
+  readonly values: readonly (string | null)[]
+}
+
+/** Makes a statement of a template literal. */
+export function statement(strings: TemplateStringsArray, ...values: readonly (string | null)[]): Statement {
+  return { strings, values }
+}
+
+/** Sends statements over the connection of a caller's Drizzle handle. Each answers with one row of one text. */
+export interface CallerConnection {
+  send: (statement: Statement) => Promise<string>
+  /** The same, with the transaction given an id before: in one round trip, where the driver sends without waiting. */
+  sendWithTransactionId?: (statement: Statement) => Promise<string>
+}
+
+/**
+ * The connection of a handle. Drizzle's own `execute` has postgres.js ask the server what it makes of the statement before it
+ * runs it, each time, and lets no driver keep a plan. So where the handle is what Drizzle makes of postgres.js or node-postgres,
+ * statements go to the driver's own client, and Drizzle's logger is told of them; anything else gets them through `execute`.
+ */
+export function connectionOf(tx: DrizzleTransaction): CallerConnection {
+  const { session } = tx as { readonly session?: DrizzleSession | null }
+  if (session === undefined || session === null) return throughDrizzle(tx)
+  const kind = (session.constructor as { readonly [entityKind]?: string } | undefined)?.[entityKind]
+  if (kind === 'PostgresJsSession' && typeof session.client?.unsafe === 'function')
+    return throughPostgresJs(session.client as PostgresJsClient, session)
+  if (kind === 'NodePgSession' && typeof session.client?.query === 'function')
+    return throughNodePostgres(session.client as NodePostgresClient, session)
+  return throughDrizzle(tx)
+}
+
+/** By which Drizzle's classes tell each other apart, whichever copy of Drizzle they come from. */
+const entityKind = Symbol.for('drizzle:entityKind')
+
+/** What of a Drizzle session is used. None of it is promised, so all of it is looked for first. */
+interface DrizzleSession {
+  readonly client?: { readonly unsafe?: unknown; readonly query?: unknown } | null
+  readonly logger?: { readonly logQuery?: (text: string, values: unknown[]) => void }
+}
+
+interface PostgresJsClient {
+  readonly unsafe: (
+    text: string,
+    values: unknown[],
+    options: { readonly prepare: boolean; readonly simple: boolean },
+  ) => { readonly values: () => PromiseLike<readonly (readonly unknown[])[]> }
+}
+
+interface NodePostgresClient {
+  /** The server's process behind it, as the server, or a pooler in front of it, said. A pool has none. */
+  readonly processID?: unknown
+  readonly query: (
+    config: { readonly text: string; readonly name?: string; readonly rowMode: 'array' },
+    values: unknown[],
+  ) => PromiseLike<{ readonly rows: readonly (readonly unknown[])[] }>
+}
+
+function throughDrizzle(tx: DrizzleTransaction): CallerConnection {
+  return {
+    async send({ strings, values }) {
+      const tag = await loadSql()
+      const result = await tx.execute(tag(strings, ...values))
+      const rows = (Array.isArray(result) ? result : (result as { rows: unknown[] }).rows) as {
+        reply: string
+      }[]
+      return rows[0]?.reply ?? ''
+    },
+  }
+}
+
+let drizzle: Promise<{ readonly sql: typeof sql }> | undefined
+
+/**
+ * Drizzle's `sql`, loaded with the first call: whoever hands in a Drizzle transaction has loaded it, and a process that
+ * only delivers does without its 30 MB. Kept, because importing again costs a tenth of a millisecond each time.
+ */
+async function loadSql(): Promise<typeof sql> {
+  drizzle ??= import('drizzle-orm/sql')
+  return (await drizzle).sql
+}
+
+/** A client that was opened with `prepare: false`, for a pooler, prepares nothing here either. */
+function throughPostgresJs(client: PostgresJsClient, { logger }: DrizzleSession): CallerConnection {
+  function begin(
+    text: string,
+    values: readonly (string | null)[],
+  ): PromiseLike<readonly (readonly unknown[])[]> {
+    const sent = [...values]
+    logger?.logQuery?.(text, sent)
+    return client.unsafe(text, sent, { prepare: keptName(text) !== undefined, simple: false }).values()
+  }
+  return {
+    send: async ({ strings, values }) => textIn(await begin(toText(strings), values)),
+    async sendWithTransactionId({ strings, values }) {
+      // Both are sent before either is answered. Where the connection is lost between them, the second may run outside the
+      // transaction, and finds that out by itself.
+      const [identified, answered] = await Promise.allSettled([
+        begin(assignTransactionId, []),
+        begin(toText(strings), values),
+      ])
+      if (identified.status === 'rejected') throw identified.reason
+      if (answered.status === 'rejected') throw answered.reason
+      return textIn(answered.value)
+    },
+  }
+}
+
+const assignTransactionId = 'select pg_current_xact_id()::text as id'
+
+/** Clients whose connection leads to the server without a pooler that hands it on: what is prepared there stays. */
+const directClients = new WeakSet<NodePostgresClient>()
+
+function throughNodePostgres(client: NodePostgresClient, { logger }: DrizzleSession): CallerConnection {
+  return {
+    async send({ strings, values }) {
+      const text = toText(strings)
+      const sent = [...values]
+      logger?.logQuery?.(text, sent)
+      const name = directClients.has(client) ? keptName(text) : undefined
+      const config = { text, rowMode: 'array' } as const
+      const { rows } = await client.query(name === undefined ? config : { name, ...config }, sent)
+      const reply = textIn(rows)
+      // Replies begin with the server's own process: a pooler tells its clients another one.
+      if (typeof client.processID === 'number' && reply.startsWith(`${client.processID}/`))
+        directClients.add(client)
+      return reply
+    },
+  }
+}
+
+function textIn(rows: readonly (readonly unknown[])[]): string {
+  const reply = rows[0]?.[0]
+  return typeof reply === 'string' ? reply : ''
+}
+
+const texts = new WeakMap<TemplateStringsArray, string>()
+
+function toText(strings: TemplateStringsArray): string {
+  let text = texts.get(strings)
+  if (text === undefined) {
+    text = strings.reduce((before, part, index) => `${before}$${index}${part}`)
+    texts.set(strings, text)
+  }
+  return text
+}
+
+/** Statements that connections keep: a few for each set of fields that a service's events have. */
+const maxKeptStatements = 50
+const keptNames = new Map<string, string>()
+
+/** What a statement is called that connections keep. */
+function keptName(text: string): string | undefined {
+  let name = keptNames.get(text)
+  if (name === undefined && keptNames.size < maxKeptStatements) {
+    name = `bus_${createHash('sha256').update(text).digest('hex').slice(0, 24)}`
+    keptNames.set(text, name)
+  }
+  return name
+}
