@@ -51,3 +51,4 @@ export type {
 export type { DatabaseOption } from './outbox/database.ts'
 export type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 export type { RelayState } from './outbox/relay.ts'
+export type { MigrateOptions } from './tenancy/roles.ts'

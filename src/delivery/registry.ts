@@ -1,9 +1,10 @@
 import type { PgBoss } from 'pg-boss'
 import { ConfigurationError } from '../events/errors.ts'
 import { withLock } from '../outbox/advisory-lock.ts'
+import type { BusLogger } from '../events/logger.ts'
 import type { Database, Executor } from '../outbox/database.ts'
 import { locks } from '../outbox/doorbell.ts'
-import { queueDefaults } from './boss.ts'
+import { createBoss, queueDefaults } from './boss.ts'
 import { deadLetterQueueName, queueName, type DurableOptions, type Subscription } from './subscription.ts'
 
 /** A subscription as the database knows it. */
@@ -56,6 +57,31 @@ export async function registerSubscriptions(
     await database.reach?.('start.registered')
     return ids
   })
+}
+
+/**
+ * Creates the queues of a service's subscriptions and registers nothing: for processes whose role may not create them.
+ * What the queue of another service would be is left to the start, which refuses it.
+ */
+export async function createQueues(
+  database: Database,
+  service: string,
+  subscriptions: readonly Subscription[],
+  logger: BusLogger,
+): Promise<void> {
+  const boss = createBoss(database, 'migrate', logger, { migrate: true })
+  await boss.start()
+  try {
+    await withLock(database, locks.registry, async () => {
+      const known = await readSubscriptions(database)
+      for (const subscription of subscriptions) {
+        const owner = known.find(({ name }) => name === subscription.name)?.service
+        if (owner === undefined || owner === service) await ensureQueues(boss, subscription)
+      }
+    })
+  } finally {
+    await boss.stop({ graceful: false })
+  }
 }
 
 /** Every subscription of every service. */
