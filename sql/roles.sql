@@ -34,6 +34,9 @@ begin
       ('bus_tenant', 'table', 'bus.events', 'select'),
       ('bus_tenant', 'table', 'bus.cancellations', 'select'),
       ('bus_tenant', 'table', 'bus.deliveries', 'select'),
+      ('bus_tenant', 'function', 'bus.tenant_deliveries', 'execute'),
+      ('bus_tenant', 'function', 'bus.tenant_dead_letters', 'execute'),
+      ('bus_tenant', 'function', 'bus.tenant_delivery_stats', 'execute'),
 
       -- Relay, workers and upkeep of a service, and what its handlers publish. Changes no table's shape.
       ('bus_worker', 'table', 'bus.migrations', 'select'),
@@ -72,6 +75,7 @@ begin
       ('bus_operator', 'table', 'bus.subscriptions', 'select,update'),
       ('bus_operator', 'sequence', 'bus.subscription_revision', 'usage'),
       ('bus_operator', 'function', 'bus.cancel', 'execute'),
+      ('bus_operator', 'function', 'bus.event_deliveries', 'execute'),
       ('bus_operator', 'function', 'bus.create_partitions', 'execute'),
       ('bus_operator', 'function', 'bus.ordering_key_hash', 'execute'),
       ('bus_operator', 'function', 'bus.begin_ordered_keys', 'execute'),

@@ -29,6 +29,7 @@ import {
   type PublishSettings,
   type UncheckedEvent,
 } from './outbox/publish.ts'
+import { createReads, type Reads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions, type MigrateOptions } from './tenancy/roles.ts'
 
 /** What {@link createBus} takes. */
@@ -71,7 +72,7 @@ export interface BusHealth {
 export type BusState = 'created' | 'starting' | 'started' | 'stopping' | 'stopped'
 
 /** A durable event bus on PostgreSQL. */
-export interface Bus<C extends EventCatalogue = EventCatalogue> {
+export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C> {
   readonly state: BusState
   /**
    * Creates or updates the schema `bus` and pg-boss's. Safe from any number of processes at once; run again it
@@ -232,6 +233,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     get state() {
       return state
     },
+    ...createReads<C>(database, (_type, payload) => payload),
     deadLetters,
     blockedKeys,
     async migrate(migrateOptions = {}) {

@@ -40,7 +40,7 @@ test.skipIf(oldServer === undefined)(
     const bus = testBus(url)
     await bus.migrate()
     await bus.migrate()
-    expect(await count('select count(*) from bus.migrations')).toBe(2)
+    expect(await count('select count(*) from bus.migrations')).toBe(3)
     expect(await describeSchema(rows)).toBe(await checkedInSchema())
     const seen: unknown[] = []
     bus.subscribe({ name: 'seen', events: ['note'], handler: ({ payload }) => void seen.push(payload) })

@@ -50,6 +50,7 @@ const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
   'bus.current_tenant': [...roles],
   'bus.dispatch_inserted_events': [],
   'bus.enqueue_ordered': worker,
+  'bus.event_deliveries': operator,
   'bus.hold_ordered_keys': [...operator, ...worker],
   'bus.may_publish': [...roles],
   'bus.name_transaction': publisher,
@@ -58,8 +59,12 @@ const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
   'bus.publish_in_transaction': publisher,
   'bus.publishes_freely': [...roles],
   'bus.store_events': publisher,
+  'bus.tenant_dead_letters': ['bus_tenant'],
+  'bus.tenant_deliveries': ['bus_tenant'],
+  'bus.tenant_delivery_stats': ['bus_tenant'],
   'bus.uuid_v7': [...roles],
   'bus.uuid_v7_floor': [...roles],
+  'bus.without_stacks': [],
 }
 
 test('each role has exactly the privileges that are written down, on every table, view and sequence', async () => {
@@ -116,6 +121,9 @@ test('functions that run as their owner have a fixed search_path, and temporary 
     'dispatch_inserted_events',
     'may_publish',
     'publishes_freely',
+    'tenant_dead_letters',
+    'tenant_deliveries',
+    'tenant_delivery_stats',
   ])
   for (const { config } of found) expect(config).toContain('search_path=pg_catalog, pg_temp')
 })
