@@ -36,3 +36,23 @@ export async function createLogin(
     (await pool.query<Record<string, unknown>>(text, values)).rows
   return { name, url: url.toString(), db: drizzle(pool), rows }
 }
+
+/** The SQLSTATE of each statement, run by itself; those that went through are `allowed`. */
+export async function outcomesOf(
+  { rows }: Pick<Login, 'rows'>,
+  statements: readonly string[],
+): Promise<Record<string, string>> {
+  const outcomes: Record<string, string> = {}
+  for (const statement of statements) {
+    outcomes[statement] = await rows(statement).then(
+      () => 'allowed',
+      (error: unknown) => String((error as { code?: unknown }).code),
+    )
+  }
+  return outcomes
+}
+
+/** Each statement with one outcome. */
+export function allWith(outcome: string, statements: readonly string[]): Record<string, string> {
+  return Object.fromEntries(statements.map((statement) => [statement, outcome]))
+}
