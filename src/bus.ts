@@ -8,6 +8,7 @@ import type { EventPattern } from './events/pattern.ts'
 import { textProblem } from './events/json.ts'
 import { createBlockedKeys, type BlockedKeys } from './delivery/blocked-keys.ts'
 import { startDelivery, type Delivery } from './delivery/delivery.ts'
+import { createQueues } from './delivery/registry.ts'
 import { createDeadLetters, type DeadLetters } from './delivery/dead-letters.ts'
 import { migrateBoss } from './delivery/boss.ts'
 import {
@@ -28,6 +29,8 @@ import {
   type PublishSettings,
   type UncheckedEvent,
 } from './outbox/publish.ts'
+import { createReads, type Reads } from './tenancy/reads.ts'
+import { ensureRoles, resolveMigrateOptions, type MigrateOptions } from './tenancy/roles.ts'
 
 /** What {@link createBus} takes. */
 export interface BusOptions<C extends EventCatalogue> {
@@ -69,13 +72,15 @@ export interface BusHealth {
 export type BusState = 'created' | 'starting' | 'started' | 'stopping' | 'stopped'
 
 /** A durable event bus on PostgreSQL. */
-export interface Bus<C extends EventCatalogue = EventCatalogue> {
+export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C> {
   readonly state: BusState
   /**
    * Creates or updates the schema `bus` and pg-boss's. Safe from any number of processes at once; run again it
-   * changes nothing. Needs a role that may create schemas.
+   * changes nothing. Needs a role that may create schemas. Makes the queues of the subscriptions declared so far, for
+   * processes whose role may not, and the roles of the bus: see {@link MigrateOptions}.
+   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
    */
-  migrate: () => Promise<void>
+  migrate: (options?: MigrateOptions) => Promise<void>
   /**
    * Declares a subscription of this service, before `start`. Every event that matches, from the first start on, is
    * delivered to the handler of one instance, at least once; with `mode: 'exactly-once'` what the handler writes through
@@ -228,12 +233,18 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     get state() {
       return state
     },
+    ...createReads<C>(database, (_type, payload) => payload),
     deadLetters,
     blockedKeys,
-    async migrate() {
+    async migrate(migrateOptions = {}) {
+      const { roles } = resolveMigrateOptions(migrateOptions)
       if (state === 'stopping' || state === 'stopped')
         throw new StateError('Expected migrate() before stop()')
-      await migrateSchema(database, async () => migrateBoss(database, logger))
+      await migrateSchema(database, async () => {
+        await migrateBoss(database, logger)
+        if (subscriptions.length > 0) await createQueues(database, settings.source, subscriptions, logger)
+        if (roles === 'create') await ensureRoles(database, logger)
+      })
     },
     subscribe(subscriptionOptions) {
       if (state !== 'created')

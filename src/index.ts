@@ -31,6 +31,7 @@ export {
   NonRetryableError,
   RetryAfterError,
   StateError,
+  TenantScopeError,
   TransactionError,
 } from './events/errors.ts'
 export type { BusErrorCode, BusErrorOptions, EventIssue } from './events/errors.ts'
@@ -51,3 +52,15 @@ export type {
 export type { DatabaseOption } from './outbox/database.ts'
 export type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 export type { RelayState } from './outbox/relay.ts'
+export type { EventDelivery, LastError } from './operations/event-deliveries.ts'
+export type { EventFilter, OperatorFilter } from './operations/history-filter.ts'
+export type {
+  EventHistory,
+  HistoryEvent,
+  HistoryType,
+  OperatorHistory,
+  TraceOptions,
+} from './operations/history.ts'
+export type { Reads } from './tenancy/reads.ts'
+export type { MigrateOptions } from './tenancy/roles.ts'
+export type { DeliveryStats, Tenant, TenantDatabase, TenantStats } from './tenancy/tenant.ts'

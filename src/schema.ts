@@ -3,7 +3,7 @@
  *
  * @module
  */
-export { busSchema, cancellations, eventKeys, events, outbox } from './outbox/schema.ts'
+export { busSchema, cancellations, eventKeys, events, outbox, sourceRules } from './outbox/schema.ts'
 export {
   deliveries,
   orderedEvents,

@@ -42,7 +42,8 @@ export interface DeadLetters {
   }) => Promise<DeadLetter[]>
 }
 
-interface DeadLetterRow {
+/** A dead letter as the database has it. */
+export interface DeadLetterRow extends Record<string, unknown> {
   readonly id: string
   readonly subscription: string
   readonly data: JobData
@@ -64,7 +65,7 @@ export function createDeadLetters(database: Database): DeadLetters {
           'Expected `subscription` to be the name of a subscription',
         )
       }
-      const { rows } = await database.query<DeadLetterRow & Record<string, unknown>>(
+      const { rows } = await database.query<DeadLetterRow>(
         `(select j.id, s.name as subscription, j.data, j.source_retry_count, j.source_output, j.created_on,
            k.tenant_id, k.ordering_key, k.state as key_state, 0 as seq
          from bus.subscriptions s
@@ -90,7 +91,7 @@ export function createDeadLetters(database: Database): DeadLetters {
   }
 }
 
-function toDeadLetter({
+export function toDeadLetter({
   id,
   subscription,
   data,

@@ -1,9 +1,11 @@
-import type { PgBoss } from 'pg-boss'
-import { ConfigurationError } from '../events/errors.ts'
+import type { PgBoss, Queue } from 'pg-boss'
+import { ConfigurationError, DatabaseError } from '../events/errors.ts'
 import { withLock } from '../outbox/advisory-lock.ts'
+import type { BusLogger } from '../events/logger.ts'
 import type { Database, Executor } from '../outbox/database.ts'
+import { toBusError } from '../outbox/database-errors.ts'
 import { locks } from '../outbox/doorbell.ts'
-import { queueDefaults } from './boss.ts'
+import { createBoss, queueDefaults } from './boss.ts'
 import { deadLetterQueueName, queueName, type DurableOptions, type Subscription } from './subscription.ts'
 
 /** A subscription as the database knows it. */
@@ -58,6 +60,31 @@ export async function registerSubscriptions(
   })
 }
 
+/**
+ * Creates the queues of a service's subscriptions and registers nothing: for processes whose role may not create them.
+ * What the queue of another service would be is left to the start, which refuses it.
+ */
+export async function createQueues(
+  database: Database,
+  service: string,
+  subscriptions: readonly Subscription[],
+  logger: BusLogger,
+): Promise<void> {
+  const boss = createBoss(database, 'migrate', logger, { migrate: true })
+  await boss.start()
+  try {
+    await withLock(database, locks.registry, async () => {
+      const known = await readSubscriptions(database)
+      for (const subscription of subscriptions) {
+        const owner = known.find(({ name }) => name === subscription.name)?.service
+        if (owner === undefined || owner === service) await ensureQueues(boss, subscription)
+      }
+    })
+  } finally {
+    await boss.stop({ graceful: false })
+  }
+}
+
 /** Every subscription of every service. */
 export async function loadSubscriptions(executor: Executor): Promise<RegisteredSubscription[]> {
   const rows = await readSubscriptions(executor)
@@ -99,11 +126,24 @@ export async function ensureQueues(
   }
   const [found, foundDead] = await Promise.all([boss.getQueue(name), boss.getQueue(deadLetter)])
   if (foundDead === null)
-    await boss.createQueue(deadLetter, { retentionSeconds: queueDefaults.retentionSeconds })
-  if (found === null) await boss.createQueue(name, { ...options, partition: true })
+    await createQueue(boss, deadLetter, { retentionSeconds: queueDefaults.retentionSeconds })
+  if (found === null) await createQueue(boss, name, { ...options, partition: true })
   else if (Object.entries(options).some(([key, value]) => found[key as keyof typeof options] !== value)) {
     await boss.updateQueue(name, { ...options, ...(retry.backoff ? {} : { retryDelayMax: null as never }) })
   }
+}
+
+/** Makes a table, which the role of a worker may not: then an owner does it, at deploy. */
+async function createQueue(boss: PgBoss, name: string, options: Omit<Queue, 'name'>): Promise<void> {
+  await boss.createQueue(name, options).catch((error: unknown) => {
+    const cause = toBusError(error)
+    if (cause.code !== 'BUS_PERMISSION_DENIED') throw cause
+    throw new DatabaseError(
+      cause.code,
+      `The queue \`${name}\` is missing, and the role of this bus may not create it: declare the subscription, then run bus.migrate() as the owner of the schemas`,
+      { cause, sqlState: '42501' },
+    )
+  })
 }
 
 function refuseTaken(name: string, service: string, owner: string | undefined): void {

@@ -13,7 +13,7 @@ import {
   unique,
   uuid,
 } from 'drizzle-orm/pg-core'
-import { busSchema } from '../outbox/schema.ts'
+import { busSchema, tenantReads } from '../outbox/schema.ts'
 
 const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
 
@@ -52,7 +52,11 @@ export const deliveries = busSchema.table(
     durationMs: real('duration_ms').notNull(),
     deliveredAt: time('delivered_at').notNull().defaultNow(),
   },
-  (table) => [primaryKey({ columns: [table.subscriptionId, table.eventId] })],
+  (table) => [
+    primaryKey({ columns: [table.subscriptionId, table.eventId] }),
+    // Without a tenant of its own, which every receipt would carry: those of the events that can be seen.
+    tenantReads(sql`exists (select from bus.events e where e.id = deliveries.event_id)`),
+  ],
 )
 
 /**
@@ -91,6 +95,7 @@ export const orderedKeys = busSchema.table(
     index('ordered_keys_failed_idx')
       .on(table.failedAt)
       .where(sql`${table.failedAt} is not null`),
+    tenantReads(),
   ],
 )
 
@@ -103,5 +108,8 @@ export const orderedEvents = busSchema.table(
     eventId: uuid('event_id').notNull(),
     payloadBytes: integer('payload_bytes').notNull(),
   },
-  (table) => [primaryKey({ columns: [table.keyId, table.seq] })],
+  (table) => [
+    primaryKey({ columns: [table.keyId, table.seq] }),
+    tenantReads(sql`exists (select from bus.ordered_keys k where k.id = ordered_events.key_id)`),
+  ],
 )

@@ -22,6 +22,9 @@ export const busErrorCodes = [
   'BUS_SCHEMA_MISSING',
   'BUS_SCHEMA_OUTDATED',
   'BUS_SCHEMA_TOO_NEW',
+  'BUS_ROLE_MISSING',
+  'BUS_PERMISSION_DENIED',
+  'BUS_OUTSIDE_TENANT_SCOPE',
   'BUS_HANDLER_TIMEOUT',
   'BUS_EVENT_NOT_FOUND',
   'BUS_NON_RETRYABLE',
@@ -92,6 +95,13 @@ export class TransactionError extends BusError {
 
 /** An option, pattern, predicate or name is out of its range. Thrown before anything is written. */
 export class ConfigurationError extends BusError {}
+
+/** What ran inside `bus.tenant(id).query` would have left the tenant's scope, or came after it. */
+export class TenantScopeError extends BusError {
+  constructor(message: string, options?: BusErrorOptions) {
+    super('BUS_OUTSIDE_TENANT_SCOPE', message, options)
+  }
+}
 
 /** A call came in the wrong order, such as subscribing after the start. */
 export class StateError extends BusError {

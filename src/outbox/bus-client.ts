@@ -5,6 +5,8 @@ export class BusClient extends pg.Client {
   #connected = false
   #waitingSince: number | undefined
   #isReadOnly = false
+  /** Set while a transaction is open that may not write: that it is refused then says nothing of the server. */
+  inReadOnlyTransaction = false
 
   constructor(config?: pg.ClientConfig) {
     super(config)
@@ -15,7 +17,7 @@ export class BusClient extends pg.Client {
       this.#connected = true
     })
     connection.on('errorMessage', (error: { readonly code?: string }) => {
-      if (error.code === readOnlyTransaction) this.#isReadOnly = true
+      if (error.code === readOnlyTransaction && !this.inReadOnlyTransaction) this.#isReadOnly = true
     })
     this.on('drain', () => {
       this.#waitingSince = undefined

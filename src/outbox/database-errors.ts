@@ -85,6 +85,12 @@ const meanings: Readonly<Record<string, Meaning>> = {
     retryable: false,
     message: 'The transaction failed at an earlier statement',
   },
+  // The role may not do it; the policy of the log says so with the same code, where a rule of bus.source_rules forbids it.
+  '42501': {
+    code: 'BUS_PERMISSION_DENIED',
+    retryable: false,
+    message: 'The role of this connection may not do that',
+  },
   // The schema of the bus is not there.
   '3F000': {
     code: 'BUS_SCHEMA_MISSING',

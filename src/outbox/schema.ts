@@ -1,9 +1,11 @@
 import { sql } from 'drizzle-orm'
 import {
   bigint,
+  check,
   index,
   integer,
   jsonb,
+  pgPolicy,
   pgSchema,
   primaryKey,
   smallint,
@@ -16,6 +18,14 @@ import {
 export const busSchema = pgSchema('bus')
 
 const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
+
+/**
+ * The row security of a table that holds tenant data: whoever does not own it and has no policy of a role of its own
+ * reads the rows of the tenant that is set for the transaction, and none where none is set. Asked once a statement, so that
+ * indexes are used. What it takes to touch a table at all are grants: see sql/roles.sql.
+ */
+export const tenantReads = (using = sql`tenant_id = (select bus.current_tenant())`) =>
+  pgPolicy('tenant_reads', { for: 'select', to: 'public', using })
 
 /**
  * The log: what happened. Append-only, never updated. RANGE-partitioned by month over the uuid v7 id.
@@ -54,6 +64,12 @@ export const events = busSchema.table(
     index('events_causation_idx')
       .on(table.causationId)
       .where(sql`${table.causationId} is not null`),
+    tenantReads(),
+    pgPolicy('publishes', {
+      for: 'insert',
+      to: 'public',
+      withCheck: sql`(select bus.publishes_freely(current_user)) or bus.may_publish(current_user, source, type)`,
+    }),
   ],
 )
 
@@ -72,6 +88,7 @@ export const eventKeys = busSchema.table(
   (table) => [
     primaryKey({ columns: [table.tenantId, table.kind, table.key] }),
     index('event_keys_created_idx').using('brin', table.createdAt),
+    tenantReads(),
   ],
 )
 
@@ -95,14 +112,37 @@ export const outbox = busSchema.table(
     index('outbox_scheduled_idx')
       .on(table.availableAt, table.eventId)
       .where(sql`${table.availableAt} is not null`),
+    tenantReads(),
   ],
 )
 
 /** Scheduled events that were taken back before they fired. Their log rows stay. */
-export const cancellations = busSchema.table('cancellations', {
-  eventId: uuid('event_id').primaryKey(),
-  tenantId: text('tenant_id').notNull(),
-  cancelledAt: time('cancelled_at')
-    .notNull()
-    .default(sql`clock_timestamp()`),
-})
+export const cancellations = busSchema.table(
+  'cancellations',
+  {
+    eventId: uuid('event_id').primaryKey(),
+    tenantId: text('tenant_id').notNull(),
+    cancelledAt: time('cancelled_at')
+      .notNull()
+      .default(sql`clock_timestamp()`),
+  },
+  () => [tenantReads()],
+)
+
+/**
+ * Which sources and types a database role may publish. A role that no rule names, itself or through a role it is a member
+ * of, publishes what its grants allow; the owner of the schema and superusers are bound by none.
+ */
+export const sourceRules = busSchema.table(
+  'source_rules',
+  {
+    role: text('role').notNull(),
+    source: text('source').notNull(),
+    /** A type, `**` for all, or `payment.**` for all that begin so. */
+    type: text('type').notNull().default('**'),
+  },
+  (table) => [
+    primaryKey({ columns: [table.role, table.source, table.type] }),
+    check('source_rules_type_check', sql`type ~ '^([^*]+|([^*]+\\.)?\\*\\*)$'`),
+  ],
+)

@@ -4,42 +4,9 @@ import pg from 'pg'
 import { expect, onTestFinished, test } from 'vitest'
 import { testBus } from '../support/bus.ts'
 import { until } from '../support/database.ts'
+import { oldServer, where } from '../support/old-server.ts'
 import { checkedInSchema, describeSchema } from '../support/schema-snapshot.ts'
 import { openSession } from '../support/session.ts'
-
-/**
- * The run's own server is PostgreSQL 18. A supported older one, where uuid v7 is emulated, is looked for in
- * OLD_DATABASE_URL, then on the usual port of this machine; databases made there are dropped again.
- */
-const oldServer = await findOldServer([
-  process.env['OLD_DATABASE_URL'],
-  'postgres://postgres@127.0.0.1:5432/postgres',
-])
-const where =
-  oldServer === undefined
-    ? '(SKIPPED: set OLD_DATABASE_URL to a server of PostgreSQL 14 to 17)'
-    : `(PostgreSQL ${oldServer.version})`
-
-async function findOldServer(
-  urls: readonly (string | undefined)[],
-): Promise<{ url: string; version: string } | undefined> {
-  for (const url of urls.filter((value) => value !== undefined)) {
-    const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 2000 })
-    try {
-      await client.connect()
-      const { rows } = await client.query<{ version: string }>(
-        `select split_part(current_setting('server_version'), ' ', 1) as version
-         where current_setting('server_version_num')::int between 140000 and 179999`,
-      )
-      if (rows[0] !== undefined) return { url, version: rows[0].version }
-    } catch {
-      // Not there, or not for us.
-    } finally {
-      await client.end().catch(() => {})
-    }
-  }
-  return undefined
-}
 
 async function createOldDatabase() {
   const url = new URL(oldServer?.url ?? '')
@@ -73,7 +40,7 @@ test.skipIf(oldServer === undefined)(
     const bus = testBus(url)
     await bus.migrate()
     await bus.migrate()
-    expect(await count('select count(*) from bus.migrations')).toBe(1)
+    expect(await count('select count(*) from bus.migrations')).toBe(3)
     expect(await describeSchema(rows)).toBe(await checkedInSchema())
     const seen: unknown[] = []
     bus.subscribe({ name: 'seen', events: ['note'], handler: ({ payload }) => void seen.push(payload) })

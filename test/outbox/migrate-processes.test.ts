@@ -38,7 +38,7 @@ console.log(JSON.stringify(outcomes))`
 async function laterVersion(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'bossbus-later-'))
   onTestFinished(async () => rm(folder, { recursive: true, force: true }))
-  for (const part of ['src', 'drizzle', 'package.json'])
+  for (const part of ['src', 'drizzle', 'sql', 'package.json'])
     await cp(join(projectFolder, part), join(folder, part), { recursive: true })
   await symlink(join(projectFolder, 'node_modules'), join(folder, 'node_modules'))
   await writeFile(
@@ -69,7 +69,7 @@ test('four processes that migrate an empty database at once all succeed', async 
     Array.from({ length: 4 }, async () => inProcess(projectFolder, url, 'migrate')),
   )
   expect(outcomes).toEqual([['ok'], ['ok'], ['ok'], ['ok']])
-  expect(await count('select count(*) from bus.migrations')).toBe(1)
+  expect(await count('select count(*) from bus.migrations')).toBe(3)
   expect(await describeSchema(rows)).toBe(await checkedInSchema())
 })
 
@@ -83,7 +83,7 @@ test('a later version asks for its migration before it starts, and migrates a da
     'ok',
     'ok',
   ])
-  expect(await count('select count(*) from bus.migrations')).toBe(2)
+  expect(await count('select count(*) from bus.migrations')).toBe(4)
   expect(await count(`select count(*) from bus.events where metadata->>'migrated' = id::text`)).toBe(1)
   expect(await rows(`select color from bus.subscriptions`)).toEqual([])
   // And the version before it refuses to work on what it does not know.

@@ -174,11 +174,18 @@ test('an event that falls into the default partition while its partition is crea
   expect(await database.count(`select count(*) from bus.events_${month(4)}`)).toBe(1)
 })
 
-test('a role that owns nothing may ask for partitions as long as none is to be created', async () => {
+test('the role of a worker makes partitions it does not own, two years ahead at most; others make none', async () => {
   const database = await createTestDatabase()
   const session = await openSession(database)
-  await session.rows('grant usage on schema bus to pg_monitor')
-  await session.rows('set role pg_monitor')
-  expect(await session.rows('select bus.create_partitions()')).toEqual([{ create_partitions: 0 }])
-  await expect(session.rows('select bus.create_partitions(4)')).rejects.toMatchObject({ code: '42501' })
+  await session.rows('set role bus_worker')
+  expect(await session.rows('select bus.create_partitions(4)')).toEqual([{ create_partitions: 2 }])
+  await expect(session.rows('select bus.create_partitions(25)')).rejects.toMatchObject({ code: '22023' })
+  await expect(session.rows(`select * from bus.events_${month(4)}`)).rejects.toMatchObject({ code: '42501' })
+  await session.rows('set role bus_publisher')
+  await expect(session.rows('select bus.create_partitions(5)')).rejects.toMatchObject({ code: '42501' })
+  const [parent] = await database.rows(`select relowner from pg_class where oid = 'bus.events'::regclass`)
+  const [partition] = await database.rows(
+    `select relowner, relrowsecurity from pg_class where oid = 'bus.events_${month(4)}'::regclass`,
+  )
+  expect(partition).toEqual({ ...parent, relrowsecurity: true })
 })

@@ -32,7 +32,11 @@ test('the snapshot shows any change of a table, an index, a function, a trigger,
     'grant select on bus.events to public',
     'alter sequence bus.subscription_revision cache 5',
     `create type bus.mood as enum ('good')`,
-    'alter table bus.event_keys enable row level security',
+    'alter table bus.event_keys disable row level security',
+    'alter policy tenant_reads on bus.outbox using (true)',
+    'drop policy worker_uses on bus.outbox',
+    'revoke execute on function bus.cancel from bus_operator',
+    'grant usage on sequence bus.outbox_position_seq to bus_tenant',
   ]
   const seen = new Set([await describeSchema(rows)])
   for (const change of changes) {

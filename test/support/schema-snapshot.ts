@@ -33,7 +33,7 @@ async function describeRelation(rows: Rows, relation: Record<string, unknown>): 
   const { oid, header, bound } = relation
   const lines: unknown[] = [header]
   if (typeof bound === 'string') lines.push(`  ${describeBound(bound)}`)
-  for (const sql of [columnsSql, constraintsSql, indexesSql, triggersSql]) {
+  for (const sql of [columnsSql, constraintsSql, indexesSql, triggersSql, policiesSql]) {
     for (const { line } of await rows(sql, [oid])) lines.push(`  ${String(line)}`)
   }
   return lines.join('\n').replaceAll(/\d{4}_\d{2}/g, 'YYYY_MM')
@@ -57,6 +57,16 @@ async function list(rows: Rows, title: string, sql: string): Promise<string> {
   return [title, ...(lines.length > 0 ? lines : ['  none'])].join('\n')
 }
 
+/** Who was granted what, but for the owner: what that one has depends on the server's version. */
+const granted = (acl: string, owner: string): string => `
+coalesce(' granted ' || case when ${acl} is not null then coalesce((
+  select string_agg(g.grantee || '=' || g.privileges, ', ' order by g.grantee collate "C")
+  from (
+    select coalesce(gr.rolname, 'public') as grantee, string_agg(lower(x.privilege_type), '+' order by x.privilege_type collate "C") as privileges
+    from aclexplode(${acl}) x left join pg_roles gr on gr.oid = x.grantee
+    where x.grantee <> ${owner} group by 1
+  ) g), 'nobody') end, '')`
+
 const relationsSql = `
 select c.oid, pg_get_expr(c.relpartbound, c.oid) as bound,
   case c.relkind when 'r' then 'table ' when 'p' then 'table ' when 'v' then 'view ' else c.relkind::text || ' ' end || c.relname
@@ -64,8 +74,8 @@ select c.oid, pg_get_expr(c.relpartbound, c.oid) as bound,
     || case c.relpersistence when 'u' then ' unlogged' else '' end
     || case when c.relrowsecurity then ' with row security' else '' end
     || coalesce(' with (' || array_to_string(c.reloptions, ', ') || ')', '')
-    || coalesce(' granted ' || replace(c.relacl::text, r.rolname, 'owner'), '') as header
-from pg_class c join pg_roles r on r.oid = c.relowner
+    || ${granted('c.relacl', 'c.relowner')} as header
+from pg_class c
 where c.relnamespace = 'bus'::regnamespace and c.relkind not in ('i', 'I', 'S', 't', 'c')
 order by c.relname collate "C"`
 
@@ -97,10 +107,20 @@ select pg_get_triggerdef(oid) || case tgenabled when 'O' then '' else ' ' || tge
 from pg_trigger where tgrelid = $1 and not tgisinternal
 order by tgname collate "C"`
 
+const policiesSql = `
+select 'policy ' || p.polname || case when p.polpermissive then '' else ' restrictive' end
+  || ' for ' || case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end
+  || ' to ' || (select string_agg(coalesce(r.rolname, 'public'), ', ' order by r.rolname) from unnest(p.polroles) as u (id) left join pg_roles r on r.oid = u.id)
+  || coalesce(' using (' || pg_get_expr(p.polqual, p.polrelid) || ')', '')
+  || coalesce(' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', '') as line
+from pg_policy p where p.polrelid = $1
+order by p.polname collate "C"`
+
 const sequencesSql = `
 select c.relname || ' ' || format_type(s.seqtypid, null) || ' from ' || s.seqstart || ' by ' || s.seqincrement
   || ' to ' || s.seqmax || ' cache ' || s.seqcache || case when s.seqcycle then ' cycle' else '' end
-  || coalesce(' owned by ' || d.refobjid::regclass || '.' || a.attname, '') as line
+  || coalesce(' owned by ' || d.refobjid::regclass || '.' || a.attname, '')
+  || ${granted('c.relacl', 'c.relowner')} as line
 from pg_sequence s join pg_class c on c.oid = s.seqrelid
 left join pg_depend d on d.objid = c.oid and d.classid = 'pg_class'::regclass and d.refobjsubid > 0 and d.deptype in ('a', 'i')
 left join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
@@ -118,7 +138,7 @@ const functionsSql = `
 select case
     when p.proname = 'uuid_v7' then 'function bus.uuid_v7() returns ' || format_type(p.prorettype, null) || ' volatility ' || p.provolatile::text
     else pg_get_functiondef(p.oid)
-  end || coalesce('granted ' || replace(p.proacl::text, r.rolname, 'owner'), '') as definition
-from pg_proc p join pg_roles r on r.oid = p.proowner
+  end || ${granted('p.proacl', 'p.proowner')} as definition
+from pg_proc p
 where p.pronamespace = 'bus'::regnamespace
 order by p.proname collate "C", pg_get_function_identity_arguments(p.oid) collate "C"`

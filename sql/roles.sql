@@ -1,0 +1,149 @@
+-- What each role of the bus may do. bus.migrate() makes the roles and runs this as the owner of the schema `bus`. Where
+-- that one may not make roles, an administrator does so once for the cluster:
+--
+--   create role bus_publisher nologin;
+--   create role bus_tenant nologin;
+--   create role bus_worker nologin;
+--   create role bus_operator nologin;
+--   grant bus_tenant to <the role that bus.migrate() runs as>;
+--
+-- Roles are the cluster's, grants the database's. Nothing is written where it is there already, so this may run any number
+-- of times; nothing is ever taken away.
+do $body$
+declare
+  wanted record;
+begin
+  for wanted in
+    with wanted (role, kind, object, privileges) as (values
+      ('bus_publisher', 'schema', 'bus', 'usage'),
+      ('bus_tenant', 'schema', 'bus', 'usage'),
+      ('bus_worker', 'schema', 'bus', 'usage'),
+      ('bus_operator', 'schema', 'bus', 'usage'),
+
+      -- Publishes and cancels for any tenant, in the caller's transaction; reads nothing.
+      ('bus_publisher', 'table', 'bus.events', 'insert'),
+      ('bus_publisher', 'function', 'bus.publish(jsonb)', 'execute'),
+      ('bus_publisher', 'function', 'bus.publish_in_transaction', 'execute'),
+      ('bus_publisher', 'function', 'bus.store_events', 'execute'),
+      ('bus_publisher', 'function', 'bus.claim_event_keys', 'execute'),
+      ('bus_publisher', 'function', 'bus.name_transaction', 'execute'),
+      ('bus_publisher', 'function', 'bus.cancel', 'execute'),
+      ('bus_publisher', 'function', 'bus.cancel_in_transaction', 'execute'),
+
+      -- Reads what is the tenant's that is set for the transaction; writes nothing.
+      ('bus_tenant', 'table', 'bus.events', 'select'),
+      ('bus_tenant', 'table', 'bus.cancellations', 'select'),
+      ('bus_tenant', 'table', 'bus.deliveries', 'select'),
+      ('bus_tenant', 'function', 'bus.tenant_deliveries', 'execute'),
+      ('bus_tenant', 'function', 'bus.tenant_dead_letters', 'execute'),
+      ('bus_tenant', 'function', 'bus.tenant_delivery_stats', 'execute'),
+
+      -- Relay, workers and upkeep of a service, and what its handlers publish. Changes no table's shape.
+      ('bus_worker', 'table', 'bus.migrations', 'select'),
+      ('bus_worker', 'table', 'bus.events', 'select,insert'),
+      ('bus_worker', 'table', 'bus.outbox', 'select,insert,update,delete'),
+      ('bus_worker', 'sequence', 'bus.outbox_position_seq', 'usage'),
+      ('bus_worker', 'table', 'bus.deliveries', 'select,insert'),
+      ('bus_worker', 'table', 'bus.ordered_keys', 'select,insert,update,delete'),
+      ('bus_worker', 'table', 'bus.ordered_events', 'select,insert,delete'),
+      ('bus_worker', 'table', 'bus.subscriptions', 'select,insert,update'),
+      ('bus_worker', 'sequence', 'bus.subscription_revision', 'usage'),
+      ('bus_worker', 'function', 'bus.publish(jsonb)', 'execute'),
+      ('bus_worker', 'function', 'bus.publish_in_transaction', 'execute'),
+      ('bus_worker', 'function', 'bus.store_events', 'execute'),
+      ('bus_worker', 'function', 'bus.claim_event_keys', 'execute'),
+      ('bus_worker', 'function', 'bus.name_transaction', 'execute'),
+      ('bus_worker', 'function', 'bus.cancel', 'execute'),
+      ('bus_worker', 'function', 'bus.cancel_in_transaction', 'execute'),
+      ('bus_worker', 'function', 'bus.create_partitions', 'execute'),
+      ('bus_worker', 'function', 'bus.ordering_key_hash', 'execute'),
+      ('bus_worker', 'function', 'bus.begin_ordered_keys', 'execute'),
+      ('bus_worker', 'function', 'bus.enqueue_ordered', 'execute'),
+      ('bus_worker', 'function', 'bus.advance_ordered_keys', 'execute'),
+      ('bus_worker', 'function', 'bus.hold_ordered_keys', 'execute'),
+
+      -- Sees everything, of all tenants, and mends deliveries; publishes nothing.
+      ('bus_operator', 'table', 'bus.migrations', 'select'),
+      ('bus_operator', 'table', 'bus.events', 'select'),
+      ('bus_operator', 'table', 'bus.event_keys', 'select'),
+      ('bus_operator', 'table', 'bus.outbox', 'select'),
+      ('bus_operator', 'table', 'bus.cancellations', 'select'),
+      ('bus_operator', 'table', 'bus.deliveries', 'select'),
+      ('bus_operator', 'table', 'bus.source_rules', 'select'),
+      ('bus_operator', 'table', 'bus.ordered_keys', 'select,update,delete'),
+      ('bus_operator', 'table', 'bus.ordered_events', 'select,delete'),
+      ('bus_operator', 'table', 'bus.subscriptions', 'select,update'),
+      ('bus_operator', 'sequence', 'bus.subscription_revision', 'usage'),
+      ('bus_operator', 'function', 'bus.cancel', 'execute'),
+      ('bus_operator', 'function', 'bus.event_deliveries', 'execute'),
+      ('bus_operator', 'function', 'bus.create_partitions', 'execute'),
+      ('bus_operator', 'function', 'bus.ordering_key_hash', 'execute'),
+      ('bus_operator', 'function', 'bus.begin_ordered_keys', 'execute'),
+      ('bus_operator', 'function', 'bus.advance_ordered_keys', 'execute'),
+      ('bus_operator', 'function', 'bus.hold_ordered_keys', 'execute')
+    ), each as (
+      select w.role, w.kind, p.privilege,
+        case w.kind when 'function' then f.oid::regprocedure::text else w.object end as object
+      from wanted w
+      cross join lateral regexp_split_to_table(w.privileges, ',') as p (privilege)
+      -- A name without arguments means the functions of that name.
+      left join pg_catalog.pg_proc f on w.kind = 'function'
+        and f.pronamespace = 'bus'::regnamespace and 'bus.' || f.proname = split_part(w.object, '(', 1)
+      union all
+      -- pg-boss's own tables: jobs of all tenants.
+      select r.role, case c.relkind when 'S' then 'sequence' else 'table' end, p.privilege, c.oid::regclass::text
+      from (values ('bus_worker'), ('bus_operator')) as r (role)
+      cross join pg_catalog.pg_class c
+      cross join lateral regexp_split_to_table(case c.relkind when 'S' then 'usage' else 'select,insert,update,delete' end, ',') as p (privilege)
+      where c.relnamespace = 'pgboss'::regnamespace and c.relkind in ('r', 'p', 'v', 'S')
+      union all
+      values ('bus_worker', 'schema', 'usage', 'pgboss'), ('bus_operator', 'schema', 'usage', 'pgboss')
+    )
+    select format('grant %s on %s %s to %I', privilege, kind, object, role) as statement
+    from each
+    where not case kind
+      when 'schema' then has_schema_privilege(role, object, privilege)
+      when 'sequence' then has_sequence_privilege(role, object, privilege)
+      when 'function' then has_function_privilege(role, object, privilege)
+      else has_table_privilege(role, object, privilege) end
+  loop
+    execute wanted.statement;
+  end loop;
+
+  -- Queues that are made later, by this role.
+  if has_schema_privilege('pgboss', 'create') and not exists (
+    select from pg_catalog.pg_default_acl d, pg_catalog.aclexplode(d.defaclacl) a
+    where d.defaclnamespace = 'pgboss'::regnamespace and d.defaclobjtype = 'r'
+      and d.defaclrole = current_user::regrole and a.grantee = 'bus_worker'::regrole
+  ) then
+    alter default privileges in schema pgboss grant select, insert, update, delete on tables to bus_worker, bus_operator;
+  end if;
+
+  -- Row security: which rows of all tenants these roles see and write.
+  for wanted in
+    select format('create policy %I on %s for %s to %I %s', p.policy, p.object, p.command, p.role,
+      case p.command
+        when 'select' then 'using (true)' when 'update' then 'using (true)' when 'delete' then 'using (true)'
+        when 'insert' then 'with check (true)' else 'using (true) with check (true)' end) as statement
+    from (values
+      ('worker_reads', 'bus.events', 'select', 'bus_worker'),
+      ('worker_uses', 'bus.outbox', 'all', 'bus_worker'),
+      ('worker_reads', 'bus.deliveries', 'select', 'bus_worker'),
+      ('worker_writes', 'bus.deliveries', 'insert', 'bus_worker'),
+      ('worker_uses', 'bus.ordered_keys', 'all', 'bus_worker'),
+      ('worker_uses', 'bus.ordered_events', 'all', 'bus_worker'),
+      ('operator_reads', 'bus.events', 'select', 'bus_operator'),
+      ('operator_reads', 'bus.event_keys', 'select', 'bus_operator'),
+      ('operator_reads', 'bus.outbox', 'select', 'bus_operator'),
+      ('operator_reads', 'bus.cancellations', 'select', 'bus_operator'),
+      ('operator_reads', 'bus.deliveries', 'select', 'bus_operator'),
+      ('operator_uses', 'bus.ordered_keys', 'all', 'bus_operator'),
+      ('operator_uses', 'bus.ordered_events', 'all', 'bus_operator')
+    ) as p (policy, object, command, role)
+    where not exists (
+      select from pg_catalog.pg_policy x where x.polrelid = p.object::regclass and x.polname = p.policy)
+  loop
+    execute wanted.statement;
+  end loop;
+end
+$body$;

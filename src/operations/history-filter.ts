@@ -1,0 +1,128 @@
+import { ConfigurationError } from '../events/errors.ts'
+import { textProblem } from '../events/json.ts'
+import { describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import { uuidShape } from '../outbox/publish.ts'
+
+/** Which events of the log to find, and in which order. */
+export interface EventFilter<T extends string = string> {
+  /** One type, or some. */
+  readonly type?: T | readonly T[] | undefined
+  readonly correlationId?: string | undefined
+  /** Published at this time or later, by the id: a time in which there was nothing is not looked into. */
+  readonly from?: Date | undefined
+  /** Published before this time. */
+  readonly to?: Date | undefined
+  /** The id of the last event of the page before: goes on behind it, in the same order. */
+  readonly after?: string | undefined
+  /** 1 to 1,000. @defaultValue `100` */
+  readonly limit?: number | undefined
+  /** @defaultValue `'newest'` first */
+  readonly order?: 'newest' | 'oldest' | undefined
+}
+
+/** The filter of the operator, who sees all tenants. */
+export interface OperatorFilter<T extends string = string> extends EventFilter<T> {
+  readonly tenantId?: string | undefined
+}
+
+/** A condition of a statement, with its values. */
+interface Condition {
+  readonly text: string
+  readonly values: readonly unknown[]
+}
+
+type Given = Readonly<Record<keyof OperatorFilter, unknown>>
+
+export interface CheckedFilter {
+  readonly where: Condition
+  readonly limit: number
+  readonly order: 'newest' | 'oldest'
+}
+
+const maxTypes = 100
+const filterKeys = ['type', 'correlationId', 'from', 'to', 'after', 'limit', 'order'] as const
+
+/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function checkFilter(given: unknown, call: string, isOperator: boolean): CheckedFilter {
+  assertOptions(given, call)
+  refuseUnknownKeys(given, isOperator ? [...filterKeys, 'tenantId'] : filterKeys, call)
+  const { type, correlationId, from, to, after, limit, order = 'newest', tenantId } = given as Given
+  if (order !== 'newest' && order !== 'oldest')
+    throw invalid(`Expected \`order\` to be 'newest' or 'oldest', got ${describe(order)}`)
+  const conditions: string[] = []
+  const values: unknown[] = []
+  const add = (condition: string, value: unknown): void => {
+    values.push(value)
+    conditions.push(condition.replace('?', `$${values.length}`))
+  }
+  if (tenantId !== undefined) add('e.tenant_id = ?', checkText('tenantId', tenantId))
+  if (type !== undefined) add('e.type = any(?::text[])', checkTypes(type))
+  if (correlationId !== undefined) add('e.correlation_id = ?', checkText('correlationId', correlationId))
+  if (from !== undefined) add('e.id >= ?::uuid', floorUuid(checkTime('from', from)))
+  if (to !== undefined) add('e.id < ?::uuid', floorUuid(checkTime('to', to)))
+  if (after !== undefined)
+    add(order === 'newest' ? 'e.id < ?::uuid' : 'e.id > ?::uuid', checkId('after', after))
+  return {
+    where: { text: conditions.length === 0 ? 'true' : conditions.join(' and '), values },
+    limit: integerOption('limit', limit, { min: 1, max: 1000, default: 100 }),
+    order,
+  }
+}
+
+/** The bounds of a time as ids, from the lowest on where there are none. @throws {@link ConfigurationError} */
+export function checkSpan(given: unknown, call: string): { readonly from: string; readonly to: string } {
+  assertOptions(given, call)
+  refuseUnknownKeys(given, ['from', 'to'], call)
+  const { from, to } = given as Given
+  return {
+    from: from === undefined ? '00000000-0000-0000-0000-000000000000' : floorUuid(checkTime('from', from)),
+    to: to === undefined ? 'ffffffff-ffff-ffff-ffff-ffffffffffff' : floorUuid(checkTime('to', to)),
+  }
+}
+
+/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function checkText(name: string, value: unknown): string {
+  const problem =
+    typeof value !== 'string' || value.length === 0 || value.length > 255
+      ? `got ${typeof value === 'string' ? `${value.length} characters` : describe(value)}`
+      : textProblem(value)
+  if (problem === undefined) return value as string
+  throw invalid(
+    `Expected \`${name}\` to be a text of 1 to 255 characters that PostgreSQL can store: ${problem}`,
+  )
+}
+
+/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function checkId(name: string, value: unknown): string {
+  if (typeof value === 'string' && uuidShape.test(value)) return value.toLowerCase()
+  throw invalid(`Expected \`${name}\` to be the id of an event (a uuid), got ${describe(value)}`)
+}
+
+/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function assertOptions(given: unknown, call: string): asserts given is object {
+  if (given === null || typeof given !== 'object' || Array.isArray(given))
+    throw invalid(`Expected options of ${call}, got ${describe(given)}`)
+}
+
+function checkTypes(type: unknown): string[] {
+  const types = (Array.isArray(type) ? type : [type]) as unknown[]
+  if (types.length === 0 || types.length > maxTypes)
+    throw invalid(`Expected \`type\` to be 1 to ${maxTypes} types, got ${types.length}`)
+  return types.map((each) => checkText('type', each))
+}
+
+function checkTime(name: string, value: unknown): Date {
+  const year = value instanceof Date ? value.getUTCFullYear() : Number.NaN
+  if (year >= 1970 && year <= 9999) return value as Date
+  throw invalid(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`)
+}
+
+/** The lowest uuid v7 of a moment's millisecond, as `bus.uuid_v7_floor`. */
+function floorUuid(time: Date): string {
+  const hex = time.getTime().toString(16).padStart(12, '0')
+  return `${hex.slice(0, 8)}-${hex.slice(8)}-0000-0000-000000000000`
+}
+
+function invalid(message: string): ConfigurationError {
+  return new ConfigurationError('BUS_INVALID_OPTION', message)
+}

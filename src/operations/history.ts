@@ -1,0 +1,186 @@
+import type { EventCatalogue, EventType } from '../events/catalogue.ts'
+import type { EventMetadata, StoredEvent } from '../events/envelope.ts'
+import { integerOption, refuseUnknownKeys } from '../events/options.ts'
+import type { Executor } from '../outbox/database.ts'
+import { uuidShape } from '../outbox/publish.ts'
+import {
+  assertOptions,
+  checkFilter,
+  checkId,
+  checkText,
+  type EventFilter,
+  type OperatorFilter,
+} from './history-filter.ts'
+
+/**
+ * An event as the log has it: the payload in the shape that it was stored in, which `schemaVersion` names, and as
+ * the history shows it.
+ */
+export interface HistoryEvent<T extends string = string> extends StoredEvent<T> {
+  /** Not handed to subscribers before this time: it is, or was, scheduled. */
+  readonly availableAt: Date | undefined
+  /** When it was taken back before it fired. */
+  readonly cancelledAt: Date | undefined
+}
+
+/** A type of the catalogue, or any other: the log may hold types that this catalogue does not know. */
+export type HistoryType<C extends EventCatalogue> = EventType<C> | (string & {})
+
+/** Reads the log of one tenant. */
+export interface EventHistory<C extends EventCatalogue> {
+  /** A page of events, newest first unless `order` says otherwise. The next one: `after` the id of its last event. */
+  find: <const T extends HistoryType<C> = HistoryType<C>>(
+    filter?: EventFilter<T>,
+  ) => Promise<HistoryEvent<T>[]>
+  /** One event, or undefined where there is none of that id. */
+  get: (id: string) => Promise<HistoryEvent | undefined>
+  /**
+   * The events of a correlation, and the one that began it, each after the one that caused it, otherwise in publish order:
+   * `causationId` makes a tree of them.
+   */
+  trace: (correlationId: string, options?: TraceOptions) => Promise<HistoryEvent[]>
+}
+
+export interface TraceOptions {
+  /** The first so many, 1 to 10,000. @defaultValue `1000` */
+  readonly limit?: number | undefined
+}
+
+/** Reads the log of all tenants, or of one that is named. */
+export interface OperatorHistory<C extends EventCatalogue> {
+  find: <const T extends HistoryType<C> = HistoryType<C>>(
+    filter?: OperatorFilter<T>,
+  ) => Promise<HistoryEvent<T>[]>
+  get: (id: string) => Promise<HistoryEvent | undefined>
+  /** As for one tenant. Name the tenant if you know it: otherwise the whole log is looked through. */
+  trace: (
+    correlationId: string,
+    options?: TraceOptions & { readonly tenantId?: string | undefined },
+  ) => Promise<HistoryEvent[]>
+}
+
+/** What of a payload is shown, by the type of its event. */
+export type ShowPayload = (type: string, payload: unknown) => unknown
+
+interface HistoryRow extends Record<string, unknown> {
+  readonly id: string
+  readonly tenant_id: string
+  readonly type: string
+  readonly source: string
+  readonly subject: string | null
+  readonly schema_version: number
+  readonly payload: string
+  readonly event_id: string | null
+  readonly idempotency_key: string | null
+  readonly correlation_id: string | null
+  readonly causation_id: string | null
+  readonly ordering_key: string | null
+  readonly metadata: string
+  readonly available_ms: number | null
+  readonly expires_ms: number | null
+  readonly created_ms: number
+  readonly cancelled_ms: number | null
+}
+
+const milliseconds = (column: string): string => `(extract(epoch from ${column}) * 1000)::float8`
+
+/** Payload and metadata as text: what a driver makes of JSON depends on its settings. */
+const selectSql = `select e.id, e.tenant_id, e.type, e.source, e.subject, e.schema_version, e.payload::text as payload, e.event_id,
+  e.idempotency_key, e.correlation_id, e.causation_id, e.ordering_key, e.metadata::text as metadata,
+  ${milliseconds('e.available_at')} as available_ms, ${milliseconds('e.expires_at')} as expires_ms, ${milliseconds('e.created_at')} as created_ms,
+  case when e.available_at is not null then
+    (select ${milliseconds('c.cancelled_at')} from bus.cancellations c where c.event_id = e.id) end as cancelled_ms
+from bus.events e`
+
+/**
+ * The history as whoever runs its statements sees it: in a tenant's scope the row security of the log leaves that tenant's
+ * events.
+ */
+export function createHistory<C extends EventCatalogue>(
+  executor: Executor,
+  show: ShowPayload,
+  scope: 'operator' | 'tenant',
+): OperatorHistory<C> {
+  const isOperator = scope === 'operator'
+  return {
+    async find<T extends HistoryType<C>>(filter: OperatorFilter<T> = {}) {
+      const { where, limit, order } = checkFilter(filter, 'events.find', isOperator)
+      const { rows } = await executor.query<HistoryRow>(
+        `${selectSql} where ${where.text} order by e.id ${order === 'newest' ? 'desc' : 'asc'} limit ${limit}`,
+        [...where.values],
+      )
+      return rows.map((row) => toHistoryEvent(row, show) as HistoryEvent<T>)
+    },
+    async get(id) {
+      const { rows } = await executor.query<HistoryRow>(`${selectSql} where e.id = $1::uuid`, [
+        checkId('id', id),
+      ])
+      return rows[0] === undefined ? undefined : toHistoryEvent(rows[0], show)
+    },
+    async trace(correlationId, options = {}) {
+      assertOptions(options, 'events.trace')
+      refuseUnknownKeys(options, isOperator ? ['limit', 'tenantId'] : ['limit'], 'events.trace')
+      const limit = integerOption('limit', options.limit, { min: 1, max: 10_000, default: 1000 })
+      const values: unknown[] = [checkText('correlationId', correlationId)]
+      const { tenantId } = options
+      if (tenantId !== undefined) values.push(checkText('tenantId', tenantId))
+      const ofTenant = tenantId === undefined ? '' : ' and e.tenant_id = $2'
+      const correlated = `${selectSql} where e.correlation_id = $1${ofTenant} order by e.id limit ${limit}`
+      // What a handler publishes carries the id of the event that began it all, which has no correlation of its own.
+      const { rows } = await executor.query<HistoryRow>(
+        uuidShape.test(correlationId)
+          ? `(${correlated}) union all
+             (${selectSql} where e.id = $1::text::uuid and e.correlation_id is distinct from $1${ofTenant})
+             order by id limit ${limit}`
+          : correlated,
+        values,
+      )
+      return inCausalOrder(rows.map((row) => toHistoryEvent(row, show)))
+    },
+  }
+}
+
+/** The one place where a row of the log becomes an event that an API shows. */
+function toHistoryEvent(row: HistoryRow, show: ShowPayload): HistoryEvent {
+  return {
+    id: row.id,
+    type: row.type,
+    source: row.source,
+    subject: row.subject ?? undefined,
+    tenantId: row.tenant_id,
+    payload: show(row.type, JSON.parse(row.payload) as unknown),
+    schemaVersion: row.schema_version,
+    eventId: row.event_id ?? undefined,
+    idempotencyKey: row.idempotency_key ?? undefined,
+    correlationId: row.correlation_id ?? undefined,
+    causationId: row.causation_id ?? undefined,
+    orderingKey: row.ordering_key ?? undefined,
+    metadata: JSON.parse(row.metadata) as EventMetadata,
+    availableAt: toDate(row.available_ms),
+    expiresAt: toDate(row.expires_ms),
+    cancelledAt: toDate(row.cancelled_ms),
+    createdAt: new Date(row.created_ms),
+  }
+}
+
+/** Plain SQL may say infinity. */
+function toDate(ms: number | null): Date | undefined {
+  return ms === null || !Number.isFinite(ms) ? undefined : new Date(ms)
+}
+
+/** By id is by time of publish, and a cause is published before its effect, unless a clock was set back between them. */
+function inCausalOrder(events: readonly HistoryEvent[]): HistoryEvent[] {
+  const left = new Map(events.map((event) => [event.id, event]))
+  const ordered: HistoryEvent[] = []
+  for (const event of events) {
+    const chain: HistoryEvent[] = []
+    for (
+      let next: HistoryEvent | undefined = event;
+      next !== undefined && left.delete(next.id);
+      next = left.get(next.causationId ?? '')
+    )
+      chain.push(next)
+    ordered.push(...chain.toReversed())
+  }
+  return ordered
+}

@@ -1,0 +1,103 @@
+import type { NodePgQueryResultHKT } from 'drizzle-orm/node-postgres'
+import type { PgDatabase } from 'drizzle-orm/pg-core'
+import type pg from 'pg'
+import { ConfigurationError, TenantScopeError } from '../events/errors.ts'
+import { kindOf } from '../events/options.ts'
+import type { Database } from '../outbox/database.ts'
+import { inTenantScope } from './scope.ts'
+
+/** Drizzle in the scope of a tenant. */
+export type TenantDatabase = PgDatabase<NodePgQueryResultHKT>
+
+/** How statements begin that read, and those of nested transactions, which are savepoints. */
+const readingStatement =
+  /^(?:select|with|values|table|explain|show|savepoint|release\s+savepoint|rollback\s+to\s+savepoint)\b/i
+
+const leavingBlanks = /^(?:\s|--[^\n]*(?:\n|$)|\/\*[^]*?\*\/)+/
+
+/**
+ * Runs `work` in the scope of a tenant. Statements go one by one, each in a message that can hold no second one, and only
+ * those that read; when `work` is done, the role and the tenant must be what they were, or its result is not given.
+ *
+ * @throws {@link TenantScopeError}
+ */
+export async function runTenantQuery<T>(
+  database: Database,
+  tenantId: string,
+  work: (db: TenantDatabase) => Promise<T>,
+): Promise<T> {
+  if (typeof work !== 'function')
+    throw new ConfigurationError(
+      'BUS_INVALID_OPTION',
+      `Expected a function that is given a Drizzle database, got ${kindOf(work)}`,
+    )
+  const { NodePgSession, NodePgTransaction, dialect } = await loadDrizzle()
+  return inTenantScope(database, tenantId, async (client) => {
+    let closed = false
+    let last: Promise<unknown> = Promise.resolve()
+
+    async function query(config: string | { readonly text: string }, values?: unknown[]): Promise<unknown> {
+      if (closed)
+        throw new TenantScopeError('A statement came after the work was done: await every statement')
+      const given = typeof config === 'string' ? { text: config } : config
+      if (!readingStatement.test(given.text.replace(leavingBlanks, '')))
+        throw new TenantScopeError(
+          'Expected statements that read, such as a select: this is a tenant’s scope',
+        )
+      // Without values it would go as a text of any number of statements.
+      const answer = last.then(async () =>
+        client.query({ ...given, queryMode: 'extended' } as pg.QueryConfig, values ?? []),
+      )
+      last = answer.catch(() => {})
+      return answer
+    }
+
+    try {
+      // Of a client, Drizzle's session uses `query` alone.
+      const session = new NodePgSession<Record<string, never>, Record<string, never>>(
+        { query } as unknown as pg.PoolClient,
+        dialect,
+        undefined,
+      )
+      const result = await work(new NodePgTransaction(dialect, session, undefined))
+      closed = true
+      await last
+      await assertScope(client, tenantId)
+      return result
+    } finally {
+      closed = true
+      await last
+    }
+  })
+}
+
+/** A transaction that failed cannot be asked, and `work` has caught the error: what it gives was read before. */
+async function assertScope(client: pg.PoolClient, tenantId: string): Promise<void> {
+  const { rows } = await client
+    .query<{ intact: boolean }>(
+      `select current_user = 'bus_tenant' and bus.current_tenant() = $1 as intact`,
+      [tenantId],
+    )
+    .catch((error: unknown) => {
+      if ((error as { code?: unknown }).code === '25P02') return { rows: [{ intact: true }] }
+      throw error
+    })
+  if (rows[0]?.intact !== true)
+    throw new TenantScopeError('The role or the tenant was changed inside the work: its result is not given')
+}
+
+let drizzleParts: ReturnType<typeof importDrizzle> | undefined
+
+/** Loaded with the first call: it takes 100 MB that nothing else here needs. */
+async function loadDrizzle() {
+  drizzleParts ??= importDrizzle()
+  return drizzleParts
+}
+
+async function importDrizzle() {
+  const [{ NodePgSession, NodePgTransaction }, { PgDialect }] = await Promise.all([
+    import('drizzle-orm/node-postgres'),
+    import('drizzle-orm/pg-core'),
+  ])
+  return { NodePgSession, NodePgTransaction, dialect: new PgDialect() }
+}

@@ -1,0 +1,78 @@
+import type pg from 'pg'
+import { DatabaseError } from '../events/errors.ts'
+import type { BusClient } from '../outbox/bus-client.ts'
+import type { Database, Executor } from '../outbox/database.ts'
+import { toBusError } from '../outbox/database-errors.ts'
+
+/** Longest that one statement of a tenant may take. */
+const statementLimitSeconds = 30
+
+/**
+ * Begins what a tenant sees: a read-only transaction as `bus_tenant`, with the tenant set, in one round trip. The name
+ * goes over as hexadecimal digits: whatever it holds, it is not part of the statement.
+ */
+function scopeSql(tenantId: string): string {
+  const hex = Buffer.from(tenantId, 'utf8').toString('hex')
+  return `begin isolation level read committed read only;
+set local idle_in_transaction_session_timeout = '10s'; set local statement_timeout = '${statementLimitSeconds}s';
+select pg_catalog.set_config('bus.tenant_id', pg_catalog.convert_from('\\x${hex}'::pg_catalog.bytea, 'UTF8'), true);
+set local role bus_tenant`
+}
+
+/**
+ * Runs `work` in the scope of a tenant. Its end is a rollback that nobody waits for: nothing can be lost, and what was
+ * set in it is set back.
+ *
+ * @throws {@link DatabaseError} `BUS_ROLE_MISSING`
+ */
+export async function inTenantScope<T>(
+  database: Database,
+  tenantId: string,
+  work: (client: pg.PoolClient) => Promise<T>,
+): Promise<T> {
+  const client = (await database.pool.connect().catch((error: unknown) => {
+    throw toBusError(error)
+  })) as pg.PoolClient & BusClient
+  client.inReadOnlyTransaction = true
+  let entered = false
+  try {
+    await client.query(scopeSql(tenantId))
+    entered = true
+    return await work(client)
+  } catch (error) {
+    throw entered ? error : toEntryError(error)
+  } finally {
+    void client.query('rollback').then(
+      () => {
+        client.inReadOnlyTransaction = false
+        client.release()
+      },
+      () => client.release(true),
+    )
+  }
+}
+
+/** Runs each statement in the scope of a tenant, in a transaction of its own. */
+export function scopedExecutor(database: Database, tenantId: string): Executor {
+  return {
+    query: async <R extends pg.QueryResultRow>(text: string, values?: unknown[]) =>
+      inTenantScope(database, tenantId, async (client) => client.query<R>(text, values)).catch(
+        (error: unknown) => {
+          throw toBusError(error)
+        },
+      ),
+  }
+}
+
+function toEntryError(error: unknown): Error {
+  const busError = toBusError(error)
+  const { sqlState } = busError as { sqlState?: unknown }
+  // invalid_parameter_value: there is no such role. insufficient_privilege: this one may not become it.
+  if (sqlState !== '22023' && sqlState !== '42501' && sqlState !== '42704') return busError
+  return new DatabaseError(
+    'BUS_ROLE_MISSING',
+    'The role of the bus cannot become `bus_tenant`: run bus.migrate(), or, where its role may not, what it warns of: ' +
+      'create role bus_tenant nologin; grant bus_tenant to the role of the bus; then bus.migrate() again',
+    { cause: busError, sqlState },
+  )
+}

@@ -1,0 +1,122 @@
+import type { EventCatalogue } from '../events/catalogue.ts'
+import { integerOption, refuseUnknownKeys } from '../events/options.ts'
+import { toDeadLetter, type DeadLetterRow, type DeadLetters } from '../delivery/dead-letters.ts'
+import { readDeliveries, type EventDelivery } from '../operations/event-deliveries.ts'
+import { createHistory, type EventHistory, type ShowPayload } from '../operations/history.ts'
+import { assertOptions, checkSpan, checkText } from '../operations/history-filter.ts'
+import type { Database, Executor } from '../outbox/database.ts'
+import { runTenantQuery, type TenantDatabase } from './query.ts'
+import { scopedExecutor } from './scope.ts'
+
+export type { TenantDatabase } from './query.ts'
+
+/** How many events of a tenant there are, and how they stand. */
+export interface TenantStats {
+  readonly eventCount: number
+  /** Most frequent first. */
+  readonly types: readonly { readonly type: string; readonly count: number }[]
+  /** By subscription: those that have, or had, some of the events. */
+  readonly deliveries: readonly DeliveryStats[]
+}
+
+/** How the events of a tenant stand with one subscription. */
+export interface DeliveryStats {
+  readonly subscription: string
+  readonly deliveredCount: number
+  readonly expiredCount: number
+  /** Waiting, being delivered, or waiting for another attempt. */
+  readonly waitingCount: number
+  readonly deadCount: number
+}
+
+/**
+ * What one tenant may see. Each call runs in a read-only transaction of its own, as the role `bus_tenant` and with the
+ * tenant set, so that the database shows this tenant's rows alone, whatever the statement says. `BUS_ROLE_MISSING` where that
+ * role is not there.
+ */
+export interface Tenant<C extends EventCatalogue> {
+  readonly id: string
+  readonly events: EventHistory<C>
+  /** Counts events, of a time if it is given, and how they stand. It reads all of them: for long times it takes its time. */
+  stats: (span?: { readonly from?: Date | undefined; readonly to?: Date | undefined }) => Promise<TenantStats>
+  /** What became of an event, by subscription. None for an event of another tenant, as for one that is not there. */
+  deliveries: (eventId: string) => Promise<EventDelivery[]>
+  /** The dead letters of this tenant's events, without stack traces. */
+  readonly deadLetters: DeadLetters
+  /**
+   * Runs reads of your own in the tenant's scope: `db` is Drizzle on node-postgres, in one read-only transaction. Only
+   * statements that read are taken; see SECURITY.md for what that does, and does not, stand up to.
+   *
+   * @example
+   * ```ts
+   * const { events } = await import('bossbus/schema')
+   * const all = await bus.tenant('acme').query((db) => db.select().from(events)) // acme's, without a WHERE
+   * ```
+   * @throws {@link TenantScopeError}
+   */
+  query: <T>(work: (db: TenantDatabase) => Promise<T>) => Promise<T>
+}
+
+interface StatsRow extends Record<string, unknown> {
+  readonly subscription: string
+  readonly delivered: string
+  readonly expired: string
+  readonly waiting: string
+  readonly dead: string
+}
+
+/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function createTenant<C extends EventCatalogue>(
+  database: Database,
+  tenantId: unknown,
+  show: ShowPayload,
+): Tenant<C> {
+  const id = checkText('id', tenantId)
+  const executor = scopedExecutor(database, id)
+  return {
+    id,
+    events: createHistory<C>(executor, show, 'tenant'),
+    stats: async (span = {}) => readStats(executor, checkSpan(span, 'tenant.stats')),
+    deliveries: async (eventId) => readDeliveries(executor, 'bus.tenant_deliveries', eventId),
+    deadLetters: {
+      async list(filter = {}) {
+        assertOptions(filter, 'deadLetters.list')
+        refuseUnknownKeys(filter, ['subscription', 'limit'], 'deadLetters.list')
+        const { subscription, limit } = filter
+        const count = integerOption('limit', limit, { min: 1, max: 1000, default: 100 })
+        const name = subscription === undefined ? null : checkText('subscription', subscription)
+        const { rows } = await executor.query<DeadLetterRow>(
+          'select * from bus.tenant_dead_letters($1::text, $2::int)',
+          [name, count],
+        )
+        return rows.map(toDeadLetter)
+      },
+    },
+    query: async (work) => runTenantQuery(database, id, work),
+  }
+}
+
+async function readStats(
+  executor: Executor,
+  { from, to }: { readonly from: string; readonly to: string },
+): Promise<TenantStats> {
+  const [{ rows: types }, { rows: deliveries }] = await Promise.all([
+    executor.query<{ type: string; count: string }>(
+      `select e.type, count(*) from bus.events e where e.id >= $1::uuid and e.id < $2::uuid
+       group by e.type order by count(*) desc, e.type collate "C"`,
+      [from, to],
+    ),
+    executor.query<StatsRow>('select * from bus.tenant_delivery_stats($1::uuid, $2::uuid)', [from, to]),
+  ])
+  return {
+    eventCount: types.reduce((sum, { count }) => sum + Number(count), 0),
+    types: types.map(({ type, count }) => ({ type, count: Number(count) })),
+    deliveries: deliveries.map(({ subscription, delivered, expired, waiting, dead }) => ({
+      subscription,
+      deliveredCount: Number(delivered),
+      expiredCount: Number(expired),
+      waitingCount: Number(waiting),
+      deadCount: Number(dead),
+    })),
+  }
+}

@@ -1,0 +1,160 @@
+import { expect, test } from 'vitest'
+import { createTestDatabase } from '../support/database.ts'
+
+const roles = ['bus_operator', 'bus_publisher', 'bus_tenant', 'bus_worker', 'public'] as const
+
+/** What each role may do with each table, view and sequence of the two schemas: whoever adds one decides here. */
+const expectedTables: Readonly<Record<string, Partial<Record<(typeof roles)[number], string>>>> = {
+  'bus.cancellations': { bus_operator: 'select', bus_tenant: 'select' },
+  'bus.deliveries': { bus_operator: 'select', bus_tenant: 'select', bus_worker: 'insert select' },
+  // Through the log and the ledger alone.
+  'bus.deliveries_default': {},
+  'bus.deliveries_YYYY_MM': {},
+  'bus.event_keys': { bus_operator: 'select' },
+  'bus.events': {
+    bus_operator: 'select',
+    bus_publisher: 'insert',
+    bus_tenant: 'select',
+    bus_worker: 'insert select',
+  },
+  'bus.events_default': {},
+  'bus.events_YYYY_MM': {},
+  'bus.migrations': { bus_operator: 'select', bus_worker: 'select' },
+  'bus.migrations_id_seq': {},
+  'bus.ordered_events': { bus_operator: 'delete select', bus_worker: 'delete insert select' },
+  'bus.ordered_events_seq_seq': {},
+  'bus.ordered_keys': { bus_operator: 'delete select update', bus_worker: 'delete insert select update' },
+  'bus.ordered_keys_id_seq': {},
+  'bus.outbox': { bus_operator: 'select', bus_worker: 'delete insert select update' },
+  'bus.outbox_position_seq': { bus_worker: 'usage' },
+  'bus.source_rules': { bus_operator: 'select' },
+  'bus.subscription_revision': { bus_operator: 'usage', bus_worker: 'usage' },
+  'bus.subscriptions': { bus_operator: 'select update', bus_worker: 'insert select update' },
+  'bus.subscriptions_id_seq': {},
+  'pgboss.*': { bus_operator: 'delete insert select update', bus_worker: 'delete insert select update' },
+}
+
+const worker = ['bus_worker']
+const operator = ['bus_operator']
+const publisher = ['bus_publisher', 'bus_worker']
+
+/** Who may call each function of the schema `bus`. */
+const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
+  'bus.advance_ordered_keys': [...operator, ...worker],
+  'bus.begin_ordered_keys': [...operator, ...worker],
+  'bus.binds': [],
+  'bus.cancel': [...operator, ...publisher],
+  'bus.cancel_in_transaction': publisher,
+  'bus.claim_event_keys': publisher,
+  'bus.create_partitions': [...operator, ...worker],
+  'bus.current_tenant': [...roles],
+  'bus.dispatch_inserted_events': [],
+  'bus.enqueue_ordered': worker,
+  'bus.event_deliveries': operator,
+  'bus.hold_ordered_keys': [...operator, ...worker],
+  'bus.may_publish': [...roles],
+  'bus.name_transaction': publisher,
+  'bus.ordering_key_hash': [...operator, ...worker],
+  'bus.publish': publisher,
+  'bus.publish_in_transaction': publisher,
+  'bus.publishes_freely': [...roles],
+  'bus.store_events': publisher,
+  'bus.tenant_dead_letters': ['bus_tenant'],
+  'bus.tenant_deliveries': ['bus_tenant'],
+  'bus.tenant_delivery_stats': ['bus_tenant'],
+  'bus.uuid_v7': [...roles],
+  'bus.uuid_v7_floor': [...roles],
+  'bus.without_stacks': [],
+}
+
+test('each role has exactly the privileges that are written down, on every table, view and sequence', async () => {
+  const { rows } = await createTestDatabase()
+  const found = await rows(
+    `select n.nspname || '.' || c.relname as name, r.role,
+       (select string_agg(p, ' ' order by p) from unnest(case c.relkind
+          when 'S' then array['usage', 'select', 'update']
+          else array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger'] end) as p
+        where case c.relkind when 'S' then has_sequence_privilege(r.role, c.oid, p) else
+          has_table_privilege(r.role, c.oid, p) or (p in ('select', 'insert', 'update', 'references') and has_any_column_privilege(r.role, c.oid, p)) end) as privileges
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace cross join unnest($1::text[]) as r (role)
+     where n.nspname in ('bus', 'pgboss') and c.relkind not in ('i', 'I', 't', 'c')
+     order by 1, 2`,
+    [roles],
+  )
+  const tables: Record<string, Record<string, string>> = {}
+  for (const { name, role, privileges } of found) {
+    const short = String(name)
+      .replace(/\d{4}_\d{2}$/, 'YYYY_MM')
+      .replace(/^pgboss\..*/, 'pgboss.*')
+    const held = (tables[short] ??= {})
+    if (typeof privileges === 'string') held[String(role)] = privileges
+  }
+  expect(tables).toEqual(expectedTables)
+  expect(found.length).toBeGreaterThan(100)
+})
+
+test('each function of the bus can be called by exactly those that are written down', async () => {
+  const { rows } = await createTestDatabase()
+  const found = await rows(
+    `select 'bus.' || p.proname as name,
+       array(select r.role from unnest($1::text[]) as r (role) where has_function_privilege(r.role, p.oid, 'execute') order by 1) as callers
+     from pg_proc p where p.pronamespace = 'bus'::regnamespace order by 1`,
+    [roles],
+  )
+  expect(Object.fromEntries(found.map(({ name, callers }) => [name, callers]))).toEqual(
+    Object.fromEntries(
+      Object.entries(expectedFunctions).map(([name, callers]) => [name, callers.toSorted()]),
+    ),
+  )
+})
+
+test('functions that run as their owner have a fixed search_path, and temporary objects come last in it', async () => {
+  const { rows } = await createTestDatabase()
+  const found = await rows(
+    `select p.proname as name, p.proconfig as config from pg_proc p
+     where p.pronamespace = 'bus'::regnamespace and p.prosecdef order by 1`,
+  )
+  expect(found.map(({ name }) => name)).toEqual([
+    'cancel',
+    'claim_event_keys',
+    'create_partitions',
+    'dispatch_inserted_events',
+    'may_publish',
+    'publishes_freely',
+    'tenant_dead_letters',
+    'tenant_deliveries',
+    'tenant_delivery_stats',
+  ])
+  for (const { config } of found) expect(config).toContain('search_path=pg_catalog, pg_temp')
+})
+
+test('nobody but the owner may create anything in the schemas', async () => {
+  const { rows } = await createTestDatabase()
+  expect(
+    await rows(
+      `select n.nspname, r.role from pg_namespace n cross join unnest($1::text[]) as r (role)
+       where n.nspname in ('bus', 'pgboss') and has_schema_privilege(r.role, n.oid, 'create')`,
+      [roles],
+    ),
+  ).toEqual([])
+  expect(
+    await rows(
+      `select n.nspname, array(select r.role from unnest($1::text[]) as r (role) where has_schema_privilege(r.role, n.oid, 'usage') order by 1) as roles
+       from pg_namespace n where n.nspname in ('bus', 'pgboss') order by 1`,
+      [roles],
+    ),
+  ).toEqual([
+    { nspname: 'bus', roles: ['bus_operator', 'bus_publisher', 'bus_tenant', 'bus_worker'] },
+    { nspname: 'pgboss', roles: ['bus_operator', 'bus_worker'] },
+  ])
+})
+
+test('the roles of the bus cannot log in, and have no attribute beyond that', async () => {
+  const { rows } = await createTestDatabase()
+  expect(
+    await rows(
+      `select rolname, rolcanlogin or rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls as beyond
+       from pg_roles where rolname like 'bus\\_%' order by 1`,
+    ),
+  ).toEqual(roles.slice(0, 4).map((rolname) => ({ rolname, beyond: false })))
+})
