@@ -34,6 +34,7 @@ export {
   TransactionError,
 } from './events/errors.ts'
 export type { BusErrorCode, BusErrorOptions, EventIssue } from './events/errors.ts'
+export { limits } from './events/limits.ts'
 export type { BusLogger, LogFields } from './events/logger.ts'
 export type { EventPattern, MatchedType } from './events/pattern.ts'
 export type { BlockedKey, BlockedKeys, KeyRelease } from './delivery/blocked-keys.ts'

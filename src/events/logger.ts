@@ -1,3 +1,5 @@
+import { escapeUnprintable } from './printable.ts'
+
 /** Fields of a log line. Never a payload. */
 export type LogFields = Readonly<Record<string, unknown>>
 
@@ -19,7 +21,7 @@ export const stderrLogger: BusLogger = {
 
 function writeLine(level: string, fields: LogFields, message: string): void {
   const line = { level, time: new Date().toISOString(), name: 'bossbus', message }
-  process.stderr.write(`${toJson(line, fields) ?? JSON.stringify(line)}\n`)
+  process.stderr.write(`${escapeUnprintable(toJson(line, fields) ?? JSON.stringify(line))}\n`)
 }
 
 /** The text of a line; undefined where a field cannot be written: a log line is never a reason to fail. */

@@ -1,15 +1,13 @@
 import type { Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { textProblem } from '../events/json.ts'
+import { limits } from '../events/limits.ts'
 
 /** The bus as one request sees it: what it publishes carries the request's id as its correlation id. */
 export type RequestBus<C extends EventCatalogue = EventCatalogue> = Pick<
   Bus<C>,
   'publish' | 'publishMany' | 'tryPublish'
 >
-
-/** The longest correlation id the bus takes, in characters. */
-const maxCorrelationIdLength = 255
 
 /** Publishes through `bus`, filling in the correlation id of events that have none of their own. */
 export function createRequestBus<C extends EventCatalogue>(bus: Bus<C>, requestId: unknown): RequestBus<C> {
@@ -36,6 +34,6 @@ export function createRequestBus<C extends EventCatalogue>(bus: Bus<C>, requestI
  */
 function toCorrelationId(requestId: unknown): string | undefined {
   if (typeof requestId !== 'string' && typeof requestId !== 'number') return undefined
-  const text = String(requestId).slice(0, maxCorrelationIdLength)
+  const text = String(requestId).slice(0, limits.keyLength)
   return text === '' || textProblem(text) !== undefined ? undefined : text
 }
