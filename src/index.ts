@@ -6,6 +6,15 @@
 export { createBus } from './bus.ts'
 export type { Bus, BusHealth, BusOptions, BusState, CancelOptions, StopOptions } from './bus.ts'
 export { defineEvents } from './events/catalogue.ts'
+export { fromCloudEvent, toCloudEvent } from './events/cloud-event.ts'
+export type {
+  CloudEvent,
+  FromCloudEventOptions,
+  ReceivedCloudEvent,
+  ToCloudEventOptions,
+} from './events/cloud-event.ts'
+export { fromCloudEventHeaders, toCloudEventHeaders } from './events/cloud-event-headers.ts'
+export type { CloudEventProtocol } from './events/cloud-event-headers.ts'
 export type {
   EventCatalogue,
   EventDefinition,
