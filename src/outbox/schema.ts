@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import {
   bigint,
+  check,
   index,
   integer,
   jsonb,
@@ -10,12 +11,18 @@ import {
   text,
   timestamp,
   uuid,
+  type AnyPgColumn,
 } from 'drizzle-orm/pg-core'
+import { limits } from '../events/limits.ts'
 
 /** The PostgreSQL schema of every table of the bus. */
 export const busSchema = pgSchema('bus')
 
 const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
+
+/** A text column of the log: null where it may be, else of at least one character. */
+const isBetween = (column: AnyPgColumn, maxLength: number) =>
+  sql`char_length(${column}) between 1 and ${sql.raw(String(maxLength))}`
 
 /**
  * The log: what happened. Append-only, never updated. RANGE-partitioned by month over the uuid v7 id.
@@ -54,6 +61,32 @@ export const events = busSchema.table(
     index('events_causation_idx')
       .on(table.causationId)
       .where(sql`${table.causationId} is not null`),
+    // As publish has them: plain SQL publishes too. One constraint costs a publisher less than one for each column.
+    check(
+      'events_text_lengths',
+      sql.join(
+        [
+          isBetween(table.tenantId, limits.keyLength),
+          isBetween(table.type, limits.typeLength),
+          isBetween(table.source, limits.sourceLength),
+          isBetween(table.subject, limits.subjectLength),
+          isBetween(table.eventId, limits.keyLength),
+          isBetween(table.idempotencyKey, limits.keyLength),
+          isBetween(table.correlationId, limits.keyLength),
+          isBetween(table.orderingKey, limits.keyLength),
+        ],
+        sql` and `,
+      ),
+    ),
+    check(
+      'events_metadata_object',
+      sql`jsonb_typeof(${table.metadata}) = 'object' and pg_column_size(${table.metadata}) <= 65536`,
+    ),
+    // As text, because `1e100000` is short in the table and long for whoever reads it. What is short enough is not looked at.
+    check(
+      'events_payload_length',
+      sql`(pg_column_size(${table.payload}) <= 8000 and pg_column_compression(${table.payload}) is null) or octet_length(${table.payload}::text) <= ${sql.raw(String(limits.storedPayloadBytes))}`,
+    ),
   ],
 )
 
@@ -72,6 +105,13 @@ export const eventKeys = busSchema.table(
   (table) => [
     primaryKey({ columns: [table.tenantId, table.kind, table.key] }),
     index('event_keys_created_idx').using('brin', table.createdAt),
+    check(
+      'event_keys_text_lengths',
+      sql.join(
+        [isBetween(table.tenantId, limits.keyLength), isBetween(table.key, limits.keyLength)],
+        sql` and `,
+      ),
+    ),
   ],
 )
 
