@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { defineEvents, isSourceName, type EventCatalogue } from './events/catalogue.ts'
 import type { NewEvent, Published, StoredEvent } from './events/envelope.ts'
+import { withDefaults } from './events/event-defaults.ts'
 import { ConfigurationError, InvalidEventError, StateError } from './events/errors.ts'
 import { limits } from './events/limits.ts'
-import { stderrLogger, type BusLogger } from './events/logger.ts'
-import { describe, integerOption, refuseUnknownKeys } from './events/options.ts'
+import { guarded, stderrLogger, type BusLogger } from './events/logger.ts'
+import { assertObject, describe, integerOption, refuseUnknownKeys } from './events/options.ts'
 import type { EventPattern } from './events/pattern.ts'
 import { createBlockedKeys, type BlockedKeys } from './delivery/blocked-keys.ts'
 import { startDelivery, type Delivery } from './delivery/delivery.ts'
@@ -185,11 +186,10 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
       DrizzleTransaction | undefined,
       UncheckedEvent,
     ]
-    const caused = {
-      ...event,
-      causationId: event.causationId ?? cause.id,
-      correlationId: event.correlationId ?? cause.correlationId ?? cause.id,
-    }
+    const caused = withDefaults(event, {
+      causationId: cause.id,
+      correlationId: cause.correlationId ?? cause.id,
+    })
     return tx === undefined ? publishAlone(caused) : publishOne(tx, caused)
   }
 
@@ -268,7 +268,10 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
       }
       await starting
     },
-    async stop({ graceMs } = {}) {
+    async stop(stopOptions = {}) {
+      assertObject('options like { graceMs }', stopOptions)
+      refuseUnknownKeys(stopOptions, ['graceMs'], 'stop')
+      const { graceMs } = stopOptions
       const grace = integerOption('graceMs', graceMs, limits.graceMs)
       stopping ??= (async () => {
         if (state === 'starting') await starting?.catch(() => {})
@@ -320,7 +323,10 @@ function resolveOptions<C extends EventCatalogue>(
       throw invalid(`Expected \`logger\` to have a method \`${method}\``)
   }
   const maxPayloadBytes = integerOption('maxPayloadBytes', options.maxPayloadBytes, limits.payloadBytes)
-  return { settings: Object.freeze({ catalogue: defineEvents(events), source, maxPayloadBytes }), logger }
+  return {
+    settings: Object.freeze({ catalogue: defineEvents(events), source, maxPayloadBytes }),
+    logger: guarded(logger),
+  }
 }
 
 /** Whatever the event or the logger do, business code does not hear of it. */

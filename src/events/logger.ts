@@ -36,6 +36,22 @@ function toJson(line: LogFields, fields: LogFields): string | undefined {
   }
 }
 
+/** A logger that never throws, whatever the one underneath does: a log line is never a reason to fail. */
+export function guarded(logger: BusLogger): BusLogger {
+  const guard =
+    (level: keyof BusLogger) =>
+    (fields: LogFields, message: string): void => {
+      try {
+        const returned = logger[level](fields, message) as unknown
+        // An asynchronous one may fail later.
+        if (returned instanceof Promise) returned.catch(() => {})
+      } catch {
+        // There is nobody left to tell.
+      }
+    }
+  return { debug: guard('debug'), info: guard('info'), warn: guard('warn'), error: guard('error') }
+}
+
 /** A logger that adds fields to every line. */
 export function withFields(logger: BusLogger, fields: LogFields): BusLogger {
   return {

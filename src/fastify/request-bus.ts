@@ -1,5 +1,6 @@
 import type { Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
+import { withDefaults } from '../events/event-defaults.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
 
@@ -14,16 +15,21 @@ export function createRequestBus<C extends EventCatalogue>(bus: Bus<C>, requestI
   const correlationId = toCorrelationId(requestId)
 
   function correlate<E>(event: E): E {
-    // What is no event is the bus's to refuse.
-    if (correlationId === undefined || event === null || typeof event !== 'object') return event
-    const given = (event as { readonly correlationId?: unknown }).correlationId
-    return given === undefined ? { ...event, correlationId } : event
+    return correlationId === undefined ? event : withDefaults(event, { correlationId })
+  }
+
+  /** What is no array, or too long a one, is the bus's to refuse. */
+  function correlateAll<E>(events: readonly E[]): readonly E[] {
+    try {
+      return events.length <= limits.callEventCount ? events.map(correlate) : events
+    } catch {
+      return events
+    }
   }
 
   return {
     publish: async (tx, event) => bus.publish(tx, correlate(event)),
-    publishMany: async (tx, events) =>
-      bus.publishMany(tx, Array.isArray(events) ? events.map(correlate) : events),
+    publishMany: async (tx, events) => bus.publishMany(tx, correlateAll(events)),
     tryPublish: async (event) => bus.tryPublish(correlate(event)),
   }
 }

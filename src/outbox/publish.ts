@@ -1,5 +1,6 @@
 import { type EventCatalogue, type EventDefinition, validatePayload } from '../events/catalogue.ts'
 import type { EventFields, EventMetadata, Published } from '../events/envelope.ts'
+import { eventFieldNames } from '../events/event-defaults.ts'
 import { InvalidEventError, type BusErrorCode } from '../events/errors.ts'
 import { encodeJson, textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
@@ -29,21 +30,6 @@ export interface UncheckedEvent extends EventFields {
 }
 
 export const uuidShape = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
-
-const eventKeys: readonly (keyof UncheckedEvent)[] = [
-  'type',
-  'payload',
-  'tenantId',
-  'eventId',
-  'idempotencyKey',
-  'correlationId',
-  'causationId',
-  'orderingKey',
-  'subject',
-  'availableAt',
-  'expiresAt',
-  'metadata',
-]
 
 /**
  * Checks events and gives them as columns. Nothing has touched the database before every event passed.
@@ -113,8 +99,8 @@ function readEvent(given: unknown): ReadEvent {
   if (given === null || typeof given !== 'object' || Array.isArray(given))
     throw invalid(`Expected an event like { type, tenantId, payload }, got ${kindOf(given)}`)
   for (const key of Object.keys(given)) {
-    if (!(eventKeys as readonly string[]).includes(key))
-      throw invalid(`Unknown field ${describe(key)} of an event. Known are: ${eventKeys.join(', ')}`)
+    if (!(eventFieldNames as readonly string[]).includes(key))
+      throw invalid(`Unknown field ${describe(key)} of an event. Known are: ${eventFieldNames.join(', ')}`)
   }
   // Not in a loop: this runs for each event, and an object of a known shape is made in one go.
   const fields = given as UncheckedEvent
