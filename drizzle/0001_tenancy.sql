@@ -190,7 +190,7 @@ end
 $body$;
 --> statement-breakpoint
 
--- What anybody may call who may use the schema: nothing of these reads or writes. All else is granted by name: sql/roles.sql.
+-- What anybody may call who may use the schema: nothing of these reads or writes. All else is granted by name: drizzle/roles.sql.
 revoke execute on all functions in schema bus from public;
 --> statement-breakpoint
 grant execute on function

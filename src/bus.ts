@@ -1,17 +1,19 @@
 import { randomUUID } from 'node:crypto'
-import { defineEvents, type EventCatalogue } from './events/catalogue.ts'
+import { defineEvents, isSourceName, type EventCatalogue } from './events/catalogue.ts'
 import type { NewEvent, Published, StoredEvent } from './events/envelope.ts'
+import { withDefaults } from './events/event-defaults.ts'
 import { ConfigurationError, InvalidEventError, StateError } from './events/errors.ts'
-import { stderrLogger, type BusLogger } from './events/logger.ts'
-import { describe, integerOption, refuseUnknownKeys } from './events/options.ts'
+import { limits } from './events/limits.ts'
+import { guarded, stderrLogger, type BusLogger } from './events/logger.ts'
+import { assertObject, describe, integerOption, refuseUnknownKeys } from './events/options.ts'
 import type { EventPattern } from './events/pattern.ts'
-import { textProblem } from './events/json.ts'
 import { createBlockedKeys, type BlockedKeys } from './delivery/blocked-keys.ts'
 import { startDelivery, type Delivery } from './delivery/delivery.ts'
 import { createQueues } from './delivery/registry.ts'
 import { createDeadLetters, type DeadLetters } from './delivery/dead-letters.ts'
 import { migrateBoss } from './delivery/boss.ts'
 import {
+  assertRoom,
   resolveSubscription,
   type DeliveryMode,
   type Subscription,
@@ -189,11 +191,10 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
       DrizzleTransaction | undefined,
       UncheckedEvent,
     ]
-    const caused = {
-      ...event,
-      causationId: event.causationId ?? cause.id,
-      correlationId: event.correlationId ?? cause.correlationId ?? cause.id,
-    }
+    const caused = withDefaults(event, {
+      causationId: cause.id,
+      correlationId: cause.correlationId ?? cause.id,
+    })
     return tx === undefined ? publishAlone(caused) : publishOne(tx, caused)
   }
 
@@ -251,13 +252,14 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
         throw new StateError(
           'Expected subscribe() before start(): a running bus does not take new subscriptions',
         )
-      const subscription = resolveSubscription(subscriptionOptions, options.events)
+      const subscription = resolveSubscription(subscriptionOptions, settings.catalogue as C)
       if (subscriptions.some(({ name }) => name === subscription.name)) {
         throw new ConfigurationError(
           'BUS_DUPLICATE_SUBSCRIPTION',
           `The subscription \`${subscription.name}\` exists already in this bus`,
         )
       }
+      assertRoom(subscriptions, subscription)
       subscriptions.push(subscription)
     },
     async start() {
@@ -277,8 +279,11 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
       }
       await starting
     },
-    async stop({ graceMs } = {}) {
-      const grace = integerOption('graceMs', graceMs, { min: 0, max: 3_600_000, default: 30_000 })
+    async stop(stopOptions = {}) {
+      assertObject('options like { graceMs }', stopOptions)
+      refuseUnknownKeys(stopOptions, ['graceMs'], 'stop')
+      const { graceMs } = stopOptions
+      const grace = integerOption('graceMs', graceMs, limits.graceMs)
       stopping ??= (async () => {
         if (state === 'starting') await starting?.catch(() => {})
         state = 'stopping'
@@ -319,26 +324,20 @@ function resolveOptions<C extends EventCatalogue>(
   const { events, source, logger = stderrLogger } = options
   if (events === null || typeof events !== 'object')
     throw invalid(`Expected \`events\` to be the catalogue made by defineEvents, got ${describe(events)}`)
-  if (
-    typeof source !== 'string' ||
-    source.length === 0 ||
-    source.length > 255 ||
-    textProblem(source) !== undefined
-  ) {
+  if (!isSourceName(source)) {
     throw invalid(
-      `Expected \`source\` to be the name of this service, 1 to 255 characters, got ${describe(source)}`,
+      `Expected \`source\` to be the name of this service, 1 to ${limits.sourceLength} characters, got ${describe(source)}`,
     )
   }
   for (const method of ['debug', 'info', 'warn', 'error'] as const) {
     if (typeof (logger as Partial<BusLogger> | null)?.[method] !== 'function')
       throw invalid(`Expected \`logger\` to have a method \`${method}\``)
   }
-  const maxPayloadBytes = integerOption('maxPayloadBytes', options.maxPayloadBytes, {
-    min: 1,
-    max: 16_777_216,
-    default: 262_144,
-  })
-  return { settings: Object.freeze({ catalogue: defineEvents(events), source, maxPayloadBytes }), logger }
+  const maxPayloadBytes = integerOption('maxPayloadBytes', options.maxPayloadBytes, limits.payloadBytes)
+  return {
+    settings: Object.freeze({ catalogue: defineEvents(events), source, maxPayloadBytes }),
+    logger: guarded(logger),
+  }
 }
 
 /** Whatever the event or the logger do, business code does not hear of it. */

@@ -6,6 +6,15 @@
 export { createBus } from './bus.ts'
 export type { Bus, BusHealth, BusOptions, BusState, CancelOptions, StopOptions } from './bus.ts'
 export { defineEvents } from './events/catalogue.ts'
+export { fromCloudEvent, toCloudEvent } from './events/cloud-event.ts'
+export type {
+  CloudEvent,
+  FromCloudEventOptions,
+  ReceivedCloudEvent,
+  ToCloudEventOptions,
+} from './events/cloud-event.ts'
+export { fromCloudEventHeaders, toCloudEventHeaders } from './events/cloud-event-headers.ts'
+export type { CloudEventProtocol } from './events/cloud-event-headers.ts'
 export type {
   EventCatalogue,
   EventDefinition,
@@ -35,6 +44,7 @@ export {
   TransactionError,
 } from './events/errors.ts'
 export type { BusErrorCode, BusErrorOptions, EventIssue } from './events/errors.ts'
+export { limits } from './events/limits.ts'
 export type { BusLogger, LogFields } from './events/logger.ts'
 export type { EventPattern, MatchedType } from './events/pattern.ts'
 export type { BlockedKey, BlockedKeys, KeyRelease } from './delivery/blocked-keys.ts'

@@ -43,10 +43,11 @@ export function runAttempt(
   let returned: unknown
   try {
     returned = subscription.handler(event, context)
+    // Inside, because `then` may be a getter that throws.
+    if (!isThenable(returned)) return { result: Promise.resolve(delivered()), abort }
   } catch (thrown) {
     return { result: Promise.resolve({ outcome: 'failed', thrown }), abort }
   }
-  if (!isThenable(returned)) return { result: Promise.resolve(delivered()), abort }
   const pending = Promise.resolve(returned)
   const result = new Promise<AttemptResult>((resolve) => {
     const timer = setTimeout(() => {

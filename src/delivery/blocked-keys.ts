@@ -1,7 +1,15 @@
 import type { PgBoss } from 'pg-boss'
 import { ConfigurationError } from '../events/errors.ts'
+import { limits } from '../events/limits.ts'
 import type { BusLogger } from '../events/logger.ts'
-import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import {
+  assertObject,
+  assertTextOption,
+  booleanOption,
+  describe,
+  integerOption,
+  refuseUnknownKeys,
+} from '../events/options.ts'
 import type { Database, Executor } from '../outbox/database.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import { bossSchema, createBoss, inTransaction } from './boss.ts'
@@ -76,8 +84,9 @@ export function createBlockedKeys(database: Database, logger: BusLogger): Blocke
       assertObject('a filter like { subscription, limit }', filter)
       refuseUnknownKeys(filter, ['subscription', 'limit'], 'blockedKeys.list')
       const { subscription, limit } = filter
-      const count = integerOption('limit', limit, { min: 1, max: 1000, default: 100 })
-      if (subscription !== undefined) assertText('subscription', subscription)
+      const count = integerOption('limit', limit, limits.listLimit)
+      if (subscription !== undefined)
+        assertTextOption('subscription', subscription, limits.subscriptionNameLength)
       const { rows } = await database.query<BlockedKeyRow>(
         `select s.name as subscription, k.tenant_id, k.ordering_key, k.state, k.failed_event_id, k.attempts, k.failures, k.failed_at,
            (select count(*) from bus.ordered_events e where e.key_id = k.id and e.seq > k.done_seq) as event_count
@@ -177,26 +186,14 @@ function checkRelease(given: KeyRelease): Required<KeyRelease> {
   assertObject('a key like { subscription, tenantId, orderingKey }', given)
   refuseUnknownKeys(given, ['subscription', 'tenantId', 'orderingKey', 'skipFailed'], 'blockedKeys.release')
   const { subscription, tenantId, orderingKey } = given
-  assertText('subscription', subscription)
-  assertText('tenantId', tenantId)
-  assertText('orderingKey', orderingKey)
+  assertTextOption('subscription', subscription, limits.subscriptionNameLength)
+  // Plain SQL may have published longer ones than publish takes.
+  assertTextOption('tenantId', tenantId)
+  assertTextOption('orderingKey', orderingKey)
   return {
     subscription,
     tenantId,
     orderingKey,
     skipFailed: booleanOption('skipFailed', given.skipFailed, false),
   }
-}
-
-function assertObject(what: string, value: unknown): void {
-  if (value !== null && typeof value === 'object') return
-  throw new ConfigurationError('BUS_INVALID_OPTION', `Expected ${what}, got ${describe(value)}`)
-}
-
-function assertText(name: string, value: unknown): void {
-  if (typeof value === 'string') return
-  throw new ConfigurationError(
-    'BUS_INVALID_OPTION',
-    `Expected \`${name}\` to be a text, got ${describe(value)}`,
-  )
 }

@@ -1,5 +1,5 @@
-import { ConfigurationError } from '../events/errors.ts'
-import { integerOption } from '../events/options.ts'
+import { limits } from '../events/limits.ts'
+import { assertObject, assertTextOption, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import type { Database } from '../outbox/database.ts'
 import { bossSchema } from './boss.ts'
 import type { AttemptFailure } from './failure.ts'
@@ -57,14 +57,13 @@ export interface DeadLetterRow extends Record<string, unknown> {
 
 export function createDeadLetters(database: Database): DeadLetters {
   return {
-    async list({ subscription, limit } = {}) {
-      const count = integerOption('limit', limit, { min: 1, max: 1000, default: 100 })
-      if (subscription !== undefined && typeof subscription !== 'string') {
-        throw new ConfigurationError(
-          'BUS_INVALID_OPTION',
-          'Expected `subscription` to be the name of a subscription',
-        )
-      }
+    async list(filter = {}) {
+      assertObject('a filter like { subscription, limit }', filter)
+      refuseUnknownKeys(filter, ['subscription', 'limit'], 'deadLetters.list')
+      const { subscription, limit } = filter
+      const count = integerOption('limit', limit, limits.listLimit)
+      if (subscription !== undefined)
+        assertTextOption('subscription', subscription, limits.subscriptionNameLength)
       const { rows } = await database.query<DeadLetterRow>(
         `(select j.id, s.name as subscription, j.data, j.source_retry_count, j.source_output, j.created_on,
            k.tenant_id, k.ordering_key, k.state as key_state, 0 as seq

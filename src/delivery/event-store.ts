@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import { upcastPayload, type EventCatalogue } from '../events/catalogue.ts'
 import type { EventMetadata, StoredEvent } from '../events/envelope.ts'
+import { parseJson } from '../events/json-parse.ts'
 import type { Executor } from '../outbox/database.ts'
 
 /** Reads events of the log for the workers of a process. */
@@ -178,14 +179,14 @@ function toStoredEvent({ row, readAt }: CachedRow): StoredEvent {
     source: row.source,
     subject: row.subject ?? undefined,
     tenantId: row.tenant_id,
-    payload: JSON.parse(row.payload) as unknown,
+    payload: parseJson(row.payload),
     schemaVersion: row.schema_version,
     eventId: row.event_id ?? undefined,
     idempotencyKey: row.idempotency_key ?? undefined,
     correlationId: row.correlation_id ?? undefined,
     causationId: row.causation_id ?? undefined,
     orderingKey: row.ordering_key ?? undefined,
-    metadata: row.metadata === '{}' ? {} : (JSON.parse(row.metadata) as EventMetadata),
+    metadata: row.metadata === '{}' ? {} : (parseJson(row.metadata) as EventMetadata),
     createdAt: new Date(row.created_ms),
     // Plain SQL may say infinity.
     expiresAt:

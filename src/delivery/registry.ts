@@ -182,12 +182,24 @@ async function checkWhere(executor: Executor, { name, where }: Subscription): Pr
       { cause: error },
     )
   }
+  const variable = canonical === undefined ? undefined : variableIn(canonical)
+  if (variable !== undefined) {
+    throw new ConfigurationError(
+      'BUS_INVALID_WHERE',
+      `Expected \`where\` of \`${name}\` to be a predicate without variables: nothing gives ${variable} a value`,
+    )
+  }
   if (canonical === undefined || !/^(?:strict\s+)?\$/.test(canonical)) return
   throw new ConfigurationError(
     'BUS_INVALID_WHERE',
     `Expected \`where\` of \`${name}\` to be a predicate, such as \`$.amountCents > 1000\` or \`exists($.items[*] ? (@.qty > 5))\`, ` +
       'but it selects values: it would never be true',
   )
+}
+
+/** PostgreSQL writes a path's variables as `$"name"`, and its texts and keys between quotes. */
+function variableIn(canonical: string): string | undefined {
+  return canonical.match(/\$?"(?:[^"\\]|\\.)*"/g)?.find((quoted) => quoted.startsWith('$'))
 }
 
 /** Raises the revision only when something changed, so that relays reload only then. */

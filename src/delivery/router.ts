@@ -158,7 +158,7 @@ async function narrow(
 ): Promise<readonly ClaimedEvent[]> {
   if (subscription.where === undefined || matched.length === 0) return matched
   const { rows } = await client.query<{ id: string }>(
-    'select id from bus.events where id = any($1::uuid[]) and payload @@ $2::jsonpath',
+    'select unnest(bus.fulfilling_events($1::uuid[], $2::jsonpath)) as id',
     [matched.map((event) => event.id), subscription.where],
   )
   const fulfilling = new Set(rows.map((row) => row.id))

@@ -3,6 +3,7 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import type { EventOf, NewEvent, Published, StoredEvent } from '../events/envelope.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
+import { limits } from '../events/limits.ts'
 import type { BusLogger } from '../events/logger.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import { checkPattern, isWildcard, type EventPattern, type MatchedType } from '../events/pattern.ts'
@@ -171,6 +172,17 @@ const optionNames = [
   'handler',
 ]
 
+/** @throws {@link ConfigurationError} where a bus has as many subscriptions, or patterns, as it may have */
+export function assertRoom(subscriptions: readonly Subscription[], added: Subscription): void {
+  if (subscriptions.length >= limits.subscriptionCount)
+    throw invalid(`Expected at most ${limits.subscriptionCount} subscriptions in one bus`)
+  const patternCount = [...subscriptions, added].reduce((sum, { patterns }) => sum + patterns.length, 0)
+  if (patternCount > limits.busPatternCount)
+    throw invalid(
+      `Expected at most ${limits.busPatternCount} names and patterns in the subscriptions of one bus, got ${patternCount}`,
+    )
+}
+
 /** The pg-boss queue of a subscription. */
 export function queueName(subscriptionName: string): string {
   return `bus.${subscriptionName}`
@@ -198,11 +210,12 @@ export function resolveSubscription<
   const { name, where, retry = {} } = options
   if (
     typeof name !== 'string' ||
-    !/^[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?$/.test(name) ||
+    name.length > limits.subscriptionNameLength ||
+    !/^[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?$/.test(name) ||
     name.endsWith('.dead')
   ) {
     throw invalid(
-      `Expected \`name\` to be 1 to 100 letters, digits, \`.\`, \`_\` or \`-\`, not ending in \`.dead\`, got ${describe(name)}`,
+      `Expected \`name\` to be 1 to ${limits.subscriptionNameLength} letters, digits, \`.\`, \`_\` or \`-\`, not ending in \`.dead\`, got ${describe(name)}`,
     )
   }
   const mode: DeliveryMode = options.mode === undefined ? 'at-least-once' : options.mode
@@ -216,7 +229,7 @@ export function resolveSubscription<
     where !== undefined &&
     (typeof where !== 'string' ||
       where.trim() === '' ||
-      where.length > 2000 ||
+      where.length > limits.whereLength ||
       textProblem(where) !== undefined)
   ) {
     throw new ConfigurationError(
@@ -229,18 +242,10 @@ export function resolveSubscription<
     patterns: resolvePatterns(name, options.events, catalogue),
     where,
     mode,
-    concurrency: integerOption('concurrency', options.concurrency, { min: 1, max: 1000, default: 10 }),
-    batchSize: integerOption('batchSize', options.batchSize, { min: 1, max: 100, default: 100 }),
-    timeoutSeconds: integerOption('timeoutSeconds', options.timeoutSeconds, {
-      min: 1,
-      max: 3600,
-      default: 60,
-    }),
-    heartbeatSeconds: integerOption('heartbeatSeconds', options.heartbeatSeconds, {
-      min: 10,
-      max: 3600,
-      default: 30,
-    }),
+    concurrency: integerOption('concurrency', options.concurrency, limits.concurrency),
+    batchSize: integerOption('batchSize', options.batchSize, limits.batchSize),
+    timeoutSeconds: integerOption('timeoutSeconds', options.timeoutSeconds, limits.timeoutSeconds),
+    heartbeatSeconds: integerOption('heartbeatSeconds', options.heartbeatSeconds, limits.heartbeatSeconds),
     retry: resolveRetry(name, retry),
     ...resolveOrder(name, options),
     // The catalogue's types end here: inside, an event is what the log says it is.
@@ -248,11 +253,13 @@ export function resolveSubscription<
   })
 }
 
-function resolvePatterns(name: string, patterns: unknown, catalogue: EventCatalogue): readonly string[] {
-  if (!Array.isArray(patterns) || patterns.length === 0 || patterns.length > 100) {
+function resolvePatterns(name: string, given: unknown, catalogue: EventCatalogue): readonly string[] {
+  // Read once: what is checked is what is kept.
+  const patterns: unknown = Array.isArray(given) ? given.slice(0, limits.patternCount + 1) : given
+  if (!Array.isArray(patterns) || patterns.length === 0 || patterns.length > limits.patternCount) {
     throw new ConfigurationError(
       'BUS_INVALID_PATTERN',
-      `Expected \`events\` of \`${name}\` to be a list of 1 to 100 event names or patterns`,
+      `Expected \`events\` of \`${name}\` to be a list of 1 to ${limits.patternCount} event names or patterns`,
     )
   }
   for (const pattern of patterns as unknown[]) {
@@ -301,17 +308,12 @@ function resolveRetry(name: string, retry: RetryOptions): ResolvedRetry {
     throw invalid(`Expected \`retry\` of \`${name}\` to be an object, got ${describe(retry)}`)
   refuseUnknownKeys(retry, ['maxAttempts', 'delaySeconds', 'backoff', 'maxDelaySeconds'], '`retry`')
   const resolved = {
-    maxAttempts: integerOption('retry.maxAttempts', retry.maxAttempts, { min: 1, max: 100, default: 5 }),
-    delaySeconds: integerOption('retry.delaySeconds', retry.delaySeconds, {
-      min: 0,
-      max: 86_400,
-      default: 1,
-    }),
+    maxAttempts: integerOption('retry.maxAttempts', retry.maxAttempts, limits['retry.maxAttempts']),
+    delaySeconds: integerOption('retry.delaySeconds', retry.delaySeconds, limits['retry.delaySeconds']),
     backoff: booleanOption('retry.backoff', retry.backoff, true),
     maxDelaySeconds: integerOption('retry.maxDelaySeconds', retry.maxDelaySeconds, {
-      min: 1,
-      max: 604_800,
-      default: Math.max(300, retry.delaySeconds ?? 0),
+      ...limits['retry.maxDelaySeconds'],
+      default: Math.max(limits['retry.maxDelaySeconds'].default, retry.delaySeconds ?? 0),
     }),
   }
   if (resolved.maxDelaySeconds < resolved.delaySeconds) {

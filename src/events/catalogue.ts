@@ -1,8 +1,10 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { ConfigurationError, InvalidEventError, type EventIssue } from './errors.ts'
-import { printablePath } from './json.ts'
+import { printablePath, textProblem } from './json.ts'
+import { limits } from './limits.ts'
 import { describe, refuseUnknownKeys } from './options.ts'
 import { checkRedact } from './payload-redaction.ts'
+import { hasControls, printable } from './printable.ts'
 import { redactIssue, redactThrown } from './redact.ts'
 
 /** What one event type is: its payload's schema, who may publish it, and how older payloads are read. */
@@ -45,14 +47,11 @@ export type PayloadOutput<C extends EventCatalogue, T extends EventType<C>> = St
   C[T]['schema']
 >
 
-/** Longest name of an event type, in characters. */
-export const maxTypeLength = 255
-
 const typeName = /^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$/
 
 /** Whether a text is the name of an event type: dot-separated segments of letters, digits, `_` and `-`. */
 function isEventTypeName(name: string): boolean {
-  return name.length <= maxTypeLength && typeName.test(name)
+  return name.length <= limits.typeLength && typeName.test(name)
 }
 
 /**
@@ -70,18 +69,35 @@ function isEventTypeName(name: string): boolean {
 export function defineEvents<const C extends EventCatalogue>(catalogue: C): C {
   if (catalogue === null || typeof catalogue !== 'object' || Array.isArray(catalogue))
     throw invalid(`Expected the events by name, got ${describe(catalogue)}`)
-  const checked = Object.entries(catalogue).map(([type, definition]) => {
+  const checked = Object.entries(catalogue).map(([type, given]) => {
+    // Copied before it is checked: what is checked is what is kept.
+    const definition = copyOf(given)
     checkDefinition(type, definition)
-    const redact = definition.redact && Object.freeze([...definition.redact])
-    return [type, Object.freeze({ ...definition, ...(redact && { redact }) })] as const
+    return [type, definition] as const
   })
   return Object.freeze(Object.fromEntries(checked)) as C
+}
+
+function copyOf(given: EventDefinition): EventDefinition {
+  if (given === null || typeof given !== 'object') return given
+  const copy: EventDefinition = { ...given }
+  const { sources, redact, upcast } = copy
+  return Object.freeze({
+    ...copy,
+    ...(Array.isArray(sources) ? { sources: Object.freeze([...(sources as readonly string[])]) } : {}),
+    ...(Array.isArray(redact) ? { redact: Object.freeze([...(redact as readonly string[])]) } : {}),
+    ...(isPlainObject(upcast) ? { upcast: Object.freeze({ ...upcast }) } : {}),
+  })
+}
+
+function isPlainObject(value: unknown): value is object {
+  return value !== null && typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype
 }
 
 function checkDefinition(type: string, definition: EventDefinition): void {
   if (!isEventTypeName(type)) {
     throw invalid(
-      `Expected an event type like \`payment.paid\` of at most ${maxTypeLength} characters, got ${JSON.stringify(type.slice(0, 80))}`,
+      `Expected an event type like \`payment.paid\` of at most ${limits.typeLength} characters, got ${describe(type)}`,
     )
   }
   if (definition === null || typeof definition !== 'object')
@@ -97,28 +113,42 @@ function checkDefinition(type: string, definition: EventDefinition): void {
     sources !== undefined &&
     (!Array.isArray(sources) ||
       sources.length === 0 ||
-      sources.some((s) => typeof s !== 'string' || s === ''))
+      sources.length > limits.sourceCount ||
+      !sources.every(isSourceName))
   ) {
-    throw invalid(`Expected \`sources\` of \`${type}\` to be a list of names, or to be left out`)
-  }
-  if (!Number.isInteger(version) || version < 1 || version > 32_767) {
     throw invalid(
-      `Expected \`version\` of \`${type}\` to be an integer from 1 to 32767, got ${describe(version)}`,
+      `Expected \`sources\` of \`${type}\` to be a list of 1 to ${limits.sourceCount} names, or to be left out`,
+    )
+  }
+  if (!Number.isInteger(version) || version < 1 || version > limits.schemaVersion) {
+    throw invalid(
+      `Expected \`version\` of \`${type}\` to be an integer from 1 to ${limits.schemaVersion}, got ${describe(version)}`,
     )
   }
   checkUpcast(type, upcast, version)
   checkRedact(type, definition.redact)
 }
 
+/** Whether a value can be the name of a service, as `source` and `sources` say it. */
+export function isSourceName(value: unknown): value is string {
+  return (
+    typeof value === 'string' &&
+    value !== '' &&
+    value.length <= limits.sourceLength &&
+    textProblem(value) === undefined &&
+    !hasControls(value)
+  )
+}
+
 /** The steps have to lead, without a gap, from the oldest version they name to the newest one. */
 function checkUpcast(type: string, upcast: unknown, version: number): void {
-  if (upcast === null || typeof upcast !== 'object' || Object.getPrototypeOf(upcast) !== Object.prototype)
+  if (!isPlainObject(upcast))
     throw invalid(`Expected \`upcast\` of \`${type}\` to hold functions by version, got ${describe(upcast)}`)
   const steps = Object.entries(upcast)
   for (const [from, step] of steps) {
     if (!/^[1-9]\d*$/.test(from) || Number(from) >= version || typeof step !== 'function') {
       throw invalid(
-        `Expected \`upcast\` of \`${type}\` to hold functions for versions 1 to ${version - 1}, got \`${from.slice(0, 60)}\``,
+        `Expected \`upcast\` of \`${type}\` to hold functions for versions 1 to ${version - 1}, got ${describe(from)}`,
       )
     }
   }
@@ -171,7 +201,7 @@ export async function validatePayload(
 
 function describeIssue(issue: StandardSchemaV1.Issue, payload: unknown): EventIssue {
   const path = (issue.path ?? []).map((part) => String(typeof part === 'object' ? part.key : part))
-  return { path: printablePath(path), message: redactIssue(issue, payload).slice(0, 300) }
+  return { path: printablePath(path), message: printable(redactIssue(issue, payload), 299) }
 }
 
 /**

@@ -1,3 +1,5 @@
+import { limits } from './limits.ts'
+
 /** Every code a {@link BusError} can carry. Stable: a code is never renamed or reused. Explained in docs/errors.md. */
 export const busErrorCodes = [
   'BUS_INVALID_EVENT',
@@ -7,6 +9,7 @@ export const busErrorCodes = [
   'BUS_PAYLOAD_TOO_LARGE',
   'BUS_SOURCE_NOT_ALLOWED',
   'BUS_INVALID_BATCH',
+  'BUS_INVALID_CLOUD_EVENT',
   'BUS_NOT_IN_TRANSACTION',
   'BUS_INVALID_OPTION',
   'BUS_INVALID_PATTERN',
@@ -145,9 +148,6 @@ export class NonRetryableError extends BusError {
   }
 }
 
-/** The longest a handler may ask to wait: 7 days, as `retry.maxDelaySeconds`. */
-const maxRetryAfterSeconds = 604_800
-
 /**
  * Thrown by a handler to say when the next attempt makes sense, such as the `Retry-After` of a service it called. The
  * attempt has failed and counts as any other; the next one is not before that time, whatever `retry` says about delays.
@@ -171,10 +171,10 @@ export class RetryAfterError extends BusError {
    *   the next one comes as `retry` says
    */
   constructor(seconds: number, message?: string, options?: { readonly cause?: unknown }) {
-    if (typeof seconds !== 'number' || !(seconds >= 0 && seconds <= maxRetryAfterSeconds)) {
+    if (typeof seconds !== 'number' || !(seconds >= 0 && seconds <= limits.retryAfterSeconds)) {
       throw new ConfigurationError(
         'BUS_INVALID_OPTION',
-        `Expected \`seconds\` of RetryAfterError to be a number from 0 to ${maxRetryAfterSeconds}, got ${typeof seconds === 'number' ? seconds : typeof seconds}`,
+        `Expected \`seconds\` of RetryAfterError to be a number from 0 to ${limits.retryAfterSeconds}, got ${typeof seconds === 'number' ? seconds : typeof seconds}`,
       )
     }
     super('BUS_RETRY_AFTER', message ?? `Not before ${seconds} s from now`, { ...options, retryable: true })

@@ -1,8 +1,7 @@
 import { InvalidEventError } from './errors.ts'
+import { limits } from './limits.ts'
+import { printable } from './printable.ts'
 import { redactThrown } from './redact.ts'
-
-/** Deeper nesting than this is refused: PostgreSQL's own JSON parser runs out of stack far above it. */
-const maxDepth = 512
 
 /** Keys of a path that an error names. */
 const maxShownKeys = 8
@@ -27,7 +26,9 @@ interface Walk {
  * length.
  *
  * @param what - how to name the value in an error: `payload`, `metadata`
- * @param maxBytes - most bytes of the text as UTF-8
+ * A negative zero becomes zero, as JSON has it. Every other finite number comes back as it was.
+ *
+ * @param maxBytes - most bytes of the text as UTF-8, and of the text with numbers as PostgreSQL writes them
  * @throws {@link InvalidEventError} `BUS_PAYLOAD_NOT_JSON`, naming the path and never the value, or
  *   `BUS_PAYLOAD_TOO_LARGE`
  */
@@ -58,8 +59,8 @@ function assertJson(value: unknown, walk: Walk): void {
       spend(walk, 4)
       return
     case 'number':
-      spend(walk, 1)
       if (!Number.isFinite(value)) refuse(walk, `is ${String(value)}, which JSON cannot hold`)
+      spend(walk, storedLength(value))
       return
     case 'object':
       if (value === null) spend(walk, 4)
@@ -75,7 +76,7 @@ function assertJson(value: unknown, walk: Walk): void {
 function assertObject(value: object, walk: Walk): void {
   const { path, open } = walk
   if (open.has(value)) refuse(walk, 'refers to an object that contains it, which JSON cannot hold')
-  if (path.length >= maxDepth) refuse(walk, `is nested deeper than ${maxDepth} levels`)
+  if (path.length >= limits.payloadDepth) refuse(walk, `is nested deeper than ${limits.payloadDepth} levels`)
   assertPlain(value, walk)
   open.add(value)
   spend(walk, 1)
@@ -123,6 +124,16 @@ function tagOf(value: object): string {
   return Object.prototype.toString.call(value)
 }
 
+/**
+ * About the digits of a number as PostgreSQL writes it, without an exponent: of `1e300` there are 301, and every
+ * subscriber reads them. A number that JSON writes without an exponent counts as one.
+ */
+function storedLength(value: number): number {
+  const magnitude = Math.abs(value)
+  if (magnitude === 0 || (magnitude >= 1e-6 && magnitude < 1e21)) return 1
+  return Math.floor(Math.abs(Math.log10(magnitude))) + 1
+}
+
 /** Counts what the JSON text takes at least, so that a value far too large is given up early. */
 function spend(walk: Walk, byteCount: number): void {
   walk.bytesLeft -= byteCount
@@ -166,13 +177,8 @@ function at(what: string, path: readonly (string | number)[]): string {
 
 /** A path for an error message, bounded and printable whatever the keys are. */
 export function printablePath(path: readonly (string | number)[]): string {
-  const shown = path.slice(0, maxShownKeys).map((key) => printable(String(key)))
+  const shown = path.slice(0, maxShownKeys).map((key) => printable(String(key), 40))
   return path.length > maxShownKeys ? `${shown.join('.')}.…` : shown.join('.')
-}
-
-function printable(key: string): string {
-  const short = key.length > 40 ? `${key.slice(0, 40)}…` : key
-  return short.replaceAll('\u0000', '\\0').toWellFormed()
 }
 
 function article(name: string): string {

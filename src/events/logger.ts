@@ -1,3 +1,5 @@
+import { escapeUnprintable } from './printable.ts'
+
 /** Fields of a log line. Never a payload. */
 export type LogFields = Readonly<Record<string, unknown>>
 
@@ -19,7 +21,7 @@ export const stderrLogger: BusLogger = {
 
 function writeLine(level: string, fields: LogFields, message: string): void {
   const line = { level, time: new Date().toISOString(), name: 'bossbus', message }
-  process.stderr.write(`${toJson(line, fields) ?? JSON.stringify(line)}\n`)
+  process.stderr.write(`${escapeUnprintable(toJson(line, fields) ?? JSON.stringify(line))}\n`)
 }
 
 /** The text of a line; undefined where a field cannot be written: a log line is never a reason to fail. */
@@ -32,6 +34,22 @@ function toJson(line: LogFields, fields: LogFields): string | undefined {
   } catch {
     return undefined
   }
+}
+
+/** A logger that never throws, whatever the one underneath does: a log line is never a reason to fail. */
+export function guarded(logger: BusLogger): BusLogger {
+  const guard =
+    (level: keyof BusLogger) =>
+    (fields: LogFields, message: string): void => {
+      try {
+        const returned = logger[level](fields, message) as unknown
+        // An asynchronous one may fail later.
+        if (returned instanceof Promise) returned.catch(() => {})
+      } catch {
+        // There is nobody left to tell.
+      }
+    }
+  return { debug: guard('debug'), info: guard('info'), warn: guard('warn'), error: guard('error') }
 }
 
 /** A logger that adds fields to every line. */

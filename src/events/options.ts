@@ -1,4 +1,7 @@
 import { ConfigurationError } from './errors.ts'
+import { textProblem } from './json.ts'
+import type { Range } from './limits.ts'
+import { printable } from './printable.ts'
 
 /**
  * Refuses keys that an object of options does not have, naming the one that was probably meant.
@@ -12,17 +15,13 @@ export function refuseUnknownKeys(given: object, known: readonly string[], what:
     const hint = near === undefined ? `Known are: ${known.join(', ')}` : `Did you mean \`${near}\`?`
     throw new ConfigurationError(
       'BUS_INVALID_OPTION',
-      `Unknown option \`${key.slice(0, 60)}\` in ${what}. ${hint}`,
+      `Unknown option \`${printable(key, 60)}\` in ${what}. ${hint}`,
     )
   }
 }
 
 /** A whole number inside its bounds, or the default when left out. @throws {@link ConfigurationError} */
-export function integerOption(
-  name: string,
-  value: unknown,
-  range: { readonly min: number; readonly max: number; readonly default: number },
-): number {
+export function integerOption(name: string, value: unknown, range: Range): number {
   const given = value ?? range.default
   if (typeof given === 'number' && Number.isInteger(given) && given >= range.min && given <= range.max)
     return given
@@ -42,9 +41,39 @@ export function booleanOption(name: string, value: unknown, fallback: boolean): 
   )
 }
 
+/** An object of options. @throws {@link ConfigurationError} */
+export function assertObject(what: string, value: unknown): asserts value is object {
+  if (value !== null && typeof value === 'object') return
+  throw new ConfigurationError('BUS_INVALID_OPTION', `Expected ${what}, got ${describe(value)}`)
+}
+
+/**
+ * A text that PostgreSQL can store, so can be asked for. @throws {@link ConfigurationError}
+ *
+ * @param maxLength - where something longer is not a name of that kind at all
+ */
+export function assertTextOption(
+  name: string,
+  value: unknown,
+  maxLength = Number.POSITIVE_INFINITY,
+): asserts value is string {
+  if (
+    typeof value === 'string' &&
+    value !== '' &&
+    value.length <= maxLength &&
+    textProblem(value) === undefined
+  )
+    return
+  const bound = Number.isFinite(maxLength) ? ` of 1 to ${maxLength} characters` : ''
+  throw new ConfigurationError(
+    'BUS_INVALID_OPTION',
+    `Expected \`${name}\` to be a text${bound} that PostgreSQL can store, got ${describe(value)}`,
+  )
+}
+
 /** A short, printable account of a value for an error message. */
 export function describe(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)
+  if (typeof value === 'string') return `"${printable(value, 60).replaceAll('"', String.raw`\"`)}"`
   if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint')
     return String(value)
   return kindOf(value)

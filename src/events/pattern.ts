@@ -1,5 +1,6 @@
 import { ConfigurationError } from './errors.ts'
-import { maxTypeLength, type EventCatalogue, type EventType } from './catalogue.ts'
+import type { EventCatalogue, EventType } from './catalogue.ts'
+import { limits } from './limits.ts'
 import { describe } from './options.ts'
 
 type Segments<S extends string> = S extends `${infer Head}.${infer Rest}` ? [Head, ...Segments<Rest>] : [S]
@@ -47,18 +48,36 @@ export function isWildcard(pattern: string): boolean {
  * @throws {@link ConfigurationError} `BUS_INVALID_PATTERN`
  */
 export function checkPattern(pattern: unknown): asserts pattern is string {
-  if (typeof pattern === 'string' && pattern.length <= maxTypeLength && patternShape.test(pattern)) return
+  if (typeof pattern === 'string' && pattern.length <= limits.patternLength && patternShape.test(pattern))
+    return
   throw new ConfigurationError(
     'BUS_INVALID_PATTERN',
     `Expected an event name or a pattern like \`payment.*\` or \`payment.**\` (\`**\` only at the end), got ${describe(pattern)}`,
   )
 }
 
-/** A function that tells whether an event type matches one of the patterns. Linear in the type's length. */
+/** Most types that a compiled pattern remembers: a service has some, plain SQL may make up any. */
+const maxRemembered = 1000
+
+/**
+ * A function that tells whether an event type matches one of the patterns. Linear in the type's length for each pattern,
+ * and remembered, because types come again and again.
+ */
 export function compilePatterns(patterns: readonly string[]): (type: string) => boolean {
   const exact = new Set(patterns.filter((pattern) => !isWildcard(pattern)))
   const wild = patterns.filter(isWildcard).map((pattern) => pattern.split('.'))
-  return (type) => exact.has(type) || (wild.length > 0 && matchesAny(wild, type.split('.')))
+  const remembered = new Map<string, boolean>()
+  return (type) => {
+    if (exact.has(type)) return true
+    if (wild.length === 0) return false
+    let matches = remembered.get(type)
+    if (matches === undefined) {
+      matches = matchesAny(wild, type.split('.'))
+      if (remembered.size >= maxRemembered) remembered.clear()
+      remembered.set(type, matches)
+    }
+    return matches
+  }
 }
 
 function matchesAny(patterns: readonly (readonly string[])[], segments: readonly string[]): boolean {

@@ -1,13 +1,10 @@
 import type { EventCatalogue, EventDefinition } from './catalogue.ts'
 import { ConfigurationError } from './errors.ts'
+import { limits } from './limits.ts'
 import { describe } from './options.ts'
 
 /** What stands in the place of a value that is not shown. */
 const redactedText = '[redacted]'
-
-/** Most paths of one event type, and most characters of one. */
-const maxPaths = 200
-const maxPathLength = 1024
 
 /** Deeper than any payload that publish takes. What plain SQL stored deeper is withheld from there on. */
 const maxDepth = 600
@@ -48,12 +45,17 @@ export function redactPayload(catalogue: EventCatalogue, type: string, payload: 
  */
 export function checkRedact(type: string, paths: unknown): void {
   if (paths === undefined) return
-  if (!Array.isArray(paths) || paths.length > maxPaths)
+  if (!Array.isArray(paths) || paths.length > limits.redactPathCount)
     throw invalid(
-      `Expected \`redact\` of \`${type}\` to be a list of at most ${maxPaths} paths, got ${describe(paths)}`,
+      `Expected \`redact\` of \`${type}\` to be a list of at most ${limits.redactPathCount} paths, got ${describe(paths)}`,
     )
   for (const path of paths as unknown[]) {
-    if (typeof path !== 'string' || path.length > maxPathLength || !path.isWellFormed() || isMalformed(path))
+    if (
+      typeof path !== 'string' ||
+      path.length > limits.redactPathLength ||
+      !path.isWellFormed() ||
+      isMalformed(path)
+    )
       throw invalid(
         `Expected a path like \`card.number\` or \`items.*.email\` in \`redact\` of \`${type}\`, got ${describe(path)}`,
       )

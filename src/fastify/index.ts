@@ -8,6 +8,7 @@ import fp from 'fastify-plugin'
 import { createBus, type Bus, type BusOptions } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { ConfigurationError, StateError } from '../events/errors.ts'
+import { limits } from '../events/limits.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import { createRequestBus, type RequestBus } from './request-bus.ts'
 import { startBus } from './start-bus.ts'
@@ -150,11 +151,7 @@ interface ResolvedOptions {
 function resolveOptions(options: BusPluginOptions, app: FastifyInstance): ResolvedOptions {
   const lifecycle = {
     migrate: booleanOption('migrate', options.migrate, false),
-    closeGraceMs: integerOption('closeGraceMs', options.closeGraceMs, {
-      min: 0,
-      max: 3_600_000,
-      default: 30_000,
-    }),
+    closeGraceMs: integerOption('closeGraceMs', options.closeGraceMs, limits.graceMs),
   }
   if (options.bus !== undefined) {
     refuseUnknownKeys(options, ['bus', 'migrate', 'closeGraceMs'], 'bossbus/fastify with an existing `bus`')

@@ -1,6 +1,8 @@
 import type { Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
+import { withDefaults } from '../events/event-defaults.ts'
 import { textProblem } from '../events/json.ts'
+import { limits } from '../events/limits.ts'
 
 /** The bus as one request sees it: what it publishes carries the request's id as its correlation id. */
 export type RequestBus<C extends EventCatalogue = EventCatalogue> = Pick<
@@ -8,24 +10,26 @@ export type RequestBus<C extends EventCatalogue = EventCatalogue> = Pick<
   'publish' | 'publishMany' | 'tryPublish'
 >
 
-/** The longest correlation id the bus takes, in characters. */
-const maxCorrelationIdLength = 255
-
 /** Publishes through `bus`, filling in the correlation id of events that have none of their own. */
 export function createRequestBus<C extends EventCatalogue>(bus: Bus<C>, requestId: unknown): RequestBus<C> {
   const correlationId = toCorrelationId(requestId)
 
   function correlate<E>(event: E): E {
-    // What is no event is the bus's to refuse.
-    if (correlationId === undefined || event === null || typeof event !== 'object') return event
-    const given = (event as { readonly correlationId?: unknown }).correlationId
-    return given === undefined ? { ...event, correlationId } : event
+    return correlationId === undefined ? event : withDefaults(event, { correlationId })
+  }
+
+  /** What is no array, or too long a one, is the bus's to refuse. */
+  function correlateAll<E>(events: readonly E[]): readonly E[] {
+    try {
+      return events.length <= limits.callEventCount ? events.map(correlate) : events
+    } catch {
+      return events
+    }
   }
 
   return {
     publish: async (tx, event) => bus.publish(tx, correlate(event)),
-    publishMany: async (tx, events) =>
-      bus.publishMany(tx, Array.isArray(events) ? events.map(correlate) : events),
+    publishMany: async (tx, events) => bus.publishMany(tx, correlateAll(events)),
     tryPublish: async (event) => bus.tryPublish(correlate(event)),
   }
 }
@@ -36,6 +40,6 @@ export function createRequestBus<C extends EventCatalogue>(bus: Bus<C>, requestI
  */
 function toCorrelationId(requestId: unknown): string | undefined {
   if (typeof requestId !== 'string' && typeof requestId !== 'number') return undefined
-  const text = String(requestId).slice(0, maxCorrelationIdLength)
+  const text = String(requestId).slice(0, limits.keyLength)
   return text === '' || textProblem(text) !== undefined ? undefined : text
 }

@@ -1,6 +1,5 @@
 import { ConfigurationError } from '../events/errors.ts'
-import { textProblem } from '../events/json.ts'
-import { describe, refuseUnknownKeys } from '../events/options.ts'
+import { assertObject, assertTextOption, describe, refuseUnknownKeys } from '../events/options.ts'
 import { statement } from './caller-connection.ts'
 import { assertTransaction, callInTransaction, type DrizzleTransaction } from './caller-transaction.ts'
 import { uuidShape } from './publish.ts'
@@ -51,15 +50,10 @@ export function checkReference(id: unknown, options: unknown): EventReference {
       'BUS_INVALID_OPTION',
       `Expected the id of an event (a uuid), got ${describe(id)}`,
     )
-  if (options === null || typeof options !== 'object')
-    throw new ConfigurationError('BUS_INVALID_OPTION', `Expected options, got ${describe(options)}`)
+  assertObject('options', options)
   refuseUnknownKeys(options, ['tenantId'], 'cancel')
   const { tenantId } = options as { tenantId?: unknown }
   if (tenantId === undefined) return { id, tenantId }
-  if (typeof tenantId !== 'string' || tenantId === '' || textProblem(tenantId) !== undefined)
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
-      `Expected \`tenantId\` to be the name of a tenant, got ${describe(tenantId)}`,
-    )
+  assertTextOption('tenantId', tenantId)
   return { id, tenantId }
 }

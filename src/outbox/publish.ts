@@ -1,7 +1,9 @@
 import { type EventCatalogue, type EventDefinition, validatePayload } from '../events/catalogue.ts'
 import type { EventFields, EventMetadata, Published } from '../events/envelope.ts'
+import { eventFieldNames } from '../events/event-defaults.ts'
 import { InvalidEventError, type BusErrorCode } from '../events/errors.ts'
 import { encodeJson, textProblem } from '../events/json.ts'
+import { limits } from '../events/limits.ts'
 import { describe, kindOf } from '../events/options.ts'
 import { redactThrown } from '../events/redact.ts'
 import { statement } from './caller-connection.ts'
@@ -13,12 +15,6 @@ import {
   type CheckedEvent,
   type EventColumns,
 } from './event-columns.ts'
-
-/** Most events in one `publishMany`. */
-export const maxEventsPerCall = 10_000
-
-/** Most bytes of JSON in one `publishMany`: PostgreSQL takes 1 GB, and memory is spent several times over. */
-const maxBytesPerCall = 64 * 1024 * 1024
 
 /** What is true of every publish of one bus. */
 export interface PublishSettings {
@@ -33,25 +29,7 @@ export interface UncheckedEvent extends EventFields {
   readonly payload: unknown
 }
 
-const maxKeyLength = 255
-const maxSubjectLength = 1024
-const maxMetadataBytes = 16 * 1024
 export const uuidShape = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
-
-const eventKeys: readonly (keyof UncheckedEvent)[] = [
-  'type',
-  'payload',
-  'tenantId',
-  'eventId',
-  'idempotencyKey',
-  'correlationId',
-  'causationId',
-  'orderingKey',
-  'subject',
-  'availableAt',
-  'expiresAt',
-  'metadata',
-]
 
 /**
  * Checks events and gives them as columns. Nothing has touched the database before every event passed.
@@ -73,10 +51,10 @@ export async function encodeEvents(
     checked.push(passed)
     // What else an event has is bounded to some kilobytes.
     size += Buffer.byteLength(passed.payloads) + (passed.metadata?.length ?? 0)
-    if (size > maxBytesPerCall) {
+    if (size > limits.callBytes) {
       throw new InvalidEventError(
         'BUS_PAYLOAD_TOO_LARGE',
-        `Expected one call to carry at most ${maxBytesPerCall} bytes: publish in several calls`,
+        `Expected one call to carry at most ${limits.callBytes} bytes: publish in several calls`,
       )
     }
   }
@@ -88,14 +66,15 @@ function readBatch(newEvents: unknown): readonly unknown[] {
   let got: string
   try {
     const events: readonly unknown[] | undefined = Array.isArray(newEvents) ? newEvents : undefined
-    if (events !== undefined && events.length > 0 && events.length <= maxEventsPerCall) return events.slice()
+    if (events !== undefined && events.length > 0 && events.length <= limits.callEventCount)
+      return events.slice()
     got = events === undefined ? kindOf(newEvents) : String(events.length)
   } catch (error) {
     throw unreadable(error)
   }
   throw new InvalidEventError(
     'BUS_INVALID_BATCH',
-    `Expected an array of 1 to ${maxEventsPerCall} events, got ${got}`,
+    `Expected an array of 1 to ${limits.callEventCount} events, got ${got}`,
   )
 }
 
@@ -120,8 +99,8 @@ function readEvent(given: unknown): ReadEvent {
   if (given === null || typeof given !== 'object' || Array.isArray(given))
     throw invalid(`Expected an event like { type, tenantId, payload }, got ${kindOf(given)}`)
   for (const key of Object.keys(given)) {
-    if (!(eventKeys as readonly string[]).includes(key))
-      throw invalid(`Unknown field ${describe(key)} of an event. Known are: ${eventKeys.join(', ')}`)
+    if (!(eventFieldNames as readonly string[]).includes(key))
+      throw invalid(`Unknown field ${describe(key)} of an event. Known are: ${eventFieldNames.join(', ')}`)
   }
   // Not in a loop: this runs for each event, and an object of a known shape is made in one go.
   const fields = given as UncheckedEvent
@@ -187,14 +166,14 @@ function assertTenant(tenantId: unknown): void {
   if (tenantId === undefined || tenantId === null || tenantId === '') {
     throw new InvalidEventError('BUS_TENANT_REQUIRED', 'Expected `tenantId` to say whose event it is')
   }
-  assertText('tenantId', tenantId, maxKeyLength)
+  assertText('tenantId', tenantId, limits.keyLength)
 }
 
 function assertFields(event: UncheckedEvent): void {
   for (const name of ['eventId', 'idempotencyKey', 'correlationId', 'orderingKey'] as const) {
-    if (event[name] !== undefined) assertText(name, event[name], maxKeyLength)
+    if (event[name] !== undefined) assertText(name, event[name], limits.keyLength)
   }
-  if (event.subject !== undefined) assertText('subject', event.subject, maxSubjectLength)
+  if (event.subject !== undefined) assertText('subject', event.subject, limits.subjectLength)
   if (
     event.causationId !== undefined &&
     !(typeof event.causationId === 'string' && uuidShape.test(event.causationId))
@@ -239,8 +218,13 @@ function encodeMetadata(metadata: EventMetadata | undefined): string | undefined
   }
   const text = encodeJson(metadata, 'metadata', Number.POSITIVE_INFINITY)
   const size = Buffer.byteLength(text)
-  if (size > maxMetadataBytes)
-    throw invalid(`Expected \`metadata\` to take at most ${maxMetadataBytes} bytes, got ${size}`)
+  const entryCount = Object.keys(metadata).length
+  if (entryCount > limits.metadataEntryCount)
+    throw invalid(
+      `Expected \`metadata\` to have at most ${limits.metadataEntryCount} entries, got ${entryCount}`,
+    )
+  if (size > limits.metadataBytes)
+    throw invalid(`Expected \`metadata\` to take at most ${limits.metadataBytes} bytes, got ${size}`)
   return text
 }
 

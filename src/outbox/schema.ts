@@ -12,17 +12,23 @@ import {
   text,
   timestamp,
   uuid,
+  type AnyPgColumn,
 } from 'drizzle-orm/pg-core'
+import { limits } from '../events/limits.ts'
 
 /** The PostgreSQL schema of every table of the bus. */
 export const busSchema = pgSchema('bus')
 
 const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
 
+/** A text column of the log: null where it may be, else of at least one character. */
+const isBetween = (column: AnyPgColumn, maxLength: number) =>
+  sql`char_length(${column}) between 1 and ${sql.raw(String(maxLength))}`
+
 /**
  * The row security of a table that holds tenant data: whoever does not own it and has no policy of a role of its own
  * reads the rows of the tenant that is set for the transaction, and none where none is set. Asked once a statement, so that
- * indexes are used. What it takes to touch a table at all are grants: see sql/roles.sql.
+ * indexes are used. What it takes to touch a table at all are grants: see drizzle/roles.sql.
  */
 export const tenantReads = (using = sql`tenant_id = (select bus.current_tenant())`) =>
   pgPolicy('tenant_reads', { for: 'select', to: 'public', using })
@@ -70,6 +76,32 @@ export const events = busSchema.table(
       to: 'public',
       withCheck: sql`(select bus.publishes_freely(current_user)) or bus.may_publish(current_user, source, type)`,
     }),
+    // As publish has them: plain SQL publishes too. One constraint costs a publisher less than one for each column.
+    check(
+      'events_text_lengths',
+      sql.join(
+        [
+          isBetween(table.tenantId, limits.keyLength),
+          isBetween(table.type, limits.typeLength),
+          isBetween(table.source, limits.sourceLength),
+          isBetween(table.subject, limits.subjectLength),
+          isBetween(table.eventId, limits.keyLength),
+          isBetween(table.idempotencyKey, limits.keyLength),
+          isBetween(table.correlationId, limits.keyLength),
+          isBetween(table.orderingKey, limits.keyLength),
+        ],
+        sql` and `,
+      ),
+    ),
+    check(
+      'events_metadata_object',
+      sql`jsonb_typeof(${table.metadata}) = 'object' and pg_column_size(${table.metadata}) <= 65536`,
+    ),
+    // As text, because `1e100000` is short in the table and long for whoever reads it. What is short enough is not looked at.
+    check(
+      'events_payload_length',
+      sql`(pg_column_size(${table.payload}) <= 8000 and pg_column_compression(${table.payload}) is null) or octet_length(${table.payload}::text) <= ${sql.raw(String(limits.storedPayloadBytes))}`,
+    ),
   ],
 )
 
@@ -89,6 +121,13 @@ export const eventKeys = busSchema.table(
     primaryKey({ columns: [table.tenantId, table.kind, table.key] }),
     index('event_keys_created_idx').using('brin', table.createdAt),
     tenantReads(),
+    check(
+      'event_keys_text_lengths',
+      sql.join(
+        [isBetween(table.tenantId, limits.keyLength), isBetween(table.key, limits.keyLength)],
+        sql` and `,
+      ),
+    ),
   ],
 )
 

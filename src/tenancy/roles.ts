@@ -5,7 +5,7 @@ import type { BusLogger } from '../events/logger.ts'
 import { describe, refuseUnknownKeys } from '../events/options.ts'
 import { beginSql, type Database } from '../outbox/database.ts'
 
-/** The roles of the bus: of the whole cluster, without a login of their own. What each may do stands in sql/roles.sql. */
+/** The roles of the bus: of the whole cluster, without a login of their own. What each may do stands in drizzle/roles.sql. */
 const busRoles = ['bus_publisher', 'bus_tenant', 'bus_worker', 'bus_operator'] as const
 
 /** What `bus.migrate` takes. */
@@ -32,7 +32,7 @@ export function resolveMigrateOptions(given: unknown): { readonly roles: 'create
   return { roles }
 }
 
-const rolesFile = new URL('../../sql/roles.sql', import.meta.url)
+const rolesFile = new URL('../../drizzle/roles.sql', import.meta.url)
 
 /** How often a write to the catalogues of the cluster is tried that another database may be making too. */
 const maxTries = 10

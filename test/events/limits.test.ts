@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
-import { defineEvents } from '../../src/index.ts'
-import { maxEventsPerCall } from '../../src/outbox/publish.ts'
+import { defineEvents, limits } from '../../src/index.ts'
 import { encodeAll, encodeNote } from './encode.ts'
 import { refusalOf } from './refusal.ts'
 
@@ -341,7 +340,7 @@ describe('sources', () => {
 
 describe('a batch', () => {
   test('has 1 to 10,000 events', async () => {
-    expect(maxEventsPerCall).toBe(10_000)
+    expect(limits.callEventCount).toBe(10_000)
     expect(await encodeAll(Array.from({ length: 10_000 }, () => note))).toHaveLength(10_000)
     for (const count of [0, 10_001]) {
       expect(await refusalOf(async () => encodeAll(Array.from({ length: count }, () => note)))).toMatchObject(

@@ -61,6 +61,7 @@ begin
       ('bus_worker', 'function', 'bus.enqueue_ordered', 'execute'),
       ('bus_worker', 'function', 'bus.advance_ordered_keys', 'execute'),
       ('bus_worker', 'function', 'bus.hold_ordered_keys', 'execute'),
+      ('bus_worker', 'function', 'bus.fulfilling_events', 'execute'),
 
       -- Sees everything, of all tenants, and mends deliveries; publishes nothing.
       ('bus_operator', 'table', 'bus.migrations', 'select'),

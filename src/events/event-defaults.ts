@@ -1,0 +1,38 @@
+import type { EventFields } from './envelope.ts'
+
+/** Every field that an event given to publish may have. */
+export const eventFieldNames: readonly (keyof EventFields | 'type' | 'payload')[] = [
+  'type',
+  'payload',
+  'tenantId',
+  'eventId',
+  'idempotencyKey',
+  'correlationId',
+  'causationId',
+  'orderingKey',
+  'subject',
+  'availableAt',
+  'expiresAt',
+  'metadata',
+]
+
+/**
+ * The event with some fields filled in where it has none: a copy with all that publish reads, inherited fields and getters
+ * of a class too, and with what it must not have, for publish to refuse. What cannot be read is given on as it is: publish has
+ * the error for it.
+ */
+export function withDefaults<E>(event: E, defaults: Partial<EventFields>): E {
+  try {
+    if (event === null || typeof event !== 'object' || Array.isArray(event)) return event
+    const given = event as Readonly<Record<string, unknown>>
+    const copy: Record<string, unknown> = { ...given }
+    for (const name of eventFieldNames) {
+      const value = (Object.hasOwn(copy, name) ? copy : given)[name]
+      if (value !== undefined) copy[name] = value
+      else if (Object.hasOwn(defaults, name)) copy[name] = defaults[name as keyof EventFields]
+    }
+    return copy as E
+  } catch {
+    return event
+  }
+}

@@ -1,0 +1,77 @@
+/** The bounds of a number that may be set. */
+export interface Range {
+  readonly min: number
+  readonly max: number
+  readonly default: number
+}
+
+/**
+ * Every limit of the bus, by name: a number where nothing can be set, a range where an option sets it. Lengths of texts are
+ * in UTF-16 code units, as JavaScript counts them; bytes are those of UTF-8. What raising one costs, and the error beyond
+ * it: docs/limits.md.
+ *
+ * @example
+ * ```ts
+ * const orderingKey = z.string().max(limits.keyLength)
+ * ```
+ */
+export const limits = Object.freeze({
+  // An event.
+  /** `tenantId`, `eventId`, `idempotencyKey`, `correlationId`, `orderingKey`. */
+  keyLength: 255,
+  subjectLength: 1024,
+  /** As JSON text. */
+  metadataBytes: 16_384,
+  metadataEntryCount: 256,
+  /** The option `maxPayloadBytes`: as JSON text, each number as PostgreSQL writes it. */
+  payloadBytes: range(1, 16_777_216, 262_144),
+  /** As PostgreSQL writes it, whoever publishes: four times what the option allows, for its blanks and digits. */
+  storedPayloadBytes: 67_108_864,
+  /** Levels of arrays and objects inside one another. */
+  payloadDepth: 512,
+
+  // A call of publishMany.
+  callEventCount: 10_000,
+  /** Payloads and metadata together: PostgreSQL takes 1 GB, and memory is spent several times over. */
+  callBytes: 67_108_864,
+
+  // A catalogue.
+  typeLength: 255,
+  sourceLength: 255,
+  /** Names in the `sources` of one type. */
+  sourceCount: 1000,
+  schemaVersion: 32_767,
+  /** Paths in the `redact` of one type. */
+  redactPathCount: 200,
+  redactPathLength: 1024,
+
+  // A bus.
+  subscriptionCount: 1000,
+  /** Of all its subscriptions together. */
+  busPatternCount: 10_000,
+
+  // A subscription.
+  subscriptionNameLength: 100,
+  patternCount: 100,
+  patternLength: 255,
+  whereLength: 2000,
+  concurrency: range(1, 1000, 10),
+  batchSize: range(1, 100, 100),
+  timeoutSeconds: range(1, 3600, 60),
+  heartbeatSeconds: range(10, 3600, 30),
+  'retry.maxAttempts': range(1, 100, 5),
+  'retry.delaySeconds': range(0, 86_400, 1),
+  'retry.maxDelaySeconds': range(1, 604_800, 300),
+  /** What a handler asks for with `RetryAfterError`. */
+  retryAfterSeconds: 604_800,
+
+  // Calls of a bus.
+  /** `limit` of `deadLetters.list` and `blockedKeys.list`. */
+  listLimit: range(1, 1000, 100),
+  /** `graceMs` of `stop`, `closeGraceMs` of the Fastify plugin. */
+  graceMs: range(0, 3_600_000, 30_000),
+})
+
+function range(min: number, max: number, value: number): Range {
+  return Object.freeze({ min, max, default: value })
+}

@@ -1,0 +1,284 @@
+import * as bossbus from '../../src/index.ts'
+import { createBus, defineEvents, type Bus, type EventCatalogue } from '../../src/index.ts'
+import { recordingLogger } from '../support/bus.ts'
+
+/** A bus of events that take anything, with no types in the way: as JavaScript without TypeScript would call it. */
+export type AnyBus = Bus
+
+/** What a call is made with. */
+export interface Surroundings {
+  readonly bus: AnyBus
+  readonly databaseUrl: string
+  /** An open Drizzle transaction, rolled back afterwards. */
+  readonly tx: Parameters<AnyBus['publish']>[0]
+}
+
+/** Calls the API with a hostile text in one place. */
+type Call = (text: string, surroundings: Surroundings) => unknown
+
+/**
+ * A function or method of the public API, and everything in it that takes a text. What the API gains and this table does
+ * not have makes `strings.test.ts` fail: add it here, with a call, or to `noText` if it takes none.
+ */
+export interface Entry {
+  /** By name of the parameter, or of the key of an object: how to put a text there. */
+  readonly texts: Readonly<Record<string, Call>>
+  /** Known keys of its options that take no text. */
+  readonly noText?: readonly string[]
+  /** Calls it with an option of that name, which it does not have, so that its error lists those that it has. */
+  readonly probe?: (name: string, surroundings: Surroundings) => unknown
+}
+
+const anything = {
+  '~standard': { version: 1, vendor: 'tests', validate: (value: unknown) => ({ value }) },
+} as const
+
+export const anyEvents: EventCatalogue = defineEvents({ note: { schema: anything } })
+
+const handler = () => {}
+
+function newBus(options: object): AnyBus {
+  return createBus({
+    database: 'postgres://localhost:1/none',
+    events: anyEvents,
+    source: 'tests',
+    logger: recordingLogger(),
+    ...options,
+  })
+}
+
+const event = { type: 'note', tenantId: 'acme', payload: 'x' }
+
+/** Publishes an event with a text in one of its fields. */
+const field =
+  (name: string): Call =>
+  async (text, { bus, tx }) =>
+    bus.publish(tx, { ...event, [name]: text })
+
+const subscribe = (options: object): void =>
+  newBus({}).subscribe({ name: 's', events: ['note'], handler, ...options })
+
+/** The fields of an event that take a text, each way to put one there. */
+const eventTexts: Readonly<Record<string, Call>> = {
+  type: field('type'),
+  payload: field('payload'),
+  'payload key': async (text, { bus, tx }) =>
+    bus.publish(tx, { ...event, payload: { a: [JSON.parse(`{${JSON.stringify(text)}: {}}`)] } }),
+  tenantId: field('tenantId'),
+  eventId: field('eventId'),
+  idempotencyKey: field('idempotencyKey'),
+  correlationId: field('correlationId'),
+  causationId: field('causationId'),
+  orderingKey: field('orderingKey'),
+  subject: field('subject'),
+  metadata: async (text, { bus, tx }) => bus.publish(tx, { ...event, metadata: { a: text } }),
+  'metadata key': async (text, { bus, tx }) =>
+    bus.publish(tx, {
+      ...event,
+      metadata: JSON.parse(`{${JSON.stringify(text)}: "x"}`) as Record<string, string>,
+    }),
+  'unknown field': async (text, { bus, tx }) =>
+    bus.publish(tx, { ...event, ...(JSON.parse(`{${JSON.stringify(text)}: "x"}`) as object) }),
+}
+
+const cloudEvent = { specversion: '1.0', id: '1', source: '/s', type: 'note', tenantid: 'acme', data: 'x' }
+
+const received = (fields: object) => bossbus.fromCloudEvent({ ...cloudEvent, ...fields })
+
+const stored = {
+  ...event,
+  id: '01932f2c-5b4e-7cc0-8a2d-3f1e5d7c9b10',
+  source: 'tests',
+  subject: undefined,
+  schemaVersion: 1,
+  eventId: undefined,
+  idempotencyKey: undefined,
+  correlationId: undefined,
+  causationId: undefined,
+  orderingKey: undefined,
+  metadata: {},
+  expiresAt: undefined,
+  createdAt: new Date(0),
+}
+
+const sent = (fields: object) => bossbus.toCloudEvent({ ...stored, ...fields })
+
+/** What the package exports that is a function, by name. Classes of errors take messages, which `thrown` covers. */
+export const functions: Readonly<Record<string, Entry>> = {
+  createBus: {
+    texts: {
+      source: (text) => newBus({ source: text }),
+      database: (text) => newBus({ database: text }),
+      events: (text) => newBus({ events: text }),
+      'unknown option': (text) => newBus(JSON.parse(`{${JSON.stringify(text)}: 1}`) as object),
+    },
+    noText: ['logger', 'maxPayloadBytes'],
+    probe: (name) => newBus({ [name]: 1 }),
+  },
+  defineEvents: {
+    texts: {
+      'a name': (text) => defineEvents({ [text]: { schema: anything } }),
+      'the name __proto__': (text) =>
+        defineEvents(
+          Object.fromEntries([['__proto__', { schema: anything, sources: [text] }]]) as EventCatalogue,
+        ),
+      sources: (text) => defineEvents({ note: { schema: anything, sources: [text] } }),
+      redact: (text) => defineEvents({ note: { schema: anything, redact: [text] } }),
+      'a version in upcast': (text) =>
+        defineEvents({ note: { schema: anything, version: 2, upcast: { [text]: handler } as never } }),
+      'unknown option': (text) =>
+        defineEvents({
+          note: { schema: anything, ...(JSON.parse(`{${JSON.stringify(text)}: 1}`) as object) },
+        }),
+    },
+    noText: ['schema', 'version', 'upcast'],
+    probe: (name) => defineEvents({ note: { schema: anything, [name]: 1 } }),
+  },
+  toCloudEvent: {
+    texts: {
+      dataSchema: (text) => bossbus.toCloudEvent(stored, { dataSchema: text }),
+      source: (text) => sent({ source: text }),
+      subject: (text) => sent({ subject: text }),
+      metadata: (text) => sent({ metadata: { trace: text } }),
+      'metadata key': (text) => sent({ metadata: JSON.parse(`{${JSON.stringify(text)}: "x"}`) as object }),
+    },
+    probe: (name) => bossbus.toCloudEvent(stored, { [name]: 1 }),
+  },
+  fromCloudEvent: {
+    texts: {
+      ...Object.fromEntries(
+        [
+          'specversion',
+          'id',
+          'source',
+          'type',
+          'subject',
+          'time',
+          'datacontenttype',
+          'dataschema',
+          'data',
+        ].map((name) => [name, (text: string) => received({ [name]: text })]),
+      ),
+      ...Object.fromEntries(
+        [
+          'tenantid',
+          'eventid',
+          'causationid',
+          'partitionkey',
+          'expirytime',
+          'schemaversion',
+          'busmetadata',
+          'x',
+        ].map((name) => [name, (text: string) => received({ [name]: text })]),
+      ),
+      'a name': (text) => received(JSON.parse(`{${JSON.stringify(text)}: "x"}`) as object),
+      tenantId: (text) => bossbus.fromCloudEvent(cloudEvent, { tenantId: text }),
+    },
+    probe: (name) => bossbus.fromCloudEvent(cloudEvent, { [name]: 1 }),
+  },
+  toCloudEventHeaders: {
+    texts: {
+      subject: (text) => bossbus.toCloudEventHeaders({ ...sent({}), subject: text }, 'http'),
+    },
+  },
+  fromCloudEventHeaders: {
+    texts: {
+      header: (text) => bossbus.fromCloudEventHeaders({ 'ce-subject': text }, 'x', 'http'),
+      'header name': (text) => bossbus.fromCloudEventHeaders({ [text]: 'x' }, 'x', 'http'),
+    },
+  },
+}
+
+const unknownName = 'no-option-of-this-name-anywhere'
+
+const release = { subscription: 's', tenantId: 'acme', orderingKey: 'k' }
+
+/** The methods of a bus, by their path. */
+export const methods: Readonly<Record<string, Entry>> = {
+  'bus.migrate': { texts: {} },
+  'bus.start': { texts: {} },
+  'bus.health': { texts: {} },
+  'bus.stop': {
+    texts: { graceMs: async (text) => newBus({}).stop({ graceMs: text as unknown as number }) },
+  },
+  'bus.subscribe': {
+    texts: {
+      name: (text) => subscribe({ name: text }),
+      events: (text) => subscribe({ events: [text] }),
+      where: (text) => subscribe({ where: text }),
+      mode: (text) => subscribe({ mode: text }),
+      startFrom: (text) => subscribe({ startFrom: text }),
+      onKeyFailure: (text) => subscribe({ ordered: true, onKeyFailure: text }),
+      'unknown option': (text) => subscribe(JSON.parse(`{${JSON.stringify(text)}: 1}`) as object),
+      'unknown option of retry': (text) =>
+        subscribe({ retry: JSON.parse(`{${JSON.stringify(text)}: 1}`) as object }),
+    },
+    noText: ['concurrency', 'batchSize', 'ordered', 'timeoutSeconds', 'heartbeatSeconds', 'retry', 'handler'],
+    probe: (name) => subscribe({ [name]: 1 }),
+  },
+  'bus.publish': {
+    texts: eventTexts,
+    noText: ['availableAt', 'expiresAt'],
+    probe: async (name, { bus, tx }) => bus.publish(tx, { ...event, [name]: 1 }),
+  },
+  'bus.publishMany': {
+    texts: { events: async (text, { bus, tx }) => bus.publishMany(tx, text as never) },
+  },
+  'bus.tryPublish': {
+    texts: {
+      subject: async (text, { bus }) => bus.tryPublish({ ...event, subject: text }),
+      type: async (text, { bus }) => bus.tryPublish({ ...event, type: text }),
+    },
+  },
+  'bus.cancel': {
+    texts: {
+      id: async (text, { bus }) => bus.cancel(text),
+      'id in a transaction': async (text, { bus, tx }) => bus.cancel(tx, text),
+      tenantId: async (text, { bus }) => bus.cancel(stored.id, { tenantId: text }),
+      'tenantId in a transaction': async (text, { bus, tx }) => bus.cancel(tx, stored.id, { tenantId: text }),
+    },
+    probe: async (name, { bus }) => bus.cancel(stored.id, { [name]: 1 }),
+  },
+  'bus.deadLetters.list': {
+    texts: { subscription: async (text, { bus }) => bus.deadLetters.list({ subscription: text }) },
+    noText: ['limit'],
+    probe: async (name, { bus }) => bus.deadLetters.list({ [name]: 1 }),
+  },
+  'bus.blockedKeys.list': {
+    texts: { subscription: async (text, { bus }) => bus.blockedKeys.list({ subscription: text }) },
+    noText: ['limit'],
+    probe: async (name, { bus }) => bus.blockedKeys.list({ [name]: 1 }),
+  },
+  'bus.blockedKeys.release': {
+    texts: {
+      subscription: async (text, { bus }) => bus.blockedKeys.release({ ...release, subscription: text }),
+      tenantId: async (text, { bus }) => bus.blockedKeys.release({ ...release, tenantId: text }),
+      orderingKey: async (text, { bus }) => bus.blockedKeys.release({ ...release, orderingKey: text }),
+    },
+    noText: ['skipFailed'],
+    probe: async (name, { bus }) => bus.blockedKeys.release({ ...release, [name]: 1 }),
+  },
+}
+
+/** Objects that methods of a bus give, with methods of their own: how to get them. */
+export const nested: Readonly<Record<string, (bus: AnyBus) => object>> = {}
+
+/** What the package exports in its subpaths, and where its texts are tried. */
+export const subpaths: Readonly<Record<string, string>> = {
+  '.': 'functions and methods above',
+  './fastify': 'request ids: strings.test.ts',
+  './schema': 'tables, no functions',
+  './package.json': 'no code',
+}
+
+/** The options that a function has, as its error for an unknown one lists them. */
+export async function optionsOf(entry: Entry, surroundings: Surroundings): Promise<readonly string[]> {
+  if (entry.probe === undefined) return []
+  try {
+    await entry.probe(unknownName, surroundings)
+  } catch (error) {
+    const [, names = ''] = /Known are: (.*)$/.exec((error as Error).message) ?? []
+    return names.split(', ').filter((name) => name !== '')
+  }
+  throw new Error('Expected an error that lists the options')
+}

@@ -1,0 +1,356 @@
+import { readFile } from 'node:fs/promises'
+import { drizzle } from 'drizzle-orm/node-postgres'
+import Fastify from 'fastify'
+import pg from 'pg'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { compilePatterns } from '../../src/events/pattern.ts'
+import { stderrLogger } from '../../src/events/logger.ts'
+import { bus as busPlugin } from '../../src/fastify/index.ts'
+import * as bossbus from '../../src/index.ts'
+import { BusError, createBus, NonRetryableError, type StoredEvent } from '../../src/index.ts'
+import { cpuMsOf } from '../events/cpu-time.ts'
+import { recordingLogger } from '../support/bus.ts'
+import { createTestDatabase, until } from '../support/database.ts'
+import {
+  anyEvents,
+  functions,
+  methods,
+  nested,
+  optionsOf,
+  subpaths,
+  type AnyBus,
+  type Entry,
+  type Surroundings,
+} from './parameters.ts'
+import { enormousStrings, enormousTypes, hostileStrings } from './strings.ts'
+
+/** What would be seen of a polluted prototype. */
+function prototypes(): string {
+  return JSON.stringify(
+    [Object.prototype, Array.prototype, Function.prototype, String.prototype, Error.prototype].map(
+      (prototype) => Reflect.ownKeys(prototype).map(String),
+    ),
+  )
+}
+
+/** Codes that mean that PostgreSQL, not the bus, was the one to refuse. */
+const refusedTooLate = ['BUS_DATABASE_ERROR', 'BUS_DATABASE_UNAVAILABLE', 'BUS_SCHEMA_MISSING']
+
+async function withSurroundings(work: (surroundings: Surroundings) => Promise<void>): Promise<void> {
+  const { url } = await createTestDatabase()
+  const bus: AnyBus = createBus({
+    database: url,
+    events: anyEvents,
+    source: 'tests',
+    logger: recordingLogger(),
+  })
+  const pool = new pg.Pool({ connectionString: url, max: 1 })
+  onTestFinished(async () => {
+    await bus.stop()
+    await pool.end()
+  })
+  await drizzle(pool).transaction(async (tx) => work({ bus, databaseUrl: url, tx }))
+}
+
+/** Makes a call; gives what is wrong with how it ended, or undefined. */
+async function faultOf(
+  call: (text: string, surroundings: Surroundings) => unknown,
+  text: string,
+  surroundings: Surroundings,
+): Promise<string | undefined> {
+  try {
+    await call(text, surroundings)
+    return undefined
+  } catch (error) {
+    if (!(error instanceof BusError)) return `an untyped error: ${String(error)}`
+    if (refusedTooLate.includes(error.code)) return `${error.code}: ${error.message.slice(0, 200)}`
+    if (error.message.length > 1000) return `a message of ${error.message.length} characters`
+    if (/[\p{Cc}\p{Zl}\p{Zp}\u202e\u2066-\u2069]/u.test(error.message))
+      return `a message with control characters: ${JSON.stringify(error.message)}`
+    return undefined
+  }
+}
+
+const entries = { ...functions, ...methods }
+
+const calls = Object.entries(entries).flatMap(([path, entry]) =>
+  Object.entries(entry.texts).map(([parameter, call]) => ({ path, parameter, call })),
+)
+
+test('there are more than 200 texts, and they go through every parameter that takes one', async () => {
+  expect(hostileStrings.length).toBeGreaterThan(200)
+  expect(calls.length).toBeGreaterThan(70)
+  const before = prototypes()
+  const faults: string[] = []
+  await withSurroundings(async (surroundings) => {
+    for (const { path, parameter, call } of calls) {
+      // Each failed tryPublish waits for a connection of its own, and what it takes is what publish takes.
+      const texts = path === 'bus.tryPublish' ? hostileStrings.slice(0, 60) : hostileStrings
+      for (const text of texts) {
+        const fault = await faultOf(call, text, surroundings)
+        if (fault !== undefined)
+          faults.push(`${path} ${parameter} ${JSON.stringify(text.slice(0, 60))}: ${fault}`)
+      }
+    }
+  })
+  expect(faults).toEqual([])
+  expect(prototypes()).toBe(before)
+  expect((Object.create({}) as { polluted?: unknown }).polluted).toBeUndefined()
+})
+
+test('ten megabytes in any of them are refused or taken, in less than a second of processor time', async () => {
+  const faults: string[] = []
+  await withSurroundings(async (surroundings) => {
+    for (const { path, parameter, call } of calls) {
+      const before = process.cpuUsage()
+      for (const text of enormousStrings) {
+        const fault = await faultOf(call, text, surroundings)
+        if (fault !== undefined)
+          faults.push(`${path} ${parameter} ${JSON.stringify(text.slice(0, 20))}: ${fault}`)
+      }
+      const { user, system } = process.cpuUsage(before)
+      const cpuMs = (user + system) / 1000
+      if (cpuMs > 1000 * enormousStrings.length)
+        faults.push(`${path} ${parameter}: ${cpuMs} ms of processor time`)
+    }
+  })
+  expect(faults).toEqual([])
+})
+
+test('the table has every function, method, option and subpath of the API', async () => {
+  // Whatever is missing here: add it to parameters.ts, and its texts go through everything above.
+  const manifest = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    exports: object
+  }
+  expect(Object.keys(subpaths)).toEqual(Object.keys(manifest.exports))
+  const exported = Object.entries(bossbus)
+    .filter(([, value]) => typeof value === 'function' && !isErrorClass(value))
+    .map(([name]) => name)
+  expect(Object.keys(functions).toSorted()).toEqual(exported.toSorted())
+  await withSurroundings(async (surroundings) => {
+    const found = [
+      ...methodPaths('bus', surroundings.bus),
+      ...Object.entries(nested).flatMap(([path, open]) => methodPaths(path, open(surroundings.bus))),
+    ]
+    expect(Object.keys(methods).toSorted()).toEqual(found.toSorted())
+    const missing: string[] = []
+    for (const [path, entry] of Object.entries(entries)) {
+      for (const option of await optionsOf(entry, surroundings))
+        if (!isTried(entry, option)) missing.push(`${path} ${option}`)
+    }
+    expect(missing).toEqual([])
+  })
+})
+
+function isErrorClass(value: unknown): boolean {
+  return (value as { prototype?: unknown }).prototype instanceof BusError || value === BusError
+}
+
+function isTried({ texts, noText = [] }: Entry, option: string): boolean {
+  return Object.hasOwn(texts, option) || noText.includes(option)
+}
+
+function methodPaths(path: string, value: object): string[] {
+  return Object.entries(value).flatMap(([name, member]: [string, unknown]) => {
+    if (typeof member === 'function') return [`${path}.${name}`]
+    return typeof member === 'object' && member !== null ? methodPaths(`${path}.${name}`, member) : []
+  })
+}
+
+/** Whether an event takes a text in its field, which stands in the documentation. */
+function isStorable(text: string, maxLength: number): boolean {
+  return text.length >= 1 && text.length <= maxLength && !text.includes('\u0000') && text.isWellFormed()
+}
+
+test('what an event takes is stored and delivered exactly, in every field at once', async () => {
+  const { url, db } = await createTestDatabase()
+  const bus: AnyBus = createBus({
+    database: url,
+    events: anyEvents,
+    source: 'tests',
+    logger: recordingLogger(),
+  })
+  onTestFinished(async () => bus.stop({ graceMs: 1000 }))
+  const delivered = new Map<string, StoredEvent>()
+  bus.subscribe({ name: 'all', events: ['**'], handler: (event) => void delivered.set(event.id, event) })
+  await bus.start()
+  const events = hostileStrings
+    .filter((text) => isStorable(text, 65_536))
+    .map((text) => {
+      const key = isStorable(text, 255) ? text : 'fits'
+      return {
+        type: 'note',
+        tenantId: key,
+        payload: { text, [text]: [text, { [text]: null }] },
+        eventId: key,
+        idempotencyKey: key,
+        correlationId: key,
+        orderingKey: key,
+        subject: isStorable(text, 1024) ? text : 'fits',
+        metadata: text.length > 4000 ? {} : { [text]: text, ordinary: text },
+      }
+    })
+    .filter((event, index, all) => all.findIndex(({ tenantId }) => tenantId === event.tenantId) === index)
+  expect(events.length).toBeGreaterThan(200)
+  const published = await db.transaction(async (tx) => bus.publishMany(tx, events))
+  expect(published.some(({ duplicate }) => duplicate)).toBe(false)
+  await until('all were delivered', () => delivered.size >= events.length)
+  const got = published.map(({ id }) => {
+    const {
+      type,
+      tenantId,
+      payload,
+      eventId,
+      idempotencyKey,
+      correlationId,
+      orderingKey,
+      subject,
+      metadata,
+    } = delivered.get(id) as StoredEvent
+    return { type, tenantId, payload, eventId, idempotencyKey, correlationId, orderingKey, subject, metadata }
+  })
+  expect(got).toEqual(events)
+})
+
+test('plain SQL stores and gives back exactly what publish would, and refuses the rest by name', async () => {
+  const { rows } = await createTestDatabase()
+  const columns = {
+    tenantId: ['tenant_id', 255],
+    type: ['type', 255],
+    source: ['source', 255],
+    subject: ['subject', 1024],
+    eventId: ['event_id', 255],
+    idempotencyKey: ['idempotency_key', 255],
+    correlationId: ['correlation_id', 255],
+    orderingKey: ['ordering_key', 255],
+  } as const
+  for (const [field, [column, maxLength]] of Object.entries(columns)) {
+    const event = (text: string) => ({
+      tenantId: 't',
+      type: 'note',
+      source: 'sql',
+      payload: text,
+      [field]: text,
+    })
+    // Characters here, not halves of surrogate pairs.
+    const fits = hostileStrings.filter(
+      (text) => isStorable(text, 10_000_000) && Array.from(text).length <= maxLength,
+    )
+    const published = await rows('select id from bus.publish($1::jsonb) order by ordinal', [
+      JSON.stringify(fits.map(event)),
+    ])
+    const stored = await rows(
+      `select e.${column} as text, e.payload from unnest($1::uuid[]) with ordinality as n (id, ordinal)
+       join bus.events e using (id) order by ordinal`,
+      [published.map(({ id }) => id)],
+    )
+    expect(stored).toEqual(fits.map((text) => ({ text, payload: text })))
+    const refused = hostileStrings.filter((text) => text !== '' && !fits.includes(text))
+    expect(refused.length).toBeGreaterThan(10)
+    for (const text of field === 'tenantId' ? [...refused, ...enormousStrings.slice(0, 1)] : refused) {
+      const refusal = rows('select * from bus.publish($1::jsonb)', [JSON.stringify([event(text)])])
+      // check_violation, untranslatable_character, invalid_text_representation
+      await expect(refusal).rejects.toMatchObject({
+        code: expect.stringMatching(/^(?:23514|22P05|22P02)$/) as string,
+      })
+    }
+  }
+})
+
+test('a request id never decides over a transaction, whatever it is', async () => {
+  const { url, db, rows } = await createTestDatabase()
+  let requestId = ''
+  const app = Fastify({ genReqId: () => requestId })
+  onTestFinished(async () => app.close())
+  await app.register(busPlugin, {
+    database: url,
+    events: anyEvents,
+    source: 'tests',
+    logger: recordingLogger(),
+  } as never)
+  app.get('/', async (request) =>
+    db.transaction(async (tx) =>
+      request.bus.publish(tx, { type: 'note', tenantId: 'acme', payload: request.id } as never),
+    ),
+  )
+  const expected: (string | null)[] = []
+  for (const text of [...hostileStrings.filter((text) => text.length <= 2704), enormousStrings[0] ?? '']) {
+    // The payload cannot hold these; the request id is what is tried.
+    if (!isStorable(text, 100_000)) continue
+    requestId = text
+    const { statusCode } = await app.inject('/')
+    expect([statusCode, text.slice(0, 60)]).toEqual([200, text.slice(0, 60)])
+    const cut = text.slice(0, 255)
+    expected.push(cut.isWellFormed() ? cut : null)
+  }
+  expect(expected.length).toBeGreaterThan(200)
+  const stored = await rows('select correlation_id from bus.events order by id')
+  expect(stored.map((row) => row['correlation_id'])).toEqual(expected)
+})
+
+test('whatever a handler throws is kept and shown, and the event is a dead letter', async () => {
+  const { url, db } = await createTestDatabase()
+  const bus: AnyBus = createBus({
+    database: url,
+    events: anyEvents,
+    source: 'tests',
+    logger: recordingLogger(),
+  })
+  onTestFinished(async () => bus.stop({ graceMs: 1000 }))
+  bus.subscribe({
+    name: 'throws',
+    events: ['note'],
+    retry: { maxAttempts: 1 },
+    handler: ({ payload }) => {
+      const text = hostileStrings[payload as number] ?? ''
+      const named = Object.assign(new Error(text), { name: text, code: text })
+      if ((payload as number) % 3 === 0) throw named
+      // oxlint-disable-next-line typescript/only-throw-error -- handlers throw anything
+      if ((payload as number) % 3 === 1) throw text
+      throw new NonRetryableError(text)
+    },
+  })
+  await bus.start()
+  await db.transaction(async (tx) =>
+    bus.publishMany(
+      tx,
+      hostileStrings.map((_, index) => ({ type: 'note', tenantId: 'acme', payload: index })),
+    ),
+  )
+  const list = async () => bus.deadLetters.list({ subscription: 'throws', limit: 1000 })
+  await until('all are dead letters', async () => (await list()).length >= hostileStrings.length)
+  const messages = (await list()).map(({ failures }) => failures.at(-1)?.message)
+  for (const text of hostileStrings.filter((text) => isStorable(text, 1000))) expect(messages).toContain(text)
+})
+
+test('a log line is one line, whatever its fields are', () => {
+  const write = vi.spyOn(process.stderr, 'write').mockReturnValue(true)
+  try {
+    for (const text of hostileStrings)
+      stderrLogger.warn({ [text]: text, nested: { [text]: [text] } }, 'a constant message')
+    const lines = write.mock.calls.map(([line]) => line as string)
+    expect(lines).toHaveLength(hostileStrings.length)
+    for (const [index, line] of lines.entries()) {
+      const text = hostileStrings[index] ?? ''
+      expect(line.endsWith('\n')).toBe(true)
+      expect(line.slice(0, -1)).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u)
+      const parsed = JSON.parse(line) as { message: string; level: string; nested: Record<string, unknown> }
+      expect(parsed).toMatchObject({ level: 'warn', message: 'a constant message' })
+      expect(Object.entries(parsed.nested)).toEqual([[text, [text]]])
+    }
+  } finally {
+    write.mockRestore()
+  }
+})
+
+test('matching any text against any patterns takes less than 100 ms of processor time', () => {
+  const worst = Array.from({ length: 100 }, (_, i) => `${'*.'.repeat(124)}x${i}.**`)
+  const matchers = [worst, hostileStrings.slice(0, 100), ...hostileStrings.map((text) => [text])].map(
+    (patterns) => compilePatterns(patterns),
+  )
+  for (const type of [...hostileStrings, ...enormousTypes]) {
+    for (const matches of matchers.slice(0, 2))
+      expect(cpuMsOf(() => matches(type))).toBeLessThan(type.length > 100_000 ? 1000 : 100)
+    expect(cpuMsOf(() => matchers.map((matches) => matches(type.slice(0, 255))))).toBeLessThan(100)
+  }
+})
