@@ -16,6 +16,13 @@ import {
   type Subscription,
   type SubscriptionOptions,
 } from './delivery/subscription.ts'
+import {
+  createErasures,
+  eraseSubject,
+  type Erased,
+  type Erasures,
+  type EraseOptions,
+} from './operations/erase.ts'
 import type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
 import { createDatabase, type DatabaseOption } from './outbox/database.ts'
@@ -118,6 +125,18 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> {
     (eventId: string, options?: CancelOptions): Promise<boolean>
     (tx: DrizzleTransaction, eventId: string, options?: CancelOptions): Promise<boolean>
   }
+  /**
+   * Erases what the log holds about a subject of a tenant: payload and metadata of its events become a tombstone, what
+   * failed attempts wrote down about them is emptied, and who asked for it is recorded in `bus.erasures`. Receipts, ids and
+   * keys stay. Events that still wait are settled as erased. When it resolves, everything that was committed before the call
+   * is erased, and no handler begins with an erased payload any more, in any process; for that it takes 5 seconds where
+   * there was something to erase. What is published later is not touched, what is published meanwhile may be. Calling it again is harmless, and
+   * goes on with what was cut off.
+   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
+   */
+  erase: (options: EraseOptions) => Promise<Erased>
+  /** Who erased what. */
+  readonly erasures: Erasures
   readonly deadLetters: DeadLetters
   /** The keys of ordered subscriptions that wait for a person. */
   readonly blockedKeys: BlockedKeys
@@ -154,6 +173,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   const subscriptions: Subscription[] = []
   const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, logger)
+  const erasures = createErasures(database)
   let state: BusState = 'created'
   let delivery: Delivery | undefined
   let starting: Promise<void> | undefined
@@ -230,6 +250,8 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     },
     deadLetters,
     blockedKeys,
+    erasures,
+    erase: async (eraseOptions) => eraseSubject(database, eraseOptions),
     async migrate() {
       if (state === 'stopping' || state === 'stopped')
         throw new StateError('Expected migrate() before stop()')

@@ -48,6 +48,7 @@ export type {
   RetryOptions,
   SubscriptionOptions,
 } from './delivery/subscription.ts'
+export type { Erased, Erasure, Erasures, EraseOptions } from './operations/erase.ts'
 export type { DatabaseOption } from './outbox/database.ts'
 export type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 export type { RelayState } from './outbox/relay.ts'

@@ -26,6 +26,11 @@ export function expiredBefore(eventId: string, attempt: number): EventOutcome {
   return { eventId, delivered: true, expired: true, attempt: attempt - 1, durationMs: 0 }
 }
 
+/** An event that was erased before this attempt: nobody gets it any more. */
+export function erasedBefore(eventId: string, attempt: number): EventOutcome {
+  return { eventId, delivered: true, erased: true, attempt: attempt - 1, durationMs: 0 }
+}
+
 export function logUndelivered(logger: BusLogger, subscription: string, outcome: EventOutcome): void {
   const { eventId } = outcome
   if (!outcome.delivered) {
@@ -37,5 +42,8 @@ export function logUndelivered(logger: BusLogger, subscription: string, outcome:
   } else if (outcome.expired === true) {
     const fields = { subscription, eventId, attempts: outcome.attempt }
     logger.info(fields, 'an event expired before it was delivered')
+  } else if (outcome.erased === true) {
+    const fields = { subscription, eventId, attempts: outcome.attempt }
+    logger.info(fields, 'an event was erased before it was delivered')
   }
 }

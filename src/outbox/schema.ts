@@ -18,7 +18,7 @@ export const busSchema = pgSchema('bus')
 const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
 
 /**
- * The log: what happened. Append-only, never updated. RANGE-partitioned by month over the uuid v7 id.
+ * The log: what happened. Append-only, never updated but by `bus.erase`. RANGE-partitioned by month over the uuid v7 id.
  * Inserting a row, in any language, is publishing it.
  */
 export const events = busSchema.table(
@@ -44,6 +44,8 @@ export const events = busSchema.table(
     createdAt: time('created_at')
       .notNull()
       .default(sql`clock_timestamp()`),
+    /** When its payload and metadata were replaced by a tombstone: null and nothing. It is delivered to nobody from then on. */
+    erasedAt: time('erased_at'),
   },
   (table) => [
     index('events_tenant_id_idx').on(table.tenantId, table.id),
@@ -54,6 +56,10 @@ export const events = busSchema.table(
     index('events_causation_idx')
       .on(table.causationId)
       .where(sql`${table.causationId} is not null`),
+    // For `bus.erase`. A hash, because a subject may be longer than an index entry, and because it makes small ones.
+    index('events_subject_idx')
+      .on(sql`hashtextextended(${table.subject}, hashtextextended(${table.tenantId}, 0))`)
+      .where(sql`${table.subject} is not null`),
   ],
 )
 
