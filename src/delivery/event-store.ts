@@ -220,14 +220,19 @@ function toStoredEvent({ row, readAt }: CachedRow): StoredEvent {
   return event
 }
 
-/** The event in the shape its handler knows: older payloads are brought up to the catalogue's version. */
+/**
+ * The event in the shape its handler knows: older payloads are brought up to the catalogue's version. A type that the catalogue
+ * does not know, which only a pattern matches, is given as it was stored.
+ *
+ * @throws {@link DeliveryError} as `upcastPayload`
+ */
 export function inNewestShape(catalogue: EventCatalogue, event: StoredEvent): StoredEvent {
   const definition = Object.hasOwn(catalogue, event.type) ? catalogue[event.type] : undefined
   const newest = definition?.version ?? event.schemaVersion
-  if (newest <= event.schemaVersion) return event
+  if (newest === event.schemaVersion) return event
   return {
     ...event,
     schemaVersion: newest,
-    payload: upcastPayload(definition, event.schemaVersion, event.payload),
+    payload: upcastPayload(event.type, definition, event.schemaVersion, event.payload),
   }
 }

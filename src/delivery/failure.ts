@@ -1,4 +1,4 @@
-import { BusError } from '../events/errors.ts'
+import { BusError, DeliveryError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 
 /** How one attempt failed: readable, and bounded whatever was thrown. */
@@ -36,6 +36,10 @@ export function describeFailure(attempt: number, thrown: unknown): AttemptFailur
         ...(typeof code === 'string' || typeof code === 'number' ? { code: bounded(String(code), 100) } : {}),
         ...(typeof thrown.stack === 'string' && !(thrown instanceof BusError)
           ? { stack: bounded(thrown.stack, maxStackLength) }
+          : {}),
+        // Where the step threw. Its message is left out: it may quote the payload.
+        ...(thrown instanceof DeliveryError && thrown.cause instanceof Error
+          ? { stack: bounded(thrown.cause.stack, maxStackLength) }
           : {}),
       }
     }

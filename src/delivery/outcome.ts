@@ -4,6 +4,12 @@ import type { AttemptResult } from './attempt.ts'
 import { describeFailure } from './failure.ts'
 import type { EventOutcome } from './settlement.ts'
 
+/**
+ * When an event that is newer than this process knows is tried again: until then a deployment may have come further. With the
+ * five attempts of the default it may take four minutes.
+ */
+const tooNewRetrySeconds = 60
+
 /** What an attempt means for its event. */
 export function toOutcome(eventId: string, attempt: number, result: AttemptResult): EventOutcome {
   if (result.outcome === 'delivered')
@@ -13,6 +19,8 @@ export function toOutcome(eventId: string, attempt: number, result: AttemptResul
   const failure = describeFailure(attempt, thrown)
   if (thrown instanceof RetryAfterError)
     return { eventId, delivered: false, failure, final, retryAfterSeconds: thrown.seconds }
+  if (thrown instanceof DeliveryError && thrown.code === 'BUS_EVENT_TOO_NEW')
+    return { eventId, delivered: false, failure, final, retryAfterSeconds: tooNewRetrySeconds }
   return { eventId, delivered: false, failure, final }
 }
 
