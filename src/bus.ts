@@ -23,6 +23,7 @@ import {
   type Erasures,
   type EraseOptions,
 } from './operations/erase.ts'
+import { recordCatalogue } from './operations/stored-catalogue.ts'
 import type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
 import { createDatabase, type DatabaseOption } from './outbox/database.ts'
@@ -93,7 +94,10 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> {
   subscribe: <const P extends EventPattern<C>, const M extends DeliveryMode = 'at-least-once'>(
     options: SubscriptionOptions<C, P, M>,
   ) => void
-  /** Checks the schema, registers the subscriptions, and starts relay and workers. */
+  /**
+   * Checks the schema, registers the subscriptions, and starts relay and workers. What of the catalogue is new or changed is
+   * recorded in `bus.catalogue`, where the role may write it.
+   */
   start: () => Promise<void>
   /**
    * Stops: nothing new is begun, running handlers get `graceMs` to finish, then their signals are aborted and their
@@ -233,6 +237,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
 
   async function start(): Promise<void> {
     await checkSchema(database)
+    const recorded = recordCatalogue(database, settings.source, settings.catalogue, logger)
     delivery = await startDelivery({
       database,
       catalogue: settings.catalogue,
@@ -242,6 +247,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
       logger,
       publishCaused,
     })
+    await recorded
   }
 
   return {

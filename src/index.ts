@@ -4,6 +4,7 @@
  * @module
  */
 export { createBus } from './bus.ts'
+export type { BossbusConfig } from './cli/config.ts'
 export type { Bus, BusHealth, BusOptions, BusState, CancelOptions, StopOptions } from './bus.ts'
 export { defineEvents } from './events/catalogue.ts'
 export type {
