@@ -17,6 +17,14 @@ function run(command: string, args: readonly string[], cwd: string): string {
   return execFileSync(command, [...args], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 }
 
+const config = `
+import { defineEvents, type BossbusConfig } from 'bossbus'
+import { z } from 'zod'
+
+const events = defineEvents({ 'payment.paid': { schema: z.object({ paymentId: z.string() }) } })
+export default { events, source: 'pack-test' } satisfies BossbusConfig
+`
+
 const usage = `
 import { createBus, defineEvents, BusError, type StoredEvent } from 'bossbus'
 import { bus as busPlugin } from 'bossbus/fastify'
@@ -67,6 +75,7 @@ try {
     folder,
   )
   writeFileSync(join(folder, 'usage.ts'), usage)
+  writeFileSync(join(folder, 'bossbus.config.ts'), config)
   writeFileSync(
     join(folder, 'tsconfig.json'),
     JSON.stringify({
@@ -78,7 +87,7 @@ try {
         noEmit: true,
         types: ['node'],
       },
-      include: ['usage.ts'],
+      include: ['usage.ts', 'bossbus.config.ts'],
     }),
   )
   run(process.execPath, [join(folder, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', folder], folder)
@@ -87,6 +96,17 @@ try {
   )
   if (shipped.length === 0) throw new Error('the migrations are not in the package')
   console.log(run(process.execPath, [join(folder, 'usage.ts')], folder).trim())
+  // The command as npx runs it, its configuration in TypeScript.
+  run('npm', ['exec', '--no', '--', 'bossbus', 'catalog', 'export', '--out', 'catalogue.json'], folder)
+  const checked = run(
+    'npm',
+    ['exec', '--no', '--', 'bossbus', 'catalog', 'check', '--against', 'catalogue.json'],
+    folder,
+  )
+  if (!checked.includes('Nothing breaks.')) throw new Error(`unexpected: ${checked}`)
+  console.log(
+    `the packed command works, version ${run('npm', ['exec', '--no', '--', 'bossbus', '--version'], folder).trim()}`,
+  )
 } finally {
   rmSync(folder, { recursive: true, force: true })
 }

@@ -19,6 +19,14 @@ import {
   type Subscription,
   type SubscriptionOptions,
 } from './delivery/subscription.ts'
+import {
+  createErasures,
+  eraseSubject,
+  type Erased,
+  type Erasures,
+  type EraseOptions,
+} from './operations/erase.ts'
+import { recordCatalogue } from './operations/stored-catalogue.ts'
 import type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
 import { createDatabase, type DatabaseOption } from './outbox/database.ts'
@@ -93,7 +101,10 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C>
   subscribe: <const P extends EventPattern<C>, const M extends DeliveryMode = 'at-least-once'>(
     options: SubscriptionOptions<C, P, M>,
   ) => void
-  /** Checks the schema, registers the subscriptions, and starts relay and workers. */
+  /**
+   * Checks the schema, registers the subscriptions, and starts relay and workers. What of the catalogue is new or changed is
+   * recorded in `bus.catalogue`, where the role may write it.
+   */
   start: () => Promise<void>
   /**
    * Stops: nothing new is begun, running handlers get `graceMs` to finish, then their signals are aborted and their
@@ -125,6 +136,18 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C>
     (eventId: string, options?: CancelOptions): Promise<boolean>
     (tx: DrizzleTransaction, eventId: string, options?: CancelOptions): Promise<boolean>
   }
+  /**
+   * Erases what the log holds about a subject of a tenant: payload and metadata of its events become a tombstone, what
+   * failed attempts wrote down about them is emptied, and who asked for it is recorded in `bus.erasures`. Receipts, ids and
+   * keys stay. Events that still wait are settled as erased. When it resolves, everything that was committed before the call
+   * is erased, and no handler begins with an erased payload any more, in any process; for that it takes 5 seconds where
+   * there was something to erase. What is published later is not touched, what is published meanwhile may be. Calling it again is harmless, and
+   * goes on with what was cut off.
+   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
+   */
+  erase: (options: EraseOptions) => Promise<Erased>
+  /** Who erased what. */
+  readonly erasures: Erasures
   readonly deadLetters: DeadLetters
   /** The keys of ordered subscriptions that wait for a person. */
   readonly blockedKeys: BlockedKeys
@@ -161,6 +184,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   const subscriptions: Subscription[] = []
   const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, logger)
+  const erasures = createErasures(database)
   let state: BusState = 'created'
   let delivery: Delivery | undefined
   let starting: Promise<void> | undefined
@@ -219,6 +243,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
 
   async function start(): Promise<void> {
     await checkSchema(database)
+    const recorded = recordCatalogue(database, settings.source, settings.catalogue, logger)
     delivery = await startDelivery({
       database,
       catalogue: settings.catalogue,
@@ -228,15 +253,18 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
       logger,
       publishCaused,
     })
+    await recorded
   }
 
   return {
     get state() {
       return state
     },
-    ...createReads<C>(database, (_type, payload) => payload),
+    ...createReads<C>(database, (type, payload) => redactPayload(settings.catalogue, type, payload)),
     deadLetters,
     blockedKeys,
+    erasures,
+    erase: async (eraseOptions) => eraseSubject(database, eraseOptions),
     async migrate(migrateOptions = {}) {
       const { roles } = resolveMigrateOptions(migrateOptions)
       if (state === 'stopping' || state === 'stopped')

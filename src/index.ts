@@ -4,6 +4,7 @@
  * @module
  */
 export { createBus } from './bus.ts'
+export type { BossbusConfig } from './cli/config.ts'
 export type { Bus, BusHealth, BusOptions, BusState, CancelOptions, StopOptions } from './bus.ts'
 export { defineEvents } from './events/catalogue.ts'
 export { fromCloudEvent, toCloudEvent } from './events/cloud-event.ts'
@@ -59,6 +60,7 @@ export type {
   RetryOptions,
   SubscriptionOptions,
 } from './delivery/subscription.ts'
+export type { Erased, Erasure, Erasures, EraseOptions } from './operations/erase.ts'
 export type { DatabaseOption } from './outbox/database.ts'
 export type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 export type { RelayState } from './outbox/relay.ts'

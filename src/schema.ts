@@ -11,3 +11,4 @@ export {
   subscriptionRevision,
   subscriptions,
 } from './delivery/schema.ts'
+export { catalogue, erasures } from './operations/schema.ts'

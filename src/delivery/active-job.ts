@@ -1,4 +1,6 @@
+import type { StoredEvent } from '../events/envelope.ts'
 import type { RunningAttempt } from './attempt.ts'
+import { maxPayloadAgeMs, type LoadedEvents } from './event-store.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
 
 /** A job in hand. */
@@ -12,6 +14,11 @@ export interface ActiveJob {
   readonly unsettled: EventOutcome[]
   readonly running: Map<string, Pick<RunningAttempt, 'abort'>>
   readonly left: Set<string>
+  /** Its events, by id, as they were read last. */
+  events: ReadonlyMap<string, StoredEvent>
+  /** When the oldest of them was read, in the time of `performance.now()`. */
+  eventsReadAt: number
+  refreshing: Promise<void> | undefined
   /** Aborted by a shutdown: a failure from now on is no attempt. */
   cutShort: boolean
   /** Another worker has it. */
@@ -32,11 +39,34 @@ export function createActiveJob(claim: JobClaim, fetchedAt: number, heartbeatSec
     unsettled: [],
     running: new Map(),
     left: new Set(claim.data.eventIds),
+    events: new Map(),
+    eventsReadAt: Number.NEGATIVE_INFINITY,
+    refreshing: undefined,
     cutShort: false,
     lost: false,
     done: false,
     completing: false,
   }
+}
+
+/**
+ * Makes sure that the events of a job are not older than {@link maxPayloadAgeMs}: undefined where they are not, and else a
+ * promise that resolves when they have been read again.
+ */
+export function refreshEvents(
+  job: ActiveJob,
+  load: (ids: readonly string[]) => Promise<LoadedEvents>,
+): Promise<void> | undefined {
+  if (performance.now() - job.eventsReadAt < maxPayloadAgeMs) return undefined
+  job.refreshing ??= load([...job.left])
+    .then(({ events, readAt }) => {
+      job.events = new Map(events.map((event) => [event.id, event]))
+      job.eventsReadAt = readAt
+    })
+    .finally(() => {
+      job.refreshing = undefined
+    })
+  return job.refreshing
 }
 
 /** How much of the concurrency a job takes up: the events of a key run one after the other. */

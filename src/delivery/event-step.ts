@@ -1,9 +1,9 @@
 import { DeliveryError } from '../events/errors.ts'
 import type { AbortReason, RunningAttempt } from './attempt.ts'
-import { hasExpired } from './event-store.ts'
+import { hasExpired, isErased } from './event-store.ts'
 import { abortedTransaction, type EventTransaction } from './handler-transaction.ts'
 import type { ExactlyOnceParts, HeldJob, HeldWork } from './held-job.ts'
-import { eventNotFound, expiredBefore, toOutcome } from './outcome.ts'
+import { erasedBefore, eventNotFound, expiredBefore, toOutcome } from './outcome.ts'
 import type { EventOutcome } from './settlement.ts'
 import { reasonOf } from './settler.ts'
 
@@ -59,7 +59,7 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
 
   /** Runs one handler, and keeps what it wrote or takes it back. */
   async function runEvent(
-    { job, events, attempt }: HeldWork<J>,
+    { job, attempt }: HeldWork<J>,
     transaction: EventTransaction,
     lane: LaneAborts,
     eventId: string,
@@ -70,10 +70,17 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       kind: 'done',
       outcome: toOutcome(eventId, attempt, { outcome: 'failed', thrown }),
     })
-    const event = events.get(eventId)
+    const refreshed = parts.refresh(job)
+    if (refreshed !== undefined) await refreshed
+    if (job.lost || job.done) return { kind: 'given up' }
+    const event = job.events.get(eventId)
     if (event === undefined) {
       takeFollowing()
       return { kind: 'done', outcome: eventNotFound(eventId, attempt) }
+    }
+    if (isErased(event)) {
+      takeFollowing()
+      return { kind: 'done', outcome: erasedBefore(eventId, attempt) }
     }
     if (hasExpired(event)) {
       takeFollowing()

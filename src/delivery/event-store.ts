@@ -4,13 +4,19 @@ import type { EventMetadata, StoredEvent } from '../events/envelope.ts'
 import { parseJson } from '../events/json-parse.ts'
 import type { Executor } from '../outbox/database.ts'
 
+/** Events, and when the oldest of them was read, in the time of `performance.now()`. */
+export interface LoadedEvents {
+  readonly events: readonly StoredEvent[]
+  readonly readAt: number
+}
+
 /** Reads events of the log for the workers of a process. */
 export interface EventReader {
   /**
    * Events by id, as they were stored, in no order; ids that are not in the log are left out. What several workers ask
    * for at once is read in one statement, and what was read lately is not read again.
    */
-  load: (ids: readonly string[]) => Promise<StoredEvent[]>
+  load: (ids: readonly string[]) => Promise<LoadedEvents>
   /** Begins to read events that are about to be asked for. */
   prefetch: (ids: readonly string[]) => void
 }
@@ -18,8 +24,14 @@ export interface EventReader {
 /** Payload texts kept, in characters: what the subscriptions of a process are about to deliver, and not more. */
 const maxCachedLength = 8_000_000
 
-/** The log is append-only, but who erases an event should not wait for long. */
-const maxCachedMs = 5000
+/**
+ * No handler begins with a payload that was read longer ago: it is read again. `bus.erase` waits so long, and then no
+ * handler of any process begins with what was erased.
+ */
+export const maxPayloadAgeMs = 5000
+
+/** What is kept is of use for a while after it was asked for. */
+const maxCachedMs = maxPayloadAgeMs / 2
 
 /** Most events read in one statement. */
 const maxEventsPerRead = 1000
@@ -42,6 +54,7 @@ interface EventRow extends pg.QueryResultRow {
   readonly expires_ms: number | null
   /** From the database's clock, when the row was read, to its expiry. */
   readonly expires_in_ms: number | null
+  readonly erased: boolean
 }
 
 interface CachedRow {
@@ -144,7 +157,9 @@ export function createEventReader(executor: Executor, workerCount: number): Even
           }
         }),
       )
-      return rows.map(toStoredEvent)
+      let readAt = performance.now()
+      for (const row of rows) if (row.readAt < readAt) ({ readAt } = row)
+      return { events: rows.map(toStoredEvent), readAt }
     },
   }
 }
@@ -156,7 +171,8 @@ async function readRows(executor: Executor, ids: readonly string[]): Promise<rea
        correlation_id, causation_id, ordering_key, metadata::text as metadata,
        (extract(epoch from created_at) * 1000)::float8 as created_ms,
        (extract(epoch from expires_at) * 1000)::float8 as expires_ms,
-       ((extract(epoch from expires_at) - extract(epoch from clock_timestamp())) * 1000)::float8 as expires_in_ms
+       ((extract(epoch from expires_at) - extract(epoch from clock_timestamp())) * 1000)::float8 as expires_in_ms,
+       erased_at is not null as erased
      from bus.events where id = any($1::uuid[])`,
     [`{${ids.join(',')}}`],
   )
@@ -170,6 +186,14 @@ const expiries = new WeakMap<StoredEvent, number>()
 export function hasExpired(event: StoredEvent): boolean {
   const expiry = expiries.get(event)
   return expiry !== undefined && expiry <= performance.now()
+}
+
+/** The events that were erased: their payloads are tombstones. */
+const erasedEvents = new WeakSet<StoredEvent>()
+
+/** Whether an event, as the reader gave it, was erased. */
+export function isErased(event: StoredEvent): boolean {
+  return erasedEvents.has(event)
 }
 
 function toStoredEvent({ row, readAt }: CachedRow): StoredEvent {
@@ -193,17 +217,23 @@ function toStoredEvent({ row, readAt }: CachedRow): StoredEvent {
       row.expires_ms === null || !Number.isFinite(row.expires_ms) ? undefined : new Date(row.expires_ms),
   }
   if (row.expires_in_ms !== null) expiries.set(event, readAt + row.expires_in_ms)
+  if (row.erased) erasedEvents.add(event)
   return event
 }
 
-/** The event in the shape its handler knows: older payloads are brought up to the catalogue's version. */
+/**
+ * The event in the shape its handler knows: older payloads are brought up to the catalogue's version. A type that the catalogue
+ * does not know, which only a pattern matches, is given as it was stored.
+ *
+ * @throws {@link DeliveryError} as `upcastPayload`
+ */
 export function inNewestShape(catalogue: EventCatalogue, event: StoredEvent): StoredEvent {
   const definition = Object.hasOwn(catalogue, event.type) ? catalogue[event.type] : undefined
   const newest = definition?.version ?? event.schemaVersion
-  if (newest <= event.schemaVersion) return event
+  if (newest === event.schemaVersion) return event
   return {
     ...event,
     schemaVersion: newest,
-    payload: upcastPayload(definition, event.schemaVersion, event.payload),
+    payload: upcastPayload(event.type, definition, event.schemaVersion, event.payload),
   }
 }

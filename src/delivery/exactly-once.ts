@@ -1,4 +1,3 @@
-import type { StoredEvent } from '../events/envelope.ts'
 import { createEventRunner, watchAborts } from './event-step.ts'
 import type { ExactlyOnceParts, HeldJob, HeldWork } from './held-job.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
@@ -34,10 +33,9 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
    * Runs what is left of a job. Resolves to whether the job was completed; if not, and nothing of it is left, its
    * settlement is the worker's.
    */
-  async function run(job: J, events: ReadonlyMap<string, StoredEvent>, attempt: number): Promise<boolean> {
+  async function run(job: J, attempt: number): Promise<boolean> {
     const work: HeldWork<J> = {
       job,
-      events,
       attempt,
       pending: [...job.left],
       alone: [],

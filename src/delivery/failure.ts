@@ -1,5 +1,6 @@
-import { BusError } from '../events/errors.ts'
+import { BusError, DeliveryError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
+import { withoutQuotedData } from '../events/redact.ts'
 
 /** How one attempt failed: readable, and bounded whatever was thrown. */
 export interface AttemptFailure {
@@ -28,14 +29,24 @@ export function describeFailure(attempt: number, thrown: unknown): AttemptFailur
       return describeFailure(attempt, thrown.cause)
     if (thrown instanceof Error) {
       const code: unknown = (thrown as { code?: unknown }).code
+      const message = withoutQuotedData(code, thrown.message)
       return {
         attempt,
         at,
         name: bounded(thrown.name, 100),
-        message: bounded(thrown.message, maxMessageLength),
+        message: bounded(message, maxMessageLength),
         ...(typeof code === 'string' || typeof code === 'number' ? { code: bounded(String(code), 100) } : {}),
         ...(typeof thrown.stack === 'string' && !(thrown instanceof BusError)
-          ? { stack: bounded(thrown.stack, maxStackLength) }
+          ? {
+              stack: bounded(
+                thrown.stack.replace(thrown.message, () => message),
+                maxStackLength,
+              ),
+            }
+          : {}),
+        // Where the step threw. Its message is left out: it may quote the payload.
+        ...(thrown instanceof DeliveryError && thrown.cause instanceof Error
+          ? { stack: bounded(thrown.cause.stack, maxStackLength) }
           : {}),
       }
     }

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import { DeliveryError } from '../events/errors.ts'
+import { withoutQuotedData } from '../events/redact.ts'
 import { toBusError } from '../outbox/database-errors.ts'
 import type { HandlerTransaction } from './subscription.ts'
 
@@ -162,7 +163,7 @@ function openHandle(
 
   function note(error: unknown): void {
     const { code, message } = error as { code?: unknown; message?: string }
-    firstError ??= message
+    if (message !== undefined) firstError ??= withoutQuotedData(code, message)
     if (typeof code === 'string' && code.startsWith('40')) lostRace = true
   }
 

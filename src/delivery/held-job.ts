@@ -13,6 +13,8 @@ import type { HandlerTransaction, Subscription } from './subscription.ts'
 export interface HeldJob {
   readonly claim: JobClaim
   readonly left: ReadonlySet<string>
+  /** Its events, by id, as they were read last. */
+  readonly events: ReadonlyMap<string, StoredEvent>
   readonly running: Map<string, Pick<RunningAttempt, 'abort'>>
   readonly cutShort: boolean
   readonly lost: boolean
@@ -32,6 +34,8 @@ export interface ExactlyOnceParts<J extends HeldJob> {
   readonly settler: Settler
   readonly slots: Gate
   readonly startAttempt: (event: StoredEvent, attempt: number, tx: HandlerTransaction) => RunningAttempt
+  /** Reads the events of the job again where they were read too long ago: see `refreshEvents`. */
+  readonly refresh: (job: J) => Promise<void> | undefined
   /** Whether further events of the job may be begun. */
   readonly mayBegin: (job: J) => boolean
   /** With an outcome, that is still to be written. */
@@ -45,7 +49,6 @@ export interface ExactlyOnceParts<J extends HeldJob> {
 /** A job that is being worked on. */
 export interface HeldWork<J> {
   readonly job: J
-  readonly events: ReadonlyMap<string, StoredEvent>
   readonly attempt: number
   /** To be run, together with others. */
   readonly pending: string[]

@@ -137,8 +137,8 @@ function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
   for (const { claim, outcomes, done, handedBack = [] } of settlements) {
     for (const outcome of outcomes) {
       if (outcome.delivered) {
-        const { eventId, attempt: attempts, durationMs, expired = false } = outcome
-        plan.receipts.push({ eventId, attempts, durationMs, expired })
+        const { eventId, attempt: attempts, durationMs, expired = false, erased = false } = outcome
+        plan.receipts.push({ eventId, attempts, durationMs, expired, erased })
       }
     }
     if (!done) continue

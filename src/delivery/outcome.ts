@@ -4,6 +4,12 @@ import type { AttemptResult } from './attempt.ts'
 import { describeFailure } from './failure.ts'
 import type { EventOutcome } from './settlement.ts'
 
+/**
+ * When an event that is newer than this process knows is tried again: until then a deployment may have come further. With the
+ * five attempts of the default it may take four minutes.
+ */
+const tooNewRetrySeconds = 60
+
 /** What an attempt means for its event. */
 export function toOutcome(eventId: string, attempt: number, result: AttemptResult): EventOutcome {
   if (result.outcome === 'delivered')
@@ -13,6 +19,8 @@ export function toOutcome(eventId: string, attempt: number, result: AttemptResul
   const failure = describeFailure(attempt, thrown)
   if (thrown instanceof RetryAfterError)
     return { eventId, delivered: false, failure, final, retryAfterSeconds: thrown.seconds }
+  if (thrown instanceof DeliveryError && thrown.code === 'BUS_EVENT_TOO_NEW')
+    return { eventId, delivered: false, failure, final, retryAfterSeconds: tooNewRetrySeconds }
   return { eventId, delivered: false, failure, final }
 }
 
@@ -26,6 +34,11 @@ export function expiredBefore(eventId: string, attempt: number): EventOutcome {
   return { eventId, delivered: true, expired: true, attempt: attempt - 1, durationMs: 0 }
 }
 
+/** An event that was erased before this attempt: nobody gets it any more. */
+export function erasedBefore(eventId: string, attempt: number): EventOutcome {
+  return { eventId, delivered: true, erased: true, attempt: attempt - 1, durationMs: 0 }
+}
+
 export function logUndelivered(logger: BusLogger, subscription: string, outcome: EventOutcome): void {
   const { eventId } = outcome
   if (!outcome.delivered) {
@@ -37,5 +50,8 @@ export function logUndelivered(logger: BusLogger, subscription: string, outcome:
   } else if (outcome.expired === true) {
     const fields = { subscription, eventId, attempts: outcome.attempt }
     logger.info(fields, 'an event expired before it was delivered')
+  } else if (outcome.erased === true) {
+    const fields = { subscription, eventId, attempts: outcome.attempt }
+    logger.info(fields, 'an event was erased before it was delivered')
   }
 }

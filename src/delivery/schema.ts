@@ -51,6 +51,8 @@ export const deliveries = busSchema.table(
     expired: boolean('expired').notNull().default(false),
     durationMs: real('duration_ms').notNull(),
     deliveredAt: time('delivered_at').notNull().defaultNow(),
+    /** True: it was erased before it was delivered. Null otherwise, which takes no space in the row. */
+    erased: boolean('erased'),
   },
   (table) => [
     primaryKey({ columns: [table.subscriptionId, table.eventId] }),

@@ -33,6 +33,8 @@ export type EventOutcome =
       readonly delivered: true
       /** It was not, and need not be any more: its time has passed. `attempt` is then the number of those that failed. */
       readonly expired?: true
+      /** It was erased before it was delivered: as `expired`. */
+      readonly erased?: true
       readonly attempt: number
       readonly durationMs: number
     }
@@ -61,6 +63,7 @@ export interface Receipt {
   readonly attempts: number
   readonly durationMs: number
   readonly expired: boolean
+  readonly erased: boolean
 }
 
 /**
@@ -170,6 +173,7 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
           attempts: outcome.attempt,
           durationMs: outcome.durationMs,
           expired: outcome.expired === true,
+          erased: outcome.erased === true,
         })
       } else if (isBatch(claim.data)) {
         planBatchFailure(plan, subscription, claim, outcome)
@@ -249,10 +253,12 @@ export async function insertReceipts(
   receipts: readonly Receipt[],
   mayExist: boolean,
 ): Promise<void> {
+  // The column is left out where it can be: hardly any event is erased while it waits.
+  const someErased = receipts.some(({ erased }) => erased)
   await queryPrepared(
     client,
-    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms, expired)
-     select $1, * from unnest($2::uuid[], $3::smallint[], $4::real[], $5::boolean[])
+    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms, expired${someErased ? ', erased' : ''})
+     select $1, * from unnest($2::uuid[], $3::smallint[], $4::real[], $5::boolean[]${someErased ? ', $6::boolean[]' : ''})
      ${mayExist ? 'on conflict do nothing' : ''}`,
     [
       subscriptionId,
@@ -260,6 +266,7 @@ export async function insertReceipts(
       arrayOf(receipts, (receipt) => String(receipt.attempts)),
       arrayOf(receipts, (receipt) => receipt.durationMs.toFixed(3)),
       arrayOf(receipts, (receipt) => (receipt.expired ? 't' : 'f')),
+      ...(someErased ? [arrayOf(receipts, (receipt) => (receipt.erased ? 't' : 'null'))] : []),
     ],
   )
 }

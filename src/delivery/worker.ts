@@ -3,10 +3,10 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import type { StoredEvent } from '../events/envelope.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
-import { createActiveJob, weightOf, type ActiveJob } from './active-job.ts'
+import { createActiveJob, refreshEvents, weightOf, type ActiveJob } from './active-job.ts'
 import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt } from './attempt.ts'
 import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
-import { hasExpired, inNewestShape, type EventReader } from './event-store.ts'
+import { hasExpired, inNewestShape, isErased, type EventReader } from './event-store.ts'
 import { createExactlyOnce } from './exactly-once.ts'
 import { explodeBatch } from './explode-batch.ts'
 import { describeFailure } from './failure.ts'
@@ -15,7 +15,7 @@ import type { HandlerConnections } from './handler-connections.ts'
 import { isBatch, type JobData } from './job.ts'
 import { createGate } from './gate.ts'
 import { takeApartOrdered } from './ordered-settlement.ts'
-import { eventNotFound, expiredBefore, logUndelivered, toOutcome } from './outcome.ts'
+import { erasedBefore, eventNotFound, expiredBefore, logUndelivered, toOutcome } from './outcome.ts'
 import { wakeOthers, writeOutcomes } from './outcome-writer.ts'
 import { recoverKeys } from './recover-keys.ts'
 import { readReceipts, type EventOutcome, type Settlement } from './settlement.ts'
@@ -83,6 +83,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     createExactlyOnce<ActiveJob>({
       ...{ database, boss, connections, subscription, subscriptionId, logger, settler, slots },
       ...{ startAttempt, finishEvent, noteAttempt, lose, onFailures: parts.onFailures },
+      refresh,
       mayBegin: (job) => !stopping && !job.lost && !job.done,
     })
 
@@ -134,20 +135,18 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     }
     const attempt = (claim.data.attempts ?? 0) + claim.retryCount + 1
     const mayBeDelivered = exactlyOnce !== undefined || attempt > 1 || isCopy(fetched)
-    const [events, delivered] = await settler.untilWritten(async () =>
+    const [, delivered] = await settler.untilWritten(async () =>
       Promise.all([
-        parts.events.load(claim.data.eventIds),
+        refreshEvents(job, parts.events.load),
         mayBeDelivered ? readReceipts(database, subscriptionId, claim.data.eventIds) : new Set<string>(),
       ]),
     )
     await database.reach?.('worker.loaded')
-    const byId = new Map(events.map((event) => [event.id, event]))
     for (const eventId of delivered) finishEvent(job, eventId, undefined)
-    const deliver = async (eventId: string): Promise<void> =>
-      handleEvent(job, eventId, byId.get(eventId), attempt)
+    const deliver = async (eventId: string): Promise<void> => handleEvent(job, eventId, attempt)
     let failed = false
     if (exactlyOnce !== undefined) {
-      if (await exactlyOnce.run(job, byId, attempt)) release(job)
+      if (await exactlyOnce.run(job, attempt)) release(job)
     } else if (claim.data.keyId === undefined) await Promise.all([...job.left].map(deliver))
     else failed = await inOrder(job, deliver)
     // Handed back by a shutdown, lost, or finished as a whole.
@@ -169,17 +168,16 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     return false
   }
 
-  async function handleEvent(
-    job: ActiveJob,
-    eventId: string,
-    event: StoredEvent | undefined,
-    attempt: number,
-  ): Promise<void> {
+  async function handleEvent(job: ActiveJob, eventId: string, attempt: number): Promise<void> {
     if (!slots.tryEnter()) await slots.enter()
     try {
+      const refreshed = refresh(job)
+      if (refreshed !== undefined) await refreshed
       if (stopping || job.lost) return
-      if (event === undefined || hasExpired(event)) {
-        const outcome = (event === undefined ? eventNotFound : expiredBefore)(eventId, attempt)
+      const event = job.events.get(eventId)
+      if (event === undefined || isErased(event) || hasExpired(event)) {
+        const settled = event === undefined ? eventNotFound : isErased(event) ? erasedBefore : expiredBefore
+        const outcome = settled(eventId, attempt)
         noteAttempt(outcome)
         finishEvent(job, eventId, outcome)
         return
@@ -200,9 +198,14 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     }
   }
 
+  /** Payloads that were read too long ago are read again: they may have been erased. */
+  function refresh(job: ActiveJob): Promise<void> | undefined {
+    return refreshEvents(job, async (ids) => settler.untilWritten(async () => parts.events.load(ids)))
+  }
+
   function noteAttempt(outcome: EventOutcome): void {
     logUndelivered(logger, subscription.name, outcome)
-    if (outcome.delivered && outcome.expired === true) return
+    if (outcome.delivered && (outcome.expired ?? outcome.erased) === true) return
     handledCount += 1
     if (outcome.delivered) averageMs += (outcome.durationMs - averageMs) / Math.min(handledCount, 20)
   }

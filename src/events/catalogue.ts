@@ -1,5 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import { ConfigurationError, InvalidEventError, type EventIssue } from './errors.ts'
+import { ConfigurationError, DeliveryError, InvalidEventError, type EventIssue } from './errors.ts'
 import { printablePath, textProblem } from './json.ts'
 import { limits } from './limits.ts'
 import { describe, refuseUnknownKeys } from './options.ts'
@@ -20,7 +20,8 @@ export interface EventDefinition<S extends StandardSchemaV1 = StandardSchemaV1> 
   readonly version?: number | undefined
   /**
    * For each older version still stored, the step to the next one, without a gap up to the newest. Synchronous.
-   * Handlers always see the newest shape. Left out: what was stored under an older version fits as it is.
+   * Handlers always see the newest shape. A step gets a copy that is its own, and gives the payload of the next version, not
+   * validated. One that throws fails the attempt. Left out: what was stored under an older version fits as it is.
    */
   readonly upcast?: { readonly [version: number]: (payload: never) => unknown } | undefined
   /**
@@ -205,27 +206,48 @@ function describeIssue(issue: StandardSchemaV1.Issue, payload: unknown): EventIs
 }
 
 /**
- * The payload in the newest shape, through each upcast between the stored version and the catalogue's.
+ * The payload in the newest shape, through each upcast between the stored version and the catalogue's. What the last step
+ * gives is not validated: schemas may transform, and a handler would wait for them. `bossbus catalog check` validates a sample.
  *
- * @throws whatever a step throws, and {@link ConfigurationError} `BUS_INVALID_OPTION` when one gives a promise
+ * @throws {@link DeliveryError} `BUS_EVENT_TOO_NEW` when it was stored under a newer version than this code knows;
+ *   `BUS_UPCAST_FAILED` when a step throws, or gives a promise or undefined
  */
 export function upcastPayload(
+  type: string,
   definition: EventDefinition | undefined,
   storedVersion: number,
   payload: unknown,
 ): unknown {
   const newest = definition?.version ?? 1
+  if (definition !== undefined && storedVersion > newest) {
+    throw new DeliveryError(
+      'BUS_EVENT_TOO_NEW',
+      `The event was published under version ${storedVersion} of \`${type}\`, but this service knows version ${newest}`,
+      { retryable: true },
+    )
+  }
   let current = payload
   for (let version = storedVersion; version < newest; version += 1) {
     const step = definition?.upcast?.[version]
     if (step === undefined) continue
-    current = step(current as never)
+    try {
+      current = step(current as never)
+    } catch (thrown) {
+      const cause = redactThrown(thrown)
+      throw upcastFailed(type, version, `threw ${cause.name}`, cause)
+    }
     if (current instanceof Promise) {
       current.catch(() => {})
-      throw invalid(`Expected the upcast from version ${version} to be synchronous, but it gave a promise`)
+      throw upcastFailed(type, version, 'gave a promise: it has to be synchronous')
     }
+    if (current === undefined) throw upcastFailed(type, version, 'gave undefined')
   }
   return current
+}
+
+function upcastFailed(type: string, from: number, what: string, cause?: Error): DeliveryError {
+  const message = `The upcast of \`${type}\` from version ${from} to ${from + 1} ${what}`
+  return new DeliveryError('BUS_UPCAST_FAILED', message, { cause })
 }
 
 function invalid(message: string): ConfigurationError {

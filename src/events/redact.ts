@@ -96,3 +96,12 @@ function withoutText(message: string, text: string): string {
     message,
   )
 }
+
+/**
+ * What PostgreSQL says of a value that it cannot take (SQLSTATE class 22), without the value, which it quotes: `invalid input
+ * syntax for type integer: "…"`. What else it says names tables, columns and constraints, and stays.
+ */
+export function withoutQuotedData(code: unknown, message: string): string {
+  // From the first quotation mark to the last: the value may have some of its own.
+  return typeof code === 'string' && /^22[0-9A-Z]{3}$/.test(code) ? message.replace(/".*"/s, '"…"') : message
+}

@@ -1,4 +1,5 @@
 import { BusError, DatabaseError, TransactionError, type BusErrorCode } from '../events/errors.ts'
+import { withoutQuotedData } from '../events/redact.ts'
 
 interface Meaning {
   readonly code: BusErrorCode
@@ -112,13 +113,16 @@ const meanings: Readonly<Record<string, Meaning>> = {
 /**
  * The bus's error for one that a driver or Drizzle threw. Drizzle's wrapper is taken off, because its message
  * lists every parameter, and the cause keeps the server's message and code but neither its detail, which quotes
- * rows, nor the driver's own fields.
+ * rows, nor the driver's own fields; nor a value that the message quotes.
  */
 export function toBusError(error: unknown): BusError {
   if (error instanceof BusError) return error
   const inner = innermost(error)
   const sqlState = typeof inner.code === 'string' ? inner.code : undefined
-  const cause = Object.assign(new Error(messageOf(inner)), sqlState === undefined ? {} : { code: sqlState })
+  const cause = Object.assign(
+    new Error(withoutQuotedData(sqlState, messageOf(inner))),
+    sqlState === undefined ? {} : { code: sqlState },
+  )
   if (sqlState === 'BUS01') {
     return new TransactionError(
       'Expected the `tx` of an open db.transaction(async (tx) => …). The event was not written',

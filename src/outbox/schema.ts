@@ -34,7 +34,7 @@ export const tenantReads = (using = sql`tenant_id = (select bus.current_tenant()
   pgPolicy('tenant_reads', { for: 'select', to: 'public', using })
 
 /**
- * The log: what happened. Append-only, never updated. RANGE-partitioned by month over the uuid v7 id.
+ * The log: what happened. Append-only, never updated but by `bus.erase`. RANGE-partitioned by month over the uuid v7 id.
  * Inserting a row, in any language, is publishing it.
  */
 export const events = busSchema.table(
@@ -60,6 +60,8 @@ export const events = busSchema.table(
     createdAt: time('created_at')
       .notNull()
       .default(sql`clock_timestamp()`),
+    /** When its payload and metadata were replaced by a tombstone: null and nothing. It is delivered to nobody from then on. */
+    erasedAt: time('erased_at'),
   },
   (table) => [
     index('events_tenant_id_idx').on(table.tenantId, table.id),
@@ -102,6 +104,10 @@ export const events = busSchema.table(
       'events_payload_length',
       sql`(pg_column_size(${table.payload}) <= 8000 and pg_column_compression(${table.payload}) is null) or octet_length(${table.payload}::text) <= ${sql.raw(String(limits.storedPayloadBytes))}`,
     ),
+    // For `bus.erase`. A hash, because a subject may be longer than an index entry, and because it makes small ones.
+    index('events_subject_idx')
+      .on(sql`hashtextextended(${table.subject}, hashtextextended(${table.tenantId}, 0))`)
+      .where(sql`${table.subject} is not null`),
   ],
 )
 

@@ -142,6 +142,7 @@ describe('a publish that the database refuses shows nothing of its payload', () 
   test('on postgres.js and on node-postgres', async () => {
     const { url, db, rows } = await createTestDatabase()
     const pool = new pg.Pool({ connectionString: url, max: 2 })
+    pool.on('error', () => {})
     onTestFinished(async () => pool.end())
     const bus = testBus(url)
     await rows(`alter table bus.events add check (type <> 'payment.refunded')`)

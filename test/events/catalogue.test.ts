@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { defineEvents, type EventCatalogue } from '../../src/index.ts'
@@ -189,27 +190,62 @@ describe('upcast chains', () => {
         },
       },
     })
-    expect(upcastPayload(a, 1, { name: 'x' })).toEqual({ id: 'x' })
-    expect(upcastPayload(a, 2, { names: ['x', 'y'] })).toEqual({ id: 'x,y' })
-    expect(upcastPayload(a, 3, { id: 'x' })).toEqual({ id: 'x' })
-    expect(upcastPayload(a, 4, { id: 'from a newer service' })).toEqual({ id: 'from a newer service' })
-    expect(upcastPayload(undefined, 1, { id: 'unknown type' })).toEqual({ id: 'unknown type' })
+    expect(upcastPayload('a', a, 1, { name: 'x' })).toEqual({ id: 'x' })
+    expect(upcastPayload('a', a, 2, { names: ['x', 'y'] })).toEqual({ id: 'x,y' })
+    expect(upcastPayload('a', a, 3, { id: 'x' })).toEqual({ id: 'x' })
+    expect(upcastPayload('a', undefined, 4, { id: 'unknown type' })).toEqual({ id: 'unknown type' })
   })
 
-  test('refuses a step that gives a promise, and lets what a step throws through', async () => {
-    const { slow, broken } = defineEvents({
+  test('leads on over many versions, from any of them', () => {
+    const last = 400
+    const chain = Object.fromEntries(
+      Array.from({ length: last - 1 }, (_, i) => [
+        i + 1,
+        ({ sum }: { sum: number }) => ({ sum: sum + i + 1 }),
+      ]),
+    )
+    const { long } = defineEvents({ long: { schema, version: last, upcast: chain } })
+    const sumFrom = (version: number): number => ((last - version) * (last - 1 + version)) / 2
+    for (const version of [1, 2, 200, 399, 400])
+      expect(upcastPayload('long', long, version, { sum: 0 })).toEqual({ sum: sumFrom(version) })
+  })
+
+  test('refuses what was stored under a newer version than the code knows', async () => {
+    const { a } = defineEvents({ a: { schema, version: 2 } })
+    expect(await refusalOf(() => upcastPayload('a', a, 3, {}))).toMatchObject({
+      code: 'BUS_EVENT_TOO_NEW',
+      retryable: true,
+      message: 'The event was published under version 3 of `a`, but this service knows version 2',
+    })
+  })
+
+  test('refuses a step that throws or gives a promise or nothing, and shows nothing of what it threw', async () => {
+    const { slow, broken, forgetful } = defineEvents({
+      forgetful: { schema, version: 2, upcast: { 1: () => undefined } },
       slow: { schema, version: 2, upcast: { 1: async () => Promise.reject(new Error('late')) } },
       broken: {
         schema,
         version: 2,
         upcast: {
           1: () => {
-            throw new RangeError('cannot convert')
+            throw new RangeError('cannot convert canary')
           },
         },
       },
     })
-    expect(await refusalOf(() => upcastPayload(slow, 1, {}))).toMatchObject({ code: 'BUS_INVALID_OPTION' })
-    expect(() => upcastPayload(broken, 1, {})).toThrow(new RangeError('cannot convert'))
+    expect(await refusalOf(() => upcastPayload('slow', slow, 1, {}))).toMatchObject({
+      code: 'BUS_UPCAST_FAILED',
+      message: 'The upcast of `slow` from version 1 to 2 gave a promise: it has to be synchronous',
+    })
+    expect(await refusalOf(() => upcastPayload('forgetful', forgetful, 1, {}))).toMatchObject({
+      code: 'BUS_UPCAST_FAILED',
+    })
+    const error = await refusalOf(() => upcastPayload('broken', broken, 1, {}))
+    expect(error).toMatchObject({
+      code: 'BUS_UPCAST_FAILED',
+      message: 'The upcast of `broken` from version 1 to 2 threw RangeError',
+    })
+    expect(inspect(error)).toMatch(/at .*catalogue\.test\.ts/)
+    expect(inspect(error)).not.toContain('canary')
   })
 })

@@ -1,0 +1,155 @@
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { compareCatalogues, type CatalogueFinding } from '../../events/catalogue-comparison.ts'
+import { readCatalogueDocument } from '../../events/catalogue-document.ts'
+import {
+  describeCatalogue,
+  type KnownType,
+  type TypeDescription,
+} from '../../events/catalogue-description.ts'
+import type { EventCatalogue } from '../../events/catalogue.ts'
+import { checkHistory, findNeeds, type SampledVersion } from '../../operations/history-sample.ts'
+import { readCatalogue } from '../../operations/stored-catalogue.ts'
+import { createDatabase } from '../../outbox/database.ts'
+import { checkSchema } from '../../outbox/migrate.ts'
+import { numberFlag, textFlag, UsageError, type Command, type CommandContext } from '../command.ts'
+import type { Config } from '../config.ts'
+
+/** What was compared with what, and what came of it. */
+interface Report {
+  readonly source: string
+  readonly against: string
+  readonly types: number
+  readonly compared: number
+  readonly sampled: readonly SampledVersion[]
+  readonly findings: readonly CatalogueFinding[]
+}
+
+export const catalogCheck: Command = {
+  name: 'catalog check',
+  summary: 'Fails where a change of the catalogue breaks what is stored, or who reads it',
+  help: `Compares the events of the configuration with those that this service and others have recorded in bus.catalogue, and tries
+them on a sample of the log: each event is upcast to the newest shape and validated. Tells paths and reasons, never values.
+
+  --sample <n>        so many of the newest, the oldest and those between of each type (100; 0: none)
+  --against <file>    compares with a catalogue that \`bossbus catalog export\` wrote, without a database
+  --accept <what>     lets a finding pass, as <type>:<rule>, such as payment.paid:sources-narrowed. May be repeated`,
+  options: {
+    sample: { type: 'string' },
+    against: { type: 'string' },
+    accept: { type: 'string', multiple: true },
+  },
+  async run({ flags, config, print, cwd }) {
+    const sample = numberFlag(flags, 'sample', { min: 0, max: 10_000, default: 100 })
+    const accepted = new Set(flags['accept'] as readonly string[] | undefined)
+    const against = textFlag(flags, 'against')
+    const given = await config()
+    const report = accept(
+      against === undefined
+        ? await checkDatabase(given, sample)
+        : await checkFile(given, against, resolve(cwd, against)),
+      accepted,
+    )
+    const isBroken = report.findings.some(({ severity }) => severity === 'breaking')
+    if (flags['json'] === true) print(JSON.stringify({ ok: !isBroken, ...report }, undefined, 2))
+    else printReport(report, print)
+    return isBroken ? 1 : 0
+  },
+}
+
+async function checkFile(config: Config, name: string, file: string): Promise<Report> {
+  const [source, current] = [config.source(), await describeCatalogue(config.events())]
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    throw new UsageError(`${name} could not be read: ${(error as Error).message}`, { cause: error })
+  })
+  const known = readCatalogueDocument(parse(text, name), name)
+  const findings = compareCatalogues(source, current, known)
+  return { source, against: name, types: current.length, compared: known.length, sampled: [], findings }
+}
+
+function parse(text: string, name: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw new UsageError(`${name} is no JSON`)
+  }
+}
+
+async function checkDatabase(config: Config, sampleSize: number): Promise<Report> {
+  const [source, events] = [config.source(), config.events()]
+  const database = createDatabase(config.database(), silentLogger)
+  try {
+    await checkSchema(database)
+    const [current, known] = await Promise.all([describeCatalogue(events), readCatalogue(database)])
+    const removed = removedTypes(source, current, known)
+    const needs = removed.length === 0 ? new Map() : await findNeeds(database, removed)
+    const compared = compareCatalogues(source, current, known, needs)
+    const { versions, findings } = await sampleHistory(database, events, known, sampleSize)
+    return {
+      ...{
+        source,
+        against: 'the database',
+        types: current.length,
+        compared: known.length,
+        sampled: versions,
+      },
+      findings: [...compared, ...findings],
+    }
+  } finally {
+    await database.close()
+  }
+}
+
+async function sampleHistory(
+  database: Parameters<typeof checkHistory>[0],
+  events: EventCatalogue,
+  known: readonly KnownType[],
+  sampleSize: number,
+): ReturnType<typeof checkHistory> {
+  if (sampleSize === 0) return { versions: [], findings: [] }
+  return checkHistory(database, events, known, sampleSize)
+}
+
+function removedTypes(
+  source: string,
+  current: readonly TypeDescription[],
+  known: readonly KnownType[],
+): readonly string[] {
+  const names = new Set(current.map(({ type }) => type))
+  return [
+    ...new Set(known.filter((row) => row.service === source && !names.has(row.type)).map(({ type }) => type)),
+  ]
+}
+
+function accept(report: Report, accepted: ReadonlySet<string>): Report {
+  const findings = report.findings.map((finding): CatalogueFinding => {
+    const isAccepted = finding.severity === 'breaking' && accepted.has(`${finding.type}:${finding.rule}`)
+    return isAccepted ? { ...finding, severity: 'note', what: `Accepted: ${finding.what}` } : finding
+  })
+  return { ...report, findings }
+}
+
+function printReport(
+  { source, against, types, compared, sampled, findings }: Report,
+  print: CommandContext['print'],
+): void {
+  print(`${source}: ${types} types, compared with ${compared} recorded versions of ${against}`)
+  for (const { type, version, sampledCount, unfitCount } of sampled)
+    print(`  ${type} version ${version}: ${sampledCount} stored events tried, ${unfitCount} do not fit`)
+  for (const severity of ['breaking', 'warning', 'note'] as const) {
+    for (const finding of findings.filter((one) => one.severity === severity)) {
+      print('')
+      print(
+        `${severity.toUpperCase()}  ${finding.type} version ${finding.version}  (${finding.type}:${finding.rule})`,
+      )
+      print(`  ${finding.what}.`)
+      print(`  ${finding.why}`)
+      print(`  ${finding.remedy}`)
+    }
+  }
+  const breaking = findings.filter(({ severity }) => severity === 'breaking').length
+  print('')
+  print(breaking === 0 ? 'Nothing breaks.' : `${breaking} breaking ${breaking === 1 ? 'change' : 'changes'}.`)
+}
+
+const silentLogger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }

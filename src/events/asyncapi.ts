@@ -1,0 +1,160 @@
+import { definitionName, placed } from './catalogue-document.ts'
+import type { TypeDescription } from './catalogue-description.ts'
+
+export interface AsyncApiOptions {
+  readonly source: string
+  /** The version of the API that the document describes, such as that of the service. */
+  readonly apiVersion: string
+  /** `'cloudevents'`: the payload is a CloudEvent in structured mode. `'plain'`: the payload is the event's own. */
+  readonly envelope: 'cloudevents' | 'plain'
+}
+
+/** An AsyncAPI 3.0 document. */
+export type AsyncApiDocument = Readonly<Record<string, unknown>> & { readonly asyncapi: '3.0.0' }
+
+/**
+ * The catalogue as an AsyncAPI 3.0 document: a channel for each type, with a message for each version that is known; the
+ * service sends those that it may publish, and receives all. Schemas of draft-07, which is AsyncAPI's own dialect: so describe the
+ * catalogue in it. Servers are left out: where a database is, is no part of a contract.
+ */
+export function toAsyncApi(
+  types: readonly TypeDescription[],
+  { source, apiVersion, envelope }: AsyncApiOptions,
+): AsyncApiDocument {
+  const newest = new Map<string, TypeDescription>()
+  for (const description of types) {
+    const other = newest.get(description.type)
+    if (other === undefined || other.version < description.version) newest.set(description.type, description)
+  }
+  const versionsOf = (type: string): readonly TypeDescription[] =>
+    types.filter((other) => other.type === type)
+  return {
+    asyncapi: '3.0.0',
+    info: { title: `Events of ${source}`, version: apiVersion },
+    defaultContentType: envelope === 'cloudevents' ? 'application/cloudevents+json' : 'application/json',
+    channels: Object.fromEntries(
+      [...newest.keys()].map((type) => [
+        type,
+        {
+          address: type,
+          messages: Object.fromEntries(
+            versionsOf(type).map((description) => [
+              definitionName(description),
+              { $ref: `#/components/messages/${definitionName(description)}` },
+            ]),
+          ),
+        },
+      ]),
+    ),
+    operations: Object.fromEntries(
+      [...newest.values()].flatMap((description) =>
+        operationsOf(description, versionsOf(description.type), source),
+      ),
+    ),
+    components: {
+      messages: Object.fromEntries(
+        types.map((description) => [definitionName(description), toMessage(description, source, envelope)]),
+      ),
+      schemas: Object.fromEntries(
+        types.map((description) => [
+          definitionName(description),
+          // An object, where JSON Schema would also take true.
+          placed(
+            typeof description.schema === 'object' ? description.schema : {},
+            `#/components/schemas/${definitionName(description)}`,
+          ),
+        ]),
+      ),
+      correlationIds: {
+        correlationId: {
+          description: 'Ties events of one business process together.',
+          location:
+            envelope === 'cloudevents' ? '$message.payload#/correlationid' : '$message.header#/correlationId',
+        },
+      },
+    },
+  }
+}
+
+function operationsOf(
+  newest: TypeDescription,
+  versions: readonly TypeDescription[],
+  source: string,
+): readonly (readonly [string, unknown])[] {
+  const key = newest.type
+  const channel = { $ref: `#/channels/${key}` }
+  const message = (description: TypeDescription): unknown => ({
+    $ref: `#/channels/${key}/messages/${definitionName(description)}`,
+  })
+  const maySend = newest.sources === undefined || newest.sources.includes(source)
+  return [
+    ...(maySend
+      ? [[`publish-${key}`, { action: 'send', channel, messages: [message(newest)] }] as const]
+      : []),
+    [`receive-${key}`, { action: 'receive', channel, messages: versions.map(message) }],
+  ]
+}
+
+function toMessage(
+  description: TypeDescription,
+  source: string,
+  envelope: AsyncApiOptions['envelope'],
+): unknown {
+  const { type, version, redact, sources } = description
+  const schema = { $ref: `#/components/schemas/${definitionName(description)}` }
+  return {
+    name: type,
+    title: `${type}, version ${version}`,
+    correlationId: { $ref: '#/components/correlationIds/correlationId' },
+    ...(envelope === 'cloudevents'
+      ? { contentType: 'application/cloudevents+json', payload: cloudEvent(description, schema) }
+      : { contentType: 'application/json', headers: plainHeaders(description, source), payload: schema }),
+    ...(sources && { 'x-bossbus-sources': sources }),
+    ...(redact && { 'x-bossbus-redact': redact }),
+  }
+}
+
+const text = { type: 'string' }
+
+/** CloudEvents 1.0 in structured mode, with the attributes that the bus maps. */
+function cloudEvent({ type, sources }: TypeDescription, data: unknown): unknown {
+  return {
+    type: 'object',
+    required: ['specversion', 'id', 'source', 'type'],
+    properties: {
+      specversion: { const: '1.0' },
+      id: { type: 'string', format: 'uuid' },
+      source: sources === undefined ? text : { enum: sources },
+      type: { const: type },
+      subject: text,
+      time: { type: 'string', format: 'date-time' },
+      datacontenttype: { const: 'application/json' },
+      correlationid: text,
+      causationid: { type: 'string', format: 'uuid' },
+      partitionkey: text,
+      traceparent: text,
+      data,
+    },
+  }
+}
+
+function plainHeaders({ type, version, sources }: TypeDescription, source: string): unknown {
+  return {
+    type: 'object',
+    required: ['id', 'type', 'source', 'tenantId', 'schemaVersion'],
+    properties: {
+      id: { type: 'string', format: 'uuid' },
+      type: { const: type },
+      source: sources === undefined ? { type: 'string', examples: [source] } : { enum: sources },
+      tenantId: text,
+      schemaVersion: { const: version },
+      subject: text,
+      eventId: text,
+      idempotencyKey: text,
+      correlationId: text,
+      causationId: { type: 'string', format: 'uuid' },
+      orderingKey: text,
+      createdAt: { type: 'string', format: 'date-time' },
+    },
+  }
+}

@@ -1,0 +1,98 @@
+import type { StandardJSONSchemaV1, StandardSchemaV1 } from '@standard-schema/spec'
+
+/** A JSON Schema: an object, or true (anything) or false (nothing). */
+export type JsonSchema = boolean | { readonly [keyword: string]: unknown }
+
+/** Where the JSON Schema of a type comes from; `unknown`: its library gives none. */
+export type SchemaOrigin = 'standard' | 'arktype' | 'valibot' | 'unknown'
+
+/** A schema as JSON Schema 2020-12. What it cannot express, such as a transformation, is left open in it. */
+export interface DescribedSchema {
+  /** Of what is stored: the schema's output. Undefined where the library gives none. */
+  readonly output: JsonSchema | undefined
+  /** Of what publish takes. */
+  readonly input: JsonSchema | undefined
+  readonly origin: SchemaOrigin
+}
+
+type Side = 'input' | 'output'
+type Converter = (side: Side) => unknown
+
+/** The dialects that are asked for: that of what is stored and compared, and AsyncAPI's. */
+export type SchemaDialect = 'draft-2020-12' | 'draft-07'
+
+/**
+ * The JSON Schema of any Standard Schema: by the Standard JSON Schema interface (zod from 4.2, arktype from 2.1.28 and others
+ * have it), by `toJsonSchema()` of an older arktype, or for valibot by the package `@valibot/to-json-schema` where it is
+ * installed. Never throws: what gives no JSON Schema is `unknown`.
+ */
+export async function describeSchema(
+  schema: StandardSchemaV1,
+  target: SchemaDialect = 'draft-2020-12',
+): Promise<DescribedSchema> {
+  const standard = schema['~standard'] as StandardSchemaV1.Props & Partial<StandardJSONSchemaV1.Props>
+  const { jsonSchema } = standard
+  if (typeof jsonSchema?.output === 'function') {
+    const described = convert('standard', (side) => convertStandard(jsonSchema, side, target))
+    if (described !== undefined) return described
+  }
+  const { toJsonSchema } = schema as { toJsonSchema?: (options?: object) => unknown }
+  if (standard.vendor === 'arktype' && typeof toJsonSchema === 'function') {
+    const described = convert('arktype', () =>
+      toJsonSchema.call(schema, { fallback: ({ base }: { base: unknown }) => base }),
+    )
+    if (described !== undefined) return described
+  }
+  if (standard.vendor === 'valibot') {
+    const described = await describeValibot(schema, target)
+    if (described !== undefined) return described
+  }
+  return { output: undefined, input: undefined, origin: 'unknown' }
+}
+
+/** zod refuses to describe what JSON Schema cannot express, unless told to leave it open. */
+function convertStandard(
+  converter: StandardJSONSchemaV1.Converter,
+  side: Side,
+  target: SchemaDialect,
+): unknown {
+  try {
+    return converter[side]({ target })
+  } catch {
+    return converter[side]({ target, libraryOptions: { unrepresentable: 'any' } })
+  }
+}
+
+async function describeValibot(
+  schema: StandardSchemaV1,
+  target: SchemaDialect,
+): Promise<DescribedSchema | undefined> {
+  try {
+    const { toJsonSchema } = await import('@valibot/to-json-schema')
+    return convert('valibot', (typeMode) =>
+      toJsonSchema(schema as never, { typeMode, target, errorMode: 'ignore' }),
+    )
+  } catch {
+    // Not installed, or not for this version of valibot.
+    return undefined
+  }
+}
+
+function convert(origin: SchemaOrigin, converter: Converter): DescribedSchema | undefined {
+  const output = attempt(() => converter('output'))
+  if (output === undefined) return undefined
+  return { output, input: attempt(() => converter('input')), origin }
+}
+
+/** A copy that is JSON and nothing else, without the dialect, which is always the same. */
+function attempt(converted: () => unknown): JsonSchema | undefined {
+  try {
+    const copy = JSON.parse(JSON.stringify(converted())) as JsonSchema
+    if (typeof copy !== 'object') return copy
+    if (copy === null || Array.isArray(copy)) return undefined
+    const { $schema: _dialect, ...rest } = copy
+    return rest
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,219 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { bossSchema } from '../delivery/boss.ts'
+import { maxPayloadAgeMs } from '../delivery/event-store.ts'
+import { ConfigurationError } from '../events/errors.ts'
+import { textProblem } from '../events/json.ts'
+import { describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import type { Database } from '../outbox/database.ts'
+
+/** What `bus.erase` takes. */
+export interface EraseOptions {
+  readonly tenantId: string
+  /** The `subject` of the events, exactly. */
+  readonly subject: string
+  /** Who asks for it: recorded, 1 to 255 characters. */
+  readonly by: string
+  /** Why: recorded, up to 1,024 characters. */
+  readonly reason?: string | undefined
+}
+
+/** What one call of `bus.erase` did. */
+export interface Erased {
+  /** The id of its record in `bus.erasures`. */
+  readonly id: string
+  /** Events whose payloads were replaced by this call. */
+  readonly eventCount: number
+  /** Records of failed attempts that were emptied by this call. */
+  readonly failureCount: number
+}
+
+/** The record of one call of `bus.erase`. */
+export interface Erasure extends Erased {
+  readonly tenantId: string
+  readonly subject: string
+  readonly by: string
+  readonly reason: string | undefined
+  readonly startedAt: Date
+  /** Undefined while it runs, and for good where it was cut off: calling `bus.erase` again goes on. */
+  readonly finishedAt: Date | undefined
+}
+
+/** Reads who erased what. */
+export interface Erasures {
+  /** The calls of `bus.erase`, the latest first, up to `limit` (1 to 1,000, default 100); of one tenant, when it is named. */
+  list: (filter?: {
+    readonly tenantId?: string | undefined
+    readonly limit?: number | undefined
+  }) => Promise<Erasure[]>
+}
+
+/** Events in one transaction: their rows are locked for milliseconds. */
+const eventsPerBatch = 500
+
+/** Ids looked for at a time. */
+const maxFound = 50_000
+
+/** The events of a subject, $1 its tenant and $2 itself, by the index. */
+const isOfSubject = `hashtextextended(subject, hashtextextended(tenant_id, 0)) = hashtextextended($2::text, hashtextextended($1::text, 0))
+  and tenant_id = $1 and subject = $2`
+
+/** Beyond what a timer of another process may be late. */
+const marginMs = 250
+
+/** Whoever was cut off after its last commit may have been so lately: what it began is waited out. */
+const recentlySeconds = 60
+
+/**
+ * Replaces the payloads of a subject's events by a tombstone. In transactions of 500 events; one that was cut off is gone
+ * on with by the next call, as only events that are not erased are looked for. Two calls at once wait for each other's rows,
+ * locked in the order of the ids, and count each event once.
+ */
+export async function eraseSubject(database: Database, given: EraseOptions): Promise<Erased> {
+  const { tenantId, subject, by, reason } = checkErase(given)
+  const { rows } = await database.query<{ id: string; recent: boolean }>(
+    `insert into bus.erasures (tenant_id, subject, erased_by, reason) values ($1, $2, $3, $4)
+     returning id, exists (
+       select 1 from bus.events e
+       where ${isOfSubject} and e.erased_at > clock_timestamp() - make_interval(secs => ${recentlySeconds})) as recent`,
+    [tenantId, subject, by, reason ?? null],
+  )
+  const id = rows[0]?.id ?? ''
+  let eventCount = 0
+  for (;;) {
+    const { rows: found } = await database.query<{ id: string }>(
+      `select id from bus.events where ${isOfSubject} and erased_at is null order by id limit ${maxFound}`,
+      [tenantId, subject],
+    )
+    if (found.length === 0) break
+    for (let first = 0; first < found.length; first += eventsPerBatch) {
+      const ids = found.slice(first, first + eventsPerBatch).map((event) => event.id)
+      eventCount += await eraseBatch(database, id, ids)
+    }
+  }
+  if (eventCount > 0 || rows[0]?.recent === true) await pause(maxPayloadAgeMs + marginMs)
+  // Last, so that it also finds what an attempt that had begun before has left.
+  const failureCount = await scrubFailures(database, tenantId, subject)
+  await database.query(
+    'update bus.erasures set failure_count = $2, finished_at = clock_timestamp() where id = $1',
+    [id, failureCount],
+  )
+  return { id, eventCount, failureCount }
+}
+
+/** Erases some events, unless somebody else has meanwhile, and counts them. */
+async function eraseBatch(database: Database, erasureId: string, ids: readonly string[]): Promise<number> {
+  const { rows } = await database.query<{ count: string }>(
+    `with found as (
+       select id from bus.events where id = any ($2::uuid[]) and erased_at is null order by id for update
+     ), erased as (
+       update bus.events e set payload = 'null', metadata = '{}', erased_at = clock_timestamp()
+       from found f where e.id = f.id and e.id = any ($2::uuid[])
+       returning 1
+     )
+     update bus.erasures set event_count = event_count + (select count(*) from erased) where id = $1
+     returning (select count(*) from erased) as count`,
+    [erasureId, ids],
+  )
+  return Number(rows[0]?.count ?? 0)
+}
+
+/**
+ * Empties the records of failed attempts at erased events: an error may quote its event. pg-boss has no index for it: its
+ * table is read once.
+ */
+async function scrubFailures(database: Database, tenantId: string, subject: string): Promise<number> {
+  const isErased = (eventId: string): string =>
+    `exists (select 1 from bus.events e where e.id = (${eventId})::uuid and e.tenant_id = $1 and e.subject = $2 and e.erased_at is not null)`
+  const { rows } = await database.query<{ count: string }>(
+    `with jobs as (
+       update ${bossSchema}.job j
+       set data = bus.scrub_failures(j.data), output = bus.scrub_failures(j.output), source_output = bus.scrub_failures(j.source_output)
+       where j.name in (select 'bus.' || s.name || d.ending from bus.subscriptions s cross join (values (''), ('.dead')) d (ending))
+         and j.data->'eventIds'->>1 is null
+         and (j.data ? 'failures' or j.output ? 'failures' or j.source_output ? 'failures')
+         and (bus.scrub_failures(j.data), bus.scrub_failures(coalesce(j.output, '{}')), bus.scrub_failures(coalesce(j.source_output, '{}')))
+           is distinct from (j.data, coalesce(j.output, '{}'), coalesce(j.source_output, '{}'))
+         and ${isErased(`j.data->'eventIds'->>0`)}
+       returning 1
+     ), keys as (
+       update bus.ordered_keys k
+       set failures = bus.scrub_failures(jsonb_build_object('failures', k.failures))->'failures'
+       where k.failures is not null
+         and bus.scrub_failures(jsonb_build_object('failures', k.failures))->'failures' is distinct from k.failures
+         and ${isErased('k.failed_event_id')}
+       returning 1
+     )
+     select (select count(*) from jobs) + (select count(*) from keys) as count`,
+    [tenantId, subject],
+  )
+  return Number(rows[0]?.count ?? 0)
+}
+
+export function createErasures(database: Database): Erasures {
+  return {
+    async list(filter = {}) {
+      if (filter === null || typeof filter !== 'object')
+        throw invalid(`Expected a filter like { tenantId, limit }, got ${describe(filter)}`)
+      refuseUnknownKeys(filter, ['tenantId', 'limit'], 'erasures.list')
+      const { tenantId, limit } = filter
+      const count = integerOption('limit', limit, { min: 1, max: 1000, default: 100 })
+      if (tenantId !== undefined) assertText('tenantId', tenantId, 255)
+      const { rows } = await database.query<ErasureRow>(
+        `select id, tenant_id, subject, erased_by, reason, event_count, failure_count, started_at, finished_at
+         from bus.erasures where $1::text is null or tenant_id = $1 order by id desc limit $2`,
+        [tenantId ?? null, count],
+      )
+      return rows.map((row) => ({
+        id: row.id,
+        tenantId: row.tenant_id,
+        subject: row.subject,
+        by: row.erased_by,
+        reason: row.reason ?? undefined,
+        eventCount: Number(row.event_count),
+        failureCount: Number(row.failure_count),
+        startedAt: row.started_at,
+        finishedAt: row.finished_at ?? undefined,
+      }))
+    },
+  }
+}
+
+interface ErasureRow extends Record<string, unknown> {
+  readonly id: string
+  readonly tenant_id: string
+  readonly subject: string
+  readonly erased_by: string
+  readonly reason: string | null
+  readonly event_count: string
+  readonly failure_count: string
+  readonly started_at: Date
+  readonly finished_at: Date | null
+}
+
+function checkErase(given: EraseOptions): EraseOptions {
+  if (given === null || typeof given !== 'object')
+    throw invalid(`Expected options like { tenantId, subject, by }, got ${describe(given)}`)
+  refuseUnknownKeys(given, ['tenantId', 'subject', 'by', 'reason'], 'erase')
+  const { tenantId, subject, by, reason } = given
+  assertText('tenantId', tenantId, 255)
+  assertText('subject', subject, 1024)
+  assertText('by', by, 255)
+  if (reason !== undefined) assertText('reason', reason, 1024)
+  return { tenantId, subject, by, reason }
+}
+
+/** The text itself is not shown: a subject may be a person. */
+function assertText(name: string, value: unknown, maxLength: number): void {
+  const problem =
+    typeof value !== 'string'
+      ? `got ${describe(value)}`
+      : value.length === 0 || value.length > maxLength
+        ? `got ${value.length} characters`
+        : textProblem(value)
+  if (problem !== undefined)
+    throw invalid(`Expected \`${name}\` to be a text of 1 to ${maxLength} characters: ${problem}`)
+}
+
+function invalid(message: string): ConfigurationError {
+  return new ConfigurationError('BUS_INVALID_OPTION', message)
+}

@@ -1,0 +1,271 @@
+import type { CatalogueFinding, TypeNeed } from '../events/catalogue-comparison.ts'
+import {
+  upcastPayload,
+  validatePayload,
+  type EventCatalogue,
+  type EventDefinition,
+} from '../events/catalogue.ts'
+import type { KnownType } from '../events/catalogue-description.ts'
+import { InvalidEventError, type EventIssue } from '../events/errors.ts'
+import { describeSchema } from '../events/json-schema.ts'
+import { compilePatterns } from '../events/pattern.ts'
+import { canonical } from '../events/schema-comparison.ts'
+import type { Executor } from '../outbox/database.ts'
+
+/** What was looked at of one type and version. */
+export interface SampledVersion {
+  readonly type: string
+  readonly version: number
+  readonly sampledCount: number
+  readonly unfitCount: number
+}
+
+export interface SampleReport {
+  readonly versions: readonly SampledVersion[]
+  readonly findings: readonly CatalogueFinding[]
+}
+
+interface SampleRow extends Record<string, unknown> {
+  readonly id: string
+  readonly schema_version: number
+  readonly payload: string
+}
+
+/** What is wrong with some sampled events, told once. */
+interface Complaint {
+  readonly rule: 'upcast-failed' | 'sample-unfit' | 'sample-newer'
+  readonly path: string
+  readonly reason: string
+  readonly exampleId: string
+  count: number
+}
+
+/**
+ * Tries the code's catalogue on stored events: of each type the newest ones, the oldest ones, and some from all over the time
+ * between, as many of each as `sampleSize`, brought to the newest shape and validated. All are found by the index on type and
+ * id, so the size of the log does not matter; reads by it in proportion to the sample. Events that were erased are left out.
+ */
+export async function checkHistory(
+  executor: Executor,
+  catalogue: EventCatalogue,
+  known: readonly KnownType[],
+  sampleSize: number,
+): Promise<SampleReport> {
+  const versions: SampledVersion[] = []
+  const findings: CatalogueFinding[] = []
+  for (const [type, definition] of Object.entries(catalogue)) {
+    const rows = await sampleType(executor, type, sampleSize)
+    const byVersion = new Map<number, SampleRow[]>()
+    for (const row of rows) {
+      const stored = byVersion.get(row.schema_version)
+      if (stored === undefined) byVersion.set(row.schema_version, [row])
+      else stored.push(row)
+    }
+    const reshapes = await isReshaping(definition)
+    for (const [version, stored] of [...byVersion].toSorted(([a], [b]) => a - b)) {
+      const complaints = await checkEvents(type, definition, stored)
+      const unfitCount = complaints.reduce((most, { count }) => Math.max(most, count), 0)
+      versions.push({ type, version, sampledCount: stored.length, unfitCount })
+      findings.push(
+        ...complaints.map((complaint) => toFinding(type, version, complaint, stored.length, reshapes)),
+      )
+    }
+    findings.push(...notFound(type, known, byVersion))
+  }
+  return { versions, findings }
+}
+
+/** Whether the log, or a subscription, still has to do with types that the code has no more. */
+export async function findNeeds(
+  executor: Executor,
+  types: readonly string[],
+): Promise<ReadonlyMap<string, TypeNeed>> {
+  const { rows: subscriptions } = await executor.query<{ name: string; patterns: string[] }>(
+    'select name, patterns from bus.subscriptions order by name',
+  )
+  const needs = new Map<string, TypeNeed>()
+  for (const type of types) {
+    const { rows } = await executor.query<{ there: boolean }>(
+      'select exists (select 1 from bus.events where type = $1) as there',
+      [type],
+    )
+    const matching = subscriptions.filter(({ patterns }) => compilePatterns(patterns)(type))
+    needs.set(type, {
+      inHistory: rows[0]?.there === true,
+      subscriptions: matching.map(({ name }) => name),
+    })
+  }
+  return needs
+}
+
+async function sampleType(
+  executor: Executor,
+  type: string,
+  sampleSize: number,
+): Promise<readonly SampleRow[]> {
+  const select =
+    'select id, schema_version, payload::text as payload from bus.events where type = $1 and erased_at is null'
+  const [newest, oldest] = await Promise.all([
+    executor.query<SampleRow>(`${select} order by id desc limit $2`, [type, sampleSize]),
+    executor.query<SampleRow>(`${select} order by id limit $2`, [type, sampleSize]),
+  ])
+  const sampled = new Map([...oldest.rows, ...newest.rows].map((row) => [row.id, row]))
+  const [first, last] = [oldest.rows.at(-1), newest.rows.at(-1)]
+  if (first !== undefined && last !== undefined && first.id < last.id) {
+    const { rows } = await executor.query<SampleRow>(
+      `select e.* from unnest($2::uuid[]) as p (point)
+       cross join lateral (${select} and id >= p.point order by id limit 1) e`,
+      [type, pointsBetween(first.id, last.id, sampleSize)],
+    )
+    for (const row of rows) sampled.set(row.id, row)
+  }
+  return [...sampled.values()]
+}
+
+/** A random moment in each of so many equal parts of the time between two events, as the lowest id of it. */
+function pointsBetween(first: string, last: string, count: number): string[] {
+  const [from, to] = [millisecondOf(first), millisecondOf(last)]
+  return Array.from({ length: count }, (_, part) => {
+    const moment = Math.floor(from + ((to - from) * (part + Math.random())) / count)
+    const hex = moment.toString(16).padStart(12, '0')
+    const random = Math.floor(Math.random() * 0x1000)
+      .toString(16)
+      .padStart(3, '0')
+    return `${hex.slice(0, 8)}-${hex.slice(8)}-7${random}-8000-000000000000`
+  })
+}
+
+function millisecondOf(id: string): number {
+  return Number.parseInt(id.replace('-', '').slice(0, 12), 16)
+}
+
+async function checkEvents(
+  type: string,
+  definition: EventDefinition,
+  stored: readonly SampleRow[],
+): Promise<readonly Complaint[]> {
+  const complaints = new Map<string, Complaint>()
+  for (const { id, schema_version: version, payload } of stored) {
+    const found = new Set<string>()
+    const complain = (rule: Complaint['rule'], path: string, reason: string): void => {
+      const key = JSON.stringify([rule, path, reason])
+      // An event counts once for what is wrong with several items of its lists.
+      if (found.has(key)) return
+      found.add(key)
+      const complaint = complaints.get(key) ?? { rule, path, reason, exampleId: id, count: 0 }
+      complaint.count += 1
+      complaints.set(key, complaint)
+    }
+    let shaped: unknown
+    try {
+      shaped = upcastPayload(type, definition, version, JSON.parse(payload) as unknown)
+    } catch (error) {
+      const { code, message } = error as { code?: string; message: string }
+      complain(code === 'BUS_EVENT_TOO_NEW' ? 'sample-newer' : 'upcast-failed', '', message)
+      continue
+    }
+    for (const { path, message } of await issuesOf(type, definition, shaped))
+      complain('sample-unfit', path.replaceAll(/(?<=^|\.)\d+(?=\.|$)/g, '*'), message)
+  }
+  return [...complaints.values()]
+}
+
+/** Paths and reasons, with what they quote of the payload left out. */
+async function issuesOf(
+  type: string,
+  definition: EventDefinition,
+  payload: unknown,
+): Promise<readonly EventIssue[]> {
+  try {
+    await validatePayload(type, definition, payload)
+    return []
+  } catch (error) {
+    if (!(error instanceof InvalidEventError)) throw error
+    return error.issues.length > 0
+      ? error.issues
+      : [{ path: '', message: 'the schema failed while validating' }]
+  }
+}
+
+/** Whether a schema takes something else than it gives: what is stored may then not be valid input, and is right all the same. */
+async function isReshaping({ schema }: EventDefinition): Promise<boolean> {
+  const { input, output } = await describeSchema(schema)
+  return output !== undefined && shapeOf(input) !== shapeOf(output)
+}
+
+/** Defaults make properties optional in the input, and objects are closed in the output only: both take their own output. */
+function shapeOf(schema: unknown): string {
+  return canonical(
+    JSON.parse(
+      JSON.stringify(schema ?? true, (key, value: unknown) =>
+        ['required', 'additionalProperties', 'default'].includes(key) && typeof value !== 'object'
+          ? undefined
+          : key === 'required' && Array.isArray(value)
+            ? undefined
+            : value,
+      ),
+    ),
+  )
+}
+
+function toFinding(
+  type: string,
+  version: number,
+  { rule, path, reason, exampleId, count }: Complaint,
+  sampledCount: number,
+  reshapes: boolean,
+): CatalogueFinding {
+  const share = `${count} of ${sampledCount} sampled events of version ${version}, such as ${exampleId}`
+  const about = { rule, type, version, ...(path === '' ? {} : { path }) }
+  if (rule === 'sample-newer')
+    return {
+      ...about,
+      severity: 'breaking',
+      what: `${share}, are of a newer version than this code knows`,
+      why: 'This code refuses them (BUS_EVENT_TOO_NEW).',
+      remedy: 'Take over the newer definition before this code is deployed.',
+    }
+  if (rule === 'upcast-failed')
+    return {
+      ...about,
+      severity: 'breaking',
+      what: `${share}: ${reason}`,
+      why: 'No handler can get them: each attempt fails (BUS_UPCAST_FAILED).',
+      remedy: 'Correct the upcast.',
+    }
+  const what = `${share}, do not fit in the newest shape: ${path === '' ? '' : `${path}: `}${reason}`
+  if (reshapes)
+    return {
+      ...about,
+      severity: 'warning',
+      what,
+      why: 'The schema takes something else than it gives, and what it gave is stored: this need not mean anything.',
+      remedy: 'Look at one of them. A schema without transformations can be checked better.',
+    }
+  return {
+    ...about,
+    severity: 'breaking',
+    what,
+    why: 'Handlers get them as they are, in a shape that their types do not tell.',
+    remedy: 'Loosen the schema, or raise `version` and add an `upcast` that makes them fit.',
+  }
+}
+
+function notFound(
+  type: string,
+  known: readonly KnownType[],
+  found: ReadonlyMap<number, unknown>,
+): CatalogueFinding[] {
+  const versions = new Set(known.filter((row) => row.type === type).map(({ version }) => version))
+  return [...versions]
+    .filter((version) => !found.has(version))
+    .map((version) => ({
+      severity: 'note',
+      rule: 'sample-missing',
+      type,
+      version,
+      what: `No stored event of version ${version} is in the sample`,
+      why: 'There may be none, or few. Their upcast was not tried.',
+      remedy: 'Raise --sample to look at more.',
+    }))
+}

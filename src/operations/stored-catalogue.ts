@@ -1,0 +1,108 @@
+import { describeCatalogue, type KnownType, type TypeDescription } from '../events/catalogue-description.ts'
+import type { EventCatalogue } from '../events/catalogue.ts'
+import type { JsonSchema, SchemaOrigin } from '../events/json-schema.ts'
+import type { BusLogger } from '../events/logger.ts'
+import { canonical } from '../events/schema-comparison.ts'
+import type { Executor } from '../outbox/database.ts'
+
+/** `last_seen_at` is kept to the day: a start writes nothing else where nothing has changed. */
+const seenAgainHours = 24
+
+interface CatalogueRow extends Record<string, unknown> {
+  readonly type: string
+  readonly version: number
+  readonly service: string
+  readonly schema: string | null
+  readonly schema_origin: SchemaOrigin
+  readonly sources: string[] | null
+  readonly upcasts_from: number | null
+  readonly redact: string[] | null
+  readonly seen_lately: boolean
+}
+
+/**
+ * Writes the event types of a service into `bus.catalogue`, those that are not there as they are. One statement reads, and
+ * where nothing has changed that is all. Best effort: a role that may not, or a database that refuses, keeps no bus from
+ * starting. Any number of processes may do so at once: rows are written in one order, the last one wins.
+ */
+export async function recordCatalogue(
+  executor: Executor,
+  service: string,
+  catalogue: EventCatalogue,
+  logger: BusLogger,
+): Promise<void> {
+  try {
+    const described = await describeCatalogue(catalogue)
+    if (described.length === 0) return
+    const stored = new Map((await readRows(executor, service)).map((row) => [keyOf(row), row]))
+    const changed = described.filter((description) => {
+      const row = stored.get(keyOf(description))
+      return row === undefined || !row.seen_lately || textOf(toKnown(row)) !== textOf(description)
+    })
+    if (changed.length > 0) await writeRows(executor, service, changed)
+  } catch (error) {
+    const { code, message } = (error ?? {}) as { code?: string; message?: string }
+    logger.debug({ errorCode: code, reason: message }, 'the catalogue could not be recorded')
+  }
+}
+
+/** Every version of every type that the services of a database have declared. */
+export async function readCatalogue(executor: Executor): Promise<readonly KnownType[]> {
+  return (await readRows(executor, undefined)).map(toKnown)
+}
+
+async function readRows(executor: Executor, service: string | undefined): Promise<readonly CatalogueRow[]> {
+  const { rows } = await executor.query<CatalogueRow>(
+    `select type, version, service, schema::text as schema, schema_origin, sources, upcasts_from, redact,
+       last_seen_at > now() - make_interval(hours => ${seenAgainHours}) as seen_lately
+     from bus.catalogue where $1::text is null or service = $1 order by type, version, service`,
+    [service ?? null],
+  )
+  return rows
+}
+
+async function writeRows(
+  executor: Executor,
+  service: string,
+  described: readonly TypeDescription[],
+): Promise<void> {
+  const rows = described.map(({ type, version, schema, schemaOrigin, sources, upcastsFrom, redact }) => ({
+    ...{ type, version, schema: schema ?? null, schema_origin: schemaOrigin },
+    ...{ sources: sources ?? null, upcasts_from: upcastsFrom ?? null, redact: redact ?? null },
+  }))
+  await executor.query(
+    `insert into bus.catalogue as c (type, version, service, schema, schema_origin, sources, upcasts_from, redact)
+     select r.type, r.version, $1, nullif(r.schema, 'null'), r.schema_origin, r.sources, r.upcasts_from, r.redact
+     from jsonb_to_recordset($2::jsonb) as r (type text, version smallint, schema jsonb, schema_origin text, sources text[], upcasts_from smallint, redact text[])
+     order by r.type, r.version
+     on conflict (type, version, service) do update set
+       schema = excluded.schema, schema_origin = excluded.schema_origin, sources = excluded.sources,
+       upcasts_from = excluded.upcasts_from, redact = excluded.redact, last_seen_at = clock_timestamp(),
+       changed_at = case
+         when (c.schema, c.schema_origin, c.sources, c.upcasts_from, c.redact)
+           is distinct from (excluded.schema, excluded.schema_origin, excluded.sources, excluded.upcasts_from, excluded.redact)
+         then clock_timestamp() else c.changed_at end`,
+    [service, JSON.stringify(rows)],
+  )
+}
+
+function keyOf({ type, version }: { readonly type: string; readonly version: number }): string {
+  return `${type}@${version}`
+}
+
+function toKnown(row: CatalogueRow): KnownType {
+  return {
+    type: row.type,
+    version: row.version,
+    service: row.service,
+    schema: row.schema === null ? undefined : (JSON.parse(row.schema) as JsonSchema),
+    schemaOrigin: row.schema_origin,
+    sources: row.sources ?? undefined,
+    upcastsFrom: row.upcasts_from ?? undefined,
+    redact: row.redact ?? undefined,
+  }
+}
+
+function textOf({ schema, schemaOrigin, sources, upcastsFrom, redact }: TypeDescription): string {
+  return canonical([schema, schemaOrigin, sources, upcastsFrom, redact])
+}
