@@ -7,6 +7,7 @@ import type { PublishCaused } from './attempt.ts'
 import { createBoss } from './boss.ts'
 import { createEventReader } from './event-store.ts'
 import { createHandlerPool } from './handler-connections.ts'
+import { createQuarantine } from './quarantine.ts'
 import { registerSubscriptions } from './registry.ts'
 import { createRouter, type LocalWorkers } from './router.ts'
 import type { Subscription } from './subscription.ts'
@@ -38,6 +39,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   await boss.start()
   const workers = new Map<number, Worker>()
   const events = createEventReader(database, subscriptions.length)
+  const quarantine = createQuarantine()
   let upkeep: Upkeep | undefined
   const exactlyOnceCount = subscriptions.filter(({ mode }) => mode === 'exactly-once').length
   const handlerPool = exactlyOnceCount > 0 ? createHandlerPool(database, exactlyOnceCount) : undefined
@@ -53,6 +55,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
         events,
         logger,
         publishCaused,
+        quarantine,
         connections: subscription.mode === 'exactly-once' ? handlerPool?.connectionsOf() : undefined,
         onFailures: () => upkeep?.soon(),
       }

@@ -4,6 +4,7 @@ import { withLock } from '../outbox/advisory-lock.ts'
 import type { Database, Executor } from '../outbox/database.ts'
 import { locks } from '../outbox/doorbell.ts'
 import { queueDefaults } from './boss.ts'
+import { lossAllowance } from './job.ts'
 import { deadLetterQueueName, queueName, type DurableOptions, type Subscription } from './subscription.ts'
 
 /** A subscription as the database knows it. */
@@ -92,7 +93,7 @@ export async function ensureQueues(
     ...queueDefaults,
     heartbeatSeconds: subscription.heartbeatSeconds,
     deadLetter,
-    retryLimit: retry.maxAttempts - 1,
+    retryLimit: lossAllowance + retry.maxAttempts - 1,
     retryDelay: retry.delaySeconds,
     retryBackoff: retry.backoff,
     ...(retry.backoff ? { retryDelayMax: retry.maxDelaySeconds } : {}),

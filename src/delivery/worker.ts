@@ -5,20 +5,21 @@ import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { createActiveJob, weightOf, type ActiveJob } from './active-job.ts'
 import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt } from './attempt.ts'
-import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
+import { isCopy, toClaim, wasLost } from './claimed-job.ts'
 import { hasExpired, inNewestShape, type EventReader } from './event-store.ts'
 import { createExactlyOnce } from './exactly-once.ts'
-import { explodeBatch } from './explode-batch.ts'
-import { describeFailure } from './failure.ts'
 import { slowHandlerMs, startFetcher } from './fetcher.ts'
 import type { HandlerConnections } from './handler-connections.ts'
-import { isBatch, type JobData } from './job.ts'
+import type { JobData } from './job.ts'
 import { createGate } from './gate.ts'
+import { createHeartbeat } from './heartbeat.ts'
+import { isSuspect, takeApart } from './lost-job.ts'
 import { takeApartOrdered } from './ordered-settlement.ts'
 import { eventNotFound, expiredBefore, logUndelivered, toOutcome } from './outcome.ts'
 import { wakeOthers, writeOutcomes } from './outcome-writer.ts'
+import { markAlone, type Quarantine } from './quarantine.ts'
 import { recoverKeys } from './recover-keys.ts'
-import { readReceipts, type EventOutcome, type Settlement } from './settlement.ts'
+import { logBuried, readReceipts, type EventOutcome, type Settlement } from './settlement.ts'
 import { createSettler, reasonOf } from './settler.ts'
 import { queueName, type HandlerTransaction, type Subscription } from './subscription.ts'
 import { within } from './within.ts'
@@ -31,6 +32,7 @@ export interface WorkerParts {
   readonly events: EventReader
   readonly logger: BusLogger
   readonly publishCaused: PublishCaused
+  readonly quarantine: Quarantine
   /** For a subscription in the mode exactly-once. */
   readonly connections: HandlerConnections | undefined
   /** Called after failures were written, with a due time that only the database knows. */
@@ -77,7 +79,6 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   let pendingCount = 0
   let handledCount = 0
   let averageMs = 0
-  let lastTouchAt = performance.now()
   const exactlyOnce =
     connections &&
     createExactlyOnce<ActiveJob>({
@@ -122,18 +123,33 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   async function process(job: ActiveJob, fetched: JobWithMetadata<JobData>): Promise<void> {
     const { claim } = job
     if (claim.retryCount > 0) await exactlyOnce?.endPredecessors(claim)
-    if (claim.data.eventIds.length > 1 && claim.retryCount > 0) {
-      const failure = describeFailure(1, lostWorkerError(fetched.output))
-      const takeApart = isBatch(claim.data) ? explodeBatch : takeApartOrdered
-      await settler.untilWritten(async () =>
-        takeApart(database, boss, subscription, subscriptionId, claim, failure),
-      )
-      release(job)
-      fetcher.wake()
-      return
-    }
+    if (wasLost(fetched) || (claim.data.eventIds.length > 1 && claim.retryCount > 0))
+      return parts.quarantine.clearUp(async () => goOnAfterLoss(job))
+    if (!isSuspect(claim.data)) return deliver(job, isCopy(fetched))
+    return parts.quarantine.alone(async () => {
+      if (stopping || job.lost || job.done) return
+      const isOurs = await settler.untilWritten(async () => markAlone(database, subscription, claim))
+      if (!isOurs) lose(job)
+      else if (!stopping) await deliver(job, isCopy(fetched))
+    })
+  }
+
+  /** The worker before this one died: what it left goes on in jobs of its own. */
+  async function goOnAfterLoss(job: ActiveJob): Promise<void> {
+    const { claim } = job
+    const goOn = claim.data.keyId === undefined ? takeApart : takeApartOrdered
+    const buried = await settler.untilWritten(async () =>
+      goOn(database, boss, subscription, subscriptionId, claim),
+    )
+    for (const { eventId, output } of buried) logBuried(logger, subscription.name, eventId, output)
+    release(job)
+    fetcher.wake()
+  }
+
+  async function deliver(job: ActiveJob, copied: boolean): Promise<void> {
+    const { claim } = job
     const attempt = (claim.data.attempts ?? 0) + claim.retryCount + 1
-    const mayBeDelivered = exactlyOnce !== undefined || attempt > 1 || isCopy(fetched)
+    const mayBeDelivered = exactlyOnce !== undefined || attempt > 1 || copied
     const [events, delivered] = await settler.untilWritten(async () =>
       Promise.all([
         parts.events.load(claim.data.eventIds),
@@ -143,26 +159,32 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     await database.reach?.('worker.loaded')
     const byId = new Map(events.map((event) => [event.id, event]))
     for (const eventId of delivered) finishEvent(job, eventId, undefined)
-    const deliver = async (eventId: string): Promise<void> =>
+    const handle = async (eventId: string): Promise<void> =>
       handleEvent(job, eventId, byId.get(eventId), attempt)
     let failed = false
     if (exactlyOnce !== undefined) {
       if (await exactlyOnce.run(job, byId, attempt)) release(job)
-    } else if (claim.data.keyId === undefined) await Promise.all([...job.left].map(deliver))
-    else failed = await inOrder(job, deliver)
+    } else if (claim.data.keyId === undefined) await Promise.all([...job.left].map(handle))
+    else failed = await inOrder(job, handle)
     // Handed back by a shutdown, lost, or finished as a whole.
     if (job.done || (job.left.size > 0 && !failed)) return
-    settler.add({ claim, outcomes: job.unsettled.splice(0), done: true }, () => release(job))
+    // Until it is written: a suspect that is followed by another one too early would be blamed for it.
+    await new Promise<void>((resolve) => {
+      settler.add({ claim, outcomes: job.unsettled.splice(0), done: true }, () => {
+        release(job)
+        resolve()
+      })
+    })
   }
 
   /** One event after the other, up to the first that fails. Gives whether one did. */
-  async function inOrder(job: ActiveJob, deliver: (eventId: string) => Promise<void>): Promise<boolean> {
+  async function inOrder(job: ActiveJob, handle: (eventId: string) => Promise<void>): Promise<boolean> {
     for (const eventId of job.left) {
       // After a long pause of this process the key may be in other hands.
       if (performance.now() - job.confirmedAt > job.heartbeatSeconds * 1000)
-        await settler.untilWritten(async () => touch())
+        await settler.untilWritten(async () => heartbeat.touch())
       if (stopping || job.lost) return false
-      await deliver(eventId)
+      await handle(eventId)
       if (job.left.has(eventId)) return false
       if (job.unsettled.at(-1)?.delivered === false) return true
     }
@@ -245,33 +267,12 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   /** Once a second: receipts of long batches are written early, and claims are kept alive. */
   function tick(): void {
     const now = performance.now()
-    let { heartbeatSeconds } = subscription
     for (const job of active) {
-      heartbeatSeconds = Math.min(heartbeatSeconds, job.heartbeatSeconds)
       if (!job.done && job.left.size > 0 && job.unsettled.length > 0 && now - job.startedAt > tickMs) {
         settler.add({ claim: job.claim, outcomes: job.unsettled.splice(0), done: false })
       }
     }
-    if (now - lastTouchAt > (heartbeatSeconds * 1000) / 3) {
-      lastTouchAt = now
-      if (active.size > 0)
-        void touch().catch((error: unknown) =>
-          logger.warn({ reason: reasonOf(error) }, 'a heartbeat could not be written'),
-        )
-    }
-  }
-
-  async function touch(): Promise<void> {
-    const jobs = [...active].filter((job) => !job.done && job.left.size > 0)
-    if (jobs.length === 0) return
-    const claims = jobs.map(({ claim }) => ({ id: claim.id, retryCount: claim.retryCount }))
-    const touchedAt = performance.now()
-    const { settled = [] } = (await boss.touch(queue, claims)) as { settled?: readonly string[] }
-    const alive = new Set(settled)
-    for (const job of jobs) {
-      if (alive.has(job.claim.id)) job.confirmedAt = touchedAt
-      else if (!job.done && !job.completing && job.left.size > 0) lose(job)
-    }
+    heartbeat.tick()
   }
 
   function lose(job: ActiveJob): void {
@@ -289,6 +290,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     for (const running of job.running.values()) running.abort(reason)
   }
 
+  const heartbeat = createHeartbeat(boss, queue, subscription.heartbeatSeconds, active, lose, logger)
   const ticker = setInterval(tick, tickMs)
   const fetcher = startFetcher({
     boss,
