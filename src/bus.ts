@@ -16,6 +16,7 @@ import {
   type Subscription,
   type SubscriptionOptions,
 } from './delivery/subscription.ts'
+import { createSubscriptions, type Subscriptions } from './delivery/subscriptions.ts'
 import type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
 import { createDatabase, type DatabaseOption } from './outbox/database.ts'
@@ -121,6 +122,8 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> {
   readonly deadLetters: DeadLetters
   /** The keys of ordered subscriptions that wait for a person. */
   readonly blockedKeys: BlockedKeys
+  /** The subscriptions of all services in this database. */
+  readonly subscriptions: Subscriptions
   health: () => Promise<BusHealth>
 }
 
@@ -154,6 +157,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   const subscriptions: Subscription[] = []
   const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, logger)
+  const registered = createSubscriptions(database)
   let state: BusState = 'created'
   let delivery: Delivery | undefined
   let starting: Promise<void> | undefined
@@ -230,6 +234,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     },
     deadLetters,
     blockedKeys,
+    subscriptions: registered,
     async migrate() {
       if (state === 'stopping' || state === 'stopped')
         throw new StateError('Expected migrate() before stop()')

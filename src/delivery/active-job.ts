@@ -1,4 +1,5 @@
-import type { RunningAttempt } from './attempt.ts'
+import { NonRetryableError } from '../events/errors.ts'
+import type { AbortReason, RunningAttempt } from './attempt.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
 
 /** A job in hand. */
@@ -14,6 +15,10 @@ export interface ActiveJob {
   readonly left: Set<string>
   /** Aborted by a shutdown: a failure from now on is no attempt. */
   cutShort: boolean
+  /** Its first event is tried while the circuit breaker is open. */
+  isProbe: boolean
+  /** Why an attempt failed that does not count. */
+  forgiven: { readonly thrown: unknown } | undefined
   /** Another worker has it. */
   lost: boolean
   /** Out of this worker's hands. */
@@ -33,6 +38,8 @@ export function createActiveJob(claim: JobClaim, fetchedAt: number, heartbeatSec
     running: new Map(),
     left: new Set(claim.data.eventIds),
     cutShort: false,
+    isProbe: false,
+    forgiven: undefined,
     lost: false,
     done: false,
     completing: false,
@@ -42,4 +49,28 @@ export function createActiveJob(claim: JobClaim, fetchedAt: number, heartbeatSec
 /** How much of the concurrency a job takes up: the events of a key run one after the other. */
 export function weightOf({ claim, left }: ActiveJob): number {
   return claim.data.keyId === undefined ? left.size : Math.min(left.size, 1)
+}
+
+/** Whether a failed attempt counts for nothing, so that its event goes back as it came: then that is noted. */
+export function forgive(job: Pick<ActiveJob, 'cutShort' | 'isProbe' | 'forgiven'>, thrown: unknown): boolean {
+  if (!job.cutShort && (!job.isProbe || thrown instanceof NonRetryableError)) return false
+  job.forgiven = { thrown }
+  return true
+}
+
+export function abortAll(job: ActiveJob, reason: AbortReason): void {
+  for (const running of job.running.values()) running.abort(reason)
+}
+
+/** Handlers, or transactions of handlers, that run. */
+export function runningCount(jobs: ReadonlySet<ActiveJob>): number {
+  let count = 0
+  for (const job of jobs) count += job.running.size
+  return count
+}
+
+/** Resolves when no handler runs, or at a moment of `performance.now()`. */
+export async function untilIdle(jobs: ReadonlySet<ActiveJob>, deadline: number): Promise<void> {
+  while (runningCount(jobs) > 0 && performance.now() < deadline)
+    await new Promise((resolve) => setTimeout(resolve, 5))
 }

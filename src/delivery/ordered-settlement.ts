@@ -60,7 +60,7 @@ export async function writeOrderedSettlements(
     }
     await keys.complete(plan.ended)
     for (const { claim, failed } of plan.failedSingles) await keys.failSingle(claim, failed)
-    for (const claim of plan.handedBack) await keys.handBack(claim)
+    for (const { claim, delaySeconds } of plan.handedBack) await keys.handBack(claim, delaySeconds)
     await database.reach?.('settle-ordered.completed')
     const readyCount = await keys.goOn()
     await database.reach?.('settle-ordered.next-inserted')
@@ -131,12 +131,12 @@ interface OrderedWrites {
   /** Jobs of one event: pg-boss decides between retry and dead letter, unless final. */
   readonly failedSingles: { readonly claim: JobClaim; readonly failed: FailedAttempt }[]
   /** Jobs of one event that go back as they came. */
-  readonly handedBack: JobClaim[]
+  readonly handedBack: { readonly claim: JobClaim; readonly delaySeconds: number }[]
 }
 
 function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
   const plan: OrderedWrites = { receipts: [], ended: [], failedSingles: [], handedBack: [] }
-  for (const { claim, outcomes, done, handedBack = [] } of settlements) {
+  for (const { claim, outcomes, done, handedBack = [], delaySeconds = 0 } of settlements) {
     for (const outcome of outcomes) {
       if (outcome.delivered) {
         const { eventId, attempt: attempts, durationMs, expired = false } = outcome
@@ -151,7 +151,7 @@ function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
     } else if (failed !== undefined) {
       plan.ended.push({ claim, doneCount: eventIds.indexOf(failed.eventId), failed })
     } else if (handedBack.length > 0 && eventIds.length === 1) {
-      plan.handedBack.push(claim)
+      plan.handedBack.push({ claim, delaySeconds })
     } else {
       const [firstLeft] = handedBack
       plan.ended.push({
@@ -225,9 +225,10 @@ class KeyWriter {
     if (retryAfterSeconds === undefined && delaySeconds === 0 && !backoff) this.#readyCount += 1
   }
 
-  async handBack(claim: JobClaim): Promise<void> {
-    const job = handedBackJob(this.#subscription, claim, claim.data.eventIds)
-    if (await replaceClaim(this.#client, this.#boss, this.#queue, claim, job)) this.#readyCount += 1
+  async handBack(claim: JobClaim, delaySeconds: number): Promise<void> {
+    const job = handedBackJob(this.#subscription, claim, claim.data.eventIds, delaySeconds)
+    const isReplaced = await replaceClaim(this.#client, this.#boss, this.#queue, claim, job)
+    if (isReplaced && delaySeconds === 0) this.#readyCount += 1
   }
 
   /** Writes what becomes of the keys, and inserts their next jobs. Gives the number of jobs that are ready now. */

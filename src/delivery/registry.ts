@@ -157,15 +157,8 @@ async function upsertSubscription(
   service: string,
   subscription: Subscription,
 ): Promise<number> {
-  const { name, patterns, where, ...rest } = subscription
-  const { batchSize, timeoutSeconds, heartbeatSeconds, retry, ordered, onKeyFailure } = rest
-  const values = [
-    name,
-    service,
-    patterns,
-    where ?? null,
-    JSON.stringify({ batchSize, timeoutSeconds, heartbeatSeconds, retry, ordered, onKeyFailure }),
-  ]
+  const { name, patterns, where, handler: _, ...options } = subscription
+  const values = [name, service, patterns, where ?? null, JSON.stringify(options)]
   const { rows } = await executor.query<{ id: number }>(
     `
 with changed as (

@@ -54,6 +54,8 @@ export interface Settlement {
   readonly done: boolean
   /** Events of the job that were not begun, or cut short by a shutdown: they go back as they came. */
   readonly handedBack?: readonly string[] | undefined
+  /** How long those are to wait at least. */
+  readonly delaySeconds?: number | undefined
 }
 
 /** What is written about an event that is delivered. */
@@ -163,7 +165,7 @@ export interface Writes {
 export function planWrites(subscription: Subscription, settlements: readonly Settlement[]): Writes {
   const plan: Writes = { receipts: [], laterJobs: [], completed: [], failed: [], buried: [], handedBack: [] }
   for (const settlement of settlements) {
-    const { claim, outcomes, done, handedBack = [] } = settlement
+    const { claim, outcomes, done, handedBack = [], delaySeconds = 0 } = settlement
     let failedSingle = false
     for (const outcome of outcomes) {
       if (outcome.delivered) {
@@ -187,7 +189,7 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
       }
     }
     if (handedBack.length > 0)
-      plan.handedBack.push({ claim, job: handedBackJob(subscription, claim, handedBack) })
+      plan.handedBack.push({ claim, job: handedBackJob(subscription, claim, handedBack, delaySeconds) })
     else if (done && !failedSingle) plan.completed.push(claim)
   }
   return plan
@@ -219,12 +221,14 @@ export function handedBackJob(
   subscription: Subscription,
   claim: JobClaim,
   eventIds: readonly string[],
+  delaySeconds = 0,
 ): JobInsert<JobData> {
-  if (isBatch(claim.data)) return firstAttemptJob(eventIds, subscription)
+  const job = { ...firstAttemptJob(eventIds, subscription), startAfter: delaySeconds }
+  if (isBatch(claim.data)) return job
   const attempts = (claim.data.attempts ?? 0) + claim.retryCount
   const { aloneAt: _, ...data } = claim.data
   return {
-    ...firstAttemptJob(eventIds, subscription),
+    ...job,
     ...retryFields(subscription.retry, attempts - (claim.data.losses ?? 0)),
     retryLimit: claim.retryLimit - claim.retryCount,
     id: claim.id,
