@@ -6,6 +6,7 @@ import { ConfigurationError, InvalidEventError, StateError } from './events/erro
 import { limits } from './events/limits.ts'
 import { guarded, stderrLogger, type BusLogger } from './events/logger.ts'
 import { assertObject, describe, integerOption, refuseUnknownKeys } from './events/options.ts'
+import { redactPayload } from './events/payload-redaction.ts'
 import type { EventPattern } from './events/pattern.ts'
 import { createBlockedKeys, type BlockedKeys } from './delivery/blocked-keys.ts'
 import { startDelivery, type Delivery } from './delivery/delivery.ts'
@@ -19,6 +20,7 @@ import {
   type Subscription,
   type SubscriptionOptions,
 } from './delivery/subscription.ts'
+import { createSubscriptions, type Subscriptions } from './delivery/subscriptions.ts'
 import {
   createErasures,
   eraseSubject,
@@ -151,6 +153,8 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C>
   readonly deadLetters: DeadLetters
   /** The keys of ordered subscriptions that wait for a person. */
   readonly blockedKeys: BlockedKeys
+  /** The subscriptions of all services in this database. */
+  readonly subscriptions: Subscriptions
   health: () => Promise<BusHealth>
 }
 
@@ -185,6 +189,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, logger)
   const erasures = createErasures(database)
+  const registered = createSubscriptions(database)
   let state: BusState = 'created'
   let delivery: Delivery | undefined
   let starting: Promise<void> | undefined
@@ -264,6 +269,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     deadLetters,
     blockedKeys,
     erasures,
+    subscriptions: registered,
     erase: async (eraseOptions) => eraseSubject(database, eraseOptions),
     async migrate(migrateOptions = {}) {
       const { roles } = resolveMigrateOptions(migrateOptions)

@@ -51,12 +51,18 @@ export type { EventPattern, MatchedType } from './events/pattern.ts'
 export type { BlockedKey, BlockedKeys, KeyRelease } from './delivery/blocked-keys.ts'
 export type { BlockedKeyName, DeadLetter, DeadLetters } from './delivery/dead-letters.ts'
 export type { AttemptFailure } from './delivery/failure.ts'
+export type { PauseOptions, SubscriptionInfo, Subscriptions } from './delivery/subscriptions.ts'
 export type {
+  CircuitBreaker,
+  CircuitBreakerOptions,
   DeliveryMode,
+  DurableOptions,
   ExactlyOnceContext,
   HandlerContext,
   HandlerTransaction,
   KeyFailureRule,
+  RegisteredOptions,
+  ResolvedRetry,
   RetryOptions,
   SubscriptionOptions,
 } from './delivery/subscription.ts'

@@ -1,5 +1,6 @@
 import type { StoredEvent } from '../events/envelope.ts'
-import type { RunningAttempt } from './attempt.ts'
+import { NonRetryableError } from '../events/errors.ts'
+import type { AbortReason, RunningAttempt } from './attempt.ts'
 import { maxPayloadAgeMs, type LoadedEvents } from './event-store.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
 
@@ -21,6 +22,10 @@ export interface ActiveJob {
   refreshing: Promise<void> | undefined
   /** Aborted by a shutdown: a failure from now on is no attempt. */
   cutShort: boolean
+  /** Its first event is tried while the circuit breaker is open. */
+  isProbe: boolean
+  /** Why an attempt failed that does not count. */
+  forgiven: { readonly thrown: unknown } | undefined
   /** Another worker has it. */
   lost: boolean
   /** Out of this worker's hands. */
@@ -43,6 +48,8 @@ export function createActiveJob(claim: JobClaim, fetchedAt: number, heartbeatSec
     eventsReadAt: Number.NEGATIVE_INFINITY,
     refreshing: undefined,
     cutShort: false,
+    isProbe: false,
+    forgiven: undefined,
     lost: false,
     done: false,
     completing: false,
@@ -72,4 +79,28 @@ export function refreshEvents(
 /** How much of the concurrency a job takes up: the events of a key run one after the other. */
 export function weightOf({ claim, left }: ActiveJob): number {
   return claim.data.keyId === undefined ? left.size : Math.min(left.size, 1)
+}
+
+/** Whether a failed attempt counts for nothing, so that its event goes back as it came: then that is noted. */
+export function forgive(job: Pick<ActiveJob, 'cutShort' | 'isProbe' | 'forgiven'>, thrown: unknown): boolean {
+  if (!job.cutShort && (!job.isProbe || thrown instanceof NonRetryableError)) return false
+  job.forgiven = { thrown }
+  return true
+}
+
+export function abortAll(job: ActiveJob, reason: AbortReason): void {
+  for (const running of job.running.values()) running.abort(reason)
+}
+
+/** Handlers, or transactions of handlers, that run. */
+export function runningCount(jobs: ReadonlySet<ActiveJob>): number {
+  let count = 0
+  for (const job of jobs) count += job.running.size
+  return count
+}
+
+/** Resolves when no handler runs, or at a moment of `performance.now()`. */
+export async function untilIdle(jobs: ReadonlySet<ActiveJob>, deadline: number): Promise<void> {
+  while (runningCount(jobs) > 0 && performance.now() < deadline)
+    await new Promise((resolve) => setTimeout(resolve, 5))
 }

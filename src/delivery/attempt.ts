@@ -1,6 +1,8 @@
+import type { EventCatalogue } from '../events/catalogue.ts'
 import type { StoredEvent } from '../events/envelope.ts'
 import { DeliveryError } from '../events/errors.ts'
 import { withFields, type BusLogger } from '../events/logger.ts'
+import { inNewestShape } from './event-store.ts'
 import type { ExactlyOnceContext, HandlerContext, HandlerTransaction, Subscription } from './subscription.ts'
 
 /** How an attempt ended. */
@@ -27,7 +29,7 @@ export interface RunningAttempt {
  * attempt that outlives the subscription's timeout has failed, whatever its handler does later. With a transaction,
  * the handler finds it in its context, and what it publishes joins it.
  */
-export function runAttempt(
+function runAttempt(
   subscription: Subscription,
   event: StoredEvent,
   attempt: number,
@@ -70,6 +72,24 @@ export function runAttempt(
     )
   })
   return { result, abort }
+}
+
+/** Starts attempts of one subscription, each with the event in the shape that its handler knows. */
+export function attemptStarter(
+  subscription: Subscription,
+  catalogue: EventCatalogue,
+  logger: BusLogger,
+  publishCaused: PublishCaused,
+): (event: StoredEvent, attempt: number, tx?: HandlerTransaction) => RunningAttempt {
+  return (event, attempt, tx) => {
+    try {
+      const shaped = inNewestShape(catalogue, event)
+      return runAttempt(subscription, shaped, attempt, logger, publishCaused, tx)
+    } catch (thrown) {
+      // An upcast threw.
+      return { result: Promise.resolve({ outcome: 'failed', thrown }), abort: () => {} }
+    }
+  }
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

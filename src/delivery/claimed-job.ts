@@ -1,6 +1,6 @@
 import type { JobWithMetadata } from 'pg-boss'
 import { DeliveryError } from '../events/errors.ts'
-import { describeFailure, type AttemptFailure } from './failure.ts'
+import { describeFailure, keepFailures, type AttemptFailure } from './failure.ts'
 import type { JobData } from './job.ts'
 import type { FailureOutput, JobClaim } from './settlement.ts'
 
@@ -18,20 +18,23 @@ export function isCopy(job: JobWithMetadata<JobData>): boolean {
   return (job as { sourceRootId?: string | null }).sourceRootId != null
 }
 
+/** Whether the last attempt at a job ended without a word: its worker died, or was taken for dead. */
+export function wasLost(job: JobWithMetadata<JobData>): boolean {
+  return job.retryCount > 0 && (job.output as Partial<FailureOutput> | null)?.failures === undefined
+}
+
 /** The failures before this attempt: pg-boss keeps the last output over a retry, the job's data what came before. */
 export function toClaim(job: JobWithMetadata<JobData>): JobClaim {
   const output = job.output as Partial<FailureOutput> | null
   const known: readonly AttemptFailure[] = output?.failures ?? job.data.failures ?? []
-  const unknown =
-    job.retryCount > 0 && output?.failures === undefined
-      ? [describeFailure((job.data.attempts ?? 0) + job.retryCount, lostWorkerError(job.output))]
-      : []
+  const lostAttempt = job.data.eventIds.length > 1 ? 1 : (job.data.attempts ?? 0) + job.retryCount
+  const unknown = wasLost(job) ? [describeFailure(lostAttempt, lostWorkerError(job.output))] : []
   return {
     id: job.id,
     retryCount: job.retryCount,
     retryLimit: job.retryLimit,
     data: job.data,
-    failures: [...known, ...unknown],
+    failures: keepFailures([...known, ...unknown]),
   }
 }
 

@@ -7,11 +7,14 @@ import type { PublishCaused } from './attempt.ts'
 import { createBoss } from './boss.ts'
 import { createEventReader } from './event-store.ts'
 import { createHandlerPool } from './handler-connections.ts'
+import { createQuarantine } from './quarantine.ts'
 import { registerSubscriptions } from './registry.ts'
 import { createRouter, type LocalWorkers } from './router.ts'
+import { readStates } from './subscription-state.ts'
 import type { Subscription } from './subscription.ts'
 import { startUpkeep, type Upkeep } from './upkeep.ts'
-import { startWorker, type Worker } from './worker.ts'
+import { startWorker } from './worker.ts'
+import type { Worker } from './worker-parts.ts'
 
 /** What of a process delivers events. */
 export interface Delivery {
@@ -38,11 +41,13 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   await boss.start()
   const workers = new Map<number, Worker>()
   const events = createEventReader(database, subscriptions.length)
+  const quarantine = createQuarantine()
   let upkeep: Upkeep | undefined
   const exactlyOnceCount = subscriptions.filter(({ mode }) => mode === 'exactly-once').length
   const handlerPool = exactlyOnceCount > 0 ? createHandlerPool(database, exactlyOnceCount) : undefined
   try {
     const ids = await registerSubscriptions(database, boss, service, subscriptions)
+    const states = await readStates(database, [...ids.values()])
     for (const subscription of subscriptions) {
       const id = ids.get(subscription.name)
       if (id === undefined) continue
@@ -53,6 +58,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
         events,
         logger,
         publishCaused,
+        quarantine,
+        state: states.get(id) ?? { paused: false, probeInMs: undefined },
         connections: subscription.mode === 'exactly-once' ? handlerPool?.connectionsOf() : undefined,
         onFailures: () => upkeep?.soon(),
       }
@@ -74,6 +81,19 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     onRing: () => relay.ring(),
     onWake: (ids) => {
       for (const id of ids) workers.get(id)?.wake()
+    },
+    onStateChange: (ids) => {
+      const readAt = performance.now()
+      readStates(
+        database,
+        ids.filter((id) => workers.has(id)),
+      ).then(
+        (states) => {
+          for (const [id, state] of states) workers.get(id)?.applyState(state, readAt)
+        },
+        // Upkeep finds out.
+        () => {},
+      )
     },
     onConnection: (connected) => {
       if (!connected) return

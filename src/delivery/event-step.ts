@@ -1,4 +1,5 @@
 import { DeliveryError } from '../events/errors.ts'
+import { forgive } from './active-job.ts'
 import type { AbortReason, RunningAttempt } from './attempt.ts'
 import { hasExpired, isErased } from './event-store.ts'
 import { abortedTransaction, type EventTransaction } from './handler-transaction.ts'
@@ -96,6 +97,7 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     lane.current = undefined
     const closed = handle.close()
     if (result === undefined || job.lost || job.done) return { kind: 'given up' }
+    if (!job.cutShort) parts.judge(toOutcome(eventId, attempt, result), event)
     if (result.outcome === 'failed' && result.timedOut === true)
       return { kind: 'failed alone', thrown: result.thrown, final: false }
     const unanswered = await answered(closed, lane)
@@ -110,13 +112,13 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       if (handle.lostRace) return { kind: 'broken', thrown: result.thrown }
       await transaction.undo(then)
       await database.reach?.('once.undone')
-      return job.cutShort ? { kind: 'cut short' } : failed(result.thrown)
+      return forgive(job, result.thrown) ? { kind: 'cut short' } : failed(result.thrown)
     } catch (error) {
       const { code } = error as { code?: string }
       if (code === 'BUS_HANDLER_TRANSACTION_ABORTED' && !handle.lostRace) {
         const thrown = abortedTransaction(handle.firstError ?? reasonOf(error))
         return transaction.undo(then).then(
-          () => (job.cutShort ? { kind: 'cut short' } : failed(thrown)),
+          () => (forgive(job, thrown) ? { kind: 'cut short' } : failed(thrown)),
           (): EventStep => ({ kind: 'broken', thrown }),
         )
       }

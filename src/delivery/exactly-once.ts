@@ -30,14 +30,14 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
   const { settle, abandon, endTransactions } = createTransactionEnd(parts)
 
   /**
-   * Runs what is left of a job. Resolves to whether the job was completed; if not, and nothing of it is left, its
+   * Runs events of a job. Resolves to whether the job was completed; if not, and nothing of it is left, its
    * settlement is the worker's.
    */
-  async function run(job: J, attempt: number): Promise<boolean> {
+  async function run(job: J, attempt: number, eventIds: readonly string[]): Promise<boolean> {
     const work: HeldWork<J> = {
       job,
       attempt,
-      pending: [...job.left],
+      pending: [...eventIds],
       alone: [],
       lostOnce: new Set(),
       settleFailures: 0,

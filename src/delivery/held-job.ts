@@ -17,6 +17,9 @@ export interface HeldJob {
   readonly events: ReadonlyMap<string, StoredEvent>
   readonly running: Map<string, Pick<RunningAttempt, 'abort'>>
   readonly cutShort: boolean
+  readonly isProbe: boolean
+  /** Why an attempt failed that does not count. */
+  forgiven: { readonly thrown: unknown } | undefined
   readonly lost: boolean
   readonly done: boolean
   /** Its completion is being committed: a heartbeat that misses it means nothing. */
@@ -42,6 +45,8 @@ export interface ExactlyOnceParts<J extends HeldJob> {
   readonly finishEvent: (job: J, eventId: string, outcome: EventOutcome | undefined) => void
   /** Called for every attempt that counts. */
   readonly noteAttempt: (outcome: EventOutcome) => void
+  /** Called at once when a handler is done, whatever becomes of its transaction. */
+  readonly judge: (outcome: EventOutcome, event: StoredEvent) => void
   readonly lose: (job: J) => void
   readonly onFailures: () => void
 }

@@ -8,8 +8,12 @@ import type { DurableOptions, ResolvedRetry } from './subscription.ts'
 export interface JobData {
   /** The events to deliver. More than one: a delivery batch, which is the first attempt only. */
   readonly eventIds: readonly string[]
-  /** Attempts made before this job existed. */
+  /** Attempts made before this job existed, those included whose worker was lost. */
   readonly attempts?: number
+  /** How many of them were lost with a worker that held other events too, so that nobody knows whose fault it was. */
+  readonly losses?: number
+  /** The claim, by its retry count, under which the event ran as the only suspect of its process: see quarantine.ts. */
+  readonly aloneAt?: number
   /** How those failed, as far as it is known. */
   readonly failures?: readonly AttemptFailure[]
   /** The key whose first events these are, in `bus.ordered_keys`: they are delivered one after the other. */
@@ -25,8 +29,11 @@ export const maxBatchBytes = 1024 * 1024
 /** Longest a job may be active at all; a dead worker is found by its heartbeat long before. pg-boss takes a day. */
 const maxExpireSeconds = 86_400
 
-/** A batch is taken apart after its first attempt, however often taking apart has to be tried. */
-const batchRetryLimit = 1_000_000
+/**
+ * Retries beyond those of the subscription. pg-boss counts a lost worker as a failed attempt and would bury an event that
+ * only shared its process with one that killed it: the bus decides that itself, so for pg-boss there is always one more.
+ */
+export const lossAllowance = 1_000_000
 
 /** Batches in publish order, each bounded in events and in bytes. */
 export function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: number): string[][] {
@@ -55,29 +62,36 @@ export function firstAttemptJob(eventIds: readonly string[], options: JobOptions
   return {
     data: { eventIds },
     expireInSeconds,
-    retryLimit: batchRetryLimit,
+    retryLimit: lossAllowance,
     retryDelay: 0,
     retryBackoff: false,
   }
 }
 
+/** What lies behind an event that is to be tried again. */
+export interface PastAttempts {
+  readonly attempts: number
+  readonly losses?: number
+  readonly failures: readonly AttemptFailure[]
+}
+
 /**
- * The job that carries one event on after its first attempt, in a batch, failed or was cut short. Its id follows
- * from the batch and the event, so inserting it twice is harmless.
+ * The job that carries one event on after an attempt that failed in a batch, or was lost with its worker. Its id follows
+ * from the job before and the event, so inserting it twice is harmless.
  */
 export function laterAttemptJob(
-  batchId: string,
+  jobId: string,
   eventId: string,
-  failures: readonly AttemptFailure[],
+  { attempts, losses = 0, failures }: PastAttempts,
   options: JobOptions,
   delaySeconds: number,
-): JobInsert<JobData> & { readonly id: string } {
+): JobInsert<JobData> & { readonly id: string; readonly data: JobData } {
   return {
-    id: derivedId(batchId, eventId),
-    data: { eventIds: [eventId], attempts: 1, failures },
+    id: derivedId(jobId, eventId),
+    data: { eventIds: [eventId], attempts, ...(losses > 0 ? { losses } : {}), failures },
     expireInSeconds: Math.min(maxExpireSeconds, options.timeoutSeconds + 300),
     startAfter: delaySeconds,
-    ...retryFields(options.retry, 1),
+    ...retryFields(options.retry, attempts - losses),
   }
 }
 
@@ -86,7 +100,7 @@ export function retryFields(
   retry: ResolvedRetry,
   attemptsBefore: number,
 ): Pick<JobInsert, 'retryLimit' | 'retryDelay' | 'retryBackoff' | 'retryDelayMax'> {
-  const retryLimit = Math.max(0, retry.maxAttempts - attemptsBefore - 1)
+  const retryLimit = lossAllowance + Math.max(0, retry.maxAttempts - attemptsBefore - 1)
   if (!retry.backoff) return { retryLimit, retryDelay: retry.delaySeconds, retryBackoff: false }
   // pg-boss counts doublings from the job's own first attempt.
   const doubled = retry.delaySeconds * 2 ** Math.min(attemptsBefore, 16)

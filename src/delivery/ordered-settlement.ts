@@ -4,7 +4,8 @@ import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { inTransaction } from './boss.ts'
 import { keepFailures, type AttemptFailure } from './failure.ts'
-import { firstRetryDelaySeconds, laterAttemptJob, type JobData } from './job.ts'
+import { firstRetryDelaySeconds, laterAttemptJob, type JobData, type PastAttempts } from './job.ts'
+import { afterLoss, type Loss } from './lost-job.ts'
 import { advanceKeys, holdKeys, type HeldKey, type KeyProgress } from './ordered.ts'
 import {
   buryClaim,
@@ -12,6 +13,7 @@ import {
   fence,
   handedBackJob,
   insertReceipts,
+  isLastAttempt,
   logBuried,
   readReceipts,
   replaceClaim,
@@ -58,7 +60,7 @@ export async function writeOrderedSettlements(
     }
     await keys.complete(plan.ended)
     for (const { claim, failed } of plan.failedSingles) await keys.failSingle(claim, failed)
-    for (const claim of plan.handedBack) await keys.handBack(claim)
+    for (const { claim, delaySeconds } of plan.handedBack) await keys.handBack(claim, delaySeconds)
     await database.reach?.('settle-ordered.completed')
     const readyCount = await keys.goOn()
     await database.reach?.('settle-ordered.next-inserted')
@@ -70,8 +72,8 @@ export async function writeOrderedSettlements(
 }
 
 /**
- * Ends a key's job of several events whose worker died: its first event without a receipt has one attempt behind it,
- * and all of them go on one by one, so that one that kills its process is found.
+ * Ends a key's job whose worker died: its first event without a receipt has an attempt behind it, and all of them go on one
+ * by one, so that one that kills its process is found. Gives the event that went to the dead letters instead, if one did.
  */
 export async function takeApartOrdered(
   database: Database,
@@ -79,21 +81,22 @@ export async function takeApartOrdered(
   subscription: Subscription,
   subscriptionId: number,
   claim: JobClaim,
-  failure: AttemptFailure,
-): Promise<void> {
+): Promise<readonly { readonly eventId: string; readonly output: FailureOutput }[]> {
   const { eventIds } = claim.data
-  await database.transaction(async (client) => {
+  const buried = await database.transaction(async (client) => {
     const delivered = await readReceipts(client, subscriptionId, eventIds)
     const next = eventIds.findIndex((id) => !delivered.has(id))
     const doneCount = next === -1 ? eventIds.length : next
     const keys = new KeyWriter(client, boss, subscription)
-    await keys.complete([
-      { claim, doneCount, failed: next === -1 ? undefined : { failure, final: false, lost: true } },
-    ])
+    const lost = next === -1 ? undefined : afterLoss(claim, subscription)
+    await lockKeys(client, [claim])
+    await keys.complete([{ claim, doneCount, failed: lost }])
     await database.reach?.('explode-ordered.completed')
     await keys.goOn()
+    return keys.buried
   })
   await database.reach?.('explode-ordered.committed')
+  return buried
 }
 
 /**
@@ -112,15 +115,14 @@ interface FailedAttempt {
   readonly failure: AttemptFailure
   readonly final: boolean
   readonly retryAfterSeconds?: number
-  /** The worker died: nothing is known of the handler. */
-  readonly lost?: boolean
 }
 
 /** A job of a key that is over, and the event it stopped at, if any. */
 interface EndedJob {
   readonly claim: JobClaim
   readonly doneCount: number
-  readonly failed?: FailedAttempt | undefined
+  /** A loss: the worker died, and nothing is known of the handler. */
+  readonly failed?: FailedAttempt | Loss | undefined
 }
 
 interface OrderedWrites {
@@ -129,12 +131,12 @@ interface OrderedWrites {
   /** Jobs of one event: pg-boss decides between retry and dead letter, unless final. */
   readonly failedSingles: { readonly claim: JobClaim; readonly failed: FailedAttempt }[]
   /** Jobs of one event that go back as they came. */
-  readonly handedBack: JobClaim[]
+  readonly handedBack: { readonly claim: JobClaim; readonly delaySeconds: number }[]
 }
 
 function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
   const plan: OrderedWrites = { receipts: [], ended: [], failedSingles: [], handedBack: [] }
-  for (const { claim, outcomes, done, handedBack = [] } of settlements) {
+  for (const { claim, outcomes, done, handedBack = [], delaySeconds = 0 } of settlements) {
     for (const outcome of outcomes) {
       if (outcome.delivered) {
         const { eventId, attempt: attempts, durationMs, expired = false, erased = false } = outcome
@@ -149,7 +151,7 @@ function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
     } else if (failed !== undefined) {
       plan.ended.push({ claim, doneCount: eventIds.indexOf(failed.eventId), failed })
     } else if (handedBack.length > 0 && eventIds.length === 1) {
-      plan.handedBack.push(claim)
+      plan.handedBack.push({ claim, delaySeconds })
     } else {
       const [firstLeft] = handedBack
       plan.ended.push({
@@ -203,10 +205,8 @@ class KeyWriter {
     for (const { claim, doneCount, failed } of ended) {
       if (!current.has(claim.id)) continue
       if (failed === undefined) this.#progress.push(progressOf(claim, doneCount))
-      else if (failed.lost === true) this.#tryAgain(claim, doneCount, failed)
-      else if (failed.final || this.#subscription.retry.maxAttempts === 1)
-        await this.#bury(claim, doneCount, failed.failure, failed.final)
-      else this.#tryAgain(claim, doneCount, failed)
+      else if ('past' in failed) await this.#goOnAfterLoss(claim, doneCount, failed)
+      else await this.#goOnAfterFailure(claim, doneCount, failed)
     }
   }
 
@@ -214,24 +214,21 @@ class KeyWriter {
   async failSingle(claim: JobClaim, { failure, final, retryAfterSeconds }: FailedAttempt): Promise<void> {
     const failures = keepFailures([...claim.failures, failure])
     const output = { attempts: failure.attempt, final, failures }
-    const last = claim.retryCount >= claim.retryLimit
-    if (final && !last) {
+    if (final || isLastAttempt(claim)) {
       if (!(await buryClaim(this.#client, this.#boss, this.#queue, claim, output))) return
-    } else {
-      const failed = { claim, output, final, retryAfterSeconds }
-      if (!(await failClaim(this.#client, this.#boss, this.#queue, failed))) return
-      if (!last) {
-        const { delaySeconds, backoff } = this.#subscription.retry
-        if (retryAfterSeconds === undefined && delaySeconds === 0 && !backoff) this.#readyCount += 1
-        return
-      }
+      this.#giveUp(claim, 0, claim.data.eventIds[0] ?? '', output)
+      return
     }
-    this.#giveUp(claim, 0, claim.data.eventIds[0] ?? '', output)
+    const failed = { claim, output, final, retryAfterSeconds }
+    if (!(await failClaim(this.#client, this.#boss, this.#queue, failed))) return
+    const { delaySeconds, backoff } = this.#subscription.retry
+    if (retryAfterSeconds === undefined && delaySeconds === 0 && !backoff) this.#readyCount += 1
   }
 
-  async handBack(claim: JobClaim): Promise<void> {
-    const job = handedBackJob(this.#subscription, claim, claim.data.eventIds)
-    if (await replaceClaim(this.#client, this.#boss, this.#queue, claim, job)) this.#readyCount += 1
+  async handBack(claim: JobClaim, delaySeconds: number): Promise<void> {
+    const job = handedBackJob(this.#subscription, claim, claim.data.eventIds, delaySeconds)
+    const isReplaced = await replaceClaim(this.#client, this.#boss, this.#queue, claim, job)
+    if (isReplaced && delaySeconds === 0) this.#readyCount += 1
   }
 
   /** Writes what becomes of the keys, and inserts their next jobs. Gives the number of jobs that are ready now. */
@@ -245,25 +242,35 @@ class KeyWriter {
     return this.#readyCount + readyAtOnce.length + next.length
   }
 
-  #tryAgain(
+  /** The first attempt at an event of several. */
+  async #goOnAfterFailure(
     claim: JobClaim,
     doneCount: number,
-    { failure, lost = false, retryAfterSeconds }: FailedAttempt,
-  ): void {
-    const delaySeconds = lost ? 0 : (retryAfterSeconds ?? firstRetryDelaySeconds(this.#subscription.retry))
-    const job = this.#laterJob(claim, doneCount, failure, delaySeconds)
-    const singlyCount = lost ? claim.data.eventIds.length : undefined
-    const progress = progressOf(claim, doneCount)
-    this.#laterJobs.push(job)
-    this.#holds.push({ ...progress, state: 'flowing', nextJobId: job.id, singlyCount })
+    { failure, final, retryAfterSeconds }: FailedAttempt,
+  ): Promise<void> {
+    const failures = [failure]
+    const { retry } = this.#subscription
+    const delaySeconds = retryAfterSeconds ?? firstRetryDelaySeconds(retry)
+    const job = this.#laterJob(claim, doneCount, { attempts: 1, failures }, delaySeconds)
+    if (final || retry.maxAttempts === 1)
+      await this.#bury(claim, doneCount, job, { attempts: failure.attempt, final, failures })
+    else this.#tryAgain(claim, doneCount, job)
   }
 
-  /** An event of several goes to the dead letters at its first attempt. */
-  async #bury(claim: JobClaim, doneCount: number, failure: AttemptFailure, final: boolean): Promise<void> {
-    const job = { ...this.#laterJob(claim, doneCount, failure, 0), retryLimit: 0 }
-    const output = { attempts: failure.attempt, final, failures: [failure] }
+  async #goOnAfterLoss(claim: JobClaim, doneCount: number, loss: Loss): Promise<void> {
+    const job = { ...this.#laterJob(claim, doneCount, loss.past, 0), retryLimit: loss.retryLimit }
+    if (loss.output !== undefined) await this.#bury(claim, doneCount, job, loss.output)
+    else this.#tryAgain(claim, doneCount, job, claim.data.eventIds.length)
+  }
+
+  #tryAgain(claim: JobClaim, doneCount: number, job: LaterJob, singlyCount?: number): void {
+    this.#laterJobs.push(job)
+    this.#holds.push({ ...progressOf(claim, doneCount), state: 'flowing', nextJobId: job.id, singlyCount })
+  }
+
+  async #bury(claim: JobClaim, doneCount: number, job: LaterJob, output: FailureOutput): Promise<void> {
     const options = inTransaction(this.#client)
-    await this.#boss.insert(this.#queue, [job], options)
+    await this.#boss.insert(this.#queue, [{ ...job, startAfter: 0, retryLimit: 0 }], options)
     await this.#boss.fail(this.#queue, job.id, output, options)
     this.#giveUp(claim, doneCount, claim.data.eventIds[doneCount] ?? '', output)
   }
@@ -284,12 +291,10 @@ class KeyWriter {
     })
   }
 
-  #laterJob(claim: JobClaim, index: number, failure: AttemptFailure, delaySeconds: number): LaterJob {
+  #laterJob(claim: JobClaim, index: number, past: PastAttempts, delaySeconds: number): LaterJob {
     const { eventIds, keyId = '' } = claim.data
-    const eventId = eventIds[index] ?? ''
-    const failures = [failure]
-    const job = laterAttemptJob(claim.id, eventId, failures, this.#subscription, delaySeconds)
-    return { ...job, data: { eventIds: [eventId], attempts: 1, failures, keyId } }
+    const job = laterAttemptJob(claim.id, eventIds[index] ?? '', past, this.#subscription, delaySeconds)
+    return { ...job, data: { ...job.data, keyId } }
   }
 }
 

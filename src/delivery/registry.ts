@@ -6,6 +6,7 @@ import type { Database, Executor } from '../outbox/database.ts'
 import { toBusError } from '../outbox/database-errors.ts'
 import { locks } from '../outbox/doorbell.ts'
 import { createBoss, queueDefaults } from './boss.ts'
+import { lossAllowance } from './job.ts'
 import { deadLetterQueueName, queueName, type DurableOptions, type Subscription } from './subscription.ts'
 
 /** A subscription as the database knows it. */
@@ -119,7 +120,7 @@ export async function ensureQueues(
     ...queueDefaults,
     heartbeatSeconds: subscription.heartbeatSeconds,
     deadLetter,
-    retryLimit: retry.maxAttempts - 1,
+    retryLimit: lossAllowance + retry.maxAttempts - 1,
     retryDelay: retry.delaySeconds,
     retryBackoff: retry.backoff,
     ...(retry.backoff ? { retryDelayMax: retry.maxDelaySeconds } : {}),
@@ -208,15 +209,8 @@ async function upsertSubscription(
   service: string,
   subscription: Subscription,
 ): Promise<number> {
-  const { name, patterns, where, ...rest } = subscription
-  const { batchSize, timeoutSeconds, heartbeatSeconds, retry, ordered, onKeyFailure } = rest
-  const values = [
-    name,
-    service,
-    patterns,
-    where ?? null,
-    JSON.stringify({ batchSize, timeoutSeconds, heartbeatSeconds, retry, ordered, onKeyFailure }),
-  ]
+  const { name, patterns, where, handler: _, ...options } = subscription
+  const values = [name, service, patterns, where ?? null, JSON.stringify(options)]
   const { rows } = await executor.query<{ id: number }>(
     `
 with changed as (

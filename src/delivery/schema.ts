@@ -37,6 +37,14 @@ export const subscriptions = busSchema.table('subscriptions', {
   pausedAt: time('paused_at'),
   createdAt: time('created_at').notNull().defaultNow(),
   updatedAt: time('updated_at').notNull().defaultNow(),
+  pausedBy: text('paused_by'),
+  pauseReason: text('pause_reason'),
+  /** Since when every attempt has failed, so that only single events are tried: see circuit.ts. */
+  circuitOpenedAt: time('circuit_opened_at'),
+  circuitReason: text('circuit_reason'),
+  /** When the next event may be tried. Who moves it tries one. */
+  circuitProbeAt: time('circuit_probe_at'),
+  circuitProbeCount: integer('circuit_probe_count').notNull().default(0),
 })
 
 /** The ledger: one receipt for each event and subscription that is done: delivered, or expired. RANGE-partitioned in step with the log. */

@@ -10,6 +10,7 @@ import {
   firstRetryDelaySeconds,
   isBatch,
   laterAttemptJob,
+  lossAllowance,
   retryFields,
   type JobData,
 } from './job.ts'
@@ -55,6 +56,8 @@ export interface Settlement {
   readonly done: boolean
   /** Events of the job that were not begun, or cut short by a shutdown: they go back as they came. */
   readonly handedBack?: readonly string[] | undefined
+  /** How long those are to wait at least. */
+  readonly delaySeconds?: number | undefined
 }
 
 /** What is written about an event that is delivered. */
@@ -97,7 +100,8 @@ export async function writeSettlements(
         await reach?.('settle.completed')
       }
       for (const failed of plan.failed) {
-        if (failed.final) await buryClaim(client, boss, queue, failed.claim, failed.output)
+        if (failed.final || isLastAttempt(failed.claim))
+          await buryClaim(client, boss, queue, failed.claim, failed.output)
         else await failClaim(client, boss, queue, failed)
         await reach?.('settle.failed')
       }
@@ -115,7 +119,7 @@ export async function writeSettlements(
   for (const { job, output } of plan.buried)
     logBuried(logger, subscription.name, job.data?.eventIds[0], output)
   for (const { claim, output } of plan.failed) {
-    if (output.attempts >= subscription.retry.maxAttempts || output.final)
+    if (output.final || isLastAttempt(claim))
       logBuried(logger, subscription.name, claim.data.eventIds[0], output)
   }
 }
@@ -153,7 +157,7 @@ export interface Writes {
   readonly receipts: Receipt[]
   readonly laterJobs: JobInsert<JobData>[]
   readonly completed: JobClaim[]
-  /** Single events whose job failed: pg-boss decides between retry and dead letter, unless final. */
+  /** Single events whose job failed: they are tried again, or go to the dead letters when it was the last time. */
   readonly failed: FailedClaim[]
   /** Events of a batch that go to the dead letters at once. */
   readonly buried: { readonly job: JobInsert<JobData>; readonly output: FailureOutput & object }[]
@@ -164,7 +168,7 @@ export interface Writes {
 export function planWrites(subscription: Subscription, settlements: readonly Settlement[]): Writes {
   const plan: Writes = { receipts: [], laterJobs: [], completed: [], failed: [], buried: [], handedBack: [] }
   for (const settlement of settlements) {
-    const { claim, outcomes, done, handedBack = [] } = settlement
+    const { claim, outcomes, done, handedBack = [], delaySeconds = 0 } = settlement
     let failedSingle = false
     for (const outcome of outcomes) {
       if (outcome.delivered) {
@@ -189,7 +193,7 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
       }
     }
     if (handedBack.length > 0)
-      plan.handedBack.push({ claim, job: handedBackJob(subscription, claim, handedBack) })
+      plan.handedBack.push({ claim, job: handedBackJob(subscription, claim, handedBack, delaySeconds) })
     else if (done && !failedSingle) plan.completed.push(claim)
   }
   return plan
@@ -203,14 +207,16 @@ function planBatchFailure(
 ): void {
   const failures = [failure]
   if (final || subscription.retry.maxAttempts === 1) {
-    const job = laterAttemptJob(claim.id, eventId, failures, subscription, 0)
+    const job = laterAttemptJob(claim.id, eventId, { attempts: 1, failures }, subscription, 0)
     plan.buried.push({
       job: { ...job, retryLimit: 0 },
       output: { attempts: failure.attempt, final, failures },
     })
   } else {
     const delaySeconds = retryAfterSeconds ?? firstRetryDelaySeconds(subscription.retry)
-    plan.laterJobs.push(laterAttemptJob(claim.id, eventId, failures, subscription, delaySeconds))
+    plan.laterJobs.push(
+      laterAttemptJob(claim.id, eventId, { attempts: 1, failures }, subscription, delaySeconds),
+    )
   }
 }
 
@@ -219,14 +225,18 @@ export function handedBackJob(
   subscription: Subscription,
   claim: JobClaim,
   eventIds: readonly string[],
+  delaySeconds = 0,
 ): JobInsert<JobData> {
-  if (isBatch(claim.data)) return firstAttemptJob(eventIds, subscription)
+  const job = { ...firstAttemptJob(eventIds, subscription), startAfter: delaySeconds }
+  if (isBatch(claim.data)) return job
   const attempts = (claim.data.attempts ?? 0) + claim.retryCount
+  const { aloneAt: _, ...data } = claim.data
   return {
-    ...firstAttemptJob(eventIds, subscription),
-    ...retryFields(subscription.retry, attempts),
+    ...job,
+    ...retryFields(subscription.retry, attempts - (claim.data.losses ?? 0)),
+    retryLimit: claim.retryLimit - claim.retryCount,
     id: claim.id,
-    data: { ...claim.data, eventIds, attempts, failures: claim.failures },
+    data: { ...data, eventIds, attempts, failures: claim.failures },
   }
 }
 
@@ -276,10 +286,12 @@ function arrayOf(receipts: readonly Receipt[], field: (receipt: Receipt) => stri
   return `{${receipts.map(field).join(',')}}`
 }
 
-/**
- * Fails the job of a single event: pg-boss decides between another attempt and the dead letters. A delay that the
- * handler asked for is set on the job that waits for its next attempt; when it is none, nothing of it is left to set.
- */
+/** Whether no attempt is left at a single event after this one. */
+export function isLastAttempt({ retryCount, retryLimit }: JobClaim): boolean {
+  return retryCount >= retryLimit - lossAllowance
+}
+
+/** Fails the job of a single event that is to be tried again. A delay that the handler asked for is set on the waiting job. */
 export async function failClaim(
   client: pg.ClientBase,
   boss: PgBoss,
@@ -294,10 +306,7 @@ export async function failClaim(
   return true
 }
 
-/**
- * Sends a single event to the dead letters with attempts left: pg-boss does so only when none are. False, and nothing is
- * written, when the claim was lost.
- */
+/** Sends a single event to the dead letters: pg-boss alone never would. False, and nothing is written, when the claim was lost. */
 export async function buryClaim(
   client: pg.ClientBase,
   boss: PgBoss,

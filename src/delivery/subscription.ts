@@ -65,6 +65,18 @@ export interface RetryOptions {
   readonly maxDelaySeconds?: number | undefined
 }
 
+/** When a subscription that fails everything is halted, and how it is tried again. */
+export interface CircuitBreakerOptions {
+  /** The latest attempts of a process that are looked at, 5 to 1,000. @defaultValue `20` */
+  readonly windowSize?: number | undefined
+  /** The share of them that must have failed, 0.5 to 1. @defaultValue `0.9` */
+  readonly failureRatio?: number | undefined
+  /** Until the first event is tried again, in whole seconds; doubled each time. @defaultValue `5` */
+  readonly probeSeconds?: number | undefined
+  /** The longest time between two such events, in whole seconds. @defaultValue `300` */
+  readonly maxProbeSeconds?: number | undefined
+}
+
 /** What {@link subscribe} takes. */
 export interface SubscriptionOptions<
   C extends EventCatalogue,
@@ -117,6 +129,13 @@ export interface SubscriptionOptions<
   readonly heartbeatSeconds?: number | undefined
   readonly retry?: RetryOptions | undefined
   /**
+   * What happens when everything fails: nearly all of the latest attempts, at several events, and of no tenant the latest
+   * attempt within a minute succeeded. Then nothing new is begun, in any process, and no attempts are used up; one event at a time
+   * is tried, which does not count when it fails, and the first success lets everything go on. `false`: every event is tried as
+   * often as `retry` says, also through an outage. @defaultValue `{ windowSize: 20, failureRatio: 0.9, probeSeconds: 5, maxProbeSeconds: 300 }`
+   */
+  readonly circuitBreaker?: CircuitBreakerOptions | false | undefined
+  /**
    * Called once an attempt. Returning or resolving, whatever with, is success; throwing or rejecting, whatever with,
    * is a failed attempt.
    */
@@ -129,6 +148,14 @@ export interface ResolvedRetry {
   readonly delaySeconds: number
   readonly backoff: boolean
   readonly maxDelaySeconds: number
+}
+
+/** Circuit breaker options with every default in place. */
+export interface CircuitBreaker {
+  readonly windowSize: number
+  readonly failureRatio: number
+  readonly probeSeconds: number
+  readonly maxProbeSeconds: number
 }
 
 /** What becomes of a key whose event has failed its last attempt. */
@@ -146,13 +173,18 @@ export interface DurableOptions {
   readonly retry: ResolvedRetry
 }
 
+/** All options of a subscription but what it is for, as they are registered. */
+export interface RegisteredOptions extends DurableOptions {
+  readonly mode: DeliveryMode
+  readonly concurrency: number
+  readonly circuitBreaker: CircuitBreaker | false
+}
+
 /** A subscription with every option checked and in place. */
-export interface Subscription extends DurableOptions {
+export interface Subscription extends RegisteredOptions {
   readonly name: string
   readonly patterns: readonly string[]
   readonly where: string | undefined
-  readonly mode: DeliveryMode
-  readonly concurrency: number
   readonly handler: (event: StoredEvent, ctx: HandlerContext) => unknown
 }
 
@@ -169,6 +201,7 @@ const optionNames = [
   'timeoutSeconds',
   'heartbeatSeconds',
   'retry',
+  'circuitBreaker',
   'handler',
 ]
 
@@ -247,6 +280,7 @@ export function resolveSubscription<
     timeoutSeconds: integerOption('timeoutSeconds', options.timeoutSeconds, limits.timeoutSeconds),
     heartbeatSeconds: integerOption('heartbeatSeconds', options.heartbeatSeconds, limits.heartbeatSeconds),
     retry: resolveRetry(name, retry),
+    circuitBreaker: resolveCircuitBreaker(name, options.circuitBreaker),
     ...resolveOrder(name, options),
     // The catalogue's types end here: inside, an event is what the log says it is.
     handler: options.handler as unknown as Subscription['handler'],
@@ -322,6 +356,44 @@ function resolveRetry(name: string, retry: RetryOptions): ResolvedRetry {
     )
   }
   return Object.freeze(resolved)
+}
+
+function resolveCircuitBreaker(
+  name: string,
+  given: CircuitBreakerOptions | false = {},
+): CircuitBreaker | false {
+  if (given === false) return false
+  if (given === null || typeof given !== 'object' || Array.isArray(given))
+    throw invalid(
+      `Expected \`circuitBreaker\` of \`${name}\` to be an object or false, got ${describe(given)}`,
+    )
+  const known = ['windowSize', 'failureRatio', 'probeSeconds', 'maxProbeSeconds']
+  refuseUnknownKeys(given, known, '`circuitBreaker`')
+  const failureRatio: unknown = given.failureRatio ?? 0.9
+  if (typeof failureRatio !== 'number' || !(failureRatio >= 0.5 && failureRatio <= 1)) {
+    throw invalid(
+      `Expected \`circuitBreaker.failureRatio\` to be a number of at least 0.5 and at most 1, got ${describe(failureRatio)}`,
+    )
+  }
+  const seconds = { min: 1, max: 86_400 }
+  const probeSeconds = integerOption('circuitBreaker.probeSeconds', given.probeSeconds, {
+    ...seconds,
+    default: 5,
+  })
+  return Object.freeze({
+    windowSize: integerOption('circuitBreaker.windowSize', given.windowSize, {
+      min: 5,
+      max: 1000,
+      default: 20,
+    }),
+    failureRatio,
+    probeSeconds,
+    maxProbeSeconds: integerOption('circuitBreaker.maxProbeSeconds', given.maxProbeSeconds, {
+      min: probeSeconds,
+      max: 86_400,
+      default: Math.max(300, probeSeconds),
+    }),
+  })
 }
 
 function invalid(message: string): ConfigurationError {

@@ -1,5 +1,6 @@
 import { toBusError } from '../outbox/database-errors.ts'
 import { failureDelayMs } from '../outbox/failure-delay.ts'
+import { forgive } from './active-job.ts'
 import type { EventStep } from './event-step.ts'
 import { describeFailure } from './failure.ts'
 import { AlreadyDelivered, ClaimLost, holdsClaim, settleInTransaction } from './fenced-settlement.ts'
@@ -179,7 +180,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     final: boolean,
   ): Promise<void> {
     const { job, attempt } = work
-    if (job.done || job.cutShort) return
+    if (job.done || forgive(job, thrown)) return
     const failure = describeFailure(attempt, thrown)
     const outcome: EventOutcome = { eventId, delivered: false, failure, final }
     if (!isBatch(job.claim.data)) {

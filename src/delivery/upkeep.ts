@@ -2,8 +2,9 @@ import type { PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { bossSchema } from './boss.ts'
+import { stateColumns, toState, type StateRow } from './subscription-state.ts'
 import { queueName } from './subscription.ts'
-import type { Worker } from './worker.ts'
+import type { Worker } from './worker-parts.ts'
 import { reasonOf } from './settler.ts'
 
 /** How often one process asks for due retries and lost workers of all its subscriptions, in one query. */
@@ -34,7 +35,7 @@ export interface UpkeepParts {
   readonly logger: BusLogger
 }
 
-interface LookRow {
+interface LookRow extends StateRow {
   readonly name: string
   /** Seconds until the next queued job is due, 0 or less when one is ready, null when none is queued. */
   readonly due_seconds: string | null
@@ -97,8 +98,11 @@ export function startUpkeep({ database, boss, workers, isLeader, isPolling, logg
   async function look(): Promise<number> {
     let nextMs = regularMs()
     let expired = false
+    const readAt = performance.now()
     const { rows } = await database.query<LookRow & Record<string, unknown>>(text)
-    for (const { name, due_seconds, lapsed } of rows) {
+    for (const row of rows) {
+      const { name, due_seconds, lapsed } = row
+      byQueue.get(name)?.applyState(toState(row), readAt)
       // pg-boss fails the attempts of workers that were not heard of: they run again, or go to the dead letters.
       if (lapsed) {
         await boss.supervise(name)
@@ -136,7 +140,7 @@ export function startUpkeep({ database, boss, workers, isLeader, isPolling, logg
  * each state is the first entry of an index, however many wait.
  */
 function lookSql(queues: readonly string[]): string {
-  return queues
+  const branches = queues
     .map((name) => {
       const jobs = `${bossSchema}.job where name = '${name}'`
       return `select '${name}' as name,
@@ -147,4 +151,7 @@ function lookSql(queues: readonly string[]): string {
     and heartbeat_on + heartbeat_seconds * interval '1 second' < clock_timestamp()) as lapsed`
     })
     .join('\nunion all\n')
+  return `select q.*, ${stateColumns} from (
+${branches}
+) q join bus.subscriptions s on 'bus.' || s.name = q.name`
 }

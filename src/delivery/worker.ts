@@ -1,91 +1,71 @@
-import type { JobWithMetadata, PgBoss } from 'pg-boss'
-import type { EventCatalogue } from '../events/catalogue.ts'
-import type { StoredEvent } from '../events/envelope.ts'
-import type { BusLogger } from '../events/logger.ts'
-import type { Database } from '../outbox/database.ts'
-import { createActiveJob, refreshEvents, weightOf, type ActiveJob } from './active-job.ts'
-import { runAttempt, type AbortReason, type PublishCaused, type RunningAttempt } from './attempt.ts'
-import { isCopy, lostWorkerError, toClaim } from './claimed-job.ts'
-import { hasExpired, inNewestShape, isErased, type EventReader } from './event-store.ts'
+import type { JobWithMetadata } from 'pg-boss'
+import {
+  abortAll,
+  createActiveJob,
+  forgive,
+  refreshEvents,
+  runningCount,
+  untilIdle,
+  weightOf,
+  type ActiveJob,
+} from './active-job.ts'
+import { attemptStarter } from './attempt.ts'
+import { isCopy, toClaim, wasLost } from './claimed-job.ts'
+import { hasExpired, isErased } from './event-store.ts'
 import { createExactlyOnce } from './exactly-once.ts'
-import { explodeBatch } from './explode-batch.ts'
-import { describeFailure } from './failure.ts'
 import { slowHandlerMs, startFetcher } from './fetcher.ts'
-import type { HandlerConnections } from './handler-connections.ts'
-import { isBatch, type JobData } from './job.ts'
+import { createFlow } from './flow.ts'
+import type { JobData } from './job.ts'
 import { createGate } from './gate.ts'
+import { createHeartbeat } from './heartbeat.ts'
+import { isSuspect, takeApart } from './lost-job.ts'
 import { takeApartOrdered } from './ordered-settlement.ts'
 import { erasedBefore, eventNotFound, expiredBefore, logUndelivered, toOutcome } from './outcome.ts'
 import { wakeOthers, writeOutcomes } from './outcome-writer.ts'
+import { markAlone } from './quarantine.ts'
 import { recoverKeys } from './recover-keys.ts'
-import { readReceipts, type EventOutcome, type Settlement } from './settlement.ts'
+import { logBuried, readReceipts, type EventOutcome, type Settlement } from './settlement.ts'
 import { createSettler, reasonOf } from './settler.ts'
-import { queueName, type HandlerTransaction, type Subscription } from './subscription.ts'
+import { queueName, type Subscription } from './subscription.ts'
 import { within } from './within.ts'
-
-/** What a worker needs from its bus. */
-export interface WorkerParts {
-  readonly database: Database
-  readonly boss: PgBoss
-  readonly catalogue: EventCatalogue
-  readonly events: EventReader
-  readonly logger: BusLogger
-  readonly publishCaused: PublishCaused
-  /** For a subscription in the mode exactly-once. */
-  readonly connections: HandlerConnections | undefined
-  /** Called after failures were written, with a due time that only the database knows. */
-  readonly onFailures: () => void
-}
-
-/** Runs the handler of one subscription in this process. */
-export interface Worker {
-  readonly subscriptionId: number
-  readonly name: string
-  readonly ordered: boolean
-  readonly runningCount: number
-  /** Whether a job that arrives now would be fetched at once. */
-  readonly isFree: boolean
-  /** Jobs may be ready. */
-  wake: () => void
-  /** Takes jobs that were fetched on its behalf. */
-  adopt: (jobs: readonly JobWithMetadata<JobData>[], fetchedAt: number) => void
-  /** Lets keys go on whose job ended without its worker: after its last attempt, or by hand. */
-  recoverKeys: () => Promise<void>
-  /**
-   * Begins nothing new, waits for running handlers up to the grace period, aborts the signals of the rest, and puts
-   * what was not finished back, with no attempt counted.
-   *
-   * @param relayStopped - until then, jobs may still be handed over
-   */
-  stop: (graceMs: number, relayStopped: Promise<void>) => Promise<void>
-}
+import type { Worker, WorkerParts } from './worker-parts.ts'
 
 /** Jobs in hand at most, those waiting for their settlement included. */
 const maxActiveJobs = 64
+
+/** How long an event waits at least that was tried in vain while the circuit breaker was open. */
+const failedProbeDelaySeconds = 10
 
 const tickMs = 1000
 const abortedHandlersMs = 1000
 
 /** Starts fetching the jobs of a subscription. */
 export function startWorker(subscription: Subscription, subscriptionId: number, parts: WorkerParts): Worker {
-  const { database, boss, catalogue, logger, connections } = parts
+  const { database, boss, catalogue, logger, connections, publishCaused } = parts
   const queue = queueName(subscription.name)
   const active = new Set<ActiveJob>()
   const slots = createGate(subscription.concurrency)
   const settler = createSettler(write, logger)
+  const startAttempt = attemptStarter(subscription, catalogue, logger, publishCaused)
   let stopping = false
   let pendingCount = 0
   let handledCount = 0
+  let deliveredCount = 0
   let averageMs = 0
-  let lastTouchAt = performance.now()
   const exactlyOnce =
     connections &&
     createExactlyOnce<ActiveJob>({
       ...{ database, boss, connections, subscription, subscriptionId, logger, settler, slots },
       ...{ startAttempt, finishEvent, noteAttempt, lose, onFailures: parts.onFailures },
+      judge: (outcome, event) => flow.note(outcome, event),
       refresh,
-      mayBegin: (job) => !stopping && !job.lost && !job.done,
+      mayBegin,
     })
+  const flow = createFlow(database, subscription, subscriptionId, parts.state, logger, () => fetcher.wake())
+
+  function mayBegin(job: ActiveJob): boolean {
+    return !stopping && !job.lost && !job.done && (!flow.isHalted || job.isProbe)
+  }
 
   async function write(batch: readonly Settlement[]): Promise<void> {
     const readyCount = await writeOutcomes(database, boss, subscription, subscriptionId, batch, logger)
@@ -100,7 +80,12 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       ? Math.max(subscription.concurrency, maxActiveJobs)
       : subscription.concurrency
 
-  const hasRoom = (): boolean => pendingCount < capacity() && active.size < maxActiveJobs
+  function room(): { readonly events: number; readonly jobs: number } {
+    if (flow.isHalted) return { events: flow.wantsProbe ? 1 : 0, jobs: 1 }
+    return { events: capacity() - pendingCount, jobs: maxActiveJobs - active.size }
+  }
+
+  const hasRoom = (): boolean => !flow.isHalted && pendingCount < capacity() && active.size < maxActiveJobs
 
   function begin(fetched: JobWithMetadata<JobData>, fetchedAt: number): void {
     const job = createActiveJob(
@@ -108,6 +93,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       fetchedAt,
       fetched.heartbeatSeconds ?? subscription.heartbeatSeconds,
     )
+    job.isProbe = flow.takeProbe()
     active.add(job)
     pendingCount += weightOf(job)
     void process(job, fetched).catch((error: unknown) => {
@@ -123,18 +109,33 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   async function process(job: ActiveJob, fetched: JobWithMetadata<JobData>): Promise<void> {
     const { claim } = job
     if (claim.retryCount > 0) await exactlyOnce?.endPredecessors(claim)
-    if (claim.data.eventIds.length > 1 && claim.retryCount > 0) {
-      const failure = describeFailure(1, lostWorkerError(fetched.output))
-      const takeApart = isBatch(claim.data) ? explodeBatch : takeApartOrdered
-      await settler.untilWritten(async () =>
-        takeApart(database, boss, subscription, subscriptionId, claim, failure),
-      )
-      release(job)
-      fetcher.wake()
-      return
-    }
+    if (wasLost(fetched) || (claim.data.eventIds.length > 1 && claim.retryCount > 0))
+      return parts.quarantine.clearUp(async () => goOnAfterLoss(job))
+    if (!isSuspect(claim.data)) return deliver(job, isCopy(fetched))
+    return parts.quarantine.alone(async () => {
+      if (!mayBegin(job)) return job.done ? undefined : handBack(job)
+      const isOurs = await settler.untilWritten(async () => markAlone(database, subscription, claim))
+      if (!isOurs) lose(job)
+      else await deliver(job, isCopy(fetched))
+    })
+  }
+
+  /** The worker before this one died: what it left goes on in jobs of its own. */
+  async function goOnAfterLoss(job: ActiveJob): Promise<void> {
+    const { claim } = job
+    const goOn = claim.data.keyId === undefined ? takeApart : takeApartOrdered
+    const buried = await settler.untilWritten(async () =>
+      goOn(database, boss, subscription, subscriptionId, claim),
+    )
+    for (const { eventId, output } of buried) logBuried(logger, subscription.name, eventId, output)
+    release(job)
+    fetcher.wake()
+  }
+
+  async function deliver(job: ActiveJob, copied: boolean): Promise<void> {
+    const { claim } = job
     const attempt = (claim.data.attempts ?? 0) + claim.retryCount + 1
-    const mayBeDelivered = exactlyOnce !== undefined || attempt > 1 || isCopy(fetched)
+    const mayBeDelivered = exactlyOnce !== undefined || attempt > 1 || copied
     const [, delivered] = await settler.untilWritten(async () =>
       Promise.all([
         refreshEvents(job, parts.events.load),
@@ -143,25 +144,51 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     )
     await database.reach?.('worker.loaded')
     for (const eventId of delivered) finishEvent(job, eventId, undefined)
-    const deliver = async (eventId: string): Promise<void> => handleEvent(job, eventId, attempt)
-    let failed = false
-    if (exactlyOnce !== undefined) {
-      if (await exactlyOnce.run(job, attempt)) release(job)
-    } else if (claim.data.keyId === undefined) await Promise.all([...job.left].map(deliver))
-    else failed = await inOrder(job, deliver)
-    // Handed back by a shutdown, lost, or finished as a whole.
-    if (job.done || (job.left.size > 0 && !failed)) return
-    settler.add({ claim, outcomes: job.unsettled.splice(0), done: true }, () => release(job))
+    const handle = async (eventId: string): Promise<void> => handleEvent(job, eventId, attempt)
+    const run = async (eventIds: readonly string[]): Promise<boolean> => {
+      if (claim.data.keyId !== undefined && exactlyOnce === undefined) return inOrder(job, eventIds, handle)
+      if (exactlyOnce === undefined) await Promise.all(eventIds.map(handle))
+      else if (await exactlyOnce.run(job, attempt, eventIds)) release(job)
+      return false
+    }
+    let failed = job.isProbe && (await probe(job, run))
+    if (!failed && mayBegin(job)) failed = await run([...job.left])
+    if (job.done) return
+    if (job.left.size > 0 && !failed) return handBack(job)
+    // Until it is written: a suspect that is followed by another one too early would be blamed for it.
+    await new Promise<void>((resolve) => {
+      settler.add({ claim, outcomes: job.unsettled.splice(0), done: true }, () => {
+        release(job)
+        resolve()
+      })
+    })
+  }
+
+  /** Tries the first event of a job while the circuit breaker is open. Gives what `run` gave. */
+  async function probe(
+    job: ActiveJob,
+    run: (eventIds: readonly string[]) => Promise<boolean>,
+  ): Promise<boolean> {
+    const before = deliveredCount
+    const failed = await run([...job.left].slice(0, 1))
+    job.isProbe = false
+    const isDelivered = deliveredCount > before
+    await flow.endProbe(isDelivered || (job.forgiven === undefined ? undefined : false), job.forgiven?.thrown)
+    return failed
   }
 
   /** One event after the other, up to the first that fails. Gives whether one did. */
-  async function inOrder(job: ActiveJob, deliver: (eventId: string) => Promise<void>): Promise<boolean> {
-    for (const eventId of job.left) {
+  async function inOrder(
+    job: ActiveJob,
+    eventIds: readonly string[],
+    handle: (eventId: string) => Promise<void>,
+  ): Promise<boolean> {
+    for (const eventId of eventIds) {
       // After a long pause of this process the key may be in other hands.
       if (performance.now() - job.confirmedAt > job.heartbeatSeconds * 1000)
-        await settler.untilWritten(async () => touch())
-      if (stopping || job.lost) return false
-      await deliver(eventId)
+        await settler.untilWritten(async () => heartbeat.touch())
+      if (!mayBegin(job)) return false
+      await handle(eventId)
       if (job.left.has(eventId)) return false
       if (job.unsettled.at(-1)?.delivered === false) return true
     }
@@ -173,7 +200,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     try {
       const refreshed = refresh(job)
       if (refreshed !== undefined) await refreshed
-      if (stopping || job.lost) return
+      if (!mayBegin(job)) return
       const event = job.events.get(eventId)
       if (event === undefined || isErased(event) || hasExpired(event)) {
         const settled = event === undefined ? eventNotFound : isErased(event) ? erasedBefore : expiredBefore
@@ -189,8 +216,9 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       if (database.reach !== undefined) await database.reach('worker.handler-done')
       job.running.delete(eventId)
       // Aborted from outside: the event was handed back, or belongs to another worker by now.
-      if (job.done || (job.cutShort && result.outcome === 'failed')) return
+      if (job.done || (result.outcome === 'failed' && forgive(job, result.thrown))) return
       const outcome = toOutcome(eventId, attempt, result)
+      flow.note(outcome, event)
       noteAttempt(outcome)
       finishEvent(job, eventId, outcome)
     } finally {
@@ -207,17 +235,9 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     logUndelivered(logger, subscription.name, outcome)
     if (outcome.delivered && (outcome.expired ?? outcome.erased) === true) return
     handledCount += 1
-    if (outcome.delivered) averageMs += (outcome.durationMs - averageMs) / Math.min(handledCount, 20)
-  }
-
-  function startAttempt(event: StoredEvent, attempt: number, tx?: HandlerTransaction): RunningAttempt {
-    try {
-      const shaped = inNewestShape(catalogue, event)
-      return runAttempt(subscription, shaped, attempt, logger, parts.publishCaused, tx)
-    } catch (thrown) {
-      // An upcast threw.
-      return { result: Promise.resolve({ outcome: 'failed', thrown }), abort: () => {} }
-    }
+    if (!outcome.delivered) return
+    deliveredCount += 1
+    averageMs += (outcome.durationMs - averageMs) / Math.min(handledCount, 20)
   }
 
   function finishEvent(job: ActiveJob, eventId: string, outcome: EventOutcome | undefined): void {
@@ -233,7 +253,10 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     const handedBack = [...job.left]
     const outcomes = job.unsettled.splice(0)
     job.done = true
-    settler.add({ claim: job.claim, outcomes, done: true, handedBack }, () => release(job))
+    // Another one is tried next.
+    const delaySeconds = job.forgiven !== undefined && !job.cutShort ? failedProbeDelaySeconds : 0
+    settler.add({ claim: job.claim, outcomes, done: true, handedBack, delaySeconds }, () => release(job))
+    if (delaySeconds > 0) parts.onFailures()
   }
 
   /** Forgets a job and what is left of it. */
@@ -248,33 +271,12 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   /** Once a second: receipts of long batches are written early, and claims are kept alive. */
   function tick(): void {
     const now = performance.now()
-    let { heartbeatSeconds } = subscription
     for (const job of active) {
-      heartbeatSeconds = Math.min(heartbeatSeconds, job.heartbeatSeconds)
       if (!job.done && job.left.size > 0 && job.unsettled.length > 0 && now - job.startedAt > tickMs) {
         settler.add({ claim: job.claim, outcomes: job.unsettled.splice(0), done: false })
       }
     }
-    if (now - lastTouchAt > (heartbeatSeconds * 1000) / 3) {
-      lastTouchAt = now
-      if (active.size > 0)
-        void touch().catch((error: unknown) =>
-          logger.warn({ reason: reasonOf(error) }, 'a heartbeat could not be written'),
-        )
-    }
-  }
-
-  async function touch(): Promise<void> {
-    const jobs = [...active].filter((job) => !job.done && job.left.size > 0)
-    if (jobs.length === 0) return
-    const claims = jobs.map(({ claim }) => ({ id: claim.id, retryCount: claim.retryCount }))
-    const touchedAt = performance.now()
-    const { settled = [] } = (await boss.touch(queue, claims)) as { settled?: readonly string[] }
-    const alive = new Set(settled)
-    for (const job of jobs) {
-      if (alive.has(job.claim.id)) job.confirmedAt = touchedAt
-      else if (!job.done && !job.completing && job.left.size > 0) lose(job)
-    }
+    heartbeat.tick()
   }
 
   function lose(job: ActiveJob): void {
@@ -288,48 +290,35 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     release(job)
   }
 
-  function abortAll(job: ActiveJob, reason: AbortReason): void {
-    for (const running of job.running.values()) running.abort(reason)
-  }
-
+  const heartbeat = createHeartbeat(boss, queue, subscription.heartbeatSeconds, active, lose, logger)
   const ticker = setInterval(tick, tickMs)
   const fetcher = startFetcher({
     boss,
     database,
     queue,
     logger,
-    room: () => ({ events: capacity() - pendingCount, jobs: maxActiveJobs - active.size }),
+    room,
     averageMs: () => averageMs,
     begin,
   })
 
   async function stop(graceMs: number, relayStopped: Promise<void>): Promise<void> {
     stopping = true
+    flow.stop()
     const deadline = performance.now() + graceMs
     settler.giveUpAt(deadline + abortedHandlersMs)
     await within(deadline, Promise.all([fetcher.stop(), relayStopped]))
-    await untilIdle(deadline)
+    await untilIdle(active, deadline)
     for (const job of active) {
       job.cutShort = true
       abortAll(job, 'shutdown')
     }
     if (active.size > 0) await database.reach?.('stop.aborted')
-    if (runningCount() > 0) await untilIdle(performance.now() + abortedHandlersMs)
+    await untilIdle(active, performance.now() + abortedHandlersMs)
     for (const job of active) if (!job.done && job.left.size > 0) handBack(job)
     await settler.idle()
     await database.reach?.('stop.handed-back')
     clearInterval(ticker)
-  }
-
-  function runningCount(): number {
-    let count = 0
-    for (const job of active) count += job.running.size
-    return count
-  }
-
-  async function untilIdle(deadline: number): Promise<void> {
-    while (runningCount() > 0 && performance.now() < deadline)
-      await new Promise((resolve) => setTimeout(resolve, 5))
   }
 
   return {
@@ -337,12 +326,13 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     name: subscription.name,
     ordered: subscription.ordered === true,
     get runningCount() {
-      return runningCount()
+      return runningCount(active)
     },
     get isFree() {
       return !stopping && hasRoom()
     },
     wake: () => fetcher.wake(),
+    applyState: (state, readAt) => flow.apply(state, readAt),
     adopt: (jobs, fetchedAt) => jobs.forEach((job) => begin(job, fetchedAt)),
     async recoverKeys() {
       if (stopping) return

@@ -33,6 +33,8 @@ export interface DoorbellEvents {
   readonly onRing: () => void
   /** Another process inserted jobs for these subscriptions. */
   readonly onWake: (subscriptionIds: readonly number[]) => void
+  /** Subscriptions were paused or resumed, or their circuit breakers opened or closed, in another process. */
+  readonly onStateChange: (subscriptionIds: readonly number[]) => void
   /** The session came up, or was lost. */
   readonly onConnection: (connected: boolean) => void
 }
@@ -73,6 +75,11 @@ export const pollingWarning =
 /** The text to notify other processes with, for the channel of {@link wakeSql}. */
 export function wakePayload(instanceId: string, subscriptionIds: readonly number[]): string {
   return `${instanceId} ${subscriptionIds.join(',')}`
+}
+
+/** The same for subscriptions whose state has changed: paused, resumed, circuit breaker opened or closed. */
+export function statePayload(instanceId: string, subscriptionIds: readonly number[]): string {
+  return `${instanceId} ${subscriptionIds.join(',')} state`
 }
 
 /** Notifies other processes that jobs were inserted; delivered when the transaction commits. */
@@ -193,8 +200,10 @@ export function openDoorbell(
   }
 
   function receiveWake(payload: string): void {
-    const [sender, ids = ''] = payload.split(' ')
-    if (sender !== instanceId && ids !== '') events.onWake(ids.split(',').map(Number))
+    const [sender, ids = '', what] = payload.split(' ')
+    if (sender === instanceId || ids === '') return
+    const tell = what === 'state' ? events.onStateChange : events.onWake
+    tell(ids.split(',').map(Number))
   }
 
   async function tryLock(key: number): Promise<boolean> {

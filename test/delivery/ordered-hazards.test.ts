@@ -96,9 +96,11 @@ test('events of a key whose worker died over several of them go on one by one, t
   expect(sizes).toEqual([1, 1, 1, 2, 2])
 })
 
-test('a worker that died over the last attempt blocks its key, until that is released', async () => {
+test('a job that pg-boss gave up on blocks its key, until that is released', async () => {
   const database = await createTestDatabase()
   const [id] = await handOver(database, [1, 2], { batchSize: 1, maxAttempts: 1 })
+  // As a job that somebody redrove with other options.
+  await database.rows(`update pgboss.job set retry_limit = 0 where name = 'bus.heir'`)
   await takeAndDie(database.url, 'bus.heir')
   const seen: unknown[] = []
   const heir = testBus(database.url)

@@ -245,7 +245,7 @@ test('retries back off exponentially with jitter, up to the maximum', async () =
     )
   await until('the retry is queued', async () => (await waiting()).length === 1)
   const [second] = await waiting()
-  expect(second).toMatchObject({ state: 'created', retry_limit: 8 })
+  expect(second).toMatchObject({ state: 'created', retry_limit: 1_000_008 })
   expect(second?.['seconds']).toBeGreaterThan(37)
   expect(second?.['seconds']).toBeLessThan(81)
   // The third attempt comes later, but never later than the maximum: bring the second one forward.
@@ -284,7 +284,8 @@ test('changed retry options take effect at the next start', async () => {
   expect((await after.deadLetters.list()).map(({ attempts }) => attempts)).toEqual([1, 3])
   const queue = await (await openBoss(database.url)).getQueue('bus.changing')
   expect(queue).toMatchObject({
-    retryLimit: 2,
+    // Beyond the subscription's own, those of lost workers.
+    retryLimit: 1_000_002,
     retryBackoff: false,
     partition: true,
     deadLetter: 'bus.changing.dead',
@@ -318,6 +319,41 @@ test('events of a worker that died are delivered by another one, a batch one by 
   await heir.start()
   await until('all three are delivered', async () => (await receipts(database)) === 3, 25_000)
   expect(attempts).toEqual([2, 2, 2])
+})
+
+test('an event with one attempt runs again when its worker died, which is no fault of its own', async () => {
+  const database = await createTestDatabase()
+  const first = testBus(database.url)
+  const retry = { ...quick, maxAttempts: 1 }
+  first.subscribe({ name: 'heir', events: ['payment.paid'], retry, handler: () => {} })
+  await first.start()
+  await first.stop()
+  await publish(testBus(database.url), database, ['p1'])
+  const relayOnly = testBus(database.url)
+  await relayOnly.start()
+  await until(
+    'the job is there',
+    async () => (await database.count(`select count(*) from pgboss.job where name = 'bus.heir'`)) === 1,
+  )
+  await takeAndDie(database.url, 'bus.heir')
+  const attempts: number[] = []
+  const heir = testBus(database.url)
+  heir.subscribe({
+    name: 'heir',
+    events: ['payment.paid'],
+    retry,
+    handler: (_event, { attempt }) => {
+      attempts.push(attempt)
+      throw new Error('its own fault')
+    },
+  })
+  await heir.start()
+  await until('it is dead', async () => (await heir.deadLetters.list()).length === 1, 25_000)
+  expect(attempts).toEqual([2])
+  expect((await heir.deadLetters.list())[0]).toMatchObject({
+    attempts: 2,
+    failures: [{ code: 'BUS_HANDLER_TIMEOUT' }, { message: 'its own fault' }],
+  })
 })
 
 test("pg-boss's redrive brings a dead letter back to its handler", async () => {

@@ -48,6 +48,7 @@ describe('defaults', () => {
     timeoutSeconds: 60,
     heartbeatSeconds: 30,
     retry: { maxAttempts: 5, delaySeconds: 1, backoff: true, maxDelaySeconds: 300 },
+    circuitBreaker: { windowSize: 20, failureRatio: 0.9, probeSeconds: 5, maxProbeSeconds: 300 },
   }
 
   test('are in place where nothing else is said', () => {
@@ -108,6 +109,9 @@ describe('whole numbers', () => {
     ['retry.maxAttempts', 1, 100],
     ['retry.delaySeconds', 0, 86_400],
     ['retry.maxDelaySeconds', 1, 604_800],
+    ['circuitBreaker.windowSize', 5, 1000],
+    ['circuitBreaker.probeSeconds', 1, 86_400],
+    ['circuitBreaker.maxProbeSeconds', 5, 86_400],
   ]
 
   const given = (option: string, value: unknown): Record<string, unknown> => {
@@ -281,6 +285,11 @@ describe('the other options', () => {
     ['handler', null],
     ['handler', 'handle'],
     ['handler', { handle: handler }],
+    ['circuitBreaker', null],
+    ['circuitBreaker', true],
+    ['circuitBreaker.failureRatio', 0.4],
+    ['circuitBreaker.failureRatio', '1'],
+    ['circuitBreaker.failureRatio', Number.NaN],
     ['retry', null],
     ['retry', 5],
     ['retry', false],

@@ -166,6 +166,7 @@ test('due events join the line also while every claim is full', async () => {
   const doorbell = openDoorbell(ownDatabase, 'test', logger, {
     onRing: () => {},
     onWake: () => {},
+    onStateChange: () => {},
     onConnection: () => {},
   })
   let firedAfter: number | undefined

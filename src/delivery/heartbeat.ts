@@ -1,0 +1,48 @@
+import type { PgBoss } from 'pg-boss'
+import type { BusLogger } from '../events/logger.ts'
+import type { ActiveJob } from './active-job.ts'
+import { reasonOf } from './settler.ts'
+
+/** Tells the database that a worker is alive, and hears of the jobs that are another worker's by now. */
+export interface Heartbeat {
+  /** To be called every second. */
+  tick: () => void
+  touch: () => Promise<void>
+}
+
+export function createHeartbeat(
+  boss: PgBoss,
+  queue: string,
+  usualSeconds: number,
+  active: ReadonlySet<ActiveJob>,
+  lose: (job: ActiveJob) => void,
+  logger: BusLogger,
+): Heartbeat {
+  let lastTouchAt = performance.now()
+
+  async function touch(): Promise<void> {
+    const jobs = [...active].filter((job) => !job.done && job.left.size > 0)
+    if (jobs.length === 0) return
+    const claims = jobs.map(({ claim }) => ({ id: claim.id, retryCount: claim.retryCount }))
+    const touchedAt = performance.now()
+    const { settled = [] } = (await boss.touch(queue, claims)) as { settled?: readonly string[] }
+    const alive = new Set(settled)
+    for (const job of jobs) {
+      if (alive.has(job.claim.id)) job.confirmedAt = touchedAt
+      else if (!job.done && !job.completing && job.left.size > 0) lose(job)
+    }
+  }
+
+  return {
+    touch,
+    tick() {
+      let seconds = usualSeconds
+      for (const { heartbeatSeconds } of active) seconds = Math.min(seconds, heartbeatSeconds)
+      if (performance.now() - lastTouchAt <= (seconds * 1000) / 3) return
+      lastTouchAt = performance.now()
+      touch().catch((error: unknown) =>
+        logger.warn({ reason: reasonOf(error) }, 'a heartbeat could not be written'),
+      )
+    },
+  }
+}

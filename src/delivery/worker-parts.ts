@@ -1,0 +1,52 @@
+import type { JobWithMetadata, PgBoss } from 'pg-boss'
+import type { EventCatalogue } from '../events/catalogue.ts'
+import type { BusLogger } from '../events/logger.ts'
+import type { Database } from '../outbox/database.ts'
+import type { PublishCaused } from './attempt.ts'
+import type { EventReader } from './event-store.ts'
+import type { HandlerConnections } from './handler-connections.ts'
+import type { JobData } from './job.ts'
+import type { Quarantine } from './quarantine.ts'
+import type { SubscriptionState } from './subscription-state.ts'
+
+/** What a worker needs from its bus. */
+export interface WorkerParts {
+  readonly database: Database
+  readonly boss: PgBoss
+  readonly catalogue: EventCatalogue
+  readonly events: EventReader
+  readonly logger: BusLogger
+  readonly publishCaused: PublishCaused
+  readonly quarantine: Quarantine
+  /** Paused or not, and its circuit breaker, when the worker starts. */
+  readonly state: SubscriptionState
+  /** For a subscription in the mode exactly-once. */
+  readonly connections: HandlerConnections | undefined
+  /** Called after failures were written, with a due time that only the database knows. */
+  readonly onFailures: () => void
+}
+
+/** Runs the handler of one subscription in this process. */
+export interface Worker {
+  readonly subscriptionId: number
+  readonly name: string
+  readonly ordered: boolean
+  readonly runningCount: number
+  /** Whether a job that arrives now would be fetched at once. */
+  readonly isFree: boolean
+  /** Jobs may be ready. */
+  wake: () => void
+  /** Takes what the database said at a moment of `performance.now()`. */
+  applyState: (state: SubscriptionState, readAt: number) => void
+  /** Takes jobs that were fetched on its behalf. */
+  adopt: (jobs: readonly JobWithMetadata<JobData>[], fetchedAt: number) => void
+  /** Lets keys go on whose job ended without its worker: after its last attempt, or by hand. */
+  recoverKeys: () => Promise<void>
+  /**
+   * Begins nothing new, waits for running handlers up to the grace period, aborts the signals of the rest, and puts
+   * what was not finished back, with no attempt counted.
+   *
+   * @param relayStopped - until then, jobs may still be handed over
+   */
+  stop: (graceMs: number, relayStopped: Promise<void>) => Promise<void>
+}
