@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import { testBus, type PaymentBus } from '../support/bus.ts'
 import { until } from '../support/database.ts'
 import { createEffects, writeEffect } from '../support/effects.ts'
+import { recordFigure } from '../support/figures.ts'
 import { isFullForm } from '../support/form.ts'
 import { startOwnServer, type OwnServer } from '../support/own-server.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
@@ -14,7 +15,7 @@ const note = (payload: unknown) => ({ type: 'note', tenantId: 'a', payload }) as
 /** Longest that health and tryPublish may take to answer, with room for a busy machine. */
 const boundMs = 8000
 
-/** How long the database is away: long enough for health and tryPublish to say so. */
+/** How long the database is frozen, or cut off. In any case long enough for health and tryPublish to say so. */
 const awayMs = isFullForm ? 30_000 : 0
 
 interface Service {
@@ -104,13 +105,13 @@ async function untilDelivering(server: OwnServer): Promise<number> {
 }
 
 /** While the database is away: health says so, tryPublish stays quiet, and both answer in time. */
-async function expectQuietFailure({ bus }: Service): Promise<void> {
+async function expectQuietFailure({ bus }: Service, forMs = 0): Promise<void> {
   const startedAt = performance.now()
   const [health, published] = await Promise.all([bus.health(), bus.tryPublish(note('try'))])
   expect(health).toMatchObject({ ok: false, database: 'down' })
   expect(published).toBeUndefined()
   expect(performance.now() - startedAt).toBeLessThan(boundMs)
-  await pause(awayMs)
+  await pause(forMs)
 }
 
 const recoveryMs = 5000
@@ -147,8 +148,11 @@ test('the bus survives PostgreSQL killed and started again', { timeout: 180_000 
   await publishing.stop()
   const count = await expectAllDelivered(server)
   expect(await server.count('select count(*) from orders where n < 0')).toBe(0)
-  console.log(
-    `${count} events; delivering again ${times.join(', ')} ms after the server accepted connections`,
+  const figure = `${count} events; delivering again ${times.join(', ')} ms after the server accepted connections`
+  console.log(figure)
+  recordFigure(
+    'PostgreSQL killed and started again: health says so, tryPublish is quiet, publish fails clearly',
+    figure,
   )
 })
 
@@ -161,14 +165,16 @@ test('the bus survives a pause of the server', { timeout: 180_000 }, async () =>
     async () => (await server.count('select count(*) from bus.deliveries')) > 20,
   )
   await server.freeze()
-  await expectQuietFailure(service)
+  await expectQuietFailure(service, awayMs)
   server.thaw()
   const tookMs = await untilDelivering(server)
   expect(tookMs).toBeLessThan(recoveryMs)
   expect(await service.bus.health()).toMatchObject({ ok: true, database: 'up' })
   await publishing.stop()
   const count = await expectAllDelivered(server)
-  console.log(`${count} events; delivering again ${tookMs} ms after the pause`)
+  const figure = `${count} events; delivering again ${tookMs} ms after the pause`
+  console.log(figure)
+  recordFigure(`PostgreSQL's processes stopped for ${awayMs / 1000} s and more`, figure)
 })
 
 test('the bus survives connections that are half open', { timeout: 180_000 }, async () => {
@@ -183,7 +189,7 @@ test('the bus survives connections that are half open', { timeout: 180_000 }, as
   )
   proxy.refuseService(true)
   proxy.freeze()
-  await expectQuietFailure(service)
+  await expectQuietFailure(service, awayMs)
   proxy.refuseService(false)
   const tookMs = await untilDelivering(server)
   // They have to be found first.
@@ -194,5 +200,7 @@ test('the bus survives connections that are half open', { timeout: 180_000 }, as
   const count = await expectAllDelivered(server)
   // The sessions nobody is at the other end of have lost their locks, so that somebody leads again.
   await until('the bus sleeps again', async () => (await service.bus.health()).relay === 'sleeping', 40_000)
-  console.log(`${count} events; delivering again ${tookMs} ms after new connections went through`)
+  const figure = `${count} events; delivering again ${tookMs} ms after new connections went through`
+  console.log(figure)
+  recordFigure(`connections half open for ${awayMs / 1000} s and more`, figure)
 })
