@@ -49,7 +49,7 @@ export class StepCounter {
 export const silentLogger: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 
 /** How long the remains of a dead instance may take to be cleared away. */
-const burialMs = 3000
+const burialMs = 1000
 
 /**
  * Starts a bus in this process whose death is played: at its step it stops for good, its sockets are destroyed, so that the

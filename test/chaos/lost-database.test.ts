@@ -24,10 +24,14 @@ interface Service {
 }
 
 /** A bus with both kinds of subscription, and a service that publishes by the same way. */
-async function startService(server: OwnServer, url: string): Promise<Service> {
+async function startService(
+  server: OwnServer,
+  url: string,
+  database: string | (() => string) = url,
+): Promise<Service> {
   await createEffects(server as never)
   await server.rows('create table orders (n int)')
-  const bus = testBus(url)
+  const bus = testBus(database)
   bus.subscribe({ name: 'plain', events: ['note'], handler: () => {} })
   bus.subscribe({
     name: 'once',
@@ -203,4 +207,52 @@ test('the bus survives connections that are half open', { timeout: 180_000 }, as
   const figure = `${count} events; delivering again ${tookMs} ms after new connections went through`
   console.log(figure)
   recordFigure(`connections half open for ${awayMs / 1000} s and more`, figure)
+})
+
+test('the bus survives its backends being terminated, over and over', { timeout: 180_000 }, async () => {
+  const server = await startOwnServer()
+  const service = await startService(server, server.url)
+  const publishing = publishAllAlong(service)
+  let terminated = 0
+  const startedAt = performance.now()
+  while (performance.now() - startedAt < (isFullForm ? 20_000 : 2000)) {
+    await pause(20 + Math.random() * 80)
+    terminated += await server.count(`select count(pg_terminate_backend(pid)) from (
+      select pid from pg_stat_activity where datname = current_database() and application_name like 'bossbus%'
+      order by random() limit 1) victims`)
+  }
+  const tookMs = await untilDelivering(server)
+  expect(terminated).toBeGreaterThan(10)
+  expect(tookMs).toBeLessThan(recoveryMs)
+  await publishing.stop()
+  const count = await expectAllDelivered(server)
+  await until('it listens again', async () => (await service.bus.health()).listening, 30_000)
+  expect(await service.bus.health()).toMatchObject({ ok: true, database: 'up' })
+  const figure = `${count} events; ${terminated} backends terminated, delivering ${tookMs} ms after the last one`
+  console.log(figure)
+  recordFigure('backends of the bus terminated', figure)
+})
+
+test('the bus follows its database to another address', { timeout: 180_000 }, async () => {
+  const server = await startOwnServer()
+  const [first, second] = await Promise.all([startTcpProxy(server.url), startTcpProxy(server.url)])
+  let current = first
+  const service = await startService(server, server.url, () => current.url)
+  const publishing = publishAllAlong(service)
+  await until(
+    'something is delivered',
+    async () => (await server.count('select count(*) from bus.deliveries')) > 20,
+  )
+  first.refuseService(true)
+  first.freeze()
+  await expectQuietFailure(service)
+  current = second
+  const tookMs = await untilDelivering(server)
+  expect(tookMs).toBeLessThan(recoveryMs * 2)
+  await until('health is good', async () => (await service.bus.health()).ok)
+  await publishing.stop()
+  const count = await expectAllDelivered(server)
+  const figure = `${count} events; delivering again ${tookMs} ms after the function gave another address`
+  console.log(figure)
+  recordFigure('failover: the function `database` gives another port', figure)
 })
