@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import { DeliveryError } from '../events/errors.ts'
+import type { FaultHook } from '../events/fault-points.ts'
 import { toBusError } from '../outbox/database-errors.ts'
 import type { HandlerTransaction } from './subscription.ts'
 
@@ -50,6 +51,7 @@ export async function beginEventTransaction(
   pool: pg.Pool,
   name: string,
   idleLimitSeconds: number,
+  reach: FaultHook | undefined,
 ): Promise<EventTransaction> {
   let released = false
   const drizzle = await loadDrizzle()
@@ -64,6 +66,7 @@ export async function beginEventTransaction(
       `begin; set local application_name = ${client.escapeLiteral(name)};
        set local idle_in_transaction_session_timeout = '${idleLimitSeconds}s'; savepoint ${savepoint}`,
     )
+    await reach?.('once.begun')
   } catch (error) {
     release(true)
     throw toBusError(error)

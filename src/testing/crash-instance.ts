@@ -65,6 +65,7 @@ export async function startInProcess<C extends EventCatalogue>(
   const frozen: (() => void)[] = []
   const { promise: died, resolve: reportDeath } = Promise.withResolvers<void>()
   let isDead = false
+  let isBuried = false
 
   function reach(point: FaultPoint): Promise<void> | undefined {
     if (!isDead) {
@@ -73,9 +74,14 @@ export async function startInProcess<C extends EventCatalogue>(
       for (const socket of sockets) socket.destroy()
       reportDeath()
     }
+    // It is only to come to its end now.
+    if (isBuried && point.startsWith('stop.')) return undefined
     return new Promise((_, reject) => {
       // What the handler itself waits for stays as it is: it must not go on, not even with an error.
-      if (!isOfHandler(point)) frozen.push(() => reject(new Error('the instance is dead')))
+      if (isOfHandler(point)) return
+      const fail = (): void => reject(new Error('the instance is dead'))
+      if (isBuried) fail()
+      else frozen.push(fail)
     })
   }
 
@@ -98,6 +104,7 @@ export async function startInProcess<C extends EventCatalogue>(
     died,
     async end() {
       if (!isDead) return bus.stop({ graceMs: 1000 })
+      isBuried = true
       for (const unfreeze of frozen.splice(0)) unfreeze()
       let timer: NodeJS.Timeout | undefined
       const tooLong = new Promise<void>((resolve) => {
@@ -110,7 +117,7 @@ export async function startInProcess<C extends EventCatalogue>(
 }
 
 function isOfHandler(point: FaultPoint): boolean {
-  return point.startsWith('publish.') || point.endsWith('.handler-begins')
+  return point.startsWith('publish.')
 }
 
 /** A connection that nobody answers: what a dead process opens. */
