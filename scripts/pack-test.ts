@@ -1,6 +1,7 @@
 /**
  * Packs the library as npm would publish it, installs the tarball in an empty folder, and uses it there: every entry
- * point is imported, the types resolve under the strictest settings, and the migrations are in the package.
+ * point is imported, the types resolve under the strictest settings, the migrations are in the package, and a subscription
+ * is crashed at every step, in processes of its own, on a PostgreSQL.
  *
  *   npm run test:pack
  */
@@ -9,6 +10,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { startPostgres } from '../src/testing/postgres.ts'
 
 const project = fileURLToPath(new URL('..', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'bossbus-pack-'))
@@ -26,12 +28,12 @@ export default { events, source: 'pack-test' } satisfies BossbusConfig
 `
 
 const usage = `
-import { createBus, defineEvents, BusError, type StoredEvent } from 'bossbus'
+import { createBus, BusError, type StoredEvent } from 'bossbus'
 import { bus as busPlugin } from 'bossbus/fastify'
 import { events as eventsTable, subscriptions } from 'bossbus/schema'
-import { z } from 'zod'
+import { crashAtEveryStep, createTestBus } from 'bossbus/testing'
+import { events } from './subscriber.ts'
 
-const events = defineEvents({ 'payment.paid': { schema: z.object({ paymentId: z.string() }) } })
 const bus = createBus({ database: 'postgres://nobody@127.0.0.1:1/nowhere', events, source: 'pack-test' })
 bus.subscribe({
   name: 'open-case',
@@ -49,7 +51,42 @@ if (!(refused instanceof BusError) || refused.code !== 'BUS_DATABASE_UNAVAILABLE
 await bus.stop()
 if (typeof busPlugin !== 'function') throw new Error('no plugin')
 if (eventsTable.id.name !== 'id' || subscriptions.name.name !== 'name') throw new Error('no tables')
-console.log('the packed library works')
+
+const database = process.env['PACK_TEST_URL'] ?? ''
+await using tested = await createTestBus({ database, events, source: 'pack-test', retryDelays: 'skipped' })
+tested.subscribe({ name: 'open-case', events: ['payment.paid'], handler: () => {} })
+await tested.start()
+await tested.tryPublish({ type: 'payment.paid', tenantId: 'a', payload: { paymentId: 'p' } })
+await tested.drain()
+const { payload } = await tested.waitFor({ type: 'payment.paid' }, 'delivered')
+if (JSON.stringify(payload) !== '{"paymentId":"p"}') throw new Error('another event')
+const { crashes } = await crashAtEveryStep(
+  new URL('./subscriber.ts', import.meta.url),
+  { type: 'payment.paid', tenantId: 'a', payload: { paymentId: 'p' } },
+  {
+    database,
+    events,
+    prepare: ({ query }) => query('create table entries (payment_id text)'),
+    effects: async ({ query }) => (await query('select from entries')).length,
+  },
+)
+console.log('the packed library works; a subscription of it bore ' + crashes.length + ' crashes')
+`
+
+const subscriber = `
+import { defineEvents, type HandlerTransaction } from 'bossbus'
+import { sql } from 'drizzle-orm'
+import { z } from 'zod'
+
+export const events = defineEvents({ 'payment.paid': { schema: z.object({ paymentId: z.string() }) } })
+export const subscription = {
+  name: 'ledger',
+  events: ['payment.paid'],
+  mode: 'exactly-once',
+  handler: async ({ payload }: { payload: { paymentId: string } }, { tx }: { tx: HandlerTransaction }) => {
+    await tx.execute(sql\`insert into entries values (\${payload.paymentId})\`)
+  },
+}
 `
 
 try {
@@ -69,6 +106,7 @@ try {
       `./${tarball?.filename ?? ''}`,
       'fastify@5',
       'zod@4',
+      'drizzle-orm@0.45',
       'typescript@7',
       '@types/node@22',
     ],
@@ -76,6 +114,7 @@ try {
   )
   writeFileSync(join(folder, 'usage.ts'), usage)
   writeFileSync(join(folder, 'bossbus.config.ts'), config)
+  writeFileSync(join(folder, 'subscriber.ts'), subscriber)
   writeFileSync(
     join(folder, 'tsconfig.json'),
     JSON.stringify({
@@ -85,9 +124,11 @@ try {
         strict: true,
         skipLibCheck: true,
         noEmit: true,
+        allowImportingTsExtensions: true,
+        lib: ['es2023', 'esnext.disposable'],
         types: ['node'],
       },
-      include: ['usage.ts', 'bossbus.config.ts'],
+      include: ['usage.ts', 'subscriber.ts', 'bossbus.config.ts'],
     }),
   )
   run(process.execPath, [join(folder, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', folder], folder)
@@ -95,7 +136,6 @@ try {
     name.endsWith('.sql'),
   )
   if (shipped.length === 0) throw new Error('the migrations are not in the package')
-  console.log(run(process.execPath, [join(folder, 'usage.ts')], folder).trim())
   // The command as npx runs it, its configuration in TypeScript.
   run('npm', ['exec', '--no', '--', 'bossbus', 'catalog', 'export', '--out', 'catalogue.json'], folder)
   const checked = run(
@@ -107,6 +147,13 @@ try {
   console.log(
     `the packed command works, version ${run('npm', ['exec', '--no', '--', 'bossbus', '--version'], folder).trim()}`,
   )
+  const server = await startPostgres({ settings: ['max_connections=100', 'fsync=off'] })
+  try {
+    process.env['PACK_TEST_URL'] = server.url
+    console.log(run(process.execPath, [join(folder, 'usage.ts')], folder).trim())
+  } finally {
+    await server.stop()
+  }
 } finally {
   rmSync(folder, { recursive: true, force: true })
 }

@@ -85,7 +85,6 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     const transaction = await settler.untilWritten(async () =>
       connections.begin(name, subscription.timeoutSeconds + idleMarginSeconds),
     )
-    await parts.database.reach?.('once.begun')
     const isAlone = work.alone.length > 0
     let eventId = parts.mayBegin(job) ? (isAlone ? work.alone : pending).shift() : undefined
     if (eventId === undefined) return transaction.rollback()
@@ -115,6 +114,9 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
         eventId = following
       }
       await settle(work, transaction, eventIds, outcomes)
+    } catch (error) {
+      transaction.destroy()
+      throw error
     } finally {
       job.running.delete(name)
     }

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import { DeliveryError } from '../events/errors.ts'
+import type { FaultHook } from '../events/fault-points.ts'
 import { withoutQuotedData } from '../events/redact.ts'
 import { toBusError } from '../outbox/database-errors.ts'
 import type { HandlerTransaction } from './subscription.ts'
@@ -51,6 +52,7 @@ export async function beginEventTransaction(
   pool: pg.Pool,
   name: string,
   idleLimitSeconds: number,
+  reach: FaultHook | undefined,
 ): Promise<EventTransaction> {
   let released = false
   const drizzle = await loadDrizzle()
@@ -65,6 +67,7 @@ export async function beginEventTransaction(
       `begin; set local application_name = ${client.escapeLiteral(name)};
        set local idle_in_transaction_session_timeout = '${idleLimitSeconds}s'; savepoint ${savepoint}`,
     )
+    await reach?.('once.begun')
   } catch (error) {
     release(true)
     throw toBusError(error)

@@ -1,10 +1,11 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { createTestDatabase } from '../support/database.ts'
+import { recordFigure } from '../support/figures.ts'
 import { isFullForm } from '../support/form.ts'
 import { startProgram, type ProgramProcess } from '../support/processes.ts'
 
-const durationMs = isFullForm ? 60_000 : 4000
+const durationMs = isFullForm ? 20_000 : 4000
 
 /**
  * Ends backends of the service at random while it publishes. The service may die of it, as one on postgres.js does: then
@@ -56,6 +57,10 @@ test.each(['postgres.js', 'node-postgres', 'node-postgres-listening'])(
     )
     console.log(
       `${driver}: ${terminated} backends terminated, the process died ${processes.length - 1} times (${[...reasons].join('; ')}), ${JSON.stringify(ends)}, ${JSON.stringify(row)}`,
+    )
+    recordFigure(
+      `a service on ${driver} whose backends are terminated (${terminated} times in ${durationMs / 1000} s)`,
+      `${String(row?.['orders'])} transactions; events without state ${String(row?.['without_order'])}, state without event ${String(row?.['without_event'])}`,
     )
     expect(terminated).toBeGreaterThan(0)
     expect(Number(row?.['orders'])).toBeGreaterThan(0)

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
+import { recordFigure } from '../support/figures.ts'
 import { isFullForm } from '../support/form.ts'
 import { startProgram } from '../support/processes.ts'
 
@@ -27,6 +28,10 @@ test.each([...(isFullForm ? ([['default', 60]] as const) : []), ['10', 30]] as c
     await until('it has run again', () => attempts.length > 0, 90_000)
     const tookMs = performance.now() - startedAt
     console.log(`heartbeatSeconds ${heartbeatSeconds}: ran again ${Math.round(tookMs)} ms after the kill`)
+    recordFigure(
+      `worker SIGKILLed mid-handler, heartbeatSeconds ${heartbeatSeconds === 'default' ? '30 (default)' : heartbeatSeconds}`,
+      `its event ran again after ${(tookMs / 1000).toFixed(1)} s`,
+    )
     expect(tookMs).toBeLessThan(limitSeconds * 1000)
     expect(attempts).toEqual([2])
   },

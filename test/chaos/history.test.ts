@@ -12,7 +12,7 @@ test('the checker finds nothing in a history in which all is well', () => {
   })
 })
 
-test('the checker finds lost, doubled and invented events', () => {
+test('the checker finds events that were lost, doubled, or rolled back and delivered all the same', () => {
   expect(
     checkHistory({
       committed: ['a', 'b', 'c', 'd'],

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import { testBus, type PaymentBus } from '../support/bus.ts'
 import { until } from '../support/database.ts'
 import { createEffects, writeEffect } from '../support/effects.ts'
+import { recordFigure } from '../support/figures.ts'
 import { isFullForm } from '../support/form.ts'
 import { startOwnServer, type OwnServer } from '../support/own-server.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
@@ -14,7 +15,7 @@ const note = (payload: unknown) => ({ type: 'note', tenantId: 'a', payload }) as
 /** Longest that health and tryPublish may take to answer, with room for a busy machine. */
 const boundMs = 8000
 
-/** How long the database is away: long enough for health and tryPublish to say so. */
+/** How long the database is frozen, or cut off. In any case long enough for health and tryPublish to say so. */
 const awayMs = isFullForm ? 30_000 : 0
 
 interface Service {
@@ -23,10 +24,14 @@ interface Service {
 }
 
 /** A bus with both kinds of subscription, and a service that publishes by the same way. */
-async function startService(server: OwnServer, url: string): Promise<Service> {
+async function startService(
+  server: OwnServer,
+  url: string,
+  database: string | (() => string) = url,
+): Promise<Service> {
   await createEffects(server as never)
   await server.rows('create table orders (n int)')
-  const bus = testBus(url)
+  const bus = testBus(database)
   bus.subscribe({ name: 'plain', events: ['note'], handler: () => {} })
   bus.subscribe({
     name: 'once',
@@ -104,13 +109,13 @@ async function untilDelivering(server: OwnServer): Promise<number> {
 }
 
 /** While the database is away: health says so, tryPublish stays quiet, and both answer in time. */
-async function expectQuietFailure({ bus }: Service): Promise<void> {
+async function expectQuietFailure({ bus }: Service, forMs = 0): Promise<void> {
   const startedAt = performance.now()
   const [health, published] = await Promise.all([bus.health(), bus.tryPublish(note('try'))])
   expect(health).toMatchObject({ ok: false, database: 'down' })
   expect(published).toBeUndefined()
   expect(performance.now() - startedAt).toBeLessThan(boundMs)
-  await pause(awayMs)
+  await pause(forMs)
 }
 
 const recoveryMs = 5000
@@ -147,8 +152,11 @@ test('the bus survives PostgreSQL killed and started again', { timeout: 180_000 
   await publishing.stop()
   const count = await expectAllDelivered(server)
   expect(await server.count('select count(*) from orders where n < 0')).toBe(0)
-  console.log(
-    `${count} events; delivering again ${times.join(', ')} ms after the server accepted connections`,
+  const figure = `${count} events; delivering again ${times.join(', ')} ms after the server accepted connections`
+  console.log(figure)
+  recordFigure(
+    'PostgreSQL killed and started again: health says so, tryPublish is quiet, publish fails clearly',
+    figure,
   )
 })
 
@@ -161,14 +169,16 @@ test('the bus survives a pause of the server', { timeout: 180_000 }, async () =>
     async () => (await server.count('select count(*) from bus.deliveries')) > 20,
   )
   await server.freeze()
-  await expectQuietFailure(service)
+  await expectQuietFailure(service, awayMs)
   server.thaw()
   const tookMs = await untilDelivering(server)
   expect(tookMs).toBeLessThan(recoveryMs)
   expect(await service.bus.health()).toMatchObject({ ok: true, database: 'up' })
   await publishing.stop()
   const count = await expectAllDelivered(server)
-  console.log(`${count} events; delivering again ${tookMs} ms after the pause`)
+  const figure = `${count} events; delivering again ${tookMs} ms after the pause`
+  console.log(figure)
+  recordFigure(`PostgreSQL's processes stopped for ${awayMs / 1000} s and more`, figure)
 })
 
 test('the bus survives connections that are half open', { timeout: 180_000 }, async () => {
@@ -183,7 +193,7 @@ test('the bus survives connections that are half open', { timeout: 180_000 }, as
   )
   proxy.refuseService(true)
   proxy.freeze()
-  await expectQuietFailure(service)
+  await expectQuietFailure(service, awayMs)
   proxy.refuseService(false)
   const tookMs = await untilDelivering(server)
   // They have to be found first.
@@ -194,5 +204,55 @@ test('the bus survives connections that are half open', { timeout: 180_000 }, as
   const count = await expectAllDelivered(server)
   // The sessions nobody is at the other end of have lost their locks, so that somebody leads again.
   await until('the bus sleeps again', async () => (await service.bus.health()).relay === 'sleeping', 40_000)
-  console.log(`${count} events; delivering again ${tookMs} ms after new connections went through`)
+  const figure = `${count} events; delivering again ${tookMs} ms after new connections went through`
+  console.log(figure)
+  recordFigure(`connections half open for ${awayMs / 1000} s and more`, figure)
+})
+
+test('the bus survives its backends being terminated, over and over', { timeout: 180_000 }, async () => {
+  const server = await startOwnServer()
+  const service = await startService(server, server.url)
+  const publishing = publishAllAlong(service)
+  let terminated = 0
+  const startedAt = performance.now()
+  while (performance.now() - startedAt < (isFullForm ? 20_000 : 2000)) {
+    await pause(20 + Math.random() * 80)
+    terminated += await server.count(`select count(pg_terminate_backend(pid)) from (
+      select pid from pg_stat_activity where datname = current_database() and application_name like 'bossbus%'
+      order by random() limit 1) victims`)
+  }
+  const tookMs = await untilDelivering(server)
+  expect(terminated).toBeGreaterThan(10)
+  expect(tookMs).toBeLessThan(recoveryMs)
+  await publishing.stop()
+  const count = await expectAllDelivered(server)
+  await until('it listens again', async () => (await service.bus.health()).listening, 30_000)
+  expect(await service.bus.health()).toMatchObject({ ok: true, database: 'up' })
+  const figure = `${count} events; ${terminated} backends terminated, delivering ${tookMs} ms after the last one`
+  console.log(figure)
+  recordFigure('backends of the bus terminated', figure)
+})
+
+test('the bus follows its database to another address', { timeout: 180_000 }, async () => {
+  const server = await startOwnServer()
+  const [first, second] = await Promise.all([startTcpProxy(server.url), startTcpProxy(server.url)])
+  let current = first
+  const service = await startService(server, server.url, () => current.url)
+  const publishing = publishAllAlong(service)
+  await until(
+    'something is delivered',
+    async () => (await server.count('select count(*) from bus.deliveries')) > 20,
+  )
+  first.refuseService(true)
+  first.freeze()
+  await expectQuietFailure(service)
+  current = second
+  const tookMs = await untilDelivering(server)
+  expect(tookMs).toBeLessThan(recoveryMs * 2)
+  await until('health is good', async () => (await service.bus.health()).ok)
+  await publishing.stop()
+  const count = await expectAllDelivered(server)
+  const figure = `${count} events; delivering again ${tookMs} ms after the function gave another address`
+  console.log(figure)
+  recordFigure('failover: the function `database` gives another port', figure)
 })

@@ -5,6 +5,7 @@
  */
 import { once } from 'node:events'
 import { openSync, writeSync } from 'node:fs'
+import { flushCompileCache } from 'node:module'
 import { join } from 'node:path'
 import { createBus } from '../../src/index.ts'
 import { paymentEvents } from './catalogue.ts'
@@ -28,6 +29,9 @@ bus.subscribe({
   retry,
   handler: async (event, { tx }) => writeEffect(tx, event),
 })
+// What the first transaction of a handler would load. Whoever is killed does not write the compile cache by itself.
+await Promise.all([import('drizzle-orm/node-postgres'), import('drizzle-orm/pg-core')])
+flushCompileCache()
 console.log('loaded')
 await once(process.stdin, 'data')
 for (;;) {

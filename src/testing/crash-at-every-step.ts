@@ -1,0 +1,271 @@
+import { createBus, type Bus } from '../bus.ts'
+import type { EventCatalogue } from '../events/catalogue.ts'
+import type { NewEvent } from '../events/envelope.ts'
+import { ConfigurationError } from '../events/errors.ts'
+import type { FaultPoint } from '../events/fault-points.ts'
+import { describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import type { EventPattern } from '../events/pattern.ts'
+import { bossSchema } from '../delivery/boss.ts'
+import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscription.ts'
+import { startInProcess, silentLogger, type CrashInstance, type CrashStep } from './crash-instance.ts'
+import { startProcess } from './crash-child.ts'
+import { withTestMethods, type TestBus } from './test-bus.ts'
+import {
+  createTestDatabase,
+  isPostgresUrl,
+  migrate,
+  openTestDatabase,
+  type TestDatabase,
+} from './test-database.ts'
+
+/** The database of a run, as the functions of {@link CrashOptions} get it. */
+export type CrashDatabase = Pick<TestDatabase, 'url' | 'query'>
+
+/** What {@link crashAtEveryStep} takes beside the subscription and the event. */
+export interface CrashOptions<C extends EventCatalogue> {
+  /** A `postgres://` URL of a server to test on, as a role that may create databases. */
+  readonly database: string
+  /** The catalogue; of a module, the same that it exports. */
+  readonly events: C
+  /** Who publishes the event, and whose subscription it is. @defaultValue `'test'` */
+  readonly source?: string | undefined
+  /** A database made for the run and dropped after it; or, false, that of the URL itself. @defaultValue `true` */
+  readonly isolated?: boolean | undefined
+  /** Makes what the handler needs in the database: its tables. */
+  readonly prepare?: ((database: CrashDatabase) => unknown) | undefined
+  /**
+   * How many effects there are by now, of all events together: rows, sent mails, lines of a file. It is asked before and after each crash.
+   */
+  readonly effects: (database: CrashDatabase) => number | Promise<number>
+  /** How many effects one event has. @defaultValue `1` */
+  readonly effectsPerEvent?: number | undefined
+  /** Called after each crash, when everything is delivered; what it throws fails the run. */
+  readonly check?: ((step: CrashStep, database: CrashDatabase) => unknown) | undefined
+  /** For each step, until the event must be delivered, in milliseconds. @defaultValue `15000` */
+  readonly timeoutMs?: number | undefined
+}
+
+/** What a run has shown. */
+export interface CrashReport {
+  /** Each step at which the subscription was killed, with the effects that one event had then. */
+  readonly crashes: readonly (CrashStep & { readonly effects: number })[]
+  /** Steps of the run without a crash that did not come again: which ones there are depends on timing, now and then. */
+  readonly notReached: readonly CrashStep[]
+}
+
+/**
+ * Delivers an event to a subscription over and over, and kills it each time at another step of the delivery: between the claim
+ * and the insert of the job, after the handler and before its receipt, and so on. Each time another instance takes
+ * over. Then the event must be delivered, its effect there exactly once.
+ *
+ * A subscription that is given as an object, or as a function that makes one, runs in this process, and its death is played: the bus stops for good where it is and its
+ * connections are destroyed. Memory outlives that, and connections of the handler's own do: a handler that
+ * remembers in memory what it has done passes here and fails in production. Given as the URL of a module that exports `events` and
+ * `subscription`, it runs in processes of its own, which are killed with SIGKILL.
+ *
+ * @param subscription - where a function makes it, TypeScript cannot tell the payload from the names of the events
+ * @param event - what to publish, or a function that makes it, for events with an `eventId`
+ * @example
+ * ```ts
+ * await crashAtEveryStep(ledger, { type: 'payment.paid', tenantId: 'acme', payload: { paymentId: '42', amountCents: 4200 } }, {
+ *   database: process.env.DATABASE_URL, events,
+ *   prepare: ({ query }) => query('create table entries (payment_id text, cents int)'),
+ *   effects: async ({ query }) => (await query('select from entries')).length,
+ * })
+ * ```
+ * @throws an error that names each step after which the event was lost or its effect was not there exactly once
+ */
+export async function crashAtEveryStep<
+  const C extends EventCatalogue,
+  const P extends EventPattern<C>,
+  const M extends DeliveryMode = 'at-least-once',
+>(
+  subscription:
+    | SubscriptionOptions<C, P, M>
+    | ((database: CrashDatabase) => SubscriptionOptions<C, P, M> | Promise<SubscriptionOptions<C, P, M>>)
+    | URL,
+  event: NewEvent<C> | ((run: number) => NewEvent<C>),
+  options: CrashOptions<C>,
+): Promise<CrashReport> {
+  checkOptions(options)
+  const { events, source = 'test' } = options
+  const database =
+    options.isolated === false
+      ? openTestDatabase(options.database)
+      : await createTestDatabase(options.database)
+  const kit = createPublisher<C>(database, events, source)
+  const start = async (): Promise<CrashInstance> => {
+    if (subscription instanceof URL) return startProcess(database.url, source, subscription)
+    const made = typeof subscription === 'function' ? await subscription(database) : subscription
+    return startInProcess<C>(database.url, { events, source }, (bus) => bus.subscribe<P, M>(made))
+  }
+  const newEvent = (run: number): NewEvent<C> => (typeof event === 'function' ? event(run) : event)
+  try {
+    await migrate(database.url)
+    await options.prepare?.(database)
+    return await runAll(kit, database, start, newEvent, options)
+  } finally {
+    await kit.bus.stop()
+    await database.drop()
+  }
+}
+
+interface Publisher<C extends EventCatalogue> {
+  readonly bus: TestBus<C>
+  readonly publish: (event: NewEvent<C>) => Promise<void>
+}
+
+/** A bus that only publishes, and looks at what becomes of it. */
+function createPublisher<C extends EventCatalogue>(
+  database: TestDatabase,
+  events: C,
+  source: string,
+): Publisher<C> {
+  let reason: unknown
+  const logger = {
+    ...silentLogger,
+    error: (fields: object) => (reason = (fields as { reason?: unknown }).reason),
+  }
+  const plain: Bus<C> = createBus<C>({ database: database.url, events, source, logger })
+  const bus = withTestMethods(plain, database, true)
+  return {
+    bus,
+    async publish(event) {
+      const published = await bus.tryPublish(event)
+      if (published === undefined) throw new Error(`The event could not be published: ${String(reason)}`)
+      if (published.duplicate)
+        throw new Error(
+          'The event is a duplicate of the last one: give a function (run) => event that makes its eventId or idempotencyKey anew',
+        )
+    },
+  }
+}
+
+async function runAll<C extends EventCatalogue>(
+  kit: Publisher<C>,
+  database: TestDatabase,
+  start: () => Promise<CrashInstance>,
+  newEvent: (run: number) => NewEvent<C>,
+  options: CrashOptions<C>,
+): Promise<CrashReport> {
+  const { effects, effectsPerEvent = 1, check, timeoutMs = 15_000 } = options
+  const dead: CrashInstance[] = []
+  const problems: string[] = []
+  const crashes: (CrashStep & { readonly effects: number })[] = []
+  const notReached: CrashStep[] = []
+  let run = 0
+  let instance = await start()
+
+  /** Publishes an event and waits until it is delivered, over the death of the instance. */
+  async function deliver(
+    step: CrashStep | undefined,
+  ): Promise<{ readonly effects: number; readonly crashed: boolean; readonly problem?: string }> {
+    const before = await effects(database)
+    await instance.arm(step)
+    await kit.publish(newEvent(run))
+    run += 1
+    let crashed = false
+    const drained = kit.bus.drain({ timeoutMs })
+    // Looked at below.
+    drained.catch(() => {})
+    await Promise.race([drained.catch(() => {}), instance.died.then(() => (crashed = true))])
+    let problem: string | undefined
+    if (crashed) {
+      dead.push(instance)
+      await expireClaims(database)
+      instance = await start()
+      problem = await kit.bus.drain({ timeoutMs }).then(() => undefined, reasonOf)
+    } else problem = await drained.then(() => undefined, reasonOf)
+    const [dead_] = await kit.bus.deadLetters.list({ limit: 1000 })
+    problem ??=
+      dead_ === undefined
+        ? undefined
+        : `it went to the dead letters: ${dead_.failures.at(-1)?.message ?? 'no reason is known'}`
+    const made = (await effects(database)) - before
+    return { effects: made, crashed, ...(problem === undefined ? {} : { problem }) }
+  }
+
+  try {
+    const calm = await deliver(undefined)
+    if (calm.problem !== undefined || calm.effects !== effectsPerEvent)
+      throw new Error(`Without any crash: ${calm.problem ?? countsOf(calm.effects, effectsPerEvent)}`)
+    await settled()
+    const trail = await instance.trail()
+    for (const step of trail.filter(({ point }) => isOfDelivery(point))) {
+      const { effects: made, crashed, problem } = await deliver(step)
+      if (crashed) crashes.push({ ...step, effects: made })
+      else notReached.push(step)
+      if (problem !== undefined) problems.push(`- ${nameOf(step)}: ${problem}`)
+      else if (made !== effectsPerEvent)
+        problems.push(`- ${nameOf(step)}: ${countsOf(made, effectsPerEvent)}`)
+      if (problem !== undefined) break
+      await check?.(step, database)
+    }
+  } finally {
+    await Promise.all([...dead, instance].map(async (each) => each.end()))
+  }
+  if (problems.length > 0)
+    throw new Error(
+      `The subscription does not bear a crash at each step of its delivery. After a crash at\n${problems.join('\n')}\n` +
+        "docs/guarantees.md says what is true at each of them. A handler that ran may run again: let it find out by `event.id` what it has done, or use `mode: 'exactly-once'` and `ctx.tx`.",
+    )
+  return { crashes, notReached }
+}
+
+/** What an instance does when all is delivered, such as telling itself so. */
+async function settled(): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, 100))
+}
+
+/** Steps that an event comes by, not those of an instance that starts or falls asleep. */
+function isOfDelivery(point: FaultPoint): boolean {
+  return !/^(?:migrate|start|stop|upkeep)\./.test(point) && point !== 'relay.asleep'
+}
+
+/** What half a minute of silence does: the dead worker's jobs are taken for lost, and pg-boss looks after them now. */
+async function expireClaims({ query }: TestDatabase): Promise<void> {
+  await query(`update ${bossSchema}.job j set heartbeat_on = clock_timestamp() - interval '1 day' from bus.subscriptions s
+    where j.name = 'bus.' || s.name and j.state = 'active'`)
+  await query(`update ${bossSchema}.queue set monitor_on = null, monitor_claim_on = null`)
+}
+
+function nameOf({ point, occurrence }: CrashStep): string {
+  return occurrence === 1 ? `\`${point}\`` : `\`${point}\` (the ${occurrence}. time)`
+}
+
+function countsOf(made: number, expected: number): string {
+  if (made < expected) return `the effect was lost: ${made} instead of ${expected}`
+  return `the effect was doubled: ${made} instead of ${expected}`
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+const optionKeys = [
+  'database',
+  'events',
+  'source',
+  'isolated',
+  'prepare',
+  'effects',
+  'effectsPerEvent',
+  'check',
+  'timeoutMs',
+]
+
+function checkOptions(options: CrashOptions<EventCatalogue>): void {
+  const invalid = (message: string): ConfigurationError =>
+    new ConfigurationError('BUS_INVALID_OPTION', message)
+  if (options === null || typeof options !== 'object')
+    throw invalid(`Expected the options of crashAtEveryStep, got ${describe(options)}`)
+  refuseUnknownKeys(options, optionKeys, 'crashAtEveryStep')
+  if (!isPostgresUrl(options.database))
+    throw invalid(`Expected \`database\` to be a postgres:// URL, got ${describe(options.database)}`)
+  if (typeof options.effects !== 'function')
+    throw invalid(
+      `Expected \`effects\` to be a function that counts effects, got ${describe(options.effects)}`,
+    )
+  integerOption('effectsPerEvent', options.effectsPerEvent, { min: 1, max: 1_000_000, default: 1 })
+  integerOption('timeoutMs', options.timeoutMs, { min: 1000, max: 3_600_000, default: 15_000 })
+}

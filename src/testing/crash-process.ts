@@ -1,0 +1,66 @@
+/**
+ * A process to be killed: it imports a module that exports `events` and `subscription`, runs that subscription on the database
+ * it is told, and kills itself with SIGKILL where it is told. Started by crash-child.ts, and told by messages.
+ */
+import { createBus, type Bus } from '../bus.ts'
+import { defineEvents, type EventCatalogue } from '../events/catalogue.ts'
+import { withFaultHook, type FaultPoint } from '../events/fault-points.ts'
+import { silentLogger, StepCounter, type CrashStep } from './crash-instance.ts'
+
+/** What the process is told. */
+export type CrashOrder =
+  | { readonly order: 'start'; readonly url: string; readonly source: string; readonly module: string }
+  | { readonly order: 'arm'; readonly step?: CrashStep | undefined }
+  | { readonly order: 'trail' }
+  | { readonly order: 'end' }
+
+/** What it answers, to each order. */
+export type CrashAnswer = { readonly trail: readonly CrashStep[] } | { readonly error: string }
+
+type CrashSubscription = Parameters<Bus['subscribe']>[0]
+
+/** What the module exports. */
+interface CrashModule {
+  readonly events?: EventCatalogue
+  readonly subscription?:
+    | CrashSubscription
+    | ((database: { readonly url: string }) => CrashSubscription | Promise<CrashSubscription>)
+}
+
+const counter = new StepCounter()
+let bus: Bus | undefined
+
+function reach(point: FaultPoint): void {
+  if (counter.pass(point)) process.kill(process.pid, 'SIGKILL')
+}
+
+async function obey(order: CrashOrder): Promise<void> {
+  if (order.order === 'start') await start(order.url, order.source, order.module)
+  else if (order.order === 'arm') counter.arm(order.step)
+  else if (order.order === 'end') await bus?.stop({ graceMs: 1000 })
+}
+
+async function start(url: string, source: string, module: string): Promise<void> {
+  const { events, subscription } = (await import(module)) as CrashModule
+  if (events === undefined || subscription === undefined)
+    throw new Error(`Expected ${module} to export \`events\` and \`subscription\``)
+  const options = typeof subscription === 'function' ? await subscription({ url }) : subscription
+  bus = withFaultHook(reach, () =>
+    createBus<EventCatalogue>({ database: url, events: defineEvents(events), source, logger: silentLogger }),
+  )
+  bus.subscribe(options)
+  await bus.start()
+}
+
+process.on('message', (order: CrashOrder) => {
+  void obey(order)
+    .then(
+      (): CrashAnswer => ({ trail: counter.trail }),
+      (error: unknown): CrashAnswer => ({
+        error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+      }),
+    )
+    .then((answer) => process.send?.(answer, () => order.order === 'end' && process.exit(0)))
+})
+// Its parent is gone.
+process.on('disconnect', () => process.exit(1))

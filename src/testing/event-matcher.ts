@@ -1,0 +1,73 @@
+import type { EventCatalogue, EventType } from '../events/catalogue.ts'
+import type { Published } from '../events/envelope.ts'
+import { ConfigurationError } from '../events/errors.ts'
+import { describe, refuseUnknownKeys } from '../events/options.ts'
+
+/** Which events are meant: those that have all of it. */
+export interface EventMatcher<C extends EventCatalogue = EventCatalogue> {
+  readonly type?: EventType<C> | undefined
+  readonly tenantId?: string | undefined
+  /** A part of the payload, as `@>` of PostgreSQL's jsonb has it: `{ paymentId: '42' }` matches whatever else there is. */
+  readonly payload?: unknown
+  readonly eventId?: string | undefined
+  readonly correlationId?: string | undefined
+  readonly causationId?: string | undefined
+  readonly orderingKey?: string | undefined
+}
+
+/** An event by its id, by what publish resolved to, or by what it looks like. */
+export type EventReference<C extends EventCatalogue = EventCatalogue> = string | Published | EventMatcher<C>
+
+/** A condition on rows of bus.events, and what stands for its parameters. */
+export interface EventCondition {
+  readonly sql: string
+  readonly values: readonly unknown[]
+  /** As an error tells it. */
+  readonly text: string
+  /** Whether it can only ever be one event. */
+  readonly isOne: boolean
+}
+
+const columns = {
+  type: 'type',
+  tenantId: 'tenant_id',
+  eventId: 'event_id',
+  correlationId: 'correlation_id',
+  causationId: 'causation_id',
+  orderingKey: 'ordering_key',
+} as const
+
+/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function toCondition(reference: unknown): EventCondition {
+  if (typeof reference === 'string') return byId(reference)
+  if (reference === null || typeof reference !== 'object')
+    throw new ConfigurationError(
+      'BUS_INVALID_OPTION',
+      `Expected an event: an id or a matcher like { type, payload }, got ${describe(reference)}`,
+    )
+  if ('id' in reference && 'duplicate' in reference) return byId(String(reference.id))
+  refuseUnknownKeys(reference, [...Object.keys(columns), 'payload'], 'an event matcher')
+  const values: unknown[] = []
+  const conditions = ['true']
+  for (const [key, column] of Object.entries(columns)) {
+    const value = (reference as Record<string, unknown>)[key]
+    if (value === undefined) continue
+    values.push(value)
+    conditions.push(`${column}::text = $${values.length}`)
+  }
+  const { payload } = reference as EventMatcher
+  if (payload !== undefined) {
+    values.push(JSON.stringify(payload))
+    conditions.push(`payload @> $${values.length}::jsonb`)
+  }
+  return {
+    sql: conditions.join(' and '),
+    values,
+    text: `an event like ${JSON.stringify(reference)}`,
+    isOne: false,
+  }
+}
+
+function byId(id: string): EventCondition {
+  return { sql: 'id::text = $1', values: [id], text: `the event ${id}`, isOne: true }
+}

@@ -1,0 +1,11 @@
+/**
+ * `bossbus/testing`: buses for tests, on a real PostgreSQL, and a kit that crashes a subscription at every step of its
+ * delivery. It needs no particular test runner.
+ */
+export { faultPoints, type FaultPoint } from '../events/fault-points.ts'
+export type { EventMatcher, EventReference } from './event-matcher.ts'
+export { createTestBus } from './test-bus.ts'
+export type { EventOutcome, TestBus, TestBusOptions, WaitOptions } from './test-bus.ts'
+export { crashAtEveryStep } from './crash-at-every-step.ts'
+export type { CrashDatabase, CrashOptions, CrashReport } from './crash-at-every-step.ts'
+export type { CrashStep } from './crash-instance.ts'

@@ -1,0 +1,310 @@
+import { createBus, type Bus, type BusOptions } from '../bus.ts'
+import type { EventCatalogue } from '../events/catalogue.ts'
+import type { StoredEvent } from '../events/envelope.ts'
+import { ConfigurationError } from '../events/errors.ts'
+import type { BusLogger } from '../events/logger.ts'
+import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import { bossSchema } from '../delivery/boss.ts'
+import { createEventReader } from '../delivery/event-store.ts'
+import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
+import { toCondition, type EventMatcher, type EventReference } from './event-matcher.ts'
+import { describeState, pendingStates, readStates, type EventState } from './event-state.ts'
+import {
+  createTestDatabase,
+  isPostgresUrl,
+  migrate,
+  openTestDatabase,
+  type TestDatabase,
+} from './test-database.ts'
+
+/** What {@link createTestBus} takes. */
+export interface TestBusOptions<C extends EventCatalogue> extends Omit<BusOptions<C>, 'database' | 'source'> {
+  /** A `postgres://` URL of a server to test on, as a role that may create databases. */
+  readonly database: string
+  /** @defaultValue `'test'` */
+  readonly source?: string | undefined
+  /**
+   * True: a database of the bus's own, made now and dropped by `dispose()`, so that tests do not see each other. False: the
+   * database of the URL itself, migrated, and left behind. @defaultValue `true`
+   */
+  readonly isolated?: boolean | undefined
+  /**
+   * `'skipped'`: while `drain` and `waitFor` wait, whatever waits for its next attempt is tried at once: a test of a
+   * dead letter need not wait for the backoff. The attempts are counted as ever. @defaultValue `'as declared'`
+   */
+  readonly retryDelays?: 'as declared' | 'skipped' | undefined
+}
+
+/** What may be waited for: see {@link TestBus.waitFor}. */
+export type EventOutcome = 'delivered' | 'dead' | 'expired' | 'retrying' | 'blocked' | 'cancelled'
+
+export interface WaitOptions {
+  /** Of this subscription. Left out: of all that the event goes to, for `'delivered'`; of any, for all else. */
+  readonly subscription?: string | undefined
+  /** @defaultValue `4000`, so that its error comes before a test runner's */
+  readonly timeoutMs?: number | undefined
+}
+
+/** A bus on a database of its own, and what tests ask it. */
+export interface TestBus<C extends EventCatalogue = EventCatalogue> extends Bus<C> {
+  /** The database, for tables of your own. */
+  readonly url: string
+  /** Rows of a statement on the database, to look at what handlers did. */
+  readonly query: TestDatabase['query']
+  /**
+   * Resolves when everything that was published is handled: delivered, dead or expired, with all retries, and all that
+   * handlers published meanwhile. What is scheduled for later and what waits behind a blocked key is not waited for.
+   * @throws an error that says what is still waiting, and for what, after `timeoutMs` (4,000)
+   */
+  drain: (options?: { readonly timeoutMs?: number | undefined }) => Promise<void>
+  /**
+   * Resolves, to the event, when it has come to this; also when it had before. `'delivered'`: every subscription it went to
+   * has delivered it. Rejects as soon as the event can no more come to it.
+   * @throws an error that says what became of the event instead
+   */
+  waitFor: (event: EventReference<C>, outcome: EventOutcome, options?: WaitOptions) => Promise<StoredEvent>
+  /** The events of the log that match, in the order of their ids; all of them, when nothing is said. */
+  published: (matcher?: EventMatcher<C>) => Promise<StoredEvent[]>
+  /** Stops the bus and drops its database. Once more, it waits for the same. */
+  dispose: () => Promise<void>
+  /** The same, for `await using`. */
+  [Symbol.asyncDispose]: () => Promise<void>
+}
+
+/** How often is looked. */
+const lookIntervalMs = 10
+
+const defaultTimeoutMs = 4000
+
+const quiet: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
+
+/**
+ * Makes a bus for a test, on a database of its own with the schema in place. Subscribe and start it as any other.
+ *
+ * @example
+ * ```ts
+ * await using bus = await createTestBus({ database: process.env.DATABASE_URL, events, retryDelays: 'skipped' })
+ * bus.subscribe(openCase)
+ * await bus.start()
+ * const published = await bus.tryPublish({ type: 'payment.paid', tenantId: 'acme', payload: { paymentId: '42', amountCents: 4200 } })
+ * await bus.waitFor(published, 'delivered')
+ * ```
+ * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; what PostgreSQL says when it cannot be reached
+ */
+export async function createTestBus<const C extends EventCatalogue>(
+  options: TestBusOptions<C>,
+): Promise<TestBus<C>> {
+  if (options === null || typeof options !== 'object')
+    throw invalid(`Expected the options of a test bus, got ${describe(options)}`)
+  refuseUnknownKeys(
+    options,
+    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'isolated', 'retryDelays'],
+    'createTestBus',
+  )
+  const {
+    database: url,
+    isolated,
+    retryDelays = 'as declared',
+    source = 'test',
+    logger = quiet,
+    ...rest
+  } = options
+  if (!isPostgresUrl(url))
+    throw invalid(`Expected \`database\` to be a postgres:// URL, got ${describe(url)}`)
+  if (retryDelays !== 'as declared' && retryDelays !== 'skipped')
+    throw invalid(`Expected \`retryDelays\` to be 'as declared' or 'skipped', got ${describe(retryDelays)}`)
+  const isOwn = booleanOption('isolated', isolated, true)
+  const database = isOwn ? await createTestDatabase(url) : openTestDatabase(url)
+  try {
+    // A clone may be of a time before pg-boss was updated.
+    await migrate(database.url)
+    const bus = createBus<C>({ ...(rest as { readonly events: C }), database: database.url, source, logger })
+    return withTestMethods(bus, database, retryDelays === 'skipped')
+  } catch (error) {
+    await database.drop()
+    throw error
+  }
+}
+
+/** Adds to a bus what tests ask. */
+export function withTestMethods<C extends EventCatalogue>(
+  bus: Bus<C>,
+  database: TestDatabase,
+  skipsDelays: boolean,
+): TestBus<C> {
+  const { query } = database
+  const reader = createEventReader(
+    { query: async (text, values) => ({ rows: (await query(text, values)) as never[] }) },
+    1,
+  )
+  let disposing: Promise<void> | undefined
+
+  async function published(matcher: EventMatcher = {}): Promise<StoredEvent[]> {
+    const { sql, values } = toCondition(matcher)
+    const rows = await query(`select id from bus.events where ${sql} order by id`, values)
+    const events = await reader.load(rows.map(({ id }) => String(id)))
+    return events.toSorted((a, b) => (a.id < b.id ? -1 : 1))
+  }
+
+  /** Looks until it is told something else than undefined. */
+  async function look<T>(timeoutMs: number, glance: () => Promise<T | undefined>): Promise<T | undefined> {
+    const deadline = performance.now() + timeoutMs
+    for (;;) {
+      if (skipsDelays) await skipDelays(database)
+      const seen = await glance()
+      if (seen !== undefined || performance.now() > deadline) return seen
+      await new Promise((resolve) => setTimeout(resolve, lookIntervalMs))
+    }
+  }
+
+  async function drain({ timeoutMs }: { readonly timeoutMs?: number | undefined } = {}): Promise<void> {
+    const limitMs = timeoutOf(timeoutMs)
+    if ((await look(limitMs, async () => (await isDrained(database)) || undefined)) === true) return
+    const pending = (await readStates(database, 'true', [])).filter(({ state }) => pendingStates.has(state))
+    const lines = pending
+      .slice(0, 10)
+      .map((state) => `${state.type} ${state.eventId}: ${describeState(state)}`)
+    throw new Error(
+      [
+        `Not everything was handled within ${limitMs} ms. ${pending.length} still waiting:`,
+        ...lines,
+        ...(bus.state === 'started' ? [] : [`The bus is ${bus.state}: only a started one delivers.`]),
+        ...(!skipsDelays && pending.some(({ dueSeconds }) => dueSeconds > 0)
+          ? [`With retryDelays: 'skipped' nothing waits for its next attempt.`]
+          : []),
+      ].join('\n'),
+    )
+  }
+
+  async function waitFor(
+    reference: EventReference,
+    outcome: EventOutcome,
+    { subscription, timeoutMs }: WaitOptions = {},
+  ): Promise<StoredEvent> {
+    const { sql, values, text, isOne } = toCondition(reference)
+    if (!outcomes.includes(outcome))
+      throw invalid(`Expected an outcome (${outcomes.join(', ')}), got ${describe(outcome)}`)
+    const limitMs = timeoutOf(timeoutMs)
+    const of = subscription === undefined ? '' : ` by \`${subscription}\``
+    let states: readonly EventState[] = []
+    const found = await look(limitMs, async () => {
+      states = await readStates(database, sql, values)
+      const byEvent = Map.groupBy(states, ({ eventId }) => eventId)
+      for (const [eventId, all] of byEvent) if (hasCome(all, outcome, subscription)) return eventId
+      return isOne && states.length > 0 && cannotCome(states, outcome, subscription) ? 'never' : undefined
+    })
+    if (found === undefined || found === 'never') {
+      throw new Error(
+        [
+          `Expected ${text} to be ${outcome}${of}${found === 'never' ? ', which it will not be' : ` within ${limitMs} ms`}.`,
+          ...(await tell(database, sql, values, states)),
+          ...(bus.state === 'started' ? [] : [`The bus is ${bus.state}: only a started one delivers.`]),
+        ].join('\n'),
+      )
+    }
+    const [event] = await reader.load([found])
+    if (event === undefined) throw new Error(`The event ${found} is not in the log`)
+    return event
+  }
+
+  async function dispose(): Promise<void> {
+    disposing ??= (async () => {
+      await bus.stop({ graceMs: 1000 })
+      await database.drop()
+    })()
+    await disposing
+  }
+
+  return {
+    ...bus,
+    get state() {
+      return bus.state
+    },
+    url: database.url,
+    query,
+    drain,
+    waitFor: waitFor as TestBus<C>['waitFor'],
+    published: published as TestBus<C>['published'],
+    dispose,
+    [Symbol.asyncDispose]: dispose,
+  }
+}
+
+const outcomes: readonly EventOutcome[] = ['delivered', 'dead', 'expired', 'retrying', 'blocked', 'cancelled']
+
+function hasCome(
+  states: readonly EventState[],
+  outcome: EventOutcome,
+  subscription: string | undefined,
+): boolean {
+  if (subscription !== undefined || outcome !== 'delivered')
+    return states.some(
+      (each) => each.state === outcome && (subscription ?? each.subscription) === each.subscription,
+    )
+  return states.length > 0 && states.every(({ state }) => state === 'delivered')
+}
+
+/** Whether an event has come to something else, for good as far as it goes by itself. */
+function cannotCome(
+  states: readonly EventState[],
+  outcome: EventOutcome,
+  subscription: string | undefined,
+): boolean {
+  const final: readonly EventState['state'][] = ['delivered', 'expired', 'dead', 'cancelled']
+  const own = states.filter(
+    (each) => each.subscription === undefined || (subscription ?? each.subscription) === each.subscription,
+  )
+  if (own.some(({ state }) => state === 'cancelled')) return outcome !== 'cancelled'
+  if (outcome === 'delivered') return own.some(({ state }) => state === 'dead' || state === 'expired')
+  return own.length > 0 && own.every(({ state }) => final.includes(state))
+}
+
+async function tell(
+  { query }: TestDatabase,
+  condition: string,
+  values: readonly unknown[],
+  states: readonly EventState[],
+): Promise<string[]> {
+  const matching = await query(
+    `select id, type from bus.events where ${condition} order by id limit 5`,
+    values,
+  )
+  if (matching.length === 0) {
+    const types = await query(
+      'select type, count(*)::int as count from bus.events group by type order by type',
+    )
+    const all = types.map(({ type, count }) => `${String(count)} ${String(type)}`)
+    return [`No such event was published. Published were: ${all.length === 0 ? 'none' : all.join(', ')}.`]
+  }
+  return matching.flatMap(({ id, type }) => {
+    const own = states.filter(({ eventId }) => eventId === id)
+    const lines = own.length === 0 ? ['no subscription wanted it'] : own.map(describeState)
+    return lines.map((line) => `${String(type)} ${String(id)}: ${line}`)
+  })
+}
+
+/** In one snapshot, so that an event on its way from one place to the next is seen. */
+async function isDrained({ query }: TestDatabase): Promise<boolean> {
+  const [row] = await query(`select
+    not exists (select from bus.outbox where available_at is null or available_at <= clock_timestamp())
+    and not exists (select from bus.ordered_events w join bus.ordered_keys k on k.id = w.key_id and k.state = 'flowing' and w.seq > k.done_seq)
+    and not exists (select from bus.subscriptions s join ${bossSchema}.job j on j.name = 'bus.' || s.name and j.state < 'completed') as drained`)
+  return row?.['drained'] === true
+}
+
+/** Makes all later attempts due now, and tells the workers. */
+async function skipDelays({ query }: TestDatabase): Promise<void> {
+  const rows = await query(`
+    update ${bossSchema}.job j set start_after = clock_timestamp() from bus.subscriptions s
+    where j.name = 'bus.' || s.name and j.state < 'active' and j.start_after > clock_timestamp()
+    returning s.id`)
+  if (rows.length > 0) await query(wakeSql, [wakePayload('', [...new Set(rows.map(({ id }) => Number(id)))])])
+}
+
+function timeoutOf(timeoutMs: number | undefined): number {
+  return integerOption('timeoutMs', timeoutMs, { min: 0, max: 3_600_000, default: defaultTimeoutMs })
+}
+
+function invalid(message: string): ConfigurationError {
+  return new ConfigurationError('BUS_INVALID_OPTION', message)
+}
