@@ -28,7 +28,8 @@ export function createHandlerPool(database: Database, subscriptionCount: number)
   return {
     connectionsOf: () => ({
       share: newShare(),
-      begin: async (name, idleLimitSeconds) => beginEventTransaction(pool, name, idleLimitSeconds, database.reach),
+      begin: async (name, idleLimitSeconds) =>
+        beginEventTransaction(pool, name, idleLimitSeconds, database.reach),
       async endTransactions(namePrefix) {
         await database.query(
           `select pg_terminate_backend(pid, 1000) from pg_stat_activity

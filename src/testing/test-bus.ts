@@ -142,7 +142,7 @@ export function withTestMethods<C extends EventCatalogue>(
   async function published(matcher: EventMatcher = {}): Promise<StoredEvent[]> {
     const { sql, values } = toCondition(matcher)
     const rows = await query(`select id from bus.events where ${sql} order by id`, values)
-    const events = await reader.load(rows.map(({ id }) => String(id)))
+    const { events } = await reader.load(rows.map(({ id }) => String(id)))
     return events.toSorted((a, b) => (a.id < b.id ? -1 : 1))
   }
 
@@ -202,7 +202,8 @@ export function withTestMethods<C extends EventCatalogue>(
         ].join('\n'),
       )
     }
-    const [event] = await reader.load([found])
+    const { events } = await reader.load([found])
+    const [event] = events
     if (event === undefined) throw new Error(`The event ${found} is not in the log`)
     return event
   }

@@ -9,7 +9,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { shippedMigrationCount } from '../support/migrations.ts'
-import { checkedInSchema, describeSchema } from '../support/schema-snapshot.ts'
+import { checkedInSchema, describeUpgraded } from '../support/schema-snapshot.ts'
 
 const migrationsFolder = fileURLToPath(new URL('../../drizzle', import.meta.url))
 
@@ -47,7 +47,7 @@ test.each(Array.from({ length: shippedMigrationCount() - 1 }, (_, i) => i + 1))(
     )
     const bus = testBus(url)
     await bus.migrate()
-    expect(await describeSchema(rows)).toBe(await checkedInSchema())
+    expect(await describeUpgraded(rows)).toBe(await checkedInSchema())
     const seen: unknown[] = []
     bus.subscribe({ name: 'seen', events: ['note'], handler: ({ payload }) => void seen.push(payload) })
     await bus.start()

@@ -64,12 +64,14 @@ async function generate(schemaFile: string): Promise<{ names: string[]; newest: 
     ],
     { cwd: projectFolder },
   )
-  const names = (await readdir(folder)).filter((name) => name.endsWith('.sql')).toSorted()
+  const names = (await readdir(folder)).filter((name) => /^\d{4}_.*\.sql$/.test(name)).toSorted()
   return { names, newest: await readFile(join(folder, names.at(-1) ?? ''), 'utf8') }
 }
 
 test('drizzle-kit finds nothing to migrate, and does after a change of the tables', async () => {
-  const shipped = (await readdir(join(projectFolder, 'drizzle'))).filter((name) => name.endsWith('.sql'))
+  const shipped = (await readdir(join(projectFolder, 'drizzle'))).filter((name) =>
+    /^\d{4}_.*\.sql$/.test(name),
+  )
   const folder = await mkdtemp(join(tmpdir(), 'bossbus-changed-'))
   onTestFinished(async () => rm(folder, { recursive: true, force: true }))
   await writeFile(

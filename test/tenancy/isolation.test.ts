@@ -37,12 +37,15 @@ async function fillForTwoTenants(database: TestDatabase): Promise<void> {
       await bus.cancel(tx, id)
     })
   }
+  await database.rows(
+    `insert into bus.erasures (tenant_id, subject, erased_by) values ('acme', 'of acme', 'x'), ('rival', 'of rival', 'x')`,
+  )
   await until('both have failed', async () => (await bus.deadLetters.list()).length === 8)
   await bus.stop()
 }
 
 /** Tables without tenant data: what they hold is the service's own. */
-const withoutTenants = ['bus.migrations', 'bus.source_rules', 'bus.subscriptions']
+const withoutTenants = ['bus.catalogue', 'bus.migrations', 'bus.source_rules', 'bus.subscriptions']
 
 interface Relation {
   readonly name: string
@@ -203,6 +206,7 @@ test('a role that was granted everything on the tables of the bus still sees one
     'bus.deliveries': 2,
     'bus.deliveries_default': 0,
     'bus.deliveries_YYYY_MM': 0,
+    'bus.erasures': 1,
     'bus.event_keys': 2,
     'bus.events': 4,
     'bus.events_default': 0,

@@ -6,10 +6,12 @@ const roles = ['bus_operator', 'bus_publisher', 'bus_tenant', 'bus_worker', 'pub
 /** What each role may do with each table, view and sequence of the two schemas: whoever adds one decides here. */
 const expectedTables: Readonly<Record<string, Partial<Record<(typeof roles)[number], string>>>> = {
   'bus.cancellations': { bus_operator: 'select', bus_tenant: 'select' },
+  'bus.catalogue': { bus_operator: 'select', bus_worker: 'insert select update' },
   'bus.deliveries': { bus_operator: 'select', bus_tenant: 'select', bus_worker: 'insert select' },
   // Through the log and the ledger alone.
   'bus.deliveries_default': {},
   'bus.deliveries_YYYY_MM': {},
+  'bus.erasures': { bus_operator: 'select' },
   'bus.event_keys': { bus_operator: 'select' },
   'bus.events': {
     bus_operator: 'select',
@@ -51,6 +53,7 @@ const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
   'bus.dispatch_inserted_events': [],
   'bus.enqueue_ordered': worker,
   'bus.event_deliveries': operator,
+  'bus.fulfilling_events': worker,
   'bus.hold_ordered_keys': [...operator, ...worker],
   'bus.may_publish': [...roles],
   'bus.name_transaction': publisher,
@@ -58,6 +61,7 @@ const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
   'bus.publish': publisher,
   'bus.publish_in_transaction': publisher,
   'bus.publishes_freely': [...roles],
+  'bus.scrub_failures': [],
   'bus.store_events': publisher,
   'bus.tenant_dead_letters': ['bus_tenant'],
   'bus.tenant_deliveries': ['bus_tenant'],
