@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import { defineEvents, isSourceName, type EventCatalogue } from './events/catalogue.ts'
+import { resolveBusOptions, type BusOptions } from './bus-options.ts'
+import type { EventCatalogue } from './events/catalogue.ts'
 import type { NewEvent, Published, StoredEvent } from './events/envelope.ts'
 import { withDefaults } from './events/event-defaults.ts'
 import { ConfigurationError, InvalidEventError, StateError } from './events/errors.ts'
 import { limits } from './events/limits.ts'
-import { guarded, stderrLogger, type BusLogger } from './events/logger.ts'
-import { assertObject, describe, integerOption, refuseUnknownKeys } from './events/options.ts'
+import type { BusLogger } from './events/logger.ts'
+import { assertObject, integerOption, refuseUnknownKeys } from './events/options.ts'
 import { redactPayload } from './events/payload-redaction.ts'
 import type { EventPattern } from './events/pattern.ts'
 import { createBlockedKeys, type BlockedKeys } from './delivery/blocked-keys.ts'
@@ -31,39 +32,12 @@ import {
 import { recordCatalogue } from './operations/stored-catalogue.ts'
 import type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
-import { createDatabase, type DatabaseOption } from './outbox/database.ts'
+import { createDatabase } from './outbox/database.ts'
 import { checkSchema, migrateSchema } from './outbox/migrate.ts'
 import type { RelayState } from './outbox/relay.ts'
-import {
-  encodeEvents,
-  publishInTransaction,
-  publishOnItsOwn,
-  type PublishSettings,
-  type UncheckedEvent,
-} from './outbox/publish.ts'
+import { encodeEvents, publishInTransaction, publishOnItsOwn, type UncheckedEvent } from './outbox/publish.ts'
 import { createReads, type Reads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions, type MigrateOptions } from './tenancy/roles.ts'
-
-/** What {@link createBus} takes. */
-export interface BusOptions<C extends EventCatalogue> {
-  /**
-   * Where the bus's own connections go: a `postgres://` URL, a node-postgres pool configuration, or a function that gives
-   * one of these. The function is asked again for each new connection, for 10 seconds at most, so that a failover to
-   * another address, port or secret needs no restart. A direct connection, not a pooler in transaction mode.
-   */
-  readonly database: DatabaseOption
-  /** The catalogue made by `defineEvents`. */
-  readonly events: C
-  /** The name of this service: the source of what it publishes, the owner of its subscriptions. */
-  readonly source: string
-  /** pino, `fastify.log` or alike. @defaultValue warnings and errors as JSON lines on standard error */
-  readonly logger?: BusLogger | undefined
-  /**
-   * Most bytes of one payload as JSON text, 1 to 16,777,216. Large payloads cost every subscriber memory.
-   * @defaultValue `262144` (256 KiB)
-   */
-  readonly maxPayloadBytes?: number | undefined
-}
 
 /** The bus's state, for a readiness probe. */
 export interface BusHealth {
@@ -183,7 +157,7 @@ const tryPublishTimeoutMs = 5000
  * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function createBus<const C extends EventCatalogue>(options: BusOptions<C>): Bus<C> {
-  const { settings, logger } = resolveOptions(options)
+  const { settings, logger } = resolveBusOptions(options)
   const database = createDatabase(options.database, logger)
   const subscriptions: Subscription[] = []
   const deadLetters = createDeadLetters(database)
@@ -349,31 +323,6 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   }
 }
 
-function resolveOptions<C extends EventCatalogue>(
-  options: BusOptions<C>,
-): { settings: PublishSettings; logger: BusLogger } {
-  if (options === null || typeof options !== 'object')
-    throw invalid(`Expected the options of a bus, got ${describe(options)}`)
-  refuseUnknownKeys(options, ['database', 'events', 'source', 'logger', 'maxPayloadBytes'], 'createBus')
-  const { events, source, logger = stderrLogger } = options
-  if (events === null || typeof events !== 'object')
-    throw invalid(`Expected \`events\` to be the catalogue made by defineEvents, got ${describe(events)}`)
-  if (!isSourceName(source)) {
-    throw invalid(
-      `Expected \`source\` to be the name of this service, 1 to ${limits.sourceLength} characters, got ${describe(source)}`,
-    )
-  }
-  for (const method of ['debug', 'info', 'warn', 'error'] as const) {
-    if (typeof (logger as Partial<BusLogger> | null)?.[method] !== 'function')
-      throw invalid(`Expected \`logger\` to have a method \`${method}\``)
-  }
-  const maxPayloadBytes = integerOption('maxPayloadBytes', options.maxPayloadBytes, limits.payloadBytes)
-  return {
-    settings: Object.freeze({ catalogue: defineEvents(events), source, maxPayloadBytes }),
-    logger: guarded(logger),
-  }
-}
-
 /** Whatever the event or the logger do, business code does not hear of it. */
 function logFailedTryPublish(logger: BusLogger, event: unknown, error: unknown): void {
   try {
@@ -416,8 +365,4 @@ async function beforeTimeout<T>(work: Promise<T>): Promise<T> {
   } finally {
     clearTimeout(timer)
   }
-}
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
 }

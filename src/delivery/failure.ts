@@ -1,5 +1,6 @@
 import { BusError, DeliveryError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
+import type { BusLogger } from '../events/logger.ts'
 import { withoutQuotedData } from '../events/redact.ts'
 
 /** How one attempt failed: readable, and bounded whatever was thrown. */
@@ -87,4 +88,25 @@ function bounded(text: unknown, maxLength: number): string {
   const short =
     given.length > maxLength ? `${given.slice(0, maxLength)}… (${given.length} characters)` : given
   return textProblem(short) === undefined ? short : short.replaceAll('\u0000', '\\0').toWellFormed()
+}
+
+/** Says that an event has become a dead letter, and why. */
+export function logBuried(
+  logger: BusLogger,
+  subscription: string,
+  eventId: string | undefined,
+  { attempts, failures }: { readonly attempts: number; readonly failures: readonly AttemptFailure[] },
+): void {
+  const last = failures.at(-1)
+  logger.error(
+    {
+      subscription,
+      eventId,
+      attempts,
+      errorName: last?.name,
+      errorCode: last?.code,
+      reason: last?.message,
+    },
+    'an event went to the dead letters',
+  )
 }

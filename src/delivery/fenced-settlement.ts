@@ -4,12 +4,12 @@ import type { FaultHook } from '../events/fault-points.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Executor } from '../outbox/database.ts'
 import { bossSchema, inTransaction } from './boss.ts'
+import { logBuried } from './failure.ts'
 import {
   fence,
   insertBatchFailures,
   insertReceipts,
   uniqueViolation,
-  logBuried,
   planWrites,
   type EventOutcome,
   type JobClaim,

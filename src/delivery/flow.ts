@@ -15,6 +15,9 @@ import {
 } from './subscription-state.ts'
 import type { Subscription } from './subscription.ts'
 
+/** How long an event waits at least that was tried in vain while the circuit breaker was open. */
+export const failedProbeDelaySeconds = 10
+
 /** How long a subscription is not asked after again where only one of several tenants' events fail. */
 const refusalMs = 5000
 

@@ -3,7 +3,7 @@ import type { JobInsert, PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { inTransaction } from './boss.ts'
-import { keepFailures, type AttemptFailure } from './failure.ts'
+import { logBuried, keepFailures, type AttemptFailure } from './failure.ts'
 import { firstRetryDelaySeconds, laterAttemptJob, type JobData, type PastAttempts } from './job.ts'
 import { afterLoss, type Loss } from './lost-job.ts'
 import { advanceKeys, holdKeys, type HeldKey, type KeyProgress } from './ordered.ts'
@@ -14,7 +14,6 @@ import {
   handedBackJob,
   insertReceipts,
   isLastAttempt,
-  logBuried,
   readReceipts,
   replaceClaim,
   type EventOutcome,

@@ -3,10 +3,10 @@ import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { bossSchema, inTransaction } from './boss.ts'
 import { lostWorkerError, toClaim } from './claimed-job.ts'
-import { describeFailure, keepFailures } from './failure.ts'
+import { logBuried, describeFailure, keepFailures } from './failure.ts'
 import type { JobData } from './job.ts'
 import { advanceKeys, holdKeys } from './ordered.ts'
-import { logBuried, type FailureOutput } from './settlement.ts'
+import { type FailureOutput } from './settlement.ts'
 import { queueName, type Subscription } from './subscription.ts'
 
 /** Keys that are looked after at a time. */

@@ -4,7 +4,7 @@ import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { queryPrepared } from '../outbox/prepared.ts'
 import { inTransaction } from './boss.ts'
-import { keepFailures, type AttemptFailure } from './failure.ts'
+import { keepFailures, logBuried, type AttemptFailure } from './failure.ts'
 import {
   firstAttemptJob,
   firstRetryDelaySeconds,
@@ -338,24 +338,4 @@ export async function replaceClaim(
 /** What pg-boss tells the attempts at a job apart by. */
 export function fence({ id, retryCount }: JobClaim): { id: string; retryCount: number } {
   return { id, retryCount }
-}
-
-export function logBuried(
-  logger: BusLogger,
-  subscription: string,
-  eventId: string | undefined,
-  output: FailureOutput,
-): void {
-  const last = output.failures.at(-1)
-  logger.error(
-    {
-      subscription,
-      eventId,
-      attempts: output.attempts,
-      errorName: last?.name,
-      errorCode: last?.code,
-      reason: last?.message,
-    },
-    'an event went to the dead letters',
-  )
 }

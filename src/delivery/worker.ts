@@ -14,7 +14,7 @@ import { isCopy, toClaim, wasLost } from './claimed-job.ts'
 import { hasExpired, isErased } from './event-store.ts'
 import { createExactlyOnce } from './exactly-once.ts'
 import { slowHandlerMs, startFetcher } from './fetcher.ts'
-import { createFlow } from './flow.ts'
+import { createFlow, failedProbeDelaySeconds } from './flow.ts'
 import type { JobData } from './job.ts'
 import { createGate } from './gate.ts'
 import { createHeartbeat } from './heartbeat.ts'
@@ -24,7 +24,8 @@ import { erasedBefore, eventNotFound, expiredBefore, logUndelivered, toOutcome }
 import { wakeOthers, writeOutcomes } from './outcome-writer.ts'
 import { markAlone } from './quarantine.ts'
 import { recoverKeys } from './recover-keys.ts'
-import { logBuried, readReceipts, type EventOutcome, type Settlement } from './settlement.ts'
+import { logBuried } from './failure.ts'
+import { readReceipts, type EventOutcome, type Settlement } from './settlement.ts'
 import { createSettler, reasonOf } from './settler.ts'
 import { queueName, type Subscription } from './subscription.ts'
 import { within } from './within.ts'
@@ -32,9 +33,6 @@ import type { Worker, WorkerParts } from './worker-parts.ts'
 
 /** Jobs in hand at most, those waiting for their settlement included. */
 const maxActiveJobs = 64
-
-/** How long an event waits at least that was tried in vain while the circuit breaker was open. */
-const failedProbeDelaySeconds = 10
 
 const tickMs = 1000
 const abortedHandlersMs = 1000
@@ -281,10 +279,8 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
 
   function lose(job: ActiveJob): void {
     if (job.done) return
-    logger.warn(
-      { subscription: subscription.name, jobId: job.claim.id },
-      'another worker has taken a job over: its handlers are aborted',
-    )
+    const fields = { subscription: subscription.name, jobId: job.claim.id }
+    logger.warn(fields, 'another worker has taken a job over: its handlers are aborted')
     job.lost = true
     abortAll(job, 'claim lost')
     release(job)

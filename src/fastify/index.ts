@@ -5,7 +5,8 @@
  */
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { createBus, type Bus, type BusOptions } from '../bus.ts'
+import type { BusOptions } from '../bus-options.ts'
+import { createBus, type Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { ConfigurationError, StateError } from '../events/errors.ts'
 import { limits } from '../events/limits.ts'

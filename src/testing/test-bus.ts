@@ -1,4 +1,5 @@
-import { createBus, type Bus, type BusOptions } from '../bus.ts'
+import type { BusOptions } from '../bus-options.ts'
+import { createBus, type Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { StoredEvent } from '../events/envelope.ts'
 import { ConfigurationError } from '../events/errors.ts'

@@ -1,0 +1,58 @@
+import { defineEvents, isSourceName, type EventCatalogue } from './events/catalogue.ts'
+import { ConfigurationError } from './events/errors.ts'
+import { limits } from './events/limits.ts'
+import { guarded, stderrLogger, type BusLogger } from './events/logger.ts'
+import { describe, integerOption, refuseUnknownKeys } from './events/options.ts'
+import type { DatabaseOption } from './outbox/database.ts'
+import type { PublishSettings } from './outbox/publish.ts'
+
+/** What `createBus` takes. */
+export interface BusOptions<C extends EventCatalogue> {
+  /**
+   * Where the bus's own connections go: a `postgres://` URL, a node-postgres pool configuration, or a function that gives
+   * one of these. The function is asked again for each new connection, for 10 seconds at most, so that a failover to
+   * another address, port or secret needs no restart. A direct connection, not a pooler in transaction mode.
+   */
+  readonly database: DatabaseOption
+  /** The catalogue made by `defineEvents`. */
+  readonly events: C
+  /** The name of this service: the source of what it publishes, the owner of its subscriptions. */
+  readonly source: string
+  /** pino, `fastify.log` or alike. @defaultValue warnings and errors as JSON lines on standard error */
+  readonly logger?: BusLogger | undefined
+  /**
+   * Most bytes of one payload as JSON text, 1 to 16,777,216. Large payloads cost every subscriber memory.
+   * @defaultValue `262144` (256 KiB)
+   */
+  readonly maxPayloadBytes?: number | undefined
+}
+
+/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function resolveBusOptions<C extends EventCatalogue>(
+  options: BusOptions<C>,
+): { settings: PublishSettings; logger: BusLogger } {
+  if (options === null || typeof options !== 'object')
+    throw invalid(`Expected the options of a bus, got ${describe(options)}`)
+  refuseUnknownKeys(options, ['database', 'events', 'source', 'logger', 'maxPayloadBytes'], 'createBus')
+  const { events, source, logger = stderrLogger } = options
+  if (events === null || typeof events !== 'object')
+    throw invalid(`Expected \`events\` to be the catalogue made by defineEvents, got ${describe(events)}`)
+  if (!isSourceName(source)) {
+    throw invalid(
+      `Expected \`source\` to be the name of this service, 1 to ${limits.sourceLength} characters, got ${describe(source)}`,
+    )
+  }
+  for (const method of ['debug', 'info', 'warn', 'error'] as const) {
+    if (typeof (logger as Partial<BusLogger> | null)?.[method] !== 'function')
+      throw invalid(`Expected \`logger\` to have a method \`${method}\``)
+  }
+  const maxPayloadBytes = integerOption('maxPayloadBytes', options.maxPayloadBytes, limits.payloadBytes)
+  return {
+    settings: Object.freeze({ catalogue: defineEvents(events), source, maxPayloadBytes }),
+    logger: guarded(logger),
+  }
+}
+
+function invalid(message: string): ConfigurationError {
+  return new ConfigurationError('BUS_INVALID_OPTION', message)
+}
