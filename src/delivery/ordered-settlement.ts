@@ -138,7 +138,7 @@ function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
   for (const { claim, outcomes, done, handedBack = [], delaySeconds = 0 } of settlements) {
     for (const outcome of outcomes) {
       if (outcome.delivered) {
-        const { eventId, attempt: attempts, durationMs, expired = false, erased = false } = outcome
+        const { eventId, attempt: attempts, durationMs, erased = false, expired = erased } = outcome
         plan.receipts.push({ eventId, attempts, durationMs, expired, erased })
       }
     }

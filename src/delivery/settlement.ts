@@ -176,7 +176,7 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
           eventId: outcome.eventId,
           attempts: outcome.attempt,
           durationMs: outcome.durationMs,
-          expired: outcome.expired === true,
+          expired: (outcome.expired ?? outcome.erased) === true,
           erased: outcome.erased === true,
         })
       } else if (isBatch(claim.data)) {

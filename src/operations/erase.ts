@@ -103,15 +103,7 @@ export async function eraseSubject(database: Database, given: EraseOptions): Pro
 /** Erases some events, unless somebody else has meanwhile, and counts them. */
 async function eraseBatch(database: Database, erasureId: string, ids: readonly string[]): Promise<number> {
   const { rows } = await database.query<{ count: string }>(
-    `with found as (
-       select id from bus.events where id = any ($2::uuid[]) and erased_at is null order by id for update
-     ), erased as (
-       update bus.events e set payload = 'null', metadata = '{}', erased_at = clock_timestamp()
-       from found f where e.id = f.id and e.id = any ($2::uuid[])
-       returning 1
-     )
-     update bus.erasures set event_count = event_count + (select count(*) from erased) where id = $1
-     returning (select count(*) from erased) as count`,
+    'select bus.erase_events($1, $2::uuid[]) as count',
     [erasureId, ids],
   )
   return Number(rows[0]?.count ?? 0)

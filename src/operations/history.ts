@@ -21,6 +21,8 @@ export interface HistoryEvent<T extends string = string> extends StoredEvent<T> 
   readonly availableAt: Date | undefined
   /** When it was taken back before it fired. */
   readonly cancelledAt: Date | undefined
+  /** When `bus.erase` replaced its payload by null and emptied its metadata. */
+  readonly erasedAt: Date | undefined
 }
 
 /** A type of the catalogue, or any other: the log may hold types that this catalogue does not know. */
@@ -80,6 +82,7 @@ interface HistoryRow extends Record<string, unknown> {
   readonly expires_ms: number | null
   readonly created_ms: number
   readonly cancelled_ms: number | null
+  readonly erased_ms: number | null
 }
 
 const milliseconds = (column: string): string => `(extract(epoch from ${column}) * 1000)::float8`
@@ -88,6 +91,7 @@ const milliseconds = (column: string): string => `(extract(epoch from ${column})
 const selectSql = `select e.id, e.tenant_id, e.type, e.source, e.subject, e.schema_version, e.payload::text as payload, e.event_id,
   e.idempotency_key, e.correlation_id, e.causation_id, e.ordering_key, e.metadata::text as metadata,
   ${milliseconds('e.available_at')} as available_ms, ${milliseconds('e.expires_at')} as expires_ms, ${milliseconds('e.created_at')} as created_ms,
+  ${milliseconds('e.erased_at')} as erased_ms,
   case when e.available_at is not null then
     (select ${milliseconds('c.cancelled_at')} from bus.cancellations c where c.event_id = e.id) end as cancelled_ms
 from bus.events e`
@@ -159,6 +163,7 @@ function toHistoryEvent(row: HistoryRow, show: ShowPayload): HistoryEvent {
     availableAt: toDate(row.available_ms),
     expiresAt: toDate(row.expires_ms),
     cancelledAt: toDate(row.cancelled_ms),
+    erasedAt: toDate(row.erased_ms),
     createdAt: new Date(row.created_ms),
   }
 }

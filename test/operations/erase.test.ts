@@ -3,6 +3,8 @@ import { NonRetryableError } from '../../src/index.ts'
 import { testBus, recordingLogger, type PaymentBus } from '../support/bus.ts'
 import { canary, traceOfCanary } from '../support/canary.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { createLogin } from '../support/roles.ts'
+import { openSession } from '../support/session.ts'
 
 const subject = 'customers/7'
 const about = (payload: unknown, fields: Record<string, unknown> = {}) =>
@@ -74,6 +76,12 @@ test('erasing a subject replaces what its events carry, and leaves their ids, ke
     { payload: 'another subject' },
     { payload: 'no subject' },
   ])
+  expect(await bus.events.get(id)).toMatchObject({
+    payload: null,
+    metadata: {},
+    erasedAt: expect.any(Date) as Date,
+  })
+  expect((await bus.tenant('acme').events.get(id))?.erasedAt).toBeInstanceOf(Date)
   // A repetition of the publish does not bring it back.
   expect(
     await database.db.transaction(async (tx) =>
@@ -138,9 +146,9 @@ test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
       ),
     ).toEqual([
       { erased: null, expired: false, attempts: 1 },
-      { erased: true, expired: false, attempts: 0 },
+      { erased: true, expired: true, attempts: 0 },
       { erased: null, expired: false, attempts: 1 },
-      { erased: true, expired: false, attempts: 0 },
+      { erased: true, expired: true, attempts: 0 },
     ])
     expect(
       logger.lines.filter(({ message }) => message === 'an event was erased before it was delivered'),
@@ -268,4 +276,17 @@ test('the longest subject can be published and erased', async () => {
   ).join('')
   await publish(bus, database, [about('x', { subject: longest })])
   expect(await bus.erase({ tenantId: 'acme', subject: longest, by })).toMatchObject({ eventCount: 1 })
+})
+
+test('an operator erases, and can change the log in no other way; who only works or publishes cannot', async () => {
+  const database = await createTestDatabase()
+  await publish(testBus(database.url), database, [about({ secret: canary })])
+  const erase = { tenantId: 'acme', subject, by }
+  const worker = await createLogin(database, ['bus_worker'])
+  await expect(testBus(worker.url).erase(erase)).rejects.toMatchObject({ sqlState: '42501' })
+  const operator = await createLogin(database, ['bus_operator'])
+  const session = await openSession({ ...database, url: operator.url })
+  await expect(session.rows(`update bus.events set payload = '1'`)).rejects.toMatchObject({ code: '42501' })
+  expect(await testBus(operator.url).erase(erase)).toMatchObject({ eventCount: 1 })
+  expect(await stored(database)).not.toMatch(traceOfCanary)
 })

@@ -11,7 +11,7 @@ const expectedTables: Readonly<Record<string, Partial<Record<(typeof roles)[numb
   // Through the log and the ledger alone.
   'bus.deliveries_default': {},
   'bus.deliveries_YYYY_MM': {},
-  'bus.erasures': { bus_operator: 'select' },
+  'bus.erasures': { bus_operator: 'insert select update' },
   'bus.event_keys': { bus_operator: 'select' },
   'bus.events': {
     bus_operator: 'select',
@@ -52,6 +52,7 @@ const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
   'bus.current_tenant': [...roles],
   'bus.dispatch_inserted_events': [],
   'bus.enqueue_ordered': worker,
+  'bus.erase_events': operator,
   'bus.event_deliveries': operator,
   'bus.fulfilling_events': worker,
   'bus.hold_ordered_keys': [...operator, ...worker],
@@ -61,7 +62,7 @@ const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
   'bus.publish': publisher,
   'bus.publish_in_transaction': publisher,
   'bus.publishes_freely': [...roles],
-  'bus.scrub_failures': [],
+  'bus.scrub_failures': operator,
   'bus.store_events': publisher,
   'bus.tenant_dead_letters': ['bus_tenant'],
   'bus.tenant_deliveries': ['bus_tenant'],
@@ -123,6 +124,7 @@ test('functions that run as their owner have a fixed search_path, and temporary 
     'claim_event_keys',
     'create_partitions',
     'dispatch_inserted_events',
+    'erase_events',
     'may_publish',
     'publishes_freely',
     'tenant_dead_letters',
