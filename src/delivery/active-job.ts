@@ -2,6 +2,7 @@ import type { StoredEvent } from '../events/envelope.ts'
 import { NonRetryableError } from '../events/errors.ts'
 import type { AbortReason, RunningAttempt } from './attempt.ts'
 import { maxPayloadAgeMs, type LoadedEvents } from './event-store.ts'
+import { isBatch } from './job.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
 
 /** A job in hand. */
@@ -22,6 +23,19 @@ export interface ActiveJob {
   refreshing: Promise<void> | undefined
   /** Aborted by a shutdown: a failure from now on is no attempt. */
   cutShort: boolean
+  /** When its first event was begun, in the time of `performance.now()`. */
+  beganAt: number | undefined
+  /** Resolves when events that it has not begun are in a job of their own. */
+  splitting: Promise<void> | undefined
+  /** Those events, while they are not. */
+  rest: readonly string[]
+  /** The tenants of the events that are counted for a tenant's limit. */
+  readonly held: Map<string, string>
+  /** Of the events left, how many do not wait for a place among the handlers, but for something else. */
+  asideCount: number
+  /** How long what goes back is put off, and under which key it stands in line. */
+  delaySeconds: number
+  lineKey: string | undefined
   /** Its first event is tried while the circuit breaker is open. */
   isProbe: boolean
   /** Why an attempt failed that does not count. */
@@ -48,6 +62,13 @@ export function createActiveJob(claim: JobClaim, fetchedAt: number, heartbeatSec
     eventsReadAt: Number.NEGATIVE_INFINITY,
     refreshing: undefined,
     cutShort: false,
+    beganAt: undefined,
+    splitting: undefined,
+    rest: [],
+    held: new Map(),
+    asideCount: 0,
+    delaySeconds: 0,
+    lineKey: undefined,
     isProbe: false,
     forgiven: undefined,
     lost: false,
@@ -77,8 +98,20 @@ export function refreshEvents(
 }
 
 /** How much of the concurrency a job takes up: the events of a key run one after the other. */
-export function weightOf({ claim, left }: ActiveJob): number {
-  return claim.data.keyId === undefined ? left.size : Math.min(left.size, 1)
+export function weightOf({ claim, left, asideCount }: ActiveJob): number {
+  const count = Math.max(0, left.size - asideCount)
+  return claim.data.keyId === undefined ? count : asideCount > 0 ? 0 : Math.min(count, 1)
+}
+
+/**
+ * A batch begins events for so long; what it has not begun by then goes back to the line, behind whoever waits, so that
+ * slow handlers keep no tenant waiting for a whole batch of another.
+ */
+const sliceMs = 250
+
+/** Whether a batch has had its time. */
+export function isSliceOver({ claim, beganAt }: Pick<ActiveJob, 'claim' | 'beganAt'>): boolean {
+  return beganAt !== undefined && isBatch(claim.data) && performance.now() - beganAt > sliceMs
 }
 
 /** Whether a failed attempt counts for nothing, so that its event goes back as it came: then that is noted. */

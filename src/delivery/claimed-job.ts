@@ -33,6 +33,8 @@ export function toClaim(job: JobWithMetadata<JobData>): JobClaim {
     id: job.id,
     retryCount: job.retryCount,
     retryLimit: job.retryLimit,
+    priority: job.priority,
+    lineKey: job.singletonKey ?? undefined,
     data: job.data,
     failures: keepFailures([...known, ...unknown]),
   }

@@ -18,13 +18,21 @@ const spreadIntervalMs = 100
 /** Beyond the time a handler may take, before the server ends a transaction that nothing is heard of. */
 const idleMarginSeconds = 10
 
+/** An event that a lane has taken, and the place of its tenant that the lane holds. */
+interface Taken {
+  readonly eventId: string
+  readonly places: { tenantId: string | undefined }
+  /** Because a transaction broke that it shared. */
+  readonly isAlone: boolean
+}
+
 /**
  * Runs the events of jobs in transactions that also hold their receipts and the jobs' completion: docs/adr/0006.
  * One transaction carries several events of a job, one after the other, each behind a savepoint; a job whose handlers
  * are slow is spread over several transactions at a time.
  */
 export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>) {
-  const { connections, subscription, settler, slots } = parts
+  const { connections, subscription, settler, slots, limit } = parts
   const { share } = connections
   const runEvent = createEventRunner(parts)
   const { settle, abandon, endTransactions } = createTransactionEnd(parts)
@@ -42,6 +50,7 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       lostOnce: new Set(),
       settleFailures: 0,
       transactionCount: 0,
+      waitingLanes: 0,
       completed: false,
     }
     const lanes = new Set<Promise<void>>()
@@ -53,8 +62,10 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     }
     if (!slots.tryEnter()) await slots.enter()
     addLane()
+    // Those of which it is known that one lane will not do.
+    for (let lane = 2; lane <= lanesFor(work.pending.length) && slots.tryEnter(); lane += 1) addLane()
     const spread = setInterval(() => {
-      if (work.pending.length > 0 && parts.mayBegin(job) && slots.tryEnter()) addLane()
+      if (work.waitingLanes === 0 && mayTake(work) && slots.tryEnter()) addLane()
     }, spreadIntervalMs)
     try {
       // Those that are added meanwhile are visited too.
@@ -66,18 +77,83 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     return work.completed
   }
 
+  /** As many as run so many events about as long as it takes to open another one. */
+  function lanesFor(eventCount: number): number {
+    const most = subscription.tenantConcurrency ?? subscription.concurrency
+    return Math.min(most, Math.ceil((parts.averageMs() * eventCount) / spreadIntervalMs))
+  }
+
+  /** Whether one of the events that are run together may be begun. */
+  function mayTake({ job, pending }: HeldWork<J>): boolean {
+    return pending.length > 0 && parts.mayBegin(job)
+  }
+
   async function runLane(work: HeldWork<J>): Promise<void> {
-    while (parts.mayBegin(work.job) && work.pending.length + work.alone.length > 0) {
+    while (mayTake(work) || (work.alone.length > 0 && parts.mayBegin(work.job))) {
+      const first = await takeFirst(work)
+      if (first === undefined) continue
       await share.take()
       try {
-        await runTransaction(work)
+        await runTransaction(work, first)
       } finally {
         share.giveBack()
+        leave(first.places)
       }
     }
   }
 
-  async function runTransaction(work: HeldWork<J>): Promise<void> {
+  /** Takes an event to begin with, and its tenant's place. While all tenants are at their limit, it waits without a slot. */
+  async function takeFirst(work: HeldWork<J>): Promise<Taken | undefined> {
+    const { alone, pending, job } = work
+    const isAlone = alone.length > 0
+    const list = isAlone ? alone : pending
+    const taken = take(work, list, undefined)
+    if (taken !== undefined) return { ...taken, isAlone }
+    const [next = ''] = list
+    const tenantId = job.events.get(next)?.tenantId
+    if (tenantId === undefined || limit === undefined) return undefined
+    const asideCount = list.length
+    work.waitingLanes += 1
+    parts.setAside(job, asideCount)
+    slots.leave()
+    await limit.enter(tenantId)
+    if (!slots.tryEnter()) await slots.enter()
+    parts.setAside(job, -asideCount)
+    work.waitingLanes -= 1
+    const index = list.findIndex((id) => job.events.get(id)?.tenantId === tenantId)
+    const [eventId] = index === -1 || !parts.mayBegin(job) ? [] : list.splice(index, 1)
+    if (eventId !== undefined) return { eventId, places: { tenantId }, isAlone }
+    limit.leave(tenantId)
+    return undefined
+  }
+
+  /** Takes an event whose tenant is not at its limit; of the tenant whose place is held already, any. */
+  function take(
+    { job }: HeldWork<J>,
+    list: string[],
+    heldTenantId: string | undefined,
+  ): Pick<Taken, 'eventId' | 'places'> | undefined {
+    if (limit === undefined) {
+      const eventId = list.shift()
+      return eventId === undefined ? undefined : { eventId, places: { tenantId: undefined } }
+    }
+    for (const [index, eventId] of list.entries()) {
+      const tenantId = job.events.get(eventId)?.tenantId
+      if (tenantId !== undefined && tenantId !== heldTenantId && !limit.tryEnter(tenantId)) continue
+      list.splice(index, 1)
+      return { eventId, places: { tenantId } }
+    }
+    return undefined
+  }
+
+  function leave({ tenantId }: Taken['places']): void {
+    if (tenantId !== undefined) limit?.leave(tenantId)
+  }
+
+  async function runTransaction(
+    work: HeldWork<J>,
+    { eventId: firstId, places, isAlone }: Taken,
+  ): Promise<void> {
     const { job, pending } = work
     if (!parts.mayBegin(job)) return
     const name = `${jobPrefix(job.claim)}${job.claim.retryCount}:${work.transactionCount}:`
@@ -85,9 +161,9 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     const transaction = await settler.untilWritten(async () =>
       connections.begin(name, subscription.timeoutSeconds + idleMarginSeconds),
     )
-    const isAlone = work.alone.length > 0
-    let eventId = parts.mayBegin(job) ? (isAlone ? work.alone : pending).shift() : undefined
-    if (eventId === undefined) return transaction.rollback()
+    // Handed back: it is still among those that are left of the job.
+    if (!parts.mayBegin(job)) return transaction.rollback()
+    let eventId: string | undefined = firstId
     const lane = watchAborts(job, name)
     const beganAt = performance.now()
     const eventIds: string[] = []
@@ -95,23 +171,30 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     try {
       while (eventId !== undefined) {
         eventIds.push(eventId)
-        let following: string | undefined
+        let following: Pick<Taken, 'eventId' | 'places'> | undefined
         const takeFollowing = (): boolean => {
           const goesOn =
             !isAlone &&
             eventIds.length < maxEventsPerTransaction &&
             performance.now() - beganAt < maxTransactionMs &&
-            parts.mayBegin(job)
-          following = goesOn ? pending.shift() : undefined
+            mayTake(work)
+          following = goesOn ? take(work, pending, places.tenantId) : undefined
           return following !== undefined
         }
         const step = await runEvent(work, transaction, lane, eventId, takeFollowing)
         if (step.kind === 'done') outcomes.push(step.outcome)
         else if (step.kind !== 'cut short') {
-          if (following !== undefined) pending.unshift(following)
+          if (following !== undefined) {
+            pending.unshift(following.eventId)
+            if (following.places.tenantId !== places.tenantId) leave(following.places)
+          }
           return await abandon(work, transaction, eventIds, step)
         }
-        eventId = following
+        eventId = following?.eventId
+        if (following !== undefined && following.places.tenantId !== places.tenantId) {
+          leave(places)
+          places.tenantId = following.places.tenantId
+        }
       }
       await settle(work, transaction, eventIds, outcomes)
     } catch (error) {

@@ -13,6 +13,9 @@ const minOwnShare = 0.25
 /** The key of the batches that tenants share. Those of a tenant begin with another character. */
 const sharedKey = '*'
 
+/** Stands for the jobs that are being worked on, beside the keys of those that wait. */
+const servedKey = '!'
+
 /** Waiting jobs that are looked at to find the first one that has a place in the line. */
 const lookAhead = 200
 
@@ -35,6 +38,8 @@ interface Group {
 /** What waits in a queue already: the place of its first job, and of the last one of each group that has any. */
 interface Line {
   readonly front: number | undefined
+  /** The place of the last job that was taken and is not done: who comes now comes behind that, and not behind the front. */
+  readonly served: number | undefined
   readonly last: ReadonlyMap<string, number>
 }
 
@@ -66,7 +71,7 @@ export async function planJobs(
   })
 }
 
-const emptyLine: Line = { front: undefined, last: new Map() }
+const emptyLine: Line = { front: undefined, served: undefined, last: new Map() }
 
 function groupByTenant(events: readonly ClaimedEvent[]): readonly Group[] {
   const byTenant = new Map<string, ClaimedEvent[]>()
@@ -89,10 +94,11 @@ function groupByTenant(events: readonly ClaimedEvent[]): readonly Group[] {
 
 function placeGroup(
   { key, tenantCount, events }: Group,
-  { front, last }: Line,
+  { front, served, last }: Line,
   subscription: RegisteredSubscription,
 ): JobInsert<JobData>[] {
-  let place = Math.max(front ?? 0, last.get(key) ?? 0)
+  const now = Math.min(front ?? served ?? 0, served ?? front ?? 0)
+  let place = Math.max(now, last.get(key) ?? 0)
   return splitIntoBatches(events, subscription.batchSize).map((eventIds) => {
     place = Math.min(lastPlace, place + Math.ceil(eventIds.length / tenantCount))
     return { ...firstAttemptJob(eventIds, subscription), priority: -place, singletonKey: key }
@@ -120,12 +126,14 @@ async function readLines(
   }
   const lines = queues.map(() => ({
     front: undefined as number | undefined,
+    served: undefined as number | undefined,
     last: new Map<string, number>(),
   }))
   for (const { queue, key, place } of rows) {
     const line = lines[queue]
     if (line === undefined || place === null) continue
     if (key === null) line.front = place
+    else if (key === servedKey) line.served = place
     else line.last.set(key, place)
   }
   return lines
@@ -139,6 +147,10 @@ function lineSql(queue: string, index: number): string {
     order by priority desc, created_on limit ${lookAhead}) waiting
   where state = 'created' and singleton_key is not null
   order by priority desc limit 1) as place
+union all
+select ${index}, '${servedKey}', (
+  select -min(priority) from ${bossSchema}.job
+  where name = '${queue}' and state = 'active' and singleton_key is not null and priority < 0)
 union all
 select ${index}, k.key, (
   select -priority from ${jobs} and singleton_key = k.key

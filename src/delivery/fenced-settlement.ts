@@ -5,15 +5,8 @@ import type { BusLogger } from '../events/logger.ts'
 import type { Executor } from '../outbox/database.ts'
 import { bossSchema, inTransaction } from './boss.ts'
 import { logBuried } from './failure.ts'
-import {
-  fence,
-  insertBatchFailures,
-  insertReceipts,
-  uniqueViolation,
-  planWrites,
-  type EventOutcome,
-  type JobClaim,
-} from './settlement.ts'
+import { insertReceipts, uniqueViolation } from './receipts.ts'
+import { fence, insertBatchFailures, planWrites, type EventOutcome, type JobClaim } from './settlement.ts'
 import { queueName, type Subscription } from './subscription.ts'
 
 /** Another worker delivered one of the events meanwhile: nothing may be committed. */

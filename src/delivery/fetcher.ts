@@ -66,7 +66,12 @@ export function startFetcher({
       }
       woken = false
       try {
-        const batchSize = Math.min(fetchSize, jobRoom, batched ? maxBatchesPerFetch : events)
+        const wanted = batched
+          ? averageMs() > slowHandlerMs
+            ? 1
+            : maxBatchesPerFetch
+          : Math.min(fetchSize, events)
+        const batchSize = Math.min(wanted, jobRoom)
         const fetchedAt = performance.now()
         const jobs = await boss.fetch<JobData>(queue, { batchSize, includeMetadata: true, ...prepared })
         failures = 0
@@ -99,8 +104,7 @@ export function startFetcher({
 
   function adaptFetchSize(jobs: readonly JobWithMetadata<JobData>[]): void {
     batched = jobs.length === 0 ? batched : jobs.some((job) => isBatch(job.data))
-    if (batched) fetchSize = averageMs() > slowHandlerMs ? 1 : maxBatchesPerFetch
-    else if (jobs.length === fetchSize) fetchSize = Math.min(fetchSize * 2, maxSinglesPerFetch)
+    if (!batched && jobs.length === fetchSize) fetchSize = Math.min(fetchSize * 2, maxSinglesPerFetch)
   }
 
   const running = run()

@@ -8,6 +8,7 @@ import type { HandlerConnections } from './handler-connections.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
 import type { Settler } from './settler.ts'
 import type { HandlerTransaction, Subscription } from './subscription.ts'
+import type { TenantLimit } from './tenant-limit.ts'
 
 /** A job of the worker, as far as it matters here. */
 export interface HeldJob {
@@ -36,6 +37,11 @@ export interface ExactlyOnceParts<J extends HeldJob> {
   readonly logger: BusLogger
   readonly settler: Settler
   readonly slots: Gate
+  readonly limit: TenantLimit | undefined
+  /** How long handlers take. */
+  readonly averageMs: () => number
+  /** Takes events out of the count of those that wait for a slot, or puts them back. */
+  readonly setAside: (job: J, count: number) => void
   readonly startAttempt: (event: StoredEvent, attempt: number, tx: HandlerTransaction) => RunningAttempt
   /** Reads the events of the job again where they were read too long ago: see `refreshEvents`. */
   readonly refresh: (job: J) => Promise<void> | undefined
@@ -63,5 +69,7 @@ export interface HeldWork<J> {
   readonly lostOnce: Set<string>
   settleFailures: number
   transactionCount: number
+  /** Lanes that wait for a tenant to be below its limit. */
+  waitingLanes: number
   completed: boolean
 }

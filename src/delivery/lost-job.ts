@@ -2,7 +2,8 @@ import type { PgBoss } from 'pg-boss'
 import type { Database } from '../outbox/database.ts'
 import { inTransaction } from './boss.ts'
 import { laterAttemptJob, lossAllowance, type JobData, type PastAttempts } from './job.ts'
-import { fence, insertBatchFailures, readReceipts, type FailureOutput, type JobClaim } from './settlement.ts'
+import { readReceipts } from './receipts.ts'
+import { fence, insertBatchFailures, type FailureOutput, type JobClaim } from './settlement.ts'
 import { queueName, type Subscription } from './subscription.ts'
 
 /**
@@ -39,7 +40,11 @@ export function afterLoss(
   const { losses = 0 } = data
   // In company, the attempt is not counted against its event.
   if (data.aloneAt !== retryCount - 1) {
-    const left = Math.max(lossAllowance, retryLimit - (retryCount - 1))
+    // What a split left of a batch may be one event, with a batch's limit.
+    const left =
+      data.attempts === undefined
+        ? lossAllowance + maxAttempts - 1
+        : Math.max(lossAllowance, retryLimit - (retryCount - 1))
     return { past: { attempts, losses: losses + 1, failures }, retryLimit: left, output: undefined }
   }
   const left = retryLimit - retryCount

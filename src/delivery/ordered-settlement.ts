@@ -7,19 +7,17 @@ import { logBuried, keepFailures, type AttemptFailure } from './failure.ts'
 import { firstRetryDelaySeconds, laterAttemptJob, type JobData, type PastAttempts } from './job.ts'
 import { afterLoss, type Loss } from './lost-job.ts'
 import { advanceKeys, holdKeys, type HeldKey, type KeyProgress } from './ordered.ts'
+import { insertReceipts, readReceipts, type Receipt } from './receipts.ts'
 import {
   buryClaim,
   failClaim,
   fence,
   handedBackJob,
-  insertReceipts,
   isLastAttempt,
-  readReceipts,
   replaceClaim,
   type EventOutcome,
   type FailureOutput,
   type JobClaim,
-  type Receipt,
   type Settlement,
 } from './settlement.ts'
 import { queueName, type Subscription } from './subscription.ts'
@@ -59,7 +57,7 @@ export async function writeOrderedSettlements(
     }
     await keys.complete(plan.ended)
     for (const { claim, failed } of plan.failedSingles) await keys.failSingle(claim, failed)
-    for (const { claim, delaySeconds } of plan.handedBack) await keys.handBack(claim, delaySeconds)
+    for (const handedBack of plan.handedBack) await keys.handBack(handedBack)
     await database.reach?.('settle-ordered.completed')
     const readyCount = await keys.goOn()
     await database.reach?.('settle-ordered.next-inserted')
@@ -124,18 +122,24 @@ interface EndedJob {
   readonly failed?: FailedAttempt | Loss | undefined
 }
 
+interface HandedBack {
+  readonly claim: JobClaim
+  readonly delaySeconds: number
+  readonly lineKey: string | undefined
+}
+
 interface OrderedWrites {
   readonly receipts: Receipt[]
   readonly ended: EndedJob[]
   /** Jobs of one event: pg-boss decides between retry and dead letter, unless final. */
   readonly failedSingles: { readonly claim: JobClaim; readonly failed: FailedAttempt }[]
-  /** Jobs of one event that go back as they came. */
-  readonly handedBack: { readonly claim: JobClaim; readonly delaySeconds: number }[]
+  /** Jobs of which nothing was begun go back as they came. */
+  readonly handedBack: HandedBack[]
 }
 
 function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
   const plan: OrderedWrites = { receipts: [], ended: [], failedSingles: [], handedBack: [] }
-  for (const { claim, outcomes, done, handedBack = [], delaySeconds = 0 } of settlements) {
+  for (const { claim, outcomes, done, handedBack = [], delaySeconds = 0, lineKey } of settlements) {
     for (const outcome of outcomes) {
       if (outcome.delivered) {
         const { eventId, attempt: attempts, durationMs, erased = false, expired = erased } = outcome
@@ -149,8 +153,8 @@ function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
       plan.failedSingles.push({ claim, failed })
     } else if (failed !== undefined) {
       plan.ended.push({ claim, doneCount: eventIds.indexOf(failed.eventId), failed })
-    } else if (handedBack.length > 0 && eventIds.length === 1) {
-      plan.handedBack.push({ claim, delaySeconds })
+    } else if (handedBack.length > 0 && handedBack.length === eventIds.length) {
+      plan.handedBack.push({ claim, delaySeconds, lineKey })
     } else {
       const [firstLeft] = handedBack
       plan.ended.push({
@@ -224,8 +228,9 @@ class KeyWriter {
     if (retryAfterSeconds === undefined && delaySeconds === 0 && !backoff) this.#readyCount += 1
   }
 
-  async handBack(claim: JobClaim, delaySeconds: number): Promise<void> {
-    const job = handedBackJob(this.#subscription, claim, claim.data.eventIds, delaySeconds)
+  async handBack({ claim, delaySeconds, lineKey }: HandedBack): Promise<void> {
+    const { eventIds } = claim.data
+    const job = handedBackJob(this.#subscription, claim, eventIds, { delaySeconds, lineKey })
     const isReplaced = await replaceClaim(this.#client, this.#boss, this.#queue, claim, job)
     if (isReplaced && delaySeconds === 0) this.#readyCount += 1
   }

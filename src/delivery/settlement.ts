@@ -2,7 +2,6 @@ import type pg from 'pg'
 import type { JobInsert, PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
-import { queryPrepared } from '../outbox/prepared.ts'
 import { inTransaction } from './boss.ts'
 import { keepFailures, logBuried, type AttemptFailure } from './failure.ts'
 import {
@@ -14,6 +13,7 @@ import {
   retryFields,
   type JobData,
 } from './job.ts'
+import { insertReceipts, uniqueViolation, type Receipt } from './receipts.ts'
 import { queueName, type Subscription } from './subscription.ts'
 
 /** The claim of a worker on a job: settling it is refused by pg-boss once another attempt has begun. */
@@ -22,6 +22,9 @@ export interface JobClaim {
   readonly retryCount: number
   /** How often pg-boss runs the job again at most. */
   readonly retryLimit: number
+  /** Where in the line it stood, and in whose: see fair-batches.ts. */
+  readonly priority: number
+  readonly lineKey: string | undefined
   readonly data: JobData
   /** What is known of failed attempts before this one. */
   readonly failures: readonly AttemptFailure[]
@@ -58,15 +61,8 @@ export interface Settlement {
   readonly handedBack?: readonly string[] | undefined
   /** How long those are to wait at least. */
   readonly delaySeconds?: number | undefined
-}
-
-/** What is written about an event that is delivered. */
-export interface Receipt {
-  readonly eventId: string
-  readonly attempts: number
-  readonly durationMs: number
-  readonly expired: boolean
-  readonly erased: boolean
+  /** The line they go back to, where it is not the one they came from. */
+  readonly lineKey?: string | undefined
 }
 
 /**
@@ -161,14 +157,17 @@ export interface Writes {
   readonly failed: FailedClaim[]
   /** Events of a batch that go to the dead letters at once. */
   readonly buried: { readonly job: JobInsert<JobData>; readonly output: FailureOutput & object }[]
-  readonly handedBack: { readonly claim: JobClaim; readonly job: JobInsert<JobData> }[]
+  readonly handedBack: {
+    readonly claim: JobClaim
+    readonly job: JobInsert<JobData>
+  }[]
 }
 
 /** What settlements mean in jobs and receipts. */
 export function planWrites(subscription: Subscription, settlements: readonly Settlement[]): Writes {
   const plan: Writes = { receipts: [], laterJobs: [], completed: [], failed: [], buried: [], handedBack: [] }
   for (const settlement of settlements) {
-    const { claim, outcomes, done, handedBack = [], delaySeconds = 0 } = settlement
+    const { claim, outcomes, done, handedBack = [], delaySeconds = 0, lineKey } = settlement
     let failedSingle = false
     for (const outcome of outcomes) {
       if (outcome.delivered) {
@@ -193,7 +192,10 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
       }
     }
     if (handedBack.length > 0)
-      plan.handedBack.push({ claim, job: handedBackJob(subscription, claim, handedBack, delaySeconds) })
+      plan.handedBack.push({
+        claim,
+        job: handedBackJob(subscription, claim, handedBack, { delaySeconds, lineKey }),
+      })
     else if (done && !failedSingle) plan.completed.push(claim)
   }
   return plan
@@ -225,9 +227,18 @@ export function handedBackJob(
   subscription: Subscription,
   claim: JobClaim,
   eventIds: readonly string[],
-  delaySeconds = 0,
+  {
+    delaySeconds = 0,
+    lineKey = claim.lineKey,
+    hasHadTurn = false,
+  }: Pick<Settlement, 'delaySeconds' | 'lineKey'> & { readonly hasHadTurn?: boolean } = {},
 ): JobInsert<JobData> {
-  const job = { ...firstAttemptJob(eventIds, subscription), startAfter: delaySeconds }
+  const job = {
+    ...firstAttemptJob(eventIds, subscription),
+    startAfter: delaySeconds,
+    priority: claim.priority - (hasHadTurn ? eventIds.length : 0),
+    ...(lineKey === undefined ? {} : { singletonKey: lineKey }),
+  }
   if (isBatch(claim.data)) return job
   const attempts = (claim.data.attempts ?? 0) + claim.retryCount
   const { aloneAt: _, ...data } = claim.data
@@ -238,52 +249,6 @@ export function handedBackJob(
     id: claim.id,
     data: { ...data, eventIds, attempts, failures: claim.failures },
   }
-}
-
-/** Which of some events have a receipt. */
-export async function readReceipts(
-  executor: Pick<pg.ClientBase, 'query'> | Database,
-  subscriptionId: number,
-  eventIds: readonly string[],
-): Promise<ReadonlySet<string>> {
-  const { rows } = await (executor as Database).query<{ event_id: string }>(
-    'select event_id from bus.deliveries where subscription_id = $1 and event_id = any($2::uuid[])',
-    [subscriptionId, eventIds],
-  )
-  return new Set(rows.map((row) => row.event_id))
-}
-
-/** The SQLSTATE of a key that is there already. */
-export const uniqueViolation = '23505'
-
-/** A receipt that is there already stays; unless it `mayExist`, it is a unique violation. */
-export async function insertReceipts(
-  client: pg.ClientBase,
-  subscriptionId: number,
-  receipts: readonly Receipt[],
-  mayExist: boolean,
-): Promise<void> {
-  // The column is left out where it can be: hardly any event is erased while it waits.
-  const someErased = receipts.some(({ erased }) => erased)
-  await queryPrepared(
-    client,
-    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms, expired${someErased ? ', erased' : ''})
-     select $1, * from unnest($2::uuid[], $3::smallint[], $4::real[], $5::boolean[]${someErased ? ', $6::boolean[]' : ''})
-     ${mayExist ? 'on conflict do nothing' : ''}`,
-    [
-      subscriptionId,
-      arrayOf(receipts, (receipt) => receipt.eventId),
-      arrayOf(receipts, (receipt) => String(receipt.attempts)),
-      arrayOf(receipts, (receipt) => receipt.durationMs.toFixed(3)),
-      arrayOf(receipts, (receipt) => (receipt.expired ? 't' : 'f')),
-      ...(someErased ? [arrayOf(receipts, (receipt) => (receipt.erased ? 't' : 'null'))] : []),
-    ],
-  )
-}
-
-/** An array literal of values that need no quotes. The driver's own takes several times as long. */
-function arrayOf(receipts: readonly Receipt[], field: (receipt: Receipt) => string): string {
-  return `{${receipts.map(field).join(',')}}`
 }
 
 /** Whether no attempt is left at a single event after this one. */

@@ -101,6 +101,11 @@ export interface SubscriptionOptions<
   /** Handlers running at a time in this process, 1 to 1,000. Raise it for handlers that wait. @defaultValue `10` */
   readonly concurrency?: number | undefined
   /**
+   * Handlers of one tenant running at a time in this process, at least 1. What waits of a tenant at its limit keeps neither slots nor memory from
+   * the others. @defaultValue no limit but `concurrency`
+   */
+  readonly tenantConcurrency?: number | undefined
+  /**
    * Most events whose first attempt is one pg-boss job, 1 to 100. Large ones are what makes delivery fast; with slow
    * handlers a small one spreads the work over processes sooner, and bounds what runs again after a crash.
    * @defaultValue `100`
@@ -177,6 +182,7 @@ export interface DurableOptions {
 export interface RegisteredOptions extends DurableOptions {
   readonly mode: DeliveryMode
   readonly concurrency: number
+  readonly tenantConcurrency?: number
   readonly circuitBreaker: CircuitBreaker | false
 }
 
@@ -195,6 +201,7 @@ const optionNames = [
   'mode',
   'startFrom',
   'concurrency',
+  'tenantConcurrency',
   'batchSize',
   'ordered',
   'onKeyFailure',
@@ -276,6 +283,7 @@ export function resolveSubscription<
     where,
     mode,
     concurrency: integerOption('concurrency', options.concurrency, limits.concurrency),
+    ...resolveTenantConcurrency(options.tenantConcurrency),
     batchSize: integerOption('batchSize', options.batchSize, limits.batchSize),
     timeoutSeconds: integerOption('timeoutSeconds', options.timeoutSeconds, limits.timeoutSeconds),
     heartbeatSeconds: integerOption('heartbeatSeconds', options.heartbeatSeconds, limits.heartbeatSeconds),
@@ -356,6 +364,11 @@ function resolveRetry(name: string, retry: RetryOptions): ResolvedRetry {
     )
   }
   return Object.freeze(resolved)
+}
+
+function resolveTenantConcurrency(given: unknown): { readonly tenantConcurrency?: number } {
+  if (given === undefined) return {}
+  return { tenantConcurrency: integerOption('tenantConcurrency', given, { min: 1, max: 1000, default: 1 }) }
 }
 
 function resolveCircuitBreaker(

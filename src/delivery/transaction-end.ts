@@ -7,7 +7,8 @@ import { AlreadyDelivered, ClaimLost, holdsClaim, settleInTransaction } from './
 import type { EventTransaction } from './handler-transaction.ts'
 import type { ExactlyOnceParts, HeldJob, HeldWork } from './held-job.ts'
 import { isBatch } from './job.ts'
-import { readReceipts, type EventOutcome } from './settlement.ts'
+import { readReceipts } from './receipts.ts'
+import { type EventOutcome } from './settlement.ts'
 import { reasonOf } from './settler.ts'
 
 /** How a transaction of handlers ends. */

@@ -1,32 +1,34 @@
 import type { JobWithMetadata } from 'pg-boss'
+import type { StoredEvent } from '../events/envelope.ts'
 import {
   abortAll,
   createActiveJob,
-  forgive,
-  refreshEvents,
   runningCount,
   untilIdle,
+  refreshEvents,
   weightOf,
   type ActiveJob,
 } from './active-job.ts'
+import { goOnAfterLoss } from './after-loss.ts'
+import { createAtLeastOnce } from './at-least-once.ts'
 import { attemptStarter } from './attempt.ts'
 import { isCopy, toClaim, wasLost } from './claimed-job.ts'
-import { hasExpired, isErased } from './event-store.ts'
 import { createExactlyOnce } from './exactly-once.ts'
 import { slowHandlerMs, startFetcher } from './fetcher.ts'
 import { createFlow, failedProbeDelaySeconds } from './flow.ts'
 import type { JobData } from './job.ts'
 import { createGate } from './gate.ts'
 import { createHeartbeat } from './heartbeat.ts'
-import { isSuspect, takeApart } from './lost-job.ts'
-import { takeApartOrdered } from './ordered-settlement.ts'
-import { erasedBefore, eventNotFound, expiredBefore, logUndelivered, toOutcome } from './outcome.ts'
+import { isSuspect } from './lost-job.ts'
+import { logUndelivered } from './outcome.ts'
 import { wakeOthers, writeOutcomes } from './outcome-writer.ts'
 import { markAlone } from './quarantine.ts'
 import { recoverKeys } from './recover-keys.ts'
-import { logBuried } from './failure.ts'
-import { readReceipts, type EventOutcome, type Settlement } from './settlement.ts'
+import { readReceipts } from './receipts.ts'
+import type { EventOutcome, Settlement } from './settlement.ts'
 import { createSettler, reasonOf } from './settler.ts'
+import { beginSplit, splitJob } from './split-job.ts'
+import { admitEvents, createTenantLimit, refill } from './tenant-limit.ts'
 import { queueName, type Subscription } from './subscription.ts'
 import { within } from './within.ts'
 import type { Worker, WorkerParts } from './worker-parts.ts'
@@ -44,21 +46,26 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   const active = new Set<ActiveJob>()
   const slots = createGate(subscription.concurrency)
   const settler = createSettler(write, logger)
+  const limit = createTenantLimit(subscription.tenantConcurrency, () => averageMs)
   const startAttempt = attemptStarter(subscription, catalogue, logger, publishCaused)
   let stopping = false
   let pendingCount = 0
   let handledCount = 0
   let deliveredCount = 0
   let averageMs = 0
+  const judge = (outcome: EventOutcome, event: StoredEvent): void => flow.note(outcome, event)
   const exactlyOnce =
     connections &&
     createExactlyOnce<ActiveJob>({
       ...{ database, boss, connections, subscription, subscriptionId, logger, settler, slots },
-      ...{ startAttempt, finishEvent, noteAttempt, lose, onFailures: parts.onFailures },
-      judge: (outcome, event) => flow.note(outcome, event),
-      refresh,
-      mayBegin,
+      ...{ limit, setAside, startAttempt, finishEvent, noteAttempt, lose, onFailures: parts.onFailures },
+      ...{ judge, refresh, mayBegin, averageMs: () => averageMs },
     })
+  const atLeastOnce = createAtLeastOnce({
+    ...{ database, settler, slots, limit, setAside, startAttempt, finishEvent, noteAttempt },
+    ...{ mayBegin, refresh, judge, giveBackRest },
+    touch: async () => heartbeat.touch(),
+  })
   const flow = createFlow(database, subscription, subscriptionId, parts.state, logger, () => fetcher.wake())
 
   function mayBegin(job: ActiveJob): boolean {
@@ -80,10 +87,18 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
 
   function room(): { readonly events: number; readonly jobs: number } {
     if (flow.isHalted) return { events: flow.wantsProbe ? 1 : 0, jobs: 1 }
-    return { events: capacity() - pendingCount, jobs: maxActiveJobs - active.size }
+    return { events: capacity() - pendingCount, jobs: maxActiveJobs - active.size + asideJobs() }
   }
 
-  const hasRoom = (): boolean => !flow.isHalted && pendingCount < capacity() && active.size < maxActiveJobs
+  const hasRoom = (): boolean => !flow.isHalted && pendingCount < capacity() && room().jobs > 0
+
+  /** Jobs that only wait for their tenants: they keep no others away, up to a bound. */
+  function asideJobs(): number {
+    if (limit === undefined) return 0
+    let count = 0
+    for (const job of active) if (job.asideCount > 0 && weightOf(job) === 0) count += 1
+    return Math.min(count, maxActiveJobs)
+  }
 
   function begin(fetched: JobWithMetadata<JobData>, fetchedAt: number): void {
     const job = createActiveJob(
@@ -108,7 +123,11 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     const { claim } = job
     if (claim.retryCount > 0) await exactlyOnce?.endPredecessors(claim)
     if (wasLost(fetched) || (claim.data.eventIds.length > 1 && claim.retryCount > 0))
-      return parts.quarantine.clearUp(async () => goOnAfterLoss(job))
+      return parts.quarantine.clearUp(async () => {
+        await goOnAfterLoss(database, boss, subscription, subscriptionId, claim, settler, logger)
+        release(job)
+        fetcher.wake()
+      })
     if (!isSuspect(claim.data)) return deliver(job, isCopy(fetched))
     return parts.quarantine.alone(async () => {
       if (!mayBegin(job)) return job.done ? undefined : handBack(job)
@@ -116,18 +135,6 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       if (!isOurs) lose(job)
       else await deliver(job, isCopy(fetched))
     })
-  }
-
-  /** The worker before this one died: what it left goes on in jobs of its own. */
-  async function goOnAfterLoss(job: ActiveJob): Promise<void> {
-    const { claim } = job
-    const goOn = claim.data.keyId === undefined ? takeApart : takeApartOrdered
-    const buried = await settler.untilWritten(async () =>
-      goOn(database, boss, subscription, subscriptionId, claim),
-    )
-    for (const { eventId, output } of buried) logBuried(logger, subscription.name, eventId, output)
-    release(job)
-    fetcher.wake()
   }
 
   async function deliver(job: ActiveJob, copied: boolean): Promise<void> {
@@ -142,15 +149,18 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     )
     await database.reach?.('worker.loaded')
     for (const eventId of delivered) finishEvent(job, eventId, undefined)
-    const handle = async (eventId: string): Promise<void> => handleEvent(job, eventId, attempt)
     const run = async (eventIds: readonly string[]): Promise<boolean> => {
-      if (claim.data.keyId !== undefined && exactlyOnce === undefined) return inOrder(job, eventIds, handle)
-      if (exactlyOnce === undefined) await Promise.all(eventIds.map(handle))
-      else if (await exactlyOnce.run(job, attempt, eventIds)) release(job)
+      if (exactlyOnce === undefined) return atLeastOnce.run(job, attempt, eventIds)
+      if (await exactlyOnce.run(job, attempt, eventIds)) release(job)
       return false
     }
     let failed = job.isProbe && (await probe(job, run))
-    if (!failed && mayBegin(job)) failed = await run([...job.left])
+    if (!failed && mayBegin(job)) {
+      const eventIds = limit === undefined ? [...job.left] : admitEvents(limit, job)
+      setAside(job, job.left.size - eventIds.length)
+      failed = await run(eventIds)
+    }
+    await job.splitting
     if (job.done) return
     if (job.left.size > 0 && !failed) return handBack(job)
     // Until it is written: a suspect that is followed by another one too early would be blamed for it.
@@ -175,55 +185,6 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     return failed
   }
 
-  /** One event after the other, up to the first that fails. Gives whether one did. */
-  async function inOrder(
-    job: ActiveJob,
-    eventIds: readonly string[],
-    handle: (eventId: string) => Promise<void>,
-  ): Promise<boolean> {
-    for (const eventId of eventIds) {
-      // After a long pause of this process the key may be in other hands.
-      if (performance.now() - job.confirmedAt > job.heartbeatSeconds * 1000)
-        await settler.untilWritten(async () => heartbeat.touch())
-      if (!mayBegin(job)) return false
-      await handle(eventId)
-      if (job.left.has(eventId)) return false
-      if (job.unsettled.at(-1)?.delivered === false) return true
-    }
-    return false
-  }
-
-  async function handleEvent(job: ActiveJob, eventId: string, attempt: number): Promise<void> {
-    if (!slots.tryEnter()) await slots.enter()
-    try {
-      const refreshed = refresh(job)
-      if (refreshed !== undefined) await refreshed
-      if (!mayBegin(job)) return
-      const event = job.events.get(eventId)
-      if (event === undefined || isErased(event) || hasExpired(event)) {
-        const settled = event === undefined ? eventNotFound : isErased(event) ? erasedBefore : expiredBefore
-        const outcome = settled(eventId, attempt)
-        noteAttempt(outcome)
-        finishEvent(job, eventId, outcome)
-        return
-      }
-      if (database.reach !== undefined) await database.reach('worker.handler-begins')
-      const running = startAttempt(event, attempt)
-      job.running.set(eventId, running)
-      const result = await running.result
-      if (database.reach !== undefined) await database.reach('worker.handler-done')
-      job.running.delete(eventId)
-      // Aborted from outside: the event was handed back, or belongs to another worker by now.
-      if (job.done || (result.outcome === 'failed' && forgive(job, result.thrown))) return
-      const outcome = toOutcome(eventId, attempt, result)
-      flow.note(outcome, event)
-      noteAttempt(outcome)
-      finishEvent(job, eventId, outcome)
-    } finally {
-      slots.leave()
-    }
-  }
-
   /** Payloads that were read too long ago are read again: they may have been erased. */
   function refresh(job: ActiveJob): Promise<void> | undefined {
     return refreshEvents(job, async (ids) => settler.untilWritten(async () => parts.events.load(ids)))
@@ -242,19 +203,53 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     const weightBefore = weightOf(job)
     if (!job.left.delete(eventId)) return
     pendingCount -= weightBefore - weightOf(job)
+    forget(job, eventId)
     if (outcome !== undefined) job.unsettled.push(outcome)
     if (hasRoom()) fetcher.madeRoom()
   }
 
+  function setAside(job: ActiveJob, count: number): void {
+    const before = weightOf(job)
+    job.asideCount += count
+    pendingCount += weightOf(job) - before
+    if (count > 0 && hasRoom()) fetcher.madeRoom()
+  }
+
+  /** An event is out of hand: its tenant may need others, which were put off. */
+  function forget(job: ActiveJob, eventId: string): void {
+    const tenantId = job.held.get(eventId)
+    if (limit === undefined || tenantId === undefined) return
+    job.held.delete(eventId)
+    limit.forget(tenantId)
+    if (!stopping) refill(limit, database, queue, tenantId, () => fetcher.wake())
+  }
+
+  /** A batch has had its time: what runs goes on, the others go back to the line. */
+  function giveBackRest(job: ActiveJob): void {
+    const write = async (): Promise<boolean> =>
+      settler.untilWritten(async () => splitJob(database, boss, subscription, job))
+    for (const id of beginSplit(job, write, () => lose(job))) finishEvent(job, id, undefined)
+    void job.splitting?.then(
+      () => fetcher.wake(),
+      () => {},
+    )
+  }
+
   /** Puts what is left of a job back as it came. */
   function handBack(job: ActiveJob): void {
-    const handedBack = [...job.left]
+    const handedBack = [...job.left, ...job.rest]
     const outcomes = job.unsettled.splice(0)
     job.done = true
     // Another one is tried next.
-    const delaySeconds = job.forgiven !== undefined && !job.cutShort ? failedProbeDelaySeconds : 0
-    settler.add({ claim: job.claim, outcomes, done: true, handedBack, delaySeconds }, () => release(job))
-    if (delaySeconds > 0) parts.onFailures()
+    if (job.forgiven !== undefined && !job.cutShort) job.delaySeconds = failedProbeDelaySeconds
+    const { claim, delaySeconds, lineKey } = job
+    const settlement = { claim, outcomes, done: true, handedBack, delaySeconds, lineKey }
+    settler.add(settlement, () => {
+      release(job)
+      // When they are due is not known here; who can take them at once does so.
+      if (delaySeconds > 0) parts.onFailures()
+      else fetcher.wake()
+    })
   }
 
   /** Forgets a job and what is left of it. */
@@ -262,6 +257,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     job.done = true
     pendingCount -= weightOf(job)
     job.left.clear()
+    for (const eventId of job.held.keys()) forget(job, eventId)
     active.delete(job)
     if (hasRoom()) fetcher.madeRoom()
   }
@@ -311,6 +307,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     }
     if (active.size > 0) await database.reach?.('stop.aborted')
     await untilIdle(active, performance.now() + abortedHandlersMs)
+    await Promise.allSettled([...active].map(async ({ splitting }) => splitting))
     for (const job of active) if (!job.done && job.left.size > 0) handBack(job)
     await settler.idle()
     await database.reach?.('stop.handed-back')

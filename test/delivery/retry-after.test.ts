@@ -148,6 +148,7 @@ test('a due event is found however many others wait for later', async () => {
     name: 'limited',
     events: ['note'],
     concurrency: 100,
+    circuitBreaker: false,
     retry: slow,
     handler: ({ payload }, { attempt }) => {
       if (payload !== 'soon') throw new RetryAfterError(3600)

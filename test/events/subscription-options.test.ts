@@ -103,6 +103,7 @@ describe('defaults', () => {
 describe('whole numbers', () => {
   const ranges: readonly (readonly [option: string, min: number, max: number])[] = [
     ['concurrency', 1, 1000],
+    ['tenantConcurrency', 1, 1000],
     ['batchSize', 1, 100],
     ['timeoutSeconds', 1, 3600],
     ['heartbeatSeconds', 10, 3600],
