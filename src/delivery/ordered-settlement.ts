@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { JobInsert, PgBoss } from 'pg-boss'
+import type { FaultHook } from '../events/fault-points.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { inTransaction } from './boss.ts'
@@ -59,7 +60,7 @@ export async function writeOrderedSettlements(
     for (const { claim, failed } of plan.failedSingles) await keys.failSingle(claim, failed)
     for (const handedBack of plan.handedBack) await keys.handBack(handedBack)
     await database.reach?.('settle-ordered.completed')
-    const readyCount = await keys.goOn()
+    const readyCount = await keys.goOn(database.reach)
     await database.reach?.('settle-ordered.next-inserted')
     return { readyCount, buried: keys.buried }
   })
@@ -89,7 +90,7 @@ export async function takeApartOrdered(
     await lockKeys(client, [claim])
     await keys.complete([{ claim, doneCount, failed: lost }])
     await database.reach?.('explode-ordered.completed')
-    await keys.goOn()
+    await keys.goOn(database.reach)
     return keys.buried
   })
   await database.reach?.('explode-ordered.committed')
@@ -236,10 +237,12 @@ class KeyWriter {
   }
 
   /** Writes what becomes of the keys, and inserts their next jobs. Gives the number of jobs that are ready now. */
-  async goOn(): Promise<number> {
+  async goOn(reach: FaultHook | undefined): Promise<number> {
     const held = await holdKeys(this.#client, this.#holds)
+    if (this.#holds.length > 0) await reach?.('settle-ordered.held')
     const later = this.#laterJobs.filter(({ data }) => held.has(data.keyId))
     const next = await advanceKeys(this.#client, this.#subscription, this.#progress)
+    if (this.#progress.length > 0) await reach?.('settle-ordered.advanced')
     const jobs = [...later, ...next]
     if (jobs.length > 0) await this.#boss.insert(this.#queue, jobs, inTransaction(this.#client))
     const readyAtOnce = later.filter(({ startAfter }) => startAfter === 0)

@@ -38,6 +38,8 @@ export const faultPoints = [
   // What has become of the jobs of keys, in one transaction up to `committed`.
   'settle-ordered.receipts-inserted',
   'settle-ordered.completed',
+  'settle-ordered.held',
+  'settle-ordered.advanced',
   'settle-ordered.next-inserted',
   'settle-ordered.committed',
   'explode-ordered.completed',

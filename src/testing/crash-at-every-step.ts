@@ -2,7 +2,7 @@ import { createBus, type Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { NewEvent } from '../events/envelope.ts'
 import { ConfigurationError } from '../events/errors.ts'
-import type { FaultPoint } from '../events/fault-points.ts'
+import { faultPoints, type FaultPoint } from '../events/fault-points.ts'
 import { describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import type { EventPattern } from '../events/pattern.ts'
 import { bossSchema } from '../delivery/boss.ts'
@@ -41,6 +41,8 @@ export interface CrashOptions<C extends EventCatalogue> {
   readonly effectsPerEvent?: number | undefined
   /** Called after each crash, when everything is delivered; what it throws fails the run. */
   readonly check?: ((step: CrashStep, database: CrashDatabase) => unknown) | undefined
+  /** Crashes at these steps alone, when one of them is looked into. @defaultValue every step the event comes by */
+  readonly only?: readonly FaultPoint[] | undefined
   /** For each step, until the event must be delivered, in milliseconds. @defaultValue `15000` */
   readonly timeoutMs?: number | undefined
 }
@@ -191,7 +193,8 @@ async function runAll<C extends EventCatalogue>(
       throw new Error(`Without any crash: ${calm.problem ?? countsOf(calm.effects, effectsPerEvent)}`)
     await settled()
     const trail = await instance.trail()
-    for (const step of trail.filter(({ point }) => isOfDelivery(point))) {
+    const { only } = options
+    for (const step of trail.filter(({ point }) => only?.includes(point) ?? isOfDelivery(point))) {
       const { effects: made, crashed, problem } = await deliver(step)
       if (crashed) crashes.push({ ...step, effects: made })
       else notReached.push(step)
@@ -252,6 +255,7 @@ const optionKeys = [
   'effectsPerEvent',
   'check',
   'timeoutMs',
+  'only',
 ]
 
 function checkOptions(options: CrashOptions<EventCatalogue>): void {
@@ -265,6 +269,11 @@ function checkOptions(options: CrashOptions<EventCatalogue>): void {
   if (typeof options.effects !== 'function')
     throw invalid(
       `Expected \`effects\` to be a function that counts effects, got ${describe(options.effects)}`,
+    )
+  const unknown = options.only?.find((point) => !faultPoints.includes(point))
+  if (unknown !== undefined)
+    throw invalid(
+      `Expected \`only\` to name fault points, got ${describe(unknown)}. docs/guarantees.md lists them`,
     )
   integerOption('effectsPerEvent', options.effectsPerEvent, { min: 1, max: 1_000_000, default: 1 })
   integerOption('timeoutMs', options.timeoutMs, { min: 1000, max: 3_600_000, default: 15_000 })

@@ -49,7 +49,7 @@ bus.subscribe({
     writeSync(runs, `${String(payload)}\n`)
     if (String(payload).includes('.slow')) {
       slowCount += 1
-      await pause(300)
+      await pause(100)
     }
     if (String(payload).includes('.passes-on'))
       await publish({ type: 'payment.refunded', tenantId: 'a', payload: { paymentId: 'p' } })
@@ -177,7 +177,8 @@ if (point === undefined) {
   process.exit(0)
 }
 if (findsJobsOfTheDead) await until(() => notReached().length === 0)
-await publish(Array.from({ length: 20 }, (_, n) => note(name(`${n}.slow`))))
+// More than are done before it stops, whatever else the machine has to do.
+await publish(Array.from({ length: 100 }, (_, n) => note(name(`${n}.slow`))))
 await until(() => slowCount > 0)
 releasing = false
 await released
