@@ -3,9 +3,9 @@
 -- Rows that are there stay as they are (`not valid`): nothing is scanned, the lock is held for a moment.
 ALTER TABLE "bus"."events" ADD CONSTRAINT "events_text_lengths" CHECK (
   char_length("tenant_id") between 1 and 255 and char_length("type") between 1 and 255
-  and char_length("source") between 1 and 255 and char_length("subject") between 1 and 1024
+  and char_length("source") between 1 and 255 and char_length("subject") <= 1024
   and char_length("event_id") between 1 and 255 and char_length("idempotency_key") between 1 and 255
-  and char_length("correlation_id") between 1 and 255 and char_length("ordering_key") between 1 and 255
+  and char_length("correlation_id") <= 255 and char_length("ordering_key") <= 255
 ) not valid;--> statement-breakpoint
 ALTER TABLE "bus"."events" ADD CONSTRAINT "events_metadata_object" CHECK (
   jsonb_typeof("metadata") = 'object' and pg_column_size("metadata") <= 65536

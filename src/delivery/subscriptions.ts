@@ -1,6 +1,7 @@
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
-import { describe, refuseUnknownKeys } from '../events/options.ts'
+import { limits } from '../events/limits.ts'
+import { assertTextOption, describe, refuseUnknownKeys } from '../events/options.ts'
 import type { Database } from '../outbox/database.ts'
 import { bossSchema } from './boss.ts'
 import { pauseSubscription, resumeSubscription } from './subscription-state.ts'
@@ -153,8 +154,8 @@ function found(name: string, changed: boolean | undefined): boolean {
 }
 
 function checkName(name: unknown): string {
-  if (typeof name === 'string') return name
-  throw invalid(`Expected the name of a subscription, got ${describe(name)}`)
+  assertTextOption('name', name, limits.subscriptionNameLength)
+  return name
 }
 
 function checkText(option: string, value: unknown, maxLength: number): void {

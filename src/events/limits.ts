@@ -66,8 +66,12 @@ export const limits = Object.freeze({
   retryAfterSeconds: 604_800,
 
   // Calls of a bus.
-  /** `limit` of `deadLetters.list` and `blockedKeys.list`. */
+  /** `limit` of `deadLetters.list`, `blockedKeys.list`, `erasures.list` and `events.find`. */
   listLimit: range(1, 1000, 100),
+  /** `limit` of `events.trace`. */
+  traceLimit: range(1, 10_000, 1000),
+  /** Types in the filter of `events.find`. */
+  filterTypeCount: 100,
   /** `graceMs` of `stop`, `closeGraceMs` of the Fastify plugin. */
   graceMs: range(0, 3_600_000, 30_000),
 })

@@ -3,6 +3,7 @@ import { bossSchema } from '../delivery/boss.ts'
 import { maxPayloadAgeMs } from '../delivery/event-store.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
+import { limits } from '../events/limits.ts'
 import { describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import type { Database } from '../outbox/database.ts'
 
@@ -148,7 +149,7 @@ export function createErasures(database: Database): Erasures {
         throw invalid(`Expected a filter like { tenantId, limit }, got ${describe(filter)}`)
       refuseUnknownKeys(filter, ['tenantId', 'limit'], 'erasures.list')
       const { tenantId, limit } = filter
-      const count = integerOption('limit', limit, { min: 1, max: 1000, default: 100 })
+      const count = integerOption('limit', limit, limits.listLimit)
       if (tenantId !== undefined) assertText('tenantId', tenantId, 255)
       const { rows } = await database.query<ErasureRow>(
         `select id, tenant_id, subject, erased_by, reason, event_count, failure_count, started_at, finished_at

@@ -1,5 +1,6 @@
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
+import { limits } from '../events/limits.ts'
 import { describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import { uuidShape } from '../outbox/publish.ts'
 
@@ -39,7 +40,6 @@ export interface CheckedFilter {
   readonly order: 'newest' | 'oldest'
 }
 
-const maxTypes = 100
 const filterKeys = ['type', 'correlationId', 'from', 'to', 'after', 'limit', 'order'] as const
 
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
@@ -64,7 +64,7 @@ export function checkFilter(given: unknown, call: string, isOperator: boolean): 
     add(order === 'newest' ? 'e.id < ?::uuid' : 'e.id > ?::uuid', checkId('after', after))
   return {
     where: { text: conditions.length === 0 ? 'true' : conditions.join(' and '), values },
-    limit: integerOption('limit', limit, { min: 1, max: 1000, default: 100 }),
+    limit: integerOption('limit', limit, limits.listLimit),
     order,
   }
 }
@@ -83,12 +83,12 @@ export function checkSpan(given: unknown, call: string): { readonly from: string
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function checkText(name: string, value: unknown): string {
   const problem =
-    typeof value !== 'string' || value.length === 0 || value.length > 255
+    typeof value !== 'string' || value.length === 0 || value.length > limits.keyLength
       ? `got ${typeof value === 'string' ? `${value.length} characters` : describe(value)}`
       : textProblem(value)
   if (problem === undefined) return value as string
   throw invalid(
-    `Expected \`${name}\` to be a text of 1 to 255 characters that PostgreSQL can store: ${problem}`,
+    `Expected \`${name}\` to be a text of 1 to ${limits.keyLength} characters that PostgreSQL can store: ${problem}`,
   )
 }
 
@@ -106,8 +106,8 @@ export function assertOptions(given: unknown, call: string): asserts given is ob
 
 function checkTypes(type: unknown): string[] {
   const types = (Array.isArray(type) ? type : [type]) as unknown[]
-  if (types.length === 0 || types.length > maxTypes)
-    throw invalid(`Expected \`type\` to be 1 to ${maxTypes} types, got ${types.length}`)
+  if (types.length === 0 || types.length > limits.filterTypeCount)
+    throw invalid(`Expected \`type\` to be 1 to ${limits.filterTypeCount} types, got ${types.length}`)
   return types.map((each) => checkText('type', each))
 }
 

@@ -10,6 +10,7 @@ import { InvalidEventError, type EventIssue } from '../events/errors.ts'
 import { describeSchema } from '../events/json-schema.ts'
 import { compilePatterns } from '../events/pattern.ts'
 import { canonical } from '../events/schema-comparison.ts'
+import { parseJson } from '../events/json-parse.ts'
 import type { Executor } from '../outbox/database.ts'
 
 /** What was looked at of one type and version. */
@@ -158,7 +159,7 @@ async function checkEvents(
     }
     let shaped: unknown
     try {
-      shaped = upcastPayload(type, definition, version, JSON.parse(payload) as unknown)
+      shaped = upcastPayload(type, definition, version, parseJson(payload))
     } catch (error) {
       const { code, message } = error as { code?: string; message: string }
       complain(code === 'BUS_EVENT_TOO_NEW' ? 'sample-newer' : 'upcast-failed', '', message)

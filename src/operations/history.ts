@@ -1,5 +1,7 @@
 import type { EventCatalogue, EventType } from '../events/catalogue.ts'
 import type { EventMetadata, StoredEvent } from '../events/envelope.ts'
+import { parseJson } from '../events/json-parse.ts'
+import { limits } from '../events/limits.ts'
 import { integerOption, refuseUnknownKeys } from '../events/options.ts'
 import type { Executor } from '../outbox/database.ts'
 import { uuidShape } from '../outbox/publish.ts'
@@ -124,7 +126,7 @@ export function createHistory<C extends EventCatalogue>(
     async trace(correlationId, options = {}) {
       assertOptions(options, 'events.trace')
       refuseUnknownKeys(options, isOperator ? ['limit', 'tenantId'] : ['limit'], 'events.trace')
-      const limit = integerOption('limit', options.limit, { min: 1, max: 10_000, default: 1000 })
+      const limit = integerOption('limit', options.limit, limits.traceLimit)
       const values: unknown[] = [checkText('correlationId', correlationId)]
       const { tenantId } = options
       if (tenantId !== undefined) values.push(checkText('tenantId', tenantId))
@@ -152,14 +154,14 @@ function toHistoryEvent(row: HistoryRow, show: ShowPayload): HistoryEvent {
     source: row.source,
     subject: row.subject ?? undefined,
     tenantId: row.tenant_id,
-    payload: show(row.type, JSON.parse(row.payload) as unknown),
+    payload: show(row.type, parseJson(row.payload)),
     schemaVersion: row.schema_version,
     eventId: row.event_id ?? undefined,
     idempotencyKey: row.idempotency_key ?? undefined,
     correlationId: row.correlation_id ?? undefined,
     causationId: row.causation_id ?? undefined,
     orderingKey: row.ordering_key ?? undefined,
-    metadata: JSON.parse(row.metadata) as EventMetadata,
+    metadata: parseJson(row.metadata) as EventMetadata,
     availableAt: toDate(row.available_ms),
     expiresAt: toDate(row.expires_ms),
     cancelledAt: toDate(row.cancelled_ms),

@@ -1,4 +1,5 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
+import { limits } from '../events/limits.ts'
 import { integerOption, refuseUnknownKeys } from '../events/options.ts'
 import { toDeadLetter, type DeadLetterRow, type DeadLetters } from '../delivery/dead-letters.ts'
 import { readDeliveries, type EventDelivery } from '../operations/event-deliveries.ts'
@@ -83,7 +84,7 @@ export function createTenant<C extends EventCatalogue>(
         assertOptions(filter, 'deadLetters.list')
         refuseUnknownKeys(filter, ['subscription', 'limit'], 'deadLetters.list')
         const { subscription, limit } = filter
-        const count = integerOption('limit', limit, { min: 1, max: 1000, default: 100 })
+        const count = integerOption('limit', limit, limits.listLimit)
         const name = subscription === undefined ? null : checkText('subscription', subscription)
         const { rows } = await executor.query<DeadLetterRow>(
           'select * from bus.tenant_dead_letters($1::text, $2::int)',

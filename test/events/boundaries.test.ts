@@ -197,7 +197,7 @@ const boundaries: Readonly<Record<string, readonly Boundary[]>> = {
 }
 
 /** Those that need a database have tests of their own. */
-const elsewhere = ['listLimit', 'storedPayloadBytes']
+const elsewhere = ['filterTypeCount', 'listLimit', 'storedPayloadBytes', 'traceLimit']
 
 test('every limit is tried at its boundary', () => {
   expect([...Object.keys(boundaries), ...elsewhere].toSorted()).toEqual(Object.keys(limits).toSorted())
@@ -223,14 +223,22 @@ describe.each(Object.entries(boundaries))('%s', (name, tried) => {
   })
 })
 
-test('listLimit is as far as one may go, and one more is refused with its error', async () => {
+test('those of a filter are as far as one may go, and one more is refused with its error', async () => {
   const { url } = await createTestDatabase()
   const bus = openBus({ database: url })
   onTestFinished(async () => bus.stop())
-  for (const list of [bus.deadLetters.list, bus.blockedKeys.list]) {
+  for (const list of [bus.deadLetters.list, bus.blockedKeys.list, bus.events.find]) {
     for (const limit of [limits.listLimit.min, limits.listLimit.max])
       expect(await list({ limit })).toEqual([])
     for (const limit of [limits.listLimit.min - 1, limits.listLimit.max + 1])
       expect(await refusalOf(async () => list({ limit }))).toMatchObject({ code: 'BUS_INVALID_OPTION' })
   }
+  const trace = async (limit: number) => bus.events.trace('c1', { limit })
+  for (const limit of [limits.traceLimit.min, limits.traceLimit.max]) expect(await trace(limit)).toEqual([])
+  for (const limit of [limits.traceLimit.min - 1, limits.traceLimit.max + 1])
+    expect(await refusalOf(async () => trace(limit))).toMatchObject({ code: 'BUS_INVALID_OPTION' })
+  expect(await bus.events.find({ type: names(limits.filterTypeCount) })).toEqual([])
+  expect(
+    await refusalOf(async () => bus.events.find({ type: names(limits.filterTypeCount + 1) })),
+  ).toMatchObject({ code: 'BUS_INVALID_OPTION' })
 })

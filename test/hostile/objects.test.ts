@@ -176,7 +176,12 @@ test('whatever a handler returns is an outcome', async () => {
     'an object without a prototype': () => Object.create(null) as unknown,
   }
   /* oxlint-enable unicorn/no-thenable */
-  const subscription = { events: ['note'], timeoutSeconds: 1, retry: { maxAttempts: 1 } }
+  const subscription = {
+    events: ['note'],
+    timeoutSeconds: 1,
+    retry: { maxAttempts: 1 },
+    circuitBreaker: false as const,
+  }
   const handler = ({ payload }: StoredEvent): unknown => results[payload as string]?.()
   bus.subscribe({ ...subscription, name: 'plain', handler })
   bus.subscribe({ ...subscription, name: 'exactly', mode: 'exactly-once', handler })

@@ -189,13 +189,19 @@ export const functions: Readonly<Record<string, Entry>> = {
   },
 }
 
+/** A subscription that is registered, so that what goes with its name is stored. */
+export const pausable = 'pausable'
+
 const unknownName = 'no-option-of-this-name-anywhere'
 
 const release = { subscription: 's', tenantId: 'acme', orderingKey: 'k' }
 
 /** The methods of a bus, by their path. */
 export const methods: Readonly<Record<string, Entry>> = {
-  'bus.migrate': { texts: {} },
+  'bus.migrate': {
+    texts: { roles: async (text) => newBus({}).migrate({ roles: text as 'skip' }) },
+    probe: async (name) => newBus({}).migrate({ [name]: 1 }),
+  },
   'bus.start': { texts: {} },
   'bus.health': { texts: {} },
   'bus.stop': {
@@ -210,10 +216,22 @@ export const methods: Readonly<Record<string, Entry>> = {
       startFrom: (text) => subscribe({ startFrom: text }),
       onKeyFailure: (text) => subscribe({ ordered: true, onKeyFailure: text }),
       'unknown option': (text) => subscribe(JSON.parse(`{${JSON.stringify(text)}: 1}`) as object),
+      'unknown option of circuitBreaker': (text) =>
+        subscribe({ circuitBreaker: JSON.parse(`{${JSON.stringify(text)}: 1}`) as object }),
       'unknown option of retry': (text) =>
         subscribe({ retry: JSON.parse(`{${JSON.stringify(text)}: 1}`) as object }),
     },
-    noText: ['concurrency', 'batchSize', 'ordered', 'timeoutSeconds', 'heartbeatSeconds', 'retry', 'handler'],
+    noText: [
+      'concurrency',
+      'batchSize',
+      'ordered',
+      'timeoutSeconds',
+      'heartbeatSeconds',
+      'retry',
+      'circuitBreaker',
+      'tenantConcurrency',
+      'handler',
+    ],
     probe: (name) => subscribe({ [name]: 1 }),
   },
   'bus.publish': {
@@ -258,16 +276,113 @@ export const methods: Readonly<Record<string, Entry>> = {
     noText: ['skipFailed'],
     probe: async (name, { bus }) => bus.blockedKeys.release({ ...release, [name]: 1 }),
   },
+  // Of a tenant without events: where there are some, it waits until no process has them in memory any more.
+  'bus.erase': {
+    texts: Object.fromEntries(
+      ['tenantId', 'subject', 'by', 'reason'].map((name) => [
+        name,
+        async (text: string, { bus }: Surroundings) =>
+          bus.erase({ tenantId: 'nobody', subject: 's', by: 'me', [name]: text }),
+      ]),
+    ),
+    probe: async (name, { bus }) => bus.erase({ tenantId: 'nobody', subject: 's', by: 'me', [name]: 1 }),
+  },
+  'bus.erasures.list': {
+    texts: { tenantId: async (text, { bus }) => bus.erasures.list({ tenantId: text }) },
+    noText: ['limit'],
+    probe: async (name, { bus }) => bus.erasures.list({ [name]: 1 }),
+  },
+  'bus.subscriptions.list': { texts: {} },
+  'bus.subscriptions.pause': {
+    texts: {
+      name: async (text, { bus }) => bus.subscriptions.pause(text),
+      by: async (text, { bus }) => bus.subscriptions.pause(pausable, { by: text }),
+      reason: async (text, { bus }) => bus.subscriptions.pause(pausable, { reason: text }),
+    },
+    probe: async (name, { bus }) => bus.subscriptions.pause(pausable, { [name]: 1 }),
+  },
+  'bus.subscriptions.resume': { texts: { name: async (text, { bus }) => bus.subscriptions.resume(text) } },
+  'bus.deliveries': { texts: { eventId: async (text, { bus }) => bus.deliveries(text) } },
+  ...historyMethods('bus.events', (bus) => bus.events, {
+    tenantId: async (text, { bus }) => bus.events.find({ tenantId: text }),
+  }),
+  'bus.tenant': {
+    texts: {
+      id: (text, { bus }) => bus.tenant(text),
+      // Whoever the tenant is, its name is no part of a statement.
+      'id, used': async (text, { bus }) => bus.tenant(text).events.find({ limit: 1 }),
+    },
+  },
+  ...historyMethods('bus.tenant().events', (bus) => bus.tenant('acme').events),
+  'bus.tenant().stats': {
+    texts: { from: async (text, { bus }) => bus.tenant('acme').stats({ from: text as unknown as Date }) },
+    noText: ['to'],
+    probe: async (name, { bus }) => bus.tenant('acme').stats({ [name]: 1 }),
+  },
+  'bus.tenant().deliveries': {
+    texts: { eventId: async (text, { bus }) => bus.tenant('acme').deliveries(text) },
+  },
+  'bus.tenant().deadLetters.list': {
+    texts: {
+      subscription: async (text, { bus }) => bus.tenant('acme').deadLetters.list({ subscription: text }),
+    },
+    noText: ['limit'],
+    probe: async (name, { bus }) => bus.tenant('acme').deadLetters.list({ [name]: 1 }),
+  },
+  'bus.tenant().query': {
+    texts: { work: async (text, { bus }) => bus.tenant('acme').query(text as never) },
+  },
+}
+
+type History = Pick<AnyBus['events'], 'find' | 'get' | 'trace'>
+
+/** What the operator's history and a tenant's have in common. */
+function historyMethods(
+  path: string,
+  open: (bus: AnyBus) => Pick<AnyBus['events'], 'get'>,
+  more: Readonly<Record<string, Call>> = {},
+): Record<string, Entry> {
+  const history = (bus: AnyBus) => open(bus) as History
+  return {
+    [`${path}.find`]: {
+      texts: {
+        type: async (text, { bus }) => history(bus).find({ type: text }),
+        correlationId: async (text, { bus }) => history(bus).find({ correlationId: text }),
+        after: async (text, { bus }) => history(bus).find({ after: text }),
+        order: async (text, { bus }) => history(bus).find({ order: text as 'newest' }),
+        ...more,
+      },
+      noText: ['from', 'to', 'limit'],
+      probe: async (name, { bus }) => history(bus).find({ [name]: 1 }),
+    },
+    [`${path}.get`]: { texts: { id: async (text, { bus }) => history(bus).get(text) } },
+    [`${path}.trace`]: {
+      texts: {
+        correlationId: async (text, { bus }) => history(bus).trace(text),
+        ...(Object.hasOwn(more, 'tenantId')
+          ? {
+              tenantId: async (text: string, { bus }: Surroundings) =>
+                bus.events.trace('c1', { tenantId: text }),
+            }
+          : {}),
+      },
+      noText: ['limit'],
+      probe: async (name, { bus }) => history(bus).trace('c1', { [name]: 1 }),
+    },
+  }
 }
 
 /** Objects that methods of a bus give, with methods of their own: how to get them. */
-export const nested: Readonly<Record<string, (bus: AnyBus) => object>> = {}
+export const nested: Readonly<Record<string, (bus: AnyBus) => object>> = {
+  'bus.tenant()': (bus) => bus.tenant('acme'),
+}
 
 /** What the package exports in its subpaths, and where its texts are tried. */
 export const subpaths: Readonly<Record<string, string>> = {
   '.': 'functions and methods above',
   './fastify': 'request ids: strings.test.ts',
   './schema': 'tables, no functions',
+  './testing': 'for tests: what it is given is the test’s own',
   './package.json': 'no code',
 }
 
