@@ -39,7 +39,7 @@ console.log(JSON.stringify(outcomes))`
 async function laterVersion(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'bossbus-later-'))
   onTestFinished(async () => rm(folder, { recursive: true, force: true }))
-  for (const part of ['src', 'drizzle', 'sql', 'package.json'])
+  for (const part of ['src', 'drizzle', 'package.json'])
     await cp(join(projectFolder, part), join(folder, part), { recursive: true })
   await symlink(join(projectFolder, 'node_modules'), join(folder, 'node_modules'))
   await writeFile(
