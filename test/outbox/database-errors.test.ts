@@ -50,7 +50,7 @@ describe('toBusError', () => {
     ['57014', refused],
     ['22P02', refused],
     ['23505', refused],
-    ['42501', refused],
+    ['42501', { code: 'BUS_PERMISSION_DENIED', retryable: false }],
     ['28P01', refused],
     ['XX000', refused],
     ['UNSAFE_TRANSACTION', refused],

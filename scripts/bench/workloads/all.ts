@@ -7,6 +7,7 @@ import { modes } from './modes.ts'
 import { processes } from './processes.ts'
 import { publish } from './publish.ts'
 import { snapshot } from './snapshot.ts'
+import { tenancy } from './tenancy.ts'
 import { throughput } from './throughput.ts'
 
 /** In the order of the documentation. */
@@ -20,4 +21,5 @@ export const workloads: readonly Workload[] = [
   idle,
   modes,
   processes,
+  tenancy,
 ]
