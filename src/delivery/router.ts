@@ -2,6 +2,8 @@ import type pg from 'pg'
 import type { JobInsert, JobWithMetadata, PgBoss } from 'pg-boss'
 import type { FaultHook } from '../events/fault-points.ts'
 import { compilePatterns } from '../events/pattern.ts'
+import type { BusClient } from '../outbox/bus-client.ts'
+import type { Commit } from '../outbox/database.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import type { ClaimedEvent, Dispatch } from '../outbox/relay.ts'
 import { inTransaction, preparedIn } from './boss.ts'
@@ -9,6 +11,7 @@ import { planJobs, type Wanted } from './fair-batches.ts'
 import { firstAttemptJob, splitIntoBatches, type JobData } from './job.ts'
 import { enqueueOrdered } from './ordered.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
+import { sendTogether, type BossCall } from './send-together.ts'
 import { queueName } from './subscription.ts'
 
 /** The workers of this process, as the router sees them. */
@@ -28,6 +31,7 @@ const maxDirectEvents = 16
 
 /** One more than the job that was just inserted: if it comes too, there may be others. */
 const directFetchSize = 2
+const directFetch = { batchSize: directFetchSize, includeMetadata: true } as const
 
 interface Route {
   readonly subscription: RegisteredSubscription
@@ -59,7 +63,7 @@ export function createRouter(
     return routes
   }
 
-  return async (client, claimed, registryStamp) => {
+  return async (client, claimed, registryStamp, commit) => {
     const dispatched = new Map<number, number>()
     const afterCommit: (() => void)[] = []
     const wanted: Wanted[] = []
@@ -74,6 +78,8 @@ export function createRouter(
     await reach?.('relay.routed')
     const direct = claimed.length <= maxDirectEvents ? wanted.filter(mayGoDirectly) : []
     if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
+    if (direct.length > 0 && direct.length === wanted.length && reach === undefined)
+      return deliverAtOnce(client, direct, commit)
     for (const each of direct) afterCommit.push(await deliverDirectly(client, each))
     const queued = wanted.filter((each) => !direct.includes(each))
     const inLine = queued.filter(({ subscription }) => subscription.ordered !== true)
@@ -116,8 +122,7 @@ export function createRouter(
     await insertJobs(client, subscription, [firstAttemptJob(ids, subscription)])
     const fetchedAt = performance.now()
     const jobs = await boss.fetch<JobData>(queueName(subscription.name), {
-      batchSize: directFetchSize,
-      includeMetadata: true,
+      ...directFetch,
       ...preparedIn(client),
     })
     await reach?.('relay.fetched-for-worker')
@@ -125,6 +130,39 @@ export function createRouter(
       workers.adopt(subscription.id, jobs, fetchedAt)
       if (jobs.length === directFetchSize) workers.wake(subscription.id)
     }
+  }
+
+  /**
+   * The same for all that a claim brings, and the commit behind it, in one round trip: nothing of it needs the answer
+   * of what goes before. Where a statement fails, the server rolls back in place of the commit.
+   */
+  async function deliverAtOnce(
+    client: pg.ClientBase,
+    direct: readonly Wanted[],
+    commit: Commit,
+  ): Promise<() => void> {
+    const fetchedAt = performance.now()
+    const calls = direct.flatMap(({ subscription, events }): readonly BossCall[] => {
+      const queue = queueName(subscription.name)
+      const job = firstAttemptJob(
+        events.map(({ id }) => id),
+        subscription,
+      )
+      return [
+        async (options) => boss.insert(queue, [job], options),
+        async (options) => boss.fetch(queue, { ...directFetch, ...options }),
+      ]
+    })
+    const answers = await sendTogether(client as BusClient, commit, calls).catch(async (error: unknown) => {
+      for (const { subscription } of direct) await ensureQueues(boss, subscription).catch(() => {})
+      throw error
+    })
+    return () =>
+      direct.forEach(({ subscription }, index) => {
+        const jobs = answers[index * 2 + 1] as readonly JobWithMetadata<JobData>[]
+        workers.adopt(subscription.id, jobs, fetchedAt)
+        if (jobs.length === directFetchSize) workers.wake(subscription.id)
+      })
   }
 
   async function insertJobs(

@@ -49,6 +49,20 @@ export class BusClient extends pg.Client {
     return this.#isReadOnly
   }
 
+  /**
+   * What `work` sends goes to the server at once, without waiting for the answers of what went before. Only for `work` that
+   * has all its answers when it resolves or rejects, and with nothing else under way on this connection.
+   */
+  async pipelined<T>(work: () => Promise<T>): Promise<T> {
+    const client = this as { pipeline?: boolean }
+    client.pipeline = true
+    try {
+      return await work()
+    } finally {
+      client.pipeline = false
+    }
+  }
+
   /** Cuts the connection: what waits for it fails at once. */
   cut(reason: string): void {
     this.connection.stream.destroy(Object.assign(new Error(reason), { code: 'ETIMEDOUT' }))

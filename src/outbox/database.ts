@@ -15,6 +15,9 @@ export interface Executor {
   query: <R extends pg.QueryResultRow>(text: string, values?: unknown[]) => Promise<{ readonly rows: R[] }>
 }
 
+/** Sends the commit of a transaction, once, and resolves when it is known to have happened. */
+export type Commit = () => Promise<void>
+
 /** The bus's own connections. node-postgres, never postgres.js: see docs/adr/0002. */
 export interface Database extends Executor {
   readonly pool: pg.Pool
@@ -28,11 +31,14 @@ export interface Database extends Executor {
   /**
    * Runs `work` in one transaction on one connection: committed when it resolves, rolled back when it rejects.
    *
+   * `work` may send the commit itself, behind statements whose answers it has not seen: where one of them fails, the server
+   * rolls back instead.
+   *
    * @param begin - statements that begin the transaction, in one round trip; `work` is given what each of them answered.
    *   @defaultValue {@link beginSql}
    */
   transaction: <T>(
-    work: (client: pg.PoolClient, begun: readonly pg.QueryResult[]) => Promise<T>,
+    work: (client: pg.PoolClient, begun: readonly pg.QueryResult[], commit: Commit) => Promise<T>,
     begin?: string,
   ) => Promise<T>
   /** A connection outside the pool, for a session that holds locks or listens. */
@@ -117,18 +123,23 @@ export function createDatabase(option: DatabaseOption, logger: BusLogger): Datab
 
 async function runTransaction<T>(
   pool: pg.Pool,
-  work: (client: pg.PoolClient, begun: readonly pg.QueryResult[]) => Promise<T>,
+  work: (client: pg.PoolClient, begun: readonly pg.QueryResult[], commit: Commit) => Promise<T>,
   begin: string,
 ): Promise<T> {
   const client = await pool.connect().catch((error: unknown) => {
     throw toBusError(error)
   })
   let broken = false
+  let committed: Promise<void> | undefined
+  const commit: Commit = async () => {
+    committed ??= sendCommit(client)
+    return committed
+  }
   try {
     // Of several statements there are several answers.
     const begun = (await client.query(begin)) as unknown as readonly pg.QueryResult[]
-    const result = await work(client, begun)
-    await client.query('commit')
+    const result = await work(client, begun, commit)
+    await commit()
     return result
   } catch (error) {
     // A connection that cannot roll back is thrown away: the server ends the transaction with it.
@@ -139,4 +150,11 @@ async function runTransaction<T>(
   } finally {
     client.release(broken)
   }
+}
+
+/** A transaction in which a statement has failed is rolled back by its commit, and the server calls that a success. */
+async function sendCommit(client: pg.PoolClient): Promise<void> {
+  const { command } = await client.query('commit')
+  if (command !== 'COMMIT')
+    throw Object.assign(new Error('The transaction had failed before'), { code: '25P02' })
 }

@@ -1,5 +1,5 @@
 import type pg from 'pg'
-import { beginSql, type Database } from './database.ts'
+import { beginSql, type Commit, type Database } from './database.ts'
 import type { Doorbell } from './doorbell.ts'
 import { failureDelayMs } from './failure-delay.ts'
 import { orderedClaimSql, orderedPositions, orderedReadySql } from './ordered-claim.ts'
@@ -16,11 +16,15 @@ export interface ClaimedEvent {
   readonly payloadBytes: number
 }
 
-/** Hands claimed events over, inside the claiming transaction. Resolves to what to do once it has committed. */
+/**
+ * Hands claimed events over, inside the claiming transaction. Resolves to what to do once it has committed; it may send the
+ * commit itself, as its last statement.
+ */
 export type Dispatch = (
   client: pg.ClientBase,
   claimed: readonly ClaimedEvent[],
   registryStamp: string,
+  commit: Commit,
 ) => Promise<() => void>
 
 /** What the relay is doing, for health. */
@@ -269,7 +273,7 @@ async function claimOnce(
   dispatch: Dispatch,
   protocol: 'relay' | 'relay-ordered' = 'relay',
 ): Promise<Claim> {
-  return database.transaction(async (client, begun) => {
+  return database.transaction(async (client, begun, commit) => {
     const rows = (begun.at(-2)?.rows ?? []) as readonly ClaimRow[]
     const [state] = (begun.at(-1)?.rows ?? []) as readonly StateRow[]
     if (rows.length > 0) await database.reach?.(`${protocol}.claimed`)
@@ -283,7 +287,7 @@ async function claimOnce(
     }))
     const dueSeconds = state?.next_due_seconds ?? null
     const afterCommit =
-      claimed.length > 0 ? await dispatch(client, claimed, state?.registry_stamp ?? '') : () => {}
+      claimed.length > 0 ? await dispatch(client, claimed, state?.registry_stamp ?? '', commit) : () => {}
     if (rows.length > 0) await database.reach?.(`${protocol}.jobs-inserted`)
     return {
       count: rows.length,
