@@ -53,7 +53,25 @@ async function applyMigrations(session: pg.Client): Promise<void> {
     import('drizzle-orm/node-postgres'),
     import('drizzle-orm/node-postgres/migrator'),
   ])
-  await migrate(drizzle(session), { migrationsFolder, ...table })
+  await migrate(drizzle(withClosedPath(session)), { migrationsFolder, ...table })
+}
+
+/**
+ * Has Drizzle's transaction find nothing but what PostgreSQL brings: functions keep what they found when they were made, and
+ * others may have put something that fits better into the schema `public`. For the transaction alone, so that no pooler
+ * hands the setting to anybody else.
+ */
+function withClosedPath(session: pg.Client): pg.Client {
+  // Of a client, Drizzle's session uses `query` alone.
+  const client = {
+    async query(config: string | pg.QueryConfig, values?: unknown[]) {
+      const result = await session.query(config as pg.QueryConfig, values)
+      if ((typeof config === 'string' ? config : config.text).trim() === 'begin')
+        await session.query('set local search_path = pg_catalog, pg_temp')
+      return result
+    },
+  }
+  return client as unknown as pg.Client
 }
 
 /**
