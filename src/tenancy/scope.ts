@@ -42,7 +42,8 @@ export async function inTenantScope<T>(
   } catch (error) {
     throw entered ? error : toEntryError(error)
   } finally {
-    void client.query('rollback').then(
+    // A session's lock, which a statement may have taken, outlives the transaction.
+    void client.query('rollback; select pg_catalog.pg_advisory_unlock_all()').then(
       () => {
         client.inReadOnlyTransaction = false
         client.release()
