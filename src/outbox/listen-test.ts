@@ -9,7 +9,7 @@ const pooledRounds = 3
 
 /** Tests whether a connection is a session: whether what is set, locked and listened to on it stays with it. */
 export interface ListenTest {
-  /** Begins to listen, and tests. @throws when the database fails */
+  /** Begins to listen, and tests. @throws when the database fails, or the session is lost: that says nothing of a pooler */
   start: () => Promise<boolean>
   /** Tests again, with two statements. @throws when another connection than the session fails */
   repeat: () => Promise<boolean>
@@ -27,6 +27,7 @@ export function createListenTest(database: Database, session: BusClient, instanc
   let backend: Backend | undefined
   let round = 0
   let received = -1
+  let lost: unknown
   let onReceived: () => void = () => {}
 
   session.on('notification', ({ channel: arrivedOn, payload }) => {
@@ -39,7 +40,10 @@ export function createListenTest(database: Database, session: BusClient, instanc
     round += 1
     await database.query('select pg_notify($1, $2)', [channel, String(round)])
     // A session that is lost meanwhile did not pass.
-    const current = await readBackend(session).catch(() => undefined)
+    const current = await readBackend(session).catch((error: unknown) => {
+      lost = error
+      return undefined
+    })
     if (current === undefined || current.pid !== backend?.pid || current.started !== backend.started)
       return false
     if (received !== round) {
@@ -60,7 +64,13 @@ export function createListenTest(database: Database, session: BusClient, instanc
       backend = await readBackend(session)
       // A pooler makes up the process id it gives its clients.
       const rounds = backend?.pid === session.backendPid ? 1 : pooledRounds
-      for (let passed = 0; passed < rounds; passed += 1) if (!(await arrives())) return false
+      for (let passed = 0; passed < rounds; passed += 1) {
+        if (await arrives()) continue
+        if (lost !== undefined) throw lost
+        // Or it was lost while the notification was waited for.
+        await readBackend(session)
+        return false
+      }
       return true
     },
     repeat: arrives,
