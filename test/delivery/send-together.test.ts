@@ -10,7 +10,7 @@ import { createTestDatabase, until } from '../support/database.ts'
 const insert =
   (text: string): BossCall =>
   async ({ db }) =>
-    (await db.executeSql(text, [])).rows
+    (await db.executeSql(text, [])).rows as unknown[]
 
 async function setUp() {
   const testDatabase = await createTestDatabase()
@@ -81,6 +81,7 @@ test('a connection that is lost between the statements and the answer to the com
     )
   }
   await until('all were delivered', () => new Set(seen).size === 5, 60_000)
+  expect(await testDatabase.count('select count(*) from bus.outbox')).toBe(0)
 })
 
 test('an event whose queue was deleted is delivered once the queue is there again', async () => {

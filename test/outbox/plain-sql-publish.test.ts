@@ -105,6 +105,17 @@ test('bus.publish takes null as a payload, refuses events without one, and takes
   expect(await count('select count(*) from bus.events')).toBe(3)
 })
 
+test('bus.publish refuses a field that it does not know, and stores nothing', async () => {
+  const { rows, count } = await createTestDatabase()
+  const event = `"tenantId": "acme", "type": "note", "source": "psql", "payload": {}`
+  await expect(
+    rows(`select * from bus.publish('[{${event}}, {${event}, "eventID": "42"}]')`),
+  ).rejects.toMatchObject({ code: '22023', message: 'Unknown field "eventID" of an event' })
+  expect(await count('select count(*) from bus.events')).toBe(0)
+  await rows(`select * from bus.publish('[{${event}, "eventId": "42"}]')`)
+  expect(await count('select count(*) from bus.events')).toBe(1)
+})
+
 test('a second event with the same business id or idempotency key is a duplicate, per tenant and per kind', async () => {
   const database = await createTestDatabase()
   const { rows, count } = database
