@@ -1,7 +1,6 @@
-import type { StoredEvent } from '../events/envelope.ts'
 import { NonRetryableError } from '../events/errors.ts'
 import type { AbortReason, RunningAttempt } from './attempt.ts'
-import { maxPayloadAgeMs, type LoadedEvents } from './event-store.ts'
+import { maxPayloadAgeMs, noEvents, type LoadedEvents } from './event-store.ts'
 import { isBatch } from './job.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
 
@@ -16,10 +15,8 @@ export interface ActiveJob {
   readonly unsettled: EventOutcome[]
   readonly running: Map<string, Pick<RunningAttempt, 'abort'>>
   readonly left: Set<string>
-  /** Its events, by id, as they were read last. */
-  events: ReadonlyMap<string, StoredEvent>
-  /** When the oldest of them was read, in the time of `performance.now()`. */
-  eventsReadAt: number
+  /** Its events, as they were read last. */
+  events: LoadedEvents
   refreshing: Promise<void> | undefined
   /** Aborted by a shutdown: a failure from now on is no attempt. */
   cutShort: boolean
@@ -58,8 +55,7 @@ export function createActiveJob(claim: JobClaim, fetchedAt: number, heartbeatSec
     unsettled: [],
     running: new Map(),
     left: new Set(claim.data.eventIds),
-    events: new Map(),
-    eventsReadAt: Number.NEGATIVE_INFINITY,
+    events: noEvents,
     refreshing: undefined,
     cutShort: false,
     beganAt: undefined,
@@ -85,11 +81,10 @@ export function refreshEvents(
   job: ActiveJob,
   load: (ids: readonly string[]) => Promise<LoadedEvents>,
 ): Promise<void> | undefined {
-  if (performance.now() - job.eventsReadAt < maxPayloadAgeMs) return undefined
+  if (performance.now() - job.events.readAt < maxPayloadAgeMs) return undefined
   job.refreshing ??= load([...job.left])
-    .then(({ events, readAt }) => {
-      job.events = new Map(events.map((event) => [event.id, event]))
-      job.eventsReadAt = readAt
+    .then((events) => {
+      job.events = events
     })
     .finally(() => {
       job.refreshing = undefined
@@ -123,17 +118,4 @@ export function forgive(job: Pick<ActiveJob, 'cutShort' | 'isProbe' | 'forgiven'
 
 export function abortAll(job: ActiveJob, reason: AbortReason): void {
   for (const running of job.running.values()) running.abort(reason)
-}
-
-/** Handlers, or transactions of handlers, that run. */
-export function runningCount(jobs: ReadonlySet<ActiveJob>): number {
-  let count = 0
-  for (const job of jobs) count += job.running.size
-  return count
-}
-
-/** Resolves when no handler runs, or at a moment of `performance.now()`. */
-export async function untilIdle(jobs: ReadonlySet<ActiveJob>, deadline: number): Promise<void> {
-  while (runningCount(jobs) > 0 && performance.now() < deadline)
-    await new Promise((resolve) => setTimeout(resolve, 5))
 }

@@ -1,9 +1,10 @@
 import type { StoredEvent } from '../events/envelope.ts'
 import type { Database } from '../outbox/database.ts'
 import { forgive, isSliceOver, type ActiveJob } from './active-job.ts'
-import type { RunningAttempt } from './attempt.ts'
+import type { AttemptResult, RunningAttempt } from './attempt.ts'
 import { hasExpired, isErased } from './event-store.ts'
 import type { Gate } from './gate.ts'
+import { createLine } from './line.ts'
 import { erasedBefore, eventNotFound, expiredBefore, toOutcome } from './outcome.ts'
 import type { EventOutcome } from './settlement.ts'
 import type { Settler } from './settler.ts'
@@ -31,35 +32,33 @@ export interface AtLeastOnceParts {
 /** Runs the events of jobs: those of a key one after the other, all others beside each other. */
 export function createAtLeastOnce(parts: AtLeastOnceParts) {
   const { database, settler, slots, limit, mayBegin } = parts
+  const line = createLine(slots)
 
   /** Runs events of a job. Resolves to whether one of a key failed, so that those behind it wait. */
-  async function run(job: ActiveJob, attempt: number, eventIds: readonly string[]): Promise<boolean> {
-    const handle = async (eventId: string): Promise<void> => handleEvent(job, eventId, attempt)
-    if (job.claim.data.keyId !== undefined) return inOrder(job, eventIds, handle)
-    await Promise.all(eventIds.map(handle))
+  async function run(job: ActiveJob, attempt: number, eventIds: Iterable<string>): Promise<boolean> {
+    if (job.claim.data.keyId !== undefined) return inOrder(job, attempt, eventIds)
+    if (limit === undefined) await line.run(eventIds, (eventId) => begin(job, eventId, attempt))
+    else await Promise.all([...eventIds].map(async (eventId) => handleAlone(job, eventId, attempt)))
     return false
   }
 
   /** One event after the other, up to the first that fails. Gives whether one did. */
-  async function inOrder(
-    job: ActiveJob,
-    eventIds: readonly string[],
-    handle: (eventId: string) => Promise<void>,
-  ): Promise<boolean> {
+  async function inOrder(job: ActiveJob, attempt: number, eventIds: Iterable<string>): Promise<boolean> {
     for (const eventId of eventIds) {
       // After a long pause of this process the key may be in other hands.
       if (performance.now() - job.confirmedAt > job.heartbeatSeconds * 1000)
         await settler.untilWritten(parts.touch)
       if (!mayBegin(job)) return false
-      await handle(eventId)
+      await handleAlone(job, eventId, attempt)
       if (job.left.has(eventId)) return false
       if (job.unsettled.at(-1)?.delivered === false) return true
     }
     return false
   }
 
-  async function handleEvent(job: ActiveJob, eventId: string, attempt: number): Promise<void> {
-    const tenantId = limit && job.events.get(eventId)?.tenantId
+  /** Takes the place of the event's tenant, where there is a limit, then a slot. */
+  async function handleAlone(job: ActiveJob, eventId: string, attempt: number): Promise<void> {
+    const tenantId = limit && job.events.tenantOf(eventId)
     if (tenantId !== undefined && limit?.tryEnter(tenantId) === false) {
       parts.setAside(job, 1)
       await limit.enter(tenantId)
@@ -67,35 +66,66 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
     }
     if (!slots.tryEnter()) await slots.enter()
     try {
-      const refreshed = parts.refresh(job)
-      if (refreshed !== undefined) await refreshed
-      if (!mayBegin(job) || !job.left.has(eventId)) return
-      if (isSliceOver(job)) return parts.giveBackRest(job)
-      job.beganAt ??= performance.now()
-      const event = job.events.get(eventId)
-      if (event === undefined || isErased(event) || hasExpired(event)) {
-        const settled = event === undefined ? eventNotFound : isErased(event) ? erasedBefore : expiredBefore
-        const outcome = settled(eventId, attempt)
-        parts.noteAttempt(outcome)
-        parts.finishEvent(job, eventId, outcome)
-        return
-      }
-      if (database.reach !== undefined) await database.reach('worker.handler-begins')
-      const running = parts.startAttempt(event, attempt)
-      job.running.set(eventId, running)
-      const result = await running.result
-      if (database.reach !== undefined) await database.reach('worker.handler-done')
-      job.running.delete(eventId)
-      // Aborted from outside: the event was handed back, or belongs to another worker by now.
-      if (job.done || (result.outcome === 'failed' && forgive(job, result.thrown))) return
-      const outcome = toOutcome(eventId, attempt, result)
-      parts.judge(outcome, event)
-      parts.noteAttempt(outcome)
-      parts.finishEvent(job, eventId, outcome)
+      await begin(job, eventId, attempt)
     } finally {
       slots.leave()
       if (tenantId !== undefined) limit?.leave(tenantId)
     }
+  }
+
+  /** Begins an event for which there is a slot. Undefined when it is over already, or is not to be begun. */
+  function begin(job: ActiveJob, eventId: string, attempt: number): Promise<void> | undefined {
+    const refreshed = parts.refresh(job)
+    if (refreshed === undefined) return beginFresh(job, eventId, attempt)
+    return refreshed.then(async () => beginFresh(job, eventId, attempt))
+  }
+
+  function beginFresh(job: ActiveJob, eventId: string, attempt: number): Promise<void> | undefined {
+    if (!mayBegin(job) || !job.left.has(eventId)) return undefined
+    if (isSliceOver(job)) {
+      parts.giveBackRest(job)
+      return undefined
+    }
+    job.beganAt ??= performance.now()
+    const event = job.events.get(eventId)
+    if (event === undefined || isErased(event) || hasExpired(event)) {
+      const settled = event === undefined ? eventNotFound : isErased(event) ? erasedBefore : expiredBefore
+      const outcome = settled(eventId, attempt)
+      parts.noteAttempt(outcome)
+      parts.finishEvent(job, eventId, outcome)
+      return undefined
+    }
+    if (database.reach !== undefined) return startReached(job, event, attempt)
+    const running = parts.startAttempt(event, attempt)
+    if (running.result instanceof Promise) return untilEnd(job, event, attempt, running)
+    return end(job, event, attempt, running.result)
+  }
+
+  async function startReached(job: ActiveJob, event: StoredEvent, attempt: number): Promise<void> {
+    await database.reach?.('worker.handler-begins')
+    return untilEnd(job, event, attempt, parts.startAttempt(event, attempt))
+  }
+
+  async function untilEnd(
+    job: ActiveJob,
+    event: StoredEvent,
+    attempt: number,
+    running: RunningAttempt,
+  ): Promise<void> {
+    job.running.set(event.id, running)
+    const result = await running.result
+    if (database.reach !== undefined) await database.reach('worker.handler-done')
+    job.running.delete(event.id)
+    end(job, event, attempt, result)
+  }
+
+  function end(job: ActiveJob, event: StoredEvent, attempt: number, result: AttemptResult): undefined {
+    // Aborted from outside: the event was handed back, or belongs to another worker by now.
+    if (job.done || (result.outcome === 'failed' && forgive(job, result.thrown))) return
+    const outcome = toOutcome(event.id, attempt, result)
+    parts.judge(outcome, event)
+    parts.noteAttempt(outcome)
+    parts.finishEvent(job, event.id, outcome)
   }
 
   return { run }

@@ -19,7 +19,8 @@ export type AbortReason = 'shutdown' | 'claim lost'
 
 /** One attempt that is running. */
 export interface RunningAttempt {
-  readonly result: Promise<AttemptResult>
+  /** At once, where the handler returned something else than a promise. */
+  readonly result: AttemptResult | Promise<AttemptResult>
   /** Aborts the handler's signal. What the handler does with it is its own business. */
   readonly abort: (reason: AbortReason) => void
 }
@@ -39,17 +40,17 @@ function runAttempt(
 ): RunningAttempt {
   const startedAt = performance.now()
   const context = new AttemptContext(subscription.name, event, attempt, logger, publishCaused, tx)
-  const abort = (reason: AbortReason): void =>
-    context.abort(new DeliveryError('BUS_HANDLER_TIMEOUT', `The attempt was cut short: ${reason}`))
   const delivered = (): AttemptResult => ({ outcome: 'delivered', durationMs: performance.now() - startedAt })
   let returned: unknown
   try {
     returned = subscription.handler(event, context)
     // Inside, because `then` may be a getter that throws.
-    if (!isThenable(returned)) return { result: Promise.resolve(delivered()), abort }
+    if (!isThenable(returned)) return { result: delivered(), abort: () => {} }
   } catch (thrown) {
-    return { result: Promise.resolve({ outcome: 'failed', thrown }), abort }
+    return { result: { outcome: 'failed', thrown }, abort: () => {} }
   }
+  const abort = (reason: AbortReason): void =>
+    context.abort(new DeliveryError('BUS_HANDLER_TIMEOUT', `The attempt was cut short: ${reason}`))
   const pending = Promise.resolve(returned)
   const result = new Promise<AttemptResult>((resolve) => {
     const timer = setTimeout(() => {
@@ -87,7 +88,7 @@ export function attemptStarter(
       return runAttempt(subscription, shaped, attempt, logger, publishCaused, tx)
     } catch (thrown) {
       // An upcast threw.
-      return { result: Promise.resolve({ outcome: 'failed', thrown }), abort: () => {} }
+      return { result: { outcome: 'failed', thrown }, abort: () => {} }
     }
   }
 }
@@ -96,16 +97,19 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
 }
 
-/** Signal and logger are made when first asked for: most handlers of a fast subscription ask for neither. */
+/** What it has is made when first asked for: most handlers of a fast subscription ask for nothing. */
 class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext, 'tx'>> {
   readonly attempt: number
   readonly isReplay = false
-  readonly publish: HandlerContext['publish']
   declare readonly tx?: HandlerTransaction
   #controller: AbortController | undefined
   #aborted: Error | undefined
   #log: BusLogger | undefined
-  readonly #makeLog: () => BusLogger
+  #publish: HandlerContext['publish'] | undefined
+  readonly #subscriptionName: string
+  readonly #event: StoredEvent
+  readonly #logger: BusLogger
+  readonly #publishCaused: PublishCaused
 
   constructor(
     subscriptionName: string,
@@ -116,19 +120,20 @@ class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext,
     tx: HandlerTransaction | undefined,
   ) {
     this.attempt = attempt
-    this.publish = (async (...args: readonly unknown[]) =>
-      publishCaused(
-        event,
-        tx === undefined || args.length > 1 ? args : [tx, ...args],
-      )) as HandlerContext['publish']
     if (tx !== undefined) this.tx = tx
-    this.#makeLog = () =>
-      withFields(logger, {
-        subscription: subscriptionName,
-        eventId: event.id,
-        eventType: event.type,
-        attempt,
-      })
+    this.#subscriptionName = subscriptionName
+    this.#event = event
+    this.#logger = logger
+    this.#publishCaused = publishCaused
+  }
+
+  get publish(): HandlerContext['publish'] {
+    this.#publish ??= (async (...args: readonly unknown[]) =>
+      this.#publishCaused(
+        this.#event,
+        this.tx === undefined || args.length > 1 ? args : [this.tx, ...args],
+      )) as HandlerContext['publish']
+    return this.#publish
   }
 
   get signal(): AbortSignal {
@@ -140,7 +145,12 @@ class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext,
   }
 
   get log(): BusLogger {
-    this.#log ??= this.#makeLog()
+    this.#log ??= withFields(this.#logger, {
+      subscription: this.#subscriptionName,
+      eventId: this.#event.id,
+      eventType: this.#event.type,
+      attempt: this.attempt,
+    })
     return this.#log
   }
 

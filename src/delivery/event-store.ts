@@ -4,21 +4,31 @@ import type { EventMetadata, StoredEvent } from '../events/envelope.ts'
 import { parseJson } from '../events/json-parse.ts'
 import type { Executor } from '../outbox/database.ts'
 
-/** Events, and when the oldest of them was read, in the time of `performance.now()`. */
-export interface LoadedEvents {
-  readonly events: readonly StoredEvent[]
-  readonly readAt: number
-}
-
 /** Reads events of the log for the workers of a process. */
 export interface EventReader {
-  /**
-   * Events by id, as they were stored, in no order; ids that are not in the log are left out. What several workers ask
-   * for at once is read in one statement, and what was read lately is not read again.
-   */
+  /** What several workers ask for at once is read in one statement, and what was read lately is not read again. */
   load: (ids: readonly string[]) => Promise<LoadedEvents>
   /** Begins to read events that are about to be asked for. */
   prefetch: (ids: readonly string[]) => void
+}
+
+/** Events that were read. */
+export interface LoadedEvents {
+  /**
+   * An event as it was stored, made anew with each call, so that many that wait are not in memory twice. Undefined for one
+   * that is not in the log.
+   */
+  readonly get: (id: string) => StoredEvent | undefined
+  readonly tenantOf: (id: string) => string | undefined
+  /** When the oldest of them was read, in the time of `performance.now()`. */
+  readonly readAt: number
+}
+
+/** What a job has before its events are read. */
+export const noEvents: LoadedEvents = {
+  get: () => undefined,
+  tenantOf: () => undefined,
+  readAt: Number.NEGATIVE_INFINITY,
 }
 
 /** Payload texts kept, in characters: what the subscriptions of a process are about to deliver, and not more. */
@@ -62,18 +72,23 @@ interface CachedRow {
   readonly readAt: number
 }
 
-/** The rows of one statement, by id, once it has answered. */
-type Read = Promise<ReadonlyMap<string, CachedRow>>
+/** One statement, and the rows it gives, by id. */
+interface Read {
+  readonly ids: Set<string>
+  readonly rows: Promise<ReadonlyMap<string, CachedRow>>
+}
 
 /** @param workerCount - workers that read: for a single one nothing is kept */
 export function createEventReader(executor: Executor, workerCount: number): EventReader {
   const cache = new Map<string, CachedRow>()
-  /** The read that will bring an event. */
-  const underWay = new Map<string, Read>()
-  /** The statements, by their ids, whose rows are to be kept until they are asked for. */
-  const readAhead = new WeakSet<readonly string[]>()
+  /**
+   * The reads that have not answered. Each has its own set of ids: of a map that lives as long as the process, V8 keeps every
+   * table it had until the next full collection, with what was in it.
+   */
+  let underWay: readonly Read[] = []
+  /** The reads whose rows are to be kept until they are asked for. */
+  const readAhead = new WeakSet<Read>()
   let cachedLength = 0
-  let nextIds: string[] = []
   let nextRead: Read | undefined
 
   function find(id: string): CachedRow | undefined {
@@ -103,46 +118,52 @@ export function createEventReader(executor: Executor, workerCount: number): Even
 
   /** What is asked for until the next turn of the event loop goes into one statement. */
   function read(id: string): Read {
-    if (nextRead === undefined || nextIds.length >= maxEventsPerRead) {
-      const ids: string[] = []
-      nextIds = ids
-      nextRead = new Promise<void>((resolve) => setImmediate(resolve)).then(async () => readNow(ids))
+    if (nextRead === undefined || nextRead.ids.size >= maxEventsPerRead) {
+      const ids = new Set<string>()
+      const started: Read = {
+        ids,
+        rows: new Promise<void>((resolve) => setImmediate(resolve)).then(async () => readNow(started)),
+      }
+      nextRead = started
+      underWay = [...underWay, started]
     }
-    nextIds.push(id)
-    underWay.set(id, nextRead)
+    nextRead.ids.add(id)
     return nextRead
   }
 
-  async function readNow(ids: readonly string[]): Read {
-    if (nextIds === ids) nextRead = undefined
+  async function readNow(started: Read): Promise<ReadonlyMap<string, CachedRow>> {
+    if (nextRead === started) nextRead = undefined
     try {
       // Before it is asked for, so that an expiry is never taken to be later than it is.
       const readAt = performance.now()
-      const rows = await readRows(executor, ids)
-      if (workerCount > 1 || readAhead.has(ids)) keep(rows, readAt)
+      const rows = await readRows(executor, [...started.ids])
+      if (workerCount > 1 || readAhead.has(started)) keep(rows, readAt)
       return new Map(rows.map((row) => [row.id, { row, readAt }]))
     } finally {
-      for (const id of ids) underWay.delete(id)
+      underWay = underWay.filter((other) => other !== started)
     }
   }
+
+  const findUnderWay = (id: string): Read | undefined => underWay.find(({ ids }) => ids.has(id))
 
   return {
     prefetch(ids) {
       for (const id of ids) {
-        if (find(id) !== undefined || underWay.has(id)) continue
+        if (find(id) !== undefined || findUnderWay(id) !== undefined) continue
+        const reading = read(id)
         // Whoever asks for it hears of the failure, or reads it again.
-        read(id).catch(() => {})
-        readAhead.add(nextIds)
+        reading.rows.catch(() => {})
+        readAhead.add(reading)
       }
     },
     async load(ids) {
-      const rows: CachedRow[] = []
+      const rows = new Map<string, CachedRow>()
       const awaited = new Map<Read, string[]>()
       for (const id of ids) {
         const row = find(id)
-        if (row !== undefined) rows.push(row)
+        if (row !== undefined) rows.set(id, row)
         else {
-          const reading = underWay.get(id) ?? read(id)
+          const reading = findUnderWay(id) ?? read(id)
           const wanted = awaited.get(reading)
           if (wanted === undefined) awaited.set(reading, [id])
           else wanted.push(id)
@@ -150,16 +171,23 @@ export function createEventReader(executor: Executor, workerCount: number): Even
       }
       await Promise.all(
         [...awaited].map(async ([reading, wanted]) => {
-          const found = await reading
+          const found = await reading.rows
           for (const id of wanted) {
             const row = found.get(id)
-            if (row !== undefined) rows.push(row)
+            if (row !== undefined) rows.set(id, row)
           }
         }),
       )
       let readAt = performance.now()
-      for (const row of rows) if (row.readAt < readAt) ({ readAt } = row)
-      return { events: rows.map(toStoredEvent), readAt }
+      for (const row of rows.values()) if (row.readAt < readAt) ({ readAt } = row)
+      return {
+        readAt,
+        get(id) {
+          const row = rows.get(id)
+          return row === undefined ? undefined : toStoredEvent(row)
+        },
+        tenantOf: (id) => rows.get(id)?.row.tenant_id,
+      }
     },
   }
 }

@@ -41,7 +41,7 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
    * Runs events of a job. Resolves to whether the job was completed; if not, and nothing of it is left, its
    * settlement is the worker's.
    */
-  async function run(job: J, attempt: number, eventIds: readonly string[]): Promise<boolean> {
+  async function run(job: J, attempt: number, eventIds: Iterable<string>): Promise<boolean> {
     const work: HeldWork<J> = {
       job,
       attempt,
@@ -110,7 +110,7 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     const taken = take(work, list, undefined)
     if (taken !== undefined) return { ...taken, isAlone }
     const [next = ''] = list
-    const tenantId = job.events.get(next)?.tenantId
+    const tenantId = job.events.tenantOf(next)
     if (tenantId === undefined || limit === undefined) return undefined
     const asideCount = list.length
     work.waitingLanes += 1
@@ -120,7 +120,7 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     if (!slots.tryEnter()) await slots.enter()
     parts.setAside(job, -asideCount)
     work.waitingLanes -= 1
-    const index = list.findIndex((id) => job.events.get(id)?.tenantId === tenantId)
+    const index = list.findIndex((id) => job.events.tenantOf(id) === tenantId)
     const [eventId] = index === -1 || !parts.mayBegin(job) ? [] : list.splice(index, 1)
     if (eventId !== undefined) return { eventId, places: { tenantId }, isAlone }
     limit.leave(tenantId)
@@ -138,7 +138,7 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       return eventId === undefined ? undefined : { eventId, places: { tenantId: undefined } }
     }
     for (const [index, eventId] of list.entries()) {
-      const tenantId = job.events.get(eventId)?.tenantId
+      const tenantId = job.events.tenantOf(eventId)
       if (tenantId !== undefined && tenantId !== heldTenantId && !limit.tryEnter(tenantId)) continue
       list.splice(index, 1)
       return { eventId, places: { tenantId } }

@@ -14,7 +14,7 @@ export function createHeartbeat(
   boss: PgBoss,
   queue: string,
   usualSeconds: number,
-  active: ReadonlySet<ActiveJob>,
+  active: Iterable<ActiveJob>,
   lose: (job: ActiveJob) => void,
   logger: BusLogger,
 ): Heartbeat {

@@ -3,6 +3,7 @@ import type { StoredEvent } from '../events/envelope.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import type { RunningAttempt } from './attempt.ts'
+import type { LoadedEvents } from './event-store.ts'
 import type { Gate } from './gate.ts'
 import type { HandlerConnections } from './handler-connections.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
@@ -14,8 +15,8 @@ import type { TenantLimit } from './tenant-limit.ts'
 export interface HeldJob {
   readonly claim: JobClaim
   readonly left: ReadonlySet<string>
-  /** Its events, by id, as they were read last. */
-  readonly events: ReadonlyMap<string, StoredEvent>
+  /** Its events, as they were read last. */
+  readonly events: LoadedEvents
   readonly running: Map<string, Pick<RunningAttempt, 'abort'>>
   readonly cutShort: boolean
   readonly isProbe: boolean

@@ -134,7 +134,7 @@ export function createTenantLimit(
 
 /** Divides what is left of a job: what is to be held, and what goes back for later, with a place for the whole of it. */
 export function admitEvents(limit: TenantLimit, job: ActiveJob): readonly string[] {
-  const byTenant = Map.groupBy(job.left, (id) => job.events.get(id)?.tenantId)
+  const byTenant = Map.groupBy(job.left, (id) => job.events.tenantOf(id))
   const admitted: string[] = []
   const tenants = new Set<string>()
   for (const [tenantId, ids] of byTenant) {

@@ -1,14 +1,6 @@
 import type { JobWithMetadata } from 'pg-boss'
 import type { StoredEvent } from '../events/envelope.ts'
-import {
-  abortAll,
-  createActiveJob,
-  runningCount,
-  untilIdle,
-  refreshEvents,
-  weightOf,
-  type ActiveJob,
-} from './active-job.ts'
+import { abortAll, createActiveJob, refreshEvents, type ActiveJob } from './active-job.ts'
 import { goOnAfterLoss } from './after-loss.ts'
 import { createAtLeastOnce } from './at-least-once.ts'
 import { attemptStarter } from './attempt.ts'
@@ -19,6 +11,7 @@ import { createFlow, failedProbeDelaySeconds } from './flow.ts'
 import type { JobData } from './job.ts'
 import { createGate } from './gate.ts'
 import { createHeartbeat } from './heartbeat.ts'
+import { createJobsInHand } from './jobs-in-hand.ts'
 import { isSuspect } from './lost-job.ts'
 import { logUndelivered } from './outcome.ts'
 import { wakeOthers, writeOutcomes } from './outcome-writer.ts'
@@ -33,8 +26,8 @@ import { queueName, type Subscription } from './subscription.ts'
 import { within } from './within.ts'
 import type { Worker, WorkerParts } from './worker-parts.ts'
 
-/** Jobs in hand at most, those waiting for their settlement included. */
-const maxActiveJobs = 64
+/** Keys of an ordered subscription that are worked on at a time, while handlers are fast. */
+const maxKeysInHand = 64
 
 const tickMs = 1000
 const abortedHandlersMs = 1000
@@ -43,13 +36,11 @@ const abortedHandlersMs = 1000
 export function startWorker(subscription: Subscription, subscriptionId: number, parts: WorkerParts): Worker {
   const { database, boss, catalogue, logger, connections, publishCaused } = parts
   const queue = queueName(subscription.name)
-  const active = new Set<ActiveJob>()
   const slots = createGate(subscription.concurrency)
   const settler = createSettler(write, logger)
   const limit = createTenantLimit(subscription.tenantConcurrency, () => averageMs)
   const startAttempt = attemptStarter(subscription, catalogue, logger, publishCaused)
   let stopping = false
-  let pendingCount = 0
   let handledCount = 0
   let deliveredCount = 0
   let averageMs = 0
@@ -82,22 +73,20 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   /** Fast handlers find their next job in hand; of slow ones other processes get their share. */
   const capacity = (): number =>
     subscription.ordered === true && handledCount > 0 && averageMs < slowHandlerMs
-      ? Math.max(subscription.concurrency, maxActiveJobs)
+      ? Math.max(subscription.concurrency, maxKeysInHand)
       : subscription.concurrency
+
+  const inHand = createJobsInHand(capacity)
 
   function room(): { readonly events: number; readonly jobs: number } {
     if (flow.isHalted) return { events: flow.wantsProbe ? 1 : 0, jobs: 1 }
-    return { events: capacity() - pendingCount, jobs: maxActiveJobs - active.size + asideJobs() }
+    return inHand.room()
   }
 
-  const hasRoom = (): boolean => !flow.isHalted && pendingCount < capacity() && room().jobs > 0
-
-  /** Jobs that only wait for their tenants: they keep no others away, up to a bound. */
-  function asideJobs(): number {
-    if (limit === undefined) return 0
-    let count = 0
-    for (const job of active) if (job.asideCount > 0 && weightOf(job) === 0) count += 1
-    return Math.min(count, maxActiveJobs)
+  function hasRoom(): boolean {
+    if (flow.isHalted) return false
+    const { events, jobs } = inHand.room()
+    return events > 0 && jobs > 0
   }
 
   function begin(fetched: JobWithMetadata<JobData>, fetchedAt: number): void {
@@ -107,8 +96,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       fetched.heartbeatSeconds ?? subscription.heartbeatSeconds,
     )
     job.isProbe = flow.takeProbe()
-    active.add(job)
-    pendingCount += weightOf(job)
+    inHand.add(job)
     void process(job, fetched).catch((error: unknown) => {
       // Not a handler's failure: the job was not even begun. It stays active and is given back below.
       logger.error(
@@ -149,16 +137,19 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     )
     await database.reach?.('worker.loaded')
     for (const eventId of delivered) finishEvent(job, eventId, undefined)
-    const run = async (eventIds: readonly string[]): Promise<boolean> => {
+    const run = async (eventIds: Iterable<string>): Promise<boolean> => {
       if (exactlyOnce === undefined) return atLeastOnce.run(job, attempt, eventIds)
       if (await exactlyOnce.run(job, attempt, eventIds)) release(job)
       return false
     }
     let failed = job.isProbe && (await probe(job, run))
     if (!failed && mayBegin(job)) {
-      const eventIds = limit === undefined ? [...job.left] : admitEvents(limit, job)
-      setAside(job, job.left.size - eventIds.length)
-      failed = await run(eventIds)
+      if (limit === undefined) failed = await run(job.left)
+      else {
+        const admitted = admitEvents(limit, job)
+        setAside(job, job.left.size - admitted.length)
+        failed = await run(admitted)
+      }
     }
     await job.splitting
     if (job.done) return
@@ -175,7 +166,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   /** Tries the first event of a job while the circuit breaker is open. Gives what `run` gave. */
   async function probe(
     job: ActiveJob,
-    run: (eventIds: readonly string[]) => Promise<boolean>,
+    run: (eventIds: Iterable<string>) => Promise<boolean>,
   ): Promise<boolean> {
     const before = deliveredCount
     const failed = await run([...job.left].slice(0, 1))
@@ -200,18 +191,14 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   }
 
   function finishEvent(job: ActiveJob, eventId: string, outcome: EventOutcome | undefined): void {
-    const weightBefore = weightOf(job)
-    if (!job.left.delete(eventId)) return
-    pendingCount -= weightBefore - weightOf(job)
+    if (!inHand.finishEvent(job, eventId)) return
     forget(job, eventId)
     if (outcome !== undefined) job.unsettled.push(outcome)
     if (hasRoom()) fetcher.madeRoom()
   }
 
   function setAside(job: ActiveJob, count: number): void {
-    const before = weightOf(job)
-    job.asideCount += count
-    pendingCount += weightOf(job) - before
+    inHand.setAside(job, count)
     if (count > 0 && hasRoom()) fetcher.madeRoom()
   }
 
@@ -255,17 +242,15 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   /** Forgets a job and what is left of it. */
   function release(job: ActiveJob): void {
     job.done = true
-    pendingCount -= weightOf(job)
-    job.left.clear()
+    inHand.drop(job)
     for (const eventId of job.held.keys()) forget(job, eventId)
-    active.delete(job)
     if (hasRoom()) fetcher.madeRoom()
   }
 
   /** Once a second: receipts of long batches are written early, and claims are kept alive. */
   function tick(): void {
     const now = performance.now()
-    for (const job of active) {
+    for (const job of inHand) {
       if (!job.done && job.left.size > 0 && job.unsettled.length > 0 && now - job.startedAt > tickMs) {
         settler.add({ claim: job.claim, outcomes: job.unsettled.splice(0), done: false })
       }
@@ -282,7 +267,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     release(job)
   }
 
-  const heartbeat = createHeartbeat(boss, queue, subscription.heartbeatSeconds, active, lose, logger)
+  const heartbeat = createHeartbeat(boss, queue, subscription.heartbeatSeconds, inHand, lose, logger)
   const ticker = setInterval(tick, tickMs)
   const fetcher = startFetcher({
     boss,
@@ -300,15 +285,15 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     const deadline = performance.now() + graceMs
     settler.giveUpAt(deadline + abortedHandlersMs)
     await within(deadline, Promise.all([fetcher.stop(), relayStopped]))
-    await untilIdle(active, deadline)
-    for (const job of active) {
+    await inHand.untilIdle(deadline)
+    for (const job of inHand) {
       job.cutShort = true
       abortAll(job, 'shutdown')
     }
-    if (active.size > 0) await database.reach?.('stop.aborted')
-    await untilIdle(active, performance.now() + abortedHandlersMs)
-    await Promise.allSettled([...active].map(async ({ splitting }) => splitting))
-    for (const job of active) if (!job.done && job.left.size > 0) handBack(job)
+    if (inHand.size > 0) await database.reach?.('stop.aborted')
+    await inHand.untilIdle(performance.now() + abortedHandlersMs)
+    await Promise.allSettled([...inHand].map(async ({ splitting }) => splitting))
+    for (const job of inHand) if (!job.done && job.left.size > 0) handBack(job)
     await settler.idle()
     await database.reach?.('stop.handed-back')
     clearInterval(ticker)
@@ -319,7 +304,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     name: subscription.name,
     ordered: subscription.ordered === true,
     get runningCount() {
-      return runningCount(active)
+      return inHand.runningCount
     },
     get isFree() {
       return !stopping && hasRoom()

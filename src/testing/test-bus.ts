@@ -143,8 +143,9 @@ export function withTestMethods<C extends EventCatalogue>(
   async function published(matcher: EventMatcher = {}): Promise<StoredEvent[]> {
     const { sql, values } = toCondition(matcher)
     const rows = await query(`select id from bus.events where ${sql} order by id`, values)
-    const { events } = await reader.load(rows.map(({ id }) => String(id)))
-    return events.toSorted((a, b) => (a.id < b.id ? -1 : 1))
+    const ids = rows.map(({ id }) => String(id))
+    const events = await reader.load(ids)
+    return ids.flatMap((id) => events.get(id) ?? [])
   }
 
   /** Looks until it is told something else than undefined. */
@@ -203,8 +204,7 @@ export function withTestMethods<C extends EventCatalogue>(
         ].join('\n'),
       )
     }
-    const { events } = await reader.load([found])
-    const [event] = events
+    const event = (await reader.load([found])).get(found)
     if (event === undefined) throw new Error(`The event ${found} is not in the log`)
     return event
   }

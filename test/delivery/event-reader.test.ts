@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { createEventReader } from '../../src/delivery/event-store.ts'
+import type { StoredEvent } from '../../src/events/envelope.ts'
+import { createEventReader, type EventReader } from '../../src/delivery/event-store.ts'
 import type { Executor } from '../../src/outbox/database.ts'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
@@ -27,15 +28,21 @@ async function publishNotes(database: TestDatabase, payloads: readonly unknown[]
   return published.map(({ id }) => id)
 }
 
+/** What a reader has of some events, in their order. */
+async function read(reader: EventReader, ids: readonly string[]): Promise<readonly StoredEvent[]> {
+  const events = await reader.load(ids)
+  return ids.flatMap((id) => events.get(id) ?? [])
+}
+
 test('what is asked for at once is read in one statement, and again from memory', async () => {
   const database = await createTestDatabase()
   const ids = await publishNotes(database, ['a', 'b', 'c'])
   const executor = countingExecutor(database)
   const reader = createEventReader(executor, 2)
-  const [first, second] = await Promise.all([reader.load(ids.slice(0, 2)), reader.load(ids.slice(1))])
-  expect(first.events.map(({ payload }) => payload)).toEqual(['a', 'b'])
-  expect(second.events.map(({ payload }) => payload)).toEqual(['b', 'c'])
-  expect((await reader.load(ids)).events.map(({ id }) => id)).toEqual(ids)
+  const [first, second] = await Promise.all([read(reader, ids.slice(0, 2)), read(reader, ids.slice(1))])
+  expect(first.map(({ payload }) => payload)).toEqual(['a', 'b'])
+  expect(second.map(({ payload }) => payload)).toEqual(['b', 'c'])
+  expect((await read(reader, ids)).map(({ id }) => id)).toEqual(ids)
   expect(executor.statementCount()).toBe(1)
 })
 
@@ -44,8 +51,8 @@ test('for a single worker nothing is kept', async () => {
   const ids = await publishNotes(database, ['a'])
   const executor = countingExecutor(database)
   const reader = createEventReader(executor, 1)
-  expect((await reader.load(ids)).events).toHaveLength(1)
-  expect((await reader.load(ids)).events).toHaveLength(1)
+  expect(await read(reader, ids)).toHaveLength(1)
+  expect(await read(reader, ids)).toHaveLength(1)
   expect(executor.statementCount()).toBe(2)
 })
 
@@ -55,8 +62,8 @@ test('an event that is not in the log is left out, and asked for again', async (
   const unknown = '01900000-0000-7000-8000-000000000000'
   const executor = countingExecutor(database)
   const reader = createEventReader(executor, 2)
-  expect((await reader.load([unknown, id])).events.map((event) => event.id)).toEqual([id])
-  expect((await reader.load([unknown])).events).toEqual([])
+  expect((await read(reader, [unknown, id])).map((event) => event.id)).toEqual([id])
+  expect(await read(reader, [unknown])).toEqual([])
   expect(executor.statementCount()).toBe(2)
 })
 
@@ -75,7 +82,7 @@ test('a read that failed fails everybody who waited for it, and the next one rea
   const results = await Promise.allSettled([reader.load(ids), reader.load(ids)])
   expect(results.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
   broken = false
-  expect((await reader.load(ids)).events).toHaveLength(1)
+  expect(await read(reader, ids)).toHaveLength(1)
 })
 
 test('a handler that changes its event changes no other subscription’s', async () => {
