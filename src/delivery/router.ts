@@ -8,7 +8,7 @@ import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import type { ClaimedEvent, Dispatch } from '../outbox/relay.ts'
 import { inTransaction, preparedIn } from './boss.ts'
 import { planJobs, type Wanted } from './fair-batches.ts'
-import { firstAttemptJob, splitIntoBatches, type JobData } from './job.ts'
+import { firstAttemptJob, maxBatchBytes, splitIntoBatches, type JobData } from './job.ts'
 import { enqueueOrdered } from './ordered.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
 import { sendTogether, type BossCall } from './send-together.ts'
@@ -106,6 +106,7 @@ export function createRouter(
     return (
       subscription.ordered !== true &&
       events.length <= subscription.batchSize &&
+      (events.length === 1 || bytesOf(events) <= maxBatchBytes) &&
       workers.isFree(subscription.id)
     )
   }
@@ -186,6 +187,10 @@ export function createRouter(
       .map(([id]) => id)
     if (others.length > 0) await client.query(wakeSql, [wakePayload(instanceId, others)])
   }
+}
+
+function bytesOf(events: readonly ClaimedEvent[]): number {
+  return events.reduce((bytes, { payloadBytes }) => bytes + payloadBytes, 0)
 }
 
 /** Leaves the events whose payload fulfils the subscription's predicate. PostgreSQL decides; errors in it are false. */

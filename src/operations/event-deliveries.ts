@@ -15,8 +15,11 @@ export interface EventDelivery {
   readonly lastError: LastError | undefined
   /** When the next attempt may begin. */
   readonly dueAt: Date | undefined
-  /** When it was delivered, or recorded as expired. */
+  /** When its handler had succeeded. */
   readonly deliveredAt: Date | undefined
+  /** When nothing was left to do: it was delivered, or recorded as expired or erased. */
+  readonly settledAt: Date | undefined
+  /** How long the attempt took that succeeded. */
   readonly durationMs: number | undefined
 }
 
@@ -73,7 +76,8 @@ export async function readDeliveries(
             at: failure.at === undefined ? undefined : new Date(failure.at),
           },
     dueAt: due_at ?? undefined,
-    deliveredAt: delivered_at ?? undefined,
-    durationMs: duration_ms ?? undefined,
+    deliveredAt: state === 'delivered' ? (delivered_at ?? undefined) : undefined,
+    settledAt: delivered_at ?? undefined,
+    durationMs: state === 'delivered' ? (duration_ms ?? undefined) : undefined,
   }))
 }
