@@ -3,6 +3,7 @@ import { DeliveryError } from '../events/errors.ts'
 import type { FaultHook } from '../events/fault-points.ts'
 import { withoutQuotedData } from '../events/redact.ts'
 import { toBusError } from '../outbox/database-errors.ts'
+import { loadDrizzleParts } from '../outbox/drizzle-parts.ts'
 import type { HandlerTransaction } from './subscription.ts'
 
 const savepoint = 'bossbus_event'
@@ -55,7 +56,7 @@ export async function beginEventTransaction(
   reach: FaultHook | undefined,
 ): Promise<EventTransaction> {
   let released = false
-  const drizzle = await loadDrizzle()
+  const drizzle = await loadDrizzleParts()
   const client = await pool.connect().catch(rethrow)
   const release = (destroy: boolean): void => {
     if (released) return
@@ -134,29 +135,13 @@ function ended(what: string): DeliveryError {
   return new DeliveryError('BUS_HANDLER_TRANSACTION_ENDED', what)
 }
 
-let drizzleParts: ReturnType<typeof importDrizzle> | undefined
-
-/** Loaded with the first handler transaction: Drizzle's PostgreSQL driver takes 100 MB that no other mode needs. */
-async function loadDrizzle() {
-  drizzleParts ??= importDrizzle()
-  return drizzleParts
-}
-
-async function importDrizzle() {
-  const [{ NodePgSession, NodePgTransaction }, { PgDialect }] = await Promise.all([
-    import('drizzle-orm/node-postgres'),
-    import('drizzle-orm/pg-core'),
-  ])
-  return { NodePgSession, NodePgTransaction, dialect: new PgDialect() }
-}
-
 /**
  * A Drizzle transaction on a client that stays the bus's: its statements go one after the other, also when they are
  * asked for at once, and none that would end the transaction.
  */
 function openHandle(
   client: pg.ClientBase,
-  { NodePgSession, NodePgTransaction, dialect }: Awaited<ReturnType<typeof loadDrizzle>>,
+  { NodePgSession, NodePgTransaction, dialect }: Awaited<ReturnType<typeof loadDrizzleParts>>,
 ): TransactionHandle {
   let closed = false
   let used = false

@@ -11,6 +11,7 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import { ConfigurationError, StateError } from '../events/errors.ts'
 import { limits } from '../events/limits.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import { closeWithProcess } from './close-with-process.ts'
 import { createRequestBus, type RequestBus } from './request-bus.ts'
 import { startBus } from './start-bus.ts'
 
@@ -54,6 +55,12 @@ export interface BusLifecycleOptions {
    * @defaultValue `30000`
    */
   readonly closeGraceMs?: number | undefined
+  /**
+   * Whether SIGTERM and SIGINT close the app, and with it the bus: running handlers finish, the rest goes back. The process
+   * ends when nothing else keeps it alive. Leave it false where something else closes the app.
+   * @defaultValue `false`
+   */
+  readonly closeOnSignals?: boolean | undefined
 }
 
 /** The plugin's options where it makes the bus. */
@@ -123,7 +130,7 @@ async function registerBus(app: FastifyInstance, options: BusPluginOptions): Pro
       'Expected an app without a `bus`: bossbus/fastify was registered before, or another plugin has taken the name',
     )
   }
-  const { bus, ownsBus, migrate, closeGraceMs } = resolveOptions(options, app)
+  const { bus, ownsBus, migrate, closeGraceMs, closeOnSignals } = resolveOptions(options, app)
   app.decorate('bus', bus)
   const requestBuses = new WeakMap<FastifyRequest, FastifyRequest['bus']>()
   app.decorateRequest('bus', {
@@ -136,6 +143,7 @@ async function registerBus(app: FastifyInstance, options: BusPluginOptions): Pro
   app.addHook('onReady', async () => {
     await startBus(bus, { migrate, ownsBus, hookTimeoutMs: app.initialConfig.pluginTimeout ?? 0 })
   })
+  if (closeOnSignals) closeWithProcess(app)
   app.addHook('onClose', async () => {
     if (ownsBus) await bus.stop({ graceMs: closeGraceMs })
   })
@@ -147,15 +155,17 @@ interface ResolvedOptions {
   readonly ownsBus: boolean
   readonly migrate: boolean
   readonly closeGraceMs: number
+  readonly closeOnSignals: boolean
 }
 
 function resolveOptions(options: BusPluginOptions, app: FastifyInstance): ResolvedOptions {
   const lifecycle = {
     migrate: booleanOption('migrate', options.migrate, false),
     closeGraceMs: integerOption('closeGraceMs', options.closeGraceMs, limits.graceMs),
+    closeOnSignals: booleanOption('closeOnSignals', options.closeOnSignals, false),
   }
   if (options.bus !== undefined) {
-    refuseUnknownKeys(options, ['bus', 'migrate', 'closeGraceMs'], 'bossbus/fastify with an existing `bus`')
+    refuseUnknownKeys(options, ['bus', ...lifecycleOptionNames], 'bossbus/fastify with an existing `bus`')
     const { bus } = options
     return Object.freeze({ bus, ownsBus: isUnstarted(bus), ...lifecycle })
   }
@@ -165,6 +175,8 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
   return Object.freeze({ bus, ownsBus: true, ...lifecycle })
 }
 
+const lifecycleOptionNames = ['migrate', 'closeGraceMs', 'closeOnSignals']
+
 const newBusOptionNames = [
   'database',
   'events',
@@ -172,8 +184,7 @@ const newBusOptionNames = [
   'logger',
   'maxPayloadBytes',
   'bus',
-  'migrate',
-  'closeGraceMs',
+  ...lifecycleOptionNames,
 ]
 
 /** @throws when it is no bus, or one that cannot be started any more */

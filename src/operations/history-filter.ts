@@ -108,7 +108,12 @@ function checkTypes(type: unknown): string[] {
   const types = (Array.isArray(type) ? type : [type]) as unknown[]
   if (types.length === 0 || types.length > limits.filterTypeCount)
     throw invalid(`Expected \`type\` to be 1 to ${limits.filterTypeCount} types, got ${types.length}`)
-  return types.map((each) => checkText('type', each))
+  return types.map((each) => {
+    const name = checkText('type', each)
+    if (name.includes('*'))
+      throw invalid(`Expected \`type\` to be the name of a type, not a pattern, got ${describe(name)}`)
+    return name
+  })
 }
 
 function checkTime(name: string, value: unknown): Date {

@@ -1,9 +1,11 @@
 import type { NodePgQueryResultHKT } from 'drizzle-orm/node-postgres'
 import type { PgDatabase } from 'drizzle-orm/pg-core'
 import type pg from 'pg'
-import { ConfigurationError, TenantScopeError } from '../events/errors.ts'
+import { BusError, ConfigurationError, TenantScopeError } from '../events/errors.ts'
 import { kindOf } from '../events/options.ts'
 import type { Database } from '../outbox/database.ts'
+import { toBusError } from '../outbox/database-errors.ts'
+import { loadDrizzleParts } from '../outbox/drizzle-parts.ts'
 import { inTenantScope } from './scope.ts'
 
 /** Drizzle in the scope of a tenant. */
@@ -31,7 +33,7 @@ export async function runTenantQuery<T>(
       'BUS_INVALID_OPTION',
       `Expected a function that is given a Drizzle database, got ${kindOf(work)}`,
     )
-  const { NodePgSession, NodePgTransaction, dialect } = await loadDrizzle()
+  const { NodePgSession, NodePgTransaction, dialect } = await loadDrizzleParts()
   return inTenantScope(database, tenantId, async (client) => {
     let closed = false
     let last: Promise<unknown> = Promise.resolve()
@@ -59,7 +61,7 @@ export async function runTenantQuery<T>(
         dialect,
         undefined,
       )
-      const result = await work(new NodePgTransaction(dialect, session, undefined))
+      const result = await work(new NodePgTransaction(dialect, session, undefined)).catch(unwrap)
       closed = true
       await last
       await assertScope(client, tenantId)
@@ -69,6 +71,13 @@ export async function runTenantQuery<T>(
       await last
     }
   })
+}
+
+/** Drizzle's own error lists the parameters; what the bus or the database said is its cause. */
+function unwrap(error: unknown): never {
+  const { cause } = error as { cause?: unknown }
+  if (cause instanceof BusError) throw cause
+  throw error instanceof Error && 'params' in error && cause instanceof Error ? toBusError(error) : error
 }
 
 /** A transaction that failed cannot be asked, and `work` has caught the error: what it gives was read before. */
@@ -84,20 +93,4 @@ async function assertScope(client: pg.PoolClient, tenantId: string): Promise<voi
     })
   if (rows[0]?.intact !== true)
     throw new TenantScopeError('The role or the tenant was changed inside the work: its result is not given')
-}
-
-let drizzleParts: ReturnType<typeof importDrizzle> | undefined
-
-/** Loaded with the first call: it takes 100 MB that nothing else here needs. */
-async function loadDrizzle() {
-  drizzleParts ??= importDrizzle()
-  return drizzleParts
-}
-
-async function importDrizzle() {
-  const [{ NodePgSession, NodePgTransaction }, { PgDialect }] = await Promise.all([
-    import('drizzle-orm/node-postgres'),
-    import('drizzle-orm/pg-core'),
-  ])
-  return { NodePgSession, NodePgTransaction, dialect: new PgDialect() }
 }

@@ -72,8 +72,8 @@ function toEntryError(error: unknown): Error {
   if (sqlState !== '22023' && sqlState !== '42501' && sqlState !== '42704') return busError
   return new DatabaseError(
     'BUS_ROLE_MISSING',
-    'The role of the bus cannot become `bus_tenant`: run bus.migrate(), or, where its role may not, what it warns of: ' +
-      'create role bus_tenant nologin; grant bus_tenant to the role of the bus; then bus.migrate() again',
+    'The role that this bus connects as cannot become `bus_tenant`. Where that role is there, grant it: `grant bus_tenant to …`; ' +
+      'where it is not, run bus.migrate() as the owner, or what it warns of',
     { cause: busError, sqlState },
   )
 }

@@ -6,7 +6,7 @@ import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { startProgram } from '../support/processes.ts'
 
-test.each(['plain', 'fastify'])(
+test.each(['plain', 'fastify', 'signals'])(
   'a process (%s) that gets SIGTERM, and again, finishes what runs and leaves the rest to the next, no attempt burnt',
   { timeout: 60_000 },
   async (how) => {

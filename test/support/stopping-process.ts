@@ -1,6 +1,6 @@
 /**
- * A service to be stopped: `node stopping-process.ts URL FOLDER HOW`, HOW being `plain`, with a bus of its own, or `fastify`, with the
- * plugin. Handlers take 150 ms and write the event's number to a file when they are done. SIGTERM stops it, as often as it comes.
+ * A service to be stopped: `node stopping-process.ts URL FOLDER HOW`, HOW being `plain`, with a bus of its own, `fastify`, with the
+ * plugin, or `signals`, with the plugin's `closeOnSignals`. Handlers take 150 ms and write the event's number to a file when they are done. SIGTERM stops it, as often as it comes.
  */
 import { openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -27,9 +27,14 @@ function subscribe(bus: Bus<typeof paymentEvents>): void {
 }
 
 let stop: () => Promise<void>
-if (how === 'fastify') {
+if (how === 'fastify' || how === 'signals') {
   const app = fastify()
-  await app.register(busPlugin, { ...options, closeGraceMs: 5000 } as never)
+  // Its own handling of signals is tried by `signals`.
+  await app.register(busPlugin, {
+    ...options,
+    closeGraceMs: 5000,
+    closeOnSignals: how === 'signals',
+  } as never)
   subscribe(app.bus as unknown as Bus<typeof paymentEvents>)
   await app.ready()
   stop = async () => app.close()
@@ -40,8 +45,9 @@ if (how === 'fastify') {
   stop = async () => bus.stop({ graceMs: 5000 })
 }
 const stopping: Promise<void>[] = []
-process.on('SIGTERM', () => {
-  stopping.push(stop())
-  if (stopping.length === 1) void Promise.all([stop(), stop()]).then(() => process.exit(0))
-})
+if (how !== 'signals')
+  process.on('SIGTERM', () => {
+    stopping.push(stop())
+    if (stopping.length === 1) void Promise.all([stop(), stop()]).then(() => process.exit(0))
+  })
 console.log('started')

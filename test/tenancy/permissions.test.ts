@@ -47,6 +47,7 @@ const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
   'bus.binds': [],
   'bus.cancel': [...operator, ...publisher],
   'bus.cancel_in_transaction': publisher,
+  'bus.check_source_rule': [],
   'bus.claim_event_keys': publisher,
   'bus.create_partitions': [...operator, ...worker],
   'bus.current_tenant': [...roles],

@@ -111,7 +111,16 @@ test('what a handler publishes under a worker role is bound, and a refusal has a
 test('rules that cannot match anything are refused', async () => {
   const database = await createTestDatabase()
   for (const type of ['*', 'a.*', 'a**', '**.a', 'a.**.b', '*.a', ''])
-    await expect(addRule(database, 'somebody', 'x', type)).rejects.toMatchObject({ code: '23514' })
+    await expect(addRule(database, 'bus_publisher', 'x', type)).rejects.toMatchObject({ code: '23514' })
   for (const type of ['**', 'a', 'a.b', 'a.**', 'a.b.**', 'a_b-c'])
-    await addRule(database, 'nobody-yet', 'x', type)
+    await addRule(database, 'bus_publisher', 'x', type)
+})
+
+test('a rule for a role that is not there is refused: it would bind nobody', async () => {
+  const database = await createTestDatabase()
+  const insert = `insert into bus.source_rules (role, source) values ($1, 'adapter')`
+  await expect(database.rows(insert, ['no_such_role'])).rejects.toMatchObject({ code: '42704' })
+  expect(await database.count('select count(*) from bus.source_rules')).toBe(0)
+  await database.rows(insert, ['bus_publisher'])
+  expect(await database.count('select count(*) from bus.source_rules')).toBe(1)
 })

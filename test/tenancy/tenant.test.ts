@@ -319,19 +319,20 @@ test('what would leave the scope of a query is refused, and the connection goes 
     'execute x',
     'copy bus.events to stdout',
   ])
-    await expect(tenant.query(async (db) => db.execute(sql.raw(text)))).rejects.toMatchObject({
-      cause: outside,
-    })
+    await expect(tenant.query(async (db) => db.execute(sql.raw(text)))).rejects.toMatchObject(outside)
   // Two statements in one text, which would be one message without values.
   await expect(tenant.query(async (db) => db.execute(sql.raw('select 1; reset role')))).rejects.toMatchObject(
-    { cause: { code: '42601' } },
+    { name: 'DatabaseError', sqlState: '42601' },
   )
   // A function that writes, in a statement that reads.
   await expect(
     tenant.query(async (db) =>
       db.execute(sql`with gone as (delete from bus.events returning 1) select * from gone`),
     ),
-  ).rejects.toMatchObject({ cause: { code: expect.stringMatching(/^(42501|25006)$/) as string } })
+  ).rejects.toMatchObject({
+    name: 'DatabaseError',
+    sqlState: expect.stringMatching(/^(42501|25006)$/) as string,
+  })
   for (const change of [
     sql`select set_config('bus.tenant_id', 'rival', true)`,
     sql`select set_config('role', 'none', false)`,
