@@ -5,7 +5,9 @@
  */
 export { busSchema, cancellations, eventKeys, events, outbox, sourceRules } from './outbox/schema.ts'
 export {
+  declarations,
   deliveries,
+  instances,
   orderedEvents,
   orderedKeys,
   subscriptionRevision,

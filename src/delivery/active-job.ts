@@ -2,7 +2,7 @@ import { NonRetryableError } from '../events/errors.ts'
 import type { AbortReason, RunningAttempt } from './attempt.ts'
 import { maxPayloadAgeMs, noEvents, type LoadedEvents } from './event-store.ts'
 import { isBatch } from './job.ts'
-import type { EventOutcome, JobClaim } from './settlement.ts'
+import type { EventOutcome, JobClaim, LeftToOthers } from './settlement.ts'
 
 /** A job in hand. */
 export interface ActiveJob {
@@ -37,6 +37,10 @@ export interface ActiveJob {
   isProbe: boolean
   /** Why an attempt failed that does not count. */
   forgiven: { readonly thrown: unknown } | undefined
+  /** Those of its events that only other code of the subscription covers: see coverage.ts. */
+  uncovered: ReadonlySet<string>
+  /** How those go back, once that is known. */
+  leftToOthers: LeftToOthers | undefined
   /** Another worker has it. */
   lost: boolean
   /** Out of this worker's hands. */
@@ -67,6 +71,8 @@ export function createActiveJob(claim: JobClaim, fetchedAt: number, heartbeatSec
     lineKey: undefined,
     isProbe: false,
     forgiven: undefined,
+    uncovered: new Set(),
+    leftToOthers: undefined,
     lost: false,
     done: false,
     completing: false,
@@ -90,6 +96,17 @@ export function refreshEvents(
       job.refreshing = undefined
     })
   return job.refreshing
+}
+
+/** Whether a job has the first events of a key, which are delivered one after the other. */
+export function isKey({ claim }: Pick<ActiveJob, 'claim'>): boolean {
+  return claim.data.keyId !== undefined
+}
+
+/** Whether this process can begin none of the events that are left of a job. */
+export function isUncovered({ claim, uncovered, left }: ActiveJob): boolean {
+  if (uncovered.size === 0 || left.size === 0) return false
+  return [...left].slice(0, isKey({ claim }) ? 1 : undefined).every((id) => uncovered.has(id))
 }
 
 /** How much of the concurrency a job takes up: the events of a key run one after the other. */

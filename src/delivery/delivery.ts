@@ -2,15 +2,18 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { openDoorbell } from '../outbox/doorbell.ts'
-import { startRelay, type RelayState } from '../outbox/relay.ts'
+import { startRelay, type Relay, type RelayState } from '../outbox/relay.ts'
 import type { PublishCaused } from './attempt.ts'
 import { createBoss } from './boss.ts'
+import { createCoverage } from './coverage.ts'
+import type { Registration } from './declarations.ts'
 import { createEventReader } from './event-store.ts'
 import { createHandlerPool } from './handler-connections.ts'
+import { announce, type Presence } from './presence.ts'
 import { createQuarantine } from './quarantine.ts'
 import { registerSubscriptions } from './registry.ts'
 import { createRouter, type LocalWorkers } from './router.ts'
-import { readStates } from './subscription-state.ts'
+import { readStates, type SubscriptionState } from './subscription-state.ts'
 import type { Subscription } from './subscription.ts'
 import { startUpkeep, type Upkeep } from './upkeep.ts'
 import { startWorker } from './worker.ts'
@@ -40,17 +43,28 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const boss = createBoss(database, service, logger, { migrate: false })
   await boss.start()
   const workers = new Map<number, Worker>()
+  /** Copies, so that what counts for a whole queue follows the newest declaration, whichever process it is of. */
+  const running = subscriptions.map((subscription): RunningSubscription => ({ ...subscription }))
   const events = createEventReader(database, subscriptions.length)
   const quarantine = createQuarantine()
   let upkeep: Upkeep | undefined
   const exactlyOnceCount = subscriptions.filter(({ mode }) => mode === 'exactly-once').length
   const handlerPool = exactlyOnceCount > 0 ? createHandlerPool(database, exactlyOnceCount) : undefined
+  let registrations: ReadonlyMap<string, Registration>
+  let presence: Presence
+  let relay: Relay | undefined
   try {
-    const ids = await registerSubscriptions(database, boss, service, subscriptions)
-    const states = await readStates(database, [...ids.values()])
-    for (const subscription of subscriptions) {
-      const id = ids.get(subscription.name)
+    registrations = await registerSubscriptions(database, boss, service, subscriptions)
+    const states = await readStates(
+      database,
+      [...registrations.values()].map(({ subscriptionId }) => subscriptionId),
+    )
+    for (const subscription of running) {
+      const { name } = subscription
+      const id = registrations.get(name)?.subscriptionId
       if (id === undefined) continue
+      followQueue(subscription, states.get(id))
+      const declarationId = (): number => registrations.get(name)?.declarationId ?? 0
       const workerParts = {
         database,
         boss,
@@ -59,26 +73,49 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
         logger,
         publishCaused,
         quarantine,
-        state: states.get(id) ?? { paused: false, probeInMs: undefined },
+        coverage: createCoverage(database, subscription, id, declarationId),
+        state: states.get(id) ?? {
+          ...subscription,
+          onKeyFailure: subscription.onKeyFailure,
+          paused: false,
+          probeInMs: undefined,
+        },
         connections: subscription.mode === 'exactly-once' ? handlerPool?.connectionsOf() : undefined,
         onFailures: () => upkeep?.soon(),
       }
       workers.set(id, startWorker(subscription, id, workerParts))
     }
+    presence = await announce({
+      database,
+      boss,
+      service,
+      instanceId,
+      subscriptions,
+      registrations,
+      logger,
+      state: () => ({
+        relay: relay?.state ?? 'stopped',
+        inHandCount: [...workers.values()].reduce((count, worker) => count + worker.runningCount, 0),
+      }),
+      onRegistered: (again: ReadonlyMap<string, Registration>) => {
+        registrations = again
+      },
+    })
   } catch (error) {
     await handlerPool?.close()
     await boss.stop({ graceful: false })
     throw error
   }
   const localWorkers = {
-    isFree: (id) => workers.get(id)?.isFree ?? false,
+    isFree: (id, types, declarations) => workers.get(id)?.isFree(types, declarations) ?? false,
+    ignoredGroups: (id) => workers.get(id)?.ignoredGroups ?? [],
     wake: (id) => workers.get(id)?.wake(),
     adopt: (id, jobs, fetchedAt) => workers.get(id)?.adopt(jobs, fetchedAt),
     prefetch: (ids) => events.prefetch(ids),
   } satisfies LocalWorkers
   const router = createRouter(boss, instanceId, localWorkers, database.reach)
   const doorbell = openDoorbell(database, instanceId, logger, {
-    onRing: () => relay.ring(),
+    onRing: () => relay?.ring(),
     onWake: (ids) => {
       for (const id of ids) workers.get(id)?.wake()
     },
@@ -89,7 +126,13 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
         ids.filter((id) => workers.has(id)),
       ).then(
         (states) => {
-          for (const [id, state] of states) workers.get(id)?.applyState(state, readAt)
+          for (const [id, state] of states) {
+            workers.get(id)?.applyState(state, readAt)
+            followQueue(
+              running.find(({ name }) => registrations.get(name)?.subscriptionId === id),
+              state,
+            )
+          }
         },
         // Upkeep finds out.
         () => {},
@@ -101,7 +144,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       for (const worker of workers.values()) worker.wake()
     },
   })
-  const relay = startRelay(database, doorbell, router, logger)
+  const runningRelay = startRelay(database, doorbell, router, logger)
+  relay = runningRelay
   upkeep = startUpkeep({
     database,
     boss,
@@ -109,25 +153,40 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     // Without a bell there is no leader: each process does what does no harm when done twice.
     isLeader: () => doorbell.leading || doorbell.polling,
     isPolling: () => doorbell.polling,
+    presence,
     logger,
   })
 
   return {
     get relayState() {
-      return relay.state
+      return runningRelay.state
     },
     get isListening() {
       return doorbell.connected
     },
     async stop(graceMs) {
       await database.reach?.('stop.began')
-      const relayStopped = relay.stop()
+      const relayStopped = runningRelay.stop()
       const stops = [...workers.values()].map(async (worker) => worker.stop(graceMs, relayStopped))
       await Promise.all([relayStopped, upkeep?.stop(), ...stops])
       await database.reach?.('stop.workers-stopped')
       await handlerPool?.close()
       await doorbell.close()
+      // Where the database is away, others find out.
+      await presence.leave().catch(() => {})
       await boss.stop({ graceful: false })
     },
   }
+}
+
+type RunningSubscription = { -readonly [K in keyof Subscription]: Subscription[K] }
+
+/** Retries and what becomes of a failed key are those of the queue: of the newest declaration, not of this process's. */
+function followQueue(
+  subscription: RunningSubscription | undefined,
+  state: SubscriptionState | undefined,
+): void {
+  if (subscription === undefined || state === undefined) return
+  subscription.retry = state.retry
+  if (state.onKeyFailure !== undefined) subscription.onKeyFailure = state.onKeyFailure
 }

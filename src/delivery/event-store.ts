@@ -20,6 +20,7 @@ export interface LoadedEvents {
    */
   readonly get: (id: string) => StoredEvent | undefined
   readonly tenantOf: (id: string) => string | undefined
+  readonly typeOf: (id: string) => string | undefined
   /** When the oldest of them was read, in the time of `performance.now()`. */
   readonly readAt: number
 }
@@ -28,6 +29,7 @@ export interface LoadedEvents {
 export const noEvents: LoadedEvents = {
   get: () => undefined,
   tenantOf: () => undefined,
+  typeOf: () => undefined,
   readAt: Number.NEGATIVE_INFINITY,
 }
 
@@ -187,6 +189,7 @@ export function createEventReader(executor: Executor, workerCount: number): Even
           return row === undefined ? undefined : toStoredEvent(row)
         },
         tenantOf: (id) => rows.get(id)?.row.tenant_id,
+        typeOf: (id) => rows.get(id)?.row.type,
       }
     },
   }

@@ -20,12 +20,14 @@ const servedKey = '!'
 const lookAhead = 200
 
 /** Places end where pg-boss's priority does. From here on, jobs go in the order they came. */
-const lastPlace = 2_000_000_000
+export const lastPlace = 2_000_000_000
 
-/** What of a claim goes to one subscription. */
+/** What of a claim goes to one subscription: events that the same declarations of it cover. */
 export interface Wanted {
   readonly subscription: RegisteredSubscription
   readonly events: readonly ClaimedEvent[]
+  /** The declarations that cover them, where their types do not tell. */
+  readonly declarations?: readonly number[] | undefined
 }
 
 /** Events that stand in line together: those of one tenant, or of all that have only a few. */
@@ -60,14 +62,14 @@ export async function planJobs(
     wanted.map(({ subscription }) => queueName(subscription.name)),
     groupings.map((groups) => groups.map(({ key }) => key)),
   )
-  return wanted.map(({ subscription, events }, index) => {
+  return wanted.map(({ subscription, events, declarations }, index) => {
     const line = lines[index] ?? emptyLine
     // Nothing waits, and it is one batch: no line, so that few events of many tenants cost one job.
     const groups =
       line.front === undefined && events.length <= subscription.batchSize
         ? [{ key: sharedKey, tenantCount: 1, events: [...events] }]
         : (groupings[index] ?? [])
-    return groups.flatMap((group) => placeGroup(group, line, subscription))
+    return groups.flatMap((group) => placeGroup(group, line, subscription, declarations))
   })
 }
 
@@ -96,12 +98,14 @@ function placeGroup(
   { key, tenantCount, events }: Group,
   { front, served, last }: Line,
   subscription: RegisteredSubscription,
+  declarations: readonly number[] | undefined,
 ): JobInsert<JobData>[] {
   const now = Math.min(front ?? served ?? 0, served ?? front ?? 0)
   let place = Math.max(now, last.get(key) ?? 0)
   return splitIntoBatches(events, subscription.batchSize).map((eventIds) => {
     place = Math.min(lastPlace, place + Math.ceil(eventIds.length / tenantCount))
-    return { ...firstAttemptJob(eventIds, subscription), priority: -place, singletonKey: key }
+    const job = firstAttemptJob(eventIds, subscription, declarations)
+    return { ...job, priority: -place, singletonKey: key }
   })
 }
 

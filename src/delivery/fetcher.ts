@@ -36,6 +36,8 @@ export interface FetcherParts {
   readonly room: () => { readonly events: number; readonly jobs: number }
   /** How long handlers take, on average. */
   readonly averageMs: () => number
+  /** The groups of jobs that are left to other code. */
+  readonly ignoredGroups: () => readonly string[]
   /** Takes a job that was fetched no earlier than then, in the time of `performance.now()`. */
   readonly begin: (job: JobWithMetadata<JobData>, fetchedAt: number) => void
 }
@@ -47,6 +49,7 @@ export function startFetcher({
   logger,
   room,
   averageMs,
+  ignoredGroups,
   begin,
 }: FetcherParts): Fetcher {
   let stopping = false
@@ -73,7 +76,12 @@ export function startFetcher({
           : Math.min(fetchSize, events)
         const batchSize = Math.min(wanted, jobRoom)
         const fetchedAt = performance.now()
-        const jobs = await boss.fetch<JobData>(queue, { batchSize, includeMetadata: true, ...prepared })
+        const jobs = await boss.fetch<JobData>(queue, {
+          batchSize,
+          includeMetadata: true,
+          ignoreGroups: [...ignoredGroups()],
+          ...prepared,
+        })
         failures = 0
         if (jobs.length > 0) await database.reach?.('worker.fetched')
         for (const job of jobs.toSorted(byPlace)) begin(job, fetchedAt)

@@ -18,6 +18,10 @@ export interface JobData {
   readonly failures?: readonly AttemptFailure[]
   /** The key whose first events these are, in `bus.ordered_keys`: they are delivered one after the other. */
   readonly keyId?: string
+  /** The declarations whose predicate the events were found to fulfil: see coverage.ts. */
+  readonly declarations?: readonly number[]
+  /** The declarations whose code does not cover its events, and has put it back. */
+  readonly leftBy?: readonly number[]
 }
 
 /** What of a subscription its jobs are made with. */
@@ -54,13 +58,18 @@ export function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: nu
 }
 
 /** A job for some events that no attempt was made at yet. One event: the job is its retry unit from the start. */
-export function firstAttemptJob(eventIds: readonly string[], options: JobOptions): JobInsert<JobData> {
+export function firstAttemptJob(
+  eventIds: readonly string[],
+  options: JobOptions,
+  declarations?: readonly number[],
+): JobInsert<JobData> {
   const expireInSeconds = Math.min(maxExpireSeconds, options.timeoutSeconds * eventIds.length + 300)
+  const data = declarations === undefined ? { eventIds } : { eventIds, declarations }
   if (eventIds.length === 1) {
-    return { data: { eventIds }, expireInSeconds, ...retryFields(options.retry, 0) }
+    return { data, expireInSeconds, ...retryFields(options.retry, 0) }
   }
   return {
-    data: { eventIds },
+    data,
     expireInSeconds,
     retryLimit: lossAllowance,
     retryDelay: 0,

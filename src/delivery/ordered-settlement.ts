@@ -19,6 +19,7 @@ import {
   type EventOutcome,
   type FailureOutput,
   type JobClaim,
+  type LeftToOthers,
   type Settlement,
 } from './settlement.ts'
 import { queueName, type Subscription } from './subscription.ts'
@@ -127,6 +128,7 @@ interface HandedBack {
   readonly claim: JobClaim
   readonly delaySeconds: number
   readonly lineKey: string | undefined
+  readonly left: LeftToOthers | undefined
 }
 
 interface OrderedWrites {
@@ -140,7 +142,8 @@ interface OrderedWrites {
 
 function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
   const plan: OrderedWrites = { receipts: [], ended: [], failedSingles: [], handedBack: [] }
-  for (const { claim, outcomes, done, handedBack = [], delaySeconds = 0, lineKey } of settlements) {
+  for (const settlement of settlements) {
+    const { claim, outcomes, done, handedBack = [], delaySeconds = 0, lineKey, left } = settlement
     for (const outcome of outcomes) {
       if (outcome.delivered) {
         const { eventId, attempt: attempts, durationMs, erased = false, expired = erased } = outcome
@@ -155,7 +158,7 @@ function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
     } else if (failed !== undefined) {
       plan.ended.push({ claim, doneCount: eventIds.indexOf(failed.eventId), failed })
     } else if (handedBack.length > 0 && handedBack.length === eventIds.length) {
-      plan.handedBack.push({ claim, delaySeconds, lineKey })
+      plan.handedBack.push({ claim, delaySeconds, lineKey, left })
     } else {
       const [firstLeft] = handedBack
       plan.ended.push({
@@ -229,9 +232,9 @@ class KeyWriter {
     if (retryAfterSeconds === undefined && delaySeconds === 0 && !backoff) this.#readyCount += 1
   }
 
-  async handBack({ claim, delaySeconds, lineKey }: HandedBack): Promise<void> {
-    const { eventIds } = claim.data
-    const job = handedBackJob(this.#subscription, claim, eventIds, { delaySeconds, lineKey })
+  async handBack({ claim, ...how }: HandedBack): Promise<void> {
+    const { delaySeconds } = how
+    const job = handedBackJob(this.#subscription, claim, claim.data.eventIds, how)
     const isReplaced = await replaceClaim(this.#client, this.#boss, this.#queue, claim, job)
     if (isReplaced && delaySeconds === 0) this.#readyCount += 1
   }

@@ -29,6 +29,15 @@ export function eventNotFound(eventId: string, attempt: number): EventOutcome {
   return { eventId, delivered: false, failure: describeFailure(attempt, gone), final: true }
 }
 
+/** An event that was routed for code which is gone, and that newer code has left out. */
+export function eventNotCovered(eventId: string, attempt: number): EventOutcome {
+  const left = new DeliveryError(
+    'BUS_EVENT_NOT_COVERED',
+    'No code of the subscription covers the event any more: what had it is gone, and newer code has left it out',
+  )
+  return { eventId, delivered: false, failure: describeFailure(attempt, left), final: true }
+}
+
 /** An event whose time passed before this attempt: there is nothing left to do for it. */
 export function expiredBefore(eventId: string, attempt: number): EventOutcome {
   return { eventId, delivered: true, expired: true, attempt: attempt - 1, durationMs: 0 }

@@ -6,33 +6,42 @@ import type { Database, Executor } from '../outbox/database.ts'
 import { toBusError } from '../outbox/database-errors.ts'
 import { locks } from '../outbox/doorbell.ts'
 import { createBoss, queueDefaults } from './boss.ts'
+import { callBackLeft } from './coverage.ts'
+import {
+  declarationHash,
+  readDeclarations,
+  writeDeclarations,
+  type Declaration,
+  type KnownDeclaration,
+  type Registration,
+} from './declarations.ts'
 import { lossAllowance } from './job.ts'
 import { deadLetterQueueName, queueName, type DurableOptions, type Subscription } from './subscription.ts'
 
-/** A subscription as the database knows it. */
+/** A subscription as the database knows it, with the options of its newest declaration. */
 export interface RegisteredSubscription extends DurableOptions {
   readonly id: number
   readonly name: string
-  readonly patterns: readonly string[]
-  readonly where: string | undefined
+  /** What counts of it, the oldest first: an event goes to the subscription where one of them covers it. */
+  readonly declarations: readonly Declaration[]
 }
 
 interface SubscriptionRow {
   readonly id: number
   readonly name: string
   readonly service: string
-  readonly patterns: string[]
-  readonly where: string | null
   readonly options: DurableOptions
 }
 
 /**
- * Writes a service's subscriptions into the registry, each after its queue and dead-letter queue exist, and gives
- * their ids by name. Changed options take effect for jobs inserted from then on.
+ * Writes a service's subscriptions, and what this process declares of them, into the registry, after all their queues exist, and
+ * gives their places in it by name. From then on relays route by this declaration too, beside those of other live processes; the
+ * options of a queue are those of the newest declaration (docs/adr/0020).
  *
  * One process at a time, under an advisory lock: creating a queue locks pg-boss's job table,
  * and two at once deadlock.
  *
+ * @param knownIds - of a process that runs: ids that its subscriptions had before their rows were lost
  * @throws {@link ConfigurationError} `BUS_INVALID_WHERE`, `BUS_SUBSCRIPTION_TAKEN`, `BUS_SUBSCRIPTION_ORDER_CHANGED`,
  *   before anything is written
  */
@@ -41,7 +50,8 @@ export async function registerSubscriptions(
   boss: PgBoss,
   service: string,
   subscriptions: readonly Subscription[],
-): Promise<ReadonlyMap<string, number>> {
+  knownIds: ReadonlyMap<string, number> = new Map(),
+): Promise<ReadonlyMap<string, Registration>> {
   for (const subscription of subscriptions) await checkWhere(database, subscription)
   return withLock(database, locks.registry, async () => {
     const known = await readSubscriptions(database)
@@ -50,15 +60,36 @@ export async function registerSubscriptions(
       refuseTaken(name, service, row?.service)
       if (row !== undefined) refuseOrderChange(name, row.options.ordered ?? false, ordered)
     }
-    const ids = new Map<string, number>()
+    const declared = await readDeclarations(
+      database,
+      subscriptions.map(({ name }) => name),
+    )
     for (const subscription of subscriptions) {
-      await ensureQueues(boss, subscription)
+      await ensureQueues(boss, withNewestOptions(subscription, declared))
       await database.reach?.('start.queues-created')
-      ids.set(subscription.name, await upsertSubscription(database, service, subscription))
     }
+    const registrations = await database.transaction(async (client) =>
+      writeDeclarations(client, service, subscriptions, knownIds),
+    )
     await database.reach?.('start.registered')
-    return ids
+    await callBackLeft(
+      database,
+      subscriptions.map(({ name }) => name),
+    )
+    return registrations
   })
+}
+
+/** What the queue of a subscription is made with: the options of the newest declaration, which may be another process's. */
+function withNewestOptions(
+  subscription: Subscription,
+  declared: readonly KnownDeclaration[],
+): Pick<RegisteredSubscription, 'name' | 'retry' | 'heartbeatSeconds'> {
+  const hash = declarationHash(subscription)
+  const ofIt = declared.filter(({ name }) => name === subscription.name)
+  const isNew = !ofIt.some((other) => other.hash === hash)
+  const newest = ofIt.findLast((other) => other.isActive || other.hash === hash)
+  return isNew || newest === undefined ? subscription : { name: subscription.name, ...newest.options }
 }
 
 /**
@@ -86,21 +117,36 @@ export async function createQueues(
   }
 }
 
-/** Every subscription of every service. */
-export async function loadSubscriptions(executor: Executor): Promise<RegisteredSubscription[]> {
-  const rows = await readSubscriptions(executor)
-  return rows.map((row) => ({
-    ...row.options,
-    id: row.id,
-    name: row.name,
-    patterns: row.patterns,
-    where: row.where ?? undefined,
-  }))
+/** Every subscription of every service, with what counts of its declarations. */
+export async function loadSubscriptions(executor: Executor): Promise<readonly RegisteredSubscription[]> {
+  const { rows } = await executor.query<LoadedRow>(
+    `select s.id, s.name, s.options, d.id as declaration_id,
+       case when d.id is null then s.patterns else d.patterns end as patterns,
+       case when d.id is null then s."where" else d."where" end as "where"
+     from bus.subscriptions s left join bus.declarations d on d.subscription_id = s.id and d.retired_at is null
+     order by s.id, d.id`,
+  )
+  const loaded = new Map<number, RegisteredSubscription & { readonly declarations: Declaration[] }>()
+  for (const { id, name, options, declaration_id, patterns, where } of rows) {
+    const subscription = loaded.get(id) ?? { ...options, id, name, declarations: [] }
+    loaded.set(id, subscription)
+    subscription.declarations.push({ id: declaration_id ?? undefined, patterns, where: where ?? undefined })
+  }
+  return [...loaded.values()]
+}
+
+interface LoadedRow {
+  readonly id: number
+  readonly name: string
+  readonly options: DurableOptions
+  readonly declaration_id: number | null
+  readonly patterns: readonly string[]
+  readonly where: string | null
 }
 
 async function readSubscriptions(executor: Executor): Promise<SubscriptionRow[]> {
   const { rows } = await executor.query<SubscriptionRow>(
-    'select id, name, service, patterns, "where", options from bus.subscriptions order by id',
+    'select id, name, service, options from bus.subscriptions order by id',
   )
   return rows
 }
@@ -201,29 +247,4 @@ async function checkWhere(executor: Executor, { name, where }: Subscription): Pr
 /** PostgreSQL writes a path's variables as `$"name"`, and its texts and keys between quotes. */
 function variableIn(canonical: string): string | undefined {
   return canonical.match(/\$?"(?:[^"\\]|\\.)*"/g)?.find((quoted) => quoted.startsWith('$'))
-}
-
-/** Raises the revision only when something changed, so that relays reload only then. */
-async function upsertSubscription(
-  executor: Executor,
-  service: string,
-  subscription: Subscription,
-): Promise<number> {
-  const { name, patterns, where, handler: _, ...options } = subscription
-  const values = [name, service, patterns, where ?? null, JSON.stringify(options)]
-  const { rows } = await executor.query<{ id: number }>(
-    `
-with changed as (
-  insert into bus.subscriptions as s (name, service, patterns, "where", options)
-  values ($1, $2, $3::text[], $4, $5::jsonb)
-  on conflict (name) do update set
-    patterns = excluded.patterns, "where" = excluded."where", options = excluded.options,
-    revision = nextval('bus.subscription_revision'), updated_at = now()
-  where (s.patterns, s."where", s.options) is distinct from (excluded.patterns, excluded."where", excluded.options)
-  returning id
-)
-select id from changed union all select id from bus.subscriptions where name = $1 limit 1`,
-    values,
-  )
-  return rows[0]?.id ?? 0
 }

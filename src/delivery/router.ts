@@ -7,17 +7,30 @@ import type { Commit } from '../outbox/database.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import type { ClaimedEvent, Dispatch } from '../outbox/relay.ts'
 import { inTransaction, preparedIn } from './boss.ts'
+import { fulfilling, type Declaration } from './declarations.ts'
 import { planJobs, type Wanted } from './fair-batches.ts'
 import { firstAttemptJob, maxBatchBytes, splitIntoBatches, type JobData } from './job.ts'
 import { enqueueOrdered } from './ordered.ts'
+import { assertComplete } from './presence.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
 import { sendTogether, type BossCall } from './send-together.ts'
 import { queueName } from './subscription.ts'
 
 /** The workers of this process, as the router sees them. */
 export interface LocalWorkers {
-  /** Whether this process has a worker for a subscription that would take a job at once. */
-  isFree: (subscriptionId: number) => boolean
+  /**
+   * Whether this process has a worker for a subscription that would take a job with events of these types at once, and whose code
+   * covers them.
+   *
+   * @param declarations - those whose predicate they fulfil, where one has a predicate
+   */
+  isFree: (
+    subscriptionId: number,
+    types: readonly string[],
+    declarations: readonly number[] | undefined,
+  ) => boolean
+  /** The groups of jobs that the worker of a subscription leaves to other code. */
+  ignoredGroups: (subscriptionId: number) => readonly string[]
   /** Tells the worker of a subscription, if there is one, that jobs are there. */
   wake: (subscriptionId: number) => void
   /** Hands jobs over that were fetched on behalf of a worker. */
@@ -35,6 +48,10 @@ const directFetch = { batchSize: directFetchSize, includeMetadata: true } as con
 
 interface Route {
   readonly subscription: RegisteredSubscription
+  readonly declarations: readonly RoutedDeclaration[]
+}
+
+interface RoutedDeclaration extends Declaration {
   readonly matches: (type: string) => boolean
 }
 
@@ -53,10 +70,14 @@ export function createRouter(
 
   async function loadRoutes(client: pg.ClientBase, registryStamp: string): Promise<readonly Route[]> {
     if (stamp !== registryStamp) {
+      await assertComplete(client)
       const subscriptions = await loadSubscriptions(client)
       routes = subscriptions.map((subscription) => ({
         subscription,
-        matches: compilePatterns(subscription.patterns),
+        declarations: subscription.declarations.map((declaration) => ({
+          ...declaration,
+          matches: compilePatterns(declaration.patterns),
+        })),
       }))
       stamp = registryStamp
     }
@@ -67,14 +88,8 @@ export function createRouter(
     const dispatched = new Map<number, number>()
     const afterCommit: (() => void)[] = []
     const wanted: Wanted[] = []
-    for (const { subscription, matches } of await loadRoutes(client, registryStamp)) {
-      const events = await narrow(
-        client,
-        subscription,
-        claimed.filter((event) => matches(event.type)),
-      )
-      if (events.length > 0) wanted.push({ subscription, events })
-    }
+    for (const route of await loadRoutes(client, registryStamp))
+      wanted.push(...(await findWanted(client, route, claimed)))
     await reach?.('relay.routed')
     const direct = claimed.length <= maxDirectEvents ? wanted.filter(mayGoDirectly) : []
     if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
@@ -93,7 +108,7 @@ export function createRouter(
       // Every key is busy: their next jobs follow when those are done.
       if (jobs.length === 0) continue
       await insertJobs(client, subscription, jobs)
-      dispatched.set(subscription.id, jobs.length)
+      dispatched.set(subscription.id, (dispatched.get(subscription.id) ?? 0) + jobs.length)
     }
     if (dispatched.size > 0) await notifyOthers(client, dispatched)
     return () => {
@@ -102,12 +117,16 @@ export function createRouter(
     }
   }
 
-  function mayGoDirectly({ subscription, events }: Wanted): boolean {
+  function mayGoDirectly({ subscription, events, declarations }: Wanted): boolean {
     return (
       subscription.ordered !== true &&
       events.length <= subscription.batchSize &&
       (events.length === 1 || bytesOf(events) <= maxBatchBytes) &&
-      workers.isFree(subscription.id)
+      workers.isFree(
+        subscription.id,
+        events.map(({ type }) => type),
+        declarations,
+      )
     )
   }
 
@@ -117,13 +136,14 @@ export function createRouter(
    */
   async function deliverDirectly(
     client: pg.ClientBase,
-    { subscription, events }: Wanted,
+    { subscription, events, declarations }: Wanted,
   ): Promise<() => void> {
     const ids = events.map(({ id }) => id)
-    await insertJobs(client, subscription, [firstAttemptJob(ids, subscription)])
+    await insertJobs(client, subscription, [firstAttemptJob(ids, subscription, declarations)])
     const fetchedAt = performance.now()
     const jobs = await boss.fetch<JobData>(queueName(subscription.name), {
       ...directFetch,
+      ignoreGroups: [...workers.ignoredGroups(subscription.id)],
       ...preparedIn(client),
     })
     await reach?.('relay.fetched-for-worker')
@@ -143,15 +163,17 @@ export function createRouter(
     commit: Commit,
   ): Promise<() => void> {
     const fetchedAt = performance.now()
-    const calls = direct.flatMap(({ subscription, events }): readonly BossCall[] => {
+    const calls = direct.flatMap(({ subscription, events, declarations }): readonly BossCall[] => {
       const queue = queueName(subscription.name)
+      const ignoreGroups = [...workers.ignoredGroups(subscription.id)]
       const job = firstAttemptJob(
         events.map(({ id }) => id),
         subscription,
+        declarations,
       )
       return [
         async (options) => boss.insert(queue, [job], options),
-        async (options) => boss.fetch(queue, { ...directFetch, ...options }),
+        async (options) => boss.fetch(queue, { ...directFetch, ignoreGroups, ...options }),
       ]
     })
     const answers = await sendTogether(client as BusClient, commit, calls).catch(async (error: unknown) => {
@@ -183,7 +205,7 @@ export function createRouter(
   /** A single job goes to the worker beside the relay when it is free; more are shared with other processes. */
   async function notifyOthers(client: pg.ClientBase, dispatched: ReadonlyMap<number, number>): Promise<void> {
     const others = [...dispatched]
-      .filter(([id, jobCount]) => !(jobCount === 1 && workers.isFree(id)))
+      .filter(([id, jobCount]) => !(jobCount === 1 && workers.isFree(id, [], undefined)))
       .map(([id]) => id)
     if (others.length > 0) await client.query(wakeSql, [wakePayload(instanceId, others)])
   }
@@ -193,19 +215,49 @@ function bytesOf(events: readonly ClaimedEvent[]): number {
   return events.reduce((bytes, { payloadBytes }) => bytes + payloadBytes, 0)
 }
 
-/** Leaves the events whose payload fulfils the subscription's predicate. PostgreSQL decides; errors in it are false. */
-async function narrow(
+/**
+ * The events of a claim that a subscription wants: those that a declaration of it covers. Where it has predicates, the jobs say which
+ * declarations cover them, so that a process need not ask again, and those that the same ones cover come together.
+ */
+async function findWanted(
   client: pg.ClientBase,
-  subscription: RegisteredSubscription,
-  matched: readonly ClaimedEvent[],
-): Promise<readonly ClaimedEvent[]> {
-  if (subscription.where === undefined || matched.length === 0) return matched
-  const { rows } = await client.query<{ id: string }>(
-    'select unnest(bus.fulfilling_events($1::uuid[], $2::jsonpath)) as id',
-    [matched.map((event) => event.id), subscription.where],
-  )
-  const fulfilling = new Set(rows.map((row) => row.id))
-  return matched.filter((event) => fulfilling.has(event.id))
+  { subscription, declarations }: Route,
+  claimed: readonly ClaimedEvent[],
+): Promise<readonly Wanted[]> {
+  const [first, ...others] = declarations
+  if (first === undefined) return []
+  if (others.length === 0 && first.where === undefined) {
+    const events = claimed.filter(({ type }) => first.matches(type))
+    return events.length > 0 ? [{ subscription, events }] : []
+  }
+  const covering = new Map<string, number[]>()
+  for (const declaration of declarations) {
+    for (const id of await coveredBy(client, declaration, claimed)) {
+      const ids = covering.get(id) ?? []
+      covering.set(id, ids)
+      if (declaration.id !== undefined) ids.push(declaration.id)
+    }
+  }
+  const events = claimed.filter(({ id }) => covering.has(id))
+  if (events.length === 0) return []
+  // Keys stay in order; types are each process's own to judge.
+  if (subscription.ordered === true || declarations.every(({ where }) => where === undefined))
+    return [{ subscription, events }]
+  const groups = Map.groupBy(events, ({ id }) => covering.get(id)?.join() ?? '')
+  return [...groups.values()].map((group) => ({
+    subscription,
+    events: group,
+    declarations: covering.get(group[0]?.id ?? ''),
+  }))
+}
+
+async function coveredBy(
+  client: pg.ClientBase,
+  { matches, where }: RoutedDeclaration,
+  claimed: readonly ClaimedEvent[],
+): Promise<Iterable<string>> {
+  const ids = claimed.filter(({ type }) => matches(type)).map(({ id }) => id)
+  return where === undefined || ids.length === 0 ? ids : fulfilling(client, ids, where)
 }
 
 /** The jobs of keys have no place in the line: what an ordered subscription gets beside them has none either. */

@@ -45,6 +45,49 @@ export const subscriptions = busSchema.table('subscriptions', {
   /** When the next event may be tried. Who moves it tries one. */
   circuitProbeAt: time('circuit_probe_at'),
   circuitProbeCount: integer('circuit_probe_count').notNull().default(0),
+  /** Since when jobs wait that a process has left to other code: see coverage.ts. Null where none does. */
+  leftSince: time('left_since'),
+})
+
+/**
+ * What the code of a service declares of a subscription: one row for each variant that has been started. The active ones decide
+ * what is routed; the newest of them gives the options of the queue, which {@link subscriptions} repeats.
+ */
+export const declarations = busSchema.table(
+  'declarations',
+  {
+    /** Ascending in the order in which the variants were first started. */
+    id: integer('id').primaryKey().generatedAlwaysAsIdentity(),
+    subscriptionId: integer('subscription_id').notNull(),
+    /** Of patterns, predicate and options. */
+    hash: text('hash').notNull(),
+    patterns: text('patterns').array().notNull(),
+    where: text('where'),
+    options: jsonb('options').notNull(),
+    declaredAt: time('declared_at').notNull().defaultNow(),
+    /** Since when it no longer counts: no process has had it for a while, and others have another one. */
+    retiredAt: time('retired_at'),
+  },
+  (table) => [unique('declarations_variant_unique').on(table.subscriptionId, table.hash)],
+)
+
+/** The processes that run a bus: one row each, gone after a stop, or a while after a crash. */
+export const instances = busSchema.table('instances', {
+  id: uuid('id').primaryKey(),
+  service: text('service').notNull(),
+  host: text('host').notNull(),
+  pid: integer('pid').notNull(),
+  /** Of bossbus. */
+  version: text('version').notNull(),
+  startedAt: time('started_at').notNull().defaultNow(),
+  /** When it last did its upkeep: about every ten seconds. */
+  seenAt: time('seen_at').notNull(),
+  /** What its relay does. */
+  relay: text('relay').notNull(),
+  /** Events in the hands of its workers. */
+  inHandCount: integer('in_hand_count').notNull().default(0),
+  /** What it declares: ids of {@link declarations}. */
+  declarations: integer('declarations').array().notNull(),
 })
 
 /** The ledger: one receipt for each event and subscription that is done: delivered, or expired. RANGE-partitioned in step with the log. */

@@ -3,6 +3,8 @@ import type { JobInsert, PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { inTransaction } from './boss.ts'
+import { leftGroup } from './coverage.ts'
+import { lastPlace } from './fair-batches.ts'
 import { keepFailures, logBuried, type AttemptFailure } from './failure.ts'
 import {
   firstAttemptJob,
@@ -63,6 +65,16 @@ export interface Settlement {
   readonly delaySeconds?: number | undefined
   /** The line they go back to, where it is not the one they came from. */
   readonly lineKey?: string | undefined
+  /** They go back because only other code covers them. */
+  readonly left?: LeftToOthers | undefined
+}
+
+/** How jobs go back that this process's code does not cover. */
+export interface LeftToOthers {
+  /** The declarations that have left them. */
+  readonly by: readonly number[]
+  /** Whether they go behind everything else, because no live process covers them. */
+  readonly isLast: boolean
 }
 
 /**
@@ -167,7 +179,7 @@ export interface Writes {
 export function planWrites(subscription: Subscription, settlements: readonly Settlement[]): Writes {
   const plan: Writes = { receipts: [], laterJobs: [], completed: [], failed: [], buried: [], handedBack: [] }
   for (const settlement of settlements) {
-    const { claim, outcomes, done, handedBack = [], delaySeconds = 0, lineKey } = settlement
+    const { claim, outcomes, done, handedBack = [], delaySeconds = 0, lineKey, left } = settlement
     let failedSingle = false
     for (const outcome of outcomes) {
       if (outcome.delivered) {
@@ -194,7 +206,7 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
     if (handedBack.length > 0)
       plan.handedBack.push({
         claim,
-        job: handedBackJob(subscription, claim, handedBack, { delaySeconds, lineKey }),
+        job: handedBackJob(subscription, claim, handedBack, { delaySeconds, lineKey, left }),
       })
     else if (done && !failedSingle) plan.completed.push(claim)
   }
@@ -231,13 +243,19 @@ export function handedBackJob(
     delaySeconds = 0,
     lineKey = claim.lineKey,
     hasHadTurn = false,
-  }: Pick<Settlement, 'delaySeconds' | 'lineKey'> & { readonly hasHadTurn?: boolean } = {},
+    left,
+  }: Pick<Settlement, 'delaySeconds' | 'lineKey' | 'left'> & { readonly hasHadTurn?: boolean } = {},
 ): JobInsert<JobData> {
+  const first = firstAttemptJob(eventIds, subscription)
+  const place = claim.priority - (hasHadTurn ? eventIds.length : 0)
   const job = {
-    ...firstAttemptJob(eventIds, subscription),
+    ...first,
+    data: { ...first.data, eventIds, ...(left === undefined ? {} : { leftBy: left.by }) },
     startAfter: delaySeconds,
-    priority: claim.priority - (hasHadTurn ? eventIds.length : 0),
-    ...(lineKey === undefined ? {} : { singletonKey: lineKey }),
+    priority: left?.isLast === true ? -lastPlace : place,
+    // What is left to others has no place in the line: nobody is to wait behind it.
+    ...(left === undefined ? {} : { group: { id: leftGroup(left.by) } }),
+    ...(lineKey === undefined || left !== undefined ? {} : { singletonKey: lineKey }),
   }
   if (isBatch(claim.data)) return job
   const attempts = (claim.data.attempts ?? 0) + claim.retryCount
@@ -247,7 +265,7 @@ export function handedBackJob(
     ...retryFields(subscription.retry, attempts - (claim.data.losses ?? 0)),
     retryLimit: claim.retryLimit - claim.retryCount,
     id: claim.id,
-    data: { ...data, eventIds, attempts, failures: claim.failures },
+    data: { ...data, ...job.data, attempts, failures: claim.failures },
   }
 }
 

@@ -1,25 +1,31 @@
 import type { Executor } from '../outbox/database.ts'
 import { statePayload } from '../outbox/doorbell.ts'
+import type { KeyFailureRule, ResolvedRetry } from './subscription.ts'
 
 /** What of a subscription is decided while it runs, by a person or by its circuit breaker, for all processes. */
 export interface SubscriptionState {
   readonly paused: boolean
+  /** Of its newest declaration: they are one for its queue. */
+  readonly retry: ResolvedRetry
+  readonly onKeyFailure: KeyFailureRule | undefined
   /** Milliseconds until the next event may be tried; undefined while the circuit breaker is closed. */
   readonly probeInMs: number | undefined
 }
 
 /** The columns of {@link SubscriptionState}, of a row `s` of `bus.subscriptions`. */
-export const stateColumns = `s.paused_at is not null as paused,
+export const stateColumns = `s.paused_at is not null as paused, s.options->'retry' as retry, s.options->>'onKeyFailure' as on_key_failure,
   case when s.circuit_opened_at is not null
     then greatest(0, extract(epoch from s.circuit_probe_at - clock_timestamp()) * 1000)::float8 end as probe_ms`
 
 export interface StateRow {
   readonly paused: boolean
+  readonly retry: ResolvedRetry
+  readonly on_key_failure: KeyFailureRule | null
   readonly probe_ms: number | null
 }
 
-export function toState({ paused, probe_ms }: StateRow): SubscriptionState {
-  return { paused, probeInMs: probe_ms ?? undefined }
+export function toState({ paused, retry, on_key_failure, probe_ms }: StateRow): SubscriptionState {
+  return { paused, retry, onKeyFailure: on_key_failure ?? undefined, probeInMs: probe_ms ?? undefined }
 }
 
 /** The states of some subscriptions, by id. */
@@ -73,13 +79,13 @@ async function change(
     [name, ...values],
   )
   const [found] = rows
-  if (found?.changed === true) await notifyState(executor, '', found.id)
+  if (found?.changed === true) await notifyState(executor, [found.id])
   return found?.changed
 }
 
 /** Where notifying fails, the others find out within seconds, by looking. */
-async function notifyState(executor: Executor, instanceId: string, id: number): Promise<void> {
-  await executor.query(`select pg_notify('bus_wake', $1)`, [statePayload(instanceId, [id])])
+export async function notifyState(executor: Executor, ids: readonly number[]): Promise<void> {
+  await executor.query(`select pg_notify('bus_wake', $1)`, [statePayload('', ids)])
 }
 
 const closedCircuit =
@@ -117,7 +123,7 @@ export async function openCircuit(executor: Executor, id: number, trip: Trip): P
     [id, reason, probeSeconds, tenantIds.length, tenantIds[0] ?? ''],
   )
   if (rows[0]?.opened !== true) return false
-  await notifyState(executor, '', id)
+  await notifyState(executor, [id])
   return true
 }
 
@@ -127,7 +133,7 @@ export async function closeCircuit(executor: Executor, id: number): Promise<bool
     `update bus.subscriptions set ${closedCircuit} where id = $1 and circuit_opened_at is not null returning id`,
     [id],
   )
-  if (rows.length > 0) await notifyState(executor, '', id)
+  if (rows.length > 0) await notifyState(executor, [id])
   return rows.length > 0
 }
 

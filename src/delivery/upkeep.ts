@@ -2,6 +2,7 @@ import type { PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { bossSchema } from './boss.ts'
+import type { Presence } from './presence.ts'
 import { stateColumns, toState, type StateRow } from './subscription-state.ts'
 import { queueName } from './subscription.ts'
 import type { Worker } from './worker-parts.ts'
@@ -32,6 +33,7 @@ export interface UpkeepParts {
   readonly workers: readonly Worker[]
   readonly isLeader: () => boolean
   readonly isPolling: () => boolean
+  readonly presence: Presence
   readonly logger: BusLogger
 }
 
@@ -43,7 +45,15 @@ interface LookRow extends StateRow {
 }
 
 /** pg-boss notifies nobody of retries, dead letters and redrives, and with its timers off nobody of dead workers. */
-export function startUpkeep({ database, boss, workers, isLeader, isPolling, logger }: UpkeepParts): Upkeep {
+export function startUpkeep({
+  database,
+  boss,
+  workers,
+  isLeader,
+  isPolling,
+  presence,
+  logger,
+}: UpkeepParts): Upkeep {
   const byQueue = new Map(workers.map((worker) => [queueName(worker.name), worker]))
   const text = lookSql([...byQueue.keys()])
   let stopped = false
@@ -73,6 +83,9 @@ export function startUpkeep({ database, boss, workers, isLeader, isPolling, logg
     let nextMs = regularMs()
     try {
       if (workers.length > 0) nextMs = await look()
+      await presence.upkeep(isLeader()).catch((error: unknown) => {
+        logger.warn({ reason: reasonOf(error) }, 'this process could not say that it is there, trying again')
+      })
       if (performance.now() - recoveredAt > recoverIntervalMs) await recover()
       if (isLeader() && performance.now() - maintainedAt > maintenanceIntervalMs) await maintain()
     } catch (error) {

@@ -3,6 +3,7 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import type { PublishCaused } from './attempt.ts'
+import type { Coverage } from './coverage.ts'
 import type { EventReader } from './event-store.ts'
 import type { HandlerConnections } from './handler-connections.ts'
 import type { JobData } from './job.ts'
@@ -18,6 +19,8 @@ export interface WorkerParts {
   readonly logger: BusLogger
   readonly publishCaused: PublishCaused
   readonly quarantine: Quarantine
+  /** What of its subscription the code of this process covers. */
+  readonly coverage: Coverage
   /** Paused or not, and its circuit breaker, when the worker starts. */
   readonly state: SubscriptionState
   /** For a subscription in the mode exactly-once. */
@@ -32,8 +35,10 @@ export interface Worker {
   readonly name: string
   readonly ordered: boolean
   readonly runningCount: number
-  /** Whether a job that arrives now would be fetched at once. */
-  readonly isFree: boolean
+  /** Whether a job that arrives now, with events of these types, would be fetched at once, and is covered by the code here. */
+  isFree: (types: readonly string[], declarations: readonly number[] | undefined) => boolean
+  /** The groups of jobs that are left to other code: see coverage.ts. */
+  readonly ignoredGroups: readonly string[]
   /** Jobs may be ready. */
   wake: () => void
   /** Takes what the database said at a moment of `performance.now()`. */

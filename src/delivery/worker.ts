@@ -1,6 +1,6 @@
 import type { JobWithMetadata } from 'pg-boss'
 import type { StoredEvent } from '../events/envelope.ts'
-import { abortAll, createActiveJob, refreshEvents, type ActiveJob } from './active-job.ts'
+import { abortAll, createActiveJob, isUncovered, refreshEvents, type ActiveJob } from './active-job.ts'
 import { goOnAfterLoss } from './after-loss.ts'
 import { createAtLeastOnce } from './at-least-once.ts'
 import { attemptStarter } from './attempt.ts'
@@ -23,6 +23,7 @@ import { createSettler, reasonOf } from './settler.ts'
 import { beginSplit, splitJob } from './split-job.ts'
 import { admitEvents, createTenantLimit, refill } from './tenant-limit.ts'
 import { queueName, type Subscription } from './subscription.ts'
+import { handleUncovered } from './uncovered-events.ts'
 import { within } from './within.ts'
 import type { Worker, WorkerParts } from './worker-parts.ts'
 
@@ -58,6 +59,14 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     touch: async () => heartbeat.touch(),
   })
   const flow = createFlow(database, subscription, subscriptionId, parts.state, logger, () => fetcher.wake())
+
+  const uncovered = handleUncovered({
+    ...{ database, subscriptionId, coverage: parts.coverage, settler, logger },
+    fail(job, eventId, outcome) {
+      noteAttempt(outcome)
+      finishEvent(job, eventId, outcome)
+    },
+  })
 
   function mayBegin(job: ActiveJob): boolean {
     return !stopping && !job.lost && !job.done && (!flow.isHalted || job.isProbe)
@@ -137,20 +146,22 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     )
     await database.reach?.('worker.loaded')
     for (const eventId of delivered) finishEvent(job, eventId, undefined)
+    const runnable = await uncovered.split(job)
     const run = async (eventIds: Iterable<string>): Promise<boolean> => {
       if (exactlyOnce === undefined) return atLeastOnce.run(job, attempt, eventIds)
       if (await exactlyOnce.run(job, attempt, eventIds)) release(job)
       return false
     }
-    let failed = job.isProbe && (await probe(job, run))
-    if (!failed && mayBegin(job)) {
-      if (limit === undefined) failed = await run(job.left)
+    let failed = job.isProbe && (await probe(job, runnable, run))
+    if (!failed && runnable.size > 0 && mayBegin(job)) {
+      if (limit === undefined) failed = await run(runnable)
       else {
-        const admitted = admitEvents(limit, job)
+        const admitted = admitEvents(limit, job).filter((id) => runnable.has(id))
         setAside(job, job.left.size - admitted.length)
         failed = await run(admitted)
       }
     }
+    if (!failed && !job.done && isUncovered(job)) failed = await uncovered.leave(job, attempt)
     await job.splitting
     if (job.done) return
     if (job.left.size > 0 && !failed) return handBack(job)
@@ -166,10 +177,11 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   /** Tries the first event of a job while the circuit breaker is open. Gives what `run` gave. */
   async function probe(
     job: ActiveJob,
+    runnable: ReadonlySet<string>,
     run: (eventIds: Iterable<string>) => Promise<boolean>,
   ): Promise<boolean> {
     const before = deliveredCount
-    const failed = await run([...job.left].slice(0, 1))
+    const failed = runnable.size > 0 && (await run([...runnable].slice(0, 1)))
     job.isProbe = false
     const isDelivered = deliveredCount > before
     await flow.endProbe(isDelivered || (job.forgiven === undefined ? undefined : false), job.forgiven?.thrown)
@@ -229,13 +241,14 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     job.done = true
     // Another one is tried next.
     if (job.forgiven !== undefined && !job.cutShort) job.delaySeconds = failedProbeDelaySeconds
-    const { claim, delaySeconds, lineKey } = job
-    const settlement = { claim, outcomes, done: true, handedBack, delaySeconds, lineKey }
+    const { claim, delaySeconds, lineKey, leftToOthers: left } = job
+    const settlement = { claim, outcomes, done: true, handedBack, delaySeconds, lineKey, left }
     settler.add(settlement, () => {
       release(job)
       // When they are due is not known here; who can take them at once does so.
       if (delaySeconds > 0) parts.onFailures()
-      else fetcher.wake()
+      else if (left === undefined) fetcher.wake()
+      else uncovered.noteLeft()
     })
   }
 
@@ -276,6 +289,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     logger,
     room,
     averageMs: () => averageMs,
+    ignoredGroups: () => parts.coverage.ignoredGroups,
     begin,
   })
 
@@ -306,8 +320,9 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     get runningCount() {
       return inHand.runningCount
     },
-    get isFree() {
-      return !stopping && hasRoom()
+    isFree: (types, declarations) => !stopping && hasRoom() && parts.coverage.coversAll(types, declarations),
+    get ignoredGroups() {
+      return parts.coverage.ignoredGroups
     },
     wake: () => fetcher.wake(),
     applyState: (state, readAt) => flow.apply(state, readAt),

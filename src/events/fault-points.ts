@@ -64,6 +64,7 @@ export const faultPoints = [
   'start.queues-created',
   'start.registered',
   'upkeep.expired',
+  'upkeep.declarations-retired',
   'stop.began',
   'stop.aborted',
   'stop.handed-back',

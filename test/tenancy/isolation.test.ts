@@ -45,7 +45,14 @@ async function fillForTwoTenants(database: TestDatabase): Promise<void> {
 }
 
 /** Tables without tenant data: what they hold is the service's own. */
-const withoutTenants = ['bus.catalogue', 'bus.migrations', 'bus.source_rules', 'bus.subscriptions']
+const withoutTenants = [
+  'bus.catalogue',
+  'bus.declarations',
+  'bus.instances',
+  'bus.migrations',
+  'bus.source_rules',
+  'bus.subscriptions',
+]
 
 interface Relation {
   readonly name: string

@@ -7,6 +7,8 @@ const roles = ['bus_operator', 'bus_publisher', 'bus_tenant', 'bus_worker', 'pub
 const expectedTables: Readonly<Record<string, Partial<Record<(typeof roles)[number], string>>>> = {
   'bus.cancellations': { bus_operator: 'select', bus_tenant: 'select' },
   'bus.catalogue': { bus_operator: 'select', bus_worker: 'insert select update' },
+  'bus.declarations': { bus_operator: 'select', bus_worker: 'insert select update' },
+  'bus.declarations_id_seq': {},
   'bus.deliveries': { bus_operator: 'select', bus_tenant: 'select', bus_worker: 'insert select' },
   // Through the log and the ledger alone.
   'bus.deliveries_default': {},
@@ -23,6 +25,7 @@ const expectedTables: Readonly<Record<string, Partial<Record<(typeof roles)[numb
   'bus.events_YYYY_MM': {},
   'bus.migrations': { bus_operator: 'select', bus_worker: 'select' },
   'bus.migrations_id_seq': {},
+  'bus.instances': { bus_operator: 'select', bus_worker: 'delete insert select update' },
   'bus.ordered_events': { bus_operator: 'delete select', bus_worker: 'delete insert select' },
   'bus.ordered_events_seq_seq': {},
   'bus.ordered_keys': { bus_operator: 'delete select update', bus_worker: 'delete insert select update' },
