@@ -107,6 +107,13 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     throw error
   }
   const localWorkers = {
+    get subscriptionIds() {
+      return workers.keys()
+    },
+    onIncomplete: () => {
+      presence.suspect()
+      upkeep?.soon()
+    },
     isFree: (id, types, declarations) => workers.get(id)?.isFree(types, declarations) ?? false,
     ignoredGroups: (id) => workers.get(id)?.ignoredGroups ?? [],
     wake: (id) => workers.get(id)?.wake(),

@@ -34,6 +34,8 @@ export interface InstanceState {
 export interface Presence {
   /** Says that the process is there, where it is time, and mends the registry. To be called by what works, not by a timer of its own. */
   upkeep: (isLeader: boolean) => Promise<void>
+  /** The next upkeep is to look whether the registration is still there. */
+  suspect: () => void
   /** Takes the process out. Its declarations go on to count for a while. */
   leave: () => Promise<void>
 }
@@ -192,6 +194,9 @@ export async function announce(parts: PresenceParts): Promise<Presence> {
       tidiedAt = now()
       await tidy()
     },
+    suspect() {
+      beatAt = Number.NEGATIVE_INFINITY
+    },
     async leave() {
       await database.query('delete from bus.instances where id = $1', [instanceId])
     },
@@ -213,9 +218,16 @@ async function readDeclared(
  * Refuses to route by a registry that lacks what a live process has declared: it was emptied, or restored from before. Events
  * would go to nobody. The process registers again within seconds; if it dies meanwhile, it stops counting.
  *
+ * @param own - what this process has, whatever the registry says of processes
  * @throws {@link DatabaseError} `BUS_REGISTRY_INCOMPLETE`
  */
-export async function assertComplete(executor: Executor): Promise<void> {
+export async function assertComplete(
+  executor: Executor,
+  loaded: readonly { readonly id: number }[],
+  own: Iterable<number>,
+): Promise<void> {
+  const ids = new Set(loaded.map(({ id }) => id))
+  const isOwnMissing = [...own].some((id) => !ids.has(id))
   const { rows } = await executor.query<{ missing: boolean }>(
     `select exists (
        select from bus.instances i cross join lateral unnest(i.declarations) as x (id)
@@ -223,7 +235,7 @@ export async function assertComplete(executor: Executor): Promise<void> {
          select from bus.declarations d join bus.subscriptions s on s.id = d.subscription_id where d.id = x.id)
      ) as missing`,
   )
-  if (rows[0]?.missing !== true) return
+  if (!isOwnMissing && rows[0]?.missing !== true) return
   throw new DatabaseError(
     'BUS_REGISTRY_INCOMPLETE',
     'The registry lacks subscriptions of a process that runs: nothing is handed over until it has registered them again',

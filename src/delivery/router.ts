@@ -18,6 +18,10 @@ import { queueName } from './subscription.ts'
 
 /** The workers of this process, as the router sees them. */
 export interface LocalWorkers {
+  /** The subscriptions that have one. */
+  readonly subscriptionIds: Iterable<number>
+  /** Called where the registry lacks what a process has declared. */
+  onIncomplete: () => void
   /**
    * Whether this process has a worker for a subscription that would take a job with events of these types at once, and whose code
    * covers them.
@@ -70,8 +74,11 @@ export function createRouter(
 
   async function loadRoutes(client: pg.ClientBase, registryStamp: string): Promise<readonly Route[]> {
     if (stamp !== registryStamp) {
-      await assertComplete(client)
       const subscriptions = await loadSubscriptions(client)
+      await assertComplete(client, subscriptions, workers.subscriptionIds).catch((error: unknown) => {
+        workers.onIncomplete()
+        throw error
+      })
       routes = subscriptions.map((subscription) => ({
         subscription,
         declarations: subscription.declarations.map((declaration) => ({
