@@ -37,8 +37,10 @@ test.each([
     await publish(database, 3)
     await until('those after it are handled', () => seen() === 5, patience)
     expect(await database.rows('select id, name from bus.subscriptions')).toEqual([{ id, name: 'notes' }])
-    expect(await database.count('select count(*) from bus.deliveries where subscription_id = $1', [id])).toBe(
-      5,
+    await until(
+      'all receipts are there, under the id of before',
+      async () =>
+        (await database.count('select count(*) from bus.deliveries where subscription_id = $1', [id])) === 5,
     )
     expect(
       logger.lines.filter(({ message }) => message.includes('registered its subscriptions again')),
