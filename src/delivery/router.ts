@@ -5,10 +5,12 @@ import { compilePatterns } from '../events/pattern.ts'
 import type { BusClient } from '../outbox/bus-client.ts'
 import type { Commit } from '../outbox/database.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
-import type { ClaimedEvent, Dispatch } from '../outbox/relay.ts'
+import { isLockTimeout, unlessLocked } from '../outbox/claim.ts'
+import type { ClaimedEvent, Dispatch, DispatchTerms } from '../outbox/relay.ts'
 import { inTransaction, preparedIn } from './boss.ts'
 import { planJobs, type Wanted } from './fair-batches.ts'
-import { firstAttemptJob, maxBatchBytes, splitIntoBatches, type JobData } from './job.ts'
+import { holdEvents } from './hold-events.ts'
+import { directPriority, firstAttemptJob, maxBatchBytes, splitIntoBatches, type JobData } from './job.ts'
 import { enqueueOrdered } from './ordered.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
 import { sendTogether, type BossCall } from './send-together.ts'
@@ -31,7 +33,15 @@ const maxDirectEvents = 16
 
 /** One more than the job that was just inserted: if it comes too, there may be others. */
 const directFetchSize = 2
-const directFetch = { batchSize: directFetchSize, includeMetadata: true } as const
+
+/** The job is found by its priority, however many entries of jobs that are done lie before it in pg-boss's index. */
+const directFetch = (priority: number) =>
+  ({
+    batchSize: directFetchSize,
+    includeMetadata: true,
+    minPriority: priority,
+    maxPriority: priority,
+  }) as const
 
 interface Route {
   readonly subscription: RegisteredSubscription
@@ -63,16 +73,19 @@ export function createRouter(
     return routes
   }
 
-  return async (client, claimed, registryStamp, commit) => {
+  return async (client, claimed, registryStamp, commit, terms) => {
+    const current = await loadRoutes(client, registryStamp)
+    if (terms.careful || terms.retakenFor !== undefined) return dispatchApart(client, current, claimed, terms)
     const dispatched = new Map<number, number>()
     const afterCommit: (() => void)[] = []
     const wanted: Wanted[] = []
-    for (const { subscription, matches } of await loadRoutes(client, registryStamp)) {
-      const events = await narrow(
-        client,
-        subscription,
-        claimed.filter((event) => matches(event.type)),
-      )
+    for (const { subscription, matches } of current) {
+      const matched = claimed.filter((event) => matches(event.type))
+      if (matched.length > 0 && terms.isClosed(subscription.id)) {
+        await holdEvents(client, subscription, matched)
+        continue
+      }
+      const events = await narrow(client, subscription, matched)
       if (events.length > 0) wanted.push({ subscription, events })
     }
     await reach?.('relay.routed')
@@ -88,7 +101,7 @@ export function createRouter(
       const { subscription } = each
       const jobs =
         subscription.ordered === true
-          ? await planOrderedJobs(client, each)
+          ? await planOrderedJobs(client, each, terms)
           : (planned[inLine.indexOf(each)] ?? [])
       // Every key is busy: their next jobs follow when those are done.
       if (jobs.length === 0) continue
@@ -98,6 +111,51 @@ export function createRouter(
     if (dispatched.size > 0) await notifyOthers(client, dispatched)
     return () => {
       for (const handOver of afterCommit) handOver()
+      for (const id of dispatched.keys()) workers.wake(id)
+    }
+  }
+
+  /**
+   * The same, one subscription after the other, because one of them meets a lock: what it wants is held for it, and the others
+   * get theirs. What was held before is for one subscription alone, and stays where it is when that one meets a lock again.
+   */
+  async function dispatchApart(
+    client: pg.ClientBase,
+    current: readonly Route[],
+    claimed: readonly ClaimedEvent[],
+    terms: DispatchTerms,
+  ): Promise<() => void> {
+    const dispatched = new Map<number, number>()
+    const { retakenFor } = terms
+    for (const { subscription, matches } of current) {
+      if (retakenFor !== undefined && retakenFor !== subscription.id) continue
+      const matched = retakenFor === undefined ? claimed.filter((event) => matches(event.type)) : claimed
+      if (matched.length === 0) continue
+      const dispatch = async (): Promise<number> => {
+        const each = { subscription, events: await narrow(client, subscription, matched) }
+        if (each.events.length === 0) return 0
+        const jobs =
+          subscription.ordered === true
+            ? await planOrderedJobs(client, each, terms)
+            : ((await planJobs(client, [each]))[0] ?? [])
+        if (jobs.length > 0) await insertJobs(client, subscription, jobs)
+        return jobs.length
+      }
+      const isClosed = retakenFor === undefined && terms.isClosed(subscription.id)
+      const jobCount =
+        retakenFor === undefined
+          ? isClosed
+            ? undefined
+            : await unlessLocked(client, dispatch)
+          : await dispatch()
+      if (jobCount === undefined) {
+        await holdEvents(client, subscription, matched)
+        terms.onHeld(subscription.id, 'subscription')
+      } else if (jobCount > 0) dispatched.set(subscription.id, jobCount)
+    }
+    await reach?.('relay.routed')
+    if (dispatched.size > 0) await notifyOthers(client, dispatched)
+    return () => {
       for (const id of dispatched.keys()) workers.wake(id)
     }
   }
@@ -120,10 +178,11 @@ export function createRouter(
     { subscription, events }: Wanted,
   ): Promise<() => void> {
     const ids = events.map(({ id }) => id)
-    await insertJobs(client, subscription, [firstAttemptJob(ids, subscription)])
+    const priority = directPriority()
+    await insertJobs(client, subscription, [{ ...firstAttemptJob(ids, subscription), priority }])
     const fetchedAt = performance.now()
     const jobs = await boss.fetch<JobData>(queueName(subscription.name), {
-      ...directFetch,
+      ...directFetch(priority),
       ...preparedIn(client),
     })
     await reach?.('relay.fetched-for-worker')
@@ -143,6 +202,7 @@ export function createRouter(
     commit: Commit,
   ): Promise<() => void> {
     const fetchedAt = performance.now()
+    const priority = directPriority()
     const calls = direct.flatMap(({ subscription, events }): readonly BossCall[] => {
       const queue = queueName(subscription.name)
       const job = firstAttemptJob(
@@ -150,11 +210,12 @@ export function createRouter(
         subscription,
       )
       return [
-        async (options) => boss.insert(queue, [job], options),
-        async (options) => boss.fetch(queue, { ...directFetch, ...options }),
+        async (options) => boss.insert(queue, [{ ...job, priority }], options),
+        async (options) => boss.fetch(queue, { ...directFetch(priority), ...options }),
       ]
     })
     const answers = await sendTogether(client as BusClient, commit, calls).catch(async (error: unknown) => {
+      if (isLockTimeout(error)) throw error
       for (const { subscription } of direct) await ensureQueues(boss, subscription).catch(() => {})
       throw error
     })
@@ -174,6 +235,7 @@ export function createRouter(
     try {
       await boss.insert(queueName(subscription.name), [...jobs], inTransaction(client))
     } catch (error) {
+      if (isLockTimeout(error)) throw error
       // Somebody deleted the queue. The claim rolls back and is tried again: with the queue there.
       await ensureQueues(boss, subscription).catch(() => {})
       throw error
@@ -212,11 +274,23 @@ async function narrow(
 async function planOrderedJobs(
   client: pg.ClientBase,
   { subscription, events }: Wanted,
+  { retakenFor, patient, onHeld }: DispatchTerms,
 ): Promise<JobInsert<JobData>[]> {
   const hasKey = ({ orderingKey }: ClaimedEvent): boolean => orderingKey !== undefined
   const free = events.filter((event) => !hasKey(event))
+  const { jobs, isHeld } = await enqueueOrdered(
+    client,
+    subscription.id,
+    subscription,
+    events.filter(hasKey),
+    {
+      retaken: retakenFor !== undefined,
+      patient,
+    },
+  )
+  if (isHeld) onHeld(subscription.id, 'keys')
   return [
     ...splitIntoBatches(free, subscription.batchSize).map((ids) => firstAttemptJob(ids, subscription)),
-    ...(await enqueueOrdered(client, subscription.id, subscription, events.filter(hasKey))),
+    ...jobs,
   ]
 }
