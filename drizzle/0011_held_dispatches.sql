@@ -5,7 +5,7 @@ CREATE INDEX "outbox_held_idx" ON "bus"."outbox" USING btree ("subscription_id",
 -- Scheduled events with an ordering key are claimed apart from the others: neither claim reads the entries of the other. The
 -- third index is for bus.cancel.
 DROP INDEX "bus"."outbox_scheduled_idx";--> statement-breakpoint
-CREATE INDEX "outbox_scheduled_idx" ON "bus"."outbox" USING btree ("event_id") WHERE "bus"."outbox"."available_at" is not null;--> statement-breakpoint
+CREATE INDEX "outbox_scheduled_idx" ON "bus"."outbox" USING btree ("event_id","available_at") WHERE "bus"."outbox"."available_at" is not null;--> statement-breakpoint
 CREATE INDEX "outbox_due_idx" ON "bus"."outbox" USING btree ("available_at") WHERE "bus"."outbox"."available_at" is not null and "bus"."outbox"."ordering_key" is null;--> statement-breakpoint
 CREATE INDEX "outbox_due_ordered_idx" ON "bus"."outbox" USING btree ("available_at","position") WHERE "bus"."outbox"."available_at" is not null and "bus"."outbox"."ordering_key" is not null;
 --> statement-breakpoint

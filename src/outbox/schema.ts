@@ -162,7 +162,7 @@ export const outbox = busSchema.table(
   (table) => [
     // For cancel.
     index('outbox_scheduled_idx')
-      .on(table.eventId)
+      .on(table.eventId, table.availableAt)
       .where(sql`${table.availableAt} is not null`),
     // For the relay, which claims the two apart: neither claim reads the entries of the other.
     index('outbox_due_idx')
