@@ -7,6 +7,7 @@ import { toBusError } from '../outbox/database-errors.ts'
 import { locks } from '../outbox/doorbell.ts'
 import { createBoss, queueDefaults } from './boss.ts'
 import { lossAllowance } from './job.ts'
+import { applyQueueStorage } from './queue-storage.ts'
 import { deadLetterQueueName, queueName, type DurableOptions, type Subscription } from './subscription.ts'
 
 /** A subscription as the database knows it. */
@@ -56,6 +57,7 @@ export async function registerSubscriptions(
       await database.reach?.('start.queues-created')
       ids.set(subscription.name, await upsertSubscription(database, service, subscription))
     }
+    await applyQueueStorage(boss)
     await database.reach?.('start.registered')
     return ids
   })
@@ -80,6 +82,7 @@ export async function createQueues(
         const owner = known.find(({ name }) => name === subscription.name)?.service
         if (owner === undefined || owner === service) await ensureQueues(boss, subscription)
       }
+      await applyQueueStorage(boss)
     })
   } finally {
     await boss.stop({ graceful: false })
@@ -128,8 +131,10 @@ export async function ensureQueues(
   const [found, foundDead] = await Promise.all([boss.getQueue(name), boss.getQueue(deadLetter)])
   if (foundDead === null)
     await createQueue(boss, deadLetter, { retentionSeconds: queueDefaults.retentionSeconds })
-  if (found === null) await createQueue(boss, name, { ...options, partition: true })
-  else if (Object.entries(options).some(([key, value]) => found[key as keyof typeof options] !== value)) {
+  if (found === null) {
+    await createQueue(boss, name, { ...options, partition: true })
+    await applyQueueStorage(boss, name)
+  } else if (Object.entries(options).some(([key, value]) => found[key as keyof typeof options] !== value)) {
     await boss.updateQueue(name, { ...options, ...(retry.backoff ? {} : { retryDelayMax: null as never }) })
   }
 }
