@@ -11,6 +11,7 @@ import { inTransaction, preparedIn } from './boss.ts'
 import { planJobs, type Wanted } from './fair-batches.ts'
 import { holdEvents } from './hold-events.ts'
 import { directPriority, firstAttemptJob, maxBatchBytes, splitIntoBatches, type JobData } from './job.ts'
+import { narrow, narrowByMonth } from './narrow.ts'
 import { enqueueOrdered } from './ordered.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
 import { sendTogether, type BossCall } from './send-together.ts'
@@ -132,8 +133,18 @@ export function createRouter(
       const matched = retakenFor === undefined ? claimed.filter((event) => matches(event.type)) : claimed
       if (matched.length === 0) continue
       const dispatch = async (): Promise<number> => {
-        const each = { subscription, events: await narrow(client, subscription, matched) }
-        if (each.events.length === 0) return 0
+        const { events, unreadable } = await narrowByMonth(
+          client,
+          subscription,
+          matched,
+          retakenFor !== undefined,
+        )
+        if (unreadable.length > 0) {
+          await holdEvents(client, subscription, unreadable)
+          terms.onHeld(subscription.id, 'payloads')
+        }
+        if (events.length === 0) return 0
+        const each = { subscription, events }
         const jobs =
           subscription.ordered === true
             ? await planOrderedJobs(client, each, terms)
@@ -253,21 +264,6 @@ export function createRouter(
 
 function bytesOf(events: readonly ClaimedEvent[]): number {
   return events.reduce((bytes, { payloadBytes }) => bytes + payloadBytes, 0)
-}
-
-/** Leaves the events whose payload fulfils the subscription's predicate. PostgreSQL decides; errors in it are false. */
-async function narrow(
-  client: pg.ClientBase,
-  subscription: RegisteredSubscription,
-  matched: readonly ClaimedEvent[],
-): Promise<readonly ClaimedEvent[]> {
-  if (subscription.where === undefined || matched.length === 0) return matched
-  const { rows } = await client.query<{ id: string }>(
-    'select unnest(bus.fulfilling_events($1::uuid[], $2::jsonpath)) as id',
-    [matched.map((event) => event.id), subscription.where],
-  )
-  const fulfilling = new Set(rows.map((row) => row.id))
-  return matched.filter((event) => fulfilling.has(event.id))
 }
 
 /** The jobs of keys have no place in the line: what an ordered subscription gets beside them has none either. */

@@ -25,8 +25,8 @@ export interface DispatchTerms {
   readonly patient: boolean
   /** Whether nothing is to be tried for a subscription, because a lock was met: what comes for it is held. */
   readonly isClosed: (subscriptionId: number) => boolean
-  /** Told when a lock was met, for a whole subscription or for some of its keys, and its events were held. */
-  readonly onHeld: (subscriptionId: number, what: 'subscription' | 'keys') => void
+  /** Told when a lock was met and events were held: all of a subscription, those of some keys, or some that cannot be read. */
+  readonly onHeld: (subscriptionId: number, what: 'subscription' | 'keys' | 'payloads') => void
 }
 
 /**

@@ -19,6 +19,8 @@ interface Held {
   /** Since when nothing got on. */
   since: number
   warned: boolean
+  /** Whether some of what was tried last was held again. */
+  heldAgain: boolean
 }
 
 /** Which subscriptions have events in the outbox that they could not take, because of a lock, and when to try again. */
@@ -30,7 +32,7 @@ export interface HeldEvents {
   readonly restMs: number
   /** The one that is to be tried now, and behind which of its keys. */
   readonly next: () => { readonly subscriptionId: number; readonly cursor: Claim['heldCursor'] } | undefined
-  readonly note: (subscriptionId: number, what: 'subscription' | 'keys') => void
+  readonly note: (subscriptionId: number, what: 'subscription' | 'keys' | 'payloads') => void
   /** What the database knows, also of what other relays have left. */
   readonly noteAll: (subscriptionIds: readonly number[]) => void
   /** What became of a try: undefined where a lock was met again. Gives what is worth to be said. */
@@ -55,6 +57,7 @@ export function createHeldEvents(now: () => number = () => performance.now()): H
         cursor: undefined,
         since: now(),
         warned: false,
+        heldAgain: false,
       })
   }
 
@@ -75,6 +78,8 @@ export function createHeldEvents(now: () => number = () => performance.now()): H
     note(subscriptionId, what) {
       if (what === 'keys') impatientUntil = now() + impatienceMs
       hold(subscriptionId, what === 'subscription')
+      const entry = held.get(subscriptionId)
+      if (entry !== undefined && what === 'payloads') entry.heldAgain = true
     },
     noteAll(subscriptionIds) {
       for (const id of subscriptionIds) hold(id, false)
@@ -90,7 +95,8 @@ export function createHeldEvents(now: () => number = () => performance.now()): H
           return entry.warned ? 'goes on' : undefined
         }
       }
-      const count = claim?.count ?? 0
+      const count = entry.heldAgain ? 0 : (claim?.count ?? 0)
+      entry.heldAgain = false
       if (count > 0) entry.since = now()
       // At once where it gets on; soon where not all keys were looked at.
       entry.delayMs =

@@ -85,7 +85,7 @@ test('the tables of queues are vacuumed and analysed by what a queue needs, thos
       )
     ).map(({ reloptions }) => reloptions)
   await start()
-  const expected = expect.arrayContaining([
+  const expected: unknown = expect.arrayContaining([
     'autovacuum_vacuum_scale_factor=0.02',
     'autovacuum_vacuum_threshold=1000',
     'autovacuum_analyze_threshold=500',
