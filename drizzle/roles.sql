@@ -62,6 +62,8 @@ begin
       ('bus_worker', 'function', 'bus.ordering_key_hash', 'execute'),
       ('bus_worker', 'function', 'bus.begin_ordered_keys', 'execute'),
       ('bus_worker', 'function', 'bus.enqueue_ordered', 'execute'),
+      ('bus_worker', 'function', 'bus.lock_ordered_keys', 'execute'),
+      ('bus_worker', 'function', 'bus.take_held_events', 'execute'),
       ('bus_worker', 'function', 'bus.advance_ordered_keys', 'execute'),
       ('bus_worker', 'function', 'bus.hold_ordered_keys', 'execute'),
       ('bus_worker', 'function', 'bus.fulfilling_events', 'execute'),

@@ -115,7 +115,6 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       upkeep?.soon()
     },
     isFree: (id, types, declarations) => workers.get(id)?.isFree(types, declarations) ?? false,
-    ignoredGroups: (id) => workers.get(id)?.ignoredGroups ?? [],
     wake: (id) => workers.get(id)?.wake(),
     adopt: (id, jobs, fetchedAt) => workers.get(id)?.adopt(jobs, fetchedAt),
     prefetch: (ids) => events.prefetch(ids),

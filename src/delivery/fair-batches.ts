@@ -10,8 +10,12 @@ import { queueName } from './subscription.ts'
 /** A tenant with at least this share of a claim gets batches of its own; the others share theirs. */
 const minOwnShare = 0.25
 
-/** The key of the batches that tenants share. Those of a tenant begin with another character. */
-const sharedKey = '*'
+/**
+ * The keys of the batches that tenants share, and how those of one tenant begin. Events that waited for their time stand in a
+ * line of their own beside those that come meanwhile, so that a million that are due at midnight delay nobody.
+ */
+const lineKeys = { shared: '*', own: '=' } as const
+const scheduledLineKeys = { shared: '+', own: '@' } as const
 
 /** Stands for the jobs that are being worked on, beside the keys of those that wait. */
 const servedKey = '!'
@@ -67,13 +71,17 @@ export async function planJobs(
     // Nothing waits, and it is one batch: no line, so that few events of many tenants cost one job.
     const groups =
       line.front === undefined && events.length <= subscription.batchSize
-        ? [{ key: sharedKey, tenantCount: 1, events: [...events] }]
+        ? [{ key: keysOf(events).shared, tenantCount: 1, events: [...events] }]
         : (groupings[index] ?? [])
     return groups.flatMap((group) => placeGroup(group, line, subscription, declarations))
   })
 }
 
 const emptyLine: Line = { front: undefined, served: undefined, last: new Map() }
+
+/** Of one claim, all have waited for their time, or none has. */
+const keysOf = (events: readonly ClaimedEvent[]): typeof lineKeys | typeof scheduledLineKeys =>
+  events[0]?.wasScheduled === true ? scheduledLineKeys : lineKeys
 
 function groupByTenant(events: readonly ClaimedEvent[]): readonly Group[] {
   const byTenant = new Map<string, ClaimedEvent[]>()
@@ -82,16 +90,17 @@ function groupByTenant(events: readonly ClaimedEvent[]): readonly Group[] {
     if (known === undefined) byTenant.set(event.tenantId, [event])
     else known.push(event)
   }
+  const keys = keysOf(events)
   const groups: Group[] = []
   const few = new Set<string>()
   for (const [tenantId, own] of byTenant) {
     if (own.length >= events.length * minOwnShare)
-      groups.push({ key: `=${tenantId}`, tenantCount: 1, events: own })
+      groups.push({ key: `${keys.own}${tenantId}`, tenantCount: 1, events: own })
     else few.add(tenantId)
   }
   if (few.size === 0) return groups
   const shared = events.filter(({ tenantId }) => few.has(tenantId))
-  return [...groups, { key: sharedKey, tenantCount: few.size, events: shared }]
+  return [...groups, { key: keys.shared, tenantCount: few.size, events: shared }]
 }
 
 function placeGroup(

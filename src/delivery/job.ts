@@ -77,6 +77,18 @@ export function firstAttemptJob(
   }
 }
 
+/** Before all that has a place in the line, whose priorities are negative. */
+const maxPriority = 2_000_000_000
+const priorityMs = 200
+
+/**
+ * The priority of jobs that are inserted and fetched in one transaction: of those of a fifth of a second the same, falling with
+ * time, so that what is left of them comes in the order it was inserted.
+ */
+export function directPriority(): number {
+  return maxPriority - (Math.floor(Date.now() / priorityMs) % maxPriority)
+}
+
 /** What lies behind an event that is to be tried again. */
 export interface PastAttempts {
   readonly attempts: number

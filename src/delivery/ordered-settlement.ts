@@ -2,7 +2,7 @@ import type pg from 'pg'
 import type { JobInsert, PgBoss } from 'pg-boss'
 import type { FaultHook } from '../events/fault-points.ts'
 import type { BusLogger } from '../events/logger.ts'
-import type { Database } from '../outbox/database.ts'
+import { beginSql, type Database, type Executor } from '../outbox/database.ts'
 import { inTransaction } from './boss.ts'
 import { logBuried, keepFailures, type AttemptFailure } from './failure.ts'
 import { firstRetryDelaySeconds, laterAttemptJob, type JobData, type PastAttempts } from './job.ts'
@@ -29,11 +29,16 @@ export function isOrdered({ claim }: Settlement): boolean {
   return claim.data.keyId !== undefined
 }
 
+/** How long a settlement waits for a lock that somebody else holds, before the others go on without it. */
+const lockTimeoutMs = 500
+
 /**
  * Writes settlements of keys' jobs in one transaction: receipts, completions, what becomes of each key, and its next
  * job. Gives the number of jobs that are ready now. Like those of other jobs, it may be repeated.
  *
  * A key goes on only where pg-boss still takes the claim for current: a worker that was presumed dead changes nothing.
+ *
+ * @throws what {@link isLockTimeout} knows, where somebody else holds the row of a key, or another lock, for long
  */
 export async function writeOrderedSettlements(
   database: Database,
@@ -64,10 +69,24 @@ export async function writeOrderedSettlements(
     const readyCount = await keys.goOn(database.reach)
     await database.reach?.('settle-ordered.next-inserted')
     return { readyCount, buried: keys.buried }
-  })
+  }, `${beginSql}; set local lock_timeout = '${lockTimeoutMs}ms'`)
   await database.reach?.('settle-ordered.committed')
   for (const { eventId, output } of given.buried) logBuried(logger, subscription.name, eventId, output)
   return given.readyCount
+}
+
+/** Leaves those settlements whose key's row somebody else holds now. */
+export async function withLockedKeys(
+  executor: Executor,
+  settlements: readonly Settlement[],
+): Promise<readonly Settlement[]> {
+  const { rows } = await executor.query<{ id: string }>(
+    `with free as materialized (select id from bus.ordered_keys where id = any($1::bigint[]) for update skip locked)
+     select id from bus.ordered_keys where id = any($1::bigint[]) and id not in (select id from free)`,
+    [settlements.map(({ claim }) => claim.data.keyId)],
+  )
+  const locked = new Set(rows.map(({ id }) => id))
+  return settlements.filter(({ claim }) => locked.has(claim.data.keyId ?? ''))
 }
 
 /**

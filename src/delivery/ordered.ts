@@ -14,19 +14,30 @@ interface BegunRow extends pg.QueryResultRow {
   readonly event_ids: readonly string[]
 }
 
+/** Says that some events were held. */
+interface HeldRow extends pg.QueryResultRow {
+  readonly key_id: null
+}
+
 /**
  * Puts claimed events at the end of their keys and gives the jobs to insert for keys that were idle, all in the claiming
- * transaction. Locks the keys in the order of their hashes until it ends.
+ * transaction. Locks the keys in the order of their hashes until it ends. Events of keys whose row somebody else holds, or that
+ * have held events already, are held in the outbox.
+ *
+ * @param options.retaken - these were held, and their keys are locked already
+ * @param options.patient - waits 50 ms for the first row that is locked
  */
 export async function enqueueOrdered(
   client: pg.ClientBase,
   subscriptionId: number,
   options: JobOptions,
   claimed: readonly ClaimedEvent[],
-): Promise<JobInsert<JobData>[]> {
-  if (claimed.length === 0) return []
-  const { rows } = await client.query<BegunRow>(
-    'select key_id, job_id, event_ids from bus.enqueue_ordered($1, $2, $3, $4::text[], $5::text[], $6::uuid[], $7::int[])',
+  { retaken, patient }: { readonly retaken: boolean; readonly patient: boolean },
+): Promise<{ readonly jobs: readonly JobInsert<JobData>[]; readonly isHeld: boolean }> {
+  if (claimed.length === 0) return { jobs: [], isHeld: false }
+  const { rows } = await client.query<BegunRow | HeldRow>(
+    `select key_id, job_id, event_ids
+     from bus.enqueue_ordered($1, $2, $3, $4::text[], $5::text[], $6::uuid[], $7::int[], $8::text[], $9, $10)`,
     [
       subscriptionId,
       options.batchSize,
@@ -35,9 +46,13 @@ export async function enqueueOrdered(
       claimed.map((event) => event.orderingKey),
       claimed.map((event) => event.id),
       claimed.map((event) => event.payloadBytes),
+      claimed.map((event) => event.type),
+      retaken,
+      patient,
     ],
   )
-  return rows.map((row) => toJob(row, options))
+  const begun = rows.filter((row): row is BegunRow => row.key_id !== null)
+  return { jobs: begun.map((row) => toJob(row, options)), isHeld: begun.length < rows.length }
 }
 
 /** What of a key's job is over. */

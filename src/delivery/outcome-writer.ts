@@ -1,13 +1,22 @@
 import type { PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
+import { isLockTimeout } from '../outbox/claim.ts'
 import type { Database } from '../outbox/database.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
-import { isOrdered, writeOrderedSettlements } from './ordered-settlement.ts'
+import { isOrdered, withLockedKeys, writeOrderedSettlements } from './ordered-settlement.ts'
 import { writeSettlements, type Settlement } from './settlement.ts'
 import { reasonOf } from './settler.ts'
 import type { Subscription } from './subscription.ts'
 
-/** Writes settlements of one subscription: those of keys' jobs in a transaction of their own. Gives the number of jobs ready now. */
+/** What has become of settlements. */
+export interface Written {
+  /** Jobs that are ready now. */
+  readonly readyCount: number
+  /** Those of keys whose row somebody else holds: they are to be written later. */
+  readonly left: readonly Settlement[]
+}
+
+/** Writes settlements of one subscription: those of keys' jobs in a transaction of their own. */
 export async function writeOutcomes(
   database: Database,
   boss: PgBoss,
@@ -15,14 +24,25 @@ export async function writeOutcomes(
   subscriptionId: number,
   settlements: readonly Settlement[],
   logger: BusLogger,
-): Promise<number> {
+): Promise<Written> {
   const ordered = settlements.filter(isOrdered)
   if (ordered.length < settlements.length) {
     const free = settlements.filter((settlement) => !isOrdered(settlement))
     await writeSettlements(database, boss, subscription, subscriptionId, free, logger)
   }
-  if (ordered.length === 0) return 0
-  return writeOrderedSettlements(database, boss, subscription, subscriptionId, ordered, logger)
+  const write = async (chosen: readonly Settlement[]): Promise<number> =>
+    chosen.length === 0
+      ? 0
+      : writeOrderedSettlements(database, boss, subscription, subscriptionId, chosen, logger)
+  try {
+    return { readyCount: await write(ordered), left: [] }
+  } catch (error) {
+    if (!isLockTimeout(error)) throw error
+    // A worker that was stopped, an operator: the other keys go on meanwhile.
+    const left = await withLockedKeys(database, ordered)
+    if (left.length === 0) throw error
+    return { readyCount: await write(ordered.filter((settlement) => !left.includes(settlement))), left }
+  }
 }
 
 /** Tells other processes of jobs that this one leaves behind, so that they need not come across them by chance. */

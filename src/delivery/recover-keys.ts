@@ -57,7 +57,8 @@ async function recoverKey(
   const ready = await database.transaction(async (client) => {
     const options = inTransaction(client)
     const { rows: held } = await client.query(
-      `select from bus.ordered_keys where id = $1 and job_id = $2 and state = 'flowing' for update`,
+      // Whoever holds it is at it, or keeps it from everybody: the others are looked after meanwhile.
+      `select from bus.ordered_keys where id = $1 and job_id = $2 and state = 'flowing' for update skip locked`,
       [key.id, key.job_id],
     )
     if (held.length === 0) return false

@@ -16,6 +16,7 @@ import {
   type Registration,
 } from './declarations.ts'
 import { lossAllowance } from './job.ts'
+import { applyQueueStorage } from './queue-storage.ts'
 import { deadLetterQueueName, queueName, type DurableOptions, type Subscription } from './subscription.ts'
 
 /** A subscription as the database knows it, with the options of its newest declaration. */
@@ -68,6 +69,7 @@ export async function registerSubscriptions(
       await ensureQueues(boss, withNewestOptions(subscription, declared))
       await database.reach?.('start.queues-created')
     }
+    await applyQueueStorage(boss)
     const registrations = await database.transaction(async (client) =>
       writeDeclarations(client, service, subscriptions, knownIds),
     )
@@ -111,6 +113,7 @@ export async function createQueues(
         const owner = known.find(({ name }) => name === subscription.name)?.service
         if (owner === undefined || owner === service) await ensureQueues(boss, subscription)
       }
+      await applyQueueStorage(boss)
     })
   } finally {
     await boss.stop({ graceful: false })
@@ -174,8 +177,10 @@ export async function ensureQueues(
   const [found, foundDead] = await Promise.all([boss.getQueue(name), boss.getQueue(deadLetter)])
   if (foundDead === null)
     await createQueue(boss, deadLetter, { retentionSeconds: queueDefaults.retentionSeconds })
-  if (found === null) await createQueue(boss, name, { ...options, partition: true })
-  else if (Object.entries(options).some(([key, value]) => found[key as keyof typeof options] !== value)) {
+  if (found === null) {
+    await createQueue(boss, name, { ...options, partition: true })
+    await applyQueueStorage(boss, name)
+  } else if (Object.entries(options).some(([key, value]) => found[key as keyof typeof options] !== value)) {
     await boss.updateQueue(name, { ...options, ...(retry.backoff ? {} : { retryDelayMax: null as never }) })
   }
 }

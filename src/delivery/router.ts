@@ -1,20 +1,21 @@
 import type pg from 'pg'
 import type { JobInsert, JobWithMetadata, PgBoss } from 'pg-boss'
 import type { FaultHook } from '../events/fault-points.ts'
-import { compilePatterns } from '../events/pattern.ts'
 import type { BusClient } from '../outbox/bus-client.ts'
 import type { Commit } from '../outbox/database.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
-import type { ClaimedEvent, Dispatch } from '../outbox/relay.ts'
+import { isLockTimeout, unlessLocked } from '../outbox/claim.ts'
+import type { ClaimedEvent, Dispatch, DispatchTerms } from '../outbox/relay.ts'
 import { inTransaction, preparedIn } from './boss.ts'
-import { fulfilling, type Declaration } from './declarations.ts'
 import { planJobs, type Wanted } from './fair-batches.ts'
-import { firstAttemptJob, maxBatchBytes, splitIntoBatches, type JobData } from './job.ts'
+import { holdEvents } from './hold-events.ts'
+import { directPriority, firstAttemptJob, maxBatchBytes, splitIntoBatches, type JobData } from './job.ts'
 import { enqueueOrdered } from './ordered.ts'
 import { assertComplete } from './presence.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
 import { sendTogether, type BossCall } from './send-together.ts'
 import { queueName } from './subscription.ts'
+import { findWanted, findWantedByMonth, toRoute, type Route } from './wanted.ts'
 
 /** The workers of this process, as the router sees them. */
 export interface LocalWorkers {
@@ -33,8 +34,6 @@ export interface LocalWorkers {
     types: readonly string[],
     declarations: readonly number[] | undefined,
   ) => boolean
-  /** The groups of jobs that the worker of a subscription leaves to other code. */
-  ignoredGroups: (subscriptionId: number) => readonly string[]
   /** Tells the worker of a subscription, if there is one, that jobs are there. */
   wake: (subscriptionId: number) => void
   /** Hands jobs over that were fetched on behalf of a worker. */
@@ -48,16 +47,15 @@ const maxDirectEvents = 16
 
 /** One more than the job that was just inserted: if it comes too, there may be others. */
 const directFetchSize = 2
-const directFetch = { batchSize: directFetchSize, includeMetadata: true } as const
 
-interface Route {
-  readonly subscription: RegisteredSubscription
-  readonly declarations: readonly RoutedDeclaration[]
-}
-
-interface RoutedDeclaration extends Declaration {
-  readonly matches: (type: string) => boolean
-}
+/** The job is found by its priority, however many entries of jobs that are done lie before it in pg-boss's index. */
+const directFetch = (priority: number) =>
+  ({
+    batchSize: directFetchSize,
+    includeMetadata: true,
+    minPriority: priority,
+    maxPriority: priority,
+  }) as const
 
 /**
  * Makes the relay's dispatch: finds the subscriptions of each claimed event and inserts their pg-boss jobs in the
@@ -79,24 +77,25 @@ export function createRouter(
         workers.onIncomplete()
         throw error
       })
-      routes = subscriptions.map((subscription) => ({
-        subscription,
-        declarations: subscription.declarations.map((declaration) => ({
-          ...declaration,
-          matches: compilePatterns(declaration.patterns),
-        })),
-      }))
+      routes = subscriptions.map(toRoute)
       stamp = registryStamp
     }
     return routes
   }
 
-  return async (client, claimed, registryStamp, commit) => {
+  return async (client, claimed, registryStamp, commit, terms) => {
+    const current = await loadRoutes(client, registryStamp)
+    if (terms.careful || terms.retakenFor !== undefined) return dispatchApart(client, current, claimed, terms)
     const dispatched = new Map<number, number>()
     const afterCommit: (() => void)[] = []
     const wanted: Wanted[] = []
-    for (const route of await loadRoutes(client, registryStamp))
-      wanted.push(...(await findWanted(client, route, claimed)))
+    for (const route of current) {
+      const { subscription } = route
+      const matched = claimed.filter((event) => route.matches(event.type))
+      if (matched.length > 0 && terms.isClosed(subscription.id))
+        await holdEvents(client, subscription, matched)
+      else wanted.push(...(await findWanted(client, route, matched)))
+    }
     await reach?.('relay.routed')
     const direct = claimed.length <= maxDirectEvents ? wanted.filter(mayGoDirectly) : []
     if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
@@ -110,7 +109,7 @@ export function createRouter(
       const { subscription } = each
       const jobs =
         subscription.ordered === true
-          ? await planOrderedJobs(client, each)
+          ? await planOrderedJobs(client, each, terms)
           : (planned[inLine.indexOf(each)] ?? [])
       // Every key is busy: their next jobs follow when those are done.
       if (jobs.length === 0) continue
@@ -120,6 +119,65 @@ export function createRouter(
     if (dispatched.size > 0) await notifyOthers(client, dispatched)
     return () => {
       for (const handOver of afterCommit) handOver()
+      for (const id of dispatched.keys()) workers.wake(id)
+    }
+  }
+
+  /**
+   * The same, one subscription after the other, because one of them meets a lock: what it wants is held for it, and the others
+   * get theirs. What was held before is for one subscription alone, and stays where it is when that one meets a lock again.
+   */
+  async function dispatchApart(
+    client: pg.ClientBase,
+    current: readonly Route[],
+    claimed: readonly ClaimedEvent[],
+    terms: DispatchTerms,
+  ): Promise<() => void> {
+    const dispatched = new Map<number, number>()
+    const { retakenFor } = terms
+    for (const route of current) {
+      const { subscription } = route
+      if (retakenFor !== undefined && retakenFor !== subscription.id) continue
+      const matched =
+        retakenFor === undefined ? claimed.filter((event) => route.matches(event.type)) : claimed
+      if (matched.length === 0) continue
+      const dispatch = async (): Promise<number> => {
+        const { wanted, unreadable } = await findWantedByMonth(
+          client,
+          route,
+          matched,
+          retakenFor !== undefined,
+        )
+        if (unreadable.length > 0) {
+          await holdEvents(client, subscription, unreadable)
+          terms.onHeld(subscription.id, 'payloads')
+        }
+        let jobCount = 0
+        for (const each of wanted) {
+          const jobs =
+            subscription.ordered === true
+              ? await planOrderedJobs(client, each, terms)
+              : ((await planJobs(client, [each]))[0] ?? [])
+          if (jobs.length > 0) await insertJobs(client, subscription, jobs)
+          jobCount += jobs.length
+        }
+        return jobCount
+      }
+      const isClosed = retakenFor === undefined && terms.isClosed(subscription.id)
+      const jobCount =
+        retakenFor === undefined
+          ? isClosed
+            ? undefined
+            : await unlessLocked(client, dispatch)
+          : await dispatch()
+      if (jobCount === undefined) {
+        await holdEvents(client, subscription, matched)
+        terms.onHeld(subscription.id, 'subscription')
+      } else if (jobCount > 0) dispatched.set(subscription.id, jobCount)
+    }
+    await reach?.('relay.routed')
+    if (dispatched.size > 0) await notifyOthers(client, dispatched)
+    return () => {
       for (const id of dispatched.keys()) workers.wake(id)
     }
   }
@@ -146,11 +204,13 @@ export function createRouter(
     { subscription, events, declarations }: Wanted,
   ): Promise<() => void> {
     const ids = events.map(({ id }) => id)
-    await insertJobs(client, subscription, [firstAttemptJob(ids, subscription, declarations)])
+    const priority = directPriority()
+    await insertJobs(client, subscription, [
+      { ...firstAttemptJob(ids, subscription, declarations), priority },
+    ])
     const fetchedAt = performance.now()
     const jobs = await boss.fetch<JobData>(queueName(subscription.name), {
-      ...directFetch,
-      ignoreGroups: [...workers.ignoredGroups(subscription.id)],
+      ...directFetch(priority),
       ...preparedIn(client),
     })
     await reach?.('relay.fetched-for-worker')
@@ -170,20 +230,21 @@ export function createRouter(
     commit: Commit,
   ): Promise<() => void> {
     const fetchedAt = performance.now()
+    const priority = directPriority()
     const calls = direct.flatMap(({ subscription, events, declarations }): readonly BossCall[] => {
       const queue = queueName(subscription.name)
-      const ignoreGroups = [...workers.ignoredGroups(subscription.id)]
       const job = firstAttemptJob(
         events.map(({ id }) => id),
         subscription,
         declarations,
       )
       return [
-        async (options) => boss.insert(queue, [job], options),
-        async (options) => boss.fetch(queue, { ...directFetch, ignoreGroups, ...options }),
+        async (options) => boss.insert(queue, [{ ...job, priority }], options),
+        async (options) => boss.fetch(queue, { ...directFetch(priority), ...options }),
       ]
     })
     const answers = await sendTogether(client as BusClient, commit, calls).catch(async (error: unknown) => {
+      if (isLockTimeout(error)) throw error
       for (const { subscription } of direct) await ensureQueues(boss, subscription).catch(() => {})
       throw error
     })
@@ -203,6 +264,7 @@ export function createRouter(
     try {
       await boss.insert(queueName(subscription.name), [...jobs], inTransaction(client))
     } catch (error) {
+      if (isLockTimeout(error)) throw error
       // Somebody deleted the queue. The claim rolls back and is tried again: with the queue there.
       await ensureQueues(boss, subscription).catch(() => {})
       throw error
@@ -222,60 +284,27 @@ function bytesOf(events: readonly ClaimedEvent[]): number {
   return events.reduce((bytes, { payloadBytes }) => bytes + payloadBytes, 0)
 }
 
-/**
- * The events of a claim that a subscription wants: those that a declaration of it covers. Where it has predicates, the jobs say which
- * declarations cover them, so that a process need not ask again, and those that the same ones cover come together.
- */
-async function findWanted(
-  client: pg.ClientBase,
-  { subscription, declarations }: Route,
-  claimed: readonly ClaimedEvent[],
-): Promise<readonly Wanted[]> {
-  const [first, ...others] = declarations
-  if (first === undefined) return []
-  if (others.length === 0 && first.where === undefined) {
-    const events = claimed.filter(({ type }) => first.matches(type))
-    return events.length > 0 ? [{ subscription, events }] : []
-  }
-  const covering = new Map<string, number[]>()
-  for (const declaration of declarations) {
-    for (const id of await coveredBy(client, declaration, claimed)) {
-      const ids = covering.get(id) ?? []
-      covering.set(id, ids)
-      if (declaration.id !== undefined) ids.push(declaration.id)
-    }
-  }
-  const events = claimed.filter(({ id }) => covering.has(id))
-  if (events.length === 0) return []
-  // Keys stay in order; types are each process's own to judge.
-  if (subscription.ordered === true || declarations.every(({ where }) => where === undefined))
-    return [{ subscription, events }]
-  const groups = Map.groupBy(events, ({ id }) => covering.get(id)?.join() ?? '')
-  return [...groups.values()].map((group) => ({
-    subscription,
-    events: group,
-    declarations: covering.get(group[0]?.id ?? ''),
-  }))
-}
-
-async function coveredBy(
-  client: pg.ClientBase,
-  { matches, where }: RoutedDeclaration,
-  claimed: readonly ClaimedEvent[],
-): Promise<Iterable<string>> {
-  const ids = claimed.filter(({ type }) => matches(type)).map(({ id }) => id)
-  return where === undefined || ids.length === 0 ? ids : fulfilling(client, ids, where)
-}
-
 /** The jobs of keys have no place in the line: what an ordered subscription gets beside them has none either. */
 async function planOrderedJobs(
   client: pg.ClientBase,
   { subscription, events }: Wanted,
+  { retakenFor, patient, onHeld }: DispatchTerms,
 ): Promise<JobInsert<JobData>[]> {
   const hasKey = ({ orderingKey }: ClaimedEvent): boolean => orderingKey !== undefined
   const free = events.filter((event) => !hasKey(event))
+  const { jobs, isHeld } = await enqueueOrdered(
+    client,
+    subscription.id,
+    subscription,
+    events.filter(hasKey),
+    {
+      retaken: retakenFor !== undefined,
+      patient,
+    },
+  )
+  if (isHeld) onHeld(subscription.id, 'keys')
   return [
     ...splitIntoBatches(free, subscription.batchSize).map((ids) => firstAttemptJob(ids, subscription)),
-    ...(await enqueueOrdered(client, subscription.id, subscription, events.filter(hasKey))),
+    ...jobs,
   ]
 }

@@ -13,11 +13,20 @@ export interface Settler {
   idle: () => Promise<void>
 }
 
+/** What could not be written because of a lock is tried again after this long, and holds up nothing else. */
+const lockedPauseMs = 200
+
+/** @param write - resolves to those that could not be written now, because somebody else holds a lock */
 export function createSettler(
-  write: (batch: readonly Settlement[]) => Promise<void>,
+  write: (batch: readonly Settlement[]) => Promise<readonly Settlement[]>,
   logger: BusLogger,
 ): Settler {
-  const waiting: { readonly settlement: Settlement; readonly onWritten: () => void }[] = []
+  interface Entry {
+    readonly settlement: Settlement
+    readonly onWritten: () => void
+  }
+  const waiting: Entry[] = []
+  const postponed = new Set<Promise<void>>()
   let flushing: Promise<void> | undefined
   let deadline = Number.POSITIVE_INFINITY
 
@@ -41,9 +50,13 @@ export function createSettler(
     // What else is done in this turn of the event loop goes into the same transaction.
     await new Promise((resolve) => setImmediate(resolve))
     while (waiting.length > 0) {
-      const batch = waiting.splice(0)
+      let batch = waiting.splice(0)
       try {
-        await untilWritten(async () => write(batch.map(({ settlement }) => settlement)))
+        const left = await untilWritten(async () => write(batch.map(({ settlement }) => settlement)))
+        if (left.length > 0) {
+          postpone(batch.filter(({ settlement }) => left.includes(settlement)))
+          batch = batch.filter(({ settlement }) => !left.includes(settlement))
+        }
       } catch (error) {
         logger.error(
           { reason: reasonOf(error) },
@@ -53,6 +66,20 @@ export function createSettler(
       for (const { onWritten } of batch) onWritten()
     }
     flushing = undefined
+  }
+
+  function postpone(entries: readonly Entry[]): void {
+    const pause = new Promise<void>((resolve) => setTimeout(resolve, lockedPauseMs)).then(() => {
+      postponed.delete(pause)
+      if (performance.now() < deadline) {
+        waiting.push(...entries)
+        flushing ??= flush()
+        return
+      }
+      logger.error({}, 'a lock kept deliveries from being written before the stop: they run again')
+      for (const { onWritten } of entries) onWritten()
+    })
+    postponed.add(pause)
   }
 
   return {
@@ -65,7 +92,7 @@ export function createSettler(
       deadline = moment
     },
     async idle() {
-      while (flushing !== undefined) await flushing
+      while (flushing !== undefined || postponed.size > 0) await (flushing ?? Promise.race(postponed))
     },
   }
 }

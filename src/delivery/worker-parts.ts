@@ -37,8 +37,6 @@ export interface Worker {
   readonly runningCount: number
   /** Whether a job that arrives now, with events of these types, would be fetched at once, and is covered by the code here. */
   isFree: (types: readonly string[], declarations: readonly number[] | undefined) => boolean
-  /** The groups of jobs that are left to other code: see coverage.ts. */
-  readonly ignoredGroups: readonly string[]
   /** Jobs may be ready. */
   wake: () => void
   /** Takes what the database said at a moment of `performance.now()`. */

@@ -72,11 +72,19 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     return !stopping && !job.lost && !job.done && (!flow.isHalted || job.isProbe)
   }
 
-  async function write(batch: readonly Settlement[]): Promise<void> {
-    const readyCount = await writeOutcomes(database, boss, subscription, subscriptionId, batch, logger)
+  async function write(batch: readonly Settlement[]): Promise<readonly Settlement[]> {
+    const { readyCount, left } = await writeOutcomes(
+      database,
+      boss,
+      subscription,
+      subscriptionId,
+      batch,
+      logger,
+    )
     if (readyCount > 0 && stopping) await wakeOthers(database, subscriptionId, logger)
     else if (readyCount > 0) fetcher.wake()
     if (batch.some(({ outcomes }) => outcomes.some((outcome) => !outcome.delivered))) parts.onFailures()
+    return left
   }
 
   /** Fast handlers find their next job in hand; of slow ones other processes get their share. */
@@ -321,9 +329,6 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       return inHand.runningCount
     },
     isFree: (types, declarations) => !stopping && hasRoom() && parts.coverage.coversAll(types, declarations),
-    get ignoredGroups() {
-      return parts.coverage.ignoredGroups
-    },
     wake: () => fetcher.wake(),
     applyState: (state, readAt) => flow.apply(state, readAt),
     adopt: (jobs, fetchedAt) => jobs.forEach((job) => begin(job, fetchedAt)),

@@ -13,9 +13,14 @@ export const faultPoints = [
   'relay.jobs-inserted',
   'relay.committed',
   'relay.woken',
-  'relay.promoted',
   'relay.asleep',
-  // The same for events with an ordering key.
+  // The same for scheduled events that are due, for those that were held because of a lock, and for those with an ordering key.
+  'relay-due.claimed',
+  'relay-due.jobs-inserted',
+  'relay-due.committed',
+  'relay-held.claimed',
+  'relay-held.jobs-inserted',
+  'relay-held.committed',
   'relay-ordered.claimed',
   'relay-ordered.jobs-inserted',
   'relay-ordered.committed',

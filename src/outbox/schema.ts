@@ -142,7 +142,8 @@ export const eventKeys = busSchema.table(
 
 /**
  * What is not yet handed over to the subscribers: one narrow row an event, deleted by the relay. Events with an ordering
- * key have positions beyond 2^61, scheduled ones beyond 2^62, out of the way of other claims.
+ * key have positions beyond 2^61, scheduled ones beyond 2^62, out of the way of other claims. What one subscription could
+ * not take, because of a lock, has a row for that subscription alone, at a position below 0.
  */
 export const outbox = busSchema.table(
   'outbox',
@@ -155,11 +156,24 @@ export const outbox = busSchema.table(
     payloadBytes: integer('payload_bytes'),
     orderingKey: text('ordering_key'),
     availableAt: time('available_at'),
+    /** Handed over to all but this one. Null: to nobody yet. */
+    subscriptionId: integer('subscription_id'),
   },
   (table) => [
+    // For cancel.
     index('outbox_scheduled_idx')
-      .on(table.availableAt, table.eventId)
+      .on(table.eventId, table.availableAt)
       .where(sql`${table.availableAt} is not null`),
+    // For the relay, which claims the two apart: neither claim reads the entries of the other.
+    index('outbox_due_idx')
+      .on(table.availableAt)
+      .where(sql`${table.availableAt} is not null and ${table.orderingKey} is null`),
+    index('outbox_due_ordered_idx')
+      .on(table.availableAt, table.position)
+      .where(sql`${table.availableAt} is not null and ${table.orderingKey} is not null`),
+    index('outbox_held_idx')
+      .on(table.subscriptionId, table.tenantId, table.orderingKey, table.position)
+      .where(sql`${table.subscriptionId} is not null`),
     tenantReads(),
   ],
 )

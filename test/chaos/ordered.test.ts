@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, onTestFinished, test } from 'vitest'
+import { createClaimFloors } from '../../src/outbox/claim-floors.ts'
 import { orderedClaimSql } from '../../src/outbox/ordered-claim.ts'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
@@ -192,7 +193,7 @@ test.runIf(isFullForm)(
     })
     await bus.start()
     const stopped = await openSession(database)
-    await stopped.client.query(orderedClaimSql(1000))
+    await stopped.client.query(orderedClaimSql(createClaimFloors().next(undefined), 'normal'))
     await database.db.transaction(async (tx) =>
       bus.publishMany(
         tx,

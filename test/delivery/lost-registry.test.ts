@@ -6,7 +6,7 @@ const patience = 30_000
 
 async function publish({ rows }: TestDatabase, count: number): Promise<void> {
   const event = { type: 'note', source: 'payment-service', tenantId: 't', payload: 1 }
-  await rows('select bus.publish($1::jsonb)', [JSON.stringify(Array(count).fill(event))])
+  await rows('select bus.publish($1::jsonb)', [JSON.stringify(Array.from({ length: count }, () => event))])
 }
 
 function start(database: TestDatabase, logger = recordingLogger()): { bus: PaymentBus; seen: () => number } {

@@ -69,6 +69,37 @@ test('subscribing after the start, and starting after the stop, are refused', as
   await expect(bus.migrate()).rejects.toMatchObject({ code: 'BUS_INVALID_STATE' })
 })
 
+test('the tables of queues are vacuumed and analysed by what a queue needs, those of before from the next start on', async () => {
+  const { url, rows } = await createTestDatabase()
+  const start = async (): Promise<void> => {
+    const bus = testBus(url)
+    for (const name of ['a', 'b']) bus.subscribe({ name, events: ['note'], handler: noop })
+    await bus.start()
+    await bus.stop()
+  }
+  const settings = async (): Promise<unknown[]> =>
+    (
+      await rows(
+        `select q.name, q.table_name, c.reloptions from pgboss.queue q join pg_class c on c.relname = q.table_name
+         where q.name like 'bus.%' and q.partition order by 1`,
+      )
+    ).map(({ reloptions }) => reloptions)
+  await start()
+  const expected: unknown = expect.arrayContaining([
+    'autovacuum_vacuum_scale_factor=0.02',
+    'autovacuum_vacuum_threshold=1000',
+    'autovacuum_analyze_threshold=500',
+  ])
+  expect(await settings()).toEqual([expected, expected])
+  const [queue] = await rows(`select table_name from pgboss.queue where name = 'bus.b'`)
+  await rows(
+    `alter table pgboss.${String(queue?.['table_name'])} reset (autovacuum_vacuum_scale_factor, autovacuum_analyze_threshold)`,
+  )
+  expect(await settings()).not.toEqual([expected, expected])
+  await start()
+  expect(await settings()).toEqual([expected, expected])
+})
+
 test("pg-boss's own drift check stays clean beside the bus", async () => {
   const { url } = await createTestDatabase()
   const bus = testBus(url)

@@ -1,0 +1,112 @@
+import {
+  beginClaimSql,
+  claimSize,
+  isDue,
+  orderedFrom,
+  orderedPositions,
+  registryStampSql,
+  scheduled,
+  scheduledPositions,
+  scheduledWithKey,
+  type ClaimPatience,
+} from './claim-conditions.ts'
+import type { ClaimFloor } from './claim-floors.ts'
+
+/** Scheduled events in one claim: other events that come meanwhile wait for it. */
+const dueClaimSize = 500
+
+/**
+ * Row locks on the claimed rows only (SKIP LOCKED: rows of another relay are passed over), in position order, from the floor
+ * on, up to where those with an ordering key are.
+ *
+ * Gives the rows, then the state: what the claim sees was published to subscriptions that the later statement sees.
+ */
+export function claimSql(floor: ClaimFloor, patience: ClaimPatience): string {
+  const secondsUntil = (condition: string): string =>
+    `(select extract(epoch from available_at - clock_timestamp()) from bus.outbox where ${condition} order by available_at limit 1)`
+  return `${beginClaimSql(patience)};
+${claimRowsSql(floor.position)};
+select
+  exists (select from bus.outbox where position >= ${orderedFrom(floor)} and position < ${scheduledPositions}) as ordered_ready,
+  ${secondsUntil(scheduled(floor.due))} as due_seconds,
+  ${secondsUntil(scheduledWithKey(floor))} as ordered_due_seconds,
+  ${registryStampSql} as registry_stamp${floor.level === 'recent' ? '' : sweepColumns(floor)}`
+}
+
+/** What only sweeps ask for: see claim-floors.ts. Writers are looked for after the time was asked for, and after the claim. */
+function sweepColumns(floor: ClaimFloor): string {
+  const { candidate } = floor
+  const isLeft = (condition: string): string => `exists (select from bus.outbox where ${condition})`
+  const isClean =
+    candidate === undefined
+      ? 'false'
+      : `not (${isLeft(`position >= ${floor.position} and position < ${candidate.position}`)}
+    or ${isLeft(`position >= ${orderedFrom(floor)} and position < ${orderedPositions + candidate.position}`)}
+    or ${isLeft(`${scheduled(floor.due)} and available_at < to_timestamp(${candidate.due})`)}
+    or ${isLeft(`${scheduledWithKey(floor)} and available_at < to_timestamp(${candidate.due})`)})`
+  return `,
+  extract(epoch from pg_postmaster_start_time())::text as server,
+  extract(epoch from clock_timestamp())::float8 as now,
+  ${isClean} as is_clean,
+  ${isLeft(`position >= ${floor.position} and position < ${orderedPositions}`)} as is_left_behind,
+  array(
+    select s.id from bus.subscriptions s
+    where exists (select from bus.outbox o where o.subscription_id = s.id) order by s.id) as held_for,
+  array(
+    select l.virtualtransaction from pg_locks l
+    where l.locktype = 'relation' and l.relation = 'bus.outbox'::regclass and l.mode = 'RowExclusiveLock' and l.granted
+      and l.database = (select d.oid from pg_database d where d.datname = current_database())
+      and l.pid is distinct from pg_backend_pid()) as writers`
+}
+
+/** The claim alone. */
+export function claimRowsSql(floor: bigint): string {
+  return `
+with claimed as (
+  delete from bus.outbox where position = any(array(
+    select position from bus.outbox
+    where position >= ${floor} and position < ${orderedPositions}
+    order by position limit ${claimSize}
+    for update skip locked))
+  returning position, event_id, tenant_id, type, payload_bytes
+)
+select *, null as ordering_key from claimed order by position`
+}
+
+/**
+ * The claim of scheduled events without an ordering key whose time has come, the earliest first. Rows that are being
+ * cancelled, or that another relay is at, are passed over.
+ */
+export function dueClaimSql(floor: ClaimFloor, patience: ClaimPatience): string {
+  return `${beginClaimSql(patience)};
+with claimed as (
+  delete from bus.outbox where position = any(array(
+    select position from bus.outbox
+    where ${scheduled(floor.due)} and ${isDue}
+    order by available_at limit ${dueClaimSize}
+    for update skip locked))
+  returning position, event_id, tenant_id, type, payload_bytes, available_at
+)
+select position, event_id, tenant_id, type, payload_bytes, null as ordering_key from claimed order by available_at, position;
+select ${registryStampSql} as registry_stamp`
+}
+
+/** Takes events that were held for a subscription, and says whether there are more. */
+export function heldClaimSql(
+  subscriptionId: number,
+  after: { readonly tenantId: string; readonly orderingKey: string } | undefined,
+): string {
+  const cursor =
+    after === undefined ? 'null, null' : `${textLiteral(after.tenantId)}, ${textLiteral(after.orderingKey)}`
+  return `${beginClaimSql('retry')};
+select 0 as position, event_id, tenant_id, type, payload_bytes, ordering_key
+from bus.take_held_events(${subscriptionId}, ${claimSize}, ${cursor});
+select
+  exists (select from bus.outbox where subscription_id = ${subscriptionId}) as is_left,
+  ${registryStampSql} as registry_stamp`
+}
+
+/** Without quotes or backslashes, so that it means the same under every setting of the server. */
+function textLiteral(text: string): string {
+  return `convert_from(decode('${Buffer.from(text).toString('hex')}', 'hex'), 'UTF8')`
+}
