@@ -11,15 +11,15 @@ export interface SubscriptionState {
 /** The columns of {@link SubscriptionState}, of a row `s` of `bus.subscriptions`. */
 export const stateColumns = `s.paused_at is not null as paused,
   case when s.circuit_opened_at is not null
-    then greatest(0, extract(epoch from s.circuit_probe_at - clock_timestamp()) * 1000)::float8 end as probe_ms`
+    then greatest(0, extract(epoch from s.circuit_probe_at - clock_timestamp()) * 1000) end as probe_ms`
 
 export interface StateRow {
   readonly paused: boolean
-  readonly probe_ms: number | null
+  readonly probe_ms: string | null
 }
 
 export function toState({ paused, probe_ms }: StateRow): SubscriptionState {
-  return { paused, probeInMs: probe_ms ?? undefined }
+  return { paused, probeInMs: probe_ms === null ? undefined : Number(probe_ms) }
 }
 
 /** The states of some subscriptions, by id. */

@@ -1,4 +1,5 @@
 import { locks } from './doorbell.ts'
+import { beginWriting } from './session-settings.ts'
 
 /**
  * Where the positions of events with an ordering key begin, 2^61, and those of scheduled ones, 2^62. The trigger that
@@ -28,7 +29,7 @@ export const orderedReadySql = `(
  */
 export function orderedClaimSql(claimSize: number): string {
   const held = `current_setting('bus.order_held')::boolean`
-  return `begin isolation level read committed; set local synchronous_commit = off;
+  return `${beginWriting}; set local synchronous_commit = off;
 set local idle_in_transaction_session_timeout = '${idleInClaimSeconds}s';
 select set_config('bus.order_held', pg_try_advisory_xact_lock(${locks.namespace}, ${locks.order})::text, true);
 with due as (
