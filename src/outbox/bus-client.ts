@@ -18,6 +18,8 @@ export class BusClient extends pg.Client {
   constructor(config?: pg.ClientConfig, kind: SessionKind = 'bus') {
     super({ ...config, types: valueTypes })
     this.#kind = kind
+    // While the settings are being pinned nobody else listens, and an `error` without a listener ends the process.
+    this.on('error', () => {})
     // `pg.defaults.binary` of the application.
     Object.assign(this, { binary: false })
     // Registered before node-postgres's own listeners, which send the next statement or say that there is none.
