@@ -1,3 +1,4 @@
+import type { StoredEvent } from '../events/envelope.ts'
 import { DeliveryError } from '../events/errors.ts'
 import { forgive } from './active-job.ts'
 import type { AbortReason, RunningAttempt } from './attempt.ts'
@@ -74,7 +75,14 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     const refreshed = parts.refresh(job)
     if (refreshed !== undefined) await refreshed
     if (job.lost || job.done) return { kind: 'given up' }
-    const event = job.events.get(eventId)
+    let event: StoredEvent | undefined
+    try {
+      event = job.events.get(eventId)
+    } catch (thrown) {
+      // A payload that cannot be read is the failure of its event alone.
+      takeFollowing()
+      return failed(thrown)
+    }
     if (event === undefined) {
       takeFollowing()
       return { kind: 'done', outcome: eventNotFound(eventId, attempt) }

@@ -41,3 +41,23 @@ test('jobs of others in a queue of the bus are cancelled and named, and keep non
   )
   expect(await bus.deadLetters.list()).toEqual([])
 })
+
+test('an event whose payload cannot be read is a dead letter, and keeps none beside it waiting', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const seen = { plain: 0, ordered: 0, once: 0 }
+  const options = { events: ['note'], retry: { maxAttempts: 2, delaySeconds: 0, backoff: false } } as const
+  bus.subscribe({ ...options, name: 'plain', handler: () => void (seen.plain += 1) })
+  bus.subscribe({ ...options, name: 'ordered', ordered: true, handler: () => void (seen.ordered += 1) })
+  bus.subscribe({ ...options, name: 'once', mode: 'exactly-once', handler: () => void (seen.once += 1) })
+  // Deeper than publish takes, and with a key that the bus reads itself: more than a stack holds.
+  const depth = 9500
+  await database.rows(
+    `insert into bus.events (tenant_id, type, source, payload)
+     select 'a', 'note', 'sql', case g when 5 then $1::jsonb else to_jsonb(g) end from generate_series(1, 10) g`,
+    [`{"\\"": ${'['.repeat(depth)}${']'.repeat(depth)}}`],
+  )
+  await bus.start()
+  await until('the others are delivered', () => seen.plain === 9 && seen.ordered === 9 && seen.once === 9)
+  await until('it is a dead letter of each', async () => (await bus.deadLetters.list()).length === 3)
+})

@@ -56,7 +56,9 @@ const parsers: readonly (readonly [string, Parse])[] = [
 
 test.each(
   parsers.flatMap(([what, parse]) =>
-    (['node-postgres', 'postgres.js'] as const).map((publisher) => [what, publisher, parse] as const),
+    (['node-postgres', 'postgres.js with parsers of its own'] as const).map(
+      (publisher) => [what, publisher, parse] as const,
+    ),
   ),
 )(
   'with parsers in the process that %s all is delivered, and what is read has the types of the bus (%s)',

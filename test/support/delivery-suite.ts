@@ -31,21 +31,21 @@ export const goodDelivery = {
 }
 
 /** Where the statements of a publisher go. */
-export type Publisher = 'node-postgres' | 'postgres.js'
+export type Publisher = 'node-postgres' | 'postgres.js' | 'postgres.js with parsers of its own'
 
 /**
  * What a service does with a bus, in short: publishes in all ways, by both drivers; attempts that fail and are made again; order by
  * key; exactly once; two tenants of which one's name spells the other's in hexadecimal digits; reads. Gives what came of it.
  *
- * @param url - for the bus and for the service, which may be subject to settings; `database` is for looking at what they did
+ * @param url - for the bus and for the service; `database` is for looking at what they did
  */
 export async function runDeliverySuite(
   database: TestDatabase,
   url: string,
-  { publisher = 'node-postgres' as Publisher, handlerMs = 0, busUrl = url } = {},
+  { publisher = 'node-postgres' as Publisher } = {},
 ): Promise<typeof goodDelivery> {
   await createEffects(database)
-  const bus = testBus(busUrl)
+  const bus = testBus(url)
   const attempts = new Map<string, number>()
   const ordered: Record<string, number[]> = { a: [], b: [] }
   const retry = { delaySeconds: 0, backoff: false } as const
@@ -69,7 +69,6 @@ export async function runDeliverySuite(
     events: ['note'],
     mode: 'exactly-once',
     handler: async ({ id, payload }, { tx }) => {
-      await new Promise((resolve) => setTimeout(resolve, handlerMs))
       await tx.execute(sql`insert into public.effects values (${id}, ${String(payload)})`)
     },
   })
@@ -188,8 +187,9 @@ export async function runDeliverySuite(
 
 /** A service's own Drizzle, with the settings of its database and role. */
 function publisherDb(url: string, publisher: Publisher): ReturnType<typeof drizzle> {
-  if (publisher === 'postgres.js') {
-    const client = postgres(url, { max: 2, onnotice: () => {}, types: hostilePostgresTypes })
+  if (publisher !== 'node-postgres') {
+    const types = publisher === 'postgres.js' ? {} : hostilePostgresTypes
+    const client = postgres(url, { max: 2, onnotice: () => {}, types })
     onTestFinished(async () => client.end({ timeout: 1 }))
     return drizzleOnPostgresJs(client) as unknown as ReturnType<typeof drizzle>
   }
