@@ -60,4 +60,5 @@ test('an event whose payload cannot be read is a dead letter, and keeps none bes
   await bus.start()
   await until('the others are delivered', () => seen.plain === 9 && seen.ordered === 9 && seen.once === 9)
   await until('it is a dead letter of each', async () => (await bus.deadLetters.list()).length === 3)
+  expect((await bus.deadLetters.list()).map(({ attempts }) => attempts)).toEqual([2, 2, 2])
 })

@@ -13,18 +13,22 @@ const oids = [
   1700, 2205, 2206, 2249, 2278, 2950, 2951, 3220, 3802, 3807,
 ]
 
+/** Their numbers are an enumeration to the types, though any number will do. */
+const types = pg.types as unknown as {
+  readonly getTypeParser: (oid: number, format: 'text' | 'binary') => Parse
+  readonly setTypeParser: ((oid: number, format: 'text' | 'binary', parse: Parse) => void) &
+    ((oid: number, parse: Parse) => void)
+}
+
 /** Sets a parser for all of them, for the whole process, until the test is over. */
 function setGlobalParsers(parse: Parse): void {
   const before = oids.flatMap((oid) =>
-    (['text', 'binary'] as const).map((format) => {
-      const known: unknown = pg.types.getTypeParser(oid, format)
-      return [oid, format, known as Parse] as const
-    }),
+    (['text', 'binary'] as const).map((format) => [oid, format, types.getTypeParser(oid, format)] as const),
   )
   onTestFinished(() => {
-    for (const [oid, format, known] of before) pg.types.setTypeParser(oid, format, known)
+    for (const [oid, format, known] of before) types.setTypeParser(oid, format, known)
   })
-  for (const oid of oids) pg.types.setTypeParser(oid, parse)
+  for (const oid of oids) types.setTypeParser(oid, parse)
 }
 
 /** A test looks at what happened with parsers of its own. */

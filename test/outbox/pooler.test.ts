@@ -120,7 +120,9 @@ async function setInDatabase(
   settings: Readonly<Record<string, string>>,
 ): Promise<void> {
   await asAdmin(url, async (admin) => {
-    for (const [name, value] of Object.entries(settings))
+    const { rows } = await admin.query<{ name: string }>('select lower(name) as name from pg_settings')
+    const known = new Set(rows.map(({ name }) => name))
+    for (const [name, value] of Object.entries(settings).filter(([each]) => known.has(each)))
       await admin.query(`alter database ${new URL(url).pathname.slice(1)} set ${name} = ${value}`)
   })
 }

@@ -42,7 +42,7 @@ export type Publisher = 'node-postgres' | 'postgres.js' | 'postgres.js with pars
 export async function runDeliverySuite(
   database: TestDatabase,
   url: string,
-  { publisher = 'node-postgres' as Publisher } = {},
+  { publisher = 'node-postgres' }: { readonly publisher?: Publisher } = {},
 ): Promise<typeof goodDelivery> {
   await createEffects(database)
   const bus = testBus(url)
