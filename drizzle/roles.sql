@@ -126,7 +126,7 @@ begin
   if has_schema_privilege('pgboss', 'create') and not exists (
     select from pg_catalog.pg_default_acl d, pg_catalog.aclexplode(d.defaclacl) a
     where d.defaclnamespace = 'pgboss'::regnamespace and d.defaclobjtype = 'r'
-      and d.defaclrole = current_user::regrole and a.grantee = 'bus_worker'::regrole
+      and d.defaclrole = (select r.oid from pg_catalog.pg_roles r where r.rolname = current_user) and a.grantee = 'bus_worker'::regrole
   ) then
     alter default privileges in schema pgboss grant select, insert, update, delete on tables to bus_worker, bus_operator;
   end if;
@@ -155,6 +155,19 @@ begin
     ) as p (policy, object, command, role)
     where not exists (
       select from pg_catalog.pg_policy x where x.polrelid = p.object::regclass and x.polname = p.policy)
+  loop
+    execute wanted.statement;
+  end loop;
+
+  -- Row security that somebody else has enabled, such as an event trigger does on every new table, on tables that are meant to be
+  -- without: what these roles are granted there, they see.
+  for wanted in
+    select format('create policy %I on %s for all to %I using (true) with check (true)', w.role || '_uses', c.oid::regclass, w.role) as statement
+    from (values ('bus_worker'), ('bus_operator')) as w (role)
+    cross join pg_catalog.pg_class c
+    where c.relnamespace in ('bus'::regnamespace, 'pgboss'::regnamespace) and c.relkind in ('r', 'p') and c.relrowsecurity
+      and has_table_privilege(w.role, c.oid, 'select')
+      and not exists (select from pg_catalog.pg_policy x where x.polrelid = c.oid and w.role::regrole = any (x.polroles))
   loop
     execute wanted.statement;
   end loop;

@@ -87,7 +87,16 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
       return undefined
     }
     job.beganAt ??= performance.now()
-    const event = job.events.get(eventId)
+    let event: StoredEvent | undefined
+    try {
+      event = job.events.get(eventId)
+    } catch (thrown) {
+      // A payload that cannot be read is the failure of its event alone.
+      const outcome = toOutcome(eventId, attempt, { outcome: 'failed', thrown })
+      parts.noteAttempt(outcome)
+      parts.finishEvent(job, eventId, outcome)
+      return undefined
+    }
     if (event === undefined || isErased(event) || hasExpired(event)) {
       const settled = event === undefined ? eventNotFound : isErased(event) ? erasedBefore : expiredBefore
       const outcome = settled(eventId, attempt)

@@ -8,8 +8,23 @@ import type { FailureOutput, JobClaim } from './settlement.ts'
 export function byPlace(a: JobWithMetadata<JobData>, b: JobWithMetadata<JobData>): number {
   return (
     b.priority - a.priority ||
-    a.createdOn.getTime() - b.createdOn.getTime() ||
-    ((a.data.eventIds[0] ?? '') < (b.data.eventIds[0] ?? '') ? -1 : 1)
+    Number(a.createdOn) - Number(b.createdOn) ||
+    (firstEventId(a) < firstEventId(b) ? -1 : 1)
+  )
+}
+
+/** Of a job that somebody else may have put into the queue. */
+function firstEventId({ data }: { readonly data: Partial<JobData> | null }): string {
+  return Array.isArray(data?.eventIds) ? String(data.eventIds[0]) : ''
+}
+
+const uuidShape = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+
+/** Whether a job is one of the bus: anybody who may write to pg-boss's tables can put others into its queues. */
+export function isJobOfBus({ data }: { readonly data: unknown }): boolean {
+  const ids: unknown = (data as Partial<JobData> | null)?.eventIds
+  return (
+    Array.isArray(ids) && ids.length > 0 && ids.every((id) => typeof id === 'string' && uuidShape.test(id))
   )
 }
 
@@ -26,7 +41,7 @@ export function wasLost(job: JobWithMetadata<JobData>): boolean {
 /** The failures before this attempt: pg-boss keeps the last output over a retry, the job's data what came before. */
 export function toClaim(job: JobWithMetadata<JobData>): JobClaim {
   const output = job.output as Partial<FailureOutput> | null
-  const known: readonly AttemptFailure[] = output?.failures ?? job.data.failures ?? []
+  const known: readonly AttemptFailure[] = failuresIn(output) ?? failuresIn(job.data) ?? []
   const lostAttempt = job.data.eventIds.length > 1 ? 1 : (job.data.attempts ?? 0) + job.retryCount
   const unknown = wasLost(job) ? [describeFailure(lostAttempt, lostWorkerError(job.output))] : []
   return {
@@ -38,6 +53,10 @@ export function toClaim(job: JobWithMetadata<JobData>): JobClaim {
     data: job.data,
     failures: keepFailures([...known, ...unknown]),
   }
+}
+
+function failuresIn(record: { readonly failures?: unknown } | null): readonly AttemptFailure[] | undefined {
+  return Array.isArray(record?.failures) ? (record.failures as readonly AttemptFailure[]) : undefined
 }
 
 /** What pg-boss wrote when it took the job from a worker that was not heard of. */

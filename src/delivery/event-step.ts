@@ -1,3 +1,4 @@
+import type { StoredEvent } from '../events/envelope.ts'
 import { DeliveryError } from '../events/errors.ts'
 import { forgive } from './active-job.ts'
 import type { AbortReason, RunningAttempt } from './attempt.ts'
@@ -27,7 +28,7 @@ export type EventStep =
   /** The transaction cannot go on, and this event is why; whether the handler may still be running in it. */
   | { readonly kind: 'failed alone'; readonly thrown: unknown; readonly final: boolean }
   /** The transaction cannot go on, and any of its events may be why. */
-  | { readonly kind: 'broken'; readonly thrown: unknown }
+  | { readonly kind: 'broken'; readonly thrown: unknown; readonly lostRace: boolean }
   /** The handler does not stop, or another worker has the job. */
   | { readonly kind: 'given up' }
 
@@ -74,7 +75,14 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     const refreshed = parts.refresh(job)
     if (refreshed !== undefined) await refreshed
     if (job.lost || job.done) return { kind: 'given up' }
-    const event = job.events.get(eventId)
+    let event: StoredEvent | undefined
+    try {
+      event = job.events.get(eventId)
+    } catch (thrown) {
+      // A payload that cannot be read is the failure of its event alone.
+      takeFollowing()
+      return failed(thrown)
+    }
     if (event === undefined) {
       takeFollowing()
       return { kind: 'done', outcome: eventNotFound(eventId, attempt) }
@@ -109,7 +117,7 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
         await database.reach?.('once.kept')
         return { kind: 'done', outcome: toOutcome(eventId, attempt, result) }
       }
-      if (handle.lostRace) return { kind: 'broken', thrown: result.thrown }
+      if (handle.lostRace) return { kind: 'broken', thrown: result.thrown, lostRace: true }
       await transaction.undo(then)
       await database.reach?.('once.undone')
       return forgive(job, result.thrown) ? { kind: 'cut short' } : failed(result.thrown)
@@ -119,13 +127,14 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
         const thrown = abortedTransaction(handle.firstError ?? reasonOf(error))
         return transaction.undo(then).then(
           () => (forgive(job, thrown) ? { kind: 'cut short' } : failed(thrown)),
-          (): EventStep => ({ kind: 'broken', thrown }),
+          (): EventStep => ({ kind: 'broken', thrown, lostRace: false }),
         )
       }
       // It did by hand what cannot be undone: trying again would do it again.
       if (code === 'BUS_HANDLER_TRANSACTION_ENDED')
         return { kind: 'failed alone', thrown: error, final: true }
-      return { kind: 'broken', thrown: result.outcome === 'failed' ? result.thrown : error }
+      const thrown = result.outcome === 'failed' ? result.thrown : error
+      return { kind: 'broken', thrown, lostRace: handle.lostRace }
     }
   }
 

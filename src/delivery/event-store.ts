@@ -62,10 +62,11 @@ interface EventRow extends pg.QueryResultRow {
   readonly causation_id: string | null
   readonly ordering_key: string | null
   readonly metadata: string
-  readonly created_ms: number
-  readonly expires_ms: number | null
+  // Times are numeric: how a float is written depends on a setting.
+  readonly created_ms: string
+  readonly expires_ms: string | null
   /** From the database's clock, when the row was read, to its expiry. */
-  readonly expires_in_ms: number | null
+  readonly expires_in_ms: string | null
   readonly erased: boolean
 }
 
@@ -200,9 +201,9 @@ async function readRows(executor: Executor, ids: readonly string[]): Promise<rea
   const { rows } = await executor.query<EventRow>(
     `select id, tenant_id, type, source, subject, schema_version, payload::text as payload, event_id, idempotency_key,
        correlation_id, causation_id, ordering_key, metadata::text as metadata,
-       (extract(epoch from created_at) * 1000)::float8 as created_ms,
-       (extract(epoch from expires_at) * 1000)::float8 as expires_ms,
-       ((extract(epoch from expires_at) - extract(epoch from clock_timestamp())) * 1000)::float8 as expires_in_ms,
+       extract(epoch from created_at) * 1000 as created_ms,
+       extract(epoch from expires_at) * 1000 as expires_ms,
+       (extract(epoch from expires_at) - extract(epoch from clock_timestamp())) * 1000 as expires_in_ms,
        erased_at is not null as erased
      from bus.events where id = any($1::uuid[])`,
     [`{${ids.join(',')}}`],
@@ -228,6 +229,7 @@ export function isErased(event: StoredEvent): boolean {
 }
 
 function toStoredEvent({ row, readAt }: CachedRow): StoredEvent {
+  const expiresMs = Number(row.expires_ms ?? Number.NaN)
   const event = {
     id: row.id,
     type: row.type,
@@ -242,12 +244,11 @@ function toStoredEvent({ row, readAt }: CachedRow): StoredEvent {
     causationId: row.causation_id ?? undefined,
     orderingKey: row.ordering_key ?? undefined,
     metadata: row.metadata === '{}' ? {} : (parseJson(row.metadata) as EventMetadata),
-    createdAt: new Date(row.created_ms),
+    createdAt: new Date(Number(row.created_ms)),
     // Plain SQL may say infinity.
-    expiresAt:
-      row.expires_ms === null || !Number.isFinite(row.expires_ms) ? undefined : new Date(row.expires_ms),
+    expiresAt: Number.isFinite(expiresMs) ? new Date(expiresMs) : undefined,
   }
-  if (row.expires_in_ms !== null) expiries.set(event, readAt + row.expires_in_ms)
+  if (row.expires_in_ms !== null) expiries.set(event, readAt + Number(row.expires_in_ms))
   if (row.erased) erasedEvents.add(event)
   return event
 }

@@ -48,6 +48,7 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       pending: [...eventIds],
       alone: [],
       lostOnce: new Set(),
+      lostRaces: new Map(),
       settleFailures: 0,
       transactionCount: 0,
       waitingLanes: 0,

@@ -23,7 +23,7 @@ export interface HandlerPool {
 
 /** Opens no connection yet. Each subscription has one for itself, the rest are for whoever comes first. */
 export function createHandlerPool(database: Database, subscriptionCount: number): HandlerPool {
-  const pool: pg.Pool = database.openPool(subscriptionCount)
+  const pool: pg.Pool = database.openHandlerPool(subscriptionCount)
   const newShare = createShares(pool.options.max, subscriptionCount)
   return {
     connectionsOf: () => ({
@@ -33,7 +33,7 @@ export function createHandlerPool(database: Database, subscriptionCount: number)
       async endTransactions(namePrefix) {
         await database.query(
           `select pg_terminate_backend(pid, 1000) from pg_stat_activity
-           where datname = current_database() and usename = current_user and starts_with(application_name, $1)`,
+           where datname = current_database() and usename = session_user and starts_with(application_name, $1)`,
           [namePrefix],
         )
       },

@@ -3,7 +3,9 @@ import { DeliveryError } from '../events/errors.ts'
 import type { FaultHook } from '../events/fault-points.ts'
 import { withoutQuotedData } from '../events/redact.ts'
 import { toBusError } from '../outbox/database-errors.ts'
+import type { BusClient } from '../outbox/bus-client.ts'
 import { loadDrizzleParts } from '../outbox/drizzle-parts.ts'
+import { beginOn, beginWriting, busPathSql, handlerPathSql } from '../outbox/session-settings.ts'
 import type { HandlerTransaction } from './subscription.ts'
 
 const savepoint = 'bossbus_event'
@@ -38,6 +40,9 @@ export interface EventTransaction {
   keep: (next: 'handler' | 'settling') => Promise<void>
   /** Takes back what the last handler wrote. @throws {@link DeliveryError} `BUS_HANDLER_TRANSACTION_ENDED` */
   undo: (next: 'handler' | 'settling') => Promise<void>
+  /** Makes sure that what comes next are statements of the bus, as `keep` and `undo` do. */
+  beginSettling: () => Promise<void>
+  /** After `beginSettling`. */
   commit: () => Promise<void>
   /** Gives the connection back, whatever state the transaction is in. */
   rollback: () => Promise<void>
@@ -56,6 +61,7 @@ export async function beginEventTransaction(
   reach: FaultHook | undefined,
 ): Promise<EventTransaction> {
   let released = false
+  let isSettling = false
   const drizzle = await loadDrizzleParts()
   const client = await pool.connect().catch(rethrow)
   const release = (destroy: boolean): void => {
@@ -64,8 +70,9 @@ export async function beginEventTransaction(
     client.release(destroy)
   }
   try {
+    const begin = beginOn(client as unknown as BusClient, beginWriting)
     await client.query(
-      `begin; set local application_name = ${client.escapeLiteral(name)};
+      `${begin}; set local application_name = ${client.escapeLiteral(name)};
        set local idle_in_transaction_session_timeout = '${idleLimitSeconds}s'; savepoint ${savepoint}`,
     )
     await reach?.('once.begun')
@@ -77,22 +84,29 @@ export async function beginEventTransaction(
   const prepareFor = (next: 'handler' | 'settling'): string =>
     next === 'handler'
       ? `savepoint ${savepoint}`
-      : `set local idle_in_transaction_session_timeout = '${settlingIdleLimit}'`
+      : `set local idle_in_transaction_session_timeout = '${settlingIdleLimit}'; ${busPathSql}`
 
   return {
     name,
     client,
     openHandle: () => openHandle(client, drizzle),
     async keep(next) {
+      isSettling = next === 'settling'
       await client.query(`release savepoint ${savepoint}; ${prepareFor(next)}`).catch(rethrowEnd)
     },
     async undo(next) {
       // Rolling back to a savepoint leaves it in place.
-      const more = next === 'settling' ? `; ${prepareFor(next)}` : ''
+      isSettling = next === 'settling'
+      const more = isSettling ? `; ${prepareFor(next)}` : ''
       await client.query(`rollback to savepoint ${savepoint}${more}`).catch(rethrowEnd)
     },
+    async beginSettling() {
+      if (!isSettling) await client.query(prepareFor('settling')).catch(rethrowEnd)
+      isSettling = true
+    },
     async commit() {
-      const { command } = await client.query('commit').catch(rethrow)
+      const answers = await client.query(`${handlerPathSql}; commit`).catch(rethrow)
+      const { command } = (answers as unknown as readonly pg.QueryResult[]).at(-1) ?? {}
       // What COMMIT answers in a transaction that failed before.
       if (command !== 'COMMIT') throw abortedTransaction('a statement failed before the commit')
       release(false)
@@ -152,7 +166,7 @@ function openHandle(
   function note(error: unknown): void {
     const { code, message } = error as { code?: unknown; message?: string }
     if (message !== undefined) firstError ??= withoutQuotedData(code, message)
-    if (typeof code === 'string' && code.startsWith('40')) lostRace = true
+    if (isLostRace(code)) lostRace = true
   }
 
   async function query(config: string | { readonly text: string }, values?: unknown[]): Promise<unknown> {
@@ -195,6 +209,11 @@ function openHandle(
       await last
     },
   }
+}
+
+/** `serialization_failure`, `deadlock_detected`: the transaction may go through when it is run again. */
+export function isLostRace(code: unknown): boolean {
+  return code === '40001' || code === '40P01'
 }
 
 /** Whether a statement begins like one that ends a transaction. What hides behind another one is found at its savepoint. */

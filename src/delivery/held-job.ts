@@ -68,6 +68,8 @@ export interface HeldWork<J> {
   readonly alone: string[]
   /** Events whose connection was lost once already while they were the only one in the transaction. */
   readonly lostOnce: Set<string>
+  /** How often an event, alone in its transaction, has lost against concurrent ones. */
+  readonly lostRaces: Map<string, number>
   settleFailures: number
   transactionCount: number
   /** Lanes that wait for a tenant to be below its limit. */

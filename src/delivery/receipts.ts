@@ -39,7 +39,7 @@ export async function insertReceipts(
   await queryPrepared(
     client,
     `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms, expired${someErased ? ', erased' : ''})
-     select $1, * from unnest($2::uuid[], $3::smallint[], $4::real[], $5::boolean[]${someErased ? ', $6::boolean[]' : ''})
+     select $1, * from unnest($2::uuid[], $3::smallint[], $4::real[], $5::boolean[]${someErased ? `, array_replace($6::boolean[], false, null)` : ''})
      ${mayExist ? 'on conflict do nothing' : ''}`,
     [
       subscriptionId,
@@ -47,7 +47,7 @@ export async function insertReceipts(
       arrayOf(receipts, (receipt) => String(receipt.attempts)),
       arrayOf(receipts, (receipt) => receipt.durationMs.toFixed(3)),
       arrayOf(receipts, (receipt) => (receipt.expired ? 't' : 'f')),
-      ...(someErased ? [arrayOf(receipts, (receipt) => (receipt.erased ? 't' : 'null'))] : []),
+      ...(someErased ? [arrayOf(receipts, (receipt) => (receipt.erased ? 't' : 'f'))] : []),
     ],
   )
 }

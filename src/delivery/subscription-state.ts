@@ -15,17 +15,22 @@ export interface SubscriptionState {
 /** The columns of {@link SubscriptionState}, of a row `s` of `bus.subscriptions`. */
 export const stateColumns = `s.paused_at is not null as paused, s.options->'retry' as retry, s.options->>'onKeyFailure' as on_key_failure,
   case when s.circuit_opened_at is not null
-    then greatest(0, extract(epoch from s.circuit_probe_at - clock_timestamp()) * 1000)::float8 end as probe_ms`
+    then greatest(0, extract(epoch from s.circuit_probe_at - clock_timestamp()) * 1000) end as probe_ms`
 
 export interface StateRow {
   readonly paused: boolean
   readonly retry: ResolvedRetry
   readonly on_key_failure: KeyFailureRule | null
-  readonly probe_ms: number | null
+  readonly probe_ms: string | null
 }
 
 export function toState({ paused, retry, on_key_failure, probe_ms }: StateRow): SubscriptionState {
-  return { paused, retry, onKeyFailure: on_key_failure ?? undefined, probeInMs: probe_ms ?? undefined }
+  return {
+    paused,
+    retry,
+    onKeyFailure: on_key_failure ?? undefined,
+    probeInMs: probe_ms === null ? undefined : Number(probe_ms),
+  }
 }
 
 /** The states of some subscriptions, by id. */

@@ -40,7 +40,8 @@ export interface ExactlyOnceContext<C extends EventCatalogue = EventCatalogue> e
   /**
    * What is written through it commits together with the receipt of the event, or not at all: once, whatever crashes,
    * retries, redeliveries and presumed-dead workers there are. The bus commits it: a handler that ends it by hand is
-   * refused. `publish` without a transaction in front joins it.
+   * refused. `publish` without a transaction in front joins it. It is read committed, with the search path, time zone and date style
+   * that the database and the role say.
    */
   readonly tx: HandlerTransaction
 }

@@ -1,15 +1,21 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { DeliveryError } from '../events/errors.ts'
 import { toBusError } from '../outbox/database-errors.ts'
 import { failureDelayMs } from '../outbox/failure-delay.ts'
 import { forgive } from './active-job.ts'
 import type { EventStep } from './event-step.ts'
 import { describeFailure } from './failure.ts'
 import { AlreadyDelivered, ClaimLost, holdsClaim, settleInTransaction } from './fenced-settlement.ts'
-import type { EventTransaction } from './handler-transaction.ts'
+import { isLostRace, type EventTransaction } from './handler-transaction.ts'
 import type { ExactlyOnceParts, HeldJob, HeldWork } from './held-job.ts'
 import { isBatch } from './job.ts'
 import { readReceipts } from './receipts.ts'
 import { type EventOutcome } from './settlement.ts'
 import { reasonOf } from './settler.ts'
+
+/** How often an event may lose against concurrent transactions, alone in its own, before that counts as an attempt. */
+const maxLostRaces = 10
+const maxRacePauseMs = 300
 
 /** How a transaction of handlers ends. */
 export interface TransactionEnd<J> {
@@ -58,6 +64,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     job.completing = isComplete
     try {
       const { client } = transaction
+      await transaction.beginSettling()
       const log = await settleInTransaction(
         client,
         boss,
@@ -109,8 +116,16 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
       return
     }
     const error = toBusError(thrown)
-    const isRefused = error.code !== 'BUS_DATABASE_UNAVAILABLE' && (committing || error.retryable)
     const [only] = rest
+    if (
+      eventIds.length === 1 &&
+      only !== undefined &&
+      isLostRace((error as { sqlState?: unknown }).sqlState)
+    ) {
+      await afterLostRace(work, only, error)
+      return
+    }
+    const isRefused = error.code !== 'BUS_DATABASE_UNAVAILABLE' && (committing || error.retryable)
     if (isRefused && eventIds.length === 1 && only !== undefined) {
       await recordFailure(work, only, error, false)
       return
@@ -147,6 +162,10 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
       if (rest.includes(culprit)) await recordFailure(work, culprit, step.thrown, step.final)
       return
     }
+    if (step.kind === 'broken' && step.lostRace && eventIds.length === 1) {
+      if (rest.length > 0) await afterLostRace(work, culprit, step.thrown)
+      return
+    }
     if (eventIds.length > 1 || !work.lostOnce.has(culprit)) {
       if (eventIds.length === 1) work.lostOnce.add(culprit)
       logger.warn(
@@ -159,6 +178,28 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
       )
       work.alone.push(...rest)
     } else if (rest.length > 0) await recordFailure(work, culprit, step.thrown, false)
+  }
+
+  /**
+   * An event that had a transaction to itself, and lost against another one. That says nothing of the event, and is no attempt; but
+   * only so often, because a handler may lose each time.
+   */
+  async function afterLostRace(work: HeldWork<J>, eventId: string, thrown: unknown): Promise<void> {
+    const lostCount = (work.lostRaces.get(eventId) ?? 0) + 1
+    work.lostRaces.set(eventId, lostCount)
+    if (lostCount < maxLostRaces) {
+      work.alone.push(eventId)
+      // Whoever it met has time to go on, and not at the same pace.
+      await pause(Math.min(maxRacePauseMs, 5 * 2 ** lostCount) * (0.5 + Math.random()))
+      return
+    }
+    const { message } = describeFailure(work.attempt, thrown)
+    const conflict = new DeliveryError(
+      'BUS_HANDLER_TRANSACTION_CONFLICT',
+      `The transaction of the handler lost against concurrent ones ${lostCount} times in a row: ${message}`,
+      { cause: thrown },
+    )
+    await recordFailure(work, eventId, conflict, false)
   }
 
   /** Leaves the events that are not delivered; none, when the job is another worker's. */

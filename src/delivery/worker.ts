@@ -4,10 +4,11 @@ import { abortAll, createActiveJob, isUncovered, refreshEvents, type ActiveJob }
 import { goOnAfterLoss } from './after-loss.ts'
 import { createAtLeastOnce } from './at-least-once.ts'
 import { attemptStarter } from './attempt.ts'
-import { isCopy, toClaim, wasLost } from './claimed-job.ts'
+import { isCopy, isJobOfBus, toClaim, wasLost } from './claimed-job.ts'
 import { createExactlyOnce } from './exactly-once.ts'
 import { slowHandlerMs, startFetcher } from './fetcher.ts'
 import { createFlow, failedProbeDelaySeconds } from './flow.ts'
+import { cancelForeignJob } from './foreign-job.ts'
 import type { JobData } from './job.ts'
 import { createGate } from './gate.ts'
 import { createHeartbeat } from './heartbeat.ts'
@@ -107,6 +108,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   }
 
   function begin(fetched: JobWithMetadata<JobData>, fetchedAt: number): void {
+    if (!isJobOfBus(fetched)) return cancelForeignJob(boss, queue, fetched, logger)
     const job = createActiveJob(
       toClaim(fetched),
       fetchedAt,

@@ -45,7 +45,7 @@ interface DeliveryRow extends Record<string, unknown> {
   } | null
   readonly due_at: Date | null
   readonly delivered_at: Date | null
-  readonly duration_ms: number | null
+  readonly duration_ms: string | null
 }
 
 /**
@@ -59,9 +59,10 @@ export async function readDeliveries(
   source: 'bus.event_deliveries' | 'bus.tenant_deliveries',
   eventId: unknown,
 ): Promise<EventDelivery[]> {
-  const { rows } = await executor.query<DeliveryRow>(`select * from ${source}($1::uuid)`, [
-    checkId('eventId', eventId),
-  ])
+  const { rows } = await executor.query<DeliveryRow>(
+    `select subscription, state, attempts, failure, due_at, delivered_at, duration_ms::numeric as duration_ms from ${source}($1::uuid)`,
+    [checkId('eventId', eventId)],
+  )
   return rows.map(({ subscription, state, attempts, failure, due_at, delivered_at, duration_ms }) => ({
     subscription,
     state,
@@ -78,6 +79,6 @@ export async function readDeliveries(
     dueAt: due_at ?? undefined,
     deliveredAt: state === 'delivered' ? (delivered_at ?? undefined) : undefined,
     settledAt: delivered_at ?? undefined,
-    durationMs: state === 'delivered' ? (duration_ms ?? undefined) : undefined,
+    durationMs: state === 'delivered' && duration_ms !== null ? Number(duration_ms) : undefined,
   }))
 }

@@ -80,14 +80,14 @@ interface HistoryRow extends Record<string, unknown> {
   readonly causation_id: string | null
   readonly ordering_key: string | null
   readonly metadata: string
-  readonly available_ms: number | null
-  readonly expires_ms: number | null
-  readonly created_ms: number
-  readonly cancelled_ms: number | null
-  readonly erased_ms: number | null
+  readonly available_ms: string | null
+  readonly expires_ms: string | null
+  readonly created_ms: string
+  readonly cancelled_ms: string | null
+  readonly erased_ms: string | null
 }
 
-const milliseconds = (column: string): string => `(extract(epoch from ${column}) * 1000)::float8`
+const milliseconds = (column: string): string => `extract(epoch from ${column}) * 1000`
 
 /** Payload and metadata as text: what a driver makes of JSON depends on its settings. */
 const selectSql = `select e.id, e.tenant_id, e.type, e.source, e.subject, e.schema_version, e.payload::text as payload, e.event_id,
@@ -166,13 +166,13 @@ function toHistoryEvent(row: HistoryRow, show: ShowPayload): HistoryEvent {
     expiresAt: toDate(row.expires_ms),
     cancelledAt: toDate(row.cancelled_ms),
     erasedAt: toDate(row.erased_ms),
-    createdAt: new Date(row.created_ms),
+    createdAt: new Date(Number(row.created_ms)),
   }
 }
 
 /** Plain SQL may say infinity. */
-function toDate(ms: number | null): Date | undefined {
-  return ms === null || !Number.isFinite(ms) ? undefined : new Date(ms)
+function toDate(ms: string | null): Date | undefined {
+  return ms === null || !Number.isFinite(Number(ms)) ? undefined : new Date(Number(ms))
 }
 
 /** By id is by time of publish, and a cause is published before its effect, unless a clock was set back between them. */

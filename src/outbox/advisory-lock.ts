@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Database } from './database.ts'
 import { locks } from './doorbell.ts'
+import { beginOn, beginWriting } from './session-settings.ts'
 
 /** How often a process asks for its turn. */
 const turnPollMs = 50
@@ -23,11 +24,11 @@ export async function withLock<T>(
   const session = await database.openSession()
   try {
     for (;;) {
-      const [, , result] = (await session.query(
-        `begin isolation level read committed; set local idle_in_transaction_session_timeout = 0;
-         select pg_try_advisory_xact_lock(${locks.namespace}, ${key}) as held`,
+      const begin = beginOn(session, `${beginWriting}; set local idle_in_transaction_session_timeout = 0`)
+      const results = (await session.query(
+        `${begin}; select pg_try_advisory_xact_lock(${locks.namespace}, ${key}) as held`,
       )) as unknown as readonly { readonly rows: readonly { held: boolean }[] }[]
-      if (result?.rows[0]?.held === true) break
+      if (results.at(-1)?.rows[0]?.held === true) break
       await session.query('rollback')
       await pause(turnPollMs)
     }

@@ -1,15 +1,27 @@
 import pg from 'pg'
+import { pinLocallySql, pinSql, startupSettings, type SessionKind } from './session-settings.ts'
+import { valueTypes } from './value-types.ts'
 
-/** A connection that knows how long it has been waiting for the server, for the {@link Watchdog}. */
+/**
+ * A connection of the bus: with parsers and settings of its own, whatever the process and the server have set, and one that knows
+ * how long it has been waiting for the server, for the {@link Watchdog}.
+ */
 export class BusClient extends pg.Client {
   #connected = false
   #waitingSince: number | undefined
   #isReadOnly = false
   /** Set while a transaction is open that may not write: that it is refused then says nothing of the server. */
   inReadOnlyTransaction = false
+  readonly #kind: SessionKind
+  #isPinned = false
 
-  constructor(config?: pg.ClientConfig) {
-    super(config)
+  constructor(config?: pg.ClientConfig, kind: SessionKind = 'bus') {
+    super({ ...config, types: valueTypes })
+    this.#kind = kind
+    // While the settings are being pinned nobody else listens, and an `error` without a listener ends the process.
+    this.on('error', () => {})
+    // `pg.defaults.binary` of the application.
+    Object.assign(this, { binary: false })
     // Registered before node-postgres's own listeners, which send the next statement or say that there is none.
     const connection: NodeJS.EventEmitter = this.connection
     connection.on('readyForQuery', () => {
@@ -22,16 +34,53 @@ export class BusClient extends pg.Client {
     this.on('drain', () => {
       this.#waitingSince = undefined
     })
-    const connect = this.connect.bind(this) as (...args: unknown[]) => unknown
-    this.connect = ((...args: unknown[]) => {
+    const connect = this.connect.bind(this)
+    this.connect = ((callback?: (error: unknown) => void) => {
       this.#waitingSince = performance.now()
-      return connect(...args)
+      const ready = connect().then(async () => this.#pinSettings())
+      if (callback === undefined) return ready.then(() => this)
+      // oxlint-disable-next-line promise/no-callback-in-promise -- node-postgres's pool calls its clients so
+      ready.then(() => callback(null), callback)
+      return undefined
     }) as typeof this.connect
     const query = this.query.bind(this) as (...args: unknown[]) => unknown
     this.query = ((...args: unknown[]) => {
       this.#waitingSince ??= performance.now()
       return isAnsweredByPromise(args) ? promiseOf(query, args) : query(...args)
     }) as typeof this.query
+  }
+
+  /** The settings of the bus for one transaction, where the session could not be given them: behind a pooler. */
+  get localSettingsSql(): string | undefined {
+    return this.#isPinned ? undefined : pinLocallySql(this.#kind, this.#ownLimits())
+  }
+
+  /** What node-postgres sends when it connects. */
+  getStartupConf(): Record<string, string> {
+    const { getStartupConf } = pg.Client.prototype as unknown as {
+      getStartupConf: () => Record<string, string>
+    }
+    return { ...getStartupConf.call(this), ...startupSettings[this.#kind] }
+  }
+
+  async #pinSettings(): Promise<void> {
+    try {
+      const { rows } = await this.query(pinSql(this.#kind, this.backendPid ?? 0, this.#ownLimits()))
+      this.#isPinned = rows.length > 0
+    } catch (error) {
+      this.end().catch(() => {})
+      throw error
+    }
+  }
+
+  /** The limits that the configuration of the connection itself names. */
+  #ownLimits(): readonly string[] {
+    const { connectionParameters } = this as unknown as {
+      readonly connectionParameters: Record<string, unknown>
+    }
+    return ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'].filter((name) =>
+      Boolean(connectionParameters[name]),
+    )
   }
 
   /** Since which moment of `performance.now()` an answer is awaited; undefined where none is. */

@@ -1,6 +1,7 @@
 import pg from 'pg'
 import { BusClient } from './bus-client.ts'
 import { poolDefaults, type ConnectionSource } from './connection-source.ts'
+import type { SessionKind } from './session-settings.ts'
 
 type Connected = (
   error: Error | undefined,
@@ -15,12 +16,18 @@ export class BusPool extends pg.Pool {
 
   /**
    * @param minConnections - it may open that many, also when the source says fewer
+   * @param kind - whose statements its sessions run
    * @param onOpening - called with each connection before it is opened
    */
-  constructor(source: ConnectionSource, minConnections: number, onOpening: (client: BusClient) => void) {
+  constructor(
+    source: ConnectionSource,
+    minConnections: number,
+    kind: SessionKind,
+    onOpening: (client: BusClient) => void,
+  ) {
     class OpeningClient extends BusClient {
       constructor(config?: pg.ClientConfig) {
-        super(config)
+        super(config, kind)
         onOpening(this)
       }
     }

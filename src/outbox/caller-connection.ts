@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { SQL, sql } from 'drizzle-orm/sql'
+import { DatabaseError } from '../events/errors.ts'
 
 /** A Drizzle transaction of any PostgreSQL driver: what `db.transaction` hands to its callback. */
 export interface DrizzleTransaction {
@@ -54,14 +55,19 @@ interface PostgresJsClient {
     text: string,
     values: unknown[],
     options: { readonly prepare: boolean; readonly simple: boolean },
-  ) => { readonly values: () => PromiseLike<readonly (readonly unknown[])[]> }
+  ) => { readonly raw: () => PromiseLike<readonly (readonly unknown[])[]> }
 }
 
 interface NodePostgresClient {
   /** The server's process behind it, as the server, or a pooler in front of it, said. A pool has none. */
   readonly processID?: unknown
   readonly query: (
-    config: { readonly text: string; readonly name?: string; readonly rowMode: 'array' },
+    config: {
+      readonly text: string
+      readonly name?: string
+      readonly rowMode: 'array'
+      readonly types: { readonly getTypeParser: () => (value: string) => string }
+    },
     values: unknown[],
   ) => PromiseLike<{ readonly rows: readonly (readonly unknown[])[] }>
 }
@@ -72,9 +78,9 @@ function throughDrizzle(tx: DrizzleTransaction): CallerConnection {
       const tag = await loadSql()
       const result = await tx.execute(tag(strings, ...values))
       const rows = (Array.isArray(result) ? result : (result as { rows: unknown[] }).rows) as {
-        reply: string
+        reply: unknown
       }[]
-      return rows[0]?.reply ?? ''
+      return toText(rows[0]?.reply)
     },
   }
 }
@@ -90,7 +96,10 @@ async function loadSql(): Promise<typeof sql> {
   return (await drizzle).sql
 }
 
-/** A client that was opened with `prepare: false`, for a pooler, prepares nothing here either. */
+/**
+ * A client that was opened with `prepare: false`, for a pooler, prepares nothing here either. Answers are asked for as bytes: a
+ * parser or a transformation of the client's own has no part in them.
+ */
 function throughPostgresJs(client: PostgresJsClient, { logger }: DrizzleSession): CallerConnection {
   function begin(
     text: string,
@@ -98,16 +107,16 @@ function throughPostgresJs(client: PostgresJsClient, { logger }: DrizzleSession)
   ): PromiseLike<readonly (readonly unknown[])[]> {
     const sent = [...values]
     logger?.logQuery?.(text, sent)
-    return client.unsafe(text, sent, { prepare: keptName(text) !== undefined, simple: false }).values()
+    return client.unsafe(text, sent, { prepare: keptName(text) !== undefined, simple: false }).raw()
   }
   return {
-    send: async ({ strings, values }) => textIn(await begin(toText(strings), values)),
+    send: async ({ strings, values }) => textIn(await begin(joined(strings), values)),
     async sendWithTransactionId({ strings, values }) {
       // Both are sent before either is answered. Where the connection is lost between them, the second may run outside the
       // transaction, and finds that out by itself.
       const [identified, answered] = await Promise.allSettled([
         begin(assignTransactionId, []),
-        begin(toText(strings), values),
+        begin(joined(strings), values),
       ])
       if (identified.status === 'rejected') throw identified.reason
       if (answered.status === 'rejected') throw answered.reason
@@ -116,7 +125,10 @@ function throughPostgresJs(client: PostgresJsClient, { logger }: DrizzleSession)
   }
 }
 
-const assignTransactionId = 'select pg_current_xact_id()::text as id'
+const assignTransactionId = 'select pg_catalog.pg_current_xact_id() as id'
+
+/** Parsers that the application has set have no part in the answers. */
+const unparsed = { getTypeParser: () => (value: string) => value }
 
 /** Clients whose connection leads to the server without a pooler that hands it on: what is prepared there stays. */
 const directClients = new WeakSet<NodePostgresClient>()
@@ -124,11 +136,11 @@ const directClients = new WeakSet<NodePostgresClient>()
 function throughNodePostgres(client: NodePostgresClient, { logger }: DrizzleSession): CallerConnection {
   return {
     async send({ strings, values }) {
-      const text = toText(strings)
+      const text = joined(strings)
       const sent = [...values]
       logger?.logQuery?.(text, sent)
       const name = directClients.has(client) ? keptName(text) : undefined
-      const config = { text, rowMode: 'array' } as const
+      const config = { text, rowMode: 'array', types: unparsed } as const
       const { rows } = await client.query(name === undefined ? config : { name, ...config }, sent)
       const reply = textIn(rows)
       // Replies begin with the server's own process: a pooler tells its clients another one.
@@ -140,13 +152,22 @@ function throughNodePostgres(client: NodePostgresClient, { logger }: DrizzleSess
 }
 
 function textIn(rows: readonly (readonly unknown[])[]): string {
-  const reply = rows[0]?.[0]
-  return typeof reply === 'string' ? reply : ''
+  return toText(rows[0]?.[0])
+}
+
+/** @throws when a driver gives something else: then the caller's transaction must not go on as if nothing was wrong */
+function toText(reply: unknown): string {
+  if (typeof reply === 'string') return reply
+  if (reply instanceof Uint8Array) return Buffer.from(reply).toString('utf8')
+  throw new DatabaseError(
+    'BUS_DATABASE_ERROR',
+    'Expected the driver to give a text as a string: a parser of its own makes something else of it',
+  )
 }
 
 const texts = new WeakMap<TemplateStringsArray, string>()
 
-function toText(strings: TemplateStringsArray): string {
+function joined(strings: TemplateStringsArray): string {
   let text = texts.get(strings)
   if (text === undefined) {
     text = strings.reduce((before, part, index) => `${before}$${index}${part}`)

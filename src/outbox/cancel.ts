@@ -18,7 +18,7 @@ export async function cancelInTransaction(
   const answer = await callInTransaction(
     tx,
     (proof) =>
-      statement`select bus.cancel_in_transaction(${proof}::text, ${id}::uuid, ${tenantId ?? null}::text) as reply`,
+      statement`select bus.cancel_in_transaction(${proof}::pg_catalog.text, ${id}::pg_catalog.uuid, ${tenantId ?? null}::pg_catalog.text) as reply`,
   )
   return answer === 'true'
 }

@@ -1,4 +1,5 @@
 import type { ClaimFloor } from './claim-floors.ts'
+import { beginWriting } from './session-settings.ts'
 
 /** Events in one claim: enough to spread the cost of a transaction, few enough to keep it short. */
 export const claimSize = 1000
@@ -27,7 +28,7 @@ export type ClaimPatience = keyof typeof lockTimeoutsMs
  * and full the next.
  */
 export function beginClaimSql(patience: ClaimPatience): string {
-  return `begin isolation level read committed;
+  return `${beginWriting};
 select set_config('synchronous_commit', 'off', true), set_config('idle_in_transaction_session_timeout', '${idleInClaimSeconds}s', true),
   set_config('lock_timeout', '${lockTimeoutsMs[patience]}ms', true), set_config('enable_seqscan', 'off', true),
   set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)`

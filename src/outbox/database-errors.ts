@@ -92,6 +92,12 @@ const meanings: Readonly<Record<string, Meaning>> = {
     retryable: false,
     message: 'The role of this connection may not do that',
   },
+  // Raised by bus.store_events: what it wrote would never be delivered.
+  BUS02: {
+    code: 'BUS_SETTING_UNSUPPORTED',
+    retryable: false,
+    message: 'A setting of this connection keeps events from being delivered',
+  },
   // The schema of the bus is not there.
   '3F000': {
     code: 'BUS_SCHEMA_MISSING',

@@ -6,6 +6,7 @@ import { BusPool } from './bus-pool.ts'
 import { createConnectionSource, type DatabaseOption } from './connection-source.ts'
 import { toBusError } from './database-errors.ts'
 import { createPreparer, setPreparer } from './prepared.ts'
+import { beginOn, beginWriting, type SessionKind } from './session-settings.ts'
 import { createWatchdog } from './watchdog.ts'
 
 export type { DatabaseOption } from './connection-source.ts'
@@ -43,8 +44,8 @@ export interface Database extends Executor {
   ) => Promise<T>
   /** A connection outside the pool, for a session that holds locks or listens. */
   openSession: () => Promise<BusClient>
-  /** Another pool to the same database, as large as the bus's own, or as asked for. Whoever opens it ends it. */
-  openPool: (minConnections: number) => pg.Pool
+  /** Another pool to the same database, for handlers, as large as the bus's own, or as asked for. Whoever opens it ends it. */
+  openHandlerPool: (minConnections: number) => pg.Pool
   /** Calls back when connections were found half open and cut. */
   onConnectionsCut: (listener: () => void) => void
   close: () => Promise<void>
@@ -54,7 +55,7 @@ export interface Database extends Executor {
  * Begins a transaction of the bus's own, in one round trip. The server ends it when nothing was heard of its process for
  * ten seconds, so that one that is stopped, or cut off, does not keep its locks.
  */
-export const beginSql = `begin; set local idle_in_transaction_session_timeout = '10s'`
+export const beginSql = `${beginWriting}; set local idle_in_transaction_session_timeout = '10s'`
 
 /** Opens no connection yet: the first query does. */
 export function createDatabase(option: DatabaseOption, logger: BusLogger): Database {
@@ -63,8 +64,8 @@ export function createDatabase(option: DatabaseOption, logger: BusLogger): Datab
   const idle = new WeakSet<BusClient>()
   const watchdog = createWatchdog(source, (client) => idle.has(client), logger)
 
-  function openPool(minConnections: number): BusPool {
-    const pool = new BusPool(source, minConnections, (client) => watchdog.watch(client))
+  function openPool(minConnections: number, kind: SessionKind): BusPool {
+    const pool = new BusPool(source, minConnections, kind, (client) => watchdog.watch(client))
     // Without a listener a lost connection, idle or in use, would end the process.
     pool.on('error', (error) =>
       logger.warn({ reason: error.message }, 'an idle database connection was lost'),
@@ -82,7 +83,7 @@ export function createDatabase(option: DatabaseOption, logger: BusLogger): Datab
     return pool
   }
 
-  const pool = openPool(0)
+  const pool = openPool(0, 'bus')
   return {
     pool,
     reach: currentFaultHook(),
@@ -112,7 +113,7 @@ export function createDatabase(option: DatabaseOption, logger: BusLogger): Datab
         throw toBusError(error)
       }
     },
-    openPool,
+    openHandlerPool: (minConnections) => openPool(minConnections, 'handlers'),
     onConnectionsCut: (listener) => watchdog.onCut(listener),
     async close() {
       await pool.end()
@@ -137,7 +138,9 @@ async function runTransaction<T>(
   }
   try {
     // Of several statements there are several answers.
-    const begun = (await client.query(begin)) as unknown as readonly pg.QueryResult[]
+    const begun = (await client.query(
+      beginOn(client as unknown as BusClient, begin),
+    )) as unknown as readonly pg.QueryResult[]
     const result = await work(client, begun, commit)
     await commit()
     return result

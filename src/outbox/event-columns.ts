@@ -1,26 +1,28 @@
 /**
  * Events as `bus.store_events` takes them: text values by the names of its parameters. The payloads are one JSON text a
- * line, everything else PostgreSQL array literals; what no event has is left out. Text, because drivers disagree about
- * arrays.
+ * line, everything else PostgreSQL array literals; what no event has is left out, and what only some of them have is a JSON array,
+ * because whether a literal can hold null is a setting of the caller's connection. Text, because drivers disagree about arrays.
  */
-export type EventColumns = readonly (readonly [name: keyof typeof columnTypes, value: string])[]
+export type EventColumns = readonly (readonly [name: ColumnName, value: string, isJson?: boolean])[]
+
+type ColumnName = keyof typeof columnTypes
 
 /** The parameters of `bus.store_events` and their types. */
-export const columnTypes = {
-  payloads: 'text',
-  tenant_ids: 'text[]',
-  types: 'text[]',
-  sources: 'text[]',
-  subjects: 'text[]',
-  schema_versions: 'smallint[]',
-  event_ids: 'text[]',
-  idempotency_keys: 'text[]',
-  correlation_ids: 'text[]',
-  causation_ids: 'uuid[]',
-  ordering_keys: 'text[]',
-  metadata: 'jsonb[]',
-  available_ats: 'timestamptz[]',
-  expires_ats: 'timestamptz[]',
+const columnTypes = {
+  payloads: 'pg_catalog.text',
+  tenant_ids: 'pg_catalog.text[]',
+  types: 'pg_catalog.text[]',
+  sources: 'pg_catalog.text[]',
+  subjects: 'pg_catalog.text[]',
+  schema_versions: 'pg_catalog.int2[]',
+  event_ids: 'pg_catalog.text[]',
+  idempotency_keys: 'pg_catalog.text[]',
+  correlation_ids: 'pg_catalog.text[]',
+  causation_ids: 'pg_catalog.uuid[]',
+  ordering_keys: 'pg_catalog.text[]',
+  metadata: 'pg_catalog.jsonb[]',
+  available_ats: 'pg_catalog.timestamptz[]',
+  expires_ats: 'pg_catalog.timestamptz[]',
 } as const
 
 /** An event that passed every check, each column as text. */
@@ -30,36 +32,56 @@ export type CheckedEvent = Readonly<Record<keyof typeof columnTypes, string | un
 
 /** What publish sends for checked events. */
 export function toColumns(events: readonly CheckedEvent[]): EventColumns {
-  const columns: [keyof typeof columnTypes, string][] = []
-  for (const name of Object.keys(columnTypes) as (keyof typeof columnTypes)[]) {
+  const columns: [ColumnName, string, boolean?][] = []
+  for (const name of Object.keys(columnTypes) as ColumnName[]) {
     const values = events.map((event) => event[name])
     // JSON has no raw line breaks.
     if (name === 'payloads') columns.push([name, values.join('\n')])
-    else if (values.some((value) => value !== undefined)) columns.push([name, arrayLiteral(values)])
+    else if (values.every((value) => value !== undefined)) columns.push([name, arrayLiteral(values)])
+    else if (values.some((value) => value !== undefined))
+      columns.push([name, JSON.stringify(values.map((value) => value ?? null)), true])
   }
   return columns
 }
 
-function arrayLiteral(values: readonly (string | undefined)[]): string {
-  return `{${values.map((value) => (value === undefined ? 'NULL' : `"${escaped(value)}"`)).join(',')}}`
+function arrayLiteral(values: readonly string[]): string {
+  return `{${values.map((value) => `"${escaped(value)}"`).join(',')}}`
 }
 
 function escaped(value: string): string {
   return /["\\]/.test(value) ? value.replaceAll(/["\\]/g, String.raw`\$&`) : value
 }
 
+const text = 'pg_catalog.text'
+
+/** What stands around the value of a column, in a statement that may run with any search path. */
+export function around(name: ColumnName, isJson: boolean): readonly [before: string, after: string] {
+  const type = columnTypes[name]
+  if (!isJson) return ['', type === text ? `::${text}` : `::${text}::${type}`]
+  return [
+    'array(select e.value from pg_catalog.jsonb_array_elements_text(',
+    `::${text}::pg_catalog.jsonb) with ordinality as e (value, place) order by e.place)::${type}`,
+  ]
+}
+
 const publishTemplates = new Map<string, TemplateStringsArray>()
 
 /** The statement for some columns, as the strings of a template literal between its values. Made once for each set. */
 export function publishTemplate(columns: EventColumns): TemplateStringsArray {
-  const key = columns.map(([name]) => name).join()
+  const key = columns.map(([name, , isJson]) => (isJson === true ? `${name}*` : name)).join()
   let template = publishTemplates.get(key)
   if (template === undefined) {
-    const casts = ['text', ...columns.map(([name]) => `text::${columnTypes[name]}`)]
-    const ends = [...columns.map(([name]) => `, ${name} => `), ') as reply']
+    // Each column between what stands before and behind its value; the proof comes first.
+    const parts: (readonly [string, string])[] = [
+      ['', `::${text}`],
+      ...columns.map(([name, , isJson]) => {
+        const [before, after] = around(name, isJson === true)
+        return [`, ${name} => ${before}`, after] as const
+      }),
+    ]
     const strings = [
-      'select bus.publish_in_transaction(',
-      ...casts.map((cast, index) => `::${cast}${ends[index] ?? ''}`),
+      `select bus.publish_in_transaction(${parts[0]?.[0] ?? ''}`,
+      ...parts.map(([, after], index) => `${after}${parts[index + 1]?.[0] ?? ') as reply'}`),
     ]
     template = Object.assign(strings, { raw: strings })
     publishTemplates.set(key, template)

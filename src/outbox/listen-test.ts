@@ -78,7 +78,7 @@ export function createListenTest(database: Database, session: BusClient, instanc
       if (backend === undefined) return
       await database.query(
         `select pg_terminate_backend(pid) from pg_stat_activity
-         where pid = $1 and backend_start = $2::timestamptz and usename = current_user`,
+         where pid = $1 and backend_start = $2::timestamptz and usename = session_user`,
         [backend.pid, backend.started],
       )
     },

@@ -3,17 +3,17 @@ import type pg from 'pg'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { DatabaseError } from '../events/errors.ts'
 import { withLock } from './advisory-lock.ts'
+import type { BusClient } from './bus-client.ts'
 import type { Database, Executor } from './database.ts'
 import { toBusError } from './database-errors.ts'
 import { locks } from './doorbell.ts'
+import { checkRowSecurity, checkServer } from './server-check.ts'
+import { beginOn, beginWriting } from './session-settings.ts'
 
 /** The migrations shipped with the package: `drizzle/` beside `src/` and `dist/`. */
 const migrationsFolder = fileURLToPath(new URL('../../drizzle', import.meta.url))
 
 const table = { migrationsSchema: 'bus', migrationsTable: 'migrations' } as const
-
-/** Oldest supported server, as `server_version_num` counts. */
-const minServerVersion = 140_000
 
 /**
  * Brings the schema `bus` up to this version, then runs `alongside`, all under one advisory lock: any number of
@@ -23,6 +23,7 @@ const minServerVersion = 140_000
  */
 export async function migrateSchema(database: Database, alongside: () => Promise<void>): Promise<void> {
   await checkServer(database)
+  await checkRowSecurity(database)
   await withLock(database, locks.migrate, async () => migrateAlone(database, alongside)).catch(
     (error: unknown) => {
       throw toBusError(error)
@@ -48,7 +49,7 @@ async function migrateAlone(database: Database, alongside: () => Promise<void>):
 }
 
 /** Drizzle's migrator is loaded where there is something to migrate: it takes 100 MB. */
-async function applyMigrations(session: pg.Client): Promise<void> {
+async function applyMigrations(session: BusClient): Promise<void> {
   const [{ drizzle }, { migrate }] = await Promise.all([
     import('drizzle-orm/node-postgres'),
     import('drizzle-orm/node-postgres/migrator'),
@@ -61,14 +62,13 @@ async function applyMigrations(session: pg.Client): Promise<void> {
  * others may have put something that fits better into the schema `public`. For the transaction alone, so that no pooler
  * hands the setting to anybody else.
  */
-function withClosedPath(session: pg.Client): pg.Client {
+function withClosedPath(session: BusClient): pg.Client {
   // Of a client, Drizzle's session uses `query` alone.
   const client = {
     async query(config: string | pg.QueryConfig, values?: unknown[]) {
-      const result = await session.query(config as pg.QueryConfig, values)
-      if ((typeof config === 'string' ? config : config.text).trim() === 'begin')
-        await session.query('set local search_path = pg_catalog, pg_temp')
-      return result
+      if ((typeof config === 'string' ? config : config.text).trim() !== 'begin')
+        return session.query(config as pg.QueryConfig, values)
+      return session.query(`${beginOn(session, beginWriting)}; set local search_path = pg_catalog, pg_temp`)
     },
   }
   return client as unknown as pg.Client
@@ -77,10 +77,11 @@ function withClosedPath(session: pg.Client): pg.Client {
 /**
  * Makes sure that the database has exactly the schema this version of the bus was written for.
  *
- * @throws {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SCHEMA_MISSING`, `BUS_SCHEMA_OUTDATED`, `BUS_SCHEMA_TOO_NEW`
+ * @throws {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SETTING_UNSUPPORTED`, `BUS_PERMISSION_DENIED`, `BUS_SCHEMA_MISSING`, `BUS_SCHEMA_OUTDATED`, `BUS_SCHEMA_TOO_NEW`
  */
 export async function checkSchema(executor: Executor): Promise<void> {
   await checkServer(executor)
+  await checkRowSecurity(executor)
   const { applied, shipped } = await compareVersions(executor)
   if (applied === 0)
     throw new DatabaseError(
@@ -113,16 +114,4 @@ async function compareVersions(
   if (found[0]?.there !== true) return { applied: 0, shipped }
   const { rows } = await executor.query<{ count: string }>('select count(*) from bus.migrations')
   return { applied: Number(rows[0]?.count ?? 0), shipped }
-}
-
-async function checkServer(executor: Pick<Executor, 'query'>): Promise<void> {
-  const { rows } = await executor.query<{ version: string }>(
-    "select current_setting('server_version_num') as version",
-  )
-  const version = Number(rows[0]?.version)
-  if (version >= minServerVersion) return
-  throw new DatabaseError(
-    'BUS_DATABASE_UNSUPPORTED',
-    `Expected PostgreSQL 14 or newer, got ${Math.floor(version / 10_000)}`,
-  )
 }

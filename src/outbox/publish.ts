@@ -8,13 +8,7 @@ import { describe, kindOf } from '../events/options.ts'
 import { redactThrown } from '../events/redact.ts'
 import { statement } from './caller-connection.ts'
 import { assertTransaction, callInTransaction, type DrizzleTransaction } from './caller-transaction.ts'
-import {
-  columnTypes,
-  publishTemplate,
-  toColumns,
-  type CheckedEvent,
-  type EventColumns,
-} from './event-columns.ts'
+import { around, publishTemplate, toColumns, type CheckedEvent, type EventColumns } from './event-columns.ts'
 
 /** What is true of every publish of one bus. */
 export interface PublishSettings {
@@ -267,9 +261,13 @@ export async function publishOnItsOwn(
   },
   columns: EventColumns,
 ): Promise<Published[]> {
-  const parameters = columns.map(([name], index) => `${name} => $${index + 1}::text::${columnTypes[name]}`)
+  const parameters = columns.map(([name, , isJson], index) => {
+    const [before, after] = around(name, isJson === true)
+    return `${name} => ${before}$${index + 1}${after}`
+  })
   const { rows } = await executor.query(
-    `select bus.store_events(${parameters.join(', ')}) as reply`,
+    // Called for what it raises.
+    `select bus.store_events(${parameters.join(', ')}) as reply from bus.name_transaction(null)`,
     columns.map(([, value]) => value),
   )
   return toPublished(rows[0]?.reply ?? '')

@@ -121,4 +121,4 @@ export function createWatchdog(
 const atWorkSql = `
 select pg_backend_pid() as own, coalesce(array_agg(pid) filter (where
   state is null or state not like 'idle%' or state_change > clock_timestamp() - interval '1 second'), '{}') as pids
-from pg_stat_activity where pid = any($1::int[]) and usename = current_user`
+from pg_stat_activity where pid = any($1::int[]) and usename = session_user`

@@ -34,44 +34,52 @@ export async function runTenantQuery<T>(
       `Expected a function that is given a Drizzle database, got ${kindOf(work)}`,
     )
   const { NodePgSession, NodePgTransaction, dialect } = await loadDrizzleParts()
-  return inTenantScope(database, tenantId, async (client) => {
-    let closed = false
-    let last: Promise<unknown> = Promise.resolve()
+  return inTenantScope(
+    database,
+    tenantId,
+    async (client) => {
+      let closed = false
+      let last: Promise<unknown> = Promise.resolve()
 
-    async function query(config: string | { readonly text: string }, values?: unknown[]): Promise<unknown> {
-      if (closed)
-        throw new TenantScopeError('A statement came after the work was done: await every statement')
-      const given = typeof config === 'string' ? { text: config } : config
-      if (!readingStatement.test(given.text.replace(leavingBlanks, '')))
-        throw new TenantScopeError(
-          'Expected statements that read, such as a select: this is a tenant’s scope',
+      async function query(config: string | { readonly text: string }, values?: unknown[]): Promise<unknown> {
+        if (closed)
+          throw new TenantScopeError('A statement came after the work was done: await every statement')
+        const given = typeof config === 'string' ? { text: config } : config
+        if (!readingStatement.test(given.text.replace(leavingBlanks, '')))
+          throw new TenantScopeError(
+            'Expected statements that read, such as a select: this is a tenant’s scope',
+          )
+        // Without values it would go as a text of any number of statements.
+        const answer = last.then(async () =>
+          client.query({ ...given, queryMode: 'extended' } as pg.QueryConfig, values ?? []),
         )
-      // Without values it would go as a text of any number of statements.
-      const answer = last.then(async () =>
-        client.query({ ...given, queryMode: 'extended' } as pg.QueryConfig, values ?? []),
-      )
-      last = answer.catch(() => {})
-      return answer
-    }
+        last = answer.catch(() => {})
+        return answer
+      }
 
-    try {
-      // Of a client, Drizzle's session uses `query` alone.
-      const session = new NodePgSession<Record<string, never>, Record<string, never>>(
-        { query } as unknown as pg.PoolClient,
-        dialect,
-        undefined,
-      )
-      const result = await work(new NodePgTransaction(dialect, session, undefined)).catch(unwrap)
-      closed = true
-      await last
-      await assertScope(client, tenantId)
-      return result
-    } finally {
-      closed = true
-      await last
-    }
-  })
+      try {
+        // Of a client, Drizzle's session uses `query` alone.
+        const session = new NodePgSession<Record<string, never>, Record<string, never>>(
+          { query } as unknown as pg.PoolClient,
+          dialect,
+          undefined,
+        )
+        const result = await work(new NodePgTransaction(dialect, session, undefined)).catch(unwrap)
+        closed = true
+        await last
+        await assertScope(client, tenantId)
+        return result
+      } finally {
+        closed = true
+        await last
+      }
+    },
+    ownPath,
+  )
 }
+
+/** The tables of the service are found as on its own connections. */
+const ownPath = 'set local search_path to default'
 
 /** Drizzle's own error lists the parameters; what the bus or the database said is its cause. */
 function unwrap(error: unknown): never {
@@ -84,7 +92,7 @@ function unwrap(error: unknown): never {
 async function assertScope(client: pg.PoolClient, tenantId: string): Promise<void> {
   const { rows } = await client
     .query<{ intact: boolean }>(
-      `select current_user = 'bus_tenant' and bus.current_tenant() = $1 as intact`,
+      `select current_user operator(pg_catalog.=) 'bus_tenant' and bus.current_tenant() operator(pg_catalog.=) $1 as intact`,
       [tenantId],
     )
     .catch((error: unknown) => {

@@ -3,19 +3,21 @@ import { DatabaseError } from '../events/errors.ts'
 import type { BusClient } from '../outbox/bus-client.ts'
 import type { Database, Executor } from '../outbox/database.ts'
 import { toBusError } from '../outbox/database-errors.ts'
+import { beginOn } from '../outbox/session-settings.ts'
 
 /** Longest that one statement of a tenant may take. */
 const statementLimitSeconds = 30
 
 /**
  * Begins what a tenant sees: a read-only transaction as `bus_tenant`, with the tenant set, in one round trip. The name
- * goes over as hexadecimal digits: whatever it holds, it is not part of the statement.
+ * goes over as hexadecimal digits: whatever it holds, it is not part of the statement, and what a backslash in a literal means, which
+ * a setting decides, makes it no other name.
  */
 function scopeSql(tenantId: string): string {
   const hex = Buffer.from(tenantId, 'utf8').toString('hex')
   return `begin isolation level read committed read only;
 set local idle_in_transaction_session_timeout = '10s'; set local statement_timeout = '${statementLimitSeconds}s';
-select pg_catalog.set_config('bus.tenant_id', pg_catalog.convert_from('\\x${hex}'::pg_catalog.bytea, 'UTF8'), true);
+select pg_catalog.set_config('bus.tenant_id', pg_catalog.convert_from(pg_catalog.decode('${hex}', 'hex'), 'UTF8'), true);
 set local role bus_tenant`
 }
 
@@ -23,12 +25,14 @@ set local role bus_tenant`
  * Runs `work` in the scope of a tenant. Its end is a rollback that nobody waits for: nothing can be lost, and what was
  * set in it is set back.
  *
+ * @param more - statements to begin it with, in the same round trip
  * @throws {@link DatabaseError} `BUS_ROLE_MISSING`
  */
 export async function inTenantScope<T>(
   database: Database,
   tenantId: string,
   work: (client: pg.PoolClient) => Promise<T>,
+  more = '',
 ): Promise<T> {
   const client = (await database.pool.connect().catch((error: unknown) => {
     throw toBusError(error)
@@ -36,7 +40,7 @@ export async function inTenantScope<T>(
   client.inReadOnlyTransaction = true
   let entered = false
   try {
-    await client.query(scopeSql(tenantId))
+    await client.query(beginOn(client, `${scopeSql(tenantId)}; ${more}`))
     entered = true
     return await work(client)
   } catch (error) {

@@ -2,6 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
 import pg from 'pg'
+import { valueTypes } from '../outbox/value-types.ts'
 import { createBus } from '../bus.ts'
 import { defineEvents } from '../events/catalogue.ts'
 
@@ -43,7 +44,12 @@ export function openTestDatabase(url: string): TestDatabase {
 }
 
 function open(url: string, drop: () => Promise<void>): TestDatabase {
-  const pool = new pg.Pool({ connectionString: url, max: 2, application_name: 'bossbus-testing' })
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: 2,
+    application_name: 'bossbus-testing',
+    types: valueTypes,
+  })
   pool.on('error', () => {})
   return {
     url,

@@ -20,14 +20,14 @@ async function setUp() {
   const together = async (calls: readonly BossCall[]): Promise<readonly unknown[]> =>
     database.transaction(async (client, _begun, commit) => sendTogether(client as never, commit, calls))
   const lines = async (): Promise<unknown[]> =>
-    (await testDatabase.rows('select id from lines order by id')).map(({ id }) => id)
+    (await testDatabase.rows('select id from public.lines order by id')).map(({ id }) => id)
   return { testDatabase, database, together, lines }
 }
 
 test('calls are answered in order, and what they wrote is committed', async () => {
   const { together, lines } = await setUp()
   expect(
-    await together([1, 2, 3].map((id) => insert(`insert into lines values (${id}) returning id`))),
+    await together([1, 2, 3].map((id) => insert(`insert into public.lines values (${id}) returning id`))),
   ).toEqual([[{ id: 1 }], [{ id: 2 }], [{ id: 3 }]])
   expect(await lines()).toEqual([1, 2, 3])
 })
@@ -35,13 +35,13 @@ test('calls are answered in order, and what they wrote is committed', async () =
 test('where one statement fails, nothing is committed, its error is the one that is thrown, and the connection goes on', async () => {
   const { together, lines, database } = await setUp()
   const calls = [
-    'insert into lines values (1)',
-    'insert into lines values (1)',
-    'insert into lines values (2)',
+    'insert into public.lines values (1)',
+    'insert into public.lines values (1)',
+    'insert into public.lines values (2)',
   ]
   await expect(together(calls.map(insert))).rejects.toMatchObject({ sqlState: '23505' })
   expect(await lines()).toEqual([])
-  await together([insert('insert into lines values (3)')])
+  await together([insert('insert into public.lines values (3)')])
   expect(await lines()).toEqual([3])
   expect((await database.query('select 1 as one')).rows).toEqual([{ one: 1 }])
 })
@@ -50,7 +50,11 @@ test('a call that fails before it has sent anything keeps the others, and the co
   const { together, lines } = await setUp()
   const refuses: BossCall = async () => Promise.reject(new Error('no such queue'))
   await expect(
-    together([insert('insert into lines values (1)'), refuses, insert('insert into lines values (2)')]),
+    together([
+      insert('insert into public.lines values (1)'),
+      refuses,
+      insert('insert into public.lines values (2)'),
+    ]),
   ).rejects.toThrow('no such queue')
   expect(await lines()).toEqual([])
 })
@@ -59,7 +63,7 @@ test('a commit whose transaction has failed before is an error, though the serve
   const { database, lines } = await setUp()
   await expect(
     database.transaction(async (client) => {
-      await client.query('insert into lines values (1)')
+      await client.query('insert into public.lines values (1)')
       await client.query('select 1 / 0').catch(() => {})
     }),
   ).rejects.toMatchObject({ sqlState: '25P02' })

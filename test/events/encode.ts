@@ -33,9 +33,8 @@ export async function encodeAll(
   events: unknown,
   { catalogue = anything, source = 'tests', maxPayloadBytes = 262_144 }: EncodeOptions = {},
 ): Promise<Record<string, unknown>[]> {
-  const columns = new Map<string, string>(
-    await encodeEvents({ catalogue, source, maxPayloadBytes }, events as UncheckedEvent[]),
-  )
+  const sent = await encodeEvents({ catalogue, source, maxPayloadBytes }, events as UncheckedEvent[])
+  const columns = new Map<string, string>(sent.map(([name, value]) => [name, value]))
   const encoded = (columns.get('payloads') ?? '').split('\n').map((line): Record<string, unknown> => ({
     schemaVersion: 1,
     metadata: {},
@@ -52,8 +51,9 @@ export async function encodeAll(
   return encoded
 }
 
-/** The elements of a PostgreSQL array literal. */
+/** The elements of a PostgreSQL array literal, or of the JSON array that is sent where some are null. */
 function elementsOf(literal: string): (string | null)[] {
+  if (literal.startsWith('[')) return JSON.parse(literal) as (string | null)[]
   return [...literal.slice(1, -1).matchAll(/"((?:[^"\\]|\\.)*)"|NULL/gs)].map(
     ([, quoted]) => quoted?.replaceAll(/\\(.)/gs, '$1') ?? null,
   )

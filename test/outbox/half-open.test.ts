@@ -45,7 +45,7 @@ test('a connection to a server that takes no writes any more is replaced', async
   const own = createDatabase(url, recordingLogger())
   onTestFinished(async () => own.close())
   await own.query('set default_transaction_read_only = on')
-  const write = async (): Promise<unknown> => own.query('create table written (n int)')
+  const write = async (): Promise<unknown> => own.query('create table public.written (n int)')
   await expect(write()).rejects.toMatchObject({ sqlState: '25006' })
   await until('it is gone', () => own.pool.totalCount === 0)
   await write()

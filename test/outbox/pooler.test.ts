@@ -5,8 +5,10 @@ import postgres from 'postgres'
 import { expect, onTestFinished, test } from 'vitest'
 import { createBus } from '../../src/index.ts'
 import { pollingWarning } from '../../src/outbox/doorbell.ts'
+import { sessionSettings, startupSettings } from '../../src/outbox/session-settings.ts'
 import { paymentEvents, recordingLogger, testBus } from '../support/bus.ts'
-import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { asAdmin, createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { goodDelivery, runDeliverySuite } from '../support/delivery-suite.ts'
 import { countEffects, createEffects, writeEffect } from '../support/effects.ts'
 import { pgbouncerPath, startPgbouncer } from '../support/pgbouncer.ts'
 
@@ -112,3 +114,69 @@ test('on a direct connection notifications arrive, and nothing is warned about',
   expect(logger.lines).toEqual([])
   expect(await database.count(sessionLocks)).toBe(2)
 })
+
+async function setInDatabase(
+  { url }: TestDatabase,
+  settings: Readonly<Record<string, string>>,
+): Promise<void> {
+  await asAdmin(url, async (admin) => {
+    const { rows } = await admin.query<{ name: string }>('select lower(name) as name from pg_settings')
+    const known = new Set(rows.map(({ name }) => name))
+    for (const [name, value] of Object.entries(settings).filter(([each]) => known.has(each)))
+      await admin.query(`alter database ${new URL(url).pathname.slice(1)} set ${name} = ${value}`)
+  })
+}
+
+test.skipIf(pgbouncerPath === undefined).each(['transaction', 'session'] as const)(
+  'behind PgBouncer in %s mode settings of the database change nothing, and none of the bus is left to other clients',
+  async (mode) => {
+    const database = await createTestDatabase()
+    await setInDatabase(database, {
+      ...{
+        datestyle: `'SQL, DMY'`,
+        intervalstyle: 'sql_standard',
+        timezone: `'Asia/Kathmandu'`,
+        bytea_output: 'escape',
+      },
+      ...{ standard_conforming_strings: 'off', array_nulls: 'off', extra_float_digits: '-15', jit: 'on' },
+      ...{ transaction_timeout: `'3s'`, idle_in_transaction_session_timeout: `'1s'` },
+    })
+    const url = await startPgbouncer(database.url, mode)
+    expect(await runDeliverySuite(database, url)).toEqual(goodDelivery)
+    const client = new pg.Client({ connectionString: url })
+    await client.connect()
+    onTestFinished(async () => client.end())
+    const names = [...Object.keys(sessionSettings.bus), ...Object.keys(startupSettings.bus)]
+    const read = async (executor: Pick<pg.Client, 'query'>): Promise<unknown> => {
+      const values: unknown[] = []
+      for (const name of names)
+        values.push((await executor.query('select current_setting($1, true) as value', [name])).rows[0])
+      return values
+    }
+    let direct: unknown
+    await asAdmin(database.url, async (admin) => {
+      direct = await read(admin)
+    })
+    // Each statement may go to another server connection.
+    for (let turn = 0; turn < 5; turn += 1) expect(await read(client)).toEqual(direct)
+  },
+)
+
+test.skipIf(pgbouncerPath === undefined).each([
+  ['default_transaction_isolation', 'serializable'],
+  ['default_transaction_read_only', 'on'],
+  ['row_security', 'off'],
+  ['search_path', 'public, pg_catalog'],
+])(
+  'behind PgBouncer, where the bus cannot set it for itself, %s = %s is refused at the start',
+  async (name, value) => {
+    const database = await createTestDatabase()
+    await setInDatabase(database, { [name]: name === 'search_path' ? value : `'${value}'` })
+    const pooled = testBus(await startPgbouncer(database.url, 'transaction'))
+    await expect(pooled.start()).rejects.toMatchObject({
+      code: 'BUS_SETTING_UNSUPPORTED',
+      message: expect.stringContaining(`\`${name}\` is \`${value}\``) as string,
+    })
+    await testBus(database.url).start()
+  },
+)
