@@ -37,6 +37,10 @@ export interface ActiveJob {
   isProbe: boolean
   /** Why an attempt failed that does not count. */
   forgiven: { readonly thrown: unknown } | undefined
+  /** The failed attempt of its event whose handler runs on, while its key waits for that: see overruns.ts. */
+  overrun: EventOutcome | undefined
+  /** Resolves when that has been written down for others to see. */
+  marking: Promise<void> | undefined
   /** Another worker has it. */
   lost: boolean
   /** Out of this worker's hands. */
@@ -67,6 +71,8 @@ export function createActiveJob(claim: JobClaim, fetchedAt: number, heartbeatSec
     lineKey: undefined,
     isProbe: false,
     forgiven: undefined,
+    overrun: undefined,
+    marking: undefined,
     lost: false,
     done: false,
     completing: false,

@@ -21,6 +21,8 @@ export interface Delivery {
   readonly relayState: RelayState
   /** Whether the notifications of the database arrive. */
   readonly isListening: boolean
+  /** Handlers that run on after their attempt. */
+  readonly overrunningHandlerCount: number
   stop: (graceMs: number) => Promise<void>
 }
 
@@ -118,6 +120,11 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     },
     get isListening() {
       return doorbell.connected
+    },
+    get overrunningHandlerCount() {
+      let count = 0
+      for (const worker of workers.values()) count += worker.overrunningCount
+      return count
     },
     async stop(graceMs) {
       await database.reach?.('stop.began')

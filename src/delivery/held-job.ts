@@ -6,6 +6,7 @@ import type { RunningAttempt } from './attempt.ts'
 import type { LoadedEvents } from './event-store.ts'
 import type { Gate } from './gate.ts'
 import type { HandlerConnections } from './handler-connections.ts'
+import type { Overrun, Overruns } from './overruns.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
 import type { Settler } from './settler.ts'
 import type { HandlerTransaction, Subscription } from './subscription.ts'
@@ -43,6 +44,9 @@ export interface ExactlyOnceParts<J extends HeldJob> {
   readonly averageMs: () => number
   /** Takes events out of the count of those that wait for a slot, or puts them back. */
   readonly setAside: (job: J, count: number) => void
+  readonly overruns: Overruns
+  /** Counts a handler that runs on, until it has ended. */
+  readonly outlives: (overrun: Overrun) => void
   readonly startAttempt: (event: StoredEvent, attempt: number, tx: HandlerTransaction) => RunningAttempt
   /** Reads the events of the job again where they were read too long ago: see `refreshEvents`. */
   readonly refresh: (job: J) => Promise<void> | undefined

@@ -12,13 +12,13 @@ const maxEvents = 2000
 /** The jobs that a worker has fetched and not yet settled. */
 export interface JobsInHand extends Iterable<ActiveJob> {
   readonly size: number
-  /** Handlers, or transactions of handlers, that run. */
-  readonly runningCount: number
   add: (job: ActiveJob) => void
   /** Takes an event of a job off what is left to do. Gives whether it was left. */
   finishEvent: (job: ActiveJob, eventId: string) => boolean
   /** Takes events of a job out of the count of those that wait for a slot, or puts them back. */
   setAside: (job: ActiveJob, count: number) => void
+  /** So many more handlers, or fewer, run on although their events are settled: they keep their slots. */
+  outlive: (count: number) => void
   /** Forgets a job and what is left of it. */
   drop: (job: ActiveJob) => void
   /** How many events, and how many jobs, may be fetched; none when either is 0 or less. */
@@ -33,6 +33,7 @@ export function createJobsInHand(capacity: () => number): JobsInHand {
   let active: readonly ActiveJob[] = []
   let pendingCount = 0
   let eventCount = 0
+  let outlivingCount = 0
 
   /** Jobs that only wait for their tenants: they keep no others away, up to a bound. */
   function aside(): { readonly jobs: number; readonly events: number } {
@@ -46,8 +47,9 @@ export function createJobsInHand(capacity: () => number): JobsInHand {
     return { jobs: Math.min(jobs, maxJobs), events: Math.min(events, maxEvents) }
   }
 
+  /** Handlers, or transactions of handlers, that run. */
   function runningCount(): number {
-    let count = 0
+    let count = outlivingCount
     for (const job of active) count += job.running.size
     return count
   }
@@ -56,9 +58,6 @@ export function createJobsInHand(capacity: () => number): JobsInHand {
     [Symbol.iterator]: () => active.values(),
     get size() {
       return active.length
-    },
-    get runningCount() {
-      return runningCount()
     },
     add(job) {
       active = [...active, job]
@@ -76,6 +75,9 @@ export function createJobsInHand(capacity: () => number): JobsInHand {
       job.asideCount += count
       pendingCount += weightOf(job) - weightBefore
     },
+    outlive(count) {
+      outlivingCount += count
+    },
     drop(job) {
       pendingCount -= weightOf(job)
       job.left.clear()
@@ -84,7 +86,7 @@ export function createJobsInHand(capacity: () => number): JobsInHand {
       eventCount -= job.claim.data.eventIds.length
     },
     room() {
-      const events = capacity() - pendingCount
+      const events = capacity() - pendingCount - outlivingCount
       if (events <= 0) return { events, jobs: 0 }
       const { jobs: asideJobs, events: asideEvents } = aside()
       return {

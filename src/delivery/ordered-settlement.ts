@@ -8,6 +8,7 @@ import { logBuried, keepFailures, type AttemptFailure } from './failure.ts'
 import { firstRetryDelaySeconds, laterAttemptJob, type JobData, type PastAttempts } from './job.ts'
 import { afterLoss, type Loss } from './lost-job.ts'
 import { advanceKeys, holdKeys, type HeldKey, type KeyProgress } from './ordered.ts'
+import { forgetOverrunningKeys } from './overrunning-key.ts'
 import { insertReceipts, readReceipts, type Receipt } from './receipts.ts'
 import {
   buryClaim,
@@ -56,6 +57,10 @@ export async function writeOrderedSettlements(
         settlements.map(({ claim }) => claim),
       )
     }
+    await forgetOverrunningKeys(
+      client,
+      settlements.flatMap(({ claim, isNoted }) => (isNoted === true ? [claim] : [])),
+    )
     await keys.complete(plan.ended)
     for (const { claim, failed } of plan.failedSingles) await keys.failSingle(claim, failed)
     for (const handedBack of plan.handedBack) await keys.handBack(handedBack)

@@ -63,6 +63,8 @@ export interface Settlement {
   readonly delaySeconds?: number | undefined
   /** The line they go back to, where it is not the one they came from. */
   readonly lineKey?: string | undefined
+  /** Its key was noted as waiting for a handler that ignores its signal. */
+  readonly isNoted?: boolean | undefined
 }
 
 /**

@@ -31,7 +31,8 @@ export interface Worker {
   readonly subscriptionId: number
   readonly name: string
   readonly ordered: boolean
-  readonly runningCount: number
+  /** Handlers that run on after their attempt. */
+  readonly overrunningCount: number
   /** Whether a job that arrives now would be fetched at once. */
   readonly isFree: boolean
   /** Jobs may be ready. */

@@ -8,12 +8,14 @@ import { isCopy, toClaim, wasLost } from './claimed-job.ts'
 import { createExactlyOnce } from './exactly-once.ts'
 import { slowHandlerMs, startFetcher } from './fetcher.ts'
 import { createFlow, failedProbeDelaySeconds } from './flow.ts'
-import type { JobData } from './job.ts'
+import { isBatch, type JobData } from './job.ts'
 import { createGate } from './gate.ts'
 import { createHeartbeat } from './heartbeat.ts'
 import { createJobsInHand } from './jobs-in-hand.ts'
 import { isSuspect } from './lost-job.ts'
 import { logUndelivered } from './outcome.ts'
+import { createOverruns, type Overrun } from './overruns.ts'
+import { noteOverrunningKey } from './overrunning-key.ts'
 import { wakeOthers, writeOutcomes } from './outcome-writer.ts'
 import { markAlone } from './quarantine.ts'
 import { recoverKeys } from './recover-keys.ts'
@@ -40,6 +42,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   const settler = createSettler(write, logger)
   const limit = createTenantLimit(subscription.tenantConcurrency, () => averageMs)
   const startAttempt = attemptStarter(subscription, catalogue, logger, publishCaused)
+  const overruns = createOverruns(subscription, logger)
   let stopping = false
   let handledCount = 0
   let deliveredCount = 0
@@ -50,11 +53,11 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     createExactlyOnce<ActiveJob>({
       ...{ database, boss, connections, subscription, subscriptionId, logger, settler, slots },
       ...{ limit, setAside, startAttempt, finishEvent, noteAttempt, lose, onFailures: parts.onFailures },
-      ...{ judge, refresh, mayBegin, averageMs: () => averageMs },
+      ...{ judge, refresh, mayBegin, overruns, outlives, averageMs: () => averageMs },
     })
   const atLeastOnce = createAtLeastOnce({
     ...{ database, settler, slots, limit, setAside, startAttempt, finishEvent, noteAttempt },
-    ...{ mayBegin, refresh, judge, giveBackRest },
+    ...{ mayBegin, refresh, judge, giveBackRest, overruns, outlives, keyWaits },
     touch: async () => heartbeat.touch(),
   })
   const flow = createFlow(database, subscription, subscriptionId, parts.state, logger, () => fetcher.wake())
@@ -71,10 +74,17 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   }
 
   /** Fast handlers find their next job in hand; of slow ones other processes get their share. */
-  const capacity = (): number =>
-    subscription.ordered === true && handledCount > 0 && averageMs < slowHandlerMs
+  const capacity = (): number => {
+    if (isStuck()) return 0
+    return subscription.ordered === true && handledCount > 0 && averageMs < slowHandlerMs
       ? Math.max(subscription.concurrency, maxKeysInHand)
       : subscription.concurrency
+  }
+
+  /** Every slot is taken by a handler whose attempt is over. */
+  function isStuck(): boolean {
+    return overruns.count >= subscription.concurrency
+  }
 
   const inHand = createJobsInHand(capacity)
 
@@ -156,7 +166,8 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     if (job.left.size > 0 && !failed) return handBack(job)
     // Until it is written: a suspect that is followed by another one too early would be blamed for it.
     await new Promise<void>((resolve) => {
-      settler.add({ claim, outcomes: job.unsettled.splice(0), done: true }, () => {
+      const isNoted = job.marking !== undefined
+      settler.add({ claim, outcomes: job.unsettled.splice(0), done: true, isNoted }, () => {
         release(job)
         resolve()
       })
@@ -211,6 +222,24 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     if (!stopping) refill(limit, database, queue, tenantId, () => fetcher.wake())
   }
 
+  /** Its slot stays taken: what it would hold is not fetched. */
+  function outlives({ ended }: Overrun): void {
+    inHand.outlive(1)
+    void ended.then(() => {
+      inHand.outlive(-1)
+      if (hasRoom()) fetcher.madeRoom()
+    })
+  }
+
+  /** A key waits for a handler that ignores its signal: others shall see it. */
+  function keyWaits(job: ActiveJob): void {
+    const { overrun } = job
+    if (job.done || overrun === undefined || overrun.delivered) return
+    const note = async (): Promise<void> => noteOverrunningKey(database, subscription, job.claim, overrun)
+    // At a stop it may be given up: the key is given back then.
+    job.marking = settler.untilWritten(note).catch(() => {})
+  }
+
   /** A batch has had its time: what runs goes on, the others go back to the line. */
   function giveBackRest(job: ActiveJob): void {
     const write = async (): Promise<boolean> =>
@@ -226,11 +255,14 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   function handBack(job: ActiveJob): void {
     const handedBack = [...job.left, ...job.rest]
     const outcomes = job.unsettled.splice(0)
+    // Its attempt was over before; only its handler is not.
+    if (job.overrun !== undefined) outcomes.push(job.overrun)
     job.done = true
     // Another one is tried next.
     if (job.forgiven !== undefined && !job.cutShort) job.delaySeconds = failedProbeDelaySeconds
     const { claim, delaySeconds, lineKey } = job
-    const settlement = { claim, outcomes, done: true, handedBack, delaySeconds, lineKey }
+    const isNoted = job.marking !== undefined
+    const settlement = { claim, outcomes, done: true, handedBack, delaySeconds, lineKey, isNoted }
     settler.add(settlement, () => {
       release(job)
       // When they are due is not known here; who can take them at once does so.
@@ -247,9 +279,19 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     if (hasRoom()) fetcher.madeRoom()
   }
 
+  /** What waits for a slot here goes to other processes, or back here once there is one. */
+  function giveBackWaiting(): void {
+    for (const job of inHand) {
+      if (job.done || job.left.size === 0 || job.rest.length > 0) continue
+      if (job.running.size === 0) handBack(job)
+      else if (isBatch(job.claim.data) && job.running.size < job.left.size) giveBackRest(job)
+    }
+  }
+
   /** Once a second: receipts of long batches are written early, and claims are kept alive. */
   function tick(): void {
     const now = performance.now()
+    if (isStuck() && !stopping) giveBackWaiting()
     for (const job of inHand) {
       if (!job.done && job.left.size > 0 && job.unsettled.length > 0 && now - job.startedAt > tickMs) {
         settler.add({ claim: job.claim, outcomes: job.unsettled.splice(0), done: false })
@@ -292,7 +334,9 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     }
     if (inHand.size > 0) await database.reach?.('stop.aborted')
     await inHand.untilIdle(performance.now() + abortedHandlersMs)
-    await Promise.allSettled([...inHand].map(async ({ splitting }) => splitting))
+    await Promise.allSettled(
+      [...inHand].map(async ({ splitting, marking }) => Promise.all([splitting, marking])),
+    )
     for (const job of inHand) if (!job.done && job.left.size > 0) handBack(job)
     await settler.idle()
     await database.reach?.('stop.handed-back')
@@ -303,8 +347,8 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     subscriptionId,
     name: subscription.name,
     ordered: subscription.ordered === true,
-    get runningCount() {
-      return inHand.runningCount
+    get overrunningCount() {
+      return overruns.count
     },
     get isFree() {
       return !stopping && hasRoom()
