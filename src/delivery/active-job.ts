@@ -1,12 +1,14 @@
 import { NonRetryableError } from '../events/errors.ts'
 import type { AbortReason, RunningAttempt } from './attempt.ts'
 import { maxPayloadAgeMs, noEvents, type LoadedEvents } from './event-store.ts'
-import { isBatch } from './job.ts'
+import { isBatch, laterPriority } from './job.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
+import type { Lane } from './slots.ts'
 
 /** A job in hand. */
 export interface ActiveJob {
   readonly claim: JobClaim
+  readonly lane: Lane
   readonly startedAt: number
   /** Of the time it was queued: the option of the subscription may have changed since. */
   readonly heartbeatSeconds: number
@@ -53,6 +55,7 @@ export interface ActiveJob {
 export function createActiveJob(claim: JobClaim, fetchedAt: number, heartbeatSeconds: number): ActiveJob {
   return {
     claim,
+    lane: laneOf(claim),
     startedAt: performance.now(),
     heartbeatSeconds,
     confirmedAt: fetchedAt,
@@ -96,6 +99,10 @@ export function refreshEvents(
       job.refreshing = undefined
     })
   return job.refreshing
+}
+
+export function laneOf({ priority }: Pick<JobClaim, 'priority'>): Lane {
+  return priority >= laterPriority ? 'later' : 'first'
 }
 
 /** How much of the concurrency a job takes up: the events of a key run one after the other. */

@@ -3,19 +3,19 @@ import type { Database } from '../outbox/database.ts'
 import { forgive, isSliceOver, type ActiveJob } from './active-job.ts'
 import type { AttemptResult, RunningAttempt } from './attempt.ts'
 import { hasExpired, isErased } from './event-store.ts'
-import type { Gate } from './gate.ts'
 import { createLine } from './line.ts'
 import { erasedBefore, eventNotFound, expiredBefore, toOutcome } from './outcome.ts'
 import type { Overrun, Overruns } from './overruns.ts'
 import type { EventOutcome } from './settlement.ts'
 import type { Settler } from './settler.ts'
+import type { Lane, Slots } from './slots.ts'
 import type { TenantLimit } from './tenant-limit.ts'
 
 /** What a worker lends to the handlers that have no transaction. */
 export interface AtLeastOnceParts {
   readonly database: Database
   readonly settler: Settler
-  readonly slots: Gate
+  readonly slots: Slots
   readonly limit: TenantLimit | undefined
   readonly setAside: (job: ActiveJob, count: number) => void
   readonly startAttempt: (event: StoredEvent, attempt: number) => RunningAttempt
@@ -28,7 +28,7 @@ export interface AtLeastOnceParts {
   readonly touch: () => Promise<void>
   readonly overruns: Overruns
   /** Counts a handler that runs on after its event was settled, until it has ended. */
-  readonly outlives: (overrun: Overrun) => void
+  readonly outlives: (lane: Lane, overrun: Overrun) => void
   /** The key of a job waits for a handler that ignores its signal. */
   readonly keyWaits: (job: ActiveJob) => void
   /** Puts back what a batch has not begun; what runs goes on. */
@@ -39,13 +39,14 @@ type Begun = Promise<Overrun | undefined> | undefined
 
 /** Runs the events of jobs: those of a key one after the other, all others beside each other. */
 export function createAtLeastOnce(parts: AtLeastOnceParts) {
-  const { database, settler, slots, limit, mayBegin } = parts
-  const line = createLine(slots)
+  const { database, settler, limit, mayBegin } = parts
+  const { gates } = parts.slots
+  const lines = { first: createLine(gates.first), later: createLine(gates.later) }
 
   /** Runs events of a job. Resolves to whether one of a key failed, so that those behind it wait. */
   async function run(job: ActiveJob, attempt: number, eventIds: Iterable<string>): Promise<boolean> {
     if (job.claim.data.keyId !== undefined) return inOrder(job, attempt, eventIds)
-    if (limit === undefined) await line.run(eventIds, (eventId) => begin(job, eventId, attempt))
+    if (limit === undefined) await lines[job.lane].run(eventIds, (eventId) => begin(job, eventId, attempt))
     else await Promise.all([...eventIds].map(async (eventId) => handleAlone(job, eventId, attempt)))
     return false
   }
@@ -72,9 +73,10 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
       await limit.enter(tenantId)
       parts.setAside(job, -1)
     }
-    if (!slots.tryEnter()) await slots.enter()
+    const gate = gates[job.lane]
+    if (!gate.tryEnter()) await gate.enter()
     const leave = (): void => {
-      slots.leave()
+      gate.leave()
       if (tenantId !== undefined) limit?.leave(tenantId)
     }
     let overrun: Overrun | undefined
@@ -141,7 +143,7 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
       end(job, event, attempt, result)
       if (overrun === undefined) return undefined
       parts.overruns.watch(event, attempt, overrun)
-      parts.outlives(overrun)
+      parts.outlives(job.lane, overrun)
       return overrun
     }
     // Nothing of the key begins beside it: the job stays in hand, and its claim alive, until the handler has ended.

@@ -14,7 +14,7 @@ import type { Database, Executor } from '../outbox/database.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import { bossSchema, createBoss, inTransaction } from './boss.ts'
 import type { AttemptFailure } from './failure.ts'
-import { firstAttemptJob, type JobData } from './job.ts'
+import { firstAttemptJob, laterPriority, type JobData } from './job.ts'
 import { advanceKeys, retakeKey } from './ordered.ts'
 import { loadSubscriptions, type RegisteredSubscription } from './registry.ts'
 import { deadLetterQueueName, queueName } from './subscription.ts'
@@ -164,7 +164,7 @@ async function releaseKey(
       if (rows.length === 0) {
         const job = firstAttemptJob([failedEventId], subscription)
         const data: JobData = { eventIds: [failedEventId], attempts, failures, keyId }
-        await boss.insert(queue, [{ ...job, id: jobId, data }], options)
+        await boss.insert(queue, [{ ...job, id: jobId, data, priority: laterPriority }], options)
       }
       await client.query(
         `delete from ${bossSchema}.job where name = $1 and state < 'active' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,

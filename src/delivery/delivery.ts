@@ -123,7 +123,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     },
     get overrunningHandlerCount() {
       let count = 0
-      for (const worker of workers.values()) count += worker.overrunningCount
+      for (const worker of workers.values()) count += worker.overruns.count
       return count
     },
     async stop(graceMs) {

@@ -100,7 +100,7 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     if (overrun !== undefined) {
       lane.overrun = overrun
       parts.overruns.watch(event, attempt, overrun)
-      parts.outlives(overrun)
+      parts.outlives(job.lane, overrun)
     }
     await database.reach?.('once.handler-done')
     lane.current = undefined

@@ -33,7 +33,7 @@ interface Taken {
  * are slow is spread over several transactions at a time.
  */
 export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>) {
-  const { connections, subscription, settler, slots, limit } = parts
+  const { connections, subscription, settler, limit } = parts
   const { share } = connections
   const runEvent = createEventRunner(parts)
   const { settle, abandon, endTransactions } = createTransactionEnd(parts)
@@ -54,6 +54,7 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       waitingLanes: 0,
       completed: false,
     }
+    const slots = parts.slots.gates[job.lane]
     const lanes = new Set<Promise<void>>()
     const addLane = (): void => {
       const lane = runLane(work).then(
@@ -131,6 +132,7 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     if (tenantId === undefined || limit === undefined) return undefined
     const asideCount = list.length
     work.waitingLanes += 1
+    const slots = parts.slots.gates[job.lane]
     parts.setAside(job, asideCount)
     slots.leave()
     await limit.enter(tenantId)

@@ -35,6 +35,12 @@ const maxExpireSeconds = 86_400
  */
 export const lossAllowance = 1_000_000
 
+/**
+ * The priority of whatever was tried before, and of nothing else: first attempts have their place in the line there, negated, or 0
+ * where there is no line. So the two are told apart where jobs are fetched.
+ */
+export const laterPriority = 1
+
 /** Batches in publish order, each bounded in events and in bytes. */
 export function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: number): string[][] {
   const batches: string[][] = []
@@ -91,6 +97,7 @@ export function laterAttemptJob(
     data: { eventIds: [eventId], attempts, ...(losses > 0 ? { losses } : {}), failures },
     expireInSeconds: Math.min(maxExpireSeconds, options.timeoutSeconds + 300),
     startAfter: delaySeconds,
+    priority: laterPriority,
     ...retryFields(options.retry, attempts - losses),
   }
 }

@@ -16,6 +16,7 @@ import {
   fence,
   handedBackJob,
   isLastAttempt,
+  joinLater,
   replaceClaim,
   type EventOutcome,
   type FailureOutput,
@@ -230,6 +231,7 @@ class KeyWriter {
     }
     const failed = { claim, output, final, retryAfterSeconds }
     if (!(await failClaim(this.#client, this.#boss, this.#queue, failed))) return
+    await joinLater(this.#client, this.#queue, [claim])
     const { delaySeconds, backoff } = this.#subscription.retry
     if (retryAfterSeconds === undefined && delaySeconds === 0 && !backoff) this.#readyCount += 1
   }

@@ -1,15 +1,31 @@
 import type pg from 'pg'
 import type { Executor } from '../outbox/database.ts'
+import type { ActiveJob } from './active-job.ts'
 import { bossSchema } from './boss.ts'
 import { keepFailures } from './failure.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
+import type { Settler } from './settler.ts'
 import { queueName, type Subscription } from './subscription.ts'
+
+/** The key of a job waits for a handler that ignores its signal: other processes shall see it, while it does. */
+export function showOverrun(
+  job: ActiveJob,
+  executor: Executor,
+  subscription: Subscription,
+  settler: Settler,
+): void {
+  const { overrun, claim } = job
+  if (job.done || overrun === undefined || overrun.delivered) return
+  const note = async (): Promise<void> => noteOverrunningKey(executor, subscription, claim, overrun)
+  // It may be given up at a stop, when the key is given back.
+  job.marking = settler.untilWritten(note).catch(() => {})
+}
 
 /**
  * Notes on a key that it waits for a handler that ignores its signal, so that every process can see it. Whatever gives the key
  * another job, or ends this one, takes the note back. Row lock: the key's own, and nothing else. Repeating it changes nothing.
  */
-export async function noteOverrunningKey(
+async function noteOverrunningKey(
   executor: Executor,
   subscription: Subscription,
   { id, retryCount, data, failures }: JobClaim,

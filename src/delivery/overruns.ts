@@ -22,7 +22,12 @@ export interface Overruns {
   watch: (event: StoredEvent, attempt: number, overrun: Overrun, onIgnored?: () => void) => void
 }
 
-export function createOverruns(subscription: Subscription, logger: BusLogger): Overruns {
+/** @param onChange - called with the tenant when a handler begins to run on (1), and when it has ended (-1) */
+export function createOverruns(
+  subscription: Subscription,
+  logger: BusLogger,
+  onChange: (tenantId: string, change: 1 | -1) => void,
+): Overruns {
   let count = 0
   return {
     get count() {
@@ -30,6 +35,7 @@ export function createOverruns(subscription: Subscription, logger: BusLogger): O
     },
     watch(event, attempt, { ended }, onIgnored) {
       count += 1
+      onChange(event.tenantId, 1)
       const beganAt = performance.now()
       let ignored = false
       const fields = {
@@ -52,6 +58,7 @@ export function createOverruns(subscription: Subscription, logger: BusLogger): O
       timer.unref()
       void ended.then(() => {
         count -= 1
+        onChange(event.tenantId, -1)
         clearTimeout(timer)
         if (!ignored) return
         const overrunMs = Math.round(performance.now() - beganAt)

@@ -2,13 +2,15 @@ import type pg from 'pg'
 import type { JobInsert, PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
-import { inTransaction } from './boss.ts'
+import { queryPrepared } from '../outbox/prepared.ts'
+import { bossSchema, inTransaction } from './boss.ts'
 import { keepFailures, logBuried, type AttemptFailure } from './failure.ts'
 import {
   firstAttemptJob,
   firstRetryDelaySeconds,
   isBatch,
   laterAttemptJob,
+  laterPriority,
   lossAllowance,
   retryFields,
   type JobData,
@@ -103,6 +105,11 @@ export async function writeSettlements(
         else await failClaim(client, boss, queue, failed)
         await reach?.('settle.failed')
       }
+      await joinLater(
+        client,
+        queue,
+        plan.failed.flatMap(({ claim, final }) => (final || isLastAttempt(claim) ? [] : [claim])),
+      )
       for (const { claim, job } of plan.handedBack) {
         await replaceClaim(client, boss, queue, claim, job)
         await reach?.('settle.handed-back')
@@ -273,6 +280,21 @@ export async function failClaim(
   return true
 }
 
+/** From its first failure on, the job of a single event stands among those that are tried again, and no longer in its place in the line. */
+export async function joinLater(
+  client: pg.ClientBase,
+  queue: string,
+  claims: readonly JobClaim[],
+): Promise<void> {
+  const ids = claims.flatMap(({ id, priority }) => (priority < laterPriority ? [id] : []))
+  if (ids.length === 0) return
+  await queryPrepared(
+    client,
+    `update ${bossSchema}.job set priority = ${laterPriority} where name = $1 and id = any($2::uuid[]) and state = 'retry'`,
+    [queue, ids],
+  )
+}
+
 /** Sends a single event to the dead letters: pg-boss alone never would. False, and nothing is written, when the claim was lost. */
 export async function buryClaim(
   client: pg.ClientBase,
@@ -282,7 +304,12 @@ export async function buryClaim(
   output: FailureOutput,
 ): Promise<boolean> {
   const data = { ...claim.data, attempts: output.attempts, failures: output.failures }
-  const replaced = await replaceClaim(client, boss, queue, claim, { id: claim.id, data, retryLimit: 0 })
+  const replaced = await replaceClaim(client, boss, queue, claim, {
+    id: claim.id,
+    data,
+    retryLimit: 0,
+    priority: laterPriority,
+  })
   if (replaced) await boss.fail(queue, claim.id, output, inTransaction(client))
   return replaced
 }

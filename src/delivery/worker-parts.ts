@@ -6,6 +6,7 @@ import type { PublishCaused } from './attempt.ts'
 import type { EventReader } from './event-store.ts'
 import type { HandlerConnections } from './handler-connections.ts'
 import type { JobData } from './job.ts'
+import type { Overruns } from './overruns.ts'
 import type { Quarantine } from './quarantine.ts'
 import type { SubscriptionState } from './subscription-state.ts'
 
@@ -31,8 +32,7 @@ export interface Worker {
   readonly subscriptionId: number
   readonly name: string
   readonly ordered: boolean
-  /** Handlers that run on after their attempt. */
-  readonly overrunningCount: number
+  readonly overruns: Pick<Overruns, 'count'>
   /** Whether a job that arrives now would be fetched at once. */
   readonly isFree: boolean
   /** Jobs may be ready. */

@@ -300,6 +300,17 @@ test('a tenant at its limit waits until its handler that runs on has ended', asy
   await publish(bus, database, [7], undefined, 'other')
   await until('the other tenant is served', () => ended.length > 0, 15_000)
   expect(ended).toEqual(['other 7'])
-  handlers.end('1')
+  // What waits here for the tenant's place is given back: another process has one.
+  const second = testBus(database.url)
+  second.subscribe({
+    name: 'limited',
+    events: ['note'],
+    tenantConcurrency: 1,
+    handler: ({ tenantId, payload }) => void ended.push(`${tenantId} ${payload as number}, elsewhere`),
+  })
+  await second.start()
   await until('all are delivered', async () => (await receipts(database)) === 3, 20_000)
+  expect(ended.some((entry) => entry.endsWith(', elsewhere'))).toBe(true)
+  expect(handlers.running()).toBe(1)
+  handlers.end('1')
 })
