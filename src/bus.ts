@@ -51,6 +51,11 @@ export interface BusHealth {
    * connection is being replaced: events are then delivered later, by up to a second.
    */
   readonly listening: boolean
+  /**
+   * Handlers of this process that run on although their attempt has timed out or was taken over. Each keeps its place among the
+   * `concurrency` of its subscription until it ends: a number that stays means handlers that ignore `ctx.signal`.
+   */
+  readonly overrunningHandlerCount: number
   /** `tryPublish` calls of this process that did not publish. */
   readonly failedTryPublishCount: number
 }
@@ -125,7 +130,7 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C>
   /** Who erased what. */
   readonly erasures: Erasures
   readonly deadLetters: DeadLetters
-  /** The keys of ordered subscriptions that wait for a person. */
+  /** The keys of ordered subscriptions that wait for a person, or for a handler that ignores its signal. */
   readonly blockedKeys: BlockedKeys
   /** The subscriptions of all services in this database. */
   readonly subscriptions: Subscriptions
@@ -317,6 +322,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
         database: up ? 'up' : 'down',
         relay,
         listening: delivery?.isListening ?? false,
+        overrunningHandlerCount: delivery?.overrunningHandlerCount ?? 0,
         failedTryPublishCount,
       }
     },

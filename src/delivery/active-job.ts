@@ -1,12 +1,14 @@
 import { NonRetryableError } from '../events/errors.ts'
 import type { AbortReason, RunningAttempt } from './attempt.ts'
 import { maxPayloadAgeMs, noEvents, type LoadedEvents } from './event-store.ts'
-import { isBatch } from './job.ts'
+import { isBatch, isTriedBefore } from './job.ts'
 import type { EventOutcome, JobClaim, LeftToOthers } from './settlement.ts'
+import type { Lane } from './slots.ts'
 
 /** A job in hand. */
 export interface ActiveJob {
   readonly claim: JobClaim
+  readonly lane: Lane
   readonly startedAt: number
   /** Of the time it was queued: the option of the subscription may have changed since. */
   readonly heartbeatSeconds: number
@@ -41,6 +43,10 @@ export interface ActiveJob {
   uncovered: ReadonlySet<string>
   /** How those go back, once that is known. */
   leftToOthers: LeftToOthers | undefined
+  /** The failed attempt of its event whose handler runs on, while its key waits for that: see overruns.ts. */
+  overrun: EventOutcome | undefined
+  /** Resolves when that has been written down for others to see. */
+  marking: Promise<void> | undefined
   /** Another worker has it. */
   lost: boolean
   /** Out of this worker's hands. */
@@ -53,6 +59,7 @@ export interface ActiveJob {
 export function createActiveJob(claim: JobClaim, fetchedAt: number, heartbeatSeconds: number): ActiveJob {
   return {
     claim,
+    lane: laneOf(claim),
     startedAt: performance.now(),
     heartbeatSeconds,
     confirmedAt: fetchedAt,
@@ -73,6 +80,8 @@ export function createActiveJob(claim: JobClaim, fetchedAt: number, heartbeatSec
     forgiven: undefined,
     uncovered: new Set(),
     leftToOthers: undefined,
+    overrun: undefined,
+    marking: undefined,
     lost: false,
     done: false,
     completing: false,
@@ -107,6 +116,11 @@ export function isKey({ claim }: Pick<ActiveJob, 'claim'>): boolean {
 export function isUncovered({ claim, uncovered, left }: ActiveJob): boolean {
   if (uncovered.size === 0 || left.size === 0) return false
   return [...left].slice(0, isKey({ claim }) ? 1 : undefined).every((id) => uncovered.has(id))
+}
+
+/** Which of a worker's places the events of a job take: those of first attempts, or of what was tried before. */
+export function laneOf(job: Pick<JobClaim, 'priority' | 'retryCount'>): Lane {
+  return isTriedBefore(job) ? 'later' : 'first'
 }
 
 /** How much of the concurrency a job takes up: the events of a key run one after the other. */

@@ -3,18 +3,19 @@ import type { Database } from '../outbox/database.ts'
 import { forgive, isSliceOver, type ActiveJob } from './active-job.ts'
 import type { AttemptResult, RunningAttempt } from './attempt.ts'
 import { hasExpired, isErased } from './event-store.ts'
-import type { Gate } from './gate.ts'
 import { createLine } from './line.ts'
 import { erasedBefore, eventNotFound, expiredBefore, toOutcome } from './outcome.ts'
+import type { Overrun, Overruns } from './overruns.ts'
 import type { EventOutcome } from './settlement.ts'
 import type { Settler } from './settler.ts'
+import type { Lane, Slots } from './slots.ts'
 import type { TenantLimit } from './tenant-limit.ts'
 
 /** What a worker lends to the handlers that have no transaction. */
 export interface AtLeastOnceParts {
   readonly database: Database
   readonly settler: Settler
-  readonly slots: Gate
+  readonly slots: Slots
   readonly limit: TenantLimit | undefined
   readonly setAside: (job: ActiveJob, count: number) => void
   readonly startAttempt: (event: StoredEvent, attempt: number) => RunningAttempt
@@ -25,19 +26,27 @@ export interface AtLeastOnceParts {
   /** Reads the events of the job again where they were read too long ago: see `refreshEvents`. */
   readonly refresh: (job: ActiveJob) => Promise<void> | undefined
   readonly touch: () => Promise<void>
+  readonly overruns: Overruns
+  /** Counts a handler that runs on after its event was settled, until it has ended. */
+  readonly outlives: (lane: Lane, overrun: Overrun) => void
+  /** The key of a job waits for a handler that ignores its signal. */
+  readonly keyWaits: (job: ActiveJob) => void
   /** Puts back what a batch has not begun; what runs goes on. */
   readonly giveBackRest: (job: ActiveJob) => void
 }
 
+type Begun = Promise<Overrun | undefined> | undefined
+
 /** Runs the events of jobs: those of a key one after the other, all others beside each other. */
 export function createAtLeastOnce(parts: AtLeastOnceParts) {
-  const { database, settler, slots, limit, mayBegin } = parts
-  const line = createLine(slots)
+  const { database, settler, limit, mayBegin } = parts
+  const { gates } = parts.slots
+  const lines = { first: createLine(gates.first), later: createLine(gates.later) }
 
   /** Runs events of a job. Resolves to whether one of a key failed, so that those behind it wait. */
   async function run(job: ActiveJob, attempt: number, eventIds: Iterable<string>): Promise<boolean> {
     if (job.claim.data.keyId !== undefined) return inOrder(job, attempt, eventIds)
-    if (limit === undefined) await line.run(eventIds, (eventId) => begin(job, eventId, attempt))
+    if (limit === undefined) await lines[job.lane].run(eventIds, (eventId) => begin(job, eventId, attempt))
     else await Promise.all([...eventIds].map(async (eventId) => handleAlone(job, eventId, attempt)))
     return false
   }
@@ -64,23 +73,32 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
       await limit.enter(tenantId)
       parts.setAside(job, -1)
     }
-    if (!slots.tryEnter()) await slots.enter()
-    try {
-      await begin(job, eventId, attempt)
-    } finally {
-      slots.leave()
+    const gate = gates[job.lane]
+    if (!gate.tryEnter()) await gate.enter()
+    const leave = (): void => {
+      gate.leave()
       if (tenantId !== undefined) limit?.leave(tenantId)
+    }
+    let overrun: Overrun | undefined
+    try {
+      overrun = await begin(job, eventId, attempt)
+    } finally {
+      if (overrun === undefined) leave()
+      else void overrun.ended.then(leave)
     }
   }
 
-  /** Begins an event for which there is a slot. Undefined when it is over already, or is not to be begun. */
-  function begin(job: ActiveJob, eventId: string, attempt: number): Promise<void> | undefined {
+  /**
+   * Begins an event for which there is a slot. Undefined when it is over already, or is not to be begun. Resolves to the overrun
+   * of a handler that keeps its slot although its event is settled.
+   */
+  function begin(job: ActiveJob, eventId: string, attempt: number): Begun {
     const refreshed = parts.refresh(job)
     if (refreshed === undefined) return beginFresh(job, eventId, attempt)
     return refreshed.then(async () => beginFresh(job, eventId, attempt))
   }
 
-  function beginFresh(job: ActiveJob, eventId: string, attempt: number): Promise<void> | undefined {
+  function beginFresh(job: ActiveJob, eventId: string, attempt: number): Begun {
     if (!mayBegin(job) || !job.left.has(eventId)) return undefined
     if (isSliceOver(job)) {
       parts.giveBackRest(job)
@@ -110,7 +128,11 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
     return end(job, event, attempt, running.result)
   }
 
-  async function startReached(job: ActiveJob, event: StoredEvent, attempt: number): Promise<void> {
+  async function startReached(
+    job: ActiveJob,
+    event: StoredEvent,
+    attempt: number,
+  ): Promise<Overrun | undefined> {
     await database.reach?.('worker.handler-begins')
     return untilEnd(job, event, attempt, parts.startAttempt(event, attempt))
   }
@@ -120,21 +142,49 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
     event: StoredEvent,
     attempt: number,
     running: RunningAttempt,
-  ): Promise<void> {
+  ): Promise<Overrun | undefined> {
     job.running.set(event.id, running)
     const result = await running.result
     if (database.reach !== undefined) await database.reach('worker.handler-done')
+    const overrun = result.outcome === 'failed' ? result.overrun : undefined
+    if (overrun === undefined || job.claim.data.keyId === undefined) {
+      job.running.delete(event.id)
+      end(job, event, attempt, result)
+      if (overrun === undefined) return undefined
+      parts.overruns.watch(event, attempt, overrun)
+      parts.outlives(job.lane, overrun)
+      return overrun
+    }
+    // Nothing of the key begins beside it: the job stays in hand, and its claim alive, until the handler has ended.
+    job.overrun = judged(job, event, attempt, result)
+    parts.overruns.watch(event, attempt, overrun, () => parts.keyWaits(job))
+    await overrun.ended
+    await job.marking
     job.running.delete(event.id)
-    end(job, event, attempt, result)
+    const outcome = job.overrun
+    if (job.done || outcome === undefined) return undefined
+    job.overrun = undefined
+    parts.finishEvent(job, event.id, outcome)
+    return undefined
   }
 
   function end(job: ActiveJob, event: StoredEvent, attempt: number, result: AttemptResult): undefined {
+    const outcome = judged(job, event, attempt, result)
+    if (outcome !== undefined) parts.finishEvent(job, event.id, outcome)
+  }
+
+  function judged(
+    job: ActiveJob,
+    event: StoredEvent,
+    attempt: number,
+    result: AttemptResult,
+  ): EventOutcome | undefined {
     // Aborted from outside: the event was handed back, or belongs to another worker by now.
-    if (job.done || (result.outcome === 'failed' && forgive(job, result.thrown))) return
+    if (job.done || (result.outcome === 'failed' && forgive(job, result.thrown))) return undefined
     const outcome = toOutcome(event.id, attempt, result)
     parts.judge(outcome, event)
     parts.noteAttempt(outcome)
-    parts.finishEvent(job, event.id, outcome)
+    return outcome
   }
 
   return { run }

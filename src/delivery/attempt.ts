@@ -3,13 +3,14 @@ import type { StoredEvent } from '../events/envelope.ts'
 import { DeliveryError } from '../events/errors.ts'
 import { withFields, type BusLogger } from '../events/logger.ts'
 import { inNewestShape } from './event-store.ts'
+import type { Overrun } from './overruns.ts'
 import type { ExactlyOnceContext, HandlerContext, HandlerTransaction, Subscription } from './subscription.ts'
 
 /** How an attempt ended. */
 export type AttemptResult =
   | { readonly outcome: 'delivered'; readonly durationMs: number }
-  /** After a timeout the handler may still be running. */
-  | { readonly outcome: 'failed'; readonly thrown: unknown; readonly timedOut?: true }
+  /** After a timeout the handler runs on, until `overrun.ended`. */
+  | { readonly outcome: 'failed'; readonly thrown: unknown; readonly overrun?: Overrun }
 
 /** Publishes on behalf of a handler: with a transaction in front, or without. */
 export type PublishCaused = (cause: StoredEvent, args: readonly unknown[]) => Promise<unknown>
@@ -49,17 +50,22 @@ function runAttempt(
   } catch (thrown) {
     return { result: { outcome: 'failed', thrown }, abort: () => {} }
   }
-  const abort = (reason: AbortReason): void =>
-    context.abort(new DeliveryError('BUS_HANDLER_TIMEOUT', `The attempt was cut short: ${reason}`))
   const pending = Promise.resolve(returned)
+  let timer: NodeJS.Timeout | undefined
+  const abort = (reason: AbortReason): void => {
+    // What is left of the attempt keeps no process alive that has stopped.
+    timer?.unref()
+    context.abort(new DeliveryError('BUS_HANDLER_TIMEOUT', `The attempt was cut short: ${reason}`))
+  }
   const result = new Promise<AttemptResult>((resolve) => {
-    const timer = setTimeout(() => {
+    timer = setTimeout(() => {
       const error = new DeliveryError(
         'BUS_HANDLER_TIMEOUT',
         `The handler of \`${subscription.name}\` did not finish within ${subscription.timeoutSeconds} s`,
       )
+      const over = (): void => {}
       context.abort(error)
-      resolve({ outcome: 'failed', thrown: error, timedOut: true })
+      resolve({ outcome: 'failed', thrown: error, overrun: { ended: pending.then(over, over) } })
     }, subscription.timeoutSeconds * 1000)
     pending.then(
       () => {

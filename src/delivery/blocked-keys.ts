@@ -14,25 +14,31 @@ import type { Database, Executor } from '../outbox/database.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import { bossSchema, createBoss, inTransaction } from './boss.ts'
 import type { AttemptFailure } from './failure.ts'
-import { firstAttemptJob, type JobData } from './job.ts'
+import { firstAttemptJob, laterPriority, type JobData } from './job.ts'
 import { advanceKeys, retakeKey } from './ordered.ts'
 import { loadSubscriptions, type RegisteredSubscription } from './registry.ts'
 import { deadLetterQueueName, queueName } from './subscription.ts'
 
-/** A key of an ordered subscription that waits for a person, because an event of it failed its last attempt. */
+/**
+ * A key of an ordered subscription that waits: for a person, because an event of it failed its last attempt, or for a handler that
+ * ignores its signal.
+ */
 export interface BlockedKey {
   readonly subscription: string
   readonly tenantId: string
   readonly orderingKey: string
-  /** `'blocked'`: what came after the failed event waits. `'parked'`: it is among the dead letters. */
-  readonly state: 'blocked' | 'parked'
+  /**
+   * `'blocked'`: what came after the failed event waits. `'parked'`: it is among the dead letters. `'overrunning'`: an attempt
+   * has timed out, but its handler runs on, in some process: the key goes on by itself when that has ended, or when the claim of its worker lapses.
+   */
+  readonly state: 'blocked' | 'parked' | 'overrunning'
   /** The id of the failed event, in the log. */
   readonly eventId: string
   /** Attempts that were made at it. */
   readonly attempts: number
   /** How they failed, as far as it is known: the first and the latest ones. */
   readonly failures: readonly AttemptFailure[]
-  /** When the first of them was given up. */
+  /** When the first of them was given up, or when the handler was found to ignore its signal. */
   readonly since: Date
   /** Events of the key behind the failed one. */
   readonly waitingCount: number
@@ -50,7 +56,7 @@ export interface KeyRelease {
   readonly skipFailed?: boolean | undefined
 }
 
-/** Sees and releases the keys of ordered subscriptions that wait for a person. */
+/** Sees the keys of ordered subscriptions that wait, and releases those that wait for a person. */
 export interface BlockedKeys {
   /** The keys that wait, longest first, up to `limit` (1 to 1,000, default 100); of one subscription, when it is named. */
   list: (filter?: {
@@ -60,7 +66,8 @@ export interface BlockedKeys {
   /**
    * Lets a key go on: the failed event is tried again, or skipped, then everything behind it is delivered in publish
    * order; events published meanwhile stay behind. Works from any process, started or not. Resolves to whether the key
-   * was waiting: false, and nothing has changed, when it was not, for instance because somebody else released it.
+   * was waiting for a person: false, and nothing has changed, when it was not, for instance because somebody else released it, or because
+   * it waits for a handler.
    * @throws {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
    */
   release: (key: KeyRelease) => Promise<boolean>
@@ -70,7 +77,7 @@ interface BlockedKeyRow extends Record<string, unknown> {
   readonly subscription: string
   readonly tenant_id: string
   readonly ordering_key: string
-  readonly state: 'blocked' | 'parked'
+  readonly state: BlockedKey['state']
   readonly failed_event_id: string
   readonly attempts: number
   readonly failures: readonly AttemptFailure[]
@@ -157,7 +164,7 @@ async function releaseKey(
       if (rows.length === 0) {
         const job = firstAttemptJob([failedEventId], subscription)
         const data: JobData = { eventIds: [failedEventId], attempts, failures, keyId }
-        await boss.insert(queue, [{ ...job, id: jobId, data }], options)
+        await boss.insert(queue, [{ ...job, id: jobId, data, priority: laterPriority }], options)
       }
       await client.query(
         `delete from ${bossSchema}.job where name = $1 and state < 'active' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,

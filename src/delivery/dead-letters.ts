@@ -70,7 +70,7 @@ export function createDeadLetters(database: Database): DeadLetters {
          from bus.subscriptions s
          join ${bossSchema}.job j on j.name = 'bus.' || s.name || '.dead'
          left join bus.ordered_keys k on k.id = (j.data->>'keyId')::bigint
-           and k.failed_event_id = (j.data->'eventIds'->>0)::uuid and k.failed_at is not null
+           and k.failed_event_id = (j.data->'eventIds'->>0)::uuid and k.state in ('blocked', 'parked')
          where j.state < 'active' and ($1::text is null or (s.name = $1 and j.name = $2))
          order by j.created_on, j.id limit $3)
          union all

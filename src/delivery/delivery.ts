@@ -24,6 +24,8 @@ export interface Delivery {
   readonly relayState: RelayState
   /** Whether the notifications of the database arrive. */
   readonly isListening: boolean
+  /** Handlers that run on after their attempt. */
+  readonly overrunningHandlerCount: number
   stop: (graceMs: number) => Promise<void>
 }
 
@@ -95,7 +97,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       logger,
       state: () => ({
         relay: relay?.state ?? 'stopped',
-        inHandCount: [...workers.values()].reduce((count, worker) => count + worker.runningCount, 0),
+        inHandCount: [...workers.values()].reduce((count, worker) => count + worker.inHandCount, 0),
       }),
       onRegistered: (again: ReadonlyMap<string, Registration>) => {
         registrations = again
@@ -169,6 +171,11 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     },
     get isListening() {
       return doorbell.connected
+    },
+    get overrunningHandlerCount() {
+      let count = 0
+      for (const worker of workers.values()) count += worker.overruns.count
+      return count
     },
     async stop(graceMs) {
       await database.reach?.('stop.began')

@@ -1,11 +1,12 @@
 import type { StoredEvent } from '../events/envelope.ts'
 import { DeliveryError } from '../events/errors.ts'
 import { forgive } from './active-job.ts'
-import type { AbortReason, RunningAttempt } from './attempt.ts'
+import type { AbortReason, AttemptResult, RunningAttempt } from './attempt.ts'
 import { hasExpired, isErased } from './event-store.ts'
 import { abortedTransaction, type EventTransaction } from './handler-transaction.ts'
 import type { ExactlyOnceParts, HeldJob, HeldWork } from './held-job.ts'
 import { erasedBefore, eventNotFound, expiredBefore, toOutcome } from './outcome.ts'
+import type { Overrun } from './overruns.ts'
 import type { EventOutcome } from './settlement.ts'
 import { reasonOf } from './settler.ts'
 
@@ -18,6 +19,8 @@ export interface LaneAborts {
   current: RunningAttempt | undefined
   /** Resolves when a handler that is still running is not waited for any longer. */
   readonly stopped: Promise<undefined>
+  /** Set where a handler runs on: the lane keeps its slot until it has ended, and begins nothing more. */
+  overrun: Overrun | undefined
 }
 
 /** What became of one event in a transaction. */
@@ -35,7 +38,7 @@ export type EventStep =
 /** Lets the worker abort what runs in a transaction. */
 export function watchAborts(job: HeldJob, name: string): LaneAborts {
   const { promise, resolve } = Promise.withResolvers<undefined>()
-  const lane: LaneAborts = { aborted: undefined, current: undefined, stopped: promise }
+  const lane: LaneAborts = { aborted: undefined, current: undefined, stopped: promise, overrun: undefined }
   job.running.set(name, {
     abort(reason) {
       lane.aborted = reason
@@ -101,12 +104,18 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     lane.current = running
     if (lane.aborted !== undefined) running.abort(lane.aborted)
     const result = await Promise.race([running.result, lane.stopped])
+    const overrun = result === undefined ? untilItEnds(running) : overrunOf(result)
+    if (overrun !== undefined) {
+      lane.overrun = overrun
+      parts.overruns.watch(event, attempt, overrun)
+      parts.outlives(job.lane, overrun)
+    }
     await database.reach?.('once.handler-done')
     lane.current = undefined
     const closed = handle.close()
     if (result === undefined || job.lost || job.done) return { kind: 'given up' }
     if (!job.cutShort) parts.judge(toOutcome(eventId, attempt, result), event)
-    if (result.outcome === 'failed' && result.timedOut === true)
+    if (result.outcome === 'failed' && overrun !== undefined)
       return { kind: 'failed alone', thrown: result.thrown, final: false }
     const unanswered = await answered(closed, lane)
     if (unanswered !== undefined) return unanswered
@@ -159,4 +168,16 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
   }
 
   return runEvent
+}
+
+function overrunOf(result: AttemptResult): Overrun | undefined {
+  return result.outcome === 'failed' ? result.overrun : undefined
+}
+
+/** The overrun of a handler that nobody waits for any longer. */
+function untilItEnds({ result }: RunningAttempt): Overrun {
+  const ended = (async () => {
+    await overrunOf(await result)?.ended
+  })()
+  return { ended }
 }

@@ -1,5 +1,6 @@
 import { createEventRunner, watchAborts } from './event-step.ts'
 import type { ExactlyOnceParts, HeldJob, HeldWork } from './held-job.ts'
+import type { Overrun } from './overruns.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
 import { createTransactionEnd } from './transaction-end.ts'
 
@@ -32,7 +33,7 @@ interface Taken {
  * are slow is spread over several transactions at a time.
  */
 export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>) {
-  const { connections, subscription, settler, slots, limit } = parts
+  const { connections, subscription, settler, limit } = parts
   const { share } = connections
   const runEvent = createEventRunner(parts)
   const { settle, abandon, endTransactions } = createTransactionEnd(parts)
@@ -54,9 +55,19 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       waitingLanes: 0,
       completed: false,
     }
+    const slots = parts.slots.gates[job.lane]
     const lanes = new Set<Promise<void>>()
     const addLane = (): void => {
-      const lane = runLane(work).finally(() => slots.leave())
+      const lane = runLane(work).then(
+        (overrun) => {
+          if (overrun === undefined) slots.leave()
+          else void overrun.ended.then(() => slots.leave())
+        },
+        (error: unknown) => {
+          slots.leave()
+          throw error
+        },
+      )
       // Looked at below; until then a rejection is nobody's fault.
       lane.catch(() => {})
       lanes.add(lane)
@@ -89,18 +100,25 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     return pending.length > 0 && parts.mayBegin(job)
   }
 
-  async function runLane(work: HeldWork<J>): Promise<void> {
+  /** Resolves to the overrun of a handler that keeps the lane's slot. */
+  async function runLane(work: HeldWork<J>): Promise<Overrun | undefined> {
     while (mayTake(work) || (work.alone.length > 0 && parts.mayBegin(work.job))) {
       const first = await takeFirst(work)
       if (first === undefined) continue
       await share.take()
+      let overrun: Overrun | undefined
       try {
-        await runTransaction(work, first)
+        overrun = await runTransaction(work, first)
       } finally {
         share.giveBack()
-        leave(first.places)
+        if (overrun === undefined) leave(first.places)
+      }
+      if (overrun !== undefined) {
+        void overrun.ended.then(() => leave(first.places))
+        return overrun
       }
     }
+    return undefined
   }
 
   /** Takes an event to begin with, and its tenant's place. While all tenants are at their limit, it waits without a slot. */
@@ -115,6 +133,7 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     if (tenantId === undefined || limit === undefined) return undefined
     const asideCount = list.length
     work.waitingLanes += 1
+    const slots = parts.slots.gates[job.lane]
     parts.setAside(job, asideCount)
     slots.leave()
     await limit.enter(tenantId)
@@ -154,16 +173,19 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
   async function runTransaction(
     work: HeldWork<J>,
     { eventId: firstId, places, isAlone }: Taken,
-  ): Promise<void> {
+  ): Promise<Overrun | undefined> {
     const { job, pending } = work
-    if (!parts.mayBegin(job)) return
+    if (!parts.mayBegin(job)) return undefined
     const name = `${jobPrefix(job.claim)}${job.claim.retryCount}:${work.transactionCount}:`
     work.transactionCount += 1
     const transaction = await settler.untilWritten(async () =>
       connections.begin(name, subscription.timeoutSeconds + idleMarginSeconds),
     )
     // Handed back: it is still among those that are left of the job.
-    if (!parts.mayBegin(job)) return transaction.rollback()
+    if (!parts.mayBegin(job)) {
+      await transaction.rollback()
+      return undefined
+    }
     let eventId: string | undefined = firstId
     const lane = watchAborts(job, name)
     const beganAt = performance.now()
@@ -189,7 +211,8 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
             pending.unshift(following.eventId)
             if (following.places.tenantId !== places.tenantId) leave(following.places)
           }
-          return await abandon(work, transaction, eventIds, step)
+          await abandon(work, transaction, eventIds, step)
+          return lane.overrun
         }
         eventId = following?.eventId
         if (following !== undefined && following.places.tenantId !== places.tenantId) {
@@ -198,6 +221,7 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
         }
       }
       await settle(work, transaction, eventIds, outcomes)
+      return undefined
     } catch (error) {
       transaction.destroy()
       throw error

@@ -156,7 +156,7 @@ function lineSql(queue: string, index: number): string {
   const jobs = `${bossSchema}.job where name = '${queue}' and state < 'active'`
   return `select ${index} as queue, null as key, (
   select -priority from (
-    select priority, singleton_key, state from ${jobs} and not blocked
+    select priority, singleton_key, state from ${jobs} and not blocked and priority < 0
     order by priority desc, created_on limit ${lookAhead}) waiting
   where state = 'created' and singleton_key is not null
   order by priority desc limit 1) as place
@@ -166,7 +166,7 @@ select ${index}, '${servedKey}', (
   where name = '${queue}' and state = 'active' and singleton_key is not null and priority < 0)
 union all
 select ${index}, k.key, (
-  select -priority from ${jobs} and singleton_key = k.key
+  select -priority from ${jobs} and singleton_key = k.key and priority < 0
   order by created_on desc, priority limit 1)
 from jsonb_array_elements_text($${index + 1}::jsonb) k (key)`
 }

@@ -3,9 +3,12 @@ import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { failureDelayMs } from '../outbox/failure-delay.ts'
 import { preparedOn } from './boss.ts'
+import { laneOf } from './active-job.ts'
 import { byPlace } from './claimed-job.ts'
-import { isBatch, type JobData } from './job.ts'
+import { isBatch, laterPriority, type JobData } from './job.ts'
+import type { Room } from './jobs-in-hand.ts'
 import { reasonOf } from './settler.ts'
+import type { Slots } from './slots.ts'
 
 /** With fast handlers, batches fetched at a time: what a full claim makes of 1,000 events. */
 const maxBatchesPerFetch = 10
@@ -16,6 +19,13 @@ export const slowHandlerMs = 5
 
 /** Without any bell, how often a fetcher looks. Upkeep finds every ready job sooner, with one query for all queues. */
 const idlePollMs = 600_000
+
+/** What of the queue a fetch is to look at. */
+const lanes = {
+  any: {},
+  first: { maxPriority: laterPriority - 1 },
+  later: { minPriority: laterPriority },
+} as const
 
 /** Fetches the jobs of a queue while there is room for them. */
 export interface Fetcher {
@@ -32,8 +42,9 @@ export interface FetcherParts {
   readonly database: Database
   readonly queue: string
   readonly logger: BusLogger
-  /** How many single events, and how many jobs, could be taken now; none when either is 0. */
-  readonly room: () => { readonly events: number; readonly jobs: number }
+  /** What could be taken now: single events, and jobs; none when either is 0. */
+  readonly room: () => Room
+  readonly slots: Slots
   /** How long handlers take, on average. */
   readonly averageMs: () => number
   /** The groups of jobs that are left to other code. */
@@ -48,6 +59,7 @@ export function startFetcher({
   queue,
   logger,
   room,
+  slots,
   averageMs,
   ignoredGroups,
   begin,
@@ -62,32 +74,33 @@ export function startFetcher({
   async function run(): Promise<void> {
     let failures = 0
     while (!stopping) {
-      const { events, jobs: jobRoom } = room()
+      const { lane, events, jobs: jobRoom } = room()
       if (events <= 0 || jobRoom <= 0) {
         await pause(idlePollMs)
         continue
       }
       woken = false
       try {
-        const wanted = batched
-          ? averageMs() > slowHandlerMs
-            ? 1
-            : maxBatchesPerFetch
-          : Math.min(fetchSize, events)
+        const wanted =
+          batched && lane !== 'later'
+            ? averageMs() > slowHandlerMs
+              ? 1
+              : maxBatchesPerFetch
+            : Math.min(fetchSize, events)
         const batchSize = Math.min(wanted, jobRoom)
         const fetchedAt = performance.now()
         const jobs = await boss.fetch<JobData>(queue, {
-          batchSize,
-          includeMetadata: true,
-          ignoreGroups: [...ignoredGroups()],
+          ...{ batchSize, includeMetadata: true as const, ignoreGroups: [...ignoredGroups()] },
+          ...lanes[lane],
           ...prepared,
         })
         failures = 0
         if (jobs.length > 0) await database.reach?.('worker.fetched')
+        noteLanes(lane, jobs, batchSize)
         for (const job of jobs.toSorted(byPlace)) begin(job, fetchedAt)
         adaptFetchSize(jobs)
         // What comes later wakes; what another worker is just fetching is its own.
-        if (jobs.length < batchSize && !woken) await pause(idlePollMs)
+        if (lane === 'any' && jobs.length < batchSize && !woken) await pause(idlePollMs)
       } catch (error) {
         const delayMs = failureDelayMs(failures)
         failures += 1
@@ -110,8 +123,19 @@ export function startFetcher({
     interrupt = () => {}
   }
 
+  /** What a fetch says about what else waits in the queue, where later attempts come first. */
+  function noteLanes(lane: Room['lane'], jobs: readonly JobWithMetadata<JobData>[], wanted: number): void {
+    const isFull = jobs.length === wanted
+    const hasFirst = jobs.some((job) => laneOf(job) === 'first')
+    if (lane !== 'first') slots.expect('later', isFull && !hasFirst)
+    if (lane === 'later') return
+    if (isFull && hasFirst) slots.expect('first', true)
+    else if (!isFull && !woken) slots.expect('first', false)
+  }
+
   function adaptFetchSize(jobs: readonly JobWithMetadata<JobData>[]): void {
-    batched = jobs.length === 0 ? batched : jobs.some((job) => isBatch(job.data))
+    const first = jobs.filter((job) => laneOf(job) === 'first')
+    batched = first.length === 0 ? batched : first.some((job) => isBatch(job.data))
     if (!batched && jobs.length === fetchSize) fetchSize = Math.min(fetchSize * 2, maxSinglesPerFetch)
   }
 
@@ -120,6 +144,7 @@ export function startFetcher({
   return {
     wake() {
       woken = true
+      slots.expect('first', true)
       interrupt()
     },
     madeRoom() {

@@ -4,16 +4,18 @@ import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import type { RunningAttempt } from './attempt.ts'
 import type { LoadedEvents } from './event-store.ts'
-import type { Gate } from './gate.ts'
 import type { HandlerConnections } from './handler-connections.ts'
+import type { Overrun, Overruns } from './overruns.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
 import type { Settler } from './settler.ts'
+import type { Lane, Slots } from './slots.ts'
 import type { HandlerTransaction, Subscription } from './subscription.ts'
 import type { TenantLimit } from './tenant-limit.ts'
 
 /** A job of the worker, as far as it matters here. */
 export interface HeldJob {
   readonly claim: JobClaim
+  readonly lane: Lane
   readonly left: ReadonlySet<string>
   /** Its events, as they were read last. */
   readonly events: LoadedEvents
@@ -37,12 +39,15 @@ export interface ExactlyOnceParts<J extends HeldJob> {
   readonly subscriptionId: number
   readonly logger: BusLogger
   readonly settler: Settler
-  readonly slots: Gate
+  readonly slots: Slots
   readonly limit: TenantLimit | undefined
   /** How long handlers take. */
   readonly averageMs: () => number
   /** Takes events out of the count of those that wait for a slot, or puts them back. */
   readonly setAside: (job: J, count: number) => void
+  readonly overruns: Overruns
+  /** Counts a handler that runs on, until it has ended. */
+  readonly outlives: (lane: Lane, overrun: Overrun) => void
   readonly startAttempt: (event: StoredEvent, attempt: number, tx: HandlerTransaction) => RunningAttempt
   /** Reads the events of the job again where they were read too long ago: see `refreshEvents`. */
   readonly refresh: (job: J) => Promise<void> | undefined

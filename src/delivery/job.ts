@@ -39,6 +39,12 @@ const maxExpireSeconds = 86_400
  */
 export const lossAllowance = 1_000_000
 
+/**
+ * The priority of whatever was tried before, and of nothing else: first attempts have their place in the line there, negated, or 0
+ * where there is no line. So the two are told apart where jobs are fetched.
+ */
+export const laterPriority = 1
+
 /** Batches in publish order, each bounded in events and in bytes. */
 export function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: number): string[][] {
   const batches: string[][] = []
@@ -89,6 +95,14 @@ export function directPriority(): number {
   return maxPriority - (Math.floor(Date.now() / priorityMs) % maxPriority)
 }
 
+/**
+ * Whether an attempt was made at a job's events before. What goes straight to a worker has a higher priority than later attempts, and
+ * keeps it where that worker is lost.
+ */
+export function isTriedBefore({ priority, retryCount }: { priority: number; retryCount: number }): boolean {
+  return priority === laterPriority || (priority > laterPriority && retryCount > 0)
+}
+
 /** What lies behind an event that is to be tried again. */
 export interface PastAttempts {
   readonly attempts: number
@@ -112,6 +126,7 @@ export function laterAttemptJob(
     data: { eventIds: [eventId], attempts, ...(losses > 0 ? { losses } : {}), failures },
     expireInSeconds: Math.min(maxExpireSeconds, options.timeoutSeconds + 300),
     startAfter: delaySeconds,
+    priority: laterPriority,
     ...retryFields(options.retry, attempts - losses),
   }
 }

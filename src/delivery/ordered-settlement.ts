@@ -8,6 +8,7 @@ import { logBuried, keepFailures, type AttemptFailure } from './failure.ts'
 import { firstRetryDelaySeconds, laterAttemptJob, type JobData, type PastAttempts } from './job.ts'
 import { afterLoss, type Loss } from './lost-job.ts'
 import { advanceKeys, holdKeys, type HeldKey, type KeyProgress } from './ordered.ts'
+import { forgetOverrunningKeys } from './overrunning-key.ts'
 import { insertReceipts, readReceipts, type Receipt } from './receipts.ts'
 import {
   buryClaim,
@@ -15,6 +16,7 @@ import {
   fence,
   handedBackJob,
   isLastAttempt,
+  joinLater,
   replaceClaim,
   type EventOutcome,
   type FailureOutput,
@@ -62,6 +64,10 @@ export async function writeOrderedSettlements(
         settlements.map(({ claim }) => claim),
       )
     }
+    await forgetOverrunningKeys(
+      client,
+      settlements.flatMap(({ claim, isNoted }) => (isNoted === true ? [claim] : [])),
+    )
     await keys.complete(plan.ended)
     for (const { claim, failed } of plan.failedSingles) await keys.failSingle(claim, failed)
     for (const handedBack of plan.handedBack) await keys.handBack(handedBack)
@@ -247,6 +253,7 @@ class KeyWriter {
     }
     const failed = { claim, output, final, retryAfterSeconds }
     if (!(await failClaim(this.#client, this.#boss, this.#queue, failed))) return
+    await joinLater(this.#client, this.#queue, [claim])
     const { delaySeconds, backoff } = this.#subscription.retry
     if (retryAfterSeconds === undefined && delaySeconds === 0 && !backoff) this.#readyCount += 1
   }

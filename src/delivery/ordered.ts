@@ -144,7 +144,7 @@ export async function retakeKey(
     failures: readonly AttemptFailure[]
   }>(
     `select id, failed_event_id, attempts, failures from bus.ordered_keys
-     where subscription_id = $1 and key_hash = bus.ordering_key_hash($2, $3) and state <> 'flowing'
+     where subscription_id = $1 and key_hash = bus.ordering_key_hash($2, $3) and state in ('blocked', 'parked')
      for update`,
     [subscriptionId, tenantId, orderingKey],
   )

@@ -125,7 +125,7 @@ export const orderedKeys = busSchema.table(
     keyHash: uuid('key_hash').notNull(),
     tenantId: text('tenant_id').notNull(),
     orderingKey: text('ordering_key').notNull(),
-    state: text('state', { enum: ['flowing', 'blocked', 'parked'] })
+    state: text('state', { enum: ['flowing', 'blocked', 'parked', 'overrunning'] })
       .notNull()
       .default('flowing'),
     /** The one pg-boss job of the key: its first events. Null while the key is blocked or parked. */

@@ -2,7 +2,8 @@ import type pg from 'pg'
 import type { JobInsert, PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
-import { inTransaction } from './boss.ts'
+import { queryPrepared } from '../outbox/prepared.ts'
+import { bossSchema, inTransaction } from './boss.ts'
 import { leftGroup } from './coverage.ts'
 import { lastPlace } from './fair-batches.ts'
 import { keepFailures, logBuried, type AttemptFailure } from './failure.ts'
@@ -10,7 +11,9 @@ import {
   firstAttemptJob,
   firstRetryDelaySeconds,
   isBatch,
+  isTriedBefore,
   laterAttemptJob,
+  laterPriority,
   lossAllowance,
   retryFields,
   type JobData,
@@ -65,6 +68,8 @@ export interface Settlement {
   readonly delaySeconds?: number | undefined
   /** The line they go back to, where it is not the one they came from. */
   readonly lineKey?: string | undefined
+  /** Its key was noted as waiting for a handler that ignores its signal. */
+  readonly isNoted?: boolean | undefined
   /** They go back because only other code covers them. */
   readonly left?: LeftToOthers | undefined
 }
@@ -113,6 +118,11 @@ export async function writeSettlements(
         else await failClaim(client, boss, queue, failed)
         await reach?.('settle.failed')
       }
+      await joinLater(
+        client,
+        queue,
+        plan.failed.flatMap(({ claim, final }) => (final || isLastAttempt(claim) ? [] : [claim])),
+      )
       for (const { claim, job } of plan.handedBack) {
         await replaceClaim(client, boss, queue, claim, job)
         await reach?.('settle.handed-back')
@@ -247,7 +257,9 @@ export function handedBackJob(
   }: Pick<Settlement, 'delaySeconds' | 'lineKey' | 'left'> & { readonly hasHadTurn?: boolean } = {},
 ): JobInsert<JobData> {
   const first = firstAttemptJob(eventIds, subscription)
-  const place = claim.priority - (hasHadTurn ? eventIds.length : 0)
+  // What went straight to a worker has no place in the line: it goes before all that has one.
+  const before = isTriedBefore(claim) ? laterPriority : Math.min(0, claim.priority)
+  const place = before - (hasHadTurn ? eventIds.length : 0)
   const job = {
     ...first,
     data: { ...first.data, eventIds, ...(left === undefined ? {} : { leftBy: left.by }) },
@@ -289,6 +301,21 @@ export async function failClaim(
   return true
 }
 
+/** From its first failure on, the job of a single event stands among those that are tried again, and no longer in its place in the line. */
+export async function joinLater(
+  client: pg.ClientBase,
+  queue: string,
+  claims: readonly JobClaim[],
+): Promise<void> {
+  const ids = claims.flatMap(({ id, priority }) => (priority === laterPriority ? [] : [id]))
+  if (ids.length === 0) return
+  await queryPrepared(
+    client,
+    `update ${bossSchema}.job set priority = ${laterPriority} where name = $1 and id = any($2::uuid[]) and state = 'retry'`,
+    [queue, ids],
+  )
+}
+
 /** Sends a single event to the dead letters: pg-boss alone never would. False, and nothing is written, when the claim was lost. */
 export async function buryClaim(
   client: pg.ClientBase,
@@ -298,7 +325,12 @@ export async function buryClaim(
   output: FailureOutput,
 ): Promise<boolean> {
   const data = { ...claim.data, attempts: output.attempts, failures: output.failures }
-  const replaced = await replaceClaim(client, boss, queue, claim, { id: claim.id, data, retryLimit: 0 })
+  const replaced = await replaceClaim(client, boss, queue, claim, {
+    id: claim.id,
+    data,
+    retryLimit: 0,
+    priority: laterPriority,
+  })
   if (replaced) await boss.fail(queue, claim.id, output, inTransaction(client))
   return replaced
 }

@@ -124,7 +124,10 @@ export interface SubscriptionOptions<
    * key goes on. @defaultValue `'block'`
    */
   readonly onKeyFailure?: KeyFailureRule | undefined
-  /** An attempt fails after this long, 1 to 3,600 seconds; its signal is aborted. @defaultValue `60` */
+  /**
+   * An attempt fails after this long, 1 to 3,600 seconds; its signal is aborted. A handler that runs on all the same keeps its place among
+   * `concurrency` and `tenantConcurrency` until it ends and, in an ordered subscription, its key. @defaultValue `60`
+   */
   readonly timeoutSeconds?: number | undefined
   /**
    * A worker that was not heard of for this long is taken for dead, and its events run again at most 5 seconds later, 10 to

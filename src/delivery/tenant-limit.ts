@@ -27,6 +27,8 @@ export interface TenantLimit {
   admit: (tenantId: string, eventCount: number) => boolean
   /** An event that was admitted is out of hand. */
   forget: (tenantId: string) => void
+  /** So many more handlers of a tenant, or fewer, run on after their attempt. While they take all its places, none is admitted. */
+  outlive: (tenantId: string, count: number) => void
   /** How long events that were not admitted are put off, in seconds. */
   defer: (tenantId: string, eventCount: number) => number
   /** Whether jobs of a tenant are to be called back early, because it will soon have nothing in hand. */
@@ -41,6 +43,8 @@ interface Tenant {
   held: number
   /** Places that are taken or waited for: while there are any, the gate must stay. */
   entered: number
+  /** Of those, taken by handlers that run on after their attempt. */
+  outliving: number
   /** When the last job that was put off comes back, in the time of `performance.now()`. */
   deferredUntil: number
   deferredJobs: number
@@ -63,6 +67,7 @@ export function createTenantLimit(
       gate: createGate(limit),
       held: 0,
       entered: 0,
+      outliving: 0,
       deferredUntil: 0,
       deferredJobs: 0,
       calling: false,
@@ -71,8 +76,8 @@ export function createTenantLimit(
     return tenant
   }
 
-  function drop(tenantId: string, { held, entered, deferredJobs }: Tenant): void {
-    if (held === 0 && entered === 0 && deferredJobs === 0) tenants.delete(tenantId)
+  function drop(tenantId: string, { held, entered, outliving, deferredJobs }: Tenant): void {
+    if (held === 0 && entered === 0 && outliving === 0 && deferredJobs === 0) tenants.delete(tenantId)
   }
 
   const perMs = (): number => limit / Math.max(1, averageMs())
@@ -98,13 +103,18 @@ export function createTenantLimit(
     },
     admit(tenantId, eventCount) {
       const tenant = of(tenantId)
-      if (tenant.held >= lookAhead()) return false
+      if (tenant.held >= lookAhead() || tenant.outliving >= limit) return false
       tenant.held += eventCount
       return true
     },
     forget(tenantId) {
       const tenant = of(tenantId)
       tenant.held -= 1
+      drop(tenantId, tenant)
+    },
+    outlive(tenantId, count) {
+      const tenant = of(tenantId)
+      tenant.outliving += count
       drop(tenantId, tenant)
     },
     defer(tenantId, eventCount) {
@@ -117,8 +127,10 @@ export function createTenantLimit(
       return Math.max(minDeferMs, tenant.deferredUntil - now) / 1000
     },
     needsMore(tenantId) {
-      const tenant = of(tenantId)
-      if (tenant.calling || tenant.deferredJobs === 0 || tenant.held >= lookAhead()) return false
+      const tenant = tenants.get(tenantId)
+      if (tenant === undefined) return false
+      const { calling, deferredJobs, held, outliving } = tenant
+      if (calling || deferredJobs === 0 || held >= lookAhead() || outliving >= limit) return false
       tenant.calling = true
       return true
     },

@@ -7,6 +7,7 @@ import type { Coverage } from './coverage.ts'
 import type { EventReader } from './event-store.ts'
 import type { HandlerConnections } from './handler-connections.ts'
 import type { JobData } from './job.ts'
+import type { Overruns } from './overruns.ts'
 import type { Quarantine } from './quarantine.ts'
 import type { SubscriptionState } from './subscription-state.ts'
 
@@ -34,7 +35,9 @@ export interface Worker {
   readonly subscriptionId: number
   readonly name: string
   readonly ordered: boolean
-  readonly runningCount: number
+  readonly overruns: Pick<Overruns, 'count'>
+  /** Events of the jobs that it has fetched and not yet settled. */
+  readonly inHandCount: number
   /** Whether a job that arrives now, with events of these types, would be fetched at once, and is covered by the code here. */
   isFree: (types: readonly string[], declarations: readonly number[] | undefined) => boolean
   /** Jobs may be ready. */

@@ -1,6 +1,14 @@
+// oxlint-disable max-lines -- one closure over the life of a job, until a claimed job is an object with behaviour of its own
 import type { JobWithMetadata } from 'pg-boss'
 import type { StoredEvent } from '../events/envelope.ts'
-import { abortAll, createActiveJob, isUncovered, refreshEvents, type ActiveJob } from './active-job.ts'
+import {
+  abortAll,
+  createActiveJob,
+  isUncovered,
+  laneOf,
+  refreshEvents,
+  type ActiveJob,
+} from './active-job.ts'
 import { goOnAfterLoss } from './after-loss.ts'
 import { createAtLeastOnce } from './at-least-once.ts'
 import { attemptStarter } from './attempt.ts'
@@ -9,18 +17,21 @@ import { createExactlyOnce } from './exactly-once.ts'
 import { slowHandlerMs, startFetcher } from './fetcher.ts'
 import { createFlow, failedProbeDelaySeconds } from './flow.ts'
 import { cancelForeignJob } from './foreign-job.ts'
-import type { JobData } from './job.ts'
-import { createGate } from './gate.ts'
+import { isBatch, type JobData } from './job.ts'
 import { createHeartbeat } from './heartbeat.ts'
-import { createJobsInHand } from './jobs-in-hand.ts'
+import { createJobsInHand, type Room } from './jobs-in-hand.ts'
 import { isSuspect } from './lost-job.ts'
 import { logUndelivered } from './outcome.ts'
+import { createOverruns, type Overrun } from './overruns.ts'
+import { showOverrun } from './overrunning-key.ts'
 import { wakeOthers, writeOutcomes } from './outcome-writer.ts'
+import { createPace } from './pace.ts'
 import { markAlone } from './quarantine.ts'
 import { recoverKeys } from './recover-keys.ts'
 import { readReceipts } from './receipts.ts'
 import type { EventOutcome, Settlement } from './settlement.ts'
 import { createSettler, reasonOf } from './settler.ts'
+import { createSlots, type Lane } from './slots.ts'
 import { beginSplit, splitJob } from './split-job.ts'
 import { admitEvents, createTenantLimit, refill } from './tenant-limit.ts'
 import { queueName, type Subscription } from './subscription.ts'
@@ -38,27 +49,29 @@ const abortedHandlersMs = 1000
 export function startWorker(subscription: Subscription, subscriptionId: number, parts: WorkerParts): Worker {
   const { database, boss, catalogue, logger, connections, publishCaused } = parts
   const queue = queueName(subscription.name)
-  const slots = createGate(subscription.concurrency)
+  const slots = createSlots(subscription.concurrency, () => fetcher.madeRoom())
   const settler = createSettler(write, logger)
-  const limit = createTenantLimit(subscription.tenantConcurrency, () => averageMs)
   const startAttempt = attemptStarter(subscription, catalogue, logger, publishCaused)
-  let stopping = false
-  let handledCount = 0
-  let deliveredCount = 0
-  let averageMs = 0
-  const judge = (outcome: EventOutcome, event: StoredEvent): void => flow.note(outcome, event)
-  const exactlyOnce =
-    connections &&
-    createExactlyOnce<ActiveJob>({
-      ...{ database, boss, connections, subscription, subscriptionId, logger, settler, slots },
-      ...{ limit, setAside, startAttempt, finishEvent, noteAttempt, lose, onFailures: parts.onFailures },
-      ...{ judge, refresh, mayBegin, averageMs: () => averageMs },
-    })
-  const atLeastOnce = createAtLeastOnce({
-    ...{ database, settler, slots, limit, setAside, startAttempt, finishEvent, noteAttempt },
-    ...{ mayBegin, refresh, judge, giveBackRest },
-    touch: async () => heartbeat.touch(),
+  const overruns = createOverruns(subscription, logger, (tenantId, change) => {
+    limit?.outlive(tenantId, change)
+    if (change < 0) callBackOf(tenantId)
   })
+  const pace = createPace()
+  const averageMs = (): number => pace.averageMs
+  const limit = createTenantLimit(subscription.tenantConcurrency, averageMs)
+  let stopping = false
+  const lent = {
+    ...{ database, settler, slots, limit, setAside, startAttempt, finishEvent },
+    ...{ noteAttempt, mayBegin, refresh, overruns },
+    judge: (outcome: EventOutcome, event: StoredEvent) => flow.note(outcome, event),
+    outlives: (lane: Lane, overrun: Overrun) => inHand.outlive(lane, overrun, noteRoom),
+  }
+  const { onFailures } = parts
+  const own = { boss, subscription, subscriptionId, logger, lose, averageMs, onFailures }
+  const exactlyOnce = connections && createExactlyOnce<ActiveJob>({ ...lent, ...own, connections })
+  const keyWaits = (job: ActiveJob): void => showOverrun(job, database, subscription, settler)
+  const touch = async (): Promise<void> => heartbeat.touch()
+  const atLeastOnce = createAtLeastOnce({ ...lent, giveBackRest, keyWaits, touch })
   const flow = createFlow(database, subscription, subscriptionId, parts.state, logger, () => fetcher.wake())
 
   const uncovered = handleUncovered({
@@ -84,21 +97,28 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     )
     if (readyCount > 0 && stopping) await wakeOthers(database, subscriptionId, logger)
     else if (readyCount > 0) fetcher.wake()
-    if (batch.some(({ outcomes }) => outcomes.some((outcome) => !outcome.delivered))) parts.onFailures()
+    if (batch.some(({ outcomes }) => outcomes.some((outcome) => !outcome.delivered))) onFailures()
     return left
   }
 
   /** Fast handlers find their next job in hand; of slow ones other processes get their share. */
-  const capacity = (): number =>
-    subscription.ordered === true && handledCount > 0 && averageMs < slowHandlerMs
+  const capacity = (): number => {
+    if (isStuck()) return 0
+    return subscription.ordered === true && pace.handledCount > 0 && pace.averageMs < slowHandlerMs
       ? Math.max(subscription.concurrency, maxKeysInHand)
       : subscription.concurrency
+  }
 
-  const inHand = createJobsInHand(capacity)
+  /** Every slot is taken by a handler whose attempt is over. */
+  const isStuck = (): boolean => overruns.count >= subscription.concurrency
 
-  function room(): { readonly events: number; readonly jobs: number } {
-    if (flow.isHalted) return { events: flow.wantsProbe ? 1 : 0, jobs: 1 }
-    return inHand.room()
+  const inHand = createJobsInHand(capacity, slots)
+
+  function room(): Room {
+    if (!flow.isHalted) return inHand.room()
+    // What is in hand is not to wait for what is not fetched.
+    slots.expect('later', false)
+    return { lane: 'any', events: flow.wantsProbe ? 1 : 0, jobs: 1 }
   }
 
   function hasRoom(): boolean {
@@ -107,12 +127,17 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     return events > 0 && jobs > 0
   }
 
+  function noteRoom(): void {
+    if (hasRoom()) fetcher.madeRoom()
+  }
+
   function begin(fetched: JobWithMetadata<JobData>, fetchedAt: number): void {
     if (!isJobOfBus(fetched)) return cancelForeignJob(boss, queue, fetched, logger)
+    const { heartbeatSeconds } = fetched
     const job = createActiveJob(
       toClaim(fetched),
       fetchedAt,
-      fetched.heartbeatSeconds ?? subscription.heartbeatSeconds,
+      heartbeatSeconds ?? subscription.heartbeatSeconds,
     )
     job.isProbe = flow.takeProbe()
     inHand.add(job)
@@ -177,7 +202,8 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     if (job.left.size > 0 && !failed) return handBack(job)
     // Until it is written: a suspect that is followed by another one too early would be blamed for it.
     await new Promise<void>((resolve) => {
-      settler.add({ claim, outcomes: job.unsettled.splice(0), done: true }, () => {
+      const isNoted = job.marking !== undefined
+      settler.add({ claim, outcomes: job.unsettled.splice(0), done: true, isNoted }, () => {
         release(job)
         resolve()
       })
@@ -190,10 +216,10 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     runnable: ReadonlySet<string>,
     run: (eventIds: Iterable<string>) => Promise<boolean>,
   ): Promise<boolean> {
-    const before = deliveredCount
+    const before = pace.deliveredCount
     const failed = runnable.size > 0 && (await run([...runnable].slice(0, 1)))
     job.isProbe = false
-    const isDelivered = deliveredCount > before
+    const isDelivered = pace.deliveredCount > before
     await flow.endProbe(isDelivered || (job.forgiven === undefined ? undefined : false), job.forgiven?.thrown)
     return failed
   }
@@ -205,23 +231,19 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
 
   function noteAttempt(outcome: EventOutcome): void {
     logUndelivered(logger, subscription.name, outcome)
-    if (outcome.delivered && (outcome.expired ?? outcome.erased) === true) return
-    handledCount += 1
-    if (!outcome.delivered) return
-    deliveredCount += 1
-    averageMs += (outcome.durationMs - averageMs) / Math.min(handledCount, 20)
+    pace.note(outcome)
   }
 
   function finishEvent(job: ActiveJob, eventId: string, outcome: EventOutcome | undefined): void {
     if (!inHand.finishEvent(job, eventId)) return
     forget(job, eventId)
     if (outcome !== undefined) job.unsettled.push(outcome)
-    if (hasRoom()) fetcher.madeRoom()
+    noteRoom()
   }
 
   function setAside(job: ActiveJob, count: number): void {
     inHand.setAside(job, count)
-    if (count > 0 && hasRoom()) fetcher.madeRoom()
+    if (count > 0) noteRoom()
   }
 
   /** An event is out of hand: its tenant may need others, which were put off. */
@@ -230,7 +252,11 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     if (limit === undefined || tenantId === undefined) return
     job.held.delete(eventId)
     limit.forget(tenantId)
-    if (!stopping) refill(limit, database, queue, tenantId, () => fetcher.wake())
+    callBackOf(tenantId)
+  }
+
+  function callBackOf(tenantId: string): void {
+    if (limit !== undefined && !stopping) refill(limit, database, queue, tenantId, () => fetcher.wake())
   }
 
   /** A batch has had its time: what runs goes on, the others go back to the line. */
@@ -248,15 +274,18 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   function handBack(job: ActiveJob): void {
     const handedBack = [...job.left, ...job.rest]
     const outcomes = job.unsettled.splice(0)
+    // Its attempt was over before; only its handler is not.
+    if (job.overrun !== undefined) outcomes.push(job.overrun)
     job.done = true
     // Another one is tried next.
     if (job.forgiven !== undefined && !job.cutShort) job.delaySeconds = failedProbeDelaySeconds
     const { claim, delaySeconds, lineKey, leftToOthers: left } = job
-    const settlement = { claim, outcomes, done: true, handedBack, delaySeconds, lineKey, left }
+    const isNoted = job.marking !== undefined
+    const settlement = { claim, outcomes, done: true, handedBack, delaySeconds, lineKey, isNoted, left }
     settler.add(settlement, () => {
       release(job)
       // When they are due is not known here; who can take them at once does so.
-      if (delaySeconds > 0) parts.onFailures()
+      if (delaySeconds > 0) onFailures()
       else if (left === undefined) fetcher.wake()
       else uncovered.noteLeft()
     })
@@ -267,12 +296,24 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     job.done = true
     inHand.drop(job)
     for (const eventId of job.held.keys()) forget(job, eventId)
-    if (hasRoom()) fetcher.madeRoom()
+    noteRoom()
+  }
+
+  /** What waits here behind handlers that run on goes to other processes, or back here once there is room. */
+  function giveBackWaiting(now: number): void {
+    for (const job of inHand) {
+      const waitsLong = now - job.startedAt > subscription.timeoutSeconds * 1000
+      if (job.done || job.left.size === 0 || job.rest.length > 0 || !(isStuck() || waitsLong)) continue
+      if (job.running.size === 0) handBack(job)
+      // In a transaction it is not known which of them were begun; its lanes end by themselves.
+      else if (exactlyOnce === undefined && isBatch(job.claim.data)) giveBackRest(job)
+    }
   }
 
   /** Once a second: receipts of long batches are written early, and claims are kept alive. */
   function tick(): void {
     const now = performance.now()
+    if (overruns.count > 0 && !stopping) giveBackWaiting(now)
     for (const job of inHand) {
       if (!job.done && job.left.size > 0 && job.unsettled.length > 0 && now - job.startedAt > tickMs) {
         settler.add({ claim: job.claim, outcomes: job.unsettled.splice(0), done: false })
@@ -292,15 +333,10 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
 
   const heartbeat = createHeartbeat(boss, queue, subscription.heartbeatSeconds, inHand, lose, logger)
   const ticker = setInterval(tick, tickMs)
+  const { coverage } = parts
+  const ignoredGroups = (): readonly string[] => coverage.ignoredGroups
   const fetcher = startFetcher({
-    boss,
-    database,
-    queue,
-    logger,
-    room,
-    averageMs: () => averageMs,
-    ignoredGroups: () => parts.coverage.ignoredGroups,
-    begin,
+    ...{ boss, database, queue, logger, room, slots, averageMs, ignoredGroups, begin },
   })
 
   async function stop(graceMs: number, relayStopped: Promise<void>): Promise<void> {
@@ -316,7 +352,9 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     }
     if (inHand.size > 0) await database.reach?.('stop.aborted')
     await inHand.untilIdle(performance.now() + abortedHandlersMs)
-    await Promise.allSettled([...inHand].map(async ({ splitting }) => splitting))
+    await Promise.allSettled(
+      [...inHand].map(async ({ splitting, marking }) => Promise.all([splitting, marking])),
+    )
     for (const job of inHand) if (!job.done && job.left.size > 0) handBack(job)
     await settler.idle()
     await database.reach?.('stop.handed-back')
@@ -327,13 +365,19 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     subscriptionId,
     name: subscription.name,
     ordered: subscription.ordered === true,
-    get runningCount() {
-      return inHand.runningCount
+    overruns,
+    get inHandCount() {
+      return inHand.eventCount
     },
-    isFree: (types, declarations) => !stopping && hasRoom() && parts.coverage.coversAll(types, declarations),
+    isFree: (types, declarations) =>
+      // Where later attempts wait, they would be fetched in its place.
+      !stopping && hasRoom() && !slots.isExpected('later') && coverage.coversAll(types, declarations),
     wake: () => fetcher.wake(),
     applyState: (state, readAt) => flow.apply(state, readAt),
-    adopt: (jobs, fetchedAt) => jobs.forEach((job) => begin(job, fetchedAt)),
+    adopt(jobs, fetchedAt) {
+      for (const job of jobs) begin(job, fetchedAt)
+      if (jobs.some((job) => laneOf(job) === 'later')) slots.expect('later', true)
+    },
     async recoverKeys() {
       if (stopping) return
       if (await recoverKeys(database, boss, subscription, subscriptionId, logger)) fetcher.wake()

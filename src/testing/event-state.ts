@@ -79,7 +79,7 @@ export async function readStates(
     join ${bossSchema}.job j on j.data->'eventIds' ? e.id::text
     join bus.subscriptions s on j.name = 'bus.' || s.name || '.dead' and j.state < 'active'
     union all
-    select e.id, e.type, s.name, case when k.state = 'flowing' then 'waiting for its key' else 'blocked' end, 0, null, 0
+    select e.id, e.type, s.name, case when k.state in ('blocked', 'parked') then 'blocked' else 'waiting for its key' end, 0, null, 0
     from e
     join bus.ordered_events w on w.event_id = e.id
     join bus.ordered_keys k on k.id = w.key_id and w.seq > k.done_seq
