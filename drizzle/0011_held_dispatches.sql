@@ -109,10 +109,12 @@ begin
     raise exception 'the row of a key is locked' using errcode = 'lock_not_available';
   end if;
 
+  -- Each key by itself, in its place in the index: a join may read all keys of the subscription instead.
   insert into bus.ordered_events (key_id, event_id, payload_bytes)
-  select k.id, e.event_id, e.payload_bytes
+  select
+    (select k.id from bus.ordered_keys k where k.subscription_id = for_subscription and k.key_hash = e.key_hash),
+    e.event_id, e.payload_bytes
   from unnest(hashes, new_event_ids, payload_sizes) with ordinality as e (key_hash, event_id, payload_bytes, ordinal)
-  join bus.ordered_keys k on k.subscription_id = for_subscription and k.key_hash = e.key_hash
   where cardinality(refused) = 0 or e.key_hash <> all (refused)
   order by e.ordinal;
 
@@ -120,9 +122,15 @@ begin
   select b.key_id, b.job_id, b.event_ids
   from bus.begin_ordered_keys(
     array(
-      select k.id from (select distinct h.key_hash from unnest(hashes) as h (key_hash)) e
-      join bus.ordered_keys k on k.subscription_id = for_subscription and k.key_hash = e.key_hash
-      where k.state = 'flowing' and k.job_id is null and (cardinality(refused) = 0 or e.key_hash <> all (refused))),
+      select i.id
+      from (select distinct h.key_hash from unnest(hashes) as h (key_hash)) e
+      cross join lateral (
+        select (
+          select k.id from bus.ordered_keys k
+          where k.subscription_id = for_subscription and k.key_hash = e.key_hash and k.state = 'flowing' and k.job_id is null
+        ) as id
+      ) i
+      where i.id is not null and (cardinality(refused) = 0 or e.key_hash <> all (refused))),
     batch_size, batch_bytes) b;
 
   if cardinality(refused) > 0 then

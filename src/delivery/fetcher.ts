@@ -68,6 +68,7 @@ export function startFetcher({
   let woken = false
   let fetchSize = 2
   let batched = false
+  let waitsForRoom = false
   let interrupt: () => void = () => {}
   const prepared = preparedOn(database)
 
@@ -76,7 +77,9 @@ export function startFetcher({
     while (!stopping) {
       const { lane, events, jobs: jobRoom } = room()
       if (events <= 0 || jobRoom <= 0) {
+        waitsForRoom = true
         await pause(idlePollMs)
+        waitsForRoom = false
         continue
       }
       woken = false
@@ -148,7 +151,8 @@ export function startFetcher({
       interrupt()
     },
     madeRoom() {
-      interrupt()
+      // An empty queue stays empty until somebody says otherwise: looking after each event costs as much as the event.
+      if (waitsForRoom) interrupt()
     },
     async stop() {
       stopping = true

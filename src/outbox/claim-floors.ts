@@ -14,7 +14,7 @@ export interface ClaimFloor {
   readonly orderedDue: number
   /** When the server started that these are true for. */
   readonly server: string
-  /** Asks whether anything is left below a floor that could be the next one. */
+  /** The next floor, if it is certain: a sweep asks whether anything is left below it. */
   readonly candidate: { readonly position: bigint; readonly due: number } | undefined
 }
 
@@ -23,7 +23,7 @@ export interface SweepResult {
   readonly server: string
   /** The database's time, in seconds since 1970, or that of the first scheduled event that is due and still there. */
   readonly now: number
-  /** The transactions of others that have written to the outbox, or are about to, and have not ended. */
+  /** The transactions of others that had written to the outbox, or were about to, before the claim, and had not ended. */
   readonly writers: readonly string[]
   /** Whether nothing was left below the candidate. */
   readonly isClean: boolean
@@ -31,8 +31,11 @@ export interface SweepResult {
   readonly isLeftBehind: boolean
 }
 
-/** How often a claim sweeps: late committers below the recent floor wait that long at most. */
-const sweepIntervalMs = 1000
+/** How often a claim sweeps, where events come: late committers below the recent floor wait that long at most. */
+const sweepIntervalMs = 250
+
+/** The recent floor is that many milliseconds behind, up to twice: most transactions commit sooner after their publish. */
+const recentLagMs = 100
 
 /** How often everything is read: what is below all floors should not be there. */
 const fullIntervalMs = 30_000
@@ -44,19 +47,18 @@ interface Candidate {
   readonly position: bigint
   readonly due: number
   readonly writers: ReadonlySet<string>
-  /** Whether all of them have ended. */
-  hasEnded: boolean
 }
 
 /**
  * Where claims begin. PostgreSQL keeps the index entries of rows that are gone while any transaction is open that could see them, and
- * a claim that begins at the beginning reads them all. So it begins above what was claimed a second ago. Transactions commit
- * later than the positions of their events say: what is below is found by a sweep, once a second, after a ring that
+ * a claim that begins at the beginning reads them all. So it begins above what was claimed a moment ago. Transactions commit
+ * later than the positions of their events say: what is below is found by a sweep, four times a second, after a ring that
  * found nothing, and before the relay sleeps.
  *
  * A sweep begins above what is gone for good, and that is certain, because events with an ordering key would lose their order
  * else. Whoever writes to the outbox holds its lock until the transaction ends. So when everybody has ended who held it
- * after a position had been given away, and then nothing is left below that position, nothing will ever be there.
+ * after a position had been given away, and then nothing is left below that position, nothing will ever be there. A
+ * publisher's transaction that stays open keeps that floor where it is: then sweeps and claims of keys read more, the others do not.
  */
 export interface ClaimFloors {
   /** Where the next claim begins; above `cursor`, where the last one was full. */
@@ -81,6 +83,8 @@ export function createClaimFloors(now: () => number = () => performance.now()): 
   let candidate: Candidate | undefined
   let server = ''
   let highest = 0n
+  let markedAt = Number.NEGATIVE_INFINITY
+  let highestBefore = 0n
   let sweptAt = Number.NEGATIVE_INFINITY
   let fullAt = Number.NEGATIVE_INFINITY
   let sweepMs = 0
@@ -91,9 +95,10 @@ export function createClaimFloors(now: () => number = () => performance.now()): 
   const intervalMs = (least: number, duration: number): number => Math.max(least, duration / maxSweepShare)
 
   function choose(): ClaimFloor['level'] {
-    if (requested !== 'recent') return requested
+    if (requested === 'full') return requested
     if (now() - fullAt >= intervalMs(fullIntervalMs, fullMs)) return 'full'
-    return now() - sweptAt >= intervalMs(sweepIntervalMs, sweepMs) ? 'sweep' : 'recent'
+    const isDue = requested === 'sweep' || now() - sweptAt >= intervalMs(sweepIntervalMs, sweepMs)
+    return isDue ? 'sweep' : 'recent'
   }
 
   function reset(): void {
@@ -107,29 +112,29 @@ export function createClaimFloors(now: () => number = () => performance.now()): 
   }
 
   /** What of the floor that could be the next one is known by now. */
-  function advance(floor: ClaimFloor, { writers, isClean, now: databaseNow }: SweepResult): void {
-    if (candidate === undefined) {
-      // Given away, and of times gone by, before these writers were looked for.
-      candidate = {
-        position: mark.position,
-        due: mark.due,
-        writers: new Set(writers),
-        hasEnded: writers.length === 0,
-      }
-    } else if (!candidate.hasEnded) {
-      const { writers: before } = candidate
-      candidate.hasEnded = !writers.some((writer) => before.has(writer))
-    } else if (floor.candidate !== undefined && isClean) {
+  function advance({ writers, isClean, now: databaseNow }: SweepResult): void {
+    if (candidate !== undefined && isClean && !writers.some((writer) => candidate?.writers.has(writer))) {
       certain = { position: candidate.position, due: candidate.due }
       candidate = undefined
     }
-    recent = mark
-    mark = { position: highest + 1n, due: databaseNow }
+    // Given away, and of times gone by, before these writers were looked for.
+    candidate ??= { position: highestBefore + 1n, due: mark.due, writers: new Set(writers) }
+    recent = { ...recent, due: mark.due }
+    mark = { ...mark, due: databaseNow }
+  }
+
+  function follow(): void {
+    if (now() - markedAt < recentLagMs) return
+    markedAt = now()
+    recent = { ...recent, position: mark.position }
+    mark = { ...mark, position: highest + 1n }
   }
 
   return {
     next(cursor) {
+      follow()
       const level = choose()
+      highestBefore = highest
       const floor = level === 'full' ? { position: 0n, due: 0 } : certain
       const isRecent = level === 'recent'
       if (isRecent) owesSweep = true
@@ -141,7 +146,7 @@ export function createClaimFloors(now: () => number = () => performance.now()): 
         due: isRecent ? Math.max(recent.due, certain.due) : floor.due,
         orderedDue: floor.due,
         server,
-        candidate: !isRecent && candidate?.hasEnded === true ? candidate : undefined,
+        candidate: isRecent ? undefined : candidate,
       }
     },
     noteClaimed(sequence) {
@@ -160,10 +165,10 @@ export function createClaimFloors(now: () => number = () => performance.now()): 
       } else sweepMs = durationMs
       owesSweep = result.isLeftBehind
       requested = 'recent'
-      advance(floor, result)
+      advance(result)
     },
     sweepBeforeSleep() {
-      requested = now() - fullAt < intervalMs(0, fullMs) ? 'sweep' : 'full'
+      requested = 'sweep'
     },
     sweepAfterRing() {
       if (now() - sweptAt < intervalMs(0, sweepMs)) return false

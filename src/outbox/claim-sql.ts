@@ -25,6 +25,7 @@ export function claimSql(floor: ClaimFloor, patience: ClaimPatience): string {
   const secondsUntil = (condition: string): string =>
     `(select extract(epoch from available_at - clock_timestamp()) from bus.outbox where ${condition} order by available_at limit 1)`
   return `${beginClaimSql(patience)};
+${floor.level === 'recent' ? '' : `${writersSql};`}
 ${claimRowsSql(floor.position)};
 select
   exists (select from bus.outbox where position >= ${orderedFrom(floor)} and position < ${scheduledPositions}) as ordered_ready,
@@ -33,7 +34,14 @@ select
   ${registryStampSql} as registry_stamp${floor.level === 'recent' ? '' : sweepColumns(floor)}`
 }
 
-/** What only sweeps ask for: see claim-floors.ts. Writers are looked for after the time was asked for, and after the claim. */
+/** Who writes to the outbox and has not ended: see claim-floors.ts. Before the claim, so that it sees what those have left who have. */
+const writersSql = `
+select virtualtransaction as writer from pg_locks
+where locktype = 'relation' and relation = 'bus.outbox'::regclass and mode = 'RowExclusiveLock' and granted
+  and database = (select oid from pg_database where datname = current_database())
+  and pid is distinct from pg_backend_pid()`
+
+/** What only sweeps ask for. */
 function sweepColumns(floor: ClaimFloor): string {
   const { candidate } = floor
   const isLeft = (condition: string): string => `exists (select from bus.outbox where ${condition})`
@@ -51,12 +59,7 @@ function sweepColumns(floor: ClaimFloor): string {
   ${isLeft(`position >= ${floor.position} and position < ${orderedPositions}`)} as is_left_behind,
   array(
     select s.id from bus.subscriptions s
-    where exists (select from bus.outbox o where o.subscription_id = s.id) order by s.id) as held_for,
-  array(
-    select l.virtualtransaction from pg_locks l
-    where l.locktype = 'relation' and l.relation = 'bus.outbox'::regclass and l.mode = 'RowExclusiveLock' and l.granted
-      and l.database = (select d.oid from pg_database d where d.datname = current_database())
-      and l.pid is distinct from pg_backend_pid()) as writers`
+    where exists (select from bus.outbox o where o.subscription_id = s.id) order by s.id) as held_for`
 }
 
 /** The claim alone. */

@@ -76,8 +76,11 @@ interface StateRow {
   readonly now?: number
   readonly is_clean?: boolean
   readonly is_left_behind?: boolean
-  readonly writers?: readonly string[]
   readonly held_for?: readonly number[]
+}
+
+interface WriterRow {
+  readonly writer: string
 }
 
 interface ClaimRow {
@@ -93,7 +96,8 @@ interface ClaimRow {
  * One claim: takes ready rows out of the outbox, hands their events over, commits. All or nothing: a crash anywhere leaves the
  * rows where they were.
  *
- * @param statements - begin the transaction and end in one that gives the rows and one that gives the state
+ * @param statements - begin the transaction and end in one that gives the rows and one that gives the state; of a sweep,
+ *   the one before gives the writers
  */
 export async function claimOnce(
   database: Database,
@@ -133,7 +137,7 @@ export async function claimOnce(
       orderTaken: state?.order_taken ?? false,
       isLeft: state?.is_left ?? false,
       heldCursor: cursor && { tenantId: cursor.tenant_id, orderingKey: cursor.ordering_key ?? '' },
-      sweep: state && toSweep(state),
+      sweep: state && toSweep(state, (begun.at(-3)?.rows ?? []) as readonly WriterRow[]),
       readMs,
       afterCommit,
     }
@@ -143,8 +147,8 @@ export async function claimOnce(
 const toMs = (seconds: string | null | undefined): number | undefined =>
   seconds == null ? undefined : Number(seconds) * 1000
 
-function toSweep(state: StateRow): Claim['sweep'] {
-  const { server, now, is_clean: isClean, is_left_behind: isLeftBehind, writers, held_for: heldFor } = state
+function toSweep(state: StateRow, writers: readonly WriterRow[]): Claim['sweep'] {
+  const { server, now, is_clean: isClean, is_left_behind: isLeftBehind, held_for: heldFor } = state
   if (server === undefined || now === undefined) return undefined
   return {
     server,
@@ -152,7 +156,7 @@ function toSweep(state: StateRow): Claim['sweep'] {
     now: now + Math.min(0, Number(state.due_seconds ?? 0), Number(state.ordered_due_seconds ?? 0)),
     isClean: isClean ?? false,
     isLeftBehind: isLeftBehind ?? false,
-    writers: writers ?? [],
+    writers: writers.map(({ writer }) => writer),
     heldFor: heldFor ?? [],
   }
 }

@@ -21,8 +21,13 @@ export interface OwnServer {
 }
 
 /** Ended when the test is over. */
-export async function startOwnServer(): Promise<OwnServer> {
-  const server = await startOwnPostgres(['max_connections=200', 'fsync=off', 'full_page_writes=off'])
+export async function startOwnServer(settings: readonly string[] = []): Promise<OwnServer> {
+  const server = await startOwnPostgres([
+    'max_connections=200',
+    'fsync=off',
+    'full_page_writes=off',
+    ...settings,
+  ])
   let frozen: readonly number[] = []
   const signal = (pids: readonly number[], name: NodeJS.Signals): void => {
     for (const pid of pids) {

@@ -125,6 +125,22 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition() && performance.now() < deadline) await pause(10)
 }
 
+/** Publishes an event that one subscription cannot take at once: somebody holds the row of its queue. */
+async function publishHeld(): Promise<void> {
+  const holder = await pool.connect()
+  await holder.query('begin')
+  await holder.query(`select from pgboss.queue where name = 'bus.plain' for update`)
+  await publish([note(name('held'))])
+  let isHeld = false
+  const look = async (): Promise<void> => {
+    const { rows } = await pool.query('select from bus.outbox where subscription_id is not null limit 1')
+    isHeld = rows.length > 0
+  }
+  for (let n = 0; n < 500 && !isHeld; n += 1) await pause(20).then(look)
+  await holder.query('rollback')
+  holder.release()
+}
+
 let releasing = true
 async function releaseKeys(): Promise<void> {
   while (releasing) {
@@ -156,6 +172,7 @@ await bus.tryPublish(note(name('tried')))
 await pause(300)
 await publish(Array.from({ length: 60 }, (_, n) => note(name(`${n}${n % 15 === 0 ? '.fails' : ''}`))))
 await publish([note(name('passes-on'))])
+await publishHeld()
 await publish([
   ...['a', 'b', 'c'].flatMap((letter) =>
     [0, 1, 2, 3].map((n) => turn(key(letter), n, n === 1 ? 'fails' : 'good')),
