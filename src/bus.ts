@@ -21,7 +21,9 @@ import {
   type Subscription,
   type SubscriptionOptions,
 } from './delivery/subscription.ts'
+import { reasonOf } from './delivery/settler.ts'
 import { createSubscriptions, type Subscriptions } from './delivery/subscriptions.ts'
+import { within } from './delivery/within.ts'
 import {
   createErasures,
   eraseSubject,
@@ -84,7 +86,9 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C>
   start: () => Promise<void>
   /**
    * Stops: nothing new is begun, running handlers get `graceMs` to finish, then their signals are aborted and their
-   * events go back with no attempt counted. Calling it again waits for the same stop.
+   * events go back with no attempt counted. Calling it again waits for the same stop. It always ends: six seconds after
+   * `graceMs` at the latest, also while the bus starts or the database does not answer; what could not be handed back then
+   * is found by its heartbeat.
    */
   stop: (options?: StopOptions) => Promise<void>
   /**
@@ -143,6 +147,12 @@ export interface StopOptions {
 }
 
 const tryPublishTimeoutMs = 5000
+
+/** How long a stop may take beyond its grace: aborted handlers end, and what is left is handed back, on a slow database too. */
+const stopMarginMs = 5000
+
+/** How long what was cut off may take to notice. */
+const cutMarginMs = 500
 
 /**
  * Makes a bus. Nothing is connected before `migrate`, `start` or `tryPublish`; `publish` uses the caller's connection.
@@ -235,6 +245,23 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     await recorded
   }
 
+  /** What waits for a database that does not answer is cut off, so that the stop always ends. */
+  async function stopInTime(graceMs: number): Promise<void> {
+    const isStarting = state === 'starting'
+    state = 'stopping'
+    const stopped = (async () => {
+      if (isStarting) await starting?.catch(() => {})
+      await delivery?.stop(graceMs)
+      await database.close()
+    })().catch((error: unknown) =>
+      logger.error({ reason: reasonOf(error) }, 'the bus could not be stopped in order'),
+    )
+    await within(performance.now() + graceMs + stopMarginMs, stopped)
+    database.abandon()
+    await within(performance.now() + cutMarginMs, stopped)
+    state = 'stopped'
+  }
+
   return {
     get state() {
       return state
@@ -277,10 +304,10 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
         state = 'starting'
         starting = start().then(
           () => {
-            state = 'started'
+            if (state === 'starting') state = 'started'
           },
           (error: unknown) => {
-            state = 'created'
+            if (state === 'starting') state = 'created'
             throw error
           },
         )
@@ -292,13 +319,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
       refuseUnknownKeys(stopOptions, ['graceMs'], 'stop')
       const { graceMs } = stopOptions
       const grace = integerOption('graceMs', graceMs, limits.graceMs)
-      stopping ??= (async () => {
-        if (state === 'starting') await starting?.catch(() => {})
-        state = 'stopping'
-        await delivery?.stop(grace)
-        await database.close()
-        state = 'stopped'
-      })()
+      stopping ??= stopInTime(grace)
       await stopping
     },
     publish: publishOne,

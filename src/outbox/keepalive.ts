@@ -1,0 +1,27 @@
+/** How long a connection is idle before this end asks whether the other is there. The system then asks each second, ten times. */
+export const clientKeepaliveMs = 10_000
+
+/**
+ * What the server is told of each connection of the bus: the session of a process that is gone, or cut off, ends after
+ * half a minute, and its locks with it. `tcp_user_timeout` is for answers that are never acknowledged, for which no
+ * keepalive is sent. Where the server's system lacks one of them, setting it does nothing.
+ */
+export const keepaliveSettings = {
+  tcp_keepalives_idle: '15s',
+  tcp_keepalives_interval: '5s',
+  tcp_keepalives_count: '3',
+  tcp_user_timeout: '30s',
+} as const
+
+/**
+ * Sets them for the session, unless a pooler stands between, which makes up the process id it gives its clients: there the
+ * connection to the server is the pooler's, and the settings would stay with whoever has it next.
+ *
+ * @param backendPid - the server process, as it was given when the connection was made
+ */
+export function keepaliveSql(backendPid: number): string {
+  const calls = Object.entries(keepaliveSettings).map(
+    ([name, value]) => `set_config('${name}', '${value}', false)`,
+  )
+  return `select ${calls.join(', ')} where pg_backend_pid() = ${backendPid}`
+}
