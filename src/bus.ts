@@ -6,7 +6,7 @@ import { withDefaults } from './events/event-defaults.ts'
 import { ConfigurationError, InvalidEventError, StateError } from './events/errors.ts'
 import { limits } from './events/limits.ts'
 import type { BusLogger } from './events/logger.ts'
-import { assertObject, integerOption, refuseUnknownKeys } from './events/options.ts'
+import { assertObject, booleanOption, integerOption, refuseUnknownKeys } from './events/options.ts'
 import { redactPayload } from './events/payload-redaction.ts'
 import type { EventPattern } from './events/pattern.ts'
 import { createBlockedKeys, type BlockedKeys } from './delivery/blocked-keys.ts'
@@ -144,6 +144,11 @@ export interface CancelOptions {
 export interface StopOptions {
   /** How long running handlers may take to finish, in milliseconds. @defaultValue `30000` */
   readonly graceMs?: number | undefined
+  /**
+   * Whether the connections stay, for `tryPublish` and the reads, until `stop` is called again without it, or `graceMs` is
+   * over: while requests of an HTTP server finish. @defaultValue `false`
+   */
+  readonly keepOpen?: boolean | undefined
 }
 
 const tryPublishTimeoutMs = 5000
@@ -178,6 +183,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   let delivery: Delivery | undefined
   let starting: Promise<void> | undefined
   let stopping: Promise<void> | undefined
+  const mayClose = Promise.withResolvers<void>()
   let failedTryPublishCount = 0
 
   async function publishMany(
@@ -248,15 +254,17 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   /** What waits for a database that does not answer is cut off, so that the stop always ends. */
   async function stopInTime(graceMs: number): Promise<void> {
     const isStarting = state === 'starting'
+    const deadline = performance.now() + graceMs
     state = 'stopping'
     const stopped = (async () => {
       if (isStarting) await starting?.catch(() => {})
       await delivery?.stop(graceMs)
+      await within(deadline, mayClose.promise)
       await database.close()
     })().catch((error: unknown) =>
       logger.error({ reason: reasonOf(error) }, 'the bus could not be stopped in order'),
     )
-    await within(performance.now() + graceMs + stopMarginMs, stopped)
+    await within(deadline + stopMarginMs, stopped)
     database.abandon()
     await within(performance.now() + cutMarginMs, stopped)
     state = 'stopped'
@@ -316,9 +324,10 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     },
     async stop(stopOptions = {}) {
       assertObject('options like { graceMs }', stopOptions)
-      refuseUnknownKeys(stopOptions, ['graceMs'], 'stop')
-      const { graceMs } = stopOptions
+      refuseUnknownKeys(stopOptions, ['graceMs', 'keepOpen'], 'stop')
+      const { graceMs, keepOpen } = stopOptions
       const grace = integerOption('graceMs', graceMs, limits.graceMs)
+      if (!booleanOption('keepOpen', keepOpen, false)) mayClose.resolve()
       stopping ??= stopInTime(grace)
       await stopping
     },
