@@ -6,7 +6,7 @@ import { withDefaults } from './events/event-defaults.ts'
 import { ConfigurationError, InvalidEventError, StateError } from './events/errors.ts'
 import { limits } from './events/limits.ts'
 import type { BusLogger } from './events/logger.ts'
-import { assertObject, integerOption, refuseUnknownKeys } from './events/options.ts'
+import { assertObject, booleanOption, integerOption, refuseUnknownKeys } from './events/options.ts'
 import { redactPayload } from './events/payload-redaction.ts'
 import type { EventPattern } from './events/pattern.ts'
 import { createBlockedKeys, type BlockedKeys } from './delivery/blocked-keys.ts'
@@ -21,7 +21,9 @@ import {
   type Subscription,
   type SubscriptionOptions,
 } from './delivery/subscription.ts'
+import { reasonOf } from './delivery/settler.ts'
 import { createSubscriptions, type Subscriptions } from './delivery/subscriptions.ts'
+import { within } from './delivery/within.ts'
 import {
   createErasures,
   eraseSubject,
@@ -89,7 +91,9 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C>
   start: () => Promise<void>
   /**
    * Stops: nothing new is begun, running handlers get `graceMs` to finish, then their signals are aborted and their
-   * events go back with no attempt counted. Calling it again waits for the same stop.
+   * events go back with no attempt counted. Calling it again waits for the same stop. It always ends: six seconds after
+   * `graceMs` at the latest, also while the bus starts or the database does not answer; what could not be handed back then
+   * is found by its heartbeat.
    */
   stop: (options?: StopOptions) => Promise<void>
   /**
@@ -145,9 +149,20 @@ export interface CancelOptions {
 export interface StopOptions {
   /** How long running handlers may take to finish, in milliseconds. @defaultValue `30000` */
   readonly graceMs?: number | undefined
+  /**
+   * Whether the connections stay, for `tryPublish` and the reads, until `stop` is called again without it, or `graceMs` is
+   * over: while requests of an HTTP server finish. @defaultValue `false`
+   */
+  readonly keepOpen?: boolean | undefined
 }
 
 const tryPublishTimeoutMs = 5000
+
+/** How long a stop may take beyond its grace: aborted handlers end, and what is left is handed back, on a slow database too. */
+const stopMarginMs = 5000
+
+/** How long what was cut off may take to notice. */
+const cutMarginMs = 500
 
 /**
  * Makes a bus. Nothing is connected before `migrate`, `start` or `tryPublish`; `publish` uses the caller's connection.
@@ -173,6 +188,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   let delivery: Delivery | undefined
   let starting: Promise<void> | undefined
   let stopping: Promise<void> | undefined
+  const mayClose = Promise.withResolvers<void>()
   let failedTryPublishCount = 0
 
   async function publishMany(
@@ -240,6 +256,25 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     await recorded
   }
 
+  /** What waits for a database that does not answer is cut off, so that the stop always ends. */
+  async function stopInTime(graceMs: number): Promise<void> {
+    const isStarting = state === 'starting'
+    const deadline = performance.now() + graceMs
+    state = 'stopping'
+    const stopped = (async () => {
+      if (isStarting) await starting?.catch(() => {})
+      await delivery?.stop(graceMs)
+      await within(deadline, mayClose.promise)
+      await database.close()
+    })().catch((error: unknown) =>
+      logger.error({ reason: reasonOf(error) }, 'the bus could not be stopped in order'),
+    )
+    await within(deadline + stopMarginMs, stopped)
+    database.abandon()
+    await within(performance.now() + cutMarginMs, stopped)
+    state = 'stopped'
+  }
+
   return {
     get state() {
       return state
@@ -282,10 +317,10 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
         state = 'starting'
         starting = start().then(
           () => {
-            state = 'started'
+            if (state === 'starting') state = 'started'
           },
           (error: unknown) => {
-            state = 'created'
+            if (state === 'starting') state = 'created'
             throw error
           },
         )
@@ -294,16 +329,11 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     },
     async stop(stopOptions = {}) {
       assertObject('options like { graceMs }', stopOptions)
-      refuseUnknownKeys(stopOptions, ['graceMs'], 'stop')
-      const { graceMs } = stopOptions
+      refuseUnknownKeys(stopOptions, ['graceMs', 'keepOpen'], 'stop')
+      const { graceMs, keepOpen } = stopOptions
       const grace = integerOption('graceMs', graceMs, limits.graceMs)
-      stopping ??= (async () => {
-        if (state === 'starting') await starting?.catch(() => {})
-        state = 'stopping'
-        await delivery?.stop(grace)
-        await database.close()
-        state = 'stopped'
-      })()
+      if (!booleanOption('keepOpen', keepOpen, false)) mayClose.resolve()
+      stopping ??= stopInTime(grace)
       await stopping
     },
     publish: publishOne,

@@ -13,6 +13,7 @@ import { limits } from '../events/limits.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import { closeWithProcess } from './close-with-process.ts'
 import { createRequestBus, type RequestBus } from './request-bus.ts'
+import { watchHttpConnections } from './http-connections.ts'
 import { startBus } from './start-bus.ts'
 
 export type { RequestBus } from './request-bus.ts'
@@ -50,8 +51,9 @@ export interface BusLifecycleOptions {
    */
   readonly migrate?: boolean | undefined
   /**
-   * How long running handlers may take to finish when the app closes, in milliseconds, 0 to 3,600,000. Stay below what
-   * the platform allows between SIGTERM and SIGKILL.
+   * How long running handlers and HTTP requests may take to finish when the app closes, in milliseconds, 0 to 3,600,000.
+   * Then handlers' signals are aborted, connections are closed, and six seconds later at the latest the bus has stopped. Stay
+   * that much below what the platform allows between SIGTERM and SIGKILL.
    * @defaultValue `30000`
    */
   readonly closeGraceMs?: number | undefined
@@ -95,8 +97,8 @@ declare module 'fastify' {
 /**
  * The Fastify plugin. Afterwards `app.bus` is the bus, and `request.bus` publishes with the request's id as correlation
  * id. Subscribe through `app.bus` in plugins registered later; the bus is migrated (`migrate: true`) and started when
- * the app becomes ready, before it listens. When the app closes, the HTTP server finishes its requests first, then the
- * bus drains: nothing new is begun, and running handlers get `closeGraceMs`.
+ * the app becomes ready, before it listens. When the app closes, the bus begins nothing new, and running handlers and requests
+ * get `closeGraceMs` together; requests may publish meanwhile.
  *
  * - Fastify closes in reverse order: register what handlers use, such as the database, before the bus.
  * - Fastify's request ids start at `req-1` in every process. Give it `genReqId: () => randomUUID()`, so that a
@@ -144,7 +146,15 @@ async function registerBus(app: FastifyInstance, options: BusPluginOptions): Pro
     await startBus(bus, { migrate, ownsBus, hookTimeoutMs: app.initialConfig.pluginTimeout ?? 0 })
   })
   if (closeOnSignals) closeWithProcess(app)
+  const connections = watchHttpConnections(app)
+  app.addHook('preClose', (done) => {
+    connections.closeWithin(closeGraceMs)
+    // Nothing new is begun; the requests that run may publish to their end. It never rejects, and is waited for below.
+    if (ownsBus) void bus.stop({ graceMs: closeGraceMs, keepOpen: true })
+    done()
+  })
   app.addHook('onClose', async () => {
+    await connections.finished()
     if (ownsBus) await bus.stop({ graceMs: closeGraceMs })
   })
 }

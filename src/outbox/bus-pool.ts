@@ -1,6 +1,9 @@
+import { EventEmitter } from 'node:events'
 import pg from 'pg'
 import { BusClient } from './bus-client.ts'
-import { poolDefaults, type ConnectionSource } from './connection-source.ts'
+import type { ConnectionSource } from './connection-source.ts'
+import { toConnectError } from './database-errors.ts'
+import { poolDefaults } from './pool-config.ts'
 import type { SessionKind } from './session-settings.ts'
 
 type Connected = (
@@ -17,7 +20,7 @@ export class BusPool extends pg.Pool {
   /**
    * @param minConnections - it may open that many, also when the source says fewer
    * @param kind - whose statements its sessions run
-   * @param onOpening - called with each connection before it is opened
+   * @param onOpening - called with each connection before it is opened; may throw, and it is not opened
    */
   constructor(
     source: ConnectionSource,
@@ -25,16 +28,20 @@ export class BusPool extends pg.Pool {
     kind: SessionKind,
     onOpening: (client: BusClient) => void,
   ) {
-    class OpeningClient extends BusClient {
-      constructor(config?: pg.ClientConfig) {
-        super(config, kind)
-        onOpening(this)
+    /** Called with `new`. A pool opens connections in callbacks, where nobody could catch what a constructor throws. */
+    function OpeningClient(config?: pg.ClientConfig): BusClient | FailedClient {
+      try {
+        const client = new BusClient(config, kind)
+        onOpening(client)
+        return client
+      } catch (error) {
+        return new FailedClient(error)
       }
     }
     const complete = (config: pg.PoolConfig): pg.PoolConfig => ({
       ...config,
       max: Math.max(config.max ?? poolDefaults.max, minConnections),
-      Client: OpeningClient,
+      Client: OpeningClient as unknown as new () => pg.ClientBase,
     })
     super(complete(source.known))
     this.#source = source
@@ -59,5 +66,23 @@ export class BusPool extends pg.Pool {
   /** Asks where to, unless a connection is at hand. Who waits for one meanwhile gets it as the newest answer says. */
   async #refresh(ask: ConnectionSource['ask']): Promise<void> {
     if (ask !== undefined && this.idleCount === 0 && !this.ending) this.options = this.#toOptions(await ask())
+  }
+}
+
+/** A connection that could not even be made: to its pool, one that failed to connect. */
+class FailedClient extends EventEmitter {
+  readonly #reason: Error
+
+  constructor(reason: unknown) {
+    super()
+    this.#reason = toConnectError(reason)
+  }
+
+  connect(callback: (error: Error) => void): void {
+    process.nextTick(callback, this.#reason)
+  }
+
+  end(callback?: () => void): void {
+    callback?.()
   }
 }

@@ -1,13 +1,16 @@
 import type pg from 'pg'
-import { ConfigurationError } from '../events/errors.ts'
+import { createHostChooser } from './choose-host.ts'
+import { toConnectError } from './database-errors.ts'
+import { poolDefaults, toTarget, type Target } from './pool-config.ts'
+import { withTlsFiles } from './tls-parameters.ts'
 
-type Target = string | pg.PoolConfig
+type Answer = string | pg.PoolConfig
 
 /**
  * Where the bus's own connections go: a `postgres://` URL, a node-postgres pool configuration, or a function that gives
  * one of these, asked again for each new connection.
  */
-export type DatabaseOption = Target | (() => Target | Promise<Target>)
+export type DatabaseOption = Answer | (() => Answer | Promise<Answer>)
 
 /** Says where a connection goes. */
 export interface ConnectionSource {
@@ -15,6 +18,8 @@ export interface ConnectionSource {
   readonly known: pg.PoolConfig
   /** Asks where the next connection goes. Undefined where that cannot change. */
   readonly ask: (() => Promise<pg.PoolConfig>) | undefined
+  /** Answers that are waited for come no more. */
+  close: () => void
 }
 
 /** How long the function of the option may take to answer. */
@@ -22,55 +27,60 @@ const answerLimitMs = 10_000
 
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function createConnectionSource(option: DatabaseOption): ConnectionSource {
-  if (typeof option !== 'function') return { known: toPoolConfig(option), ask: undefined }
-  let known: pg.PoolConfig = poolDefaults
+  const waiting = new Set<(reason: Error) => void>()
+  const chooseHost = createHostChooser()
+  const target = typeof option === 'function' ? undefined : toTarget(option)
+  let known = target === undefined ? poolDefaults : settledPart(target)
+
+  /** Files are read, and of several hosts one is chosen, anew each time: both change while the bus runs. */
+  async function settle({ config, hosts, files }: Target): Promise<pg.PoolConfig> {
+    try {
+      const complete = await withTlsFiles(config, files)
+      const host = hosts.length > 1 ? await chooseHost(complete, hosts) : hosts[0]
+      known = { ...complete, ...host }
+    } catch (error) {
+      throw toConnectError(error)
+    }
+    return known
+  }
+
+  /** A function that throws or does not answer counts as a database that cannot be reached: it is asked again. */
+  async function answerInTime(ask: () => Answer | Promise<Answer>): Promise<Answer> {
+    const { promise: tooLate, reject } = Promise.withResolvers<never>()
+    const timer = setTimeout(() => {
+      const error = new Error(`the function \`database\` gave no answer within ${answerLimitMs} ms`)
+      reject(Object.assign(error, { code: 'ETIMEDOUT' }))
+    }, answerLimitMs)
+    waiting.add(reject)
+    try {
+      return await Promise.race([Promise.resolve().then(ask), tooLate])
+    } finally {
+      clearTimeout(timer)
+      waiting.delete(reject)
+    }
+  }
+
+  const isFixed = target !== undefined && target.hosts.length === 1 && Object.keys(target.files).length === 0
   return {
     get known() {
       return known
     },
-    async ask() {
-      known = toPoolConfig(await inTime(option))
-      return known
+    ask: isFixed
+      ? undefined
+      : async () => {
+          if (typeof option !== 'function') return settle(target ?? toTarget(option))
+          const answer = await answerInTime(option).catch((error: unknown) => {
+            throw toConnectError(error)
+          })
+          return settle(toTarget(answer))
+        },
+    close() {
+      for (const reject of waiting) reject(new Error('the bus was stopped'))
     },
   }
 }
 
-/** A function that throws or does not answer counts as a database that cannot be reached: it is asked again. */
-async function inTime(ask: () => Target | Promise<Target>): Promise<Target> {
-  let timer: NodeJS.Timeout | undefined
-  const tooLate = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () =>
-        reject(
-          Object.assign(new Error(`the function \`database\` gave no answer within ${answerLimitMs} ms`), {
-            code: 'ETIMEDOUT',
-          }),
-        ),
-      answerLimitMs,
-    )
-  })
-  try {
-    return await Promise.race([Promise.resolve().then(ask), tooLate])
-  } finally {
-    clearTimeout(timer)
-  }
+/** What is known of a target without reading its files or asking its hosts. */
+function settledPart({ config, hosts }: Target): pg.PoolConfig {
+  return { ...config, ...hosts[0] }
 }
-
-function toPoolConfig(target: unknown): pg.PoolConfig {
-  if (typeof target === 'string' && /^postgres(?:ql)?:\/\//.test(target))
-    return { connectionString: target, ...poolDefaults }
-  if (target !== null && typeof target === 'object') return { ...poolDefaults, ...target }
-  throw new ConfigurationError(
-    'BUS_INVALID_OPTION',
-    'Expected `database` to be a postgres:// URL, a node-postgres pool configuration, or a function that gives one',
-  )
-}
-
-/** Ten connections carry relay, workers and maintenance of one process; a lost server is noticed in seconds. */
-export const poolDefaults = {
-  max: 10,
-  connectionTimeoutMillis: 10_000,
-  keepAlive: true,
-  keepAliveInitialDelayMillis: 10_000,
-  application_name: 'bossbus',
-} as const

@@ -124,11 +124,9 @@ const meanings: Readonly<Record<string, Meaning>> = {
 export function toBusError(error: unknown): BusError {
   if (error instanceof BusError) return error
   const inner = innermost(error)
-  const sqlState = typeof inner.code === 'string' ? inner.code : undefined
-  const cause = Object.assign(
-    new Error(withoutQuotedData(sqlState, messageOf(inner))),
-    sqlState === undefined ? {} : { code: sqlState },
-  )
+  // What a pool wrapped.
+  if (inner instanceof BusError) return inner
+  const { sqlState, cause } = describeCause(inner)
   if (sqlState === 'BUS01') {
     return new TransactionError(
       'Expected the `tx` of an open db.transaction(async (tx) => …). The event was not written',
@@ -147,6 +145,36 @@ export function toBusError(error: unknown): BusError {
       retryable: meaning?.retryable ?? false,
     },
   )
+}
+
+/**
+ * The bus's error for a connection that could not be made. Whatever a driver, a file or a function of the caller's says
+ * then is an answer that may be another one next time: a secret is replaced, a certificate renewed, a file back.
+ */
+export function toConnectError(error: unknown): BusError {
+  if (error instanceof BusError) return error
+  const inner = innermost(error)
+  if (inner instanceof BusError) return inner
+  const { sqlState, cause } = describeCause(inner)
+  const meaning = meaningOf(inner, sqlState)
+  const message =
+    sqlState !== undefined && meaning?.code === 'BUS_DATABASE_UNAVAILABLE'
+      ? meaning.message
+      : 'No connection to the database could be made'
+  return new DatabaseError('BUS_DATABASE_UNAVAILABLE', `${message}: ${cause.message}`, {
+    cause,
+    sqlState,
+    retryable: true,
+  })
+}
+
+function describeCause(inner: ErrorLike): { readonly sqlState: string | undefined; readonly cause: Error } {
+  const sqlState = typeof inner.code === 'string' ? inner.code : undefined
+  const cause = Object.assign(
+    new Error(withoutQuotedData(sqlState, messageOf(inner))),
+    sqlState === undefined ? {} : { code: sqlState },
+  )
+  return { sqlState, cause }
 }
 
 interface ErrorLike {

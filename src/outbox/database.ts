@@ -4,7 +4,7 @@ import type { BusLogger } from '../events/logger.ts'
 import { BusClient } from './bus-client.ts'
 import { BusPool } from './bus-pool.ts'
 import { createConnectionSource, type DatabaseOption } from './connection-source.ts'
-import { toBusError } from './database-errors.ts'
+import { toBusError, toConnectError } from './database-errors.ts'
 import { createPreparer, setPreparer } from './prepared.ts'
 import { beginOn, beginWriting, type SessionKind } from './session-settings.ts'
 import { createWatchdog } from './watchdog.ts'
@@ -48,7 +48,10 @@ export interface Database extends Executor {
   openHandlerPool: (minConnections: number) => pg.Pool
   /** Calls back when connections were found half open and cut. */
   onConnectionsCut: (listener: () => void) => void
+  /** Resolves when what runs on the pool is over. Whatever else is open then is cut. */
   close: () => Promise<void>
+  /** Cuts every connection, whoever has it, and opens no more: what waits for one fails at once. */
+  abandon: () => void
 }
 
 /**
@@ -63,9 +66,15 @@ export function createDatabase(option: DatabaseOption, logger: BusLogger): Datab
   const preparer = createPreparer(logger)
   const idle = new WeakSet<BusClient>()
   const watchdog = createWatchdog(source, (client) => idle.has(client), logger)
+  let abandoned = false
+
+  function watch(client: BusClient): void {
+    if (abandoned) throw Object.assign(new Error('The bus was stopped'), { code: 'ECONNABORTED' })
+    watchdog.watch(client)
+  }
 
   function openPool(minConnections: number, kind: SessionKind): BusPool {
-    const pool = new BusPool(source, minConnections, kind, (client) => watchdog.watch(client))
+    const pool = new BusPool(source, minConnections, kind, watch)
     // Without a listener a lost connection, idle or in use, would end the process.
     pool.on('error', (error) =>
       logger.warn({ reason: error.message }, 'an idle database connection was lost'),
@@ -84,6 +93,12 @@ export function createDatabase(option: DatabaseOption, logger: BusLogger): Datab
   }
 
   const pool = openPool(0, 'bus')
+  function abandon(): void {
+    abandoned = true
+    source.close()
+    watchdog.cutAll()
+  }
+
   return {
     pool,
     reach: currentFaultHook(),
@@ -106,19 +121,20 @@ export function createDatabase(option: DatabaseOption, logger: BusLogger): Datab
       try {
         const client = new BusClient(source.ask === undefined ? source.known : await source.ask())
         client.on('error', () => {})
-        watchdog.watch(client)
+        watch(client)
         await client.connect()
         return client
       } catch (error) {
-        throw toBusError(error)
+        throw toConnectError(error)
       }
     },
     openHandlerPool: (minConnections) => openPool(minConnections, 'handlers'),
     onConnectionsCut: (listener) => watchdog.onCut(listener),
     async close() {
       await pool.end()
-      watchdog.stop()
+      abandon()
     },
+    abandon,
   }
 }
 

@@ -142,7 +142,7 @@ export function openDoorbell(
         if (channel === doorbellChannel) events.onRing()
         else if (channel === wakeChannel) receiveWake(payload)
       })
-      await next.query(`listen ${doorbellChannel}; listen ${wakeChannel}; ${keepaliveSql}`)
+      await next.query(`listen ${doorbellChannel}; listen ${wakeChannel}`)
       if (closed) {
         await next.end()
         return
@@ -258,7 +258,3 @@ export function openDoorbell(
     },
   }
 }
-
-/** A server that hears nothing of this session for about half a minute ends it, and frees its locks. */
-const keepaliveSql =
-  'set tcp_keepalives_idle = 15; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3'

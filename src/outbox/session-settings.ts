@@ -1,3 +1,5 @@
+import { keepaliveSettings } from './keepalive.ts'
+
 type Settings = Readonly<Record<string, string>>
 
 /** Whose statements a session runs: the bus's alone, or those of handlers too, which expect the settings of their service. */
@@ -19,6 +21,7 @@ const noTimeLimits: Settings = {
 export const sessionSettings: Readonly<Record<SessionKind, Settings>> = {
   bus: {
     ...noTimeLimits,
+    ...keepaliveSettings,
     default_transaction_isolation: 'read committed',
     default_transaction_read_only: 'off',
     // Functions and operators are those that PostgreSQL brings; what is the bus's is named with its schema.
@@ -31,7 +34,7 @@ export const sessionSettings: Readonly<Record<SessionKind, Settings>> = {
     jit: 'off',
   },
   // Handlers find their tables by the path of their service, and its time zone and date style.
-  handlers: noTimeLimits,
+  handlers: { ...noTimeLimits, ...keepaliveSettings },
 }
 
 /**

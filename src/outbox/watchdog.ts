@@ -23,7 +23,8 @@ export interface Watchdog {
   watch: (client: BusClient) => void
   /** Calls back when a connection was cut, so that others are looked at too. */
   onCut: (listener: () => void) => void
-  stop: () => void
+  /** Cuts every connection, and watches no longer. */
+  cutAll: () => void
 }
 
 export function createWatchdog(
@@ -110,8 +111,9 @@ export function createWatchdog(
     onCut(listener) {
       listeners.push(listener)
     },
-    stop() {
+    cutAll() {
       clearInterval(timer)
+      for (const client of clients) if (!client.isEnding) client.cut('The bus was stopped')
       clients.clear()
     },
   }

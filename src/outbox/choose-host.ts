@@ -1,0 +1,54 @@
+import type pg from 'pg'
+import { BusClient } from './bus-client.ts'
+import type { Host } from './database-url.ts'
+
+/** How long a host may take to say whether it takes writes. */
+const hostLimitMs = 2000
+
+/**
+ * Finds, of several hosts, the first in order that takes writes: on connections of their own, all at once, so that one that
+ * does not answer costs no more than {@link hostLimitMs}. The one found last is asked alone before.
+ *
+ * @throws what the last of them says when there is none
+ */
+export function createHostChooser(): (config: pg.PoolConfig, hosts: readonly Host[]) => Promise<Host> {
+  let last: Host | undefined
+
+  return async (config, hosts) => {
+    const known = hosts.find(({ host, port }) => host === last?.host && port === last?.port)
+    if (known !== undefined && (await assertWritable(config, known).then(yes, no))) return known
+    const attempts = hosts.map(async (host) => assertWritable(config, host))
+    for (const attempt of attempts) attempt.catch(() => {})
+    let reason: unknown
+    for (const [index, attempt] of attempts.entries()) {
+      try {
+        await attempt
+        last = hosts[index]
+        return hosts[index] as Host
+      } catch (error) {
+        reason = error
+      }
+    }
+    throw reason
+  }
+}
+
+async function assertWritable(config: pg.PoolConfig, host: Host): Promise<void> {
+  const client = new BusClient({
+    ...config,
+    ...host,
+    connectionTimeoutMillis: hostLimitMs,
+    query_timeout: hostLimitMs,
+  })
+  try {
+    await client.connect()
+    const { rows } = await client.query<{ transaction_read_only: string }>('show transaction_read_only')
+    if (rows[0]?.transaction_read_only !== 'off')
+      throw Object.assign(new Error('None of the hosts takes writes'), { code: '25006' })
+  } finally {
+    void client.end().catch(() => {})
+  }
+}
+
+const yes = (): boolean => true
+const no = (): boolean => false
