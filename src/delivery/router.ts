@@ -45,6 +45,12 @@ export interface LocalWorkers {
 /** Claims up to this size go straight to free workers of this process: fetched in the transaction that inserts them. */
 const maxDirectEvents = 16
 
+/**
+ * Subscriptions that one claim serves. Inserting into a queue locks its table and a dozen indexes until the claim has committed:
+ * what all claims hold together must fit into the lock table of the server, for some 6,400 locks by default.
+ */
+const maxFanOut = 32
+
 /** One more than the job that was just inserted: if it comes too, there may be others. */
 const directFetchSize = 2
 
@@ -135,6 +141,7 @@ export function createRouter(
   ): Promise<() => void> {
     const dispatched = new Map<number, number>()
     const { retakenFor } = terms
+    let servedCount = 0
     for (const route of current) {
       const { subscription } = route
       if (retakenFor !== undefined && retakenFor !== subscription.id) continue
@@ -163,6 +170,11 @@ export function createRouter(
         }
         return jobCount
       }
+      if (servedCount === maxFanOut) {
+        await leaveForLater(client, subscription, matched, terms)
+        continue
+      }
+      servedCount += 1
       const isClosed = retakenFor === undefined && terms.isClosed(subscription.id)
       const jobCount =
         retakenFor === undefined
@@ -278,6 +290,17 @@ export function createRouter(
       .map(([id]) => id)
     if (others.length > 0) await client.query(wakeSql, [wakePayload(instanceId, others)])
   }
+}
+
+/** Holds what more subscriptions want than one claim may serve. They get it next, each in a claim of its own. */
+async function leaveForLater(
+  client: pg.ClientBase,
+  subscription: RegisteredSubscription,
+  events: readonly ClaimedEvent[],
+  terms: DispatchTerms,
+): Promise<void> {
+  await holdEvents(client, subscription, events)
+  terms.onHeld(subscription.id, 'fan-out')
 }
 
 function bytesOf(events: readonly ClaimedEvent[]): number {

@@ -15,6 +15,9 @@ export interface ClaimedEvent {
   readonly wasScheduled: boolean
 }
 
+/** Why events were held, and which. */
+export type HeldWhat = 'subscription' | 'keys' | 'payloads' | 'fan-out'
+
 /** How a claim is to be handed over. */
 export interface DispatchTerms {
   /** The claim before met a lock: each subscription is tried by itself, and what one cannot take is held for it. */
@@ -25,8 +28,11 @@ export interface DispatchTerms {
   readonly patient: boolean
   /** Whether nothing is to be tried for a subscription, because a lock was met: what comes for it is held. */
   readonly isClosed: (subscriptionId: number) => boolean
-  /** Told when a lock was met and events were held: all of a subscription, those of some keys, or some that cannot be read. */
-  readonly onHeld: (subscriptionId: number, what: 'subscription' | 'keys' | 'payloads') => void
+  /**
+   * Told when events were held: because of a lock all of a subscription, those of some keys, or some that cannot be read; or
+   * because more subscriptions want them than one claim serves.
+   */
+  readonly onHeld: (subscriptionId: number, what: HeldWhat) => void
 }
 
 /**

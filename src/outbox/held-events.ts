@@ -1,4 +1,4 @@
-import type { Claim } from './claim.ts'
+import type { Claim, HeldWhat } from './claim.ts'
 
 /** How soon what a lock has kept from a subscription is tried again: soon at first, then less often. */
 const firstRetryMs = 50
@@ -32,7 +32,7 @@ export interface HeldEvents {
   readonly restMs: number
   /** The one that is to be tried now, and behind which of its keys. */
   readonly next: () => { readonly subscriptionId: number; readonly cursor: Claim['heldCursor'] } | undefined
-  readonly note: (subscriptionId: number, what: 'subscription' | 'keys' | 'payloads') => void
+  readonly note: (subscriptionId: number, what: HeldWhat) => void
   /** What the database knows, also of what other relays have left. */
   readonly noteAll: (subscriptionIds: readonly number[]) => void
   /** What became of a try: undefined where a lock was met again. Gives what is worth to be said. */
@@ -77,8 +77,11 @@ export function createHeldEvents(now: () => number = () => performance.now()): H
     },
     note(subscriptionId, what) {
       if (what === 'keys') impatientUntil = now() + impatienceMs
-      hold(subscriptionId, what === 'subscription')
+      // What comes later for it goes behind what it has still to get.
+      hold(subscriptionId, what === 'subscription' || what === 'fan-out')
       const entry = held.get(subscriptionId)
+      // There is no lock to wait for.
+      if (entry !== undefined && what === 'fan-out') entry.dueAt = now()
       if (entry !== undefined && what === 'payloads') entry.heldAgain = true
     },
     noteAll(subscriptionIds) {

@@ -60,6 +60,9 @@ const safetyPollMs = 30_000
 /** So long events with an ordering key are claimed with care at once, after that was needed. */
 const carefulForMs = 5000
 
+/** Held events of so many subscriptions are handed over between two claims. */
+const maxHeldTries = 32
+
 const isPast = (ms: number | undefined): boolean => ms !== undefined && ms <= 0
 
 /** Starts claiming. Any number of relays may run on one database. */
@@ -129,7 +132,12 @@ export function startRelay(
       const dueCount = isDue
         ? (await handOver('relay-due', (patience) => dueClaimSql(floor, patience))).count
         : 0
-      const retriedCount = await retryHeld()
+      let retriedCount = 0
+      for (let tries = 0; tries < maxHeldTries; tries += 1) {
+        const got = await retryHeld()
+        retriedCount += got
+        if (got === 0) break
+      }
       const count = claim.count + orderedCount + dueCount
       dispatchedCount += count
       if (claim.sweep !== undefined) {
