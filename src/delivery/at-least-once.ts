@@ -5,6 +5,7 @@ import type { AttemptResult, RunningAttempt } from './attempt.ts'
 import { hasExpired, isErased } from './event-store.ts'
 import type { Gate } from './gate.ts'
 import { createLine } from './line.ts'
+import { putOffMissing } from './missing-event.ts'
 import { erasedBefore, eventNotFound, expiredBefore, toOutcome } from './outcome.ts'
 import type { EventOutcome } from './settlement.ts'
 import type { Settler } from './settler.ts'
@@ -88,6 +89,7 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
     }
     job.beganAt ??= performance.now()
     const event = job.events.get(eventId)
+    if (event === undefined && putOffMissing(job)) return undefined
     if (event === undefined || isErased(event) || hasExpired(event)) {
       const settled = event === undefined ? eventNotFound : isErased(event) ? erasedBefore : expiredBefore
       const outcome = settled(eventId, attempt)

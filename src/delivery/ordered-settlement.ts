@@ -126,6 +126,7 @@ interface EndedJob {
 interface HandedBack {
   readonly claim: JobClaim
   readonly delaySeconds: number
+  readonly misses: number | undefined
   readonly lineKey: string | undefined
 }
 
@@ -140,7 +141,7 @@ interface OrderedWrites {
 
 function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
   const plan: OrderedWrites = { receipts: [], ended: [], failedSingles: [], handedBack: [] }
-  for (const { claim, outcomes, done, handedBack = [], delaySeconds = 0, lineKey } of settlements) {
+  for (const { claim, outcomes, done, handedBack = [], delaySeconds = 0, misses, lineKey } of settlements) {
     for (const outcome of outcomes) {
       if (outcome.delivered) {
         const { eventId, attempt: attempts, durationMs, erased = false, expired = erased } = outcome
@@ -155,7 +156,7 @@ function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
     } else if (failed !== undefined) {
       plan.ended.push({ claim, doneCount: eventIds.indexOf(failed.eventId), failed })
     } else if (handedBack.length > 0 && handedBack.length === eventIds.length) {
-      plan.handedBack.push({ claim, delaySeconds, lineKey })
+      plan.handedBack.push({ claim, delaySeconds, misses, lineKey })
     } else {
       const [firstLeft] = handedBack
       plan.ended.push({
@@ -229,9 +230,9 @@ class KeyWriter {
     if (retryAfterSeconds === undefined && delaySeconds === 0 && !backoff) this.#readyCount += 1
   }
 
-  async handBack({ claim, delaySeconds, lineKey }: HandedBack): Promise<void> {
+  async handBack({ claim, delaySeconds, misses, lineKey }: HandedBack): Promise<void> {
     const { eventIds } = claim.data
-    const job = handedBackJob(this.#subscription, claim, eventIds, { delaySeconds, lineKey })
+    const job = handedBackJob(this.#subscription, claim, eventIds, { delaySeconds, misses, lineKey })
     const isReplaced = await replaceClaim(this.#client, this.#boss, this.#queue, claim, job)
     if (isReplaced && delaySeconds === 0) this.#readyCount += 1
   }

@@ -61,6 +61,8 @@ export interface Settlement {
   readonly handedBack?: readonly string[] | undefined
   /** How long those are to wait at least. */
   readonly delaySeconds?: number | undefined
+  /** How often they were looked for in the log in vain. */
+  readonly misses?: number | undefined
   /** The line they go back to, where it is not the one they came from. */
   readonly lineKey?: string | undefined
 }
@@ -167,7 +169,7 @@ export interface Writes {
 export function planWrites(subscription: Subscription, settlements: readonly Settlement[]): Writes {
   const plan: Writes = { receipts: [], laterJobs: [], completed: [], failed: [], buried: [], handedBack: [] }
   for (const settlement of settlements) {
-    const { claim, outcomes, done, handedBack = [], delaySeconds = 0, lineKey } = settlement
+    const { claim, outcomes, done, handedBack = [], delaySeconds = 0, misses, lineKey } = settlement
     let failedSingle = false
     for (const outcome of outcomes) {
       if (outcome.delivered) {
@@ -194,7 +196,7 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
     if (handedBack.length > 0)
       plan.handedBack.push({
         claim,
-        job: handedBackJob(subscription, claim, handedBack, { delaySeconds, lineKey }),
+        job: handedBackJob(subscription, claim, handedBack, { delaySeconds, misses, lineKey }),
       })
     else if (done && !failedSingle) plan.completed.push(claim)
   }
@@ -229,12 +231,15 @@ export function handedBackJob(
   eventIds: readonly string[],
   {
     delaySeconds = 0,
+    misses = claim.data.misses ?? 0,
     lineKey = claim.lineKey,
     hasHadTurn = false,
-  }: Pick<Settlement, 'delaySeconds' | 'lineKey'> & { readonly hasHadTurn?: boolean } = {},
+  }: Pick<Settlement, 'delaySeconds' | 'misses' | 'lineKey'> & { readonly hasHadTurn?: boolean } = {},
 ): JobInsert<JobData> {
+  const missed = misses > 0 ? { misses } : {}
   const job = {
     ...firstAttemptJob(eventIds, subscription),
+    data: { eventIds, ...missed },
     startAfter: delaySeconds,
     priority: claim.priority - (hasHadTurn ? eventIds.length : 0),
     ...(lineKey === undefined ? {} : { singletonKey: lineKey }),
@@ -247,7 +252,7 @@ export function handedBackJob(
     ...retryFields(subscription.retry, attempts - (claim.data.losses ?? 0)),
     retryLimit: claim.retryLimit - claim.retryCount,
     id: claim.id,
-    data: { ...data, eventIds, attempts, failures: claim.failures },
+    data: { ...data, ...missed, eventIds, attempts, failures: claim.failures },
   }
 }
 

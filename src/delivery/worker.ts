@@ -13,6 +13,7 @@ import { createGate } from './gate.ts'
 import { createHeartbeat } from './heartbeat.ts'
 import { createJobsInHand } from './jobs-in-hand.ts'
 import { isSuspect } from './lost-job.ts'
+import { missesOf } from './missing-event.ts'
 import { logUndelivered } from './outcome.ts'
 import { wakeOthers, writeOutcomes } from './outcome-writer.ts'
 import { markAlone } from './quarantine.ts'
@@ -230,7 +231,13 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     // Another one is tried next.
     if (job.forgiven !== undefined && !job.cutShort) job.delaySeconds = failedProbeDelaySeconds
     const { claim, delaySeconds, lineKey } = job
-    const settlement = { claim, outcomes, done: true, handedBack, delaySeconds, lineKey }
+    if (job.isMissing)
+      logger.warn(
+        { subscription: subscription.name, eventCount: handedBack.length, delaySeconds },
+        'events were not found in the log, and are looked for again',
+      )
+    const misses = missesOf(job)
+    const settlement = { claim, outcomes, done: true, handedBack, delaySeconds, misses, lineKey }
     settler.add(settlement, () => {
       release(job)
       // When they are due is not known here; who can take them at once does so.
