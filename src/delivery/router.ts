@@ -44,6 +44,7 @@ interface Route {
  */
 export function createRouter(
   boss: PgBoss,
+  bossSchema: string,
   instanceId: string,
   workers: LocalWorkers,
   reach: FaultHook | undefined,
@@ -83,7 +84,7 @@ export function createRouter(
     for (const each of direct) afterCommit.push(await deliverDirectly(client, each))
     const queued = wanted.filter((each) => !direct.includes(each))
     const inLine = queued.filter(({ subscription }) => subscription.ordered !== true)
-    const planned = inLine.length === 0 ? [] : await planJobs(client, inLine)
+    const planned = inLine.length === 0 ? [] : await planJobs(client, bossSchema, inLine)
     for (const each of queued) {
       const { subscription } = each
       const jobs =
