@@ -8,7 +8,7 @@ begin
     raise exception 'not in the transaction that this handle stands for' using errcode = 'BUS01';
   end if;
   if current_setting('session_replication_role') = 'replica' then
-    raise exception 'session_replication_role is replica' using errcode = 'BUS02';
+    raise exception 'session_replication_role is replica' using errcode = 'BUS03';
   end if;
   return current_proof;
 end

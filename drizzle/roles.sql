@@ -12,6 +12,8 @@
 do $body$
 declare
   wanted record;
+  -- The schema that bus.migrate() has put pg-boss into.
+  boss regnamespace := quote_ident(bus.boss_schema())::regnamespace;
 begin
   for wanted in
     with wanted (role, kind, object, privileges) as (values
@@ -26,6 +28,7 @@ begin
       ('bus_publisher', 'function', 'bus.publish_in_transaction', 'execute'),
       ('bus_publisher', 'function', 'bus.store_events', 'execute'),
       ('bus_publisher', 'function', 'bus.claim_event_keys', 'execute'),
+      ('bus_publisher', 'function', 'bus.confirm_stored', 'execute'),
       ('bus_publisher', 'function', 'bus.name_transaction', 'execute'),
       ('bus_publisher', 'function', 'bus.cancel', 'execute'),
       ('bus_publisher', 'function', 'bus.cancel_in_transaction', 'execute'),
@@ -55,10 +58,13 @@ begin
       ('bus_worker', 'function', 'bus.publish_in_transaction', 'execute'),
       ('bus_worker', 'function', 'bus.store_events', 'execute'),
       ('bus_worker', 'function', 'bus.claim_event_keys', 'execute'),
+      ('bus_worker', 'function', 'bus.confirm_stored', 'execute'),
       ('bus_worker', 'function', 'bus.name_transaction', 'execute'),
       ('bus_worker', 'function', 'bus.cancel', 'execute'),
       ('bus_worker', 'function', 'bus.cancel_in_transaction', 'execute'),
       ('bus_worker', 'function', 'bus.create_partitions', 'execute'),
+      ('bus_worker', 'function', 'bus.partition_state', 'execute'),
+      ('bus_worker', 'function', 'bus.repair_sequences', 'execute'),
       ('bus_worker', 'function', 'bus.ordering_key_hash', 'execute'),
       ('bus_worker', 'function', 'bus.begin_ordered_keys', 'execute'),
       ('bus_worker', 'function', 'bus.enqueue_ordered', 'execute'),
@@ -89,6 +95,7 @@ begin
       ('bus_operator', 'function', 'bus.cancel', 'execute'),
       ('bus_operator', 'function', 'bus.event_deliveries', 'execute'),
       ('bus_operator', 'function', 'bus.create_partitions', 'execute'),
+      ('bus_operator', 'function', 'bus.partition_state', 'execute'),
       ('bus_operator', 'function', 'bus.ordering_key_hash', 'execute'),
       ('bus_operator', 'function', 'bus.begin_ordered_keys', 'execute'),
       ('bus_operator', 'function', 'bus.advance_ordered_keys', 'execute'),
@@ -107,14 +114,14 @@ begin
       from (values ('bus_worker'), ('bus_operator')) as r (role)
       cross join pg_catalog.pg_class c
       cross join lateral regexp_split_to_table(case c.relkind when 'S' then 'usage' else 'select,insert,update,delete' end, ',') as p (privilege)
-      where c.relnamespace = 'pgboss'::regnamespace and c.relkind in ('r', 'p', 'v', 'S')
+      where c.relnamespace = boss and c.relkind in ('r', 'p', 'v', 'S')
       union all
-      values ('bus_worker', 'schema', 'usage', 'pgboss'), ('bus_operator', 'schema', 'usage', 'pgboss')
+      values ('bus_worker', 'schema', 'usage', boss::text), ('bus_operator', 'schema', 'usage', boss::text)
     )
     select format('grant %s on %s %s to %I', privilege, kind, object, role) as statement
     from each
     where not case kind
-      when 'schema' then has_schema_privilege(role, object, privilege)
+      when 'schema' then has_schema_privilege(role, object::regnamespace, privilege)
       when 'sequence' then has_sequence_privilege(role, object, privilege)
       when 'function' then has_function_privilege(role, object, privilege)
       else has_table_privilege(role, object, privilege) end
@@ -123,12 +130,12 @@ begin
   end loop;
 
   -- Queues that are made later, by this role.
-  if has_schema_privilege('pgboss', 'create') and not exists (
+  if has_schema_privilege(boss, 'create') and not exists (
     select from pg_catalog.pg_default_acl d, pg_catalog.aclexplode(d.defaclacl) a
-    where d.defaclnamespace = 'pgboss'::regnamespace and d.defaclobjtype = 'r'
+    where d.defaclnamespace = boss and d.defaclobjtype = 'r'
       and d.defaclrole = (select r.oid from pg_catalog.pg_roles r where r.rolname = current_user) and a.grantee = 'bus_worker'::regrole
   ) then
-    alter default privileges in schema pgboss grant select, insert, update, delete on tables to bus_worker, bus_operator;
+    execute format('alter default privileges in schema %s grant select, insert, update, delete on tables to bus_worker, bus_operator', boss);
   end if;
 
   -- Row security: which rows of all tenants these roles see and write.

@@ -3,6 +3,7 @@ import { ConfigurationError } from './events/errors.ts'
 import { limits } from './events/limits.ts'
 import { guarded, stderrLogger, type BusLogger } from './events/logger.ts'
 import { describe, integerOption, refuseUnknownKeys } from './events/options.ts'
+import { resolveBossSchema } from './outbox/boss-schema.ts'
 import type { DatabaseOption } from './outbox/database.ts'
 import type { PublishSettings } from './outbox/publish.ts'
 
@@ -25,15 +26,26 @@ export interface BusOptions<C extends EventCatalogue> {
    * @defaultValue `262144` (256 KiB)
    */
   readonly maxPayloadBytes?: number | undefined
+  /**
+   * The PostgreSQL schema of pg-boss: another one where `pgboss` is somebody else's already. One for all services that share a
+   * database, and for good: `bus.migrate()` writes it down. 1 to 50 bytes, any name that is not `bus`, `public` or one of
+   * PostgreSQL's, without quotes, dots, `%`, `$` and `\\`; upper case is kept.
+   * @defaultValue `'pgboss'`
+   */
+  readonly bossSchema?: string | undefined
 }
 
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function resolveBusOptions<C extends EventCatalogue>(
   options: BusOptions<C>,
-): { settings: PublishSettings; logger: BusLogger } {
+): { settings: PublishSettings; logger: BusLogger; bossSchema: string } {
   if (options === null || typeof options !== 'object')
     throw invalid(`Expected the options of a bus, got ${describe(options)}`)
-  refuseUnknownKeys(options, ['database', 'events', 'source', 'logger', 'maxPayloadBytes'], 'createBus')
+  refuseUnknownKeys(
+    options,
+    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema'],
+    'createBus',
+  )
   const { events, source, logger = stderrLogger } = options
   if (events === null || typeof events !== 'object')
     throw invalid(`Expected \`events\` to be the catalogue made by defineEvents, got ${describe(events)}`)
@@ -50,6 +62,7 @@ export function resolveBusOptions<C extends EventCatalogue>(
   return {
     settings: Object.freeze({ catalogue: defineEvents(events), source, maxPayloadBytes }),
     logger: guarded(logger),
+    bossSchema: resolveBossSchema(options.bossSchema),
   }
 }
 

@@ -14,6 +14,7 @@ import { startDelivery, type Delivery } from './delivery/delivery.ts'
 import { createQueues } from './delivery/registry.ts'
 import { createDeadLetters, type DeadLetters } from './delivery/dead-letters.ts'
 import { migrateBoss } from './delivery/boss.ts'
+import { assertMigratableBoss } from './delivery/boss-version.ts'
 import {
   assertRoom,
   resolveSubscription,
@@ -36,7 +37,9 @@ import type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
 import { createDatabase } from './outbox/database.ts'
 import { checkSchema, migrateSchema } from './outbox/migrate.ts'
+import { readPartitions, type DefaultPartition } from './outbox/partitions.ts'
 import type { RelayState } from './outbox/relay.ts'
+import { repairSequences } from './outbox/sequences.ts'
 import { encodeEvents, publishInTransaction, publishOnItsOwn, type UncheckedEvent } from './outbox/publish.ts'
 import { createReads, type Reads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions, type MigrateOptions } from './tenancy/roles.ts'
@@ -60,6 +63,11 @@ export interface BusHealth {
   readonly overrunningHandlerCount: number
   /** `tryPublish` calls of this process that did not publish. */
   readonly failedTryPublishCount: number
+  /**
+   * What of the log lies in the default partition, because its month had begun without a partition of its own, and what to do.
+   * Undefined where that is empty, as it should be, and where the database does not answer or the role may not look.
+   */
+  readonly defaultPartition: DefaultPartition | undefined
 }
 
 export type BusState = 'created' | 'starting' | 'started' | 'stopping' | 'stopped'
@@ -177,8 +185,8 @@ const cutMarginMs = 500
  * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function createBus<const C extends EventCatalogue>(options: BusOptions<C>): Bus<C> {
-  const { settings, logger } = resolveBusOptions(options)
-  const database = createDatabase(options.database, logger)
+  const { settings, logger, bossSchema } = resolveBusOptions(options)
+  const database = createDatabase(options.database, logger, bossSchema)
   const subscriptions: Subscription[] = []
   const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, logger)
@@ -286,13 +294,21 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     subscriptions: registered,
     erase: async (eraseOptions) => eraseSubject(database, eraseOptions),
     async migrate(migrateOptions = {}) {
-      const { roles } = resolveMigrateOptions(migrateOptions)
+      const { roles, sharedBoss } = resolveMigrateOptions(migrateOptions)
       if (state === 'stopping' || state === 'stopped')
         throw new StateError('Expected migrate() before stop()')
-      await migrateSchema(database, async () => {
-        await migrateBoss(database, logger)
-        if (subscriptions.length > 0) await createQueues(database, settings.source, subscriptions, logger)
-        if (roles === 'create') await ensureRoles(database, logger)
+      await migrateSchema(database, {
+        async before(isBusThere) {
+          await assertMigratableBoss(database, { isBusThere, mayMigrateShared: sharedBoss === 'migrate' })
+          // The table of the migrations has one too.
+          if (isBusThere) await repairSequences(database, logger, { isOlderAllowed: true })
+        },
+        async after() {
+          await repairSequences(database, logger)
+          await migrateBoss(database, logger)
+          if (subscriptions.length > 0) await createQueues(database, settings.source, subscriptions, logger)
+          if (roles === 'create') await ensureRoles(database, logger)
+        },
       })
     },
     subscribe(subscriptionOptions) {
@@ -342,10 +358,16 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     cancel,
     async health() {
       const relay = delivery?.relayState ?? 'stopped'
-      const up = await beforeTimeout(database.query('select 1')).then(
-        () => true,
-        () => false,
-      )
+      const [up, defaultPartition] = await Promise.all([
+        beforeTimeout(database.query('select 1')).then(
+          () => true,
+          () => false,
+        ),
+        beforeTimeout(readPartitions(database)).then(
+          (partitions) => partitions.defaultPartition,
+          () => undefined,
+        ),
+      ])
       return {
         ok: up && state === 'started' && relay !== 'failing',
         state,
@@ -354,6 +376,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
         listening: delivery?.isListening ?? false,
         overrunningHandlerCount: delivery?.overrunningHandlerCount ?? 0,
         failedTryPublishCount,
+        defaultPartition,
       }
     },
   }

@@ -17,6 +17,8 @@ export interface BossbusConfig {
   readonly events?: EventCatalogue | undefined
   /** The name of the service, as in `createBus`. */
   readonly source?: string | undefined
+  /** As in `createBus`. */
+  readonly bossSchema?: string | undefined
 }
 
 /** The configuration after flags and environment were looked at. */
@@ -29,6 +31,8 @@ export interface Config {
   readonly events: () => EventCatalogue
   /** @throws {@link UsageError} when none is given */
   readonly source: () => string
+  /** Undefined where the configuration says nothing. */
+  readonly bossSchema: string | undefined
 }
 
 const fileNames = ['bossbus.config.ts', 'bossbus.config.mts', 'bossbus.config.js', 'bossbus.config.mjs']
@@ -57,6 +61,7 @@ export async function loadConfig({ configFlag, databaseFlag, env, cwd }: ConfigS
     )
   return {
     file,
+    bossSchema: config.bossSchema,
     database: () => {
       if (database !== undefined) return database
       throw new UsageError(

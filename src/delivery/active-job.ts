@@ -35,6 +35,8 @@ export interface ActiveJob {
   /** How long what goes back is put off, and under which key it stands in line. */
   delaySeconds: number
   lineKey: string | undefined
+  /** Events of it were not found in the log, and are looked for again: see missing-event.ts. */
+  isMissing: boolean
   /** Its first event is tried while the circuit breaker is open. */
   isProbe: boolean
   /** Why an attempt failed that does not count. */
@@ -76,6 +78,7 @@ export function createActiveJob(claim: JobClaim, fetchedAt: number, heartbeatSec
     asideCount: 0,
     delaySeconds: 0,
     lineKey: undefined,
+    isMissing: false,
     isProbe: false,
     forgiven: undefined,
     uncovered: new Set(),

@@ -4,6 +4,7 @@ import { forgive, isSliceOver, type ActiveJob } from './active-job.ts'
 import type { AttemptResult, RunningAttempt } from './attempt.ts'
 import { hasExpired, isErased } from './event-store.ts'
 import { createLine } from './line.ts'
+import { putOffMissing } from './missing-event.ts'
 import { erasedBefore, eventNotFound, expiredBefore, toOutcome } from './outcome.ts'
 import type { Overrun, Overruns } from './overruns.ts'
 import type { EventOutcome } from './settlement.ts'
@@ -115,6 +116,7 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
       parts.finishEvent(job, eventId, outcome)
       return undefined
     }
+    if (event === undefined && putOffMissing(job)) return undefined
     if (event === undefined || isErased(event) || hasExpired(event)) {
       const settled = event === undefined ? eventNotFound : isErased(event) ? erasedBefore : expiredBefore
       const outcome = settled(eventId, attempt)

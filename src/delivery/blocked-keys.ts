@@ -12,7 +12,7 @@ import {
 } from '../events/options.ts'
 import type { Database, Executor } from '../outbox/database.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
-import { bossSchema, createBoss, inTransaction } from './boss.ts'
+import { inTransaction, openBoss } from './boss.ts'
 import type { AttemptFailure } from './failure.ts'
 import { firstAttemptJob, laterPriority, type JobData } from './job.ts'
 import { advanceKeys, retakeKey } from './ordered.ts'
@@ -122,8 +122,7 @@ export function createBlockedKeys(database: Database, logger: BusLogger): Blocke
     async release(given) {
       const release = checkRelease(given)
       const subscription = await findSubscription(database, release.subscription)
-      const boss = createBoss(database, 'release', logger, { migrate: false })
-      await boss.start()
+      const boss = await openBoss(database, 'release', logger)
       try {
         return await releaseKey(database, boss, subscription, release)
       } finally {
@@ -157,7 +156,7 @@ async function releaseKey(
     } else {
       // Somebody may have redriven the dead letter with pg-boss's own means.
       const { rows } = await client.query<{ id: string }>(
-        `select id from ${bossSchema}.job where name = $1 and state < 'completed' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
+        `select id from ${database.bossSchema}.job where name = $1 and state < 'completed' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
         [queue, keyId, failedEventId],
       )
       const jobId = await key.flow(rows[0]?.id)
@@ -167,7 +166,7 @@ async function releaseKey(
         await boss.insert(queue, [{ ...job, id: jobId, data, priority: laterPriority }], options)
       }
       await client.query(
-        `delete from ${bossSchema}.job where name = $1 and state < 'active' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
+        `delete from ${database.bossSchema}.job where name = $1 and state < 'active' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
         [deadLetterQueueName(subscription.name), keyId, failedEventId],
       )
     }

@@ -2,10 +2,8 @@ import type pg from 'pg'
 import { PgBoss, type Db } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
+import { assertUsableBoss } from './boss-version.ts'
 import { queryPrepared } from '../outbox/prepared.ts'
-
-/** The PostgreSQL schema of pg-boss. */
-export const bossSchema = 'pgboss'
 
 /** Jobs that are done stay visible to dashboards this long. The receipts stay for good. */
 const deleteAfterSeconds = 3600
@@ -20,19 +18,19 @@ export const queueDefaults = { deleteAfterSeconds, retentionSeconds } as const
  * pg-boss on the bus's own pool. Its timers are off, but for the registry of instances: what they would do the bus
  * asks for when it is due (see upkeep.ts), so that an idle process with many queues does not poll each of them.
  */
-export function createBoss(
+function createBoss(
   database: Database,
   instanceName: string,
   logger: BusLogger,
-  options: { readonly migrate: boolean },
+  options: { readonly migrate: boolean; readonly registerInstance: boolean },
 ): PgBoss {
   const boss = new PgBoss({
     db: { executeSql: (text, values) => database.pool.query(text, values) },
-    schema: bossSchema,
+    schema: database.bossSchema,
     migrate: options.migrate,
     supervise: false,
     schedule: false,
-    registerInstance: !options.migrate,
+    registerInstance: options.registerInstance,
     instanceName,
     monitorIntervalSeconds: 1,
     maintenanceIntervalSeconds: 60,
@@ -69,9 +67,27 @@ export function preparedOn(database: Database): { readonly db: Db } {
   return { db: { executeSql: async (text, values) => database.queryPrepared(text, values) } }
 }
 
-/** Installs or updates pg-boss's own schema. Its migrations lock and check by themselves. */
+/**
+ * pg-boss on a schema that is there.
+ *
+ * @throws {@link DatabaseError} `BUS_SCHEMA_MISSING`, `BUS_BOSS_SCHEMA_TOO_OLD`, `BUS_BOSS_SCHEMA_OUTDATED`, `BUS_BOSS_SCHEMA_TOO_NEW`
+ */
+export async function openBoss(
+  database: Database,
+  instanceName: string,
+  logger: BusLogger,
+  { registerInstance = false }: { readonly registerInstance?: boolean } = {},
+): Promise<PgBoss> {
+  const isNewer = await assertUsableBoss(database)
+  // Told not to migrate it takes its own version alone; told to, it leaves a newer schema as it is and works with it.
+  const boss = createBoss(database, instanceName, logger, { migrate: isNewer, registerInstance })
+  await boss.start()
+  return boss
+}
+
+/** Installs or updates pg-boss's own schema, unless it is newer. Its migrations lock and check by themselves. */
 export async function migrateBoss(database: Database, logger: BusLogger): Promise<void> {
-  const boss = createBoss(database, 'migrate', logger, { migrate: true })
+  const boss = createBoss(database, 'migrate', logger, { migrate: true, registerInstance: false })
   try {
     await boss.start()
   } finally {

@@ -1,6 +1,5 @@
-import type { Executor } from '../outbox/database.ts'
+import type { Database, Executor } from '../outbox/database.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
-import { bossSchema } from './boss.ts'
 import { fulfilling, readDeclarations, typeMatcher } from './declarations.ts'
 import { hasExpired, isErased, type LoadedEvents } from './event-store.ts'
 import type { JobData } from './job.ts'
@@ -115,14 +114,17 @@ export function leftGroup(declarationIds: readonly number[]): string {
 }
 
 /** Lets every process look again at what was left to other code: that may be the one which was just declared, or nobody's by now. */
-export async function callBackLeft(executor: Executor, names: readonly string[]): Promise<void> {
+export async function callBackLeft(
+  executor: Pick<Database, 'query' | 'bossSchema'>,
+  names: readonly string[],
+): Promise<void> {
   const { rows } = await executor.query<{ id: number; name: string }>(
     'update bus.subscriptions set left_since = null where name = any($1::text[]) and left_since is not null returning id, name',
     [names],
   )
   for (const { id, name } of rows) {
     await executor.query(
-      `update ${bossSchema}.job set group_id = null, priority = greatest(priority, 0)
+      `update ${executor.bossSchema}.job set group_id = null, priority = greatest(priority, 0)
        where name = $1 and state < 'active' and data ? 'leftBy'`,
       [queueName(name)],
     )

@@ -1,7 +1,6 @@
 import { limits } from '../events/limits.ts'
 import { assertObject, assertTextOption, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import type { Database } from '../outbox/database.ts'
-import { bossSchema } from './boss.ts'
 import type { AttemptFailure } from './failure.ts'
 import type { JobData } from './job.ts'
 import type { FailureOutput } from './settlement.ts'
@@ -68,7 +67,7 @@ export function createDeadLetters(database: Database): DeadLetters {
         `(select j.id, s.name as subscription, j.data, j.source_retry_count, j.source_output, j.created_on,
            k.tenant_id, k.ordering_key, k.state as key_state, 0 as seq
          from bus.subscriptions s
-         join ${bossSchema}.job j on j.name = 'bus.' || s.name || '.dead'
+         join ${database.bossSchema}.job j on j.name = 'bus.' || s.name || '.dead'
          left join bus.ordered_keys k on k.id = (j.data->>'keyId')::bigint
            and k.failed_event_id = (j.data->'eventIds'->>0)::uuid and k.state in ('blocked', 'parked')
          where j.state < 'active' and ($1::text is null or (s.name = $1 and j.name = $2))

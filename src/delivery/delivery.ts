@@ -2,9 +2,11 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { openDoorbell } from '../outbox/doorbell.ts'
+import { createPartitionKeeper } from '../outbox/partitions.ts'
 import { startRelay, type Relay, type RelayState } from '../outbox/relay.ts'
+import { repairSequences } from '../outbox/sequences.ts'
 import type { PublishCaused } from './attempt.ts'
-import { createBoss } from './boss.ts'
+import { openBoss } from './boss.ts'
 import { createCoverage } from './coverage.ts'
 import type { Registration } from './declarations.ts'
 import { createEventReader } from './event-store.ts'
@@ -13,6 +15,7 @@ import { announce, type Presence } from './presence.ts'
 import { createQuarantine } from './quarantine.ts'
 import { registerSubscriptions } from './registry.ts'
 import { createRouter, type LocalWorkers } from './router.ts'
+import { reasonOf } from './settler.ts'
 import { readStates, type SubscriptionState } from './subscription-state.ts'
 import type { Subscription } from './subscription.ts'
 import { startUpkeep, type Upkeep } from './upkeep.ts'
@@ -39,11 +42,16 @@ export interface DeliveryParts {
   readonly publishCaused: PublishCaused
 }
 
-/** Registers the subscriptions, then starts the workers, the relay and the upkeep of one process. */
+/**
+ * Puts sequences and partitions in order and registers the subscriptions, then starts the workers, the relay and the upkeep
+ * of one process.
+ */
 export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const { database, catalogue, service, instanceId, subscriptions, logger, publishCaused } = parts
-  const boss = createBoss(database, service, logger, { migrate: false })
-  await boss.start()
+  await repairSequences(database, logger)
+  const partitions = createPartitionKeeper(database, logger)
+  const hasPartitions = await partitions.keep()
+  const boss = await openBoss(database, service, logger, { registerInstance: true })
   const workers = new Map<number, Worker>()
   /** Copies, so that what counts for a whole queue follows the newest declaration, whichever process it is of. */
   const running = subscriptions.map((subscription): RunningSubscription => ({ ...subscription }))
@@ -121,7 +129,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     adopt: (id, jobs, fetchedAt) => workers.get(id)?.adopt(jobs, fetchedAt),
     prefetch: (ids) => events.prefetch(ids),
   } satisfies LocalWorkers
-  const router = createRouter(boss, instanceId, localWorkers, database.reach)
+  const router = createRouter(boss, database.bossSchema, instanceId, localWorkers, database.reach)
+  let wasConnected = false
   const doorbell = openDoorbell(database, instanceId, logger, {
     onRing: () => relay?.ring(),
     onWake: (ids) => {
@@ -148,6 +157,12 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     },
     onConnection: (connected) => {
       if (!connected) return
+      // It may be another server by now, which came without the values of its sequences.
+      if (wasConnected)
+        repairSequences(database, logger).catch((error: unknown) => {
+          logger.warn({ reason: reasonOf(error) }, 'the sequences could not be compared with their tables')
+        })
+      wasConnected = true
       // Whatever was notified meanwhile was missed.
       for (const worker of workers.values()) worker.wake()
     },
@@ -158,6 +173,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     database,
     boss,
     workers: [...workers.values()],
+    partitions,
+    hasPartitions,
     // Without a bell there is no leader: each process does what does no harm when done twice.
     isLeader: () => doorbell.leading || doorbell.polling,
     isPolling: () => doorbell.polling,

@@ -5,6 +5,7 @@ import type { AbortReason, AttemptResult, RunningAttempt } from './attempt.ts'
 import { hasExpired, isErased } from './event-store.ts'
 import { abortedTransaction, type EventTransaction } from './handler-transaction.ts'
 import type { ExactlyOnceParts, HeldJob, HeldWork } from './held-job.ts'
+import { putOffMissing } from './missing-event.ts'
 import { erasedBefore, eventNotFound, expiredBefore, toOutcome } from './outcome.ts'
 import type { Overrun } from './overruns.ts'
 import type { EventOutcome } from './settlement.ts'
@@ -26,7 +27,7 @@ export interface LaneAborts {
 /** What became of one event in a transaction. */
 export type EventStep =
   | { readonly kind: 'done'; readonly outcome: EventOutcome }
-  /** A shutdown took it back. The transaction is as it was before. */
+  /** A shutdown took it back, or it was not found. The transaction is as it was before. */
   | { readonly kind: 'cut short' }
   /** The transaction cannot go on, and this event is why; whether the handler may still be running in it. */
   | { readonly kind: 'failed alone'; readonly thrown: unknown; readonly final: boolean }
@@ -88,7 +89,9 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     }
     if (event === undefined) {
       takeFollowing()
-      return { kind: 'done', outcome: eventNotFound(eventId, attempt) }
+      return putOffMissing(job)
+        ? { kind: 'cut short' }
+        : { kind: 'done', outcome: eventNotFound(eventId, attempt) }
     }
     if (isErased(event)) {
       takeFollowing()

@@ -181,6 +181,12 @@ export function createEventReader(executor: Executor, workerCount: number): Even
           }
         }),
       )
+      // A statement that waited while a partition was made does not know of it: another one does.
+      const missing = ids.filter((id) => !rows.has(id))
+      if (missing.length > 0) {
+        const askedAt = performance.now()
+        for (const row of await readRows(executor, missing)) rows.set(row.id, { row, readAt: askedAt })
+      }
       let readAt = performance.now()
       for (const row of rows.values()) if (row.readAt < readAt) ({ readAt } = row)
       return {

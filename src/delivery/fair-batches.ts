@@ -2,7 +2,6 @@ import type pg from 'pg'
 import type { JobInsert } from 'pg-boss'
 import { queryPrepared } from '../outbox/prepared.ts'
 import type { ClaimedEvent } from '../outbox/relay.ts'
-import { bossSchema } from './boss.ts'
 import { firstAttemptJob, splitIntoBatches, type JobData } from './job.ts'
 import type { RegisteredSubscription } from './registry.ts'
 import { queueName } from './subscription.ts'
@@ -58,11 +57,13 @@ interface Line {
  */
 export async function planJobs(
   client: pg.ClientBase,
+  bossSchema: string,
   wanted: readonly Wanted[],
 ): Promise<readonly JobInsert<JobData>[][]> {
   const groupings = wanted.map(({ events }) => groupByTenant(events))
   const lines = await readLines(
     client,
+    bossSchema,
     wanted.map(({ subscription }) => queueName(subscription.name)),
     groupings.map((groups) => groups.map(({ key }) => key)),
   )
@@ -126,10 +127,11 @@ function placeGroup(
  */
 async function readLines(
   client: pg.ClientBase,
+  bossSchema: string,
   queues: readonly string[],
   keys: readonly (readonly string[])[],
 ): Promise<readonly Line[]> {
-  const text = queues.map((queue, index) => lineSql(queue, index)).join('\nunion all\n')
+  const text = queues.map((queue, index) => lineSql(bossSchema, queue, index)).join('\nunion all\n')
   const { rows } = (await queryPrepared(
     client,
     text,
@@ -152,7 +154,7 @@ async function readLines(
   return lines
 }
 
-function lineSql(queue: string, index: number): string {
+function lineSql(bossSchema: string, queue: string, index: number): string {
   const jobs = `${bossSchema}.job where name = '${queue}' and state < 'active'`
   return `select ${index} as queue, null as key, (
   select -priority from (

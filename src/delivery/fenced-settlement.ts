@@ -3,7 +3,7 @@ import type { PgBoss } from 'pg-boss'
 import type { FaultHook } from '../events/fault-points.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Executor } from '../outbox/database.ts'
-import { bossSchema, inTransaction } from './boss.ts'
+import { inTransaction } from './boss.ts'
 import { logBuried } from './failure.ts'
 import { insertReceipts, uniqueViolation } from './receipts.ts'
 import { fence, insertBatchFailures, planWrites, type EventOutcome, type JobClaim } from './settlement.ts'
@@ -27,6 +27,7 @@ export class ClaimLost extends Error {}
  */
 export async function settleInTransaction(
   client: pg.ClientBase,
+  bossSchema: string,
   boss: PgBoss,
   subscription: Subscription,
   subscriptionId: number,
@@ -52,7 +53,7 @@ export async function settleInTransaction(
     }
     if (affected !== 1) throw new ClaimLost()
     await reach?.('once.completed')
-  } else if (!(await holdsClaim(client, subscription, claim, 'for update'))) throw new ClaimLost()
+  } else if (!(await holdsClaim(client, bossSchema, subscription, claim, 'for update'))) throw new ClaimLost()
   return (logger) => {
     for (const { job, output } of buried) logBuried(logger, subscription.name, job.data?.eventIds[0], output)
   }
@@ -61,6 +62,7 @@ export async function settleInTransaction(
 /** Whether a claim is the newest one of its job; with a lock, that it stays so until the transaction ends. */
 export async function holdsClaim(
   executor: Executor,
+  bossSchema: string,
   { name }: Subscription,
   { id, retryCount }: JobClaim,
   lock: '' | 'for update' = '',

@@ -22,6 +22,8 @@ export interface HeldJob {
   readonly running: Map<string, Pick<RunningAttempt, 'abort'>>
   readonly cutShort: boolean
   readonly isProbe: boolean
+  isMissing: boolean
+  delaySeconds: number
   /** Why an attempt failed that does not count. */
   forgiven: { readonly thrown: unknown } | undefined
   readonly lost: boolean

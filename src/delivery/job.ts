@@ -14,6 +14,8 @@ export interface JobData {
   readonly losses?: number
   /** The claim, by its retry count, under which the event ran as the only suspect of its process: see quarantine.ts. */
   readonly aloneAt?: number
+  /** How often these events were looked for in the log in vain: see missing-event.ts. */
+  readonly misses?: number
   /** How those failed, as far as it is known. */
   readonly failures?: readonly AttemptFailure[]
   /** The key whose first events these are, in `bus.ordered_keys`: they are delivered one after the other. */

@@ -52,7 +52,7 @@ export async function writeOrderedSettlements(
 ): Promise<number> {
   const plan = planOrderedWrites(settlements)
   const given = await database.transaction(async (client) => {
-    const keys = new KeyWriter(client, boss, subscription)
+    const keys = new KeyWriter(client, boss, database.bossSchema, subscription)
     if (plan.receipts.length > 0) {
       await insertReceipts(client, subscriptionId, plan.receipts, true)
       await database.reach?.('settle-ordered.receipts-inserted')
@@ -111,7 +111,7 @@ export async function takeApartOrdered(
     const delivered = await readReceipts(client, subscriptionId, eventIds)
     const next = eventIds.findIndex((id) => !delivered.has(id))
     const doneCount = next === -1 ? eventIds.length : next
-    const keys = new KeyWriter(client, boss, subscription)
+    const keys = new KeyWriter(client, boss, database.bossSchema, subscription)
     const lost = next === -1 ? undefined : afterLoss(claim, subscription)
     await lockKeys(client, [claim])
     await keys.complete([{ claim, doneCount, failed: lost }])
@@ -152,6 +152,7 @@ interface EndedJob {
 interface HandedBack {
   readonly claim: JobClaim
   readonly delaySeconds: number
+  readonly misses: number | undefined
   readonly lineKey: string | undefined
   readonly left: LeftToOthers | undefined
 }
@@ -168,7 +169,7 @@ interface OrderedWrites {
 function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
   const plan: OrderedWrites = { receipts: [], ended: [], failedSingles: [], handedBack: [] }
   for (const settlement of settlements) {
-    const { claim, outcomes, done, handedBack = [], delaySeconds = 0, lineKey, left } = settlement
+    const { claim, outcomes, done, handedBack = [], delaySeconds = 0, misses, lineKey, left } = settlement
     for (const outcome of outcomes) {
       if (outcome.delivered) {
         const { eventId, attempt: attempts, durationMs, erased = false, expired = erased } = outcome
@@ -183,7 +184,7 @@ function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
     } else if (failed !== undefined) {
       plan.ended.push({ claim, doneCount: eventIds.indexOf(failed.eventId), failed })
     } else if (handedBack.length > 0 && handedBack.length === eventIds.length) {
-      plan.handedBack.push({ claim, delaySeconds, lineKey, left })
+      plan.handedBack.push({ claim, delaySeconds, misses, lineKey, left })
     } else {
       const [firstLeft] = handedBack
       plan.ended.push({
@@ -210,6 +211,7 @@ class KeyWriter {
   readonly buried: { readonly eventId: string; readonly output: FailureOutput }[] = []
   readonly #client: pg.ClientBase
   readonly #boss: PgBoss
+  readonly #bossSchema: string
   readonly #subscription: Subscription
   readonly #queue: string
   readonly #progress: KeyProgress[] = []
@@ -218,7 +220,8 @@ class KeyWriter {
   readonly #laterJobs: LaterJob[] = []
   #readyCount = 0
 
-  constructor(client: pg.ClientBase, boss: PgBoss, subscription: Subscription) {
+  constructor(client: pg.ClientBase, boss: PgBoss, bossSchema: string, subscription: Subscription) {
+    this.#bossSchema = bossSchema
     this.#client = client
     this.#boss = boss
     this.#subscription = subscription
@@ -253,7 +256,7 @@ class KeyWriter {
     }
     const failed = { claim, output, final, retryAfterSeconds }
     if (!(await failClaim(this.#client, this.#boss, this.#queue, failed))) return
-    await joinLater(this.#client, this.#queue, [claim])
+    await joinLater(this.#client, this.#bossSchema, this.#queue, [claim])
     const { delaySeconds, backoff } = this.#subscription.retry
     if (retryAfterSeconds === undefined && delaySeconds === 0 && !backoff) this.#readyCount += 1
   }

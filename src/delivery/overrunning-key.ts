@@ -1,7 +1,6 @@
 import type pg from 'pg'
-import type { Executor } from '../outbox/database.ts'
+import type { Database } from '../outbox/database.ts'
 import type { ActiveJob } from './active-job.ts'
-import { bossSchema } from './boss.ts'
 import { keepFailures } from './failure.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
 import type { Settler } from './settler.ts'
@@ -10,7 +9,7 @@ import { queueName, type Subscription } from './subscription.ts'
 /** The key of a job waits for a handler that ignores its signal: other processes shall see it, while it does. */
 export function showOverrun(
   job: ActiveJob,
-  executor: Executor,
+  executor: Pick<Database, 'query' | 'bossSchema'>,
   subscription: Subscription,
   settler: Settler,
 ): void {
@@ -26,7 +25,7 @@ export function showOverrun(
  * another job, or ends this one, takes the note back. Row lock: the key's own, and nothing else. Repeating it changes nothing.
  */
 async function noteOverrunningKey(
-  executor: Executor,
+  executor: Pick<Database, 'query' | 'bossSchema'>,
   subscription: Subscription,
   { id, retryCount, data, failures }: JobClaim,
   { eventId, failure }: EventOutcome & { readonly delivered: false },
@@ -36,7 +35,7 @@ async function noteOverrunningKey(
      set state = 'overrunning', failed_event_id = $5, attempts = $6, failures = $7::jsonb, failed_at = now()
      where k.id = $1 and k.job_id = $2 and k.state = 'flowing'
        and exists (
-         select from ${bossSchema}.job j where j.name = $3 and j.id = $2 and j.state = 'active' and j.retry_count = $4)`,
+         select from ${executor.bossSchema}.job j where j.name = $3 and j.id = $2 and j.state = 'active' and j.retry_count = $4)`,
     [
       data.keyId,
       id,

@@ -1,5 +1,4 @@
-import type { Executor } from '../outbox/database.ts'
-import { bossSchema } from './boss.ts'
+import type { Database } from '../outbox/database.ts'
 import { createGate } from './gate.ts'
 import type { JobClaim } from './settlement.ts'
 import { queueName, type Subscription } from './subscription.ts'
@@ -44,12 +43,12 @@ export function createQuarantine(): Quarantine {
 
 /** Notes on a job that its event is about to run as the only suspect. False, and nothing is written, when the claim was lost. */
 export async function markAlone(
-  executor: Executor,
+  database: Database,
   { name }: Subscription,
   { id, retryCount }: JobClaim,
 ): Promise<boolean> {
-  const { rows } = await executor.query(
-    `update ${bossSchema}.job set data = data || jsonb_build_object('aloneAt', $3::int)
+  const { rows } = await database.query(
+    `update ${database.bossSchema}.job set data = data || jsonb_build_object('aloneAt', $3::int)
      where name = $1 and id = $2 and state = 'active' and retry_count = $3 returning 1`,
     [queueName(name), id, retryCount],
   )

@@ -1,6 +1,5 @@
 import type { PgBoss } from 'pg-boss'
 import { isLockTimeout } from '../outbox/claim.ts'
-import { bossSchema } from './boss.ts'
 
 /**
  * Storage settings of the table of a queue. Each job dies twice within milliseconds, as an entry of the index that pg-boss
@@ -22,14 +21,14 @@ const storage = [
  */
 export async function applyQueueStorage(boss: PgBoss, queue?: string): Promise<void> {
   const db = boss.getDb()
+  const queues = await boss.getQueues(queue === undefined ? undefined : [queue])
+  const tables = queues.filter(({ name, partition }) => partition === true && name.startsWith('bus.'))
   const { rows } = await db.executeSql(
-    `select c.oid::regclass::text as table_name
-     from ${bossSchema}.queue q
-     join pg_class c on c.relname = q.table_name and c.relnamespace = '${bossSchema}'::regnamespace
-     where q.partition and (q.name = $1::text or ($1::text is null and q.name like 'bus.%'))
+    `select c.oid::regclass::text as table_name from pg_class c
+     where c.relname = any($1::text[]) and c.relnamespace = bus.boss_schema()::regnamespace
        and not coalesce(c.reloptions, '{}') @> $2::text[] and pg_has_role(c.relowner, 'usage')
-     order by q.name`,
-    [queue ?? null, storage],
+     order by c.relname`,
+    [tables.map(({ table }) => table), storage],
   )
   for (const { table_name } of rows as { readonly table_name: string }[]) {
     // A table that somebody has locked is left to the next start.

@@ -1,7 +1,7 @@
 import type { JobWithMetadata, PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
-import { bossSchema, inTransaction } from './boss.ts'
+import { inTransaction } from './boss.ts'
 import { lostWorkerError, toClaim } from './claimed-job.ts'
 import { logBuried, describeFailure, keepFailures } from './failure.ts'
 import type { JobData } from './job.ts'
@@ -36,7 +36,7 @@ export async function recoverKeys(
     `select k.id, k.job_id from bus.ordered_keys k
      where k.subscription_id = $1 and k.state in ('flowing', 'overrunning')
        and not exists (
-         select from ${bossSchema}.job j where j.name = $2 and j.id = k.job_id and j.state < 'completed')
+         select from ${database.bossSchema}.job j where j.name = $2 and j.id = k.job_id and j.state < 'completed')
      order by k.id limit ${maxKeys}`,
     [subscriptionId, queue],
   )

@@ -5,7 +5,7 @@ import type { BusLogger } from '../events/logger.ts'
 import type { Database, Executor } from '../outbox/database.ts'
 import { toBusError } from '../outbox/database-errors.ts'
 import { locks } from '../outbox/doorbell.ts'
-import { createBoss, queueDefaults } from './boss.ts'
+import { openBoss, queueDefaults } from './boss.ts'
 import { callBackLeft } from './coverage.ts'
 import {
   declarationHash,
@@ -104,8 +104,7 @@ export async function createQueues(
   subscriptions: readonly Subscription[],
   logger: BusLogger,
 ): Promise<void> {
-  const boss = createBoss(database, 'migrate', logger, { migrate: true })
-  await boss.start()
+  const boss = await openBoss(database, 'migrate', logger)
   try {
     await withLock(database, locks.registry, async () => {
       const known = await readSubscriptions(database)

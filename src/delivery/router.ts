@@ -69,6 +69,7 @@ const directFetch = (priority: number) =>
  */
 export function createRouter(
   boss: PgBoss,
+  bossSchema: string,
   instanceId: string,
   workers: LocalWorkers,
   reach: FaultHook | undefined,
@@ -110,7 +111,7 @@ export function createRouter(
     for (const each of direct) afterCommit.push(await deliverDirectly(client, each))
     const queued = wanted.filter((each) => !direct.includes(each))
     const inLine = queued.filter(({ subscription }) => subscription.ordered !== true)
-    const planned = inLine.length === 0 ? [] : await planJobs(client, inLine)
+    const planned = inLine.length === 0 ? [] : await planJobs(client, bossSchema, inLine)
     for (const each of queued) {
       const { subscription } = each
       const jobs =
@@ -164,7 +165,7 @@ export function createRouter(
           const jobs =
             subscription.ordered === true
               ? await planOrderedJobs(client, each, terms)
-              : ((await planJobs(client, [each]))[0] ?? [])
+              : ((await planJobs(client, bossSchema, [each]))[0] ?? [])
           if (jobs.length > 0) await insertJobs(client, subscription, jobs)
           jobCount += jobs.length
         }

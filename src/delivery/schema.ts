@@ -119,7 +119,10 @@ export const deliveries = busSchema.table(
 export const orderedKeys = busSchema.table(
   'ordered_keys',
   {
-    id: bigint('id', { mode: 'bigint' }).primaryKey().generatedAlwaysAsIdentity(),
+    /** Made of the time: a sequence that a copy of the database has lost would give ids that are in use. */
+    id: bigint('id', { mode: 'bigint' })
+      .primaryKey()
+      .default(sql`bus.new_key_id()`),
     subscriptionId: integer('subscription_id').notNull(),
     /** Of tenant and key: they may be of any length, index entries may not. */
     keyHash: uuid('key_hash').notNull(),

@@ -3,7 +3,7 @@ import type { JobInsert, PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
 import { queryPrepared } from '../outbox/prepared.ts'
-import { bossSchema, inTransaction } from './boss.ts'
+import { inTransaction } from './boss.ts'
 import { leftGroup } from './coverage.ts'
 import { lastPlace } from './fair-batches.ts'
 import { keepFailures, logBuried, type AttemptFailure } from './failure.ts'
@@ -66,6 +66,8 @@ export interface Settlement {
   readonly handedBack?: readonly string[] | undefined
   /** How long those are to wait at least. */
   readonly delaySeconds?: number | undefined
+  /** How often they were looked for in the log in vain. */
+  readonly misses?: number | undefined
   /** The line they go back to, where it is not the one they came from. */
   readonly lineKey?: string | undefined
   /** Its key was noted as waiting for a handler that ignores its signal. */
@@ -120,6 +122,7 @@ export async function writeSettlements(
       }
       await joinLater(
         client,
+        database.bossSchema,
         queue,
         plan.failed.flatMap(({ claim, final }) => (final || isLastAttempt(claim) ? [] : [claim])),
       )
@@ -189,7 +192,7 @@ export interface Writes {
 export function planWrites(subscription: Subscription, settlements: readonly Settlement[]): Writes {
   const plan: Writes = { receipts: [], laterJobs: [], completed: [], failed: [], buried: [], handedBack: [] }
   for (const settlement of settlements) {
-    const { claim, outcomes, done, handedBack = [], delaySeconds = 0, lineKey, left } = settlement
+    const { claim, outcomes, done, handedBack = [], delaySeconds = 0, misses, lineKey, left } = settlement
     let failedSingle = false
     for (const outcome of outcomes) {
       if (outcome.delivered) {
@@ -216,7 +219,7 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
     if (handedBack.length > 0)
       plan.handedBack.push({
         claim,
-        job: handedBackJob(subscription, claim, handedBack, { delaySeconds, lineKey, left }),
+        job: handedBackJob(subscription, claim, handedBack, { delaySeconds, misses, lineKey, left }),
       })
     else if (done && !failedSingle) plan.completed.push(claim)
   }
@@ -251,18 +254,25 @@ export function handedBackJob(
   eventIds: readonly string[],
   {
     delaySeconds = 0,
+    misses = claim.data.misses ?? 0,
     lineKey = claim.lineKey,
     hasHadTurn = false,
     left,
-  }: Pick<Settlement, 'delaySeconds' | 'lineKey' | 'left'> & { readonly hasHadTurn?: boolean } = {},
+  }: Pick<Settlement, 'delaySeconds' | 'misses' | 'lineKey' | 'left'> & {
+    readonly hasHadTurn?: boolean
+  } = {},
 ): JobInsert<JobData> {
-  const first = firstAttemptJob(eventIds, subscription)
+  const data: JobData = {
+    eventIds,
+    ...(misses > 0 ? { misses } : {}),
+    ...(left === undefined ? {} : { leftBy: left.by }),
+  }
   // What went straight to a worker has no place in the line: it goes before all that has one.
   const before = isTriedBefore(claim) ? laterPriority : Math.min(0, claim.priority)
   const place = before - (hasHadTurn ? eventIds.length : 0)
   const job = {
-    ...first,
-    data: { ...first.data, eventIds, ...(left === undefined ? {} : { leftBy: left.by }) },
+    ...firstAttemptJob(eventIds, subscription),
+    data,
     startAfter: delaySeconds,
     priority: left?.isLast === true ? -lastPlace : place,
     // What is left to others has no place in the line: nobody is to wait behind it.
@@ -271,13 +281,13 @@ export function handedBackJob(
   }
   if (isBatch(claim.data)) return job
   const attempts = (claim.data.attempts ?? 0) + claim.retryCount
-  const { aloneAt: _, ...data } = claim.data
+  const { aloneAt: _, ...past } = claim.data
   return {
     ...job,
     ...retryFields(subscription.retry, attempts - (claim.data.losses ?? 0)),
     retryLimit: claim.retryLimit - claim.retryCount,
     id: claim.id,
-    data: { ...data, ...job.data, attempts, failures: claim.failures },
+    data: { ...past, ...data, attempts, failures: claim.failures },
   }
 }
 
@@ -304,6 +314,7 @@ export async function failClaim(
 /** From its first failure on, the job of a single event stands among those that are tried again, and no longer in its place in the line. */
 export async function joinLater(
   client: pg.ClientBase,
+  bossSchema: string,
   queue: string,
   claims: readonly JobClaim[],
 ): Promise<void> {

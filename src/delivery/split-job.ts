@@ -1,7 +1,7 @@
 import type { PgBoss } from 'pg-boss'
 import type { Database } from '../outbox/database.ts'
 import type { ActiveJob } from './active-job.ts'
-import { bossSchema, inTransaction } from './boss.ts'
+import { inTransaction } from './boss.ts'
 import { handedBackJob } from './settlement.ts'
 import { queueName, type Subscription } from './subscription.ts'
 
@@ -43,7 +43,7 @@ export async function splitJob(
   const kept = claim.data.eventIds.filter((id) => !rest.includes(id))
   return database.transaction(async (client) => {
     const { rowCount } = await client.query(
-      `update ${bossSchema}.job set data = jsonb_set(data, '{eventIds}', $4::jsonb)
+      `update ${database.bossSchema}.job set data = jsonb_set(data, '{eventIds}', $4::jsonb)
        where name = $1 and id = $2 and state = 'active' and retry_count = $3`,
       [queue, claim.id, claim.retryCount, JSON.stringify(kept)],
     )

@@ -3,7 +3,6 @@ import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
 import { assertTextOption, describe, refuseUnknownKeys } from '../events/options.ts'
 import type { Database } from '../outbox/database.ts'
-import { bossSchema } from './boss.ts'
 import { pauseSubscription, resumeSubscription } from './subscription-state.ts'
 import type { RegisteredOptions } from './subscription.ts'
 
@@ -94,7 +93,7 @@ export function createSubscriptions(database: Database): Subscriptions {
            select count(*) as jobs,
              coalesce(sum(jsonb_array_length(j.data->'eventIds')) filter (where not j.data ? 'keyId'), 0) as events
            from (
-             select data from ${bossSchema}.job
+             select data from ${database.bossSchema}.job
              where name = 'bus.' || s.name and state < 'active' limit ${maxCountedJobs}
            ) j
          ) waiting

@@ -1,6 +1,5 @@
-import type { Executor } from '../outbox/database.ts'
+import type { Database } from '../outbox/database.ts'
 import type { ActiveJob } from './active-job.ts'
-import { bossSchema } from './boss.ts'
 import { createGate, type Gate } from './gate.ts'
 
 /** Of the work of a tenant at its limit, so much is held in hand, so that it never waits for the next fetch. */
@@ -166,13 +165,13 @@ export function admitEvents(limit: TenantLimit, job: ActiveJob): readonly string
 /** Calls jobs of a tenant back that were put off, when it will soon have nothing in hand. */
 export function refill(
   limit: TenantLimit,
-  executor: Executor,
+  database: Database,
   queue: string,
   tenantId: string,
   onReady: () => void,
 ): void {
   if (!limit.needsMore(tenantId)) return
-  callBack(executor, queue, tenantId).then(
+  callBack(database, queue, tenantId).then(
     (jobCount) => {
       limit.calledBack(tenantId, jobCount)
       if (jobCount > 0) onReady()
@@ -182,15 +181,15 @@ export function refill(
 }
 
 /** Makes jobs of a tenant ready that were put off, the first ones, up to a batch. Gives their number. */
-async function callBack(executor: Executor, queue: string, tenantId: string): Promise<number> {
-  const { rows } = await executor.query(
-    `update ${bossSchema}.job set start_after = now()
+async function callBack(database: Database, queue: string, tenantId: string): Promise<number> {
+  const { rows } = await database.query(
+    `update ${database.bossSchema}.job set start_after = now()
      where name = $1 and state = 'created' and id in (
        select id from (
          select id, sum(jsonb_array_length(data->'eventIds')) over (order by start_after, id)
            - jsonb_array_length(data->'eventIds') as before
          from (
-           select id, data, start_after from ${bossSchema}.job
+           select id, data, start_after from ${database.bossSchema}.job
            where name = $1 and singleton_key = $2 and state = 'created' and start_after > now()
            order by start_after, id limit 50
          ) first

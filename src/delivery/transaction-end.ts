@@ -67,6 +67,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
       await transaction.beginSettling()
       const log = await settleInTransaction(
         client,
+        database.bossSchema,
         boss,
         subscription,
         subscriptionId,
@@ -209,7 +210,12 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     for (const id of delivered) parts.finishEvent(job, id, undefined)
     const rest = eventIds.filter((id) => !delivered.has(id))
     if (rest.length === 0 || job.done) return []
-    if (await settler.untilWritten(async () => holdsClaim(database, subscription, job.claim))) return rest
+    if (
+      await settler.untilWritten(async () =>
+        holdsClaim(database, database.bossSchema, subscription, job.claim),
+      )
+    )
+      return rest
     parts.lose(job)
     return []
   }
@@ -233,9 +239,11 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     const { claim } = job
     const log = await settler.untilWritten(async () =>
       database.transaction(async (client) => {
-        if (!(await holdsClaim(client, subscription, claim, 'for update'))) return undefined
+        if (!(await holdsClaim(client, database.bossSchema, subscription, claim, 'for update')))
+          return undefined
         return settleInTransaction(
           client,
+          database.bossSchema,
           boss,
           subscription,
           subscriptionId,

@@ -1,7 +1,7 @@
 import type { PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
-import { bossSchema } from './boss.ts'
+import type { PartitionKeeper } from '../outbox/partitions.ts'
 import type { Presence } from './presence.ts'
 import { stateColumns, toState, type StateRow } from './subscription-state.ts'
 import { queueName } from './subscription.ts'
@@ -14,8 +14,11 @@ const lookIntervalMs = 5000
 /** The same where notifications do not arrive: then nobody says either that another process has inserted jobs. */
 const pollingIntervalMs = 1000
 
-/** How often the leader lets pg-boss count, expire and delete jobs in every queue, and makes room for coming months. */
+/** How often the leader lets pg-boss count, expire and delete jobs in every queue, and makes partitions for coming months. */
 const maintenanceIntervalMs = 5 * 60_000
+
+/** How soon partitions that could not be made, because the log was in use, are tried again. */
+const partitionRetryMs = 30_000
 
 /** How often a process looks for keys whose job ended without a word: see recover-keys.ts. */
 const recoverIntervalMs = 60_000
@@ -31,6 +34,9 @@ export interface UpkeepParts {
   readonly database: Database
   readonly boss: PgBoss
   readonly workers: readonly Worker[]
+  readonly partitions: PartitionKeeper
+  /** Whether they were all there at the start. */
+  readonly hasPartitions: boolean
   readonly isLeader: () => boolean
   readonly isPolling: () => boolean
   readonly presence: Presence
@@ -45,22 +51,16 @@ interface LookRow extends StateRow {
 }
 
 /** pg-boss notifies nobody of retries, dead letters and redrives, and with its timers off nobody of dead workers. */
-export function startUpkeep({
-  database,
-  boss,
-  workers,
-  isLeader,
-  isPolling,
-  presence,
-  logger,
-}: UpkeepParts): Upkeep {
+export function startUpkeep(parts: UpkeepParts): Upkeep {
+  const { database, boss, workers, partitions, isLeader, isPolling, presence, logger } = parts
   const byQueue = new Map(workers.map((worker) => [queueName(worker.name), worker]))
-  const text = lookSql([...byQueue.keys()])
+  const text = lookSql([...byQueue.keys()], database.bossSchema)
   let stopped = false
   let timer: NodeJS.Timeout | undefined
   let running: Promise<void> | undefined
   let again = false
   let maintainedAt = performance.now()
+  let partitionsDueAt = performance.now() + (parts.hasPartitions ? maintenanceIntervalMs : partitionRetryMs)
   let recoveredAt = Number.NEGATIVE_INFINITY
 
   const regularMs = (): number => (isPolling() ? pollingIntervalMs : lookIntervalMs)
@@ -87,6 +87,7 @@ export function startUpkeep({
         logger.warn({ reason: reasonOf(error) }, 'this process could not say that it is there, trying again')
       })
       if (performance.now() - recoveredAt > recoverIntervalMs) await recover()
+      if (isLeader() && performance.now() > partitionsDueAt) await keepPartitions()
       if (isLeader() && performance.now() - maintainedAt > maintenanceIntervalMs) await maintain()
     } catch (error) {
       logger.warn({ reason: reasonOf(error) }, 'upkeep failed, trying again')
@@ -99,12 +100,13 @@ export function startUpkeep({
     for (const worker of workers) if (worker.ordered) await worker.recoverKeys()
   }
 
+  async function keepPartitions(): Promise<void> {
+    const isDone = await partitions.keep()
+    partitionsDueAt = performance.now() + (isDone ? maintenanceIntervalMs : partitionRetryMs)
+  }
+
   async function maintain(): Promise<void> {
     maintainedAt = performance.now()
-    // Partitions are made months ahead, and the role may not be their owner: the queues are looked after all the same.
-    await database.query('select bus.create_partitions()').catch((error: unknown) => {
-      logger.warn({ reason: reasonOf(error) }, 'the partitions of the coming months could not be made')
-    })
     await boss.supervise()
   }
 
@@ -152,7 +154,7 @@ export function startUpkeep({
  * One branch a queue, so that each reads its own partition of pg-boss's job table and nothing else; the next due job of
  * each state is the first entry of an index, however many wait.
  */
-function lookSql(queues: readonly string[]): string {
+function lookSql(queues: readonly string[], bossSchema: string): string {
   const branches = queues
     .map((name) => {
       const jobs = `${bossSchema}.job where name = '${name}'`

@@ -21,6 +21,7 @@ import { isBatch, type JobData } from './job.ts'
 import { createHeartbeat } from './heartbeat.ts'
 import { createJobsInHand, type Room } from './jobs-in-hand.ts'
 import { isSuspect } from './lost-job.ts'
+import { missesOf } from './missing-event.ts'
 import { logUndelivered } from './outcome.ts'
 import { createOverruns, type Overrun } from './overruns.ts'
 import { showOverrun } from './overrunning-key.ts'
@@ -280,8 +281,14 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     // Another one is tried next.
     if (job.forgiven !== undefined && !job.cutShort) job.delaySeconds = failedProbeDelaySeconds
     const { claim, delaySeconds, lineKey, leftToOthers: left } = job
+    if (job.isMissing)
+      logger.warn(
+        { subscription: subscription.name, eventCount: handedBack.length, delaySeconds },
+        'events were not found in the log, and are looked for again',
+      )
     const isNoted = job.marking !== undefined
-    const settlement = { claim, outcomes, done: true, handedBack, delaySeconds, lineKey, isNoted, left }
+    const back = { handedBack, delaySeconds, misses: missesOf(job), lineKey, left }
+    const settlement = { claim, outcomes, done: true, isNoted, ...back }
     settler.add(settlement, () => {
       release(job)
       // When they are due is not known here; who can take them at once does so.

@@ -180,8 +180,11 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
     return Object.freeze({ bus, ownsBus: isUnstarted(bus), ...lifecycle })
   }
   refuseUnknownKeys(options, newBusOptionNames, 'bossbus/fastify')
-  const { database, events, source, maxPayloadBytes, logger = app.log.child({ module: 'bossbus' }) } = options
-  const bus = createBus<CatalogueOf<RegisteredBus>>({ database, events, source, maxPayloadBytes, logger })
+  const { database, events, source, maxPayloadBytes, bossSchema } = options
+  const { logger = app.log.child({ module: 'bossbus' }) } = options
+  const bus = createBus<CatalogueOf<RegisteredBus>>({
+    ...{ database, events, source, maxPayloadBytes, bossSchema, logger },
+  })
   return Object.freeze({ bus, ownsBus: true, ...lifecycle })
 }
 
@@ -193,6 +196,7 @@ const newBusOptionNames = [
   'source',
   'logger',
   'maxPayloadBytes',
+  'bossSchema',
   'bus',
   ...lifecycleOptionNames,
 ]

@@ -1,5 +1,4 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import { bossSchema } from '../delivery/boss.ts'
 import { maxPayloadAgeMs } from '../delivery/event-store.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
@@ -119,7 +118,7 @@ async function scrubFailures(database: Database, tenantId: string, subject: stri
     `exists (select 1 from bus.events e where e.id = (${eventId})::uuid and e.tenant_id = $1 and e.subject = $2 and e.erased_at is not null)`
   const { rows } = await database.query<{ count: string }>(
     `with jobs as (
-       update ${bossSchema}.job j
+       update ${database.bossSchema}.job j
        set data = bus.scrub_failures(j.data), output = bus.scrub_failures(j.output), source_output = bus.scrub_failures(j.source_output)
        where j.name in (select 'bus.' || s.name || d.ending from bus.subscriptions s cross join (values (''), ('.dead')) d (ending))
          and j.data->'eventIds'->>1 is null

@@ -86,6 +86,12 @@ const meanings: Readonly<Record<string, Meaning>> = {
     retryable: false,
     message: 'The transaction failed at an earlier statement',
   },
+  // Raised by the functions of the bus: what was stored is not what was published.
+  BUS02: {
+    code: 'BUS_EVENT_NOT_STORED',
+    retryable: false,
+    message: 'Something else than the bus keeps rows out of its tables, or changes them',
+  },
   // The role may not do it; the policy of the log says so with the same code, where a rule of bus.source_rules forbids it.
   '42501': {
     code: 'BUS_PERMISSION_DENIED',
@@ -93,7 +99,7 @@ const meanings: Readonly<Record<string, Meaning>> = {
     message: 'The role of this connection may not do that',
   },
   // Raised by bus.store_events: what it wrote would never be delivered.
-  BUS02: {
+  BUS03: {
     code: 'BUS_SETTING_UNSUPPORTED',
     retryable: false,
     message: 'A setting of this connection keeps events from being delivered',

@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import { currentFaultHook, type FaultHook } from '../events/fault-points.ts'
 import type { BusLogger } from '../events/logger.ts'
+import { defaultBossSchema, quoteBossSchema } from './boss-schema.ts'
 import { BusClient } from './bus-client.ts'
 import { BusPool } from './bus-pool.ts'
 import { createConnectionSource, type DatabaseOption } from './connection-source.ts'
@@ -22,6 +23,9 @@ export type Commit = () => Promise<void>
 /** The bus's own connections. node-postgres, never postgres.js: see docs/adr/0002. */
 export interface Database extends Executor {
   readonly pool: pg.Pool
+  /** The schema of pg-boss, as the catalogues have it, and as SQL. */
+  readonly bossSchemaName: string
+  readonly bossSchema: string
   /** Told of each step that is done, by those who try what a crash there does. Else undefined: nothing is called. */
   readonly reach: FaultHook | undefined
   /** Runs a statement that is sent again and again: planned once a connection, where that is possible. */
@@ -61,7 +65,11 @@ export interface Database extends Executor {
 export const beginSql = `${beginWriting}; set local idle_in_transaction_session_timeout = '10s'`
 
 /** Opens no connection yet: the first query does. */
-export function createDatabase(option: DatabaseOption, logger: BusLogger): Database {
+export function createDatabase(
+  option: DatabaseOption,
+  logger: BusLogger,
+  bossSchemaName: string = defaultBossSchema,
+): Database {
   const source = createConnectionSource(option)
   const preparer = createPreparer(logger)
   const idle = new WeakSet<BusClient>()
@@ -101,6 +109,8 @@ export function createDatabase(option: DatabaseOption, logger: BusLogger): Datab
 
   return {
     pool,
+    bossSchemaName,
+    bossSchema: quoteBossSchema(bossSchemaName),
     reach: currentFaultHook(),
     async queryPrepared<R extends pg.QueryResultRow>(text: string, values: unknown[] = []) {
       try {

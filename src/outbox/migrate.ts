@@ -1,8 +1,9 @@
 import { fileURLToPath } from 'node:url'
 import type pg from 'pg'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
-import { DatabaseError } from '../events/errors.ts'
+import { ConfigurationError, DatabaseError } from '../events/errors.ts'
 import { withLock } from './advisory-lock.ts'
+import { defaultBossSchema, forBossSchema } from './boss-schema.ts'
 import type { BusClient } from './bus-client.ts'
 import type { Database, Executor } from './database.ts'
 import { toBusError } from './database-errors.ts'
@@ -15,60 +16,71 @@ const migrationsFolder = fileURLToPath(new URL('../../drizzle', import.meta.url)
 
 const table = { migrationsSchema: 'bus', migrationsTable: 'migrations' } as const
 
+/** What is done beside the migrations of the schema `bus`. */
+export interface MigrationSteps {
+  /** Refuses before anything is written. */
+  readonly before: (isBusThere: boolean) => Promise<void>
+  readonly after: () => Promise<void>
+}
+
 /**
- * Brings the schema `bus` up to this version, then runs `alongside`, all under one advisory lock: any number of
+ * Brings the schema `bus` up to this version, between two steps, all under one advisory lock: any number of
  * processes may start at once, and each finds everything done when its turn comes.
  *
  * @throws {@link DatabaseError} `BUS_SCHEMA_TOO_NEW` when a newer version of the bus has migrated this database
+ * @throws {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
  */
-export async function migrateSchema(database: Database, alongside: () => Promise<void>): Promise<void> {
+export async function migrateSchema(database: Database, steps: MigrationSteps): Promise<void> {
   await checkServer(database)
   await checkRowSecurity(database)
-  await withLock(database, locks.migrate, async () => migrateAlone(database, alongside)).catch(
+  await withLock(database, locks.migrate, async () => migrateAlone(database, steps)).catch(
     (error: unknown) => {
       throw toBusError(error)
     },
   )
 }
 
-async function migrateAlone(database: Database, alongside: () => Promise<void>): Promise<void> {
+async function migrateAlone(database: Database, steps: MigrationSteps): Promise<void> {
   const session = await database.openSession()
   try {
     const { applied, shipped } = await compareVersions(session)
     if (applied > shipped) throw tooNew(applied, shipped)
+    if (applied > 0) await checkBossSchema(session, database.bossSchemaName)
+    await steps.before(applied > 0)
     if (applied < shipped) {
-      await applyMigrations(session)
+      await applyMigrations(session, database.bossSchemaName)
       await database.reach?.('migrate.applied')
     }
     await session.query('select bus.create_partitions()')
     await database.reach?.('migrate.partitions-created')
-    await alongside()
+    await steps.after()
   } finally {
     await session.end().catch(() => {})
   }
 }
 
 /** Drizzle's migrator is loaded where there is something to migrate: it takes 100 MB. */
-async function applyMigrations(session: BusClient): Promise<void> {
+async function applyMigrations(session: BusClient, bossSchemaName: string): Promise<void> {
   const [{ drizzle }, { migrate }] = await Promise.all([
     import('drizzle-orm/node-postgres'),
     import('drizzle-orm/node-postgres/migrator'),
   ])
-  await migrate(drizzle(withClosedPath(session)), { migrationsFolder, ...table })
+  await migrate(drizzle(forMigrations(session, bossSchemaName)), { migrationsFolder, ...table })
 }
 
 /**
  * Has Drizzle's transaction find nothing but what PostgreSQL brings: functions keep what they found when they were made, and
  * others may have put something that fits better into the schema `public`. For the transaction alone, so that no pooler
- * hands the setting to anybody else.
+ * hands the setting to anybody else. What the migrations say of pg-boss's schema is said of the one that was chosen.
  */
-function withClosedPath(session: BusClient): pg.Client {
+function forMigrations(session: BusClient, bossSchemaName: string): pg.Client {
   // Of a client, Drizzle's session uses `query` alone.
   const client = {
-    async query(config: string | pg.QueryConfig, values?: unknown[]) {
-      if ((typeof config === 'string' ? config : config.text).trim() !== 'begin')
-        return session.query(config as pg.QueryConfig, values)
-      return session.query(`${beginOn(session, beginWriting)}; set local search_path = pg_catalog, pg_temp`)
+    async query(given: string | pg.QueryConfig, values?: unknown[]) {
+      const config = typeof given === 'string' ? { text: given } : given
+      if (config.text.trim() === 'begin')
+        return session.query(`${beginOn(session, beginWriting)}; set local search_path = pg_catalog, pg_temp`)
+      return session.query({ ...config, text: forBossSchema(config.text, bossSchemaName) }, values)
     },
   }
   return client as unknown as pg.Client
@@ -78,8 +90,9 @@ function withClosedPath(session: BusClient): pg.Client {
  * Makes sure that the database has exactly the schema this version of the bus was written for.
  *
  * @throws {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SETTING_UNSUPPORTED`, `BUS_PERMISSION_DENIED`, `BUS_SCHEMA_MISSING`, `BUS_SCHEMA_OUTDATED`, `BUS_SCHEMA_TOO_NEW`
+ * @throws {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
  */
-export async function checkSchema(executor: Executor): Promise<void> {
+export async function checkSchema(executor: Executor & Pick<Database, 'bossSchemaName'>): Promise<void> {
   await checkServer(executor)
   await checkRowSecurity(executor)
   const { applied, shipped } = await compareVersions(executor)
@@ -95,6 +108,24 @@ export async function checkSchema(executor: Executor): Promise<void> {
     )
   }
   if (applied > shipped) throw tooNew(applied, shipped)
+  await checkBossSchema(executor, executor.bossSchemaName)
+}
+
+/** The jobs of a database are in one schema: two would each have a part of them. */
+async function checkBossSchema(executor: Pick<Executor, 'query'>, wanted: string): Promise<void> {
+  const { rows } = await executor.query<{ known: boolean }>(
+    "select to_regprocedure('bus.boss_schema()') is not null as known",
+  )
+  const { rows: names } =
+    rows[0]?.known === true
+      ? await executor.query<{ name: string }>('select bus.boss_schema() as name')
+      : { rows: [{ name: defaultBossSchema }] }
+  const { name } = names[0] ?? { name: defaultBossSchema }
+  if (name === wanted) return
+  throw new ConfigurationError(
+    'BUS_BOSS_SCHEMA_MISMATCH',
+    `The jobs of this database are in the schema \`${name}\`, and \`bossSchema\` says \`${wanted}\`: set \`bossSchema: '${name}'\` in every service that uses it`,
+  )
 }
 
 function tooNew(applied: number, shipped: number): DatabaseError {

@@ -16,20 +16,35 @@ export interface MigrateOptions {
    * @defaultValue `'create'`
    */
   readonly roles?: 'create' | 'skip' | undefined
+  /**
+   * What becomes of an older pg-boss that something else uses too, in the same schema. `'refuse'`: it is left alone, and nothing
+   * is written. `'migrate'`: it is brought to the version of the bus; everything that uses it has to run a pg-boss that can
+   * work with that. See also `bossSchema` of `createBus`.
+   * @defaultValue `'refuse'`
+   */
+  readonly sharedBoss?: 'refuse' | 'migrate' | undefined
 }
 
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
-export function resolveMigrateOptions(given: unknown): { readonly roles: 'create' | 'skip' } {
+export function resolveMigrateOptions(given: unknown): {
+  readonly roles: 'create' | 'skip'
+  readonly sharedBoss: 'refuse' | 'migrate'
+} {
   if (given === null || typeof given !== 'object')
     throw new ConfigurationError('BUS_INVALID_OPTION', `Expected options of migrate, got ${describe(given)}`)
-  refuseUnknownKeys(given, ['roles'], 'migrate')
-  const { roles = 'create' } = given as { roles?: unknown }
+  refuseUnknownKeys(given, ['roles', 'sharedBoss'], 'migrate')
+  const { roles = 'create', sharedBoss = 'refuse' } = given as { roles?: unknown; sharedBoss?: unknown }
   if (roles !== 'create' && roles !== 'skip')
     throw new ConfigurationError(
       'BUS_INVALID_OPTION',
       `Expected \`roles\` to be 'create' or 'skip', got ${describe(roles)}`,
     )
-  return { roles }
+  if (sharedBoss !== 'refuse' && sharedBoss !== 'migrate')
+    throw new ConfigurationError(
+      'BUS_INVALID_OPTION',
+      `Expected \`sharedBoss\` to be 'refuse' or 'migrate', got ${describe(sharedBoss)}`,
+    )
+  return { roles, sharedBoss }
 }
 
 const rolesFile = new URL('../../drizzle/roles.sql', import.meta.url)

@@ -5,7 +5,7 @@ import { ConfigurationError } from '../events/errors.ts'
 import { faultPoints, type FaultPoint } from '../events/fault-points.ts'
 import { describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import type { EventPattern } from '../events/pattern.ts'
-import { bossSchema } from '../delivery/boss.ts'
+import { defaultBossSchema } from '../outbox/boss-schema.ts'
 import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscription.ts'
 import { startInProcess, silentLogger, type CrashInstance, type CrashStep } from './crash-instance.ts'
 import { startProcess } from './crash-child.ts'
@@ -227,9 +227,9 @@ function isOfDelivery(point: FaultPoint): boolean {
 
 /** What half a minute of silence does: the dead worker's jobs are taken for lost, and pg-boss looks after them now. */
 async function expireClaims({ query }: TestDatabase): Promise<void> {
-  await query(`update ${bossSchema}.job j set heartbeat_on = clock_timestamp() - interval '1 day' from bus.subscriptions s
+  await query(`update ${defaultBossSchema}.job j set heartbeat_on = clock_timestamp() - interval '1 day' from bus.subscriptions s
     where j.name = 'bus.' || s.name and j.state = 'active'`)
-  await query(`update ${bossSchema}.queue set monitor_on = null, monitor_claim_on = null`)
+  await query(`update ${defaultBossSchema}.queue set monitor_on = null, monitor_claim_on = null`)
 }
 
 function nameOf({ point, occurrence }: CrashStep): string {

@@ -1,4 +1,4 @@
-import { bossSchema } from '../delivery/boss.ts'
+import { defaultBossSchema } from '../outbox/boss-schema.ts'
 import type { TestDatabase } from './test-database.ts'
 
 /** Where an event is, of one subscription or, before it is handed over, of none. */
@@ -52,7 +52,7 @@ export async function readStates(
       select s.id as subscription_id, s.name, x.id::uuid as event_id, j.state, j.data, j.output, j.retry_count,
         greatest(0, extract(epoch from j.start_after - clock_timestamp()))::float8 as due
       from bus.subscriptions s
-      join ${bossSchema}.job j on j.name = 'bus.' || s.name and j.state < 'completed'
+      join ${defaultBossSchema}.job j on j.name = 'bus.' || s.name and j.state < 'completed'
       cross join lateral jsonb_array_elements_text(j.data->'eventIds') x(id)
     )
     select e.id, e.type, null as subscription, case when o.available_at > clock_timestamp() then 'scheduled' else 'published' end as state,
@@ -76,7 +76,7 @@ export async function readStates(
       coalesce((j.source_output->>'attempts')::int, (j.data->>'attempts')::int, 0) ,
       coalesce(j.source_output->'failures'->-1->>'message', j.source_output->'value'->>'message'), 0
     from e
-    join ${bossSchema}.job j on j.data->'eventIds' ? e.id::text
+    join ${defaultBossSchema}.job j on j.data->'eventIds' ? e.id::text
     join bus.subscriptions s on j.name = 'bus.' || s.name || '.dead' and j.state < 'active'
     union all
     select e.id, e.type, s.name, case when k.state in ('blocked', 'parked') then 'blocked' else 'waiting for its key' end, 0, null, 0

@@ -5,7 +5,7 @@ import type { StoredEvent } from '../events/envelope.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
-import { bossSchema } from '../delivery/boss.ts'
+import { defaultBossSchema } from '../outbox/boss-schema.ts'
 import { createEventReader } from '../delivery/event-store.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import { toCondition, type EventMatcher, type EventReference } from './event-matcher.ts'
@@ -290,14 +290,14 @@ async function isDrained({ query }: TestDatabase): Promise<boolean> {
   const [row] = await query(`select
     not exists (select from bus.outbox where available_at is null or available_at <= clock_timestamp())
     and not exists (select from bus.ordered_events w join bus.ordered_keys k on k.id = w.key_id and k.state in ('flowing', 'overrunning') and w.seq > k.done_seq)
-    and not exists (select from bus.subscriptions s join ${bossSchema}.job j on j.name = 'bus.' || s.name and j.state < 'completed') as drained`)
+    and not exists (select from bus.subscriptions s join ${defaultBossSchema}.job j on j.name = 'bus.' || s.name and j.state < 'completed') as drained`)
   return row?.['drained'] === true
 }
 
 /** Makes all later attempts due now, and tells the workers. */
 async function skipDelays({ query }: TestDatabase): Promise<void> {
   const rows = await query(`
-    update ${bossSchema}.job j set start_after = clock_timestamp() from bus.subscriptions s
+    update ${defaultBossSchema}.job j set start_after = clock_timestamp() from bus.subscriptions s
     where j.name = 'bus.' || s.name and j.state < 'active' and j.start_after > clock_timestamp()
     returning s.id`)
   if (rows.length > 0) await query(wakeSql, [wakePayload('', [...new Set(rows.map(({ id }) => Number(id)))])])

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { expect, onTestFinished, test } from 'vitest'
 import { z } from 'zod'
-import { createBoss } from '../../src/delivery/boss.ts'
+import { openBoss } from '../../src/delivery/boss.ts'
 import { announce } from '../../src/delivery/presence.ts'
 import { createDatabase } from '../../src/outbox/database.ts'
 import { createBus, defineEvents, type Bus, type SubscriptionOptions } from '../../src/index.ts'
@@ -87,8 +87,7 @@ async function retireAbandoned(database: TestDatabase): Promise<void> {
   const before = await database.count('select count(*) from bus.declarations where retired_at is not null')
   let now = 0
   const busDatabase = createDatabase(database.url, recordingLogger())
-  const boss = createBoss(busDatabase, 'test', recordingLogger(), { migrate: false })
-  await boss.start()
+  const boss = await openBoss(busDatabase, 'test', recordingLogger())
   const presence = await announce({
     ...{ database: busDatabase, boss, service: 'test', instanceId: randomUUID(), subscriptions: [] },
     ...{ registrations: new Map(), logger: recordingLogger(), onRegistered: () => {} },

@@ -108,6 +108,7 @@ export const functions: Readonly<Record<string, Entry>> = {
   createBus: {
     texts: {
       source: (text) => newBus({ source: text }),
+      bossSchema: (text) => newBus({ bossSchema: text }),
       database: (text) => newBus({ database: text }),
       events: (text) => newBus({ events: text }),
       'unknown option': (text) => newBus(JSON.parse(`{${JSON.stringify(text)}: 1}`) as object),
@@ -199,7 +200,10 @@ const release = { subscription: 's', tenantId: 'acme', orderingKey: 'k' }
 /** The methods of a bus, by their path. */
 export const methods: Readonly<Record<string, Entry>> = {
   'bus.migrate': {
-    texts: { roles: async (text) => newBus({}).migrate({ roles: text as 'skip' }) },
+    texts: {
+      roles: async (text) => newBus({}).migrate({ roles: text as 'skip' }),
+      sharedBoss: async (text) => newBus({}).migrate({ sharedBoss: text as 'refuse' }),
+    },
     probe: async (name) => newBus({}).migrate({ [name]: 1 }),
   },
   'bus.start': { texts: {} },

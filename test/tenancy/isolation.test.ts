@@ -237,8 +237,9 @@ test('a partition that is made later is as closed as those before it', async () 
     const [month = ''] = /\d{4}_\d{2}$/.exec(name) ?? []
     if (!name.startsWith('bus.events_')) continue
     await rows(
-      `insert into bus.events (id, tenant_id, type, source, payload)
-       values (bus.uuid_v7_floor('${month.replace('_', '-')}-02T00:00:00Z'), 'acme', 'note', 'sql', '1')`,
+      `insert into bus.events (id, tenant_id, type, source, payload, created_at)
+       select overlay(bus.uuid_v7_floor(m)::text placing '7' from 15)::uuid, 'acme', 'note', 'sql', '1', m
+       from (values ('${month.replace('_', '-')}-02T00:00:00Z'::timestamptz)) v (m)`,
     )
     expect(await count(`select count(*) from ${name}`)).toBe(1)
     await session.rows('set role bus_tenant')

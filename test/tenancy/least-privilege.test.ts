@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm'
 import { expect, test } from 'vitest'
-import { createBoss } from '../../src/delivery/boss.ts'
+import { openBoss } from '../../src/delivery/boss.ts'
 import { createDatabase } from '../../src/outbox/database.ts'
 import { recordingLogger, testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
@@ -123,8 +123,7 @@ test('a login that is only bus_worker runs a bus, in every mode, once the queues
   expect(troubles.filter(({ fields }) => fields['subscription'] !== 'failing')).toEqual([])
   // What a leader does every five minutes.
   const own = createDatabase(login.url, logger)
-  const boss = createBoss(own, 'upkeep', logger, { migrate: false })
-  await boss.start()
+  const boss = await openBoss(own, 'upkeep', logger)
   await boss.supervise()
   await own.query('select bus.create_partitions()')
   await boss.stop({ graceful: false })

@@ -52,7 +52,8 @@ test('find filters by type, correlation and time', async () => {
     { ...paid, correlationId: 'flow' },
   )
   const [old] = await database.rows(
-    `insert into bus.events (id, tenant_id, type, source, payload) values (bus.uuid_v7_floor('2020-01-01T00:00:00Z'), 'acme', 'gone.by', 'sql', '1') returning id`,
+    `insert into bus.events (id, tenant_id, type, source, payload, created_at)
+     values ('016f5e66-e800-7000-8000-000000000000', 'acme', 'gone.by', 'sql', '1', '2020-01-01T00:00:00Z') returning id`,
   )
   const { find } = bus.tenant('acme').events
   expect(ids(await find({ type: 'payment.paid' }))).toEqual([third, second])
@@ -140,9 +141,9 @@ test('trace gives a correlation from its root on, each event behind its cause', 
   expect(await bus.events.trace('shared')).toHaveLength(2)
   // An effect whose id is before that of its cause, because a clock was set back, still comes behind it.
   await database.rows(
-    `insert into bus.events (id, tenant_id, type, source, payload, correlation_id, causation_id) values
-       ('0190b5a0-0000-7000-8000-000000000001', 'acme', 'effect', 'sql', '1', 'back', '0190b5a0-0000-7000-8000-000000000002'),
-       ('0190b5a0-0000-7000-8000-000000000002', 'acme', 'cause', 'sql', '1', 'back', null)`,
+    `insert into bus.events (id, tenant_id, type, source, payload, correlation_id, causation_id, created_at) values
+       ('0190b5a0-0000-7000-8000-000000000001', 'acme', 'effect', 'sql', '1', 'back', '0190b5a0-0000-7000-8000-000000000002', '2024-07-15'),
+       ('0190b5a0-0000-7000-8000-000000000002', 'acme', 'cause', 'sql', '1', 'back', null, '2024-07-15')`,
   )
   expect((await bus.tenant('acme').events.trace('back')).map(({ type }) => type)).toEqual(['cause', 'effect'])
 })

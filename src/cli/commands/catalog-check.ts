@@ -10,6 +10,7 @@ import {
 import type { EventCatalogue } from '../../events/catalogue.ts'
 import { checkHistory, findNeeds, type SampledVersion } from '../../operations/history-sample.ts'
 import { readCatalogue } from '../../operations/stored-catalogue.ts'
+import { resolveBossSchema } from '../../outbox/boss-schema.ts'
 import { createDatabase } from '../../outbox/database.ts'
 import { checkSchema } from '../../outbox/migrate.ts'
 import { numberFlag, textFlag, UsageError, type Command, type CommandContext } from '../command.ts'
@@ -77,7 +78,7 @@ function parse(text: string, name: string): unknown {
 
 async function checkDatabase(config: Config, sampleSize: number): Promise<Report> {
   const [source, events] = [config.source(), config.events()]
-  const database = createDatabase(config.database(), silentLogger)
+  const database = createDatabase(config.database(), silentLogger, resolveBossSchema(config.bossSchema))
   try {
     await checkSchema(database)
     const [current, known] = await Promise.all([describeCatalogue(events), readCatalogue(database)])

@@ -3,15 +3,17 @@ import type { Command } from '../command.ts'
 
 export const migrate: Command = {
   name: 'migrate',
-  summary: 'Creates or updates the schemas `bus` and `pgboss`',
-  help: 'As bus.migrate(): any number of processes may run it at once, and run again it changes nothing.',
-  options: {},
+  summary: 'Creates or updates the schemas `bus` and `pgboss` (or `bossSchema` of the configuration)',
+  help: `As bus.migrate(): any number of processes may run it at once, and run again it changes nothing.
+
+  --migrate-shared-boss   also updates an older pg-boss in that schema that something else uses too`,
+  options: { 'migrate-shared-boss': { type: 'boolean' } },
   async run({ flags, config, print }) {
-    const database = (await config()).database()
+    const { database, bossSchema } = await config()
     // Neither events nor a source have a part in it.
-    const bus = createBus({ database, events: {}, source: 'bossbus-cli' })
+    const bus = createBus({ database: database(), bossSchema, events: {}, source: 'bossbus-cli' })
     try {
-      await bus.migrate()
+      await bus.migrate({ sharedBoss: flags['migrate-shared-boss'] === true ? 'migrate' : 'refuse' })
     } finally {
       await bus.stop()
     }
