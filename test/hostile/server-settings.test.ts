@@ -108,13 +108,14 @@ const titleOf = (setting: Readonly<Record<string, string>>): string =>
     .join(' and ')
 
 const names = Object.fromEntries(settings.map((setting, index) => [titleOf(setting), { setting, index }]))
-const chunkSize = 8
+/** Side by side: few enough for a server with a hundred connections. */
+const chunkSize = 5
 const chunks = Array.from({ length: Math.ceil(settings.length / chunkSize) }, (_, chunk) =>
   Object.keys(names).slice(chunk * chunkSize, (chunk + 1) * chunkSize),
 )
 
 test.each(chunks)(
-  'whatever is set for the database or the role, all is delivered: %s and %s and %s and %s and %s and %s and %s and %s',
+  'whatever is set for the database or the role, all is delivered: %s, %s, %s, %s, %s',
   async (...titles) => {
     const results = await Promise.all(
       titles
