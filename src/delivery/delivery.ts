@@ -61,7 +61,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
         quarantine,
         state: states.get(id) ?? { paused: false, probeInMs: undefined },
         connections: subscription.mode === 'exactly-once' ? handlerPool?.connectionsOf() : undefined,
-        onFailures: () => upkeep?.soon(),
+        onFailures: () => upkeep?.soon(subscription.name),
       }
       workers.set(id, startWorker(subscription, id, workerParts))
     }

@@ -8,6 +8,7 @@ import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import type { ClaimedEvent, Dispatch } from '../outbox/relay.ts'
 import { inTransaction, preparedIn } from './boss.ts'
 import { planJobs, type Wanted } from './fair-batches.ts'
+import { fanOut } from './fan-out.ts'
 import { firstAttemptJob, maxBatchBytes, splitIntoBatches, type JobData } from './job.ts'
 import { enqueueOrdered } from './ordered.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
@@ -34,6 +35,7 @@ const directFetchSize = 2
 const directFetch = { batchSize: directFetchSize, includeMetadata: true } as const
 
 interface Route {
+  readonly id: number
   readonly subscription: RegisteredSubscription
   readonly matches: (type: string) => boolean
 }
@@ -55,6 +57,7 @@ export function createRouter(
     if (stamp !== registryStamp) {
       const subscriptions = await loadSubscriptions(client)
       routes = subscriptions.map((subscription) => ({
+        id: subscription.id,
         subscription,
         matches: compilePatterns(subscription.patterns),
       }))
@@ -63,18 +66,16 @@ export function createRouter(
     return routes
   }
 
-  return async (client, claimed, registryStamp, commit) => {
+  return async (client, claimed, registryStamp, commit, leave) => {
     const dispatched = new Map<number, number>()
     const afterCommit: (() => void)[] = []
     const wanted: Wanted[] = []
-    for (const { subscription, matches } of await loadRoutes(client, registryStamp)) {
-      const events = await narrow(
-        client,
-        subscription,
-        claimed.filter((event) => matches(event.type)),
-      )
+    const { shares, left } = fanOut(claimed, await loadRoutes(client, registryStamp))
+    for (const [{ subscription }, matched] of shares) {
+      const events = await narrow(client, subscription, matched)
       if (events.length > 0) wanted.push({ subscription, events })
     }
+    if (left.size > 0) await leave(left)
     await reach?.('relay.routed')
     const direct = claimed.length <= maxDirectEvents ? wanted.filter(mayGoDirectly) : []
     if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))

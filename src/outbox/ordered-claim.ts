@@ -47,7 +47,7 @@ with claimed as (
     select position from bus.outbox
     where ${held} and position >= ${orderedPositions} and position < ${scheduledPositions}
     order by position limit ${claimSize}))
-  returning position, event_id, tenant_id, type, payload_bytes, ordering_key
+  returning position, event_id, tenant_id, type, payload_bytes, ordering_key, routed_through
 )
 select * from claimed order by position;
 select

@@ -14,7 +14,12 @@ export interface ClaimedEvent {
   readonly orderingKey: string | undefined
   /** About the bytes of the payload as text. */
   readonly payloadBytes: number
+  /** Subscriptions with ids up to this have it already, from a claim before. */
+  readonly routedThrough: number | undefined
 }
+
+/** Leaves events in the outbox, by id, for the subscriptions behind the one named. To be called once, before the commit is sent. */
+export type Leave = (routedThrough: ReadonlyMap<string, number>) => Promise<void>
 
 /**
  * Hands claimed events over, inside the claiming transaction. Resolves to what to do once it has committed; it may send the
@@ -25,6 +30,7 @@ export type Dispatch = (
   claimed: readonly ClaimedEvent[],
   registryStamp: string,
   commit: Commit,
+  leave: Leave,
 ) => Promise<() => void>
 
 /** What the relay is doing, for health. */
@@ -141,7 +147,7 @@ export function startRelay(
       claim.afterCommit()
       if (claim.count > 0) await database.reach?.('relay.woken')
       const orderedCount = claim.orderedReady ? await handOverOrdered() : 0
-      const count = claim.count + orderedCount
+      const count = claim.count - claim.leftCount + orderedCount
       dispatchedCount += count
       nextDueMs = claim.nextDueMs
       noteClaim(count)
@@ -151,6 +157,10 @@ export function startRelay(
       if (promotedCount > 0) await database.reach?.('relay.promoted')
       // Somebody cancels it, or another relay is at it.
       if (isDue && promotedCount + orderedCount === 0) nextDueMs = lockedPauseMs
+      if (claim.leftCount > 0) {
+        floor = 0n
+        continue
+      }
       if (claim.count === claimSize) {
         // Late committers below the floor are found by the next full sweep.
         floor = claim.lastPosition + 1n
@@ -237,6 +247,8 @@ export function startRelay(
 
 interface Claim {
   readonly count: number
+  /** Of those, how many others want that this claim did not serve. */
+  readonly leftCount: number
   readonly lastPosition: bigint
   /** Until the next scheduled event, 0 or less when one is due, undefined when there is none. */
   readonly nextDueMs: number | undefined
@@ -261,6 +273,7 @@ interface ClaimRow {
   readonly type: string
   readonly ordering_key: string | null
   readonly payload_bytes: number | null
+  readonly routed_through: number | null
 }
 
 /**
@@ -278,19 +291,26 @@ async function claimOnce(
     const [state] = (begun.at(-1)?.rows ?? []) as readonly StateRow[]
     if (rows.length > 0) await database.reach?.(`${protocol}.claimed`)
     const measured = await measureLarge(client, rows)
-    const claimed = rows.map(({ event_id, tenant_id, type, ordering_key, payload_bytes }) => ({
+    const claimed = rows.map(({ event_id, tenant_id, type, ordering_key, payload_bytes, routed_through }) => ({
       id: event_id,
       tenantId: tenant_id,
       type,
       orderingKey: ordering_key ?? undefined,
       payloadBytes: payload_bytes ?? measured.get(event_id) ?? 0,
+      routedThrough: routed_through ?? undefined,
     }))
+    let leftCount = 0
+    const leave: Leave = async (routedThrough) => {
+      leftCount = routedThrough.size
+      await putBack(client, rows, routedThrough)
+    }
     const dueSeconds = state?.next_due_seconds ?? null
     const afterCommit =
-      claimed.length > 0 ? await dispatch(client, claimed, state?.registry_stamp ?? '', commit) : () => {}
+      claimed.length > 0 ? await dispatch(client, claimed, state?.registry_stamp ?? '', commit, leave) : () => {}
     if (rows.length > 0) await database.reach?.(`${protocol}.jobs-inserted`)
     return {
       count: rows.length,
+      leftCount,
       lastPosition: BigInt(rows.at(-1)?.position ?? 0),
       nextDueMs: dueSeconds === null ? undefined : Number(dueSeconds) * 1000,
       orderedReady: state?.ordered_ready ?? false,
@@ -326,9 +346,28 @@ with claimed as (
     where position >= ${floor} and position < ${orderedPositions}
     order by position limit ${claimSize}
     for update skip locked))
-  returning position, event_id, tenant_id, type, payload_bytes
+  returning position, event_id, tenant_id, type, payload_bytes, routed_through
 )
 select *, null as ordering_key from claimed order by position`
+}
+
+/** Puts rows back that were claimed, in their places, for the subscriptions that have not got the events yet. */
+async function putBack(
+  client: pg.ClientBase,
+  rows: readonly ClaimRow[],
+  routedThrough: ReadonlyMap<string, number>,
+): Promise<void> {
+  const left = rows
+    .filter(({ event_id }) => routedThrough.has(event_id))
+    .map((row) => ({ ...row, routed_through: routedThrough.get(row.event_id) }))
+  await client.query(
+    `insert into bus.outbox (position, event_id, tenant_id, type, payload_bytes, ordering_key, routed_through)
+     overriding system value
+     select position, event_id, tenant_id, type, payload_bytes, ordering_key, routed_through
+     from jsonb_to_recordset($1::jsonb) as r (position bigint, event_id uuid, tenant_id text, type text,
+       payload_bytes integer, ordering_key text, routed_through integer)`,
+    [JSON.stringify(left)],
+  )
 }
 
 /** Payloads that are stored compressed or out of line show their size only when they are read. */

@@ -155,6 +155,8 @@ export const outbox = busSchema.table(
     payloadBytes: integer('payload_bytes'),
     orderingKey: text('ordering_key'),
     availableAt: time('available_at'),
+    /** Set where more subscriptions want the event than one claim serves: those with ids up to here have it. */
+    routedThrough: integer('routed_through'),
   },
   (table) => [
     index('outbox_scheduled_idx')

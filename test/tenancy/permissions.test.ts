@@ -63,6 +63,7 @@ const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
   'bus.publish': publisher,
   'bus.publish_in_transaction': publisher,
   'bus.publishes_freely': [...roles],
+  'bus.read_each': [...operator, ...worker],
   'bus.scrub_failures': operator,
   'bus.store_events': publisher,
   'bus.tenant_dead_letters': ['bus_tenant'],

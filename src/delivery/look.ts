@@ -1,0 +1,109 @@
+import type { Executor } from '../outbox/database.ts'
+import { bossSchema } from './boss.ts'
+import { tooFarAhead } from './server-clock.ts'
+import { stateColumns, toState, type StateRow, type SubscriptionState } from './subscription-state.ts'
+
+/**
+ * Jobs have the time at which the transaction began that inserted them. Of one that had not committed when a look was taken, they
+ * may lie this much below what it saw; what lies lower is found by the next look without a floor.
+ */
+const lateCommitSeconds = 2
+
+/** To the microsecond, and read alike whatever the settings of the session. */
+const timeFormat = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+
+/** Where a look at a queue begins: nothing that still lives lies before, but for what was committed late. */
+export interface LookFloor {
+  readonly waiting: string
+  readonly active: string
+}
+
+/** What a look found in a queue. */
+export interface QueueLook {
+  readonly name: string
+  /** A job may run now. */
+  readonly ready: boolean
+  /** Milliseconds until the next job may run that may not yet; undefined where there is none. */
+  readonly dueMs: number | undefined
+  /** A worker was not heard of for longer than its jobs allow. */
+  readonly lapsed: boolean
+  /** A job was inserted, begun or touched at a time that is yet to come: the server's clock was set back since. */
+  readonly isAhead: boolean
+  /** For the next look. */
+  readonly floor: LookFloor
+  readonly state: SubscriptionState
+}
+
+/** What the looks of one statement found, and what the server's clock said when it answered. */
+export interface Look {
+  readonly queues: readonly QueueLook[]
+  readonly clockMs: number | undefined
+}
+
+interface LookRow extends StateRow, Record<string, unknown> {
+  readonly clock_ms: number
+  readonly found: {
+    readonly name: string
+    readonly ready: boolean
+    readonly due_seconds: number | null
+    readonly lapsed: boolean
+    readonly ahead: boolean
+    readonly waiting_floor: string
+    readonly active_floor: string
+  }
+}
+
+/**
+ * Looks into queues, in one statement that holds the locks of a few of them at a time, and reads the states of their subscriptions.
+ *
+ * The next job of each state is the first entry of pg-boss's index (name, state, blocked, start_after), however many
+ * wait. While an old snapshot is held, the index keeps the entries of jobs that are gone, and every look would read past
+ * more of them: so it begins at the floor that the last one found.
+ */
+export async function lookInto(
+  executor: Executor,
+  queues: readonly { readonly name: string; readonly floor: LookFloor | undefined }[],
+): Promise<Look> {
+  const { rows } = await executor.query<LookRow>(
+    `select (extract(epoch from clock_timestamp()) * 1000)::float8 as clock_ms, r.found, ${stateColumns}
+     from bus.read_each($1::text[]) as r (found) join bus.subscriptions s on 'bus.' || s.name = r.found->>'name'`,
+    [queues.map(({ name, floor }) => lookSql(name, floor))],
+  )
+  return {
+    clockMs: rows[0]?.clock_ms,
+    queues: rows.map((row) => {
+      const { name, ready, due_seconds, lapsed, ahead, waiting_floor, active_floor } = row.found
+      const dueMs = due_seconds === null ? undefined : due_seconds * 1000
+      const floor = { waiting: waiting_floor, active: active_floor }
+      return { name, ready, dueMs, lapsed, isAhead: ahead, floor, state: toState(row) }
+    }),
+  }
+}
+
+function lookSql(queue: string, floor: LookFloor | undefined): string {
+  const jobs = (state: string, from: string): string =>
+    `${bossSchema}.job where name = '${queue}' and state = '${state}' and not blocked and start_after ${from}`
+  const first = (state: string): string =>
+    `(select min(start_after) from ${jobs(state, `>= '${floor?.waiting ?? '-infinity'}'`)})`
+  const next = (state: string): string =>
+    `(select start_after, greatest(created_on, started_on) as known_at from ${jobs(state, '> now()')} order by start_after limit 1)`
+  return `
+select '${queue}' as name, coalesce(w.first <= now(), false) as ready,
+  extract(epoch from n.start_after - clock_timestamp())::float8 as due_seconds,
+  coalesce(a.lapsed, false) as lapsed, coalesce(a.ahead or n.ahead, false) as ahead,
+  to_char(w.floor at time zone 'utc', '${timeFormat}') as waiting_floor,
+  to_char(least(w.floor, a.first) at time zone 'utc', '${timeFormat}') as active_floor
+from (
+  select first, least(first, now() - interval '${lateCommitSeconds} s') as floor
+  from (select least(${first('created')}, ${first('retry')}) as first) e
+) w
+cross join (
+  select min(start_after) as start_after, bool_or(known_at > ${tooFarAhead}) as ahead
+  from (${next('created')} union all ${next('retry')}) e
+) n
+cross join (
+  select min(start_after) as first, bool_or(heartbeat_on > ${tooFarAhead}) as ahead,
+    bool_or(heartbeat_on + heartbeat_seconds * interval '1 second' < clock_timestamp()) as lapsed
+  from ${jobs('active', `>= '${floor?.active ?? '-infinity'}'`)}
+) a`
+}
