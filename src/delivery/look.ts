@@ -66,7 +66,7 @@ export async function lookInto(
 ): Promise<Look> {
   const { rows } = await executor.query<LookRow>(
     `select (extract(epoch from clock_timestamp()) * 1000)::float8 as clock_ms, r.found, ${stateColumns}
-     from bus.read_each($1::text[]) as r (found) join bus.subscriptions s on 'bus.' || s.name = r.found->>'name'`,
+     from bus.read_each($1::text[]) as r (found) join bus.subscriptions s on s.name = substr(r.found->>'name', 5)`,
     [queues.map(({ name, floor }) => lookSql(name, floor))],
   )
   return {
@@ -80,30 +80,29 @@ export async function lookInto(
   }
 }
 
+/** Two references to the queue and no more: planning each of them takes most of the time, for its dozen indexes. */
 function lookSql(queue: string, floor: LookFloor | undefined): string {
-  const jobs = (state: string, from: string): string =>
-    `${bossSchema}.job where name = '${queue}' and state = '${state}' and not blocked and start_after ${from}`
-  const first = (state: string): string =>
-    `(select min(start_after) from ${jobs(state, `>= '${floor?.waiting ?? '-infinity'}'`)})`
-  const next = (state: string): string =>
-    `(select start_after, greatest(created_on, started_on) as known_at from ${jobs(state, '> now()')} order by start_after limit 1)`
+  // With the states the index is for, as the planner cannot tell from a variable.
+  const jobs = `${bossSchema}.job where name = '${queue}' and not blocked and state in ('created', 'retry', 'active', 'failed')`
   return `
 select '${queue}' as name, coalesce(w.first <= now(), false) as ready,
-  extract(epoch from n.start_after - clock_timestamp())::float8 as due_seconds,
-  coalesce(a.lapsed, false) as lapsed, coalesce(a.ahead or n.ahead, false) as ahead,
+  extract(epoch from w.next - clock_timestamp())::float8 as due_seconds,
+  coalesce(a.lapsed, false) as lapsed, coalesce(w.ahead or a.ahead, false) as ahead,
   to_char(w.floor at time zone 'utc', '${timeFormat}') as waiting_floor,
   to_char(least(w.floor, a.first) at time zone 'utc', '${timeFormat}') as active_floor
 from (
-  select first, least(first, now() - interval '${lateCommitSeconds} s') as floor
-  from (select least(${first('created')}, ${first('retry')}) as first) e
+  select min(j.start_after) as first, least(min(j.start_after), now() - interval '${lateCommitSeconds} s') as floor,
+    min(j.start_after) filter (where j.start_after > now()) as next, bool_or(j.start_after > now() and j.known_at > ${tooFarAhead}) as ahead
+  from (values ('created', '${floor?.waiting ?? '-infinity'}'), ('retry', '${floor?.waiting ?? '-infinity'}'), ('created', now()), ('retry', now())) p (state, start)
+  cross join lateral (
+    select start_after, greatest(created_on, started_on) as known_at from ${jobs}
+      and state = p.state::${bossSchema}.job_state and start_after >= p.start
+    order by start_after limit 1
+  ) j
 ) w
-cross join (
-  select min(start_after) as start_after, bool_or(known_at > ${tooFarAhead}) as ahead
-  from (${next('created')} union all ${next('retry')}) e
-) n
 cross join (
   select min(start_after) as first, bool_or(heartbeat_on > ${tooFarAhead}) as ahead,
     bool_or(heartbeat_on + heartbeat_seconds * interval '1 second' < clock_timestamp()) as lapsed
-  from ${jobs('active', `>= '${floor?.active ?? '-infinity'}'`)}
+  from ${jobs} and state = 'active' and start_after >= '${floor?.active ?? '-infinity'}'
 ) a`
 }

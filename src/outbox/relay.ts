@@ -291,14 +291,16 @@ async function claimOnce(
     const [state] = (begun.at(-1)?.rows ?? []) as readonly StateRow[]
     if (rows.length > 0) await database.reach?.(`${protocol}.claimed`)
     const measured = await measureLarge(client, rows)
-    const claimed = rows.map(({ event_id, tenant_id, type, ordering_key, payload_bytes, routed_through }) => ({
-      id: event_id,
-      tenantId: tenant_id,
-      type,
-      orderingKey: ordering_key ?? undefined,
-      payloadBytes: payload_bytes ?? measured.get(event_id) ?? 0,
-      routedThrough: routed_through ?? undefined,
-    }))
+    const claimed = rows.map(
+      ({ event_id, tenant_id, type, ordering_key, payload_bytes, routed_through }) => ({
+        id: event_id,
+        tenantId: tenant_id,
+        type,
+        orderingKey: ordering_key ?? undefined,
+        payloadBytes: payload_bytes ?? measured.get(event_id) ?? 0,
+        routedThrough: routed_through ?? undefined,
+      }),
+    )
     let leftCount = 0
     const leave: Leave = async (routedThrough) => {
       leftCount = routedThrough.size
@@ -306,7 +308,9 @@ async function claimOnce(
     }
     const dueSeconds = state?.next_due_seconds ?? null
     const afterCommit =
-      claimed.length > 0 ? await dispatch(client, claimed, state?.registry_stamp ?? '', commit, leave) : () => {}
+      claimed.length > 0
+        ? await dispatch(client, claimed, state?.registry_stamp ?? '', commit, leave)
+        : () => {}
     if (rows.length > 0) await database.reach?.(`${protocol}.jobs-inserted`)
     return {
       count: rows.length,
