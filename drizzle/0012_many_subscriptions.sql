@@ -3,7 +3,8 @@ ALTER TABLE "bus"."outbox" ADD COLUMN "routed_through" integer;--> statement-bre
 -- Runs statements, a few at a time, and gives their rows. Reading the queue of one subscription locks the partition and its
 -- dozen indexes, and a statement keeps its locks: with hundreds of subscriptions one that reads every queue fills the lock
 -- table of the whole server. Locks that were taken since a savepoint go when it is rolled back to. So each slice runs behind one, and
--- what it has found is kept in a variable, which no rollback undoes. The statements see one snapshot.
+-- what it has found is kept in a variable, which no rollback undoes. The statements see one snapshot. Each has the same columns, by their
+-- names, as any may be the first of its slice.
 create function bus.read_each(statements text[]) returns setof jsonb language plpgsql stable as $body$
 declare
   -- Of three subscriptions with their dead letters: not more than 64 locks.
@@ -26,6 +27,16 @@ $body$ set search_path = pg_catalog, pg_temp set jit = off;
 revoke execute on function bus.read_each(text[]) from public;
 --> statement-breakpoint
 
+-- How the last attempt failed, by what was written down when it ended, else by what lay behind it. pg-boss ended the attempt of a
+-- lost worker, and left a message.
+create function bus.last_failure(ended jsonb, data jsonb) returns jsonb language sql immutable
+return coalesce(
+  case when ended -> 'value' ->> 'message' is not null then jsonb_build_object('name', 'WorkerLost', 'message', ended -> 'value' ->> 'message') end,
+  ended -> 'failures' -> -1, data -> 'failures' -> -1);
+--> statement-breakpoint
+revoke execute on function bus.last_failure(jsonb, jsonb) from public;
+--> statement-breakpoint
+
 -- As before, but that the queues are read a few at a time.
 create or replace function bus.event_deliveries(of_event uuid)
 returns table (subscription text, state text, attempts int, failure jsonb, due_at timestamptz, delivered_at timestamptz, duration_ms real)
@@ -40,32 +51,39 @@ begin
   with received as materialized (
     select d.* from bus.deliveries d where d.event_id = of_event
   ), job as materialized (
-    select (r.job ->> 'subscription_id')::int as subscription_id, r.job ->> 'state' as state, (r.job ->> 'dead')::boolean as dead,
+    select distinct on (1) (r.job ->> 'subscription_id')::int as subscription_id, r.job ->> 'state' as state, (r.job ->> 'dead')::boolean as dead,
       (r.job ->> 'start_after')::timestamptz as start_after, (r.job ->> 'attempts')::int as attempts,
       nullif(r.job -> 'failure', 'null') as failure
     from bus.read_each(array(
       select format($job$
-        select %1$s as subscription_id, q.state::text as state, q.start_after, q.dead,
-          case
-            when not q.single then 0
-            when q.dead then coalesce((q.source_output ->> 'attempts')::int, coalesce((q.data ->> 'attempts')::int, 0) + coalesce(q.source_retry_count, 0) + 1)
-            else coalesce((q.data ->> 'attempts')::int, 0) + q.retry_count + case when q.state = 'retry' then 1 else 0 end end as attempts,
-          case when q.single then coalesce(
-            -- pg-boss ended the attempt of a lost worker, and left a message.
-            case when q.ended -> 'value' ->> 'message' is not null then jsonb_build_object('name', 'WorkerLost', 'message', q.ended -> 'value' ->> 'message') end,
-            q.ended -> 'failures' -> -1, q.data -> 'failures' -> -1) end as failure
+        select %s as subscription_id, q.state::text as state, q.start_after, false as dead,
+          case when q.single then coalesce((q.data ->> 'attempts')::int, 0) + q.retry_count + case when q.state = 'retry' then 1 else 0 end else 0 end as attempts,
+          case when q.single then bus.last_failure(q.output, q.data) end as failure
         from (
-          select b.*, jsonb_array_length(b.data -> 'eventIds') = 1 as single, b.name = %3$L as dead,
-            case when b.name = %2$L then b.output else b.source_output end as ended
-          from pgboss.job b
-          where b.name in (%2$L, %3$L) and b.state < 'completed' and b.data -> 'eventIds' ? %4$L
+          select b.*, jsonb_array_length(b.data -> 'eventIds') = 1 as single from pgboss.job b
+          where b.name = %L and b.state < 'completed' and b.data -> 'eventIds' ? %L
+          limit 1
         ) q
-        -- What was redriven comes before the dead letter it was.
-        order by q.name limit 1
-      $job$, s.id, 'bus.' || s.name, 'bus.' || s.name || '.dead', of_event)
+      $job$, s.id, 'bus.' || s.name, of_event)
       from bus.subscriptions s
       where not exists (select from received d where d.subscription_id = s.id)
+      union all
+      -- Dead letters stand in one table, as a rule.
+      select format($job$
+        select s.id as subscription_id, b.state::text as state, b.start_after, true as dead,
+          case when jsonb_array_length(b.data -> 'eventIds') = 1
+            then coalesce((b.source_output ->> 'attempts')::int, coalesce((b.data ->> 'attempts')::int, 0) + coalesce(b.source_retry_count, 0) + 1)
+            else 0 end as attempts,
+          case when jsonb_array_length(b.data -> 'eventIds') = 1 then bus.last_failure(b.source_output, b.data) end as failure
+        from bus.subscriptions s join pgboss.%I b on b.name = 'bus.' || s.name || '.dead'
+        where b.state < 'completed' and b.data -> 'eventIds' ? %L
+      $job$, t.table_name, of_event)
+      from (
+        select distinct q.table_name from pgboss.queue q join bus.subscriptions s on q.name = 'bus.' || s.name || '.dead'
+      ) t
     )) as r (job)
+    -- What was redriven comes before the dead letter it was.
+    order by 1, 3
   )
   select s.name,
     case
@@ -171,15 +189,28 @@ begin
     select (r.jobs ->> 'subscription_id')::int as subscription_id, (r.jobs ->> 'dead')::boolean as dead, x.event_id::uuid as event_id
     from bus.read_each(array(
       select format($job$
-        select %s as subscription_id, j.name = %L as dead, jsonb_agg(j.event_id) as event_ids
+        select %s as subscription_id, false as dead, jsonb_agg(j.event_id) as event_ids
         from (
-          select b.name, jsonb_array_elements_text(b.data -> 'eventIds') as event_id
-          from pgboss.job b where b.name in (%3$L, %2$L) and b.state < 'completed'
+          select jsonb_array_elements_text(b.data -> 'eventIds') as event_id
+          from pgboss.job b where b.name = %L and b.state < 'completed'
         ) j
-        where j.event_id::uuid >= %4$L and j.event_id::uuid < %5$L
-        group by j.name
-      $job$, s.id, 'bus.' || s.name || '.dead', 'bus.' || s.name, from_id, to_id)
+        where j.event_id::uuid >= %L and j.event_id::uuid < %L
+        having count(*) > 0
+      $job$, s.id, 'bus.' || s.name, from_id, to_id)
       from bus.subscriptions s
+      union all
+      select format($job$
+        select s.id as subscription_id, true as dead, jsonb_agg(j.event_id) as event_ids
+        from (
+          select b.name, jsonb_array_elements_text(b.data -> 'eventIds') as event_id from pgboss.%I b where b.state < 'completed'
+        ) j
+        join bus.subscriptions s on j.name = 'bus.' || s.name || '.dead'
+        where j.event_id::uuid >= %L and j.event_id::uuid < %L
+        group by s.id
+      $job$, t.table_name, from_id, to_id)
+      from (
+        select distinct q.table_name from pgboss.queue q join bus.subscriptions s on q.name = 'bus.' || s.name || '.dead'
+      ) t
     )) as r (jobs)
     cross join lateral jsonb_array_elements_text(r.jobs -> 'event_ids') as x (event_id)
     union

@@ -83,6 +83,7 @@ begin
       ('bus_operator', 'sequence', 'bus.subscription_revision', 'usage'),
       ('bus_operator', 'function', 'bus.cancel', 'execute'),
       ('bus_operator', 'function', 'bus.event_deliveries', 'execute'),
+      ('bus_operator', 'function', 'bus.last_failure', 'execute'),
       ('bus_operator', 'function', 'bus.read_each', 'execute'),
       ('bus_operator', 'function', 'bus.create_partitions', 'execute'),
       ('bus_operator', 'function', 'bus.ordering_key_hash', 'execute'),

@@ -2,6 +2,7 @@ import type pg from 'pg'
 import { beginSql, type Commit, type Database } from './database.ts'
 import type { Doorbell } from './doorbell.ts'
 import { failureDelayMs } from './failure-delay.ts'
+import { putBack, type ClaimRow } from './claim-row.ts'
 import { orderedClaimSql, orderedPositions, orderedReadySql } from './ordered-claim.ts'
 import type { BusLogger } from '../events/logger.ts'
 
@@ -19,7 +20,7 @@ export interface ClaimedEvent {
 }
 
 /** Leaves events in the outbox, by id, for the subscriptions behind the one named. To be called once, before the commit is sent. */
-export type Leave = (routedThrough: ReadonlyMap<string, number>) => Promise<void>
+type Leave = (routedThrough: ReadonlyMap<string, number>) => Promise<void>
 
 /**
  * Hands claimed events over, inside the claiming transaction. Resolves to what to do once it has committed; it may send the
@@ -266,16 +267,6 @@ interface StateRow {
   readonly registry_stamp: string
 }
 
-interface ClaimRow {
-  readonly position: string
-  readonly event_id: string
-  readonly tenant_id: string
-  readonly type: string
-  readonly ordering_key: string | null
-  readonly payload_bytes: number | null
-  readonly routed_through: number | null
-}
-
 /**
  * One claim: takes up to {@link claimSize} ready rows out of the outbox, hands their events over, commits.
  * All or nothing: a crash anywhere leaves the rows where they were.
@@ -353,25 +344,6 @@ with claimed as (
   returning position, event_id, tenant_id, type, payload_bytes, routed_through
 )
 select *, null as ordering_key from claimed order by position`
-}
-
-/** Puts rows back that were claimed, in their places, for the subscriptions that have not got the events yet. */
-async function putBack(
-  client: pg.ClientBase,
-  rows: readonly ClaimRow[],
-  routedThrough: ReadonlyMap<string, number>,
-): Promise<void> {
-  const left = rows
-    .filter(({ event_id }) => routedThrough.has(event_id))
-    .map((row) => ({ ...row, routed_through: routedThrough.get(row.event_id) }))
-  await client.query(
-    `insert into bus.outbox (position, event_id, tenant_id, type, payload_bytes, ordering_key, routed_through)
-     overriding system value
-     select position, event_id, tenant_id, type, payload_bytes, ordering_key, routed_through
-     from jsonb_to_recordset($1::jsonb) as r (position bigint, event_id uuid, tenant_id text, type text,
-       payload_bytes integer, ordering_key text, routed_through integer)`,
-    [JSON.stringify(left)],
-  )
 }
 
 /** Payloads that are stored compressed or out of line show their size only when they are read. */

@@ -57,6 +57,7 @@ const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
   'bus.event_deliveries': operator,
   'bus.fulfilling_events': worker,
   'bus.hold_ordered_keys': [...operator, ...worker],
+  'bus.last_failure': operator,
   'bus.may_publish': [...roles],
   'bus.name_transaction': publisher,
   'bus.ordering_key_hash': [...operator, ...worker],
