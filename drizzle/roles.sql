@@ -73,6 +73,7 @@ begin
       ('bus_worker', 'function', 'bus.advance_ordered_keys', 'execute'),
       ('bus_worker', 'function', 'bus.hold_ordered_keys', 'execute'),
       ('bus_worker', 'function', 'bus.fulfilling_events', 'execute'),
+      ('bus_worker', 'function', 'bus.read_each', 'execute'),
 
       -- Sees everything, of all tenants, and mends deliveries; publishes nothing.
       ('bus_operator', 'table', 'bus.migrations', 'select'),
@@ -94,6 +95,8 @@ begin
       ('bus_operator', 'sequence', 'bus.subscription_revision', 'usage'),
       ('bus_operator', 'function', 'bus.cancel', 'execute'),
       ('bus_operator', 'function', 'bus.event_deliveries', 'execute'),
+      ('bus_operator', 'function', 'bus.last_failure', 'execute'),
+      ('bus_operator', 'function', 'bus.read_each', 'execute'),
       ('bus_operator', 'function', 'bus.create_partitions', 'execute'),
       ('bus_operator', 'function', 'bus.partition_state', 'execute'),
       ('bus_operator', 'function', 'bus.ordering_key_hash', 'execute'),

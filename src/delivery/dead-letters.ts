@@ -4,7 +4,6 @@ import type { Database } from '../outbox/database.ts'
 import type { AttemptFailure } from './failure.ts'
 import type { JobData } from './job.ts'
 import type { FailureOutput } from './settlement.ts'
-import { deadLetterQueueName } from './subscription.ts'
 
 /** An event that a subscription has given up on. */
 export interface DeadLetter {
@@ -64,14 +63,30 @@ export function createDeadLetters(database: Database): DeadLetters {
       if (subscription !== undefined)
         assertTextOption('subscription', subscription, limits.subscriptionNameLength)
       const { rows } = await database.query<DeadLetterRow>(
-        `(select j.id, s.name as subscription, j.data, j.source_retry_count, j.source_output, j.created_on,
-           k.tenant_id, k.ordering_key, k.state as key_state, 0 as seq
-         from bus.subscriptions s
-         join ${database.bossSchema}.job j on j.name = 'bus.' || s.name || '.dead'
-         left join bus.ordered_keys k on k.id = (j.data->>'keyId')::bigint
-           and k.failed_event_id = (j.data->'eventIds'->>0)::uuid and k.state in ('blocked', 'parked')
-         where j.state < 'active' and ($1::text is null or (s.name = $1 and j.name = $2))
-         order by j.created_on, j.id limit $3)
+        `(select (r.job->>'id')::uuid as id, r.job->>'subscription' as subscription, r.job->'data' as data,
+           (r.job->>'source_retry_count')::int as source_retry_count, nullif(r.job->'source_output', 'null') as source_output,
+           (r.job->>'created_on')::timestamptz as created_on, r.job->>'tenant_id' as tenant_id,
+           r.job->>'ordering_key' as ordering_key, r.job->>'key_state' as key_state, 0 as seq
+         from bus.read_each(array(
+           select format($job$
+             select s.name as subscription, j.*, k.tenant_id, k.ordering_key, k.state as key_state
+             from bus.subscriptions s
+             cross join lateral (
+               select id, data, source_retry_count, source_output, created_on from ${database.bossSchema}.%I
+               where name = 'bus.' || s.name || '.dead' and state < 'active'
+               order by created_on, id limit %s) j
+             left join bus.ordered_keys k on k.id = (j.data->>'keyId')::bigint
+               and k.failed_event_id = (j.data->'eventIds'->>0)::uuid and k.state in ('blocked', 'parked')
+             where %3$L is null or s.name = %3$L
+             order by j.created_on, j.id limit %2$s
+           $job$, t.table_name, $2::int, $1::text)
+           -- Dead letters stand in one table, as a rule.
+           from (
+             select distinct q.table_name from ${database.bossSchema}.queue q
+             join bus.subscriptions s on q.name = 'bus.' || s.name || '.dead'
+             where $1::text is null or s.name = $1
+           ) t
+         )) as r (job))
          union all
          (select w.event_id, s.name, jsonb_build_object('eventIds', jsonb_build_array(w.event_id)), null, null,
            greatest(e.created_at, k.failed_at), k.tenant_id, k.ordering_key, k.state, w.seq
@@ -80,9 +95,9 @@ export function createDeadLetters(database: Database): DeadLetters {
          join bus.ordered_events w on w.key_id = k.id and w.seq > k.done_seq and w.event_id <> k.failed_event_id
          left join bus.events e on e.id = w.event_id
          where k.failed_at is not null and k.state = 'parked' and ($1::text is null or s.name = $1)
-         order by 6, w.seq limit $3)
-         order by created_on, seq, id limit $3`,
-        [subscription ?? null, subscription === undefined ? null : deadLetterQueueName(subscription), count],
+         order by 6, w.seq limit $2)
+         order by created_on, seq, id limit $2`,
+        [subscription ?? null, count],
       )
       return rows.map(toDeadLetter)
     },

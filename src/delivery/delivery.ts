@@ -91,7 +91,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
           probeInMs: undefined,
         },
         connections: subscription.mode === 'exactly-once' ? handlerPool?.connectionsOf() : undefined,
-        onFailures: () => upkeep?.soon(),
+        onFailures: () => upkeep?.soon(subscription.name),
       }
       workers.set(id, startWorker(subscription, id, workerParts))
     }
@@ -122,7 +122,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     },
     onIncomplete: () => {
       presence.suspect()
-      upkeep?.soon()
+      upkeep?.atOnce()
     },
     isFree: (id, types, declarations) => workers.get(id)?.isFree(types, declarations) ?? false,
     wake: (id) => workers.get(id)?.wake(),

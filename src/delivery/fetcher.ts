@@ -17,8 +17,8 @@ const maxSinglesPerFetch = 50
 /** Handlers slower than this on average get one batch at a time, so that other processes get theirs. */
 export const slowHandlerMs = 5
 
-/** Without any bell, how often a fetcher looks. Upkeep finds every ready job sooner, with one query for all queues. */
-const idlePollMs = 600_000
+/** Without any bell, how often a fetcher looks. Upkeep finds every ready job sooner, with one query for many queues. */
+const idlePollMs = 3_600_000
 
 /** What of the queue a fetch is to look at. */
 const lanes = {

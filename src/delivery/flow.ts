@@ -74,7 +74,10 @@ export function createFlow(
 
   function scheduleProbe(inMs: number): void {
     clearTimeout(timer)
-    if (!stopped) timer = setTimeout(() => void tryProbe(0), inMs + 5)
+    if (stopped || circuitBreaker === false) return
+    // No probe was ever set for later than this: see claimProbe.
+    const longestMs = Math.max(circuitBreaker.probeSeconds, circuitBreaker.maxProbeSeconds) * 1000
+    timer = setTimeout(() => void tryProbe(0), Math.min(inMs, longestMs) + 5)
   }
 
   /** Every process tries at the same time, and one of them gets it. */

@@ -142,7 +142,10 @@ export async function closeCircuit(executor: Executor, id: number): Promise<bool
   return rows.length > 0
 }
 
-/** Takes the right to try one event, when it is time: one process gets it, and the next time is later each time. */
+/**
+ * Takes the right to try one event, when it is time: one process gets it, and the next time is later each time. A time that lies
+ * further ahead than it was ever set is one of a clock that was set back since.
+ */
 export async function claimProbe(
   executor: Executor,
   id: number,
@@ -154,7 +157,8 @@ export async function claimProbe(
      set circuit_probe_count = circuit_probe_count + 1,
        circuit_probe_at = clock_timestamp()
          + least($3::float8, $2 * 2.0 ^ least(circuit_probe_count + 1, 20)) * interval '1 second'
-     where id = $1 and circuit_opened_at is not null and circuit_probe_at <= clock_timestamp()
+     where id = $1 and circuit_opened_at is not null and (circuit_probe_at <= clock_timestamp()
+       or circuit_probe_at > clock_timestamp() + greatest($2::float8, $3::float8) * interval '1 second')
      returning id`,
     [id, probeSeconds, maxProbeSeconds],
   )

@@ -85,18 +85,24 @@ export function createSubscriptions(database: Database): Subscriptions {
     async list() {
       // The events of a key that has a job are counted where they stand in line, not in the job.
       const { rows } = await database.query<SubscriptionRow>(
-        `select s.name, s.service, s.patterns, s."where", s.options, s.paused_at, s.paused_by, s.pause_reason,
+        `with waiting as materialized (
+           select (r.counted->>'id')::int as id, (r.counted->>'jobs')::bigint as jobs, (r.counted->>'events')::bigint as events
+           from bus.read_each(array(
+             select format($counted$
+               select %s as id, count(*) as jobs,
+                 coalesce(sum(jsonb_array_length(j.data->'eventIds')) filter (where not j.data ? 'keyId'), 0) as events
+               from (
+                 select data from ${database.bossSchema}.job where name = %L and state < 'active' limit ${maxCountedJobs}
+               ) j
+             $counted$, s.id, 'bus.' || s.name)
+             from bus.subscriptions s
+           )) as r (counted)
+         )
+         select s.name, s.service, s.patterns, s."where", s.options, s.paused_at, s.paused_by, s.pause_reason,
            s.circuit_opened_at, s.circuit_reason, s.circuit_probe_at, s.created_at,
            greatest(waiting.jobs, lined.events)::int as job_count, (waiting.events + lined.events)::int as event_count
          from bus.subscriptions s
-         cross join lateral (
-           select count(*) as jobs,
-             coalesce(sum(jsonb_array_length(j.data->'eventIds')) filter (where not j.data ? 'keyId'), 0) as events
-           from (
-             select data from ${database.bossSchema}.job
-             where name = 'bus.' || s.name and state < 'active' limit ${maxCountedJobs}
-           ) j
-         ) waiting
+         join waiting using (id)
          cross join lateral (
            select count(*) as events from (
              select from bus.ordered_keys k join bus.ordered_events e on e.key_id = k.id and e.seq > k.done_seq

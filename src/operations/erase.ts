@@ -1,4 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
+import { deadLetterQueueName, queueName } from '../delivery/subscription.ts'
 import { maxPayloadAgeMs } from '../delivery/event-store.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
@@ -111,23 +112,16 @@ async function eraseBatch(database: Database, erasureId: string, ids: readonly s
 
 /**
  * Empties the records of failed attempts at erased events: an error may quote its event. pg-boss has no index for it: its
- * table is read once.
+ * tables are read once, those of one subscription in a statement, because a statement over all would lock every one with its indexes.
  */
 async function scrubFailures(database: Database, tenantId: string, subject: string): Promise<number> {
-  const isErased = (eventId: string): string =>
-    `exists (select 1 from bus.events e where e.id = (${eventId})::uuid and e.tenant_id = $1 and e.subject = $2 and e.erased_at is not null)`
+  const { rows: subscriptions } = await database.query<{ name: string }>(
+    'select name from bus.subscriptions order by id',
+  )
+  let count = 0
+  for (const { name } of subscriptions) count += await scrubJobs(database, name, tenantId, subject)
   const { rows } = await database.query<{ count: string }>(
-    `with jobs as (
-       update ${database.bossSchema}.job j
-       set data = bus.scrub_failures(j.data), output = bus.scrub_failures(j.output), source_output = bus.scrub_failures(j.source_output)
-       where j.name in (select 'bus.' || s.name || d.ending from bus.subscriptions s cross join (values (''), ('.dead')) d (ending))
-         and j.data->'eventIds'->>1 is null
-         and (j.data ? 'failures' or j.output ? 'failures' or j.source_output ? 'failures')
-         and (bus.scrub_failures(j.data), bus.scrub_failures(coalesce(j.output, '{}')), bus.scrub_failures(coalesce(j.source_output, '{}')))
-           is distinct from (j.data, coalesce(j.output, '{}'), coalesce(j.source_output, '{}'))
-         and ${isErased(`j.data->'eventIds'->>0`)}
-       returning 1
-     ), keys as (
+    `with keys as (
        update bus.ordered_keys k
        set failures = bus.scrub_failures(jsonb_build_object('failures', k.failures))->'failures'
        where k.failures is not null
@@ -135,10 +129,38 @@ async function scrubFailures(database: Database, tenantId: string, subject: stri
          and ${isErased('k.failed_event_id')}
        returning 1
      )
-     select (select count(*) from jobs) + (select count(*) from keys) as count`,
+     select count(*) as count from keys`,
     [tenantId, subject],
   )
+  return count + Number(rows[0]?.count ?? 0)
+}
+
+async function scrubJobs(
+  database: Database,
+  subscription: string,
+  tenantId: string,
+  subject: string,
+): Promise<number> {
+  const { rows } = await database.query<{ count: string }>(
+    `with jobs as (
+       update ${database.bossSchema}.job j
+       set data = bus.scrub_failures(j.data), output = bus.scrub_failures(j.output), source_output = bus.scrub_failures(j.source_output)
+       where j.name in ($3, $4)
+         and j.data->'eventIds'->>1 is null
+         and (j.data ? 'failures' or j.output ? 'failures' or j.source_output ? 'failures')
+         and (bus.scrub_failures(j.data), bus.scrub_failures(coalesce(j.output, '{}')), bus.scrub_failures(coalesce(j.source_output, '{}')))
+           is distinct from (j.data, coalesce(j.output, '{}'), coalesce(j.source_output, '{}'))
+         and ${isErased(`j.data->'eventIds'->>0`)}
+       returning 1
+     )
+     select count(*) as count from jobs`,
+    [tenantId, subject, queueName(subscription), deadLetterQueueName(subscription)],
+  )
   return Number(rows[0]?.count ?? 0)
+}
+
+function isErased(eventId: string): string {
+  return `exists (select 1 from bus.events e where e.id = (${eventId})::uuid and e.tenant_id = $1 and e.subject = $2 and e.erased_at is not null)`
 }
 
 export function createErasures(database: Database): Erasures {

