@@ -11,6 +11,7 @@ import { redactPayload } from './events/payload-redaction.ts'
 import type { EventPattern } from './events/pattern.ts'
 import { createBlockedKeys, type BlockedKeys } from './delivery/blocked-keys.ts'
 import { startDelivery, type Delivery } from './delivery/delivery.ts'
+import { readUnserved } from './delivery/presence.ts'
 import { createQueues } from './delivery/registry.ts'
 import { createDeadLetters, type DeadLetters } from './delivery/dead-letters.ts'
 import { migrateBoss } from './delivery/boss.ts'
@@ -68,6 +69,11 @@ export interface BusHealth {
    * Undefined where that is empty, as it should be, and where the database does not answer or the role may not look.
    */
   readonly defaultPartition: DefaultPartition | undefined
+  /**
+   * Subscriptions, of all services, that no process runs: a service that is down, or one that was renamed or removed and whose events
+   * pile up. Empty where the database does not answer or the role may not look.
+   */
+  readonly unservedSubscriptions: readonly string[]
 }
 
 export type BusState = 'created' | 'starting' | 'started' | 'stopping' | 'stopped'
@@ -358,7 +364,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     cancel,
     async health() {
       const relay = delivery?.relayState ?? 'stopped'
-      const [up, defaultPartition] = await Promise.all([
+      const [up, defaultPartition, unservedSubscriptions] = await Promise.all([
         beforeTimeout(database.query('select 1')).then(
           () => true,
           () => false,
@@ -367,6 +373,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
           (partitions) => partitions.defaultPartition,
           () => undefined,
         ),
+        beforeTimeout(readUnserved(database)).catch(() => []),
       ])
       return {
         ok: up && state === 'started' && relay !== 'failing',
@@ -377,6 +384,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
         overrunningHandlerCount: delivery?.overrunningHandlerCount ?? 0,
         failedTryPublishCount,
         defaultPartition,
+        unservedSubscriptions,
       }
     },
   }

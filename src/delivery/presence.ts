@@ -242,3 +242,16 @@ export async function assertComplete(
     { retryable: true },
   )
 }
+
+/** The subscriptions, of all services, that no process runs: their events wait. */
+export async function readUnserved(executor: Executor): Promise<readonly string[]> {
+  const { rows } = await executor.query<{ name: string }>(
+    `select s.name from bus.subscriptions s
+     where s.id not in (
+       select d.subscription_id
+       from bus.instances i cross join lateral unnest(i.declarations) as x (id) join bus.declarations d on d.id = x.id
+       where i.seen_at > clock_timestamp() - ${liveSeconds} * interval '1 second')
+     order by s.name limit 1000`,
+  )
+  return rows.map(({ name }) => name)
+}

@@ -4,6 +4,7 @@ import { limits } from '../events/limits.ts'
 import { assertTextOption, describe, refuseUnknownKeys } from '../events/options.ts'
 import type { Database } from '../outbox/database.ts'
 import { pauseSubscription, resumeSubscription } from './subscription-state.ts'
+import { liveSeconds } from './declarations.ts'
 import type { RegisteredOptions } from './subscription.ts'
 
 /** A subscription as the database knows it, whether its service runs or not. */
@@ -14,7 +15,7 @@ export interface SubscriptionInfo {
   /** The names and patterns of its events. */
   readonly events: readonly string[]
   readonly where: string | undefined
-  /** The options of its last start. */
+  /** The options of its newest declaration that counts. */
   readonly options: RegisteredOptions
   /**
    * `'paused'`: by a person, whatever its circuit breaker says. `'circuit open'`: everything failed, and one event at a time is
@@ -31,6 +32,13 @@ export interface SubscriptionInfo {
   readonly waitingCount: number
   /** Whether more wait than were counted. */
   readonly isWaitingCountPartial: boolean
+  /** Processes that run it now. With none its events wait. */
+  readonly instanceCount: number
+  /**
+   * Since when events wait that processes which run it have left to other code: to a version that is not there yet, or was rolled
+   * back. Undefined where none do.
+   */
+  readonly leftSince: Date | undefined
   /** Since when events are kept for it. */
   readonly registeredAt: Date
 }
@@ -76,6 +84,8 @@ interface SubscriptionRow extends Record<string, unknown> {
   readonly circuit_reason: string | null
   readonly circuit_probe_at: Date | null
   readonly created_at: Date
+  readonly instance_count: number
+  readonly left_since: Date | null
   readonly job_count: number
   readonly event_count: number
 }
@@ -97,12 +107,18 @@ export function createSubscriptions(database: Database): Subscriptions {
              $counted$, s.id, 'bus.' || s.name)
              from bus.subscriptions s
            )) as r (counted)
+         ), live as (
+           select d.subscription_id as id, count(distinct i.id)::int as instances
+           from bus.instances i cross join lateral unnest(i.declarations) as x (id) join bus.declarations d on d.id = x.id
+           where i.seen_at > clock_timestamp() - ${liveSeconds} * interval '1 second'
+           group by 1
          )
-         select s.name, s.service, s.patterns, s."where", s.options, s.paused_at, s.paused_by, s.pause_reason,
+         select coalesce(live.instances, 0) as instance_count, s.left_since, s.name, s.service, s.patterns, s."where", s.options, s.paused_at, s.paused_by, s.pause_reason,
            s.circuit_opened_at, s.circuit_reason, s.circuit_probe_at, s.created_at,
            greatest(waiting.jobs, lined.events)::int as job_count, (waiting.events + lined.events)::int as event_count
          from bus.subscriptions s
          join waiting using (id)
+         left join live using (id)
          cross join lateral (
            select count(*) as events from (
              select from bus.ordered_keys k join bus.ordered_events e on e.key_id = k.id and e.seq > k.done_seq
@@ -146,6 +162,8 @@ function toInfo(row: SubscriptionRow): SubscriptionInfo {
         : { openedAt, reason: row.circuit_reason ?? '', nextProbeAt: row.circuit_probe_at ?? openedAt },
     waitingCount: row.event_count,
     isWaitingCountPartial: row.job_count >= maxCountedJobs,
+    instanceCount: row.instance_count,
+    leftSince: row.left_since ?? undefined,
     registeredAt: row.created_at,
   }
 }

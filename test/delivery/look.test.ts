@@ -3,7 +3,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { lookInto, type LookFloor, type QueueLook } from '../../src/delivery/look.ts'
 import { createDeadLetters } from '../../src/delivery/dead-letters.ts'
 import { createSubscriptions } from '../../src/delivery/subscriptions.ts'
-import type { Database, Executor } from '../../src/outbox/database.ts'
+import type { Database } from '../../src/outbox/database.ts'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
 
@@ -13,7 +13,8 @@ async function look(
   floor?: LookFloor,
 ): Promise<{ readonly blocks: number; readonly found: QueueLook | undefined }> {
   let blocks = 0
-  const counting: Executor = {
+  const counting: Pick<Database, 'query' | 'bossSchema'> = {
+    bossSchema: 'pgboss',
     async query<R extends pg.QueryResultRow>(text: string, values?: unknown[]) {
       const [plan] = await rows(`explain (analyze, buffers, format json) ${text}`, values)
       const json = plan?.['QUERY PLAN'] as [{ Plan: Record<string, number> }]
@@ -109,10 +110,11 @@ test('the locks of reads and looks do not add up with the subscriptions', async 
   const reads: Readonly<Record<string, () => Promise<unknown>>> = {
     look: async () =>
       lookInto(
-        client,
+        Object.assign(client, { bossSchema: 'pgboss' }),
         names.map(({ name }) => ({ name, floor: undefined })),
       ),
-    'subscriptions.list': async () => createSubscriptions(client as unknown as Database).list(),
+    'subscriptions.list': async () =>
+      createSubscriptions(Object.assign(client, { bossSchema: 'pgboss' }) as unknown as Database).list(),
     'deadLetters.list': async () => createDeadLetters(client as unknown as Database).list(),
     deliveries: async () => client.query('select * from bus.event_deliveries(bus.uuid_v7())'),
     'dead letters of a tenant': async () =>

@@ -96,7 +96,15 @@ test('a process says that it runs, what it declares and what its relay does, unt
     patterns: ['note'],
     name: 'notes',
   })
+  expect(await bus.subscriptions.list()).toMatchObject([
+    { name: 'notes', instanceCount: 1, leftSince: undefined },
+  ])
+  expect((await bus.health()).unservedSubscriptions).toEqual([])
+  const other = testBus(database.url, { source: 'other' })
+  await other.start()
   await bus.stop()
-  expect(await database.count('select count(*) from bus.instances')).toBe(0)
+  expect(await other.subscriptions.list()).toMatchObject([{ name: 'notes', instanceCount: 0 }])
+  expect((await other.health()).unservedSubscriptions).toEqual(['notes'])
+  expect(await database.count('select count(*) from bus.instances')).toBe(1)
   expect(await database.count('select count(*) from bus.declarations where retired_at is null')).toBe(1)
 })
