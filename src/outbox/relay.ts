@@ -126,6 +126,12 @@ export function startRelay(
 
   const isBusy = (): boolean => performance.now() - busyAt < busyWindowMs * 2
 
+  /** After each claim, not where it rests: under a steady load it may not rest for hours. */
+  function noteSuccess(): void {
+    failures = 0
+    if (state === 'failing') state = 'awake'
+  }
+
   /** Claims until nothing is ready. Resolves to whether anything was. */
   async function drain(): Promise<boolean> {
     const countBefore = dispatchedCount
@@ -151,6 +157,7 @@ export function startRelay(
       if (promotedCount > 0) await database.reach?.('relay.promoted')
       // Somebody cancels it, or another relay is at it.
       if (isDue && promotedCount + orderedCount === 0) nextDueMs = lockedPauseMs
+      noteSuccess()
       if (claim.count === claimSize) {
         // Late committers below the floor are found by the next full sweep.
         floor = claim.lastPosition + 1n
