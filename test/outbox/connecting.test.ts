@@ -1,6 +1,6 @@
 import crypto from 'node:crypto'
 import dns from 'node:dns'
-import { chmod, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -276,6 +276,34 @@ test.skipIf(!hasOpenssl)(
       unavailable(/self.signed|unable to verify/i),
     )
     expect(await testBus(`${server.url}?sslmode=no-verify`).health()).toMatchObject({ database: 'up' })
+  },
+)
+
+test.skipIf(!hasOpenssl)(
+  'a password is taken over TLS, with the channel bound to it, and a wrong one is tried again',
+  { timeout: 60_000 },
+  async () => {
+    const server = await startTlsServer()
+    await server.rows(`create role ada login superuser password 'p#/?@%w'`)
+    const [row] = await server.rows('show hba_file')
+    const file = String(row?.['hba_file'])
+    await writeFile(file, `hostssl all ada all scram-sha-256\n${await readFile(file, 'utf8')}`)
+    await server.rows('select pg_reload_conf()')
+    const { host, pathname } = new URL(server.url)
+    const query = `sslmode=verify-full&sslrootcert=${server.caFile}&channel_binding=require`
+    const url = (password: string): string =>
+      `postgres://ada:${encodeURIComponent(password)}@${host}${pathname}?${query}`
+    let password = 'wrong'
+    const bus = testBus(() => url(password))
+    expect(await bus.tryPublish(note(1))).toBeUndefined()
+    await expect(bus.start()).rejects.toMatchObject({
+      code: 'BUS_DATABASE_UNAVAILABLE',
+      sqlState: '28P01',
+      retryable: true,
+    })
+    password = 'p#/?@%w'
+    await bus.start()
+    expect(await bus.tryPublish(note(1))).toMatchObject({ duplicate: false })
   },
 )
 
