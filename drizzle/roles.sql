@@ -175,7 +175,7 @@ begin
     select format('create policy %I on %s for all to %I using (true) with check (true)', w.role || '_uses', c.oid::regclass, w.role) as statement
     from (values ('bus_worker'), ('bus_operator')) as w (role)
     cross join pg_catalog.pg_class c
-    where c.relnamespace in ('bus'::regnamespace, 'pgboss'::regnamespace) and c.relkind in ('r', 'p') and c.relrowsecurity
+    where c.relnamespace in ('bus'::regnamespace, boss) and c.relkind in ('r', 'p') and c.relrowsecurity
       and has_table_privilege(w.role, c.oid, 'select')
       and not exists (select from pg_catalog.pg_policy x where x.polrelid = c.oid and w.role::regrole = any (x.polroles))
   loop

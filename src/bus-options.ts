@@ -12,7 +12,8 @@ export interface BusOptions<C extends EventCatalogue> {
   /**
    * Where the bus's own connections go: a `postgres://` URL, a node-postgres pool configuration, or a function that gives
    * one of these. The function is asked again for each new connection, for 10 seconds at most, so that a failover to
-   * another address, port or secret needs no restart. A direct connection, not a pooler in transaction mode.
+   * another address, port or secret needs no restart. A direct connection, not a pooler in transaction mode. What of a URL
+   * works is in docs/drivers.md; what cannot be made out is refused.
    */
   readonly database: DatabaseOption
   /** The catalogue made by `defineEvents`. */

@@ -364,17 +364,14 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     cancel,
     async health() {
       const relay = delivery?.relayState ?? 'stopped'
-      const [up, defaultPartition, unservedSubscriptions] = await Promise.all([
-        beforeTimeout(database.query('select 1')).then(
-          () => true,
-          () => false,
-        ),
-        beforeTimeout(readPartitions(database)).then(
-          (partitions) => partitions.defaultPartition,
-          () => undefined,
-        ),
-        beforeTimeout(readUnserved(database)).catch(() => []),
-      ])
+      const up = await beforeTimeout(database.query('select 1')).then(
+        () => true,
+        () => false,
+      )
+      const ifUp = async <T>(read: () => Promise<T>, otherwise: T): Promise<T> =>
+        up ? beforeTimeout(read()).catch(() => otherwise) : otherwise
+      const partitions = await ifUp(async () => readPartitions(database), undefined)
+      const unservedSubscriptions = await ifUp<readonly string[]>(async () => readUnserved(database), [])
       return {
         ok: up && state === 'started' && relay !== 'failing',
         state,
@@ -383,7 +380,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
         listening: delivery?.isListening ?? false,
         overrunningHandlerCount: delivery?.overrunningHandlerCount ?? 0,
         failedTryPublishCount,
-        defaultPartition,
+        defaultPartition: partitions?.defaultPartition,
         unservedSubscriptions,
       }
     },

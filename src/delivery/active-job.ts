@@ -20,7 +20,7 @@ export interface ActiveJob {
   /** Its events, as they were read last. */
   events: LoadedEvents
   refreshing: Promise<void> | undefined
-  /** Aborted by a shutdown: a failure from now on is no attempt. */
+  /** Aborted by a shutdown, or because its claim may be another worker's: a failure from now on is no attempt. */
   cutShort: boolean
   /** When its first event was begun, in the time of `performance.now()`. */
   beganAt: number | undefined

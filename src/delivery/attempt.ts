@@ -16,7 +16,7 @@ export type AttemptResult =
 export type PublishCaused = (cause: StoredEvent, args: readonly unknown[]) => Promise<unknown>
 
 /** Why the signal of an attempt was aborted from outside. */
-export type AbortReason = 'shutdown' | 'claim lost'
+export type AbortReason = 'shutdown' | 'claim lost' | 'claim expired'
 
 /** One attempt that is running. */
 export interface RunningAttempt {

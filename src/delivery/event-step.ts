@@ -27,7 +27,7 @@ export interface LaneAborts {
 /** What became of one event in a transaction. */
 export type EventStep =
   | { readonly kind: 'done'; readonly outcome: EventOutcome }
-  /** A shutdown took it back, or it was not found. The transaction is as it was before. */
+  /** A shutdown, or a claim that expired, took it back, or it was not found. The transaction is as it was before. */
   | { readonly kind: 'cut short' }
   /** The transaction cannot go on, and this event is why; whether the handler may still be running in it. */
   | { readonly kind: 'failed alone'; readonly thrown: unknown; readonly final: boolean }

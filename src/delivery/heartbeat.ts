@@ -3,7 +3,10 @@ import type { BusLogger } from '../events/logger.ts'
 import type { ActiveJob } from './active-job.ts'
 import { reasonOf } from './settler.ts'
 
-/** Tells the database that a worker is alive, and hears of the jobs that are another worker's by now. */
+/**
+ * Tells the database that a worker is alive, and hears of the jobs that are another worker's by now, or may be: those for
+ * which the database was not reached as long as a claim lasts.
+ */
 export interface Heartbeat {
   /** To be called every second. */
   tick: () => void
@@ -16,6 +19,7 @@ export function createHeartbeat(
   usualSeconds: number,
   active: Iterable<ActiveJob>,
   lose: (job: ActiveJob) => void,
+  expire: (job: ActiveJob) => void,
   logger: BusLogger,
 ): Heartbeat {
   let lastTouchAt = performance.now()
@@ -37,7 +41,12 @@ export function createHeartbeat(
     touch,
     tick() {
       let seconds = usualSeconds
-      for (const { heartbeatSeconds } of active) seconds = Math.min(seconds, heartbeatSeconds)
+      const now = performance.now()
+      for (const job of active) {
+        seconds = Math.min(seconds, job.heartbeatSeconds)
+        // From now on another worker may have it, and nobody can be asked.
+        if (!job.done && !job.cutShort && now - job.confirmedAt > job.heartbeatSeconds * 1000) expire(job)
+      }
       if (performance.now() - lastTouchAt <= (seconds * 1000) / 3) return
       lastTouchAt = performance.now()
       touch().catch((error: unknown) =>

@@ -25,7 +25,7 @@ export async function applyQueueStorage(boss: PgBoss, queue?: string): Promise<v
   const tables = queues.filter(({ name, partition }) => partition === true && name.startsWith('bus.'))
   const { rows } = await db.executeSql(
     `select c.oid::regclass::text as table_name from pg_class c
-     where c.relname = any($1::text[]) and c.relnamespace = bus.boss_schema()::regnamespace
+     where c.relname = any($1::text[]) and c.relnamespace = quote_ident(bus.boss_schema())::regnamespace
        and not coalesce(c.reloptions, '{}') @> $2::text[] and pg_has_role(c.relowner, 'usage')
      order by c.relname`,
     [tables.map(({ table }) => table), storage],

@@ -84,7 +84,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   })
 
   function mayBegin(job: ActiveJob): boolean {
-    return !stopping && !job.lost && !job.done && (!flow.isHalted || job.isProbe)
+    return !stopping && !job.lost && !job.done && !job.cutShort && (!flow.isHalted || job.isProbe)
   }
 
   async function write(batch: readonly Settlement[]): Promise<readonly Settlement[]> {
@@ -338,7 +338,15 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     release(job)
   }
 
-  const heartbeat = createHeartbeat(boss, queue, subscription.heartbeatSeconds, inHand, lose, logger)
+  /** What its handlers still do counts if nobody has taken the job over when the database is back; it begins nothing more. */
+  function expire(job: ActiveJob): void {
+    const fields = { subscription: subscription.name, jobId: job.claim.id }
+    logger.warn(fields, 'the database was not reached for as long as a claim lasts: handlers are aborted')
+    job.cutShort = true
+    abortAll(job, 'claim expired')
+  }
+
+  const heartbeat = createHeartbeat(boss, queue, subscription.heartbeatSeconds, inHand, lose, expire, logger)
   const ticker = setInterval(tick, tickMs)
   const { coverage } = parts
   const ignoredGroups = (): readonly string[] => coverage.ignoredGroups

@@ -114,6 +114,12 @@ export function startRelay(
 
   const isBusy = (): boolean => performance.now() - busyAt < busyWindowMs * 2
 
+  /** After each claim, not where it rests: under a steady load it may not rest for hours. */
+  function noteSuccess(): void {
+    failures = 0
+    if (state === 'failing') state = 'awake'
+  }
+
   /** Claims until nothing is ready. Resolves to whether anything was. */
   async function drain(): Promise<boolean> {
     const countBefore = dispatchedCount
@@ -151,6 +157,7 @@ export function startRelay(
         : Math.min(claim.dueMs ?? safetyPollMs, claim.orderedDueMs ?? safetyPollMs)
       noteClaim(count)
       if (isBusy() && doorbell.sleeping) await doorbell.wake()
+      noteSuccess()
       if (claim.count === claimSize) {
         // Late committers below are found by the next sweep.
         cursor = claim.lastPosition + 1n

@@ -332,7 +332,7 @@ test(
     // Its size is not known before it is read.
     await insert(
       database,
-      `(bus.uuid_v7_floor((${lastMonth}) at time zone 'utc'), 'acme', 'note', 'sql', null,
+      `(overlay(bus.uuid_v7_floor((${lastMonth}) at time zone 'utc')::text placing '7' from 15)::uuid, 'acme', 'note', 'sql', null,
       jsonb_build_object('n', 9, 'x', (select string_agg(md5(i::text), '') from generate_series(1, 1000) i)), null)`,
     )
     const session = await openSession(database)

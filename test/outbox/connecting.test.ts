@@ -1,6 +1,6 @@
 import crypto from 'node:crypto'
 import dns from 'node:dns'
-import { chmod, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -279,6 +279,34 @@ test.skipIf(!hasOpenssl)(
   },
 )
 
+test.skipIf(!hasOpenssl)(
+  'a password is taken over TLS, with the channel bound to it, and a wrong one is tried again',
+  { timeout: 60_000 },
+  async () => {
+    const server = await startTlsServer()
+    await server.rows(`create role ada login superuser password 'p#/?@%w'`)
+    const [row] = await server.rows('show hba_file')
+    const file = String(row?.['hba_file'])
+    await writeFile(file, `hostssl all ada all scram-sha-256\n${await readFile(file, 'utf8')}`)
+    await server.rows('select pg_reload_conf()')
+    const { host, pathname } = new URL(server.url)
+    const query = `sslmode=verify-full&sslrootcert=${server.caFile}&channel_binding=require`
+    const url = (password: string): string =>
+      `postgres://ada:${encodeURIComponent(password)}@${host}${pathname}?${query}`
+    let password = 'wrong'
+    const bus = testBus(() => url(password))
+    expect(await bus.tryPublish(note(1))).toBeUndefined()
+    await expect(bus.start()).rejects.toMatchObject({
+      code: 'BUS_DATABASE_UNAVAILABLE',
+      sqlState: '28P01',
+      retryable: true,
+    })
+    password = 'p#/?@%w'
+    await bus.start()
+    expect(await bus.tryPublish(note(1))).toMatchObject({ duplicate: false })
+  },
+)
+
 test('of several hosts the bus takes the first that takes writes', async () => {
   const database = await createTestDatabase()
   const first = await startTcpProxy(database.url)
@@ -297,13 +325,15 @@ test('of several hosts the bus takes the first that takes writes', async () => {
   first.cut()
   await until('it goes on at the other', async () => (await bus.tryPublish(note(2))) !== undefined, 30_000)
   await until('it is delivered', () => seen.length === 2)
-  // A standby takes none.
+  // What a role says of its transactions is none of the server's: the bus says it itself.
   await database
     .rows(`create role reader login; alter role reader set default_transaction_read_only = on`)
     .catch(() => {})
   onTestFinished(async () => void (await database.rows('drop role if exists reader').catch(() => {})))
-  const reading = testBus(`postgres://reader@${hostOf(first.url)},${host}${pathname}`)
-  expect(await reading.health()).toMatchObject({ database: 'down' })
+  const reading = testBus(
+    `postgres://reader@${hostOf(second.url)},${host}${pathname}?target_session_attrs=read-write`,
+  )
+  expect(await reading.health()).toMatchObject({ database: 'up' })
 })
 
 test('the password may come from the file that PGPASSFILE names', async () => {

@@ -18,6 +18,8 @@ export interface TcpProxy {
   hold: (...directions: Direction[]) => void
   /** Lets through what was held back, and everything from now on, as a network does that is back. */
   release: () => void
+  /** From now on every byte takes so long in each direction. */
+  delay: (delayMs: number) => void
   /** From now on new connections are accepted and lead nowhere, or lead to the database again. */
   refuseService: (refused: boolean) => void
   /** Closes every connection. */
@@ -43,6 +45,7 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
   const ways = new Set<Way>()
   const held = new Set<Direction>()
   let refused = false
+  let delayMs = 0
 
   function flush(way: Way): void {
     if (way.dead || held.has(way.direction)) return
@@ -55,9 +58,13 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
   function forward(direction: Direction, from: Socket, to: Socket): void {
     const way: Way = { direction, from, to, waiting: [], ended: false, dead: false }
     ways.add(way)
-    from.on('data', (chunk: Buffer) => {
+    const pass = (chunk: Buffer): void => {
       way.waiting.push(chunk)
       flush(way)
+    }
+    from.on('data', (chunk: Buffer) => {
+      if (delayMs === 0) pass(chunk)
+      else setTimeout(pass, delayMs, chunk)
     })
     from.on('close', () => {
       way.ended = true
@@ -113,6 +120,9 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
     release() {
       held.clear()
       for (const way of ways) flush(way)
+    },
+    delay(ms) {
+      delayMs = ms
     },
     refuseService(isRefused) {
       refused = isRefused
