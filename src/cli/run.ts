@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util'
 import { BusError } from '../events/errors.ts'
+import { isError } from '../events/other-realms.ts'
 import { UsageError, textFlag, type Command, type CommandContext, type ExitCode } from './command.ts'
 import { commands } from './commands/all.ts'
 import { loadConfig, type Config } from './config.ts'
@@ -117,13 +118,13 @@ function packageVersion(): string {
 
 function describe(error: unknown): string {
   if (error instanceof BusError) return `${error.code}: ${error.message}`
-  if (!(error instanceof Error)) return String(error)
+  if (!isError(error)) return String(error)
   const { code } = error as { code?: string }
   if (error instanceof UsageError || code?.startsWith('ERR_PARSE_ARGS') === true) return error.message
   return error.stack ?? error.message
 }
 
 function toJson(error: unknown): { readonly code?: string; readonly message: string } {
-  const message = error instanceof Error ? error.message : String(error)
+  const message = isError(error) ? error.message : String(error)
   return error instanceof BusError ? { code: error.code, message } : { message }
 }

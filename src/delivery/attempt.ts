@@ -2,6 +2,7 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import type { StoredEvent } from '../events/envelope.ts'
 import { DeliveryError } from '../events/errors.ts'
 import { withFields, type BusLogger } from '../events/logger.ts'
+import { isThenable } from '../events/other-realms.ts'
 import { inNewestShape } from './event-store.ts'
 import type { Overrun } from './overruns.ts'
 import type { ExactlyOnceContext, HandlerContext, HandlerTransaction, Subscription } from './subscription.ts'
@@ -97,10 +98,6 @@ export function attemptStarter(
       return { result: { outcome: 'failed', thrown }, abort: () => {} }
     }
   }
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
 }
 
 /** What it has is made when first asked for: most handlers of a fast subscription ask for nothing. */

@@ -1,6 +1,7 @@
 import { BusError, DeliveryError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import type { BusLogger } from '../events/logger.ts'
+import { isError } from '../events/other-realms.ts'
 import { withoutQuotedData } from '../events/redact.ts'
 
 /** How one attempt failed: readable, and bounded whatever was thrown. */
@@ -26,9 +27,9 @@ export function describeFailure(attempt: number, thrown: unknown): AttemptFailur
   const at = new Date().toISOString()
   try {
     // Drizzle's wrapper lists every parameter, which may be a payload: what it wraps is the error.
-    if (thrown instanceof Error && 'params' in thrown && thrown.cause instanceof Error)
+    if (isError(thrown) && 'params' in thrown && isError(thrown.cause))
       return describeFailure(attempt, thrown.cause)
-    if (thrown instanceof Error) {
+    if (isError(thrown)) {
       const code: unknown = (thrown as { code?: unknown }).code
       const message = withoutQuotedData(code, thrown.message)
       return {
@@ -46,7 +47,7 @@ export function describeFailure(attempt: number, thrown: unknown): AttemptFailur
             }
           : {}),
         // Where the step threw. Its message is left out: it may quote the payload.
-        ...(thrown instanceof DeliveryError && thrown.cause instanceof Error
+        ...(thrown instanceof DeliveryError && isError(thrown.cause)
           ? { stack: bounded(thrown.cause.stack, maxStackLength) }
           : {}),
       }

@@ -1,4 +1,5 @@
 import { DeliveryError, NonRetryableError, RetryAfterError } from '../events/errors.ts'
+import { limits } from '../events/limits.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { AttemptResult } from './attempt.ts'
 import { describeFailure } from './failure.ts'
@@ -17,11 +18,16 @@ export function toOutcome(eventId: string, attempt: number, result: AttemptResul
   const { thrown } = result
   const final = thrown instanceof NonRetryableError
   const failure = describeFailure(attempt, thrown)
-  if (thrown instanceof RetryAfterError)
+  if (thrown instanceof RetryAfterError && isRetryAfter(thrown.seconds))
     return { eventId, delivered: false, failure, final, retryAfterSeconds: thrown.seconds }
   if (thrown instanceof DeliveryError && thrown.code === 'BUS_EVENT_TOO_NEW')
     return { eventId, delivered: false, failure, final, retryAfterSeconds: tooNewRetrySeconds }
   return { eventId, delivered: false, failure, final }
+}
+
+/** Checked again: the error may be of another version of this package, with other limits. */
+function isRetryAfter(seconds: unknown): seconds is number {
+  return typeof seconds === 'number' && seconds >= 0 && seconds <= limits.retryAfterSeconds
 }
 
 export function eventNotFound(eventId: string, attempt: number): EventOutcome {

@@ -2,6 +2,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { ConfigurationError, DeliveryError, InvalidEventError, type EventIssue } from './errors.ts'
 import { printablePath, textProblem } from './json.ts'
 import { limits } from './limits.ts'
+import { isThenable } from './other-realms.ts'
 import { describe, refuseUnknownKeys } from './options.ts'
 import { checkRedact } from './payload-redaction.ts'
 import { hasControls, printable } from './printable.ts'
@@ -236,8 +237,8 @@ export function upcastPayload(
       const cause = redactThrown(thrown)
       throw upcastFailed(type, version, `threw ${cause.name}`, cause)
     }
-    if (current instanceof Promise) {
-      current.catch(() => {})
+    if (isThenable(current)) {
+      current.then(undefined, () => {})
       throw upcastFailed(type, version, 'gave a promise: it has to be synchronous')
     }
     if (current === undefined) throw upcastFailed(type, version, 'gave undefined')

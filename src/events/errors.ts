@@ -60,7 +60,30 @@ export interface BusErrorOptions {
 }
 
 /**
- * The base of every error the bus throws on purpose.
+ * Gives a class the name that its instances carry whatever a bundler makes of it, and lets `instanceof` know instances by a
+ * registered symbol: those of another copy of this package (a monorepo, a bundle, two versions) are instances too. Classes
+ * derived from it by others go by their prototypes, as ever.
+ */
+function knowAcrossCopies(errorClass: abstract new (...args: never) => Error, name: string): void {
+  const brand = Symbol.for(`bossbus.${name}`)
+  Object.defineProperty(errorClass, 'name', { value: name, configurable: true })
+  Object.defineProperty(errorClass.prototype, brand, { value: true })
+  Object.defineProperty(errorClass, Symbol.hasInstance, {
+    value(this: unknown, value: unknown): boolean {
+      if (this !== errorClass) return Function.prototype[Symbol.hasInstance].call(this, value)
+      try {
+        return typeof value === 'object' && value !== null && brand in value
+      } catch {
+        // A proxy whose traps throw, thrown by a handler.
+        return false
+      }
+    },
+  })
+}
+
+/**
+ * The base of every error the bus throws on purpose. `instanceof`, here and for the classes below, also knows the errors of
+ * another copy of this package in the same process.
  *
  * `code` is stable and documented in docs/errors.md; the message is for people and may change.
  * `retryable` says whether the same call may succeed later: for a failed publish, whether repeating the
@@ -75,6 +98,10 @@ export abstract class BusError extends Error {
     this.name = new.target.name
     this.code = code
     this.retryable = options.retryable ?? false
+  }
+
+  static {
+    knowAcrossCopies(this, 'BusError')
   }
 }
 
@@ -92,6 +119,10 @@ export class InvalidEventError extends BusError {
     super(code, message, options)
     this.issues = issues
   }
+
+  static {
+    knowAcrossCopies(this, 'InvalidEventError')
+  }
 }
 
 /** One finding of a schema. */
@@ -106,15 +137,27 @@ export class TransactionError extends BusError {
   constructor(message: string, options?: BusErrorOptions) {
     super('BUS_NOT_IN_TRANSACTION', message, options)
   }
+
+  static {
+    knowAcrossCopies(this, 'TransactionError')
+  }
 }
 
 /** An option, pattern, predicate or name is out of its range. Thrown before anything is written. */
-export class ConfigurationError extends BusError {}
+export class ConfigurationError extends BusError {
+  static {
+    knowAcrossCopies(this, 'ConfigurationError')
+  }
+}
 
 /** What ran inside `bus.tenant(id).query` would have left the tenant's scope, or came after it. */
 export class TenantScopeError extends BusError {
   constructor(message: string, options?: BusErrorOptions) {
     super('BUS_OUTSIDE_TENANT_SCOPE', message, options)
+  }
+
+  static {
+    knowAcrossCopies(this, 'TenantScopeError')
   }
 }
 
@@ -122,6 +165,10 @@ export class TenantScopeError extends BusError {
 export class StateError extends BusError {
   constructor(message: string, options?: BusErrorOptions) {
     super('BUS_INVALID_STATE', message, options)
+  }
+
+  static {
+    knowAcrossCopies(this, 'StateError')
   }
 }
 
@@ -138,10 +185,18 @@ export class DatabaseError extends BusError {
     super(code, message, options)
     this.sqlState = options.sqlState
   }
+
+  static {
+    knowAcrossCopies(this, 'DatabaseError')
+  }
 }
 
 /** An attempt to handle an event ended in a way the bus itself decided, such as its timeout. */
-export class DeliveryError extends BusError {}
+export class DeliveryError extends BusError {
+  static {
+    knowAcrossCopies(this, 'DeliveryError')
+  }
+}
 
 /**
  * Thrown by a handler to say that no further attempt can help. The event goes to the dead letters of the
@@ -157,6 +212,10 @@ export class DeliveryError extends BusError {}
 export class NonRetryableError extends BusError {
   constructor(message: string, options?: { readonly cause?: unknown }) {
     super('BUS_NON_RETRYABLE', message, options)
+  }
+
+  static {
+    knowAcrossCopies(this, 'NonRetryableError')
   }
 }
 
@@ -191,5 +250,9 @@ export class RetryAfterError extends BusError {
     }
     super('BUS_RETRY_AFTER', message ?? `Not before ${seconds} s from now`, { ...options, retryable: true })
     this.seconds = seconds
+  }
+
+  static {
+    knowAcrossCopies(this, 'RetryAfterError')
   }
 }

@@ -1,4 +1,6 @@
 import type { StandardJSONSchemaV1, StandardSchemaV1 } from '@standard-schema/spec'
+import { importValibotConverter } from './valibot-json-schema.ts'
+import { overrideZod } from './zod-json-schema.ts'
 
 /** A JSON Schema: an object, or true (anything) or false (nothing). */
 export type JsonSchema = boolean | { readonly [keyword: string]: unknown }
@@ -33,18 +35,21 @@ export async function describeSchema(
   const standard = schema['~standard'] as StandardSchemaV1.Props & Partial<StandardJSONSchemaV1.Props>
   const { jsonSchema } = standard
   if (typeof jsonSchema?.output === 'function') {
-    const described = convert('standard', (side) => convertStandard(jsonSchema, side, target))
-    if (described !== undefined) return described
-  }
-  const { toJsonSchema } = schema as { toJsonSchema?: (options?: object) => unknown }
-  if (standard.vendor === 'arktype' && typeof toJsonSchema === 'function') {
-    const described = convert('arktype', () =>
-      toJsonSchema.call(schema, { fallback: ({ base }: { base: unknown }) => base }),
+    const described = convert('standard', (side) =>
+      convertStandard(jsonSchema, side, target, standard.vendor === 'zod'),
     )
     if (described !== undefined) return described
   }
+  if (standard.vendor === 'arktype' && typeof (schema as Partial<OldArktype>).toJsonSchema === 'function') {
+    const described = convert('arktype', (side) => describeArktype(schema as OldArktype, side))
+    if (described !== undefined) return described
+  }
   if (standard.vendor === 'valibot') {
-    const described = await describeValibot(schema, target)
+    const described = await importValibotConverter().then(
+      (toJsonSchema) => convert('valibot', (side) => toJsonSchema(schema, side, target)),
+      // Not installed, or not for this version of valibot.
+      () => undefined,
+    )
     if (described !== undefined) return described
   }
   return { output: undefined, input: undefined, origin: 'unknown' }
@@ -55,27 +60,26 @@ function convertStandard(
   converter: StandardJSONSchemaV1.Converter,
   side: Side,
   target: SchemaDialect,
+  isZod: boolean,
 ): unknown {
+  const own = isZod ? { override: overrideZod(side, target) } : {}
   try {
-    return converter[side]({ target })
+    return converter[side]({ target, libraryOptions: own })
   } catch {
-    return converter[side]({ target, libraryOptions: { unrepresentable: 'any' } })
+    return converter[side]({ target, libraryOptions: { ...own, unrepresentable: 'any' } })
   }
 }
 
-async function describeValibot(
-  schema: StandardSchemaV1,
-  target: SchemaDialect,
-): Promise<DescribedSchema | undefined> {
-  try {
-    const { toJsonSchema } = await import('@valibot/to-json-schema')
-    return convert('valibot', (typeMode) =>
-      toJsonSchema(schema as never, { typeMode, target, errorMode: 'ignore' }),
-    )
-  } catch {
-    // Not installed, or not for this version of valibot.
-    return undefined
-  }
+/** An arktype of before it had the interface: types of what goes in, and of what comes out. */
+interface OldArktype extends StandardSchemaV1 {
+  readonly in?: OldArktype
+  readonly out?: OldArktype
+  readonly toJsonSchema: (options?: object) => unknown
+}
+
+function describeArktype(schema: OldArktype, side: Side): unknown {
+  const type = (side === 'output' ? schema.out : schema.in) ?? schema
+  return type.toJsonSchema({ fallback: ({ base }: { base: unknown }) => base })
 }
 
 function convert(origin: SchemaOrigin, converter: Converter): DescribedSchema | undefined {

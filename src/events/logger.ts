@@ -1,3 +1,4 @@
+import { isError, isThenable } from './other-realms.ts'
 import { escapeUnprintable } from './printable.ts'
 
 /** Fields of a log line. Never a payload. */
@@ -29,7 +30,7 @@ function toJson(line: LogFields, fields: LogFields): string | undefined {
   try {
     return JSON.stringify({ ...line, ...fields, ...line }, (_key, value: unknown) => {
       if (typeof value === 'bigint') return String(value)
-      return value instanceof Error ? { name: value.name, message: value.message, stack: value.stack } : value
+      return isError(value) ? { name: value.name, message: value.message, stack: value.stack } : value
     })
   } catch {
     return undefined
@@ -44,7 +45,7 @@ export function guarded(logger: BusLogger): BusLogger {
       try {
         const returned = logger[level](fields, message) as unknown
         // An asynchronous one may fail later.
-        if (returned instanceof Promise) returned.catch(() => {})
+        if (isThenable(returned)) returned.then(undefined, () => {})
       } catch {
         // There is nobody left to tell.
       }

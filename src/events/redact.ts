@@ -1,4 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { isError } from './other-realms.ts'
 
 /** Past any of these a message is not searched for values but given up. */
 const maxValues = 1000
@@ -31,7 +32,7 @@ export function redactThrown(thrown: unknown): Error {
   const redacted = new Error('left out, as it may quote the payload')
   redacted.stack = `Error: ${redacted.message}`
   try {
-    if (!(thrown instanceof Error)) return redacted
+    if (!isError(thrown)) return redacted
     redacted.name = thrown.name.slice(0, 100)
     const { message, stack = '' } = thrown
     const start = stack.indexOf(message)

@@ -2,6 +2,7 @@ import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
 import { describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import { isDate } from '../events/other-realms.ts'
 import { uuidShape } from '../outbox/publish.ts'
 
 /** Which events of the log to find, and in which order. */
@@ -117,7 +118,7 @@ function checkTypes(type: unknown): string[] {
 }
 
 function checkTime(name: string, value: unknown): Date {
-  const year = value instanceof Date ? value.getUTCFullYear() : Number.NaN
+  const year = isDate(value) ? value.getUTCFullYear() : Number.NaN
   if (year >= 1970 && year <= 9999) return value as Date
   throw invalid(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`)
 }

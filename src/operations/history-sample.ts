@@ -9,7 +9,7 @@ import type { KnownType } from '../events/catalogue-description.ts'
 import { InvalidEventError, type EventIssue } from '../events/errors.ts'
 import { describeSchema } from '../events/json-schema.ts'
 import { compilePatterns } from '../events/pattern.ts'
-import { canonical } from '../events/schema-comparison.ts'
+import { findMisfits } from '../events/schema-comparison.ts'
 import { parseJson } from '../events/json-parse.ts'
 import type { Executor } from '../outbox/database.ts'
 
@@ -191,22 +191,7 @@ async function issuesOf(
 /** Whether a schema takes something else than it gives: what is stored may then not be valid input, and is right all the same. */
 async function isReshaping({ schema }: EventDefinition): Promise<boolean> {
   const { input, output } = await describeSchema(schema)
-  return output !== undefined && shapeOf(input) !== shapeOf(output)
-}
-
-/** Defaults make properties optional in the input, and objects are closed in the output only: both take their own output. */
-function shapeOf(schema: unknown): string {
-  return canonical(
-    JSON.parse(
-      JSON.stringify(schema ?? true, (key, value: unknown) =>
-        ['required', 'additionalProperties', 'default'].includes(key) && typeof value !== 'object'
-          ? undefined
-          : key === 'required' && Array.isArray(value)
-            ? undefined
-            : value,
-      ),
-    ),
-  )
+  return output !== undefined && findMisfits(output, input ?? true).length > 0
 }
 
 function toFinding(

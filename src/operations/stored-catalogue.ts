@@ -2,7 +2,7 @@ import { describeCatalogue, type KnownType, type TypeDescription } from '../even
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { JsonSchema, SchemaOrigin } from '../events/json-schema.ts'
 import type { BusLogger } from '../events/logger.ts'
-import { canonical } from '../events/schema-comparison.ts'
+import { canonical } from '../events/schemas/canonical.ts'
 import type { Executor } from '../outbox/database.ts'
 
 /** `last_seen_at` is kept to the day: a start writes nothing else where nothing has changed. */

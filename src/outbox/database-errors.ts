@@ -184,6 +184,7 @@ function describeCause(inner: ErrorLike): { readonly sqlState: string | undefine
 }
 
 interface ErrorLike {
+  readonly name?: string
   readonly message?: string
   readonly code?: unknown
   readonly cause?: unknown
@@ -193,7 +194,7 @@ interface ErrorLike {
 function meaningOf(inner: ErrorLike, code: string | undefined): Meaning | undefined {
   if (code !== undefined) return meanings[code] ?? meanings[code.slice(0, 2)]
   // A mistake in code, not an answer.
-  if ([TypeError, RangeError, ReferenceError, SyntaxError].some((type) => inner instanceof type))
+  if (['TypeError', 'RangeError', 'ReferenceError', 'SyntaxError'].includes(inner.name ?? ''))
     return undefined
   // An error without any code comes from the driver, about its connection: the server always sends a SQLSTATE.
   return meanings['ECONNRESET']

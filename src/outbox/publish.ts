@@ -5,6 +5,7 @@ import { InvalidEventError, type BusErrorCode } from '../events/errors.ts'
 import { encodeJson, textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
 import { describe, kindOf } from '../events/options.ts'
+import { isDate } from '../events/other-realms.ts'
 import { redactThrown } from '../events/redact.ts'
 import { statement } from './caller-connection.ts'
 import { assertTransaction, callInTransaction, type DrizzleTransaction } from './caller-transaction.ts'
@@ -185,7 +186,7 @@ function assertFields(event: UncheckedEvent): void {
 
 function assertTime(name: string, value: unknown): void {
   if (value === undefined) return
-  const year = value instanceof Date ? value.getUTCFullYear() : Number.NaN
+  const year = isDate(value) ? value.getUTCFullYear() : Number.NaN
   if (!(year >= 1970 && year <= 9999)) throw invalid(`Expected \`${name}\` to be a Date from 1970 to 9999`)
 }
 

@@ -3,6 +3,7 @@ import type { PgDatabase } from 'drizzle-orm/pg-core'
 import type pg from 'pg'
 import { BusError, ConfigurationError, TenantScopeError } from '../events/errors.ts'
 import { kindOf } from '../events/options.ts'
+import { isError } from '../events/other-realms.ts'
 import type { Database } from '../outbox/database.ts'
 import { toBusError } from '../outbox/database-errors.ts'
 import { loadDrizzleParts } from '../outbox/drizzle-parts.ts'
@@ -85,7 +86,7 @@ const ownPath = 'set local search_path to default'
 function unwrap(error: unknown): never {
   const { cause } = error as { cause?: unknown }
   if (cause instanceof BusError) throw cause
-  throw error instanceof Error && 'params' in error && cause instanceof Error ? toBusError(error) : error
+  throw isError(error) && 'params' in error && isError(cause) ? toBusError(error) : error
 }
 
 /** A transaction that failed cannot be asked, and `work` has caught the error: what it gives was read before. */

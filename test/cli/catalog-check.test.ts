@@ -242,3 +242,26 @@ test('the sample of a large log is bounded: all of it is found by an index', asy
   )
   expect(JSON.stringify(plan)).not.toContain('Seq Scan on events_2')
 })
+
+test('a catalogue of types that refer to themselves is compared at once, and a change of one is told once', async () => {
+  const database = await createTestDatabase()
+  const tree: z.ZodType = z.object({ value: z.string(), children: z.array(z.lazy(() => tree)) })
+  await deploy(
+    database.url,
+    defineEvents({ doc: { schema: z.object({ content: z.json() }) }, tree: { schema: tree } }),
+  )
+  const definition = (value: string): string => `{
+    doc: { schema: z.object({ content: z.json() }) },
+    tree: { schema: (() => { const tree = z.object({ value: ${value}, children: z.array(z.lazy(() => tree)) }); return tree })() },
+  }`
+  expect(await check(database, definition('z.string()'))).toMatchObject({ code: 0, findings: sampleNotes })
+  const { code, findings } = await check(database, definition('z.int()'))
+  expect(code).toBe(1)
+  expect(findings.filter(({ severity }) => severity === 'breaking')).toMatchObject([
+    { type: 'tree', rule: 'stored-events-unfit', path: 'value' },
+    { type: 'tree', rule: 'readers-unfit', path: 'value' },
+  ])
+})
+
+/** There is nothing in the log. */
+const sampleNotes = ['doc', 'tree'].map((type) => ({ severity: 'note', rule: 'sample-missing', type }))

@@ -1,0 +1,19 @@
+import { types } from 'node:util'
+
+/**
+ * `instanceof` knows only the built-in classes of its own realm. Test runners such as jest give test code, and with it schemas
+ * and handlers, a realm of its own: errors, dates and promises from there are what they are all the same.
+ */
+export function isError(value: unknown): value is Error {
+  return value instanceof Error || types.isNativeError(value)
+}
+
+/** A Date of any realm. */
+export function isDate(value: unknown): value is Date {
+  return types.isDate(value)
+}
+
+/** A promise of any realm or library. Reading `then` may throw. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
+}
