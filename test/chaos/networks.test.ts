@@ -8,7 +8,8 @@ import { fileURLToPath } from 'node:url'
 import { expect, onTestFinished, test } from 'vitest'
 import { createDatabase } from '../../src/outbox/database.ts'
 import { locks } from '../../src/outbox/doorbell.ts'
-import { keepaliveSettings, keepaliveSql } from '../../src/outbox/keepalive.ts'
+import { keepaliveSettings } from '../../src/outbox/keepalive.ts'
+import { pinSql } from '../../src/outbox/session-settings.ts'
 import { startOwnPostgres } from '../../src/testing/postgres.ts'
 import { createBus } from '../../src/index.ts'
 import { paymentEvents, recordingLogger, testBus, type PaymentBus } from '../support/bus.ts'
@@ -266,7 +267,7 @@ test('every connection of the bus tells the server when to give it up', async ()
   const { url } = await createTestDatabase()
   const own = createDatabase(url, recordingLogger())
   onTestFinished(async () => own.close())
-  const handlerPool = own.openPool(1)
+  const handlerPool = own.openHandlerPool(1)
   onTestFinished(async () => handlerPool.end())
   const session = await own.openSession()
   const names = Object.keys(keepaliveSettings)
@@ -283,7 +284,7 @@ test('every connection of the bus tells the server when to give it up', async ()
   expect([ofPool, ofHandlers, ofSession]).toEqual([expected, expected, expected])
   // Behind a pooler the process id is another one: nothing is left behind on its connection.
   await session.query(`reset tcp_user_timeout`)
-  expect((await session.query(keepaliveSql(1))).rows).toEqual([])
+  expect((await session.query(pinSql('bus', 1, []))).rows).toEqual([])
   const { rows } = await session.query(settings, [['tcp_user_timeout']])
   expect(rows).toEqual([{ name: 'tcp_user_timeout', value: '0' }])
 })
