@@ -41,7 +41,9 @@ async function explain(session: Session, statements: string): Promise<Explained[
     explained.push({
       statement: statement.slice(0, 60),
       blocks: Number(plan['Shared Hit Blocks']) + Number(plan['Shared Read Blocks']),
-      wide: wide.map((node) => `${String(node['Node Type'])} ${String(node['Index Name'] ?? '')}`),
+      wide: wide.map(
+        (node) => `${String(node['Node Type'])} ${(node['Index Name'] as string | undefined) ?? ''}`,
+      ),
     })
   }
   await session.rows('rollback')
