@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto'
+import { readHealth, type BusHealth, type BusState } from './bus-health.ts'
+import { beforeTimeout } from './before-timeout.ts'
 import { resolveBusOptions, type BusOptions } from './bus-options.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
 import type { NewEvent, Published, StoredEvent } from './events/envelope.ts'
@@ -11,7 +13,6 @@ import { redactPayload } from './events/payload-redaction.ts'
 import type { EventPattern } from './events/pattern.ts'
 import { createBlockedKeys, type BlockedKeys } from './delivery/blocked-keys.ts'
 import { startDelivery, type Delivery } from './delivery/delivery.ts'
-import { readUnserved } from './delivery/presence.ts'
 import { createQueues } from './delivery/registry.ts'
 import { createDeadLetters, type DeadLetters } from './delivery/dead-letters.ts'
 import { migrateBoss } from './delivery/boss.ts'
@@ -38,45 +39,10 @@ import type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
 import { createDatabase } from './outbox/database.ts'
 import { checkSchema, migrateSchema } from './outbox/migrate.ts'
-import { readPartitions, type DefaultPartition } from './outbox/partitions.ts'
-import type { RelayState } from './outbox/relay.ts'
 import { repairSequences } from './outbox/sequences.ts'
 import { encodeEvents, publishInTransaction, publishOnItsOwn, type UncheckedEvent } from './outbox/publish.ts'
 import { createReads, type Reads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions, type MigrateOptions } from './tenancy/roles.ts'
-
-/** The bus's state, for a readiness probe. */
-export interface BusHealth {
-  /** True when the bus is started, the database answers, and the relay is not failing. */
-  readonly ok: boolean
-  readonly state: BusState
-  readonly database: 'up' | 'down'
-  readonly relay: RelayState
-  /**
-   * Whether notifications arrive. False behind a pooler in transaction mode, where the bus polls, and while a lost
-   * connection is being replaced: events are then delivered later, by up to a second.
-   */
-  readonly listening: boolean
-  /**
-   * Handlers of this process that run on although their attempt has timed out or was taken over. Each keeps its place among the
-   * `concurrency` of its subscription until it ends: a number that stays means handlers that ignore `ctx.signal`.
-   */
-  readonly overrunningHandlerCount: number
-  /** `tryPublish` calls of this process that did not publish. */
-  readonly failedTryPublishCount: number
-  /**
-   * What of the log lies in the default partition, because its month had begun without a partition of its own, and what to do.
-   * Undefined where that is empty, as it should be, and where the database does not answer or the role may not look.
-   */
-  readonly defaultPartition: DefaultPartition | undefined
-  /**
-   * Subscriptions, of all services, that no process runs: a service that is down, or one that was renamed or removed and whose events
-   * pile up. Empty where the database does not answer or the role may not look.
-   */
-  readonly unservedSubscriptions: readonly string[]
-}
-
-export type BusState = 'created' | 'starting' | 'started' | 'stopping' | 'stopped'
 
 /** A durable event bus on PostgreSQL. */
 export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C> {
@@ -169,8 +135,6 @@ export interface StopOptions {
    */
   readonly keepOpen?: boolean | undefined
 }
-
-const tryPublishTimeoutMs = 5000
 
 /** How long a stop may take beyond its grace: aborted handlers end, and what is left is handed back, on a slow database too. */
 const stopMarginMs = 5000
@@ -362,28 +326,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     publishMany,
     tryPublish,
     cancel,
-    async health() {
-      const relay = delivery?.relayState ?? 'stopped'
-      const up = await beforeTimeout(database.query('select 1')).then(
-        () => true,
-        () => false,
-      )
-      const ifUp = async <T>(read: () => Promise<T>, otherwise: T): Promise<T> =>
-        up ? beforeTimeout(read()).catch(() => otherwise) : otherwise
-      const partitions = await ifUp(async () => readPartitions(database), undefined)
-      const unservedSubscriptions = await ifUp<readonly string[]>(async () => readUnserved(database), [])
-      return {
-        ok: up && state === 'started' && relay !== 'failing',
-        state,
-        database: up ? 'up' : 'down',
-        relay,
-        listening: delivery?.isListening ?? false,
-        overrunningHandlerCount: delivery?.overrunningHandlerCount ?? 0,
-        failedTryPublishCount,
-        defaultPartition: partitions?.defaultPartition,
-        unservedSubscriptions,
-      }
-    },
+    health: async () => readHealth(database, { state, delivery, failedTryPublishCount }),
   }
 }
 
@@ -414,19 +357,4 @@ function theOnly(published: readonly Published[]): Published {
   if (first === undefined)
     throw new InvalidEventError('BUS_INVALID_BATCH', 'The database did not answer for the event')
   return first
-}
-
-async function beforeTimeout<T>(work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(`no answer from the database within ${tryPublishTimeoutMs} ms`)),
-      tryPublishTimeoutMs,
-    )
-  })
-  try {
-    return await Promise.race([work, timeout])
-  } finally {
-    clearTimeout(timer)
-  }
 }

@@ -5,7 +5,8 @@
  */
 export { createBus } from './bus.ts'
 export type { BossbusConfig } from './cli/config.ts'
-export type { Bus, BusHealth, BusState, CancelOptions, StopOptions } from './bus.ts'
+export type { Bus, CancelOptions, StopOptions } from './bus.ts'
+export type { BusHealth, BusState } from './bus-health.ts'
 export type { BusOptions } from './bus-options.ts'
 export { defineEvents } from './events/catalogue.ts'
 export { fromCloudEvent, toCloudEvent } from './events/cloud-event.ts'

@@ -6,7 +6,7 @@ import type { JobData } from './job.ts'
 import { queueName, type Subscription } from './subscription.ts'
 
 /** The events of a job that this process does not cover, by who does. */
-export interface Uncovered {
+interface Uncovered {
   /** Whether a live process covers one of those that go back. */
   readonly isCoveredElsewhere: boolean
   /** No code has them any more: newer code has left them out on purpose, and what had them is gone. */

@@ -5,6 +5,7 @@ import type { BusLogger } from '../events/logger.ts'
 import { beginSql, type Database, type Executor } from '../outbox/database.ts'
 import { inTransaction } from './boss.ts'
 import { logBuried, keepFailures, type AttemptFailure } from './failure.ts'
+import { handedBackJob } from './handed-back-job.ts'
 import { firstRetryDelaySeconds, laterAttemptJob, type JobData, type PastAttempts } from './job.ts'
 import { afterLoss, type Loss } from './lost-job.ts'
 import { advanceKeys, holdKeys, type HeldKey, type KeyProgress } from './ordered.ts'
@@ -14,7 +15,6 @@ import {
   buryClaim,
   failClaim,
   fence,
-  handedBackJob,
   isLastAttempt,
   joinLater,
   replaceClaim,

@@ -25,7 +25,7 @@ const tidyIntervalMs = 60_000
 const retireAfterMs = 300_000
 
 /** What a process says of itself in `bus.instances`. */
-export interface InstanceState {
+interface InstanceState {
   readonly relay: string
   readonly inHandCount: number
 }

@@ -2,7 +2,7 @@ import type { PgBoss } from 'pg-boss'
 import type { Database } from '../outbox/database.ts'
 import type { ActiveJob } from './active-job.ts'
 import { inTransaction } from './boss.ts'
-import { handedBackJob } from './settlement.ts'
+import { handedBackJob } from './handed-back-job.ts'
 import { queueName, type Subscription } from './subscription.ts'
 
 /**

@@ -42,7 +42,7 @@ test.each([
       30_000,
     )
     const got = [...seen.values()].map((payloads) =>
-      (orderingKey === undefined ? payloads.toSorted() : payloads).join(),
+      (orderingKey === undefined ? payloads.toSorted((a, b) => Number(a) - Number(b)) : payloads).join(),
     )
     expect(new Set(got)).toEqual(new Set(['0,1,2,3,4,5,6']))
     await until('the outbox is empty', async () => (await count('select count(*) from bus.outbox')) === 0)
