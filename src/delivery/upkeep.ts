@@ -235,8 +235,8 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
     const ordered = workers.filter((worker) => worker.ordered)
     if (ordered.length === 0) return
     const { rows } = await database.query<{ id: number }>(
-      `select id from unnest($1::int[]) id where exists (
-         select from bus.ordered_keys k where k.subscription_id = id and k.state in ('flowing', 'overrunning'))`,
+      `select s.id from unnest($1::int[]) as s (id) where exists (
+         select from bus.ordered_keys k where k.subscription_id = s.id and k.state in ('flowing', 'overrunning'))`,
       [ordered.map(({ subscriptionId }) => subscriptionId)],
     )
     const flowing = new Set(rows.map(({ id }) => id))
