@@ -168,20 +168,23 @@ export async function announce(parts: PresenceParts): Promise<Presence> {
       const listed = new Set((await readDeclared(database)).flatMap(({ declarations }) => declarations))
       const ids = gone.map(({ id }) => id).filter((id) => !listed.has(id))
       if (ids.length === 0) return
+      const names = gone.map(({ name }) => name)
+      const known = await readDeclarations(database, names)
+      // First the queues: where this process dies in between, the next look does all of it.
+      for (const name of new Set(names)) {
+        const newest = known.findLast((each) => each.name === name && each.isActive && !ids.includes(each.id))
+        if (newest !== undefined) await ensureQueues(boss, { name, ...newest.options })
+      }
       const retired = await database.transaction(async (client) => retireDeclarations(client, ids))
-      await database.reach?.('upkeep.declarations-retired')
-      const names = retired.map(({ name }) => name)
-      await callBackLeft(database, names)
-      const left = await readDeclarations(database, names)
-      for (const { name, patterns } of retired) {
-        const newest = left.findLast((declaration) => declaration.name === name && declaration.isActive)
-        if (newest === undefined) continue
-        await ensureQueues(boss, { name, ...newest.options })
+      await callBackLeft(
+        database,
+        retired.map(({ name }) => name),
+      )
+      for (const { name, patterns } of retired)
         logger.info(
-          { subscription: name, patterns, newest: newest.patterns },
+          { subscription: name, patterns },
           'no process has had a declaration of a subscription for a while: it no longer counts',
         )
-      }
     })
   }
 

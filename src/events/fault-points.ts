@@ -69,7 +69,6 @@ export const faultPoints = [
   'start.queues-created',
   'start.registered',
   'upkeep.expired',
-  'upkeep.declarations-retired',
   'stop.began',
   'stop.aborted',
   'stop.handed-back',

@@ -126,10 +126,12 @@ test.each([[['to server']], [['to client']], [['to server', 'to client']]] as co
       async () => (await database.count(sessions)) <= countBefore + 10,
     )
     // What was sent of a tryPublish may arrive when the network is back.
-    const receipts = await database.rows(
-      `select count(*)::int as count, count(distinct event_id)::int as events from bus.deliveries`,
-    )
-    expect(receipts).toEqual([{ count: seen.size, events: seen.size }])
+    await until('each has its receipt, once', async () => {
+      const [receipts] = await database.rows(
+        `select count(*)::int as count, count(distinct event_id)::int as events from bus.deliveries`,
+      )
+      return receipts?.['count'] === seen.size && receipts['events'] === seen.size
+    })
     recordFigure(
       `nothing let through ${directions.join(' and ')}`,
       `health is good ${tookMs} ms after it was back`,

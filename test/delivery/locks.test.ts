@@ -330,10 +330,11 @@ test(
     const [partition] = await database.rows(`select to_char(${lastMonth}, '"bus.events_"YYYY_MM') as name`)
     await bus.stop()
     // Its size is not known before it is read.
-    await insert(
-      database,
-      `(overlay(bus.uuid_v7_floor((${lastMonth}) at time zone 'utc')::text placing '7' from 15)::uuid, 'acme', 'note', 'sql', null,
-      jsonb_build_object('n', 9, 'x', (select string_agg(md5(i::text), '') from generate_series(1, 1000) i)), null)`,
+    await database.rows(
+      `insert into bus.events (id, tenant_id, type, source, payload, created_at)
+       select overlay(bus.uuid_v7_floor(moment)::text placing '7' from 15)::uuid, 'acme', 'note', 'sql',
+         jsonb_build_object('n', 9, 'x', (select string_agg(md5(i::text), '') from generate_series(1, 1000) i)), moment
+       from (select (${lastMonth}) at time zone 'utc' as moment) m`,
     )
     const session = await openSession(database)
     await session.rows('begin')
