@@ -103,7 +103,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
         { subscription: subscription.name, reason: reasonOf(error) },
         'a job could not be processed',
       )
-      handBack(job)
+      void handBack(job)
     })
   }
 
@@ -222,8 +222,8 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     )
   }
 
-  /** Puts what is left of a job back as it came. */
-  function handBack(job: ActiveJob): void {
+  /** Puts what is left of a job back as it came. Resolves when that is written, or given up. */
+  async function handBack(job: ActiveJob): Promise<void> {
     const handedBack = [...job.left, ...job.rest]
     const outcomes = job.unsettled.splice(0)
     job.done = true
@@ -231,11 +231,14 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     if (job.forgiven !== undefined && !job.cutShort) job.delaySeconds = failedProbeDelaySeconds
     const { claim, delaySeconds, lineKey } = job
     const settlement = { claim, outcomes, done: true, handedBack, delaySeconds, lineKey }
-    settler.add(settlement, () => {
-      release(job)
-      // When they are due is not known here; who can take them at once does so.
-      if (delaySeconds > 0) parts.onFailures()
-      else fetcher.wake()
+    return new Promise((resolve) => {
+      settler.add(settlement, () => {
+        release(job)
+        // When they are due is not known here; who can take them at once does so.
+        if (delaySeconds > 0) parts.onFailures()
+        else fetcher.wake()
+        resolve()
+      })
     })
   }
 
@@ -301,7 +304,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     if (inHand.size > 0) await database.reach?.('stop.aborted')
     await inHand.untilIdle(performance.now() + abortedHandlersMs)
     await Promise.allSettled([...inHand].map(async ({ splitting }) => splitting))
-    for (const job of inHand) if (!job.done && job.left.size > 0) handBack(job)
+    for (const job of inHand) if (!job.done && job.left.size > 0) void handBack(job)
     await settler.idle()
     await database.reach?.('stop.handed-back')
     clearInterval(ticker)

@@ -125,6 +125,10 @@ test.each([[['to server']], [['to client']], [['to server', 'to client']]] as co
       async () => (await database.count(sessions)) <= countBefore + 10,
     )
     // What was sent of a tryPublish may arrive when the network is back.
+    await until('all receipts are written', async () => {
+      const waiting = `select (select count(*) from bus.outbox) + (select count(*) from pgboss.job where state < 'completed')`
+      return (await database.count(waiting)) === 0
+    })
     const receipts = await database.rows(
       `select count(*)::int as count, count(distinct event_id)::int as events from bus.deliveries`,
     )
