@@ -148,7 +148,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
         { subscription: subscription.name, reason: reasonOf(error) },
         'a job could not be processed',
       )
-      handBack(job)
+      void handBack(job)
     })
   }
 
@@ -271,8 +271,8 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     )
   }
 
-  /** Puts what is left of a job back as it came. */
-  function handBack(job: ActiveJob): void {
+  /** Puts what is left of a job back as it came. Resolves when that is written, or given up. */
+  async function handBack(job: ActiveJob): Promise<void> {
     const handedBack = [...job.left, ...job.rest]
     const outcomes = job.unsettled.splice(0)
     // Its attempt was over before; only its handler is not.
@@ -289,12 +289,15 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     const isNoted = job.marking !== undefined
     const back = { handedBack, delaySeconds, misses: missesOf(job), lineKey, left }
     const settlement = { claim, outcomes, done: true, isNoted, ...back }
-    settler.add(settlement, () => {
-      release(job)
-      // When they are due is not known here; who can take them at once does so.
-      if (delaySeconds > 0) onFailures()
-      else if (left === undefined) fetcher.wake()
-      else uncovered.noteLeft()
+    return new Promise((resolve) => {
+      settler.add(settlement, () => {
+        release(job)
+        // When they are due is not known here; who can take them at once does so.
+        if (delaySeconds > 0) onFailures()
+        else if (left === undefined) fetcher.wake()
+        else uncovered.noteLeft()
+        resolve()
+      })
     })
   }
 
@@ -370,7 +373,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     await Promise.allSettled(
       [...inHand].map(async ({ splitting, marking }) => Promise.all([splitting, marking])),
     )
-    for (const job of inHand) if (!job.done && job.left.size > 0) handBack(job)
+    for (const job of inHand) if (!job.done && job.left.size > 0) void handBack(job)
     await settler.idle()
     await database.reach?.('stop.handed-back')
     clearInterval(ticker)

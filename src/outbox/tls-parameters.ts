@@ -95,7 +95,7 @@ export async function withTlsFiles(config: pg.PoolConfig, files: TlsFiles): Prom
     ssl[part] =
       part === 'ca' && path === systemCertificates
         ? // An image without certificates of its own has those of Node.
-          [...tls.getCACertificates('default'), ...tls.getCACertificates('system')]
+          [...new Set([...tls.getCACertificates('default'), ...tls.getCACertificates('system')])]
         : await readFile(path, 'utf8')
   }
   return { ...config, ssl }
