@@ -314,7 +314,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     for (const job of inHand) {
       const waitsLong = now - job.startedAt > subscription.timeoutSeconds * 1000
       if (job.done || job.left.size === 0 || job.rest.length > 0 || !(isStuck() || waitsLong)) continue
-      if (job.running.size === 0) handBack(job)
+      if (job.running.size === 0) void handBack(job)
       // In a transaction it is not known which of them were begun; its lanes end by themselves.
       else if (exactlyOnce === undefined && isBatch(job.claim.data)) giveBackRest(job)
     }

@@ -70,6 +70,7 @@ test('a copy without the values of its sequences is repaired at start, which nam
   expect(more).toEqual([])
   expect(line?.level).toBe('warn')
   expect(names(line?.fields).toSorted()).toEqual([
+    'bus.declarations_id_seq',
     'bus.migrations_id_seq',
     'bus.ordered_events_seq_seq',
     'bus.outbox_position_seq',
@@ -196,21 +197,14 @@ test('a running bus that finds itself on another server looks at its sequences a
 test('migrate repairs the sequence of its own table before it writes to it', async () => {
   const database = await createTestDatabase()
   const { rows, count } = database
-  const [last] = await rows(
-    'delete from bus.migrations where id = (select max(id) from bus.migrations) returning hash, created_at',
-  )
+  // The last migration may be applied again.
+  await rows('delete from bus.migrations where id = (select max(id) from bus.migrations)')
   await rows('alter sequence bus.migrations_id_seq restart')
   const logger = recordingLogger()
-  // Fails, because what it makes is there already: but not for its own table.
-  await expect(testBus(database.url, { logger }).migrate()).rejects.toMatchObject({
-    sqlState: expect.not.stringContaining('23505') as string,
-  })
+  await testBus(database.url, { logger }).migrate()
   expect(names(logger.lines.find(({ message }) => message.startsWith(repaired))?.fields)).toEqual([
+    'bus.declarations_id_seq',
     'bus.migrations_id_seq',
-  ])
-  await rows('insert into bus.migrations (hash, created_at) values ($1, $2)', [
-    last?.['hash'],
-    last?.['created_at'],
   ])
   expect(await count('select count(*) from bus.migrations')).toBe(shippedMigrationCount())
   await testBus(database.url).migrate()
