@@ -69,7 +69,8 @@ test('what waits when the clock of the server goes back an hour is delivered at 
 test('a worker that died before the clock went back is missed after its heartbeat', async () => {
   const database = await createTestDatabase()
   const seen: number[] = []
-  const bus = testBus(database.url)
+  const logger = recordingLogger()
+  const bus = testBus(database.url, { logger })
   bus.subscribe({
     name: 'a',
     events: ['note'],
@@ -79,6 +80,9 @@ test('a worker that died before the clock went back is missed after its heartbea
   })
   await bus.start()
   await bus.subscriptions.pause('a')
+  await until('the process has heard of it', () =>
+    logger.lines.some(({ message }) => message === 'a subscription was paused'),
+  )
   await bus.tryPublish({ type: 'note', tenantId: 'acme', payload: 1 })
   await until('it waits', async () => (await inState(database, 'a', 'created')) === 1)
   const boss = await openBoss(database.url)
