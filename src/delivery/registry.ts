@@ -109,10 +109,15 @@ export async function createQueues(
   try {
     await withLock(database, locks.registry, async () => {
       const known = await readSubscriptions(database)
+      const declared = await readDeclarations(
+        database,
+        subscriptions.map(({ name }) => name),
+      )
       const queues = await readQueues(boss, subscriptions)
       for (const subscription of subscriptions) {
         const owner = known.find(({ name }) => name === subscription.name)?.service
-        if (owner === undefined || owner === service) await ensureQueues(boss, subscription, queues)
+        if (owner === undefined || owner === service)
+          await ensureQueues(boss, withNewestOptions(subscription, declared), queues)
       }
       await applyQueueStorage(boss)
     })

@@ -142,6 +142,16 @@ test('an old process that is started again takes nothing away from newer code', 
   })
   await old.bus.stop()
   const again = await startVersion(database, { retry: { maxAttempts: 2 } })
+  // As the Fastify plugin does where it is told to.
+  const migrating = createBus({ database: database.url, events, source: 'shop', logger: recordingLogger() })
+  migrating.subscribe({
+    name: 'ledger',
+    events: ['order.placed'],
+    retry: { maxAttempts: 2 },
+    handler: () => {},
+  })
+  await migrating.migrate()
+  await migrating.stop()
   await publish(database, 'order.refunded', 1)
   await delivered(database, 1)
   expect([neu.seen, again.seen]).toEqual([['order.refunded 1'], []])
