@@ -61,10 +61,26 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const exactlyOnceCount = subscriptions.filter(({ mode }) => mode === 'exactly-once').length
   const handlerPool = exactlyOnceCount > 0 ? createHandlerPool(database, exactlyOnceCount) : undefined
   let registrations: ReadonlyMap<string, Registration>
-  let presence: Presence
+  let presence: Presence | undefined
   let relay: Relay | undefined
   try {
     registrations = await registerSubscriptions(database, boss, service, subscriptions)
+    presence = await announce({
+      database,
+      boss,
+      service,
+      instanceId,
+      subscriptions,
+      registrations,
+      logger,
+      state: () => ({
+        relay: relay?.state ?? 'stopped',
+        inHandCount: [...workers.values()].reduce((count, worker) => count + worker.inHandCount, 0),
+      }),
+      onRegistered: (again: ReadonlyMap<string, Registration>) => {
+        registrations = again
+      },
+    })
     const states = await readStates(
       database,
       [...registrations.values()].map(({ subscriptionId }) => subscriptionId),
@@ -73,7 +89,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       const { name } = subscription
       const id = registrations.get(name)?.subscriptionId
       if (id === undefined) continue
-      followQueue(subscription, states.get(id))
+      const follow = (state: SubscriptionState | undefined): void => followQueue(subscription, state)
+      follow(states.get(id))
       const declarationId = (): number => registrations.get(name)?.declarationId ?? 0
       const workerParts = {
         database,
@@ -92,26 +109,12 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
         },
         connections: subscription.mode === 'exactly-once' ? handlerPool?.connectionsOf() : undefined,
         onFailures: () => upkeep?.soon(subscription.name),
+        onState: follow,
       }
       workers.set(id, startWorker(subscription, id, workerParts))
     }
-    presence = await announce({
-      database,
-      boss,
-      service,
-      instanceId,
-      subscriptions,
-      registrations,
-      logger,
-      state: () => ({
-        relay: relay?.state ?? 'stopped',
-        inHandCount: [...workers.values()].reduce((count, worker) => count + worker.inHandCount, 0),
-      }),
-      onRegistered: (again: ReadonlyMap<string, Registration>) => {
-        registrations = again
-      },
-    })
   } catch (error) {
+    await presence?.leave().catch(() => {})
     await handlerPool?.close()
     await boss.stop({ graceful: false })
     throw error
@@ -121,7 +124,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       return workers.keys()
     },
     onIncomplete: () => {
-      presence.suspect()
+      presence?.suspect()
       upkeep?.atOnce()
     },
     isFree: (id, types, declarations) => workers.get(id)?.isFree(types, declarations) ?? false,
@@ -143,13 +146,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
         ids.filter((id) => workers.has(id)),
       ).then(
         (states) => {
-          for (const [id, state] of states) {
-            workers.get(id)?.applyState(state, readAt)
-            followQueue(
-              running.find(({ name }) => registrations.get(name)?.subscriptionId === id),
-              state,
-            )
-          }
+          for (const [id, state] of states) workers.get(id)?.applyState(state, readAt)
         },
         // Upkeep finds out.
         () => {},
@@ -203,7 +200,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       await handlerPool?.close()
       await doorbell.close()
       // Where the database is away, others find out.
-      await presence.leave().catch(() => {})
+      await presence?.leave().catch(() => {})
       await boss.stop({ graceful: false })
     },
   }
@@ -212,11 +209,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
 type RunningSubscription = { -readonly [K in keyof Subscription]: Subscription[K] }
 
 /** Retries and what becomes of a failed key are those of the queue: of the newest declaration, not of this process's. */
-function followQueue(
-  subscription: RunningSubscription | undefined,
-  state: SubscriptionState | undefined,
-): void {
-  if (subscription === undefined || state === undefined) return
+function followQueue(subscription: RunningSubscription, state: SubscriptionState | undefined): void {
+  if (state === undefined) return
   subscription.retry = state.retry
   if (state.onKeyFailure !== undefined) subscription.onKeyFailure = state.onKeyFailure
 }

@@ -28,6 +28,8 @@ export interface WorkerParts {
   readonly connections: HandlerConnections | undefined
   /** Called after failures were written, with a due time that only the database knows. */
   readonly onFailures: () => void
+  /** Called with what the database says of the subscription, whenever it was asked. */
+  readonly onState: (state: SubscriptionState) => void
 }
 
 /** Runs the handler of one subscription in this process. */

@@ -391,7 +391,10 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       // Where later attempts wait, they would be fetched in its place.
       !stopping && hasRoom() && !slots.isExpected('later') && coverage.coversAll(types, declarations),
     wake: () => fetcher.wake(),
-    applyState: (state, readAt) => flow.apply(state, readAt),
+    applyState(state, readAt) {
+      parts.onState(state)
+      flow.apply(state, readAt)
+    },
     adopt(jobs, fetchedAt) {
       for (const job of jobs) begin(job, fetchedAt)
       if (jobs.some((job) => laneOf(job) === 'later')) slots.expect('later', true)
