@@ -85,16 +85,28 @@ export async function findWantedByMonth(
   const { subscription, declarations } = route
   if (declarations.every(({ where }) => where === undefined) || (retaken && subscription.ordered === true))
     return { wanted: await findWanted(client, route, matched), unreadable: [] }
+  const wanted: Wanted[] = []
   const unreadable = new Set<ClaimedEvent>()
   for (const ofMonth of Map.groupBy(matched, ({ id }) => monthOf(id)).values()) {
     const readable = await unlessLocked(client, async () => findWanted(client, route, ofMonth))
     if (readable === undefined) for (const event of ofMonth) unreadable.add(event)
+    else wanted.push(...readable)
   }
-  const readable = matched.filter((event) => !unreadable.has(event))
   return {
-    wanted: await findWanted(client, route, readable),
+    wanted: inOrder(wanted, subscription, matched),
     unreadable: matched.filter((event) => unreadable.has(event)),
   }
+}
+
+/** Keys stay in order: what an ordered subscription wants of several months is put together again. */
+function inOrder(
+  wanted: readonly Wanted[],
+  subscription: RegisteredSubscription,
+  matched: readonly ClaimedEvent[],
+): readonly Wanted[] {
+  if (subscription.ordered !== true || wanted.length < 2) return wanted
+  const events = new Set(wanted.flatMap((each) => each.events))
+  return [{ subscription, events: matched.filter((event) => events.has(event)) }]
 }
 
 /** The month of a uuid v7, in UTC: its partition of the log. */
