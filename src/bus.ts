@@ -161,7 +161,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, logger)
   const erasures = createErasures(database)
-  const registered = createSubscriptions(database)
+  const registered = createSubscriptions(database, async () => delivery?.followStates())
   let state: BusState = 'created'
   let delivery: Delivery | undefined
   let starting: Promise<void> | undefined

@@ -29,6 +29,8 @@ export interface Delivery {
   readonly isListening: boolean
   /** Handlers that run on after their attempt. */
   readonly overrunningHandlerCount: number
+  /** Lets its workers see what was decided about their subscriptions. Where the database is away, they find out later. */
+  followStates: () => Promise<void>
   stop: (graceMs: number) => Promise<void>
 }
 
@@ -132,6 +134,12 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     adopt: (id, jobs, fetchedAt) => workers.get(id)?.adopt(jobs, fetchedAt),
     prefetch: (ids) => events.prefetch(ids),
   } satisfies LocalWorkers
+  /** Where it fails, upkeep finds out. */
+  async function followStates(ids: readonly number[]): Promise<void> {
+    const readAt = performance.now()
+    const states = await readStates(database, ids).catch(() => new Map<number, SubscriptionState>())
+    for (const [id, state] of states) workers.get(id)?.applyState(state, readAt)
+  }
   const router = createRouter(boss, database.bossSchema, instanceId, localWorkers, database.reach)
   let wasConnected = false
   const doorbell = openDoorbell(database, instanceId, logger, {
@@ -139,19 +147,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     onWake: (ids) => {
       for (const id of ids) workers.get(id)?.wake()
     },
-    onStateChange: (ids) => {
-      const readAt = performance.now()
-      readStates(
-        database,
-        ids.filter((id) => workers.has(id)),
-      ).then(
-        (states) => {
-          for (const [id, state] of states) workers.get(id)?.applyState(state, readAt)
-        },
-        // Upkeep finds out.
-        () => {},
-      )
-    },
+    onStateChange: (ids) => void followStates(ids.filter((id) => workers.has(id))),
     onConnection: (connected) => {
       if (!connected) return
       // It may be another server by now, which came without the values of its sequences.
@@ -191,6 +187,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       for (const worker of workers.values()) count += worker.overruns.count
       return count
     },
+    followStates: async () => followStates([...workers.keys()]),
     async stop(graceMs) {
       await database.reach?.('stop.began')
       const relayStopped = runningRelay.stop()

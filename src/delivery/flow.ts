@@ -27,8 +27,11 @@ export interface Flow {
   readonly isHalted: boolean
   /** While the circuit breaker is open: a job is to be fetched, to try one event of it. */
   readonly wantsProbe: boolean
-  /** Takes what the database says. `readAt`: when it was asked, in the time of `performance.now()`. */
-  apply: (state: SubscriptionState, readAt: number) => void
+  /**
+   * Takes what the database says, unless something newer is known. Gives whether it did.
+   * `readAt`: when the database was asked, in the time of `performance.now()`.
+   */
+  apply: (state: SubscriptionState, readAt: number) => boolean
   /** Takes the outcome of an attempt that counts. */
   note: (outcome: EventOutcome, event: StoredEvent) => void
   /** Gives whether a job that begins is the one to try. */
@@ -53,6 +56,7 @@ export function createFlow(
   let isOpen = false
   let probe: 'none' | 'wanted' | 'running' = 'none'
   let changedAt = Number.NEGATIVE_INFINITY
+  let appliedReadAt = Number.NEGATIVE_INFINITY
   let opening = false
   let refusedAt = Number.NEGATIVE_INFINITY
   let timer: NodeJS.Timeout | undefined
@@ -133,7 +137,9 @@ export function createFlow(
       return !paused && isOpen && probe === 'wanted'
     },
     apply(state, readAt) {
-      if (stopped || readAt < changedAt) return
+      // Reads may answer in another order than they began.
+      if (stopped || readAt < changedAt || readAt < appliedReadAt) return false
+      appliedReadAt = readAt
       const was = { paused, isOpen }
       paused = state.paused
       if (paused !== was.paused)
@@ -147,6 +153,7 @@ export function createFlow(
         scheduleProbe(state.probeInMs)
       }
       if (paused !== was.paused || isOpen !== was.isOpen) onChange()
+      return true
     },
     note(outcome, event) {
       if (isOpen || judge === undefined) return

@@ -48,8 +48,8 @@ export interface Subscriptions {
   /** All subscriptions of the database, by name. What waits is counted up to 10,000 jobs of each. */
   list: () => Promise<SubscriptionInfo[]>
   /**
-   * Stops a subscription in every process, at once where notifications arrive, else within 5 seconds: running handlers finish, what was not
-   * begun goes back with no attempt counted. Its events are kept. It stays paused until it is resumed, also over restarts.
+   * Stops a subscription in every process: in this one before the call resolves, in others at once where notifications arrive, else
+   * within 5 seconds. Running handlers finish, what was not begun goes back with no attempt counted. Its events are kept. It stays paused until it is resumed, also over restarts.
    * Works from any process, started or not. Resolves to whether it was not paused before; if it was, nothing has changed.
    * @throws {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
    */
@@ -90,7 +90,14 @@ interface SubscriptionRow extends Record<string, unknown> {
   readonly event_count: number
 }
 
-export function createSubscriptions(database: Database): Subscriptions {
+/** @param onChange - lets the workers of this process follow, before a call resolves */
+export function createSubscriptions(database: Database, onChange: () => Promise<void>): Subscriptions {
+  async function changed(name: string, change: Promise<boolean | undefined>): Promise<boolean> {
+    const hasChanged = found(name, await change)
+    await onChange()
+    return hasChanged
+  }
+
   return {
     async list() {
       // The events of a key that has a job are counted where they stand in line, not in the job.
@@ -135,10 +142,10 @@ export function createSubscriptions(database: Database): Subscriptions {
       refuseUnknownKeys(options, ['by', 'reason'], 'subscriptions.pause')
       checkText('by', options.by, 255)
       checkText('reason', options.reason, 2000)
-      return found(name, await pauseSubscription(database, checkName(name), options.by, options.reason))
+      return changed(name, pauseSubscription(database, checkName(name), options.by, options.reason))
     },
     async resume(name) {
-      return found(name, await resumeSubscription(database, checkName(name)))
+      return changed(name, resumeSubscription(database, checkName(name)))
     },
   }
 }

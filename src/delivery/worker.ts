@@ -392,8 +392,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       !stopping && hasRoom() && !slots.isExpected('later') && coverage.coversAll(types, declarations),
     wake: () => fetcher.wake(),
     applyState(state, readAt) {
-      parts.onState(state)
-      flow.apply(state, readAt)
+      if (flow.apply(state, readAt)) parts.onState(state)
     },
     adopt(jobs, fetchedAt) {
       for (const job of jobs) begin(job, fetchedAt)

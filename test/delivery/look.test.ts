@@ -114,7 +114,10 @@ test('the locks of reads and looks do not add up with the subscriptions', async 
         names.map(({ name }) => ({ name, floor: undefined })),
       ),
     'subscriptions.list': async () =>
-      createSubscriptions(Object.assign(client, { bossSchema: 'pgboss' }) as unknown as Database).list(),
+      createSubscriptions(
+        Object.assign(client, { bossSchema: 'pgboss' }) as unknown as Database,
+        async () => {},
+      ).list(),
     'deadLetters.list': async () => createDeadLetters(client as unknown as Database).list(),
     deliveries: async () => client.query('select * from bus.event_deliveries(bus.uuid_v7())'),
     'dead letters of a tenant': async () =>

@@ -128,3 +128,27 @@ test('what is not there cannot be paused or resumed, and options are checked', a
   await expect(bus.subscriptions.pause('a', { by: 'x'.repeat(256) })).rejects.toMatchObject(invalid)
   await expect(bus.subscriptions.pause('a', { reason: 'a\u0000b' })).rejects.toMatchObject(invalid)
 })
+
+test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
+  'once pause has resolved, its process begins nothing that is published after it: %s',
+  async (mode) => {
+    const database = await createTestDatabase()
+    const bus = testBus(database.url)
+    const seen: number[] = []
+    bus.subscribe({
+      name: 'paused',
+      events: ['note'],
+      ...(mode === 'ordered' ? { ordered: true } : { mode }),
+      handler: ({ payload }: { payload: unknown }) => void seen.push(payload as number),
+    } as never)
+    await bus.start()
+    for (let round = 1; round <= 20; round += 1) {
+      await bus.subscriptions.pause('paused')
+      await publish(database, 1, 'acme', mode === 'ordered' ? 'key' : null)
+      await new Promise((resolve) => setTimeout(resolve, 15))
+      expect(seen.length).toBe(round - 1)
+      await bus.subscriptions.resume('paused')
+      await until('it goes on', () => seen.length === round)
+    }
+  },
+)

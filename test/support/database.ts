@@ -38,6 +38,7 @@ export async function createTestDatabase(
     await sql.end({ timeout: 2 })
     await pool.end()
     await asAdmin(serverUrl, async (admin) => {
+      await unused(admin, name)
       await admin.query(`drop database if exists ${name} with (force)`)
     })
   })
@@ -49,6 +50,18 @@ export async function createTestDatabase(
     sql,
     rows,
     count: async (text, values) => Number(Object.values((await rows(text, values))[0] ?? {})[0]),
+  }
+}
+
+/** A pool resolves its end before its connections are closed: what ends by itself is not to be told that it was cut off. */
+async function unused(admin: pg.Client, name: string): Promise<void> {
+  for (let n = 0; n < 100; n += 1) {
+    const { rowCount } = await admin.query(
+      `select from pg_stat_activity where datname = $1 and backend_type = 'client backend' limit 1`,
+      [name],
+    )
+    if (rowCount === 0) return
+    await new Promise((resolve) => setTimeout(resolve, 10))
   }
 }
 
