@@ -35,6 +35,7 @@ import {
   type EraseOptions,
 } from './operations/erase.ts'
 import { recordCatalogue } from './operations/stored-catalogue.ts'
+import { mayLoseCommits } from './outbox/caller-connection.ts'
 import type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
 import { createDatabase } from './outbox/database.ts'
@@ -142,6 +143,11 @@ const stopMarginMs = 5000
 /** How long what was cut off may take to notice. */
 const cutMarginMs = 500
 
+/** Logged once, as an error: what was answered as committed may not be there. */
+export const lostCommitsError =
+  'postgres.js prepares statements behind a pooler in transaction mode: unless the pooler keeps prepared statements, COMMITs can fail ' +
+  'and be reported as done. Open the client with prepare: false, or give it a direct database URL (docs/drivers.md)'
+
 /**
  * Makes a bus. Nothing is connected before `migrate`, `start` or `tryPublish`; `publish` uses the caller's connection.
  *
@@ -168,12 +174,17 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   let stopping: Promise<void> | undefined
   const mayClose = Promise.withResolvers<void>()
   let failedTryPublishCount = 0
+  let hasWarnedOfPooler = false
 
   async function publishMany(
     tx: DrizzleTransaction,
     newEvents: readonly UncheckedEvent[],
   ): Promise<Published[]> {
     const published = await publishInTransaction(tx, await encodeEvents(settings, newEvents))
+    if (!hasWarnedOfPooler && mayLoseCommits(tx)) {
+      hasWarnedOfPooler = true
+      logger.error({}, lostCommitsError)
+    }
     await database.reach?.('publish.written')
     return published
   }

@@ -4,8 +4,8 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/server.ts'],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     // In CI a test that failed is tried once more, and shown as flaky: one timing on a busy machine does not hide all else.
     retry: process.env['CI'] === 'true' ? 1 : 0,
     // Two workers on one server: more only make timings noisy on small machines.

@@ -34,6 +34,8 @@ function createBoss(
     instanceName,
     monitorIntervalSeconds: 1,
     maintenanceIntervalSeconds: 60,
+    // Dashboards show throughput and waiting times from it: a row for each count of a queue, kept for seven days.
+    persistQueueStats: true,
     // The options of a queue change only in register(), which reloads them.
     queueCacheIntervalSeconds: 600,
     instanceHeartbeatSeconds: 60,

@@ -1,21 +1,30 @@
 import type { PgBoss } from 'pg-boss'
 import type { Database } from '../outbox/database.ts'
 
-/** Up to this many queues, pg-boss looks after all of them each time: some ten statements each. */
+/** Up to this many queues, pg-boss looks after all of them every five minutes: some ten statements each. */
 const fewQueues = 100
+const fewIntervalMs = 5 * 60_000
 
 /** How often pg-boss looks after all queues, however many: only then does it rebuild indexes. */
 const fullIntervalMs = 24 * 60 * 60_000
 
-/** Lets pg-boss count, expire and delete jobs: in every queue where there are few, else in those where there is something to do. */
+/**
+ * Lets pg-boss count, expire and delete jobs: at first, and then from time to time, in every queue where there are few; else in those
+ * where there is something to do.
+ */
 export function createTidying(
   executor: Pick<Database, 'query' | 'bossSchema'>,
   boss: PgBoss,
 ): () => Promise<void> {
-  let fullAt = performance.now()
+  const startedAt = performance.now()
+  let fullAt: number | undefined
   return async () => {
     const { total, names } = await queuesToTidy(executor)
-    if (total <= fewQueues || performance.now() - fullAt > fullIntervalMs) {
+    const isDue =
+      total <= fewQueues
+        ? fullAt === undefined || performance.now() - fullAt > fewIntervalMs
+        : performance.now() - (fullAt ?? startedAt) > fullIntervalMs
+    if (isDue) {
       await boss.supervise()
       fullAt = performance.now()
       return

@@ -32,8 +32,12 @@ const sweepIntervalMs = 60_000
 /** A look that does so may take this share of a process's time. It is slow only while an old snapshot is held. */
 const sweepShare = 1 / 20
 
-/** How often the leader lets pg-boss count, expire and delete jobs, and makes partitions for coming months. */
-const maintenanceIntervalMs = 5 * 60_000
+/** How often the leader lets pg-boss count, expire and delete jobs, which is how fresh its dashboard is; and how soon after its start. */
+const tidyIntervalMs = 60_000
+const firstTidyMs = 5000
+
+/** How often it makes partitions for coming months. */
+const partitionIntervalMs = 5 * 60_000
 
 /** How soon partitions that could not be made, because the log was in use, are tried again. */
 const partitionRetryMs = 30_000
@@ -97,8 +101,8 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
   let restUntil = Number.NEGATIVE_INFINITY
   // At once: a process that starts finds what one before it left behind.
   let unseenCount = queues.size
-  let maintainedAt = performance.now()
-  let partitionsDueAt = performance.now() + (parts.hasPartitions ? maintenanceIntervalMs : partitionRetryMs)
+  let tidyDueAt = performance.now() + firstTidyMs
+  let partitionsDueAt = performance.now() + (parts.hasPartitions ? partitionIntervalMs : partitionRetryMs)
   let recoveredAt = Number.NEGATIVE_INFINITY
 
   function schedule(): void {
@@ -129,7 +133,10 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
       })
       if (performance.now() - recoveredAt > recoverIntervalMs) await recover()
       if (isLeader() && performance.now() > partitionsDueAt) await keepPartitions()
-      if (isLeader() && performance.now() - maintainedAt > maintenanceIntervalMs) await maintain()
+      if (isLeader() && performance.now() > tidyDueAt) {
+        tidyDueAt = performance.now() + tidyIntervalMs
+        await tidy()
+      }
     } catch (error) {
       logger.warn({ reason: reasonOf(error) }, 'upkeep failed, trying again')
       restUntil = performance.now() + minPauseMs
@@ -213,7 +220,7 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
   /** The clock was set: all times that the database holds are those of another one. */
   async function followClock(setMs: number): Promise<void> {
     logger.warn({ setSeconds: Math.round(setMs / 1000) }, 'the clock of the database server was set')
-    maintainedAt = performance.now()
+    tidyDueAt = performance.now() + tidyIntervalMs
     for (const watched of queues.values()) await fit(watched, setMs)
   }
 
@@ -245,12 +252,7 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
 
   async function keepPartitions(): Promise<void> {
     const isDone = await partitions.keep()
-    partitionsDueAt = performance.now() + (isDone ? maintenanceIntervalMs : partitionRetryMs)
-  }
-
-  async function maintain(): Promise<void> {
-    maintainedAt = performance.now()
-    await tidy()
+    partitionsDueAt = performance.now() + (isDone ? partitionIntervalMs : partitionRetryMs)
   }
 
   schedule()

@@ -30,7 +30,7 @@ export async function buildApp({
     // Money is not guessed at: "100" and true are no amounts.
     ajv: { customOptions: { coerceTypes: false } },
   })
-  const sql = postgres(databaseUrl, { onnotice: () => {} })
+  const sql = await openClient(databaseUrl)
   const db = drizzle(sql)
   // Fastify starts in this order and closes in the reverse one: the bus drains while the database is still there.
   app.addHook('onReady', async () => createTables(sql))
@@ -51,6 +51,17 @@ export async function buildApp({
     return reply.code(health.ok ? 200 : 503).send(health)
   })
   return app
+}
+
+/** Behind a pooler in transaction mode prepared statements get lost, and postgres.js's commits with them: see docs/drivers.md. */
+async function openClient(databaseUrl: string): Promise<postgres.Sql> {
+  const options = { onnotice: () => {} }
+  const sql = postgres(databaseUrl, options)
+  const rows = await sql<{ pid: number }[]>`select pg_backend_pid() as pid`
+  // A pooler makes up the process id that it gives its clients.
+  if (rows[0]?.pid === rows.state.pid) return sql
+  await sql.end()
+  return postgres(databaseUrl, { ...options, prepare: false })
 }
 
 /** Drizzle's error lists every parameter of the statement: neither the client nor the log gets its message. */

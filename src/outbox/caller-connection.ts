@@ -55,7 +55,14 @@ interface PostgresJsClient {
     text: string,
     values: unknown[],
     options: { readonly prepare: boolean; readonly simple: boolean },
-  ) => { readonly raw: () => PromiseLike<readonly (readonly unknown[])[]> }
+  ) => { readonly raw: () => PromiseLike<PostgresJsRows> }
+}
+
+type PostgresJsRows = readonly (readonly unknown[])[] & {
+  /** The connection: its process as the server, or a pooler in front of it, said. */
+  readonly state?: { readonly pid: unknown; readonly secret: unknown } | null
+  /** Without a name it was not prepared. */
+  readonly statement?: { readonly name?: unknown } | null
 }
 
 interface NodePostgresClient {
@@ -101,16 +108,18 @@ async function loadSql(): Promise<typeof sql> {
  * parser or a transformation of the client's own has no part in them.
  */
 function throughPostgresJs(client: PostgresJsClient, { logger }: DrizzleSession): CallerConnection {
-  function begin(
-    text: string,
-    values: readonly (string | null)[],
-  ): PromiseLike<readonly (readonly unknown[])[]> {
+  function begin(text: string, values: readonly (string | null)[]): PromiseLike<PostgresJsRows> {
     const sent = [...values]
     logger?.logQuery?.(text, sent)
     return client.unsafe(text, sent, { prepare: keptName(text) !== undefined, simple: false }).raw()
   }
+  function replyIn(rows: PostgresJsRows): string {
+    const reply = textIn(rows)
+    if (preparesThroughPooler(rows, reply)) commitLosers.add(client)
+    return reply
+  }
   return {
-    send: async ({ strings, values }) => textIn(await begin(joined(strings), values)),
+    send: async ({ strings, values }) => replyIn(await begin(joined(strings), values)),
     async sendWithTransactionId({ strings, values }) {
       // Both are sent before either is answered. Where the connection is lost between them, the second may run outside the
       // transaction, and finds that out by itself.
@@ -120,9 +129,37 @@ function throughPostgresJs(client: PostgresJsClient, { logger }: DrizzleSession)
       ])
       if (identified.status === 'rejected') throw identified.reason
       if (answered.status === 'rejected') throw answered.reason
-      return textIn(answered.value)
+      return replyIn(answered.value)
     },
   }
+}
+
+/** Clients of transactions whose commit may come to nothing and be reported as done. */
+const commitLosers = new WeakSet<object>()
+
+/**
+ * Whether the handle's connection was seen to send prepared statements through a pooler that hands it one server process after the
+ * other. postgres.js prepares its COMMIT too. Where the server process does not know that statement, it aborts the transaction;
+ * postgres.js prepares COMMIT again, gets a ROLLBACK for an answer and takes it for success.
+ */
+export function mayLoseCommits(tx: DrizzleTransaction): boolean {
+  const { session } = tx as { readonly session?: DrizzleSession | null }
+  return typeof session?.client === 'function' && commitLosers.has(session.client)
+}
+
+/** By connection: what a pooler has called it, and the server's process that answered last. */
+const lastServers = new WeakMap<object, { readonly connection: string; readonly server: string }>()
+
+/** Replies begin with the server's own process. Behind a pooler that keeps sessions it stays the same for a connection. */
+function preparesThroughPooler({ state, statement: sent }: PostgresJsRows, reply: string): boolean {
+  if (state === undefined || state === null || typeof sent?.name !== 'string' || sent.name === '')
+    return false
+  const server = reply.slice(0, reply.indexOf('/'))
+  if (server === String(state.pid)) return false
+  const connection = `${String(state.pid)} ${String(state.secret)}`
+  const last = lastServers.get(state)
+  lastServers.set(state, { connection, server })
+  return last !== undefined && last.connection === connection && last.server !== server
 }
 
 const assignTransactionId = 'select pg_catalog.pg_current_xact_id() as id'

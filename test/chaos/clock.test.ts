@@ -24,7 +24,6 @@ test('processes whose clocks are an hour off schedule, retry, order and store by
   await until(
     'everything is delivered',
     async () => (await database.count('select count(*) from bus.deliveries')) === 6 + 15,
-    25_000,
   )
   const rows = await database.rows(`
     select e.payload #>> '{}' as payload, d.attempts, d.delivered_at >= coalesce(e.available_at, e.created_at) as in_time,

@@ -4,6 +4,7 @@ import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { recordFigure } from '../support/figures.ts'
 import { isFullForm } from '../support/form.ts'
+import { roomFor } from '../support/slowness.ts'
 
 const dueCount = isFullForm ? 300_000 : 30_000
 
@@ -37,7 +38,6 @@ test(
     await until(
       'they are due',
       async () => (await database.rows(`select clock_timestamp() >= $1 as due`, [now]))[0]?.['due'] === true,
-      60_000,
     )
     // Of the same tenant: nobody else's fairness helps.
     let published = 0
@@ -66,6 +66,6 @@ test(
       `${dueCount} events due in one second`,
       `delivered in ${(tookMs / 1000).toFixed(1)} s; ${published} others of the same tenant meanwhile: p50 ${at(0.5).toFixed(0)} ms, p99 ${at(0.99).toFixed(0)} ms, worst ${at(1).toFixed(0)} ms`,
     )
-    expect(at(0.99)).toBeLessThan(boundMs)
+    expect(at(0.99)).toBeLessThan(roomFor(boundMs))
   },
 )

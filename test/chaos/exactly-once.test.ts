@@ -67,7 +67,7 @@ test.each([
     await lapseHeartbeats(database)
     const heir = await start(database)
     // The zombie has the row of the counter locked, and the server would let it for more than a minute.
-    await until('all are delivered', async () => (await delivered(database)) === payloads.length, 30_000)
+    await until('all are delivered', async () => (await delivered(database)) === payloads.length)
     zombie.child.stdin?.write('go on\n')
     zombie.child.kill('SIGCONT')
     await zombie.says('resumed')
@@ -108,14 +108,14 @@ test(
           })
         if (!isRolledBack) committed += length
         // Always enough for the kills to hit events in hand, and never more than is delivered soon.
-        await until('the backlog is small', async () => committed - (await delivered(database)) < 500, 60_000)
+        await until('the backlog is small', async () => committed - (await delivered(database)) < 500)
       }
     }
     const writers = [0, 1, 2].map(async (writer) => write(writer))
     const heirs: Promise<ProgramProcess>[] = []
     for (let kills = 0; kills < 3; kills += 1) {
       const before = await delivered(database)
-      await until('more is delivered', async () => (await delivered(database)) > before + 100, 30_000)
+      await until('more is delivered', async () => (await delivered(database)) > before + 100)
       processes.shift()?.child.kill('SIGKILL')
       await lapseHeartbeats(database)
       heirs.push(start(database))
@@ -125,7 +125,7 @@ test(
     processes.push(...(await Promise.all(heirs)))
     // Whoever was killed last is not heard of for 30 s: do not wait for it here.
     await lapseHeartbeats(database)
-    await until('every event is delivered', async () => (await delivered(database)) >= committed, 60_000)
+    await until('every event is delivered', async () => (await delivered(database)) >= committed)
     for (const { child, exited } of processes) {
       child.kill('SIGTERM')
       expect(await exited).toBe(0)

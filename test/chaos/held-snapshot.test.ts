@@ -89,7 +89,7 @@ test.each([{ orderingKey: undefined }, { orderingKey: 'k' }])(
         )
       }
       await Promise.all(writes)
-      await until('they are delivered', () => seen === published, 30_000)
+      await until('they are delivered', () => seen === published)
     }
     const look = async (): Promise<{ readonly blocks: Blocks; readonly p50: number }> => {
       await server.rows('select pg_stat_statements_reset()')
@@ -118,7 +118,7 @@ test.each([{ orderingKey: undefined }, { orderingKey: 'k' }])(
         [orderingKey === undefined ? null : 'other '],
       )
     }
-    await until('they are buried', () => seen === published, 60_000)
+    await until('they are buried', () => seen === published)
     // The floors follow within a few seconds of traffic.
     await publishAtRate(isFullForm ? 1 : 4)
     const after = await look()

@@ -13,6 +13,7 @@ import { checkHistory } from '../support/history.ts'
 import { startOwnServer, type OwnServer } from '../support/own-server.ts'
 import { loadProgram, type LoadedProgram } from '../support/processes.ts'
 import { openTransact } from '../support/transact.ts'
+import { roomFor } from '../support/slowness.ts'
 
 /** The figures of the two forms. The short one has no time for heartbeats to lapse: it makes them. */
 const form = isFullForm
@@ -112,7 +113,6 @@ async function killServers(server: OwnServer): Promise<number[]> {
     await until(
       'deliveries go on',
       async () => (await server.count('select count(*) from bus.deliveries')) > before,
-      30_000,
     )
     times.push(Math.round(performance.now() - startedAt))
   }
@@ -164,7 +164,6 @@ test(
     await until(
       'the subscriptions are there',
       async () => (await server.count('select count(*) from bus.subscriptions')) === 2,
-      30_000,
     )
 
     const startedAt = performance.now()
@@ -221,7 +220,7 @@ test(
     expect(findings).toMatchObject({ lost: [], withoutEffect: [], doubledEffects: [], invented: [] })
     expect(findings.committedCount).toBeGreaterThanOrEqual(form.eventCount)
     expect(most).toBeLessThanOrEqual(maxRepeatsPerKill)
-    expect(Math.max(...recoveries)).toBeLessThan(maxRecoveryMs)
+    expect(Math.max(...recoveries)).toBeLessThan(roomFor(maxRecoveryMs))
     expect(await server.count(`select count(*) from pgboss.job where name like 'bus.%.dead'`)).toBe(0)
   },
 )

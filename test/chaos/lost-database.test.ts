@@ -9,6 +9,7 @@ import { isFullForm } from '../support/form.ts'
 import { startOwnServer, type OwnServer } from '../support/own-server.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
 import { openTransact, type Transact } from '../support/transact.ts'
+import { roomFor } from '../support/slowness.ts'
 
 const note = (payload: unknown) => ({ type: 'note', tenantId: 'a', payload }) as const
 
@@ -73,14 +74,10 @@ async function expectAllDelivered(server: OwnServer): Promise<number> {
         (select count(*)::int from bus.deliveries) as receipts, (select count(*)::int from effects) as effects,
         (select count(distinct event_id)::int from effects) as distinct_effects`)
     )[0] ?? {}
-  await until(
-    'everything is delivered',
-    async () => {
-      const { events, receipts } = await state()
-      return Number(receipts) === Number(events) * 2
-    },
-    60_000,
-  )
+  await until('everything is delivered', async () => {
+    const { events, receipts } = await state()
+    return Number(receipts) === Number(events) * 2
+  })
   const { events, ...rest } = await state()
   const count = Number(events)
   expect(rest).toEqual({ waiting: 0, receipts: count * 2, effects: count, distinct_effects: count })
@@ -103,7 +100,6 @@ async function untilDelivering(server: OwnServer): Promise<number> {
   await until(
     'it is delivered to both',
     async () => (await server.count('select count(*) from bus.deliveries where event_id = $1', [id])) === 2,
-    60_000,
   )
   return Math.round(performance.now() - startedAt)
 }
@@ -114,7 +110,7 @@ async function expectQuietFailure({ bus }: Service, forMs = 0): Promise<void> {
   const [health, published] = await Promise.all([bus.health(), bus.tryPublish(note('try'))])
   expect(health).toMatchObject({ ok: false, database: 'down' })
   expect(published).toBeUndefined()
-  expect(performance.now() - startedAt).toBeLessThan(boundMs)
+  expect(performance.now() - startedAt).toBeLessThan(roomFor(boundMs))
   await pause(forMs)
 }
 
@@ -148,7 +144,7 @@ test('the bus survives PostgreSQL killed and started again', { timeout: 180_000 
     times.push(await untilDelivering(server))
     expect(await service.bus.health()).toMatchObject({ ok: true, database: 'up' })
   }
-  expect(Math.max(...times)).toBeLessThan(recoveryMs)
+  expect(Math.max(...times)).toBeLessThan(roomFor(recoveryMs))
   await publishing.stop()
   const count = await expectAllDelivered(server)
   expect(await server.count('select count(*) from orders where n < 0')).toBe(0)
@@ -172,7 +168,7 @@ test('the bus survives a pause of the server', { timeout: 180_000 }, async () =>
   await expectQuietFailure(service, awayMs)
   server.thaw()
   const tookMs = await untilDelivering(server)
-  expect(tookMs).toBeLessThan(recoveryMs)
+  expect(tookMs).toBeLessThan(roomFor(recoveryMs))
   expect(await service.bus.health()).toMatchObject({ ok: true, database: 'up' })
   await publishing.stop()
   const count = await expectAllDelivered(server)
@@ -197,13 +193,13 @@ test('the bus survives connections that are half open', { timeout: 180_000 }, as
   proxy.refuseService(false)
   const tookMs = await untilDelivering(server)
   // They have to be found first.
-  expect(tookMs).toBeLessThan(recoveryMs * 2)
+  expect(tookMs).toBeLessThan(roomFor(recoveryMs * 2))
   await until('health is good', async () => (await service.bus.health()).ok)
-  await until('it listens again', async () => (await service.bus.health()).listening, 30_000)
+  await until('it listens again', async () => (await service.bus.health()).listening)
   await publishing.stop()
   const count = await expectAllDelivered(server)
   // The sessions nobody is at the other end of have lost their locks, so that somebody leads again.
-  await until('the bus sleeps again', async () => (await service.bus.health()).relay === 'sleeping', 40_000)
+  await until('the bus sleeps again', async () => (await service.bus.health()).relay === 'sleeping')
   const figure = `${count} events; delivering again ${tookMs} ms after new connections went through`
   console.log(figure)
   recordFigure(`connections half open for ${awayMs / 1000} s and more`, figure)
@@ -223,10 +219,10 @@ test('the bus survives its backends being terminated, over and over', { timeout:
   }
   const tookMs = await untilDelivering(server)
   expect(terminated).toBeGreaterThan(10)
-  expect(tookMs).toBeLessThan(recoveryMs)
+  expect(tookMs).toBeLessThan(roomFor(recoveryMs))
   await publishing.stop()
   const count = await expectAllDelivered(server)
-  await until('it listens again', async () => (await service.bus.health()).listening, 30_000)
+  await until('it listens again', async () => (await service.bus.health()).listening)
   expect(await service.bus.health()).toMatchObject({ ok: true, database: 'up' })
   const figure = `${count} events; ${terminated} backends terminated, delivering ${tookMs} ms after the last one`
   console.log(figure)
@@ -249,7 +245,7 @@ test.runIf(isFullForm)('the bus follows its database to another address', { time
   await expectQuietFailure(service)
   current = second
   const tookMs = await untilDelivering(server)
-  expect(tookMs).toBeLessThan(recoveryMs * 2)
+  expect(tookMs).toBeLessThan(roomFor(recoveryMs * 2))
   await until('health is good', async () => (await service.bus.health()).ok)
   await publishing.stop()
   const count = await expectAllDelivered(server)

@@ -37,7 +37,7 @@ async function startProcesses(url: string, count: number): Promise<OrderedProces
       onTestFinished(() => {
         child.kill('SIGKILL')
       })
-      await until('the process has started', () => output.includes('started'), 30_000)
+      await until('the process has started', () => output.includes('started'))
       return { child, file }
     }),
   )
@@ -153,18 +153,14 @@ test('keys that are blocked and released again and again, by several at once, ke
       )
   })()
   let releases = 0
-  await until(
-    'all are delivered',
-    async () => {
-      for (const { subscription, tenantId, orderingKey } of await bus.blockedKeys.list()) {
-        const key = { subscription, tenantId, orderingKey }
-        const released = await Promise.all([bus, other].map(async (by) => by.blockedKeys.release(key)))
-        releases += released.filter(Boolean).length
-      }
-      return (await database.count('select count(*) from bus.deliveries')) === 150
-    },
-    25_000,
-  )
+  await until('all are delivered', async () => {
+    for (const { subscription, tenantId, orderingKey } of await bus.blockedKeys.list()) {
+      const key = { subscription, tenantId, orderingKey }
+      const released = await Promise.all([bus, other].map(async (by) => by.blockedKeys.release(key)))
+      releases += released.filter(Boolean).length
+    }
+    return (await database.count('select count(*) from bus.deliveries')) === 150
+  })
   await publishing
   const findings = checkOrder(history, orderingKeys, 30)
   expect(findings).toMatchObject({ outOfOrder: 0, atOnce: 0, doubled: 0, missing: 0 })
@@ -205,7 +201,7 @@ test.runIf(isFullForm)(
     )
     await until('the free one is delivered', () => seen.length === 1)
     expect(seen).toEqual(['free'])
-    await until('the others are delivered', () => seen.length === 3, 20_000)
+    await until('the others are delivered', () => seen.length === 3)
     expect(seen).toEqual(['free', 1, 2])
   },
 )
@@ -220,7 +216,6 @@ test.runIf(isFullForm)(
     await until(
       'they are delivering',
       async () => (await database.count('select count(*) from bus.deliveries')) > total / 20,
-      60_000,
     )
     const [victim] = processes as [OrderedProcess]
     await exited(victim.child, 'SIGKILL')

@@ -114,11 +114,10 @@ test.skipIf(library === undefined || !isFullForm)(
       await until(
         'everything is delivered',
         () => ran.filter((what) => what !== 'slow').length === 3 * published,
-        60_000,
       )
       tookMs.push(performance.now() - since)
     }
-    await until('the slow one is done', () => ran.includes('slow'), 60_000)
+    await until('the slow one is done', () => ran.includes('slow'))
     expect(runs.get('slow')).toBe(1)
     expect([...runs].filter(([what, times]) => what !== 'slow' && times !== 2)).toEqual([])
     for (let key = 0; key < 4; key += 1) {

@@ -48,7 +48,6 @@ async function untilDone({ rows, count }: TestDatabase): Promise<void> {
       (await count(`select (select count(*) from bus.outbox) + (select count(*) from bus.ordered_events)
         + (select count(*) from pgboss.job where name like 'bus.%' and name not like '%.dead' and state < 'completed')`)) ===
       0,
-    40_000,
   ).catch(async (error: unknown) => {
     const left = await rows(
       `select name, state, data, retry_count, start_after from pgboss.job where name like 'bus.%' and state < 'completed' limit 5`,

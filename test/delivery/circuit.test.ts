@@ -63,7 +63,7 @@ test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
     const three = await open()
     await new Promise((resolve) => setTimeout(resolve, 300))
     state.healed = true
-    await until('everything is delivered', async () => (await receipts(database)) === 1000, 40_000)
+    await until('everything is delivered', async () => (await receipts(database)) === 1000)
     expect((await three.bus.subscriptions.list())[0]).toMatchObject({ state: 'active', waitingCount: 0 })
     expect(await one.bus.deadLetters.list()).toEqual([])
     const messages = [one, two, three].flatMap(({ logger }) => logger.lines.map(({ message }) => message))

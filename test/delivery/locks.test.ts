@@ -182,10 +182,8 @@ test.each(locks)(
       expect(seen[name].filter((what) => !what.endsWith(' 0'))).toEqual([])
     await session.rows('rollback')
     stage.finish()
-    await until(
-      'every subscription has got everything',
-      () => subscriptions.every((name) => new Set(seen[name]).size === keys.length * (rounds.length + 1)),
-      30_000,
+    await until('every subscription has got everything', () =>
+      subscriptions.every((name) => new Set(seen[name]).size === keys.length * (rounds.length + 1)),
     )
     await until(
       'nothing is left',
@@ -253,7 +251,7 @@ test(
     await publish({ bus, database }, 1)
     await until('others go on', () => seen.ordered.includes('free 1') && seen.plain.includes(' 1'), boundMs)
     await session.rows('rollback')
-    await until('they are there', () => seen.plain.includes(' 7') && seen.ordered.includes('k 7'), 5000)
+    await until('they are there', () => seen.plain.includes(' 7') && seen.ordered.includes('k 7'))
     expect(seen.plain.filter((what) => what === ' 7')).toHaveLength(1)
   },
 )
@@ -291,7 +289,6 @@ test(
     await until(
       'it is said',
       () => lines.filter(({ message }) => message.startsWith('a lock keeps events')).length === 2,
-      20_000,
     )
     finish()
     await bus.stop()
@@ -358,7 +355,7 @@ test(
       )
     }
     await session.rows('rollback')
-    await until('it is there', () => seen.plain.includes(' 9') && seen.filtered.includes(' 9'), 10_000)
+    await until('it is there', () => seen.plain.includes(' 9') && seen.filtered.includes(' 9'))
     expect(seen.plain.filter((what) => what === ' 9')).toHaveLength(1)
   },
 )

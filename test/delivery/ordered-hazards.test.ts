@@ -85,7 +85,7 @@ test('events of a key whose worker died over several of them go on one by one, t
   })
   await heir.start()
   await publish(heir, database, [5, 6])
-  await until('all are delivered', async () => (await receipts(database)) === 6, 25_000)
+  await until('all are delivered', async () => (await receipts(database)) === 6)
   expect(seen).toEqual([
     [2, 2],
     [3, 1],
@@ -112,7 +112,7 @@ test('a job that pg-boss gave up on blocks its key, until that is released', asy
     handler: ({ payload }, { attempt }) => void seen.push([payload, attempt]),
   })
   await heir.start()
-  await until('the key is blocked', async () => (await heir.blockedKeys.list()).length === 1, 25_000)
+  await until('the key is blocked', async () => (await heir.blockedKeys.list()).length === 1)
   expect(await heir.blockedKeys.list()).toMatchObject([
     {
       state: 'blocked',
@@ -185,7 +185,7 @@ test('a worker presumed dead that finishes late does not let its key go on', asy
   const b = testBus(database.url)
   subscribe(b, 'b')
   await b.start()
-  await until('the second one has taken it over', () => seen.includes('b begins 1'), 25_000)
+  await until('the second one has taken it over', () => seen.includes('b begins 1'))
   gates.a.resolve()
   await until('the late receipt is written', async () => (await receipts(database)) === 1)
   // Whoever would go on has had the time that it takes to deliver another key's event.
@@ -420,7 +420,7 @@ test("pg-boss's redrive of a blocked event lets its key go on, in order", async 
   healed = true
   const boss = await openBoss(database.url)
   expect(await boss.redrive('bus.blocking.dead')).toBe(1)
-  await until('both are delivered', async () => (await receipts(database)) === 2, 20_000)
+  await until('both are delivered', async () => (await receipts(database)) === 2)
   expect(seen).toEqual([1, 2])
   expect(await bus.blockedKeys.list()).toEqual([])
 })

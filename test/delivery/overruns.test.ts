@@ -70,7 +70,7 @@ test.each([1, 100])(
     await publish(bus, database, [1, 2, 3], 'k')
     const other = testBus(database.url)
     const blocked = async () => other.blockedKeys.list()
-    await until('another process sees it', async () => (await blocked()).length === 1, 15_000)
+    await until('another process sees it', async () => (await blocked()).length === 1)
     expect(await blocked()).toMatchObject([
       {
         subscription: 'stubborn',
@@ -92,7 +92,7 @@ test.each([1, 100])(
     await until('the other key is delivered', async () => (await receipts(database)) === 1)
     expect(handlers.log).toEqual(['1 begins', 'other: 7, attempt 1'])
     handlers.end('1')
-    await until('the key is delivered', async () => (await receipts(database)) === 4, 15_000)
+    await until('the key is delivered', async () => (await receipts(database)) === 4)
     expect(handlers.log.slice(2)).toEqual(['1 ends', 'k: 1, attempt 2', 'k: 2, attempt 1', 'k: 3, attempt 1'])
     expect(await blocked()).toEqual([])
     expect(await bus.health()).toMatchObject({ overrunningHandlerCount: 0 })
@@ -128,9 +128,9 @@ test('a key that waited for a handler is blocked when that was its last attempt'
   await bus.start()
   await publish(bus, database, [1, 2], 'k')
   const states = async () => (await bus.blockedKeys.list()).map(({ state }) => state)
-  await until('it waits for the handler', async () => (await states())[0] === 'overrunning', 15_000)
+  await until('it waits for the handler', async () => (await states())[0] === 'overrunning')
   handlers.end('1')
-  await until('it waits for a person', async () => (await states())[0] === 'blocked', 15_000)
+  await until('it waits for a person', async () => (await states())[0] === 'blocked')
   expect(await bus.blockedKeys.list()).toMatchObject([{ attempts: 1, waitingCount: 1 }])
   expect(handlers.log).toEqual(['1 begins', '1 ends'])
 })
@@ -154,7 +154,7 @@ test('a handler that heeds its signal writes nothing more, and its key goes on a
   })
   await bus.start()
   await publish(bus, database, [1, 2], 'k')
-  await until('both are delivered', async () => (await receipts(database)) === 2, 15_000)
+  await until('both are delivered', async () => (await receipts(database)) === 2)
   expect(seen).toEqual([
     [1, 1],
     [1, 2],
@@ -186,14 +186,14 @@ test.each([
   subscribe(a, 'a')
   await a.start()
   await publish(a, database, [1, 2], 'k')
-  await until('the key waits', async () => (await a.blockedKeys.list()).length === 1, 15_000)
+  await until('the key waits', async () => (await a.blockedKeys.list()).length === 1)
   await database.rows(`update pgboss.job set ${change} where name = 'bus.lapsed' and state = 'active'`)
   // As the bus does every five minutes.
   await (await openBoss(database.url)).supervise('bus.lapsed')
   const b = testBus(database.url)
   subscribe(b, 'b')
   await b.start()
-  await until('the other one has both', async () => (await receipts(database)) === 2, 25_000)
+  await until('the other one has both', async () => (await receipts(database)) === 2)
   expect(handlers.log).toEqual(['a begins', 'b has 1, attempt 2', 'b has 2, attempt 1'])
   expect(await b.blockedKeys.list()).toEqual([])
   handlers.endAll()
@@ -213,7 +213,7 @@ test('at a stop the attempt that timed out counts, and the key is handed over al
   })
   await bus.start()
   await publish(bus, database, [1, 2], 'k')
-  await until('the key waits', async () => (await bus.blockedKeys.list()).length === 1, 15_000)
+  await until('the key waits', async () => (await bus.blockedKeys.list()).length === 1)
   await bus.stop({ graceMs: 100 })
   expect(handlers.log).toEqual(['first begins'])
   expect(await keyState(database, 'k')).toEqual({ state: 'flowing', failed_at: null })
@@ -227,7 +227,7 @@ test('at a stop the attempt that timed out counts, and the key is handed over al
     handler: ({ payload }, { attempt }) => void seen.push([payload, attempt]),
   })
   await next.start()
-  await until('both are delivered', async () => (await receipts(database)) === 2, 15_000)
+  await until('both are delivered', async () => (await receipts(database)) === 2)
   expect(seen).toEqual([
     [1, 2],
     [2, 1],
@@ -258,7 +258,7 @@ test.each(['at-least-once', 'exactly-once'] as const)(
     })
     await bus.start()
     await publish(bus, database, [1, 2, 3, 4, 5, 6, 7, 8])
-    await until('both have timed out', async () => (await bus.health()).overrunningHandlerCount === 2, 20_000)
+    await until('both have timed out', async () => (await bus.health()).overrunningHandlerCount === 2)
     expect(handlers.most()).toBe(2)
     // What waited for a place here is given back: another process would have it.
     await until(
@@ -267,14 +267,13 @@ test.each(['at-least-once', 'exactly-once'] as const)(
         (await database.count(
           `select count(*) from pgboss.job where name = 'bus.full' and state = 'active'`,
         )) === 0,
-      20_000,
     )
     const warned = () => logger.lines.filter(({ message }) => message.includes('ignores its signal'))
     await until('both are logged', () => warned().length === 2)
     const endedBefore = ended.length
     handlers.end('1')
-    await until('one place is free', () => ended.length > endedBefore, 15_000)
-    await until('all are delivered while one runs on', async () => (await receipts(database)) === 8, 20_000)
+    await until('one place is free', () => ended.length > endedBefore)
+    await until('all are delivered while one runs on', async () => (await receipts(database)) === 8)
     expect(handlers.running()).toBe(1)
     handlers.endAll()
     await until('no handler runs on', async () => (await bus.health()).overrunningHandlerCount === 0)
@@ -303,9 +302,9 @@ test(
     })
     await bus.start()
     await publish(bus, database, [1, 2])
-    await until('it runs on', async () => (await bus.health()).overrunningHandlerCount === 1, 15_000)
+    await until('it runs on', async () => (await bus.health()).overrunningHandlerCount === 1)
     await publish(bus, database, [7], undefined, 'other')
-    await until('the other tenant is served', () => ended.length > 0, 15_000)
+    await until('the other tenant is served', () => ended.length > 0)
     expect(ended).toEqual(['other 7'])
     // What waits here for the tenant's place is given back: another process has one.
     const second = testBus(database.url)

@@ -31,7 +31,7 @@ async function runProcesses({ database, mode, how, batchSize }: Run, file: strin
     onTestFinished(() => void child.kill('SIGKILL'))
     const dead = once(child, 'exit')
     let settled = false
-    const finished = until('nothing is left', async () => settled || (await isDone(database)), 60_000)
+    const finished = until('nothing is left', async () => settled || (await isDone(database)))
     const died = await Promise.race([dead.then(() => true), finished.then(() => false)])
     settled = true
     await finished

@@ -253,7 +253,7 @@ test('retries back off exponentially with jitter, up to the maximum', async () =
     `update pgboss.job set start_after = now() where name = 'bus.patient' and data->'eventIds' = $1::jsonb`,
     [JSON.stringify([eventId])],
   )
-  await until('the second retry is queued', async () => (await waiting())[0]?.['state'] === 'retry', 20_000)
+  await until('the second retry is queued', async () => (await waiting())[0]?.['state'] === 'retry')
   const [third] = await waiting()
   expect(third?.['seconds']).toBeGreaterThan(76)
   expect(third?.['seconds']).toBeLessThan(101)
@@ -317,7 +317,7 @@ test('events of a worker that died are delivered by another one, a batch one by 
     handler: (_event, { attempt }) => void attempts.push(attempt),
   })
   await heir.start()
-  await until('all three are delivered', async () => (await receipts(database)) === 3, 25_000)
+  await until('all three are delivered', async () => (await receipts(database)) === 3)
   expect(attempts).toEqual([2, 2, 2])
 })
 
@@ -348,7 +348,7 @@ test('an event with one attempt runs again when its worker died, which is no fau
     },
   })
   await heir.start()
-  await until('it is dead', async () => (await heir.deadLetters.list()).length === 1, 25_000)
+  await until('it is dead', async () => (await heir.deadLetters.list()).length === 1)
   expect(attempts).toEqual([2])
   expect((await heir.deadLetters.list())[0]).toMatchObject({
     attempts: 2,

@@ -75,11 +75,7 @@ test.each(['alone', 'in a batch'])(
     })
     await publish(bus, database, how === 'alone' ? ['busy'] : ['busy', 'free'])
     await bus.start()
-    await until(
-      'all are delivered',
-      async () => (await receipts(database)) === (how === 'alone' ? 1 : 2),
-      30_000,
-    )
+    await until('all are delivered', async () => (await receipts(database)) === (how === 'alone' ? 1 : 2))
     const [first = 0, second = 0, third = 0] = seenAt
     expect(seenAt).toHaveLength(3)
     expect(second - first).toBeGreaterThanOrEqual(400)
@@ -101,7 +97,7 @@ test.each(['alone', 'in a batch'])('the last attempt %s goes to the dead letters
   })
   const [id] = await publish(bus, database, how === 'alone' ? ['busy'] : ['busy', 'free'])
   await bus.start()
-  await until('it is dead', async () => (await bus.deadLetters.list()).length === 1, 30_000)
+  await until('it is dead', async () => (await bus.deadLetters.list()).length === 1)
   const [letter] = await bus.deadLetters.list()
   expect(letter).toMatchObject({ eventId: id, attempts: 2 })
   expect(letter?.failures).toMatchObject([
@@ -134,7 +130,7 @@ test.each(['alone', 'in a batch'])(
     await publish(bus, database, how === 'alone' ? ['busy'] : ['busy', 'free', 'free'])
     await bus.start()
     const count = how === 'alone' ? 1 : 3
-    await until('all are delivered', async () => (await receipts(database)) === count, 30_000)
+    await until('all are delivered', async () => (await receipts(database)) === count)
     expect(await countEffects(database)).toEqual({ receipts: count, effects: count, distinct: count })
     expect(await database.count('select max(attempts) from bus.deliveries')).toBe(2)
   },
@@ -162,10 +158,10 @@ test('a due event is found however many others wait for later', async () => {
     Array.from({ length: 2000 }, (_, i) => `later ${i}`),
   )
   await bus.start()
-  await until('the others wait', async () => (await waiting(database, 'bus.limited')).length === 2000, 30_000)
+  await until('the others wait', async () => (await waiting(database, 'bus.limited')).length === 2000)
   await publish(bus, database, ['soon'])
   // Without it in view, the next look for anything at all would come after 30 s.
-  await until('it is delivered', () => delivered.length > 0, 20_000)
+  await until('it is delivered', () => delivered.length > 0)
   expect(delivered).toEqual(['soon'])
 })
 

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { testBus, type PaymentBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { roomFor } from '../support/slowness.ts'
 
 type Mode = 'at-least-once' | 'exactly-once' | 'ordered'
 
@@ -21,7 +22,6 @@ const handedOver = async (database: TestDatabase): Promise<void> =>
   until(
     'everything is handed over',
     async () => (await database.count('select count(*) from bus.outbox')) === 0,
-    30_000,
   )
 
 /** What handlers of one process count. */
@@ -79,13 +79,13 @@ test.each<[Mode, number, number]>([
     await publish(database, count, ['big'], mode === 'ordered')
     await bus.start()
     await handedOver(database)
-    await until('the big one is under way', () => seen.of('big') > 100, 30_000)
+    await until('the big one is under way', () => seen.of('big') > 100)
     const delays: number[] = []
     const [beganAt, before] = [performance.now(), seen.of('big')]
     for (const tenant of ['small', 'tiny', 'late']) {
       const publishedAt = performance.now()
       await publish(database, 10, [tenant], mode === 'ordered')
-      await until(`${tenant} is done`, () => seen.of(tenant) === 10, 30_000)
+      await until(`${tenant} is done`, () => seen.of(tenant) === 10)
       delays.push(performance.now() - publishedAt)
     }
     await until('some seconds have passed', () => performance.now() - beganAt > 5000)
@@ -96,8 +96,8 @@ test.each<[Mode, number, number]>([
     )
     expect(seen.peaks.get('big')).toBe(3)
     // A machine with other things to do may hold up some of them.
-    expect(delays.toSorted((x, y) => x - y)[1]).toBeLessThan(1000)
-    expect(perSecond).toBeGreaterThan(possible * 0.6)
+    expect(delays.toSorted((x, y) => x - y)[1]).toBeLessThan(roomFor(1000))
+    expect(perSecond).toBeGreaterThan((possible * 0.6) / roomFor(1))
     expect([...seen.attempts]).toEqual([1])
   },
 )
@@ -117,7 +117,6 @@ test('everything of a limited tenant is delivered, once, by two processes', { ti
   await until(
     'all are delivered',
     async () => (await database.count('select count(*) from bus.deliveries')) === 4500,
-    40_000,
   )
   for (const { seen } of [one, two]) {
     expect(Math.max(...seen.peaks.values())).toBeLessThanOrEqual(2)
@@ -142,7 +141,7 @@ test.each([50, 100])(
     for (const tenant of ['small', 'tiny', 'late', 'last']) {
       const publishedAt = performance.now()
       await publish(database, 10, [tenant])
-      await until(`${tenant} is done`, () => seen.of(tenant) === 10, 30_000)
+      await until(`${tenant} is done`, () => seen.of(tenant) === 10)
       delays.push(performance.now() - publishedAt)
     }
     await until('some seconds have passed', () => performance.now() - beganAt > 4000)
@@ -151,7 +150,7 @@ test.each([50, 100])(
       `${handlerMs} ms: small tenants ${delays.map((ms) => ms.toFixed(0)).join(', ')} ms; big one ${perSecond.toFixed(1)} of ${10_000 / handlerMs}/s`,
     )
     // A machine with other things to do may hold up some of them.
-    expect(delays.toSorted((x, y) => x - y)[1]).toBeLessThan(1000)
-    expect(perSecond).toBeGreaterThan((10_000 / handlerMs) * 0.5)
+    expect(delays.toSorted((x, y) => x - y)[1]).toBeLessThan(roomFor(1000))
+    expect(perSecond).toBeGreaterThan((10_000 / handlerMs) * (0.5 / roomFor(1)))
   },
 )

@@ -51,7 +51,7 @@ async function startDemo(
 ): Promise<Demo> {
   const demo = spawnDemo(databaseUrl, environment, args)
   await Promise.race([
-    until('the demo listens', () => demo.url() !== '', 30_000),
+    until('the demo listens', () => demo.url() !== ''),
     demo.ended.then((how) => {
       throw new Error(`The demo ended at its start: ${JSON.stringify(how)} ${demo.output()}`)
     }),
@@ -136,7 +136,7 @@ test('a case that a killed process had begun is opened by the next one, once', a
   )
 
   const next = await startDemo(url)
-  await until('the case is open', async () => (await casesOf(next, paymentId)).length > 0, 60_000)
+  await until('the case is open', async () => (await casesOf(next, paymentId)).length > 0)
   await until('the receipt is there', async () => (await count('select count(*) from bus.deliveries')) === 1)
   expect(await casesOf(next, paymentId)).toHaveLength(1)
 })

@@ -25,10 +25,6 @@ test("the README's example runs as it is printed", { timeout: 60_000 }, async ()
   let output = ''
   child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))
   child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()))
-  await until(
-    'the handler printed its line',
-    () => /open a case for [0-9a-f-]{36} of acme/.test(output),
-    30_000,
-  )
+  await until('the handler printed its line', () => /open a case for [0-9a-f-]{36} of acme/.test(output))
   expect(await count('select count(*) from bus.events')).toBe(1)
 })

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { checkPattern, compilePatterns } from '../../src/events/pattern.ts'
+import { roomFor } from '../support/slowness.ts'
 import { cpuMsOf } from './cpu-time.ts'
 import { patternCases } from './pattern-cases.ts'
 import { refusalOf } from './refusal.ts'
@@ -110,15 +111,15 @@ describe('matching', () => {
       i % 2 === 0 ? (hostile[(i / 2) % hostile.length] ?? '') : randomText(i),
     )
     const matches = compilePatterns(patterns)
-    expect(cpuMsOf(() => texts.filter(matches))).toBeLessThan(1000)
+    expect(cpuMsOf(() => texts.filter(matches))).toBeLessThan(roomFor(1000))
     // Fewer of these: nearly all end in an error, and its stack is what takes the time.
-    expect(cpuMsOf(() => texts.slice(0, 10_000).filter(isPattern))).toBeLessThan(1000)
+    expect(cpuMsOf(() => texts.slice(0, 10_000).filter(isPattern))).toBeLessThan(roomFor(1000))
   })
 
   test('judges one enormous text in less than a second', () => {
     const enormous = 'a.'.repeat(500_000)
-    expect(cpuMsOf(() => compilePatterns(['*.b.**', 'a.*'])(enormous))).toBeLessThan(1000)
-    expect(cpuMsOf(() => isPattern(enormous))).toBeLessThan(1000)
+    expect(cpuMsOf(() => compilePatterns(['*.b.**', 'a.*'])(enormous))).toBeLessThan(roomFor(1000))
+    expect(cpuMsOf(() => isPattern(enormous))).toBeLessThan(roomFor(1000))
   })
 })
 

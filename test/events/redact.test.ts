@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import type { EventDefinition } from '../../src/index.ts'
 import { redactIssue, redactThrown } from '../../src/events/redact.ts'
+import { roomFor } from '../support/slowness.ts'
 import { cpuMsOf } from './cpu-time.ts'
 
 async function reasonsOf(schema: EventDefinition['schema'], payload: unknown): Promise<string[]> {
@@ -143,7 +144,7 @@ describe('the reason of a schema', () => {
   test('takes little time on hostile messages', () => {
     const message = `${'"'.repeat(5000)}${"'`".repeat(5000)}`
     const payload = Array.from({ length: 300 }, (_, i) => `'${'"'.repeat(i)}`)
-    expect(cpuMsOf(() => redactIssue({ message }, payload))).toBeLessThan(1000)
+    expect(cpuMsOf(() => redactIssue({ message }, payload))).toBeLessThan(roomFor(1000))
   })
 })
 

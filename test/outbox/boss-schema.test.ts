@@ -188,7 +188,7 @@ for (const bossSchema of ['bus_jobs', 'Jobs of the büs', 'order']) {
       ),
     )
     const [good, bad] = published.map(({ id }) => id)
-    await until('all is tried', async () => (await bus.deadLetters.list()).length === 4, 30_000)
+    await until('all is tried', async () => (await bus.deadLetters.list()).length === 4)
     expect(await count(`select count(*) from ${quoted}.job where name like 'bus.%.dead'`)).toBe(3)
     expect(await rows('select name from pgboss.queue')).toEqual([{ name: 'mails' }])
     // What tenants and operators read of jobs.

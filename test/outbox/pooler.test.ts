@@ -4,6 +4,7 @@ import pg from 'pg'
 import postgres from 'postgres'
 import { expect, onTestFinished, test } from 'vitest'
 import { createBus } from '../../src/index.ts'
+import { lostCommitsError } from '../../src/bus.ts'
 import { pollingWarning } from '../../src/outbox/doorbell.ts'
 import { sessionSettings, startupSettings } from '../../src/outbox/session-settings.ts'
 import { paymentEvents, recordingLogger, testBus } from '../support/bus.ts'
@@ -178,5 +179,62 @@ test.skipIf(pgbouncerPath === undefined).each([
       message: expect.stringContaining(`\`${name}\` is \`${value}\``) as string,
     })
     await testBus(database.url).start()
+  },
+)
+
+test.skipIf(pgbouncerPath === undefined)(
+  'behind PgBouncer in transaction mode a postgres.js client that prepares is found out, and one that does not loses nothing',
+  async () => {
+    const database = await createTestDatabase()
+    await database.rows('create table states (n int)')
+    const url = await startPgbouncer(database.url, 'transaction')
+    const publishAll = async (prepare: boolean) => {
+      const logger = recordingLogger()
+      const bus = testBus(database.url, { logger })
+      const sql = postgres(url, { max: 4, prepare, onnotice: () => {} })
+      onTestFinished(async () => sql.end({ timeout: 1 }))
+      const db = drizzleOnPostgresJs(sql)
+      let committedCount = 0
+      for (let round = 0; round < 20; round += 1) {
+        const transactions = Array.from({ length: 4 }, async (_, n) =>
+          db.transaction(async (tx) => {
+            await tx.execute(`insert into states values (${round * 4 + n})`)
+            await bus.publish(tx, note(round * 4 + n))
+          }),
+        )
+        for (const { status } of await Promise.allSettled(transactions))
+          if (status === 'fulfilled') committedCount += 1
+      }
+      const found = logger.lines.filter(({ message }) => message === lostCommitsError)
+      return { committedCount, storedCount: await database.count('select count(*) from states'), found }
+    }
+    const without = await publishAll(false)
+    expect(without).toMatchObject({ committedCount: 80, storedCount: 80, found: [] })
+    const { found } = await publishAll(true)
+    expect(found).toMatchObject([{ level: 'error' }])
+  },
+)
+
+test.skipIf(pgbouncerPath === undefined)(
+  'behind PgBouncer in session mode, and on a direct connection, a postgres.js client may prepare',
+  async () => {
+    const database = await createTestDatabase()
+    for (const url of [database.url, await startPgbouncer(database.url, 'session')]) {
+      const logger = recordingLogger()
+      const bus = testBus(database.url, { logger })
+      const sql = postgres(url, { max: 4, idle_timeout: 1, onnotice: () => {} })
+      onTestFinished(async () => sql.end({ timeout: 1 }))
+      const db = drizzleOnPostgresJs(sql)
+      const publish = async () =>
+        Promise.all(
+          Array.from({ length: 8 }, async (_, n) => db.transaction(async (tx) => bus.publish(tx, note(n)))),
+        )
+      await publish()
+      // Connections are opened anew.
+      await new Promise((resolve) => setTimeout(resolve, 1500))
+      await publish()
+      expect(logger.lines).toEqual([])
+    }
+    expect(await database.count('select count(*) from bus.events')).toBe(32)
   },
 )

@@ -5,6 +5,7 @@ import { claimRowsSql, startRelay } from '../../src/outbox/relay.ts'
 import { recordingLogger, testBus, type PaymentBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
 import { startProgram } from '../support/processes.ts'
+import { roomFor } from '../support/slowness.ts'
 
 /** A tolerance for a machine that is busy with other things; docs/adr/0009 says what was measured on one that is not. */
 const toleranceMs = 2000
@@ -90,7 +91,7 @@ test('scheduled events fire at their time, also one that is due sooner than the 
   for (const [name, time] of Object.entries(due)) {
     const lateMs = (seenAt.get(name) ?? 0) - time.getTime()
     expect(lateMs).toBeGreaterThanOrEqual(0)
-    expect(lateMs).toBeLessThan(toleranceMs)
+    expect(lateMs).toBeLessThan(roomFor(toleranceMs))
   }
 })
 
@@ -116,7 +117,7 @@ test('with several relays each scheduled event fires once, also after the leadin
   await until('all have fired', () => counts.size === 2500)
   await publish(first, database, [note('heir', { availableAt: inMs(1500) })])
   await first.stop()
-  await until('it has fired without the first one', () => counts.has('heir'), 20_000)
+  await until('it has fired without the first one', () => counts.has('heir'))
   await until(
     'all receipts are there',
     async () => (await database.count('select count(*) from bus.deliveries')) === 2501,
@@ -209,7 +210,6 @@ test.each([3_600_000, -3_600_000])(
     await until(
       'four have receipts',
       async () => (await database.count('select count(*) from bus.deliveries')) === 4,
-      20_000,
     )
     const handled = await database.rows(
       `select e.payload, d.attempts, d.expired,

@@ -97,7 +97,7 @@ test('a copy without the values of its sequences is repaired at start, which nam
   const again = testBus(database.url, { logger: third })
   await again.start()
   expect(third.lines.filter(({ message }) => message.startsWith(repaired))).toEqual([])
-}, 60_000)
+}, 120_000)
 
 test('migrate repairs sequences as well, of tables that are still to come too', async () => {
   const database = await createTestDatabase()
@@ -189,7 +189,7 @@ test('a running bus that finds itself on another server looks at its sequences a
   await session.rows(
     'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
   )
-  await until('it has looked', () => logger.lines.some(({ message }) => message.startsWith(repaired)), 30_000)
+  await until('it has looked', () => logger.lines.some(({ message }) => message.startsWith(repaired)))
   await until('the test has a connection again', async () => (await count('select 1').catch(() => 0)) === 1)
   expect(await count('select last_value from bus.outbox_position_seq')).toBeGreaterThan(500)
 })

@@ -85,7 +85,7 @@ export async function asAdmin(url: string, work: (admin: pg.Client) => Promise<v
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  timeoutMs = 15_000,
+  timeoutMs = 60_000,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs
   while (!(await condition())) {

@@ -136,7 +136,6 @@ export async function runDeliverySuite(
       (await database.count(`select count(*) from bus.deliveries d join bus.events e on e.id = d.event_id
         where e.type = 'note'`)) === 12 &&
       (await bus.deadLetters.list()).length === 1,
-    25_000,
   )
   const [effects] = await database.rows(
     'select count(*)::int as n, count(distinct event_id)::int as events from effects',

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import pg from 'pg'
 import { onTestFinished } from 'vitest'
 import { startOwnPostgres } from '../../src/testing/postgres.ts'
@@ -80,17 +81,35 @@ export async function startOwnServer(settings: readonly string[] = []): Promise<
   }
 }
 
+/** Of Linux's own files, where they are: `ps` is not on every machine. */
 function childrenOf(parent: number): number[] {
+  if (existsSync('/proc/self/stat'))
+    return readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number)
+      .filter((pid) => statusOf(pid)?.parent === parent)
   return execFileSync('ps', ['-A', '-o', 'pid=,ppid='], { encoding: 'utf8' })
     .split('\n')
     .map((line) => line.trim().split(/\s+/).map(Number))
     .flatMap(([pid, ppid]) => (pid !== undefined && ppid === parent ? [pid] : []))
 }
 
+/** The state and the parent of a process; undefined where it is gone. The name, in parentheses, may have blanks and parentheses. */
+function statusOf(pid: number): { readonly state: string; readonly parent: number } | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const [state = '', parent] = text.slice(text.lastIndexOf(')') + 2).split(' ')
+    return { state, parent: Number(parent) }
+  } catch {
+    return undefined
+  }
+}
+
 function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)
     // Killed, and not yet reaped by whoever adopted it.
+    if (existsSync('/proc/self/stat')) return !['Z', 'X', undefined].includes(statusOf(pid)?.state)
     return !execFileSync('ps', ['-o', 'stat=', '-p', String(pid)], { encoding: 'utf8' }).startsWith('Z')
   } catch {
     return false

@@ -1,5 +1,5 @@
-import { execFileSync, spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
 import { chmod, chown, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -39,8 +39,7 @@ max_client_conn = 200
 ${settings.join('\n')}
 `,
   )
-  // It refuses to run as root.
-  const account = process.getuid?.() === 0 ? { uid: idOf('-u'), gid: idOf('-g') } : undefined
+  const account = process.getuid?.() === 0 ? unprivilegedAccount() : undefined
   if (account !== undefined) await chown(folder, account.uid, account.gid)
   await chmod(folder, 0o755)
   const child = spawn(pgbouncerPath ?? 'pgbouncer', [config], { cwd: folder, stdio: 'pipe', ...account })
@@ -72,15 +71,14 @@ async function answers(url: string): Promise<boolean> {
   }
 }
 
-function idOf(flag: '-u' | '-g'): number {
+/** The user that PgBouncer runs as, because it refuses to run as root. */
+function unprivilegedAccount(): { readonly uid: number; readonly gid: number } {
+  const accounts = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .map((line) => line.split(':'))
   for (const name of ['postgres', 'nobody']) {
-    try {
-      return Number(
-        execFileSync('id', [flag, name], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }),
-      )
-    } catch {
-      // No such account: the next one.
-    }
+    const [, , uid, gid] = accounts.find(([account]) => account === name) ?? []
+    if (uid !== undefined && gid !== undefined) return { uid: Number(uid), gid: Number(gid) }
   }
   throw new Error('PgBouncer does not run as root, and there is no account to run it as')
 }

@@ -50,6 +50,6 @@ function spawnProgram(name: string, args: readonly string[]): ProgramProcess {
   })
   const exited = new Promise<number | null>((resolve) => child.once('exit', resolve))
   const says = async (line: string): Promise<void> =>
-    until(`the process has printed ${line}, not ${output.join()}`, () => output.includes(line), 30_000)
+    until(`the process has printed ${line}, not ${output.join()}`, () => output.includes(line))
   return { child, output, exited, says }
 }
