@@ -22,7 +22,7 @@ function createBoss(
   database: Database,
   instanceName: string,
   logger: BusLogger,
-  options: { readonly migrate: boolean; readonly registerInstance: boolean },
+  options: { readonly migrate: boolean; readonly registerInstance: boolean; readonly keepsTrends: boolean },
 ): PgBoss {
   const boss = new PgBoss({
     db: { executeSql: (text, values) => database.pool.query(text, values) },
@@ -35,7 +35,7 @@ function createBoss(
     monitorIntervalSeconds: 1,
     maintenanceIntervalSeconds: 60,
     // Dashboards show throughput and waiting times from it: a row for each count of a queue, kept for seven days.
-    persistQueueStats: true,
+    persistQueueStats: options.keepsTrends,
     // The options of a queue change only in register(), which reloads them.
     queueCacheIntervalSeconds: 600,
     instanceHeartbeatSeconds: 60,
@@ -82,17 +82,33 @@ export async function openBoss(
 ): Promise<PgBoss> {
   const isNewer = await assertUsableBoss(database)
   // Told not to migrate it takes its own version alone; told to, it leaves a newer schema as it is and works with it.
-  const boss = createBoss(database, instanceName, logger, { migrate: isNewer, registerInstance })
+  const keepsTrends = await mayMakePartitions(database)
+  const boss = createBoss(database, instanceName, logger, { migrate: isNewer, registerInstance, keepsTrends })
   await boss.start()
   return boss
 }
 
 /** Installs or updates pg-boss's own schema, unless it is newer. Its migrations lock and check by themselves. */
 export async function migrateBoss(database: Database, logger: BusLogger): Promise<void> {
-  const boss = createBoss(database, 'migrate', logger, { migrate: true, registerInstance: false })
+  const boss = createBoss(database, 'migrate', logger, {
+    migrate: true,
+    registerInstance: false,
+    keepsTrends: false,
+  })
   try {
     await boss.start()
   } finally {
     await boss.stop({ graceful: false })
   }
+}
+
+/** pg-boss keeps what it has counted in a table with a partition for each day, which only the owner of the table can make. */
+async function mayMakePartitions(database: Database): Promise<boolean> {
+  const { rows } = await database.query(
+    `select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where n.nspname = $1 and c.relname = 'queue_stats' and c.relkind = 'p'
+       and pg_has_role(c.relowner, 'usage') and has_schema_privilege(n.oid, 'create')`,
+    [database.bossSchemaName],
+  )
+  return rows.length > 0
 }
