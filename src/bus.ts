@@ -41,6 +41,7 @@ import { createDatabase } from './outbox/database.ts'
 import { checkSchema, migrateSchema } from './outbox/migrate.ts'
 import { repairSequences } from './outbox/sequences.ts'
 import { encodeEvents, publishInTransaction, publishOnItsOwn, type UncheckedEvent } from './outbox/publish.ts'
+import { assertNodeVersion } from './node-version.ts'
 import { createReads, type Reads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions, type MigrateOptions } from './tenancy/roles.ts'
 
@@ -152,10 +153,11 @@ const cutMarginMs = 500
  * bus.subscribe({ name: 'open-case', events: ['payment.paid'], handler: async (event) => openCase(event.payload) })
  * await bus.start()
  * ```
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ * @throws {@link ConfigurationError} `BUS_NODE_UNSUPPORTED`, `BUS_INVALID_OPTION`
  */
 export function createBus<const C extends EventCatalogue>(options: BusOptions<C>): Bus<C> {
   const { settings, logger, bossSchema } = resolveBusOptions(options)
+  assertNodeVersion()
   const database = createDatabase(options.database, logger, bossSchema)
   const subscriptions: Subscription[] = []
   const deadLetters = createDeadLetters(database)
