@@ -79,7 +79,8 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C>
   stop: (options?: StopOptions) => Promise<void>
   /**
    * Publishes in the caller's Drizzle transaction: the event is there if and only if the transaction commits.
-   * One round trip. A duplicate, by `eventId` or `idempotencyKey` of the tenant, writes nothing and gives the first id.
+   * One round trip. A duplicate, by `eventId` or `idempotencyKey` of the tenant, writes nothing and gives the first id. The handle of
+   * a savepoint is for its callback alone: kept and used after it was rolled back, it publishes into the outer transaction.
    * @throws {@link InvalidEventError} before anything is written; {@link TransactionError}; {@link DatabaseError}
    */
   publish: (tx: DrizzleTransaction, event: NewEvent<C>) => Promise<Published>
