@@ -106,8 +106,7 @@ export function createRouter(
     await reach?.('relay.routed')
     const direct = claimed.length <= maxDirectEvents ? wanted.filter(mayGoDirectly) : []
     if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
-    if (direct.length > 0 && direct.length === wanted.length && reach === undefined)
-      return deliverAtOnce(client, direct, commit)
+    if (direct.length > 0 && direct.length === wanted.length) return deliverAtOnce(client, direct, commit)
     for (const each of direct) afterCommit.push(await deliverDirectly(client, each))
     const queued = wanted.filter((each) => !direct.includes(each))
     const inLine = queued.filter(({ subscription }) => subscription.ordered !== true)
@@ -256,9 +255,13 @@ export function createRouter(
         async (options) => boss.fetch(queue, { ...directFetch(priority), ...options }),
       ]
     })
-    const answers = await sendTogether(client as BusClient, commit, calls).catch(async (error: unknown) => {
+    const commitBehind: Commit = async () => {
+      await reach?.('relay.fetched-for-worker')
+      await commit()
+    }
+    const answers = await sendTogether(client as BusClient, commitBehind, calls).catch((error: unknown) => {
       if (isLockTimeout(error)) throw error
-      for (const { subscription } of direct) await ensureQueues(boss, subscription).catch(() => {})
+      for (const { subscription } of direct) restoreQueues(subscription)
       throw error
     })
     return () =>
@@ -278,8 +281,7 @@ export function createRouter(
       await boss.insert(queueName(subscription.name), [...jobs], inTransaction(client))
     } catch (error) {
       if (isLockTimeout(error)) throw error
-      // Somebody deleted the queue. The claim rolls back and is tried again: with the queue there.
-      await ensureQueues(boss, subscription).catch(() => {})
+      restoreQueues(subscription)
       throw error
     }
   }
@@ -288,6 +290,14 @@ export function createRouter(
   async function notifyOthers(client: pg.ClientBase, dispatched: ReadonlyMap<number, number>): Promise<void> {
     const others = [...dispatched]
       .filter(([id, jobCount]) => !(jobCount === 1 && workers.isFree(id, [], undefined)))
+  /**
+   * Somebody may have deleted the queue. The claim rolls back and is tried again: with the queue there. Not waited for, because the claim may
+   * have the only connection.
+   */
+  function restoreQueues(subscription: RegisteredSubscription): void {
+    void ensureQueues(boss, subscription).catch(() => {})
+  }
+
       .map(([id]) => id)
     if (others.length > 0) await client.query(wakeSql, [wakePayload(instanceId, others)])
   }
