@@ -74,7 +74,7 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C>
    * Stops: nothing new is begun, running handlers get `graceMs` to finish, then their signals are aborted and their
    * events go back with no attempt counted. Calling it again waits for the same stop. It always ends: six seconds after
    * `graceMs` at the latest, also while the bus starts or the database does not answer; what could not be handed back then
-   * is found by its heartbeat.
+   * is found by its heartbeat. When it resolves, nothing of the bus keeps the process alive, whatever its handlers still do.
    */
   stop: (options?: StopOptions) => Promise<void>
   /**
@@ -157,8 +157,8 @@ const cutMarginMs = 500
  * @throws {@link ConfigurationError} `BUS_NODE_UNSUPPORTED`, `BUS_INVALID_OPTION`
  */
 export function createBus<const C extends EventCatalogue>(options: BusOptions<C>): Bus<C> {
-  const { settings, logger, bossSchema } = resolveBusOptions(options)
   assertNodeVersion()
+  const { settings, logger, bossSchema } = resolveBusOptions(options)
   const database = createDatabase(options.database, logger, bossSchema)
   const subscriptions: Subscription[] = []
   const deadLetters = createDeadLetters(database)
@@ -223,7 +223,9 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   }
 
   async function start(): Promise<void> {
+    await database.shareConnections(subscriptions.some(({ mode }) => mode === 'exactly-once'))
     await checkSchema(database)
+    database.assertEnoughConnections()
     const recorded = recordCatalogue(database, settings.source, settings.catalogue, logger)
     delivery = await startDelivery({
       database,

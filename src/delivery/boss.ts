@@ -81,7 +81,13 @@ export async function openBoss(
   const isNewer = await assertUsableBoss(database)
   // Told not to migrate it takes its own version alone; told to, it leaves a newer schema as it is and works with it.
   const boss = createBoss(database, instanceName, logger, { migrate: isNewer, registerInstance })
-  await boss.start()
+  try {
+    await boss.start()
+  } catch (error) {
+    // What it had begun has timers.
+    await boss.stop({ graceful: false }).catch(() => {})
+    throw error
+  }
   return boss
 }
 
