@@ -1,8 +1,7 @@
 import type pg from 'pg'
 import type { JobInsert, JobWithMetadata, PgBoss } from 'pg-boss'
-import type { FaultHook } from '../events/fault-points.ts'
 import type { BusClient } from '../outbox/bus-client.ts'
-import type { Commit } from '../outbox/database.ts'
+import type { Commit, Database } from '../outbox/database.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import { isLockTimeout, unlessLocked } from '../outbox/claim.ts'
 import type { ClaimedEvent, Dispatch, DispatchTerms } from '../outbox/relay.ts'
@@ -10,6 +9,7 @@ import { inTransaction, preparedIn } from './boss.ts'
 import { planJobs, type Wanted } from './fair-batches.ts'
 import { holdEvents } from './hold-events.ts'
 import { directPriority, firstAttemptJob, maxBatchBytes, splitIntoBatches, type JobData } from './job.ts'
+import { createKnownQueues } from './known-queues.ts'
 import { enqueueOrdered } from './ordered.ts'
 import { assertComplete } from './presence.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
@@ -69,11 +69,11 @@ const directFetch = (priority: number) =>
  */
 export function createRouter(
   boss: PgBoss,
-  bossSchema: string,
+  { bossSchema, reach, pool }: Pick<Database, 'bossSchema' | 'reach' | 'pool'>,
   instanceId: string,
   workers: LocalWorkers,
-  reach: FaultHook | undefined,
 ): Dispatch {
+  const queues = createKnownQueues(boss, () => pool.options.max === 1)
   let routes: readonly Route[] = []
   let stamp: string | undefined
 
@@ -99,9 +99,12 @@ export function createRouter(
     for (const route of current) {
       const { subscription } = route
       const matched = claimed.filter((event) => route.matches(event.type))
-      if (matched.length > 0 && terms.isClosed(subscription.id))
+      if (matched.length === 0) continue
+      if (terms.isClosed(subscription.id)) await holdEvents(client, subscription, matched)
+      else if (!queues.canTakeJobs(subscription)) {
         await holdEvents(client, subscription, matched)
-      else wanted.push(...(await findWanted(client, route, matched)))
+        terms.onHeld(subscription.id, 'subscription')
+      } else wanted.push(...(await findWanted(client, route, matched)))
     }
     await reach?.('relay.routed')
     const direct = claimed.length <= maxDirectEvents ? wanted.filter(mayGoDirectly) : []
@@ -175,7 +178,8 @@ export function createRouter(
         continue
       }
       servedCount += 1
-      const isClosed = retakenFor === undefined && terms.isClosed(subscription.id)
+      const isClosed =
+        retakenFor === undefined && (terms.isClosed(subscription.id) || !queues.canTakeJobs(subscription))
       const jobCount =
         retakenFor === undefined
           ? isClosed
@@ -286,10 +290,6 @@ export function createRouter(
     }
   }
 
-  /** A single job goes to the worker beside the relay when it is free; more are shared with other processes. */
-  async function notifyOthers(client: pg.ClientBase, dispatched: ReadonlyMap<number, number>): Promise<void> {
-    const others = [...dispatched]
-      .filter(([id, jobCount]) => !(jobCount === 1 && workers.isFree(id, [], undefined)))
   /**
    * Somebody may have deleted the queue. The claim rolls back and is tried again: with the queue there. Not waited for, because the claim may
    * have the only connection.
@@ -298,6 +298,10 @@ export function createRouter(
     void ensureQueues(boss, subscription).catch(() => {})
   }
 
+  /** A single job goes to the worker beside the relay when it is free; more are shared with other processes. */
+  async function notifyOthers(client: pg.ClientBase, dispatched: ReadonlyMap<number, number>): Promise<void> {
+    const others = [...dispatched]
+      .filter(([id, jobCount]) => !(jobCount === 1 && workers.isFree(id, [], undefined)))
       .map(([id]) => id)
     if (others.length > 0) await client.query(wakeSql, [wakePayload(instanceId, others)])
   }
