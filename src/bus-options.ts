@@ -13,7 +13,9 @@ export interface BusOptions<C extends EventCatalogue> {
    * Where the bus's own connections go: a `postgres://` URL, a node-postgres pool configuration, or a function that gives
    * one of these. The function is asked again for each new connection, for 10 seconds at most, so that a failover to
    * another address, port or secret needs no restart. A direct connection, not a pooler in transaction mode. What of a URL
-   * works is in docs/drivers.md; what cannot be made out is refused.
+   * works is in docs/drivers.md; what cannot be made out is refused. `max` of a configuration counts all connections of a running
+   * bus together: one that listens, those of relay and workers, those of exactly-once handlers. At least 2, with exactly-once
+   * subscriptions 3; left out, 11, and 10 more for such handlers.
    */
   readonly database: DatabaseOption
   /** The catalogue made by `defineEvents`. */

@@ -42,6 +42,7 @@ import { createDatabase } from './outbox/database.ts'
 import { checkSchema, migrateSchema } from './outbox/migrate.ts'
 import { repairSequences } from './outbox/sequences.ts'
 import { encodeEvents, publishInTransaction, publishOnItsOwn, type UncheckedEvent } from './outbox/publish.ts'
+import { assertNodeVersion } from './node-version.ts'
 import { createReads, type Reads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions, type MigrateOptions } from './tenancy/roles.ts'
 
@@ -74,12 +75,13 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C>
    * Stops: nothing new is begun, running handlers get `graceMs` to finish, then their signals are aborted and their
    * events go back with no attempt counted. Calling it again waits for the same stop. It always ends: six seconds after
    * `graceMs` at the latest, also while the bus starts or the database does not answer; what could not be handed back then
-   * is found by its heartbeat.
+   * is found by its heartbeat. When it resolves, nothing of the bus keeps the process alive, whatever its handlers still do.
    */
   stop: (options?: StopOptions) => Promise<void>
   /**
    * Publishes in the caller's Drizzle transaction: the event is there if and only if the transaction commits.
-   * One round trip. A duplicate, by `eventId` or `idempotencyKey` of the tenant, writes nothing and gives the first id.
+   * One round trip. A duplicate, by `eventId` or `idempotencyKey` of the tenant, writes nothing and gives the first id. The handle of
+   * a savepoint is for its callback alone: kept and used after it was rolled back, it publishes into the outer transaction.
    * @throws {@link InvalidEventError} before anything is written; {@link TransactionError}; {@link DatabaseError}
    */
   publish: (tx: DrizzleTransaction, event: NewEvent<C>) => Promise<Published>
@@ -158,9 +160,10 @@ export const lostCommitsError =
  * bus.subscribe({ name: 'open-case', events: ['payment.paid'], handler: async (event) => openCase(event.payload) })
  * await bus.start()
  * ```
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ * @throws {@link ConfigurationError} `BUS_NODE_UNSUPPORTED`, `BUS_INVALID_OPTION`
  */
 export function createBus<const C extends EventCatalogue>(options: BusOptions<C>): Bus<C> {
+  assertNodeVersion()
   const { settings, logger, bossSchema } = resolveBusOptions(options)
   const database = createDatabase(options.database, logger, bossSchema)
   const subscriptions: Subscription[] = []
@@ -231,7 +234,9 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   }
 
   async function start(): Promise<void> {
+    await database.shareConnections(subscriptions.some(({ mode }) => mode === 'exactly-once'))
     await checkSchema(database)
+    database.assertEnoughConnections()
     const recorded = recordCatalogue(database, settings.source, settings.catalogue, logger)
     delivery = await startDelivery({
       database,

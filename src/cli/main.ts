@@ -4,12 +4,25 @@
  *
  * @module
  */
-import { run } from './run.ts'
+import { assertNodeVersion } from '../node-version.ts'
 
-process.exitCode = await run({
-  args: process.argv.slice(2),
-  env: process.env,
-  cwd: process.cwd(),
-  print: (text) => void process.stdout.write(`${text}\n`),
-  note: (text) => void process.stderr.write(`${text}\n`),
-})
+process.exitCode = await main()
+
+/** What the command needs is loaded once it is known that this Node can. */
+async function main(): Promise<number> {
+  try {
+    assertNodeVersion()
+  } catch (error) {
+    const { code, message } = error as { readonly code: string; readonly message: string }
+    process.stderr.write(`${code}: ${message}\n`)
+    return 2
+  }
+  const { run } = await import('./run.ts')
+  return run({
+    args: process.argv.slice(2),
+    env: process.env,
+    cwd: process.cwd(),
+    print: (text) => void process.stdout.write(`${text}\n`),
+    note: (text) => void process.stderr.write(`${text}\n`),
+  })
+}

@@ -54,8 +54,6 @@ function runAttempt(
   const pending = Promise.resolve(returned)
   let timer: NodeJS.Timeout | undefined
   const abort = (reason: AbortReason): void => {
-    // What is left of the attempt keeps no process alive that has stopped.
-    timer?.unref()
     context.abort(new DeliveryError('BUS_HANDLER_TIMEOUT', `The attempt was cut short: ${reason}`))
   }
   const result = new Promise<AttemptResult>((resolve) => {
@@ -68,6 +66,8 @@ function runAttempt(
       context.abort(error)
       resolve({ outcome: 'failed', thrown: error, overrun: { ended: pending.then(over, over) } })
     }, subscription.timeoutSeconds * 1000)
+    // A bus that runs keeps its process alive by itself; one that has stopped does not, whatever its handlers do.
+    timer.unref()
     pending.then(
       () => {
         clearTimeout(timer)

@@ -84,7 +84,13 @@ export async function openBoss(
   // Told not to migrate it takes its own version alone; told to, it leaves a newer schema as it is and works with it.
   const keepsTrends = await mayMakePartitions(database)
   const boss = createBoss(database, instanceName, logger, { migrate: isNewer, registerInstance, keepsTrends })
-  await boss.start()
+  try {
+    await boss.start()
+  } catch (error) {
+    // What it had begun has timers.
+    await boss.stop({ graceful: false }).catch(() => {})
+    throw error
+  }
   return boss
 }
 

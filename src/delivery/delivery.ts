@@ -140,7 +140,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     const states = await readStates(database, ids).catch(() => new Map<number, SubscriptionState>())
     for (const [id, state] of states) workers.get(id)?.applyState(state, readAt)
   }
-  const router = createRouter(boss, database.bossSchema, instanceId, localWorkers, database.reach)
+  const router = createRouter(boss, database, instanceId, localWorkers)
   let wasConnected = false
   const doorbell = openDoorbell(database, instanceId, logger, {
     onRing: () => relay?.ring(),

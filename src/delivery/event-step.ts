@@ -45,7 +45,7 @@ export function watchAborts(job: HeldJob, name: string): LaneAborts {
       lane.aborted = reason
       lane.current?.abort(reason)
       if (reason === 'claim lost') resolve(undefined)
-      else setTimeout(resolve, abortedHandlerMs, undefined)
+      else setTimeout(resolve, abortedHandlerMs, undefined).unref()
     },
   })
   return lane
@@ -162,7 +162,7 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
         kind: 'failed alone',
         thrown,
         final: false,
-      })
+      }).unref()
     })
     const stopped = lane.stopped.then((): EventStep => ({ kind: 'given up' }))
     const step = await Promise.race([closed.then(() => undefined), late, stopped])

@@ -78,7 +78,7 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     for (let lane = 2; lane <= lanesFor(work.pending.length) && slots.tryEnter(); lane += 1) addLane()
     const spread = setInterval(() => {
       if (work.waitingLanes === 0 && mayTake(work) && slots.tryEnter()) addLane()
-    }, spreadIntervalMs)
+    }, spreadIntervalMs).unref()
     try {
       // Those that are added meanwhile are visited too.
       for (const lane of lanes) await lane

@@ -117,7 +117,7 @@ export function startFetcher({
   async function pause(durationMs: number): Promise<void> {
     if (stopping) return
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, durationMs)
+      const timer = setTimeout(resolve, durationMs).unref()
       interrupt = () => {
         clearTimeout(timer)
         resolve()

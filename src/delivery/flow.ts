@@ -81,7 +81,7 @@ export function createFlow(
     if (stopped || circuitBreaker === false) return
     // No probe was ever set for later than this: see claimProbe.
     const longestMs = Math.max(circuitBreaker.probeSeconds, circuitBreaker.maxProbeSeconds) * 1000
-    timer = setTimeout(() => void tryProbe(0), Math.min(inMs, longestMs) + 5)
+    timer = setTimeout(() => void tryProbe(0), Math.min(inMs, longestMs) + 5).unref()
   }
 
   /** Every process tries at the same time, and one of them gets it. */
@@ -102,7 +102,7 @@ export function createFlow(
       const delayMs = failureDelayMs(failures)
       logger.debug({ reason: reasonOf(error), delayMs }, 'a circuit breaker could not be read')
       clearTimeout(timer)
-      timer = setTimeout(() => void tryProbe(failures + 1), delayMs)
+      timer = setTimeout(() => void tryProbe(failures + 1), delayMs).unref()
     }
   }
 

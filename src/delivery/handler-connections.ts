@@ -21,9 +21,9 @@ export interface HandlerPool {
   close: () => Promise<void>
 }
 
-/** Opens no connection yet. Each subscription has one for itself, the rest are for whoever comes first. */
+/** Opens no connection yet. Each subscription has one for itself where there are enough, the rest are for whoever comes first. */
 export function createHandlerPool(database: Database, subscriptionCount: number): HandlerPool {
-  const pool: pg.Pool = database.openHandlerPool(subscriptionCount)
+  const pool: pg.Pool = database.openHandlerPool()
   const newShare = createShares(pool.options.max, subscriptionCount)
   return {
     connectionsOf: () => ({

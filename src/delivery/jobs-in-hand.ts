@@ -112,7 +112,7 @@ export function createJobsInHand(capacity: () => number, slots: Slots): JobsInHa
     },
     async untilIdle(deadline) {
       while (runningCount() > 0 && performance.now() < deadline)
-        await new Promise((resolve) => setTimeout(resolve, 5))
+        await new Promise((resolve) => setTimeout(resolve, 5).unref())
     },
   }
 }

@@ -1,8 +1,7 @@
 import type pg from 'pg'
 import type { JobInsert, JobWithMetadata, PgBoss } from 'pg-boss'
-import type { FaultHook } from '../events/fault-points.ts'
 import type { BusClient } from '../outbox/bus-client.ts'
-import type { Commit } from '../outbox/database.ts'
+import type { Commit, Database } from '../outbox/database.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import { isLockTimeout, unlessLocked } from '../outbox/claim.ts'
 import type { ClaimedEvent, Dispatch, DispatchTerms } from '../outbox/relay.ts'
@@ -10,6 +9,7 @@ import { inTransaction, preparedIn } from './boss.ts'
 import { planJobs, type Wanted } from './fair-batches.ts'
 import { holdEvents } from './hold-events.ts'
 import { directPriority, firstAttemptJob, maxBatchBytes, splitIntoBatches, type JobData } from './job.ts'
+import { createKnownQueues } from './known-queues.ts'
 import { enqueueOrdered } from './ordered.ts'
 import { assertComplete } from './presence.ts'
 import { ensureQueues, loadSubscriptions, type RegisteredSubscription } from './registry.ts'
@@ -69,11 +69,11 @@ const directFetch = (priority: number) =>
  */
 export function createRouter(
   boss: PgBoss,
-  bossSchema: string,
+  { bossSchema, reach, pool }: Pick<Database, 'bossSchema' | 'reach' | 'pool'>,
   instanceId: string,
   workers: LocalWorkers,
-  reach: FaultHook | undefined,
 ): Dispatch {
+  const queues = createKnownQueues(boss, () => pool.options.max === 1)
   let routes: readonly Route[] = []
   let stamp: string | undefined
 
@@ -99,15 +99,17 @@ export function createRouter(
     for (const route of current) {
       const { subscription } = route
       const matched = claimed.filter((event) => route.matches(event.type))
-      if (matched.length > 0 && terms.isClosed(subscription.id))
+      if (matched.length === 0) continue
+      if (terms.isClosed(subscription.id)) await holdEvents(client, subscription, matched)
+      else if (!queues.canTakeJobs(subscription)) {
         await holdEvents(client, subscription, matched)
-      else wanted.push(...(await findWanted(client, route, matched)))
+        terms.onHeld(subscription.id, 'subscription')
+      } else wanted.push(...(await findWanted(client, route, matched)))
     }
     await reach?.('relay.routed')
     const direct = claimed.length <= maxDirectEvents ? wanted.filter(mayGoDirectly) : []
     if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
-    if (direct.length > 0 && direct.length === wanted.length && reach === undefined)
-      return deliverAtOnce(client, direct, commit)
+    if (direct.length > 0 && direct.length === wanted.length) return deliverAtOnce(client, direct, commit)
     for (const each of direct) afterCommit.push(await deliverDirectly(client, each))
     const queued = wanted.filter((each) => !direct.includes(each))
     const inLine = queued.filter(({ subscription }) => subscription.ordered !== true)
@@ -176,7 +178,8 @@ export function createRouter(
         continue
       }
       servedCount += 1
-      const isClosed = retakenFor === undefined && terms.isClosed(subscription.id)
+      const isClosed =
+        retakenFor === undefined && (terms.isClosed(subscription.id) || !queues.canTakeJobs(subscription))
       const jobCount =
         retakenFor === undefined
           ? isClosed
@@ -256,9 +259,13 @@ export function createRouter(
         async (options) => boss.fetch(queue, { ...directFetch(priority), ...options }),
       ]
     })
-    const answers = await sendTogether(client as BusClient, commit, calls).catch(async (error: unknown) => {
+    const commitBehind: Commit = async () => {
+      await reach?.('relay.fetched-for-worker')
+      await commit()
+    }
+    const answers = await sendTogether(client as BusClient, commitBehind, calls).catch((error: unknown) => {
       if (isLockTimeout(error)) throw error
-      for (const { subscription } of direct) await ensureQueues(boss, subscription).catch(() => {})
+      for (const { subscription } of direct) restoreQueues(subscription)
       throw error
     })
     return () =>
@@ -278,10 +285,17 @@ export function createRouter(
       await boss.insert(queueName(subscription.name), [...jobs], inTransaction(client))
     } catch (error) {
       if (isLockTimeout(error)) throw error
-      // Somebody deleted the queue. The claim rolls back and is tried again: with the queue there.
-      await ensureQueues(boss, subscription).catch(() => {})
+      restoreQueues(subscription)
       throw error
     }
+  }
+
+  /**
+   * Somebody may have deleted the queue. The claim rolls back and is tried again: with the queue there. Not waited for, because the claim may
+   * have the only connection.
+   */
+  function restoreQueues(subscription: RegisteredSubscription): void {
+    void ensureQueues(boss, subscription).catch(() => {})
   }
 
   /** A single job goes to the worker beside the relay when it is free; more are shared with other processes. */

@@ -41,7 +41,7 @@ export function createSettler(
           'a delivery could not be read or written, trying again',
         )
         if (performance.now() + delayMs > deadline) throw error
-        await new Promise((resolve) => setTimeout(resolve, delayMs))
+        await new Promise((resolve) => setTimeout(resolve, delayMs).unref())
       }
     }
   }
@@ -69,7 +69,7 @@ export function createSettler(
   }
 
   function postpone(entries: readonly Entry[]): void {
-    const pause = new Promise<void>((resolve) => setTimeout(resolve, lockedPauseMs)).then(() => {
+    const pause = new Promise<void>((resolve) => setTimeout(resolve, lockedPauseMs).unref()).then(() => {
       postponed.delete(pause)
       if (performance.now() < deadline) {
         waiting.push(...entries)

@@ -9,19 +9,21 @@ export interface Share {
 
 /**
  * Divides a stock among members: each always gets its first one, the others go to whoever asked first. So no member
- * can keep another from going on, and a single busy one has nearly all of them.
+ * can keep another from going on, and a single busy one has nearly all of them. Where there are fewer than members, all go
+ * to whoever asked first: the members take turns.
  *
- * @param total - at least as many as members
+ * @param total - at least one
  */
 export function createShares(total: number, members: number): () => Share {
-  let free = total - members
+  const ownCount = total < members ? 0 : 1
+  let free = total - members * ownCount
   const waiting: (() => boolean)[] = []
 
   return () => {
     let held = 0
     const share: Share = {
       tryTake() {
-        if (held > 0) {
+        if (held >= ownCount) {
           if (free === 0) return false
           free -= 1
         }
@@ -40,7 +42,7 @@ export function createShares(total: number, members: number): () => Share {
       },
       giveBack() {
         held -= 1
-        if (held > 0) free += 1
+        if (held >= ownCount) free += 1
         const next = waiting.findIndex((tryAgain) => tryAgain())
         if (next >= 0) waiting.splice(next, 1)
       },

@@ -139,7 +139,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
       { subscription: subscription.name, reason: reasonOf(error), delayMs },
       'a transaction of handlers could not be committed, its events run again',
     )
-    await new Promise((resolve) => setTimeout(resolve, delayMs))
+    await pause(delayMs, undefined, { ref: false })
   }
 
   /** Throws a transaction away, and decides where its events go on. */
@@ -191,7 +191,9 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     if (lostCount < maxLostRaces) {
       work.alone.push(eventId)
       // Whoever it met has time to go on, and not at the same pace.
-      await pause(Math.min(maxRacePauseMs, 5 * 2 ** lostCount) * (0.5 + Math.random()))
+      await pause(Math.min(maxRacePauseMs, 5 * 2 ** lostCount) * (0.5 + Math.random()), undefined, {
+        ref: false,
+      })
       return
     }
     const { message } = describeFailure(work.attempt, thrown)

@@ -350,7 +350,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   }
 
   const heartbeat = createHeartbeat(boss, queue, subscription.heartbeatSeconds, inHand, lose, expire, logger)
-  const ticker = setInterval(tick, tickMs)
+  const ticker = setInterval(tick, tickMs).unref()
   const { coverage } = parts
   const ignoredGroups = (): readonly string[] => coverage.ignoredGroups
   const fetcher = startFetcher({

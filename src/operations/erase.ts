@@ -1,4 +1,3 @@
-import { setTimeout as pause } from 'node:timers/promises'
 import { deadLetterQueueName, queueName } from '../delivery/subscription.ts'
 import { maxPayloadAgeMs } from '../delivery/event-store.ts'
 import { ConfigurationError } from '../events/errors.ts'
@@ -91,7 +90,7 @@ export async function eraseSubject(database: Database, given: EraseOptions): Pro
       eventCount += await eraseBatch(database, id, ids)
     }
   }
-  if (eventCount > 0 || rows[0]?.recent === true) await pause(maxPayloadAgeMs + marginMs)
+  if (eventCount > 0 || rows[0]?.recent === true) await database.pause(maxPayloadAgeMs + marginMs)
   // Last, so that it also finds what an attempt that had begun before has left.
   const failureCount = await scrubFailures(database, tenantId, subject)
   await database.query(

@@ -96,6 +96,8 @@ export class BusClient extends pg.Client {
       limitMs > 0
         ? setTimeout(() => fail(Object.assign(new Error('timeout expired'), { code: 'ETIMEDOUT' })), limitMs)
         : undefined
+    // The socket keeps the process alive as long as somebody waits for it.
+    timer?.unref()
     connection.once('connect', () => {
       const stream = connection.stream as unknown as Partial<Socket>
       stream.setKeepAlive?.(true, clientKeepaliveMs)
@@ -117,6 +119,15 @@ export class BusClient extends pg.Client {
   /** The settings of the bus for one transaction, where the session could not be given them: behind a pooler. */
   get localSettingsSql(): string | undefined {
     return this.#isPinned ? undefined : pinLocallySql(this.#kind, this.#ownLimits())
+  }
+
+  /** A stream of the caller's own may lack them. */
+  ref(): void {
+    streamOf(this).ref?.()
+  }
+
+  unref(): void {
+    streamOf(this).unref?.()
   }
 
   /** What node-postgres sends when it connects. */
@@ -183,6 +194,10 @@ export class BusClient extends pg.Client {
 }
 
 const readOnlyTransaction = '25006'
+
+function streamOf({ connection }: pg.Client): Partial<Socket> {
+  return connection.stream as unknown as Partial<Socket>
+}
 
 type Opened = (error: unknown, client: pg.Client | undefined) => void
 

@@ -3,7 +3,6 @@ import pg from 'pg'
 import { BusClient } from './bus-client.ts'
 import type { ConnectionSource } from './connection-source.ts'
 import { toConnectError } from './database-errors.ts'
-import { poolDefaults } from './pool-config.ts'
 import type { SessionKind } from './session-settings.ts'
 
 type Connected = (
@@ -16,15 +15,16 @@ type Connected = (
 export class BusPool extends pg.Pool {
   readonly #source: ConnectionSource
   readonly #toOptions: (config: pg.PoolConfig) => pg.PoolOptions
+  readonly #sizeOf: (max: number | undefined) => number
 
   /**
-   * @param minConnections - it may open that many, also when the source says fewer
+   * @param sizeOf - how many connections it may have, where the source says that the bus may have `max`
    * @param kind - whose statements its sessions run
    * @param onOpening - called with each connection before it is opened; may throw, and it is not opened
    */
   constructor(
     source: ConnectionSource,
-    minConnections: number,
+    sizeOf: (max: number | undefined) => number,
     kind: SessionKind,
     onOpening: (client: BusClient) => void,
   ) {
@@ -40,11 +40,14 @@ export class BusPool extends pg.Pool {
     }
     const complete = (config: pg.PoolConfig): pg.PoolConfig => ({
       ...config,
-      max: Math.max(config.max ?? poolDefaults.max, minConnections),
+      // Connections that nobody uses keep no script alive. A bus that runs does so by itself.
+      allowExitOnIdle: config.allowExitOnIdle ?? true,
+      max: sizeOf(config.max),
       Client: OpeningClient as unknown as new () => pg.ClientBase,
     })
     super(complete(source.known))
     this.#source = source
+    this.#sizeOf = sizeOf
     // A pool fills in its options itself, and opens nothing.
     this.#toOptions = (config) => new pg.Pool(complete(config)).options
   }
@@ -61,6 +64,12 @@ export class BusPool extends pg.Pool {
     )
     // oxlint-enable promise/no-callback-in-promise
     return undefined
+  }
+
+  /** Takes the size that it may have by now. What is open and idle beyond that is closed. */
+  async resize(): Promise<void> {
+    this.options.max = this.#sizeOf(this.#source.known.max)
+    while (this.totalCount > this.options.max && this.idleCount > 0) (await super.connect()).release(true)
   }
 
   /** Asks where to, unless a connection is at hand. Who waits for one meanwhile gets it as the newest answer says. */

@@ -129,11 +129,21 @@ export async function claimOnce(
       payloadBytes: payload_bytes ?? measured.get(event_id) ?? 0,
       wasScheduled: protocol === 'relay-due',
     }))
+    let isInserted = rows.length === 0
+    const noteInserted = async (): Promise<void> => {
+      if (isInserted) return
+      isInserted = true
+      await database.reach?.(`${protocol}.jobs-inserted`)
+    }
+    const commitInserted: Commit = async () => {
+      await noteInserted()
+      await commit()
+    }
     const afterCommit =
       claimed.length > 0
-        ? await dispatch(client, claimed, state?.registry_stamp ?? '', commit, terms)
+        ? await dispatch(client, claimed, state?.registry_stamp ?? '', commitInserted, terms)
         : () => {}
-    if (rows.length > 0) await database.reach?.(`${protocol}.jobs-inserted`)
+    await noteInserted()
     return {
       count: rows.length,
       lastPosition: BigInt(rows.at(-1)?.position ?? 0),

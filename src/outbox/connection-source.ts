@@ -28,7 +28,8 @@ const answerLimitMs = 10_000
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function createConnectionSource(option: DatabaseOption): ConnectionSource {
   const waiting = new Set<(reason: Error) => void>()
-  const chooseHost = createHostChooser()
+  const hostChooser = createHostChooser()
+  let isClosed = false
   const target = typeof option === 'function' ? undefined : toTarget(option)
   let known = target === undefined ? poolDefaults : settledPart(target)
 
@@ -36,7 +37,7 @@ export function createConnectionSource(option: DatabaseOption): ConnectionSource
   async function settle({ config, hosts, files }: Target): Promise<pg.PoolConfig> {
     try {
       const complete = await withTlsFiles(config, files)
-      const host = hosts.length > 1 ? await chooseHost(complete, hosts) : hosts[0]
+      const host = hosts.length > 1 ? await hostChooser.choose(complete, hosts) : hosts[0]
       known = { ...complete, ...host }
     } catch (error) {
       throw toConnectError(error)
@@ -68,6 +69,7 @@ export function createConnectionSource(option: DatabaseOption): ConnectionSource
     ask: isFixed
       ? undefined
       : async () => {
+          if (isClosed) throw toConnectError(stopped())
           if (typeof option !== 'function') return settle(target ?? toTarget(option))
           const answer = await answerInTime(option).catch((error: unknown) => {
             throw toConnectError(error)
@@ -75,9 +77,15 @@ export function createConnectionSource(option: DatabaseOption): ConnectionSource
           return settle(toTarget(answer))
         },
     close() {
-      for (const reject of waiting) reject(new Error('the bus was stopped'))
+      isClosed = true
+      for (const reject of waiting) reject(stopped())
+      hostChooser.close()
     },
   }
+}
+
+function stopped(): Error {
+  return new Error('the bus was stopped')
 }
 
 /** What is known of a target without reading its files or asking its hosts. */

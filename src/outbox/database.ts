@@ -4,8 +4,10 @@ import type { BusLogger } from '../events/logger.ts'
 import { defaultBossSchema, quoteBossSchema } from './boss-schema.ts'
 import { BusClient } from './bus-client.ts'
 import { BusPool } from './bus-pool.ts'
+import { assertEnoughConnections, shareConnections } from './connection-shares.ts'
 import { createConnectionSource, type DatabaseOption } from './connection-source.ts'
 import { toBusError, toConnectError } from './database-errors.ts'
+import { createPauses } from './pauses.ts'
 import { createPreparer, setPreparer } from './prepared.ts'
 import { beginOn, beginWriting, type SessionKind } from './session-settings.ts'
 import { createWatchdog } from './watchdog.ts'
@@ -48,8 +50,18 @@ export interface Database extends Executor {
   ) => Promise<T>
   /** A connection outside the pool, for a session that holds locks or listens. */
   openSession: () => Promise<BusClient>
-  /** Another pool to the same database, for handlers, as large as the bus's own, or as asked for. Whoever opens it ends it. */
-  openHandlerPool: (minConnections: number) => pg.Pool
+  /**
+   * To be called before the bus starts: settles which of the connections that it may have are for what.
+   *
+   * @param hasHandlers - whether some are for transactions of handlers
+   */
+  shareConnections: (hasHandlers: boolean) => Promise<void>
+  /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` where it may have too few to run. Known once a connection was made. */
+  assertEnoughConnections: () => void
+  /** Another pool to the same database, for handlers. Whoever opens it ends it. */
+  openHandlerPool: () => pg.Pool
+  /** Resolves after a while. Who waits keeps the process alive, but not when the bus was stopped. */
+  pause: (durationMs: number) => Promise<void>
   /** Calls back when connections were found half open and cut. */
   onConnectionsCut: (listener: () => void) => void
   /** Resolves when what runs on the pool is over. Whatever else is open then is cut. */
@@ -74,6 +86,8 @@ export function createDatabase(
   const preparer = createPreparer(logger)
   const idle = new WeakSet<BusClient>()
   const watchdog = createWatchdog(source, (client) => idle.has(client), logger)
+  const pauses = createPauses()
+  let hasHandlers = false
   let abandoned = false
 
   function watch(client: BusClient): void {
@@ -81,8 +95,9 @@ export function createDatabase(
     watchdog.watch(client)
   }
 
-  function openPool(minConnections: number, kind: SessionKind): BusPool {
-    const pool = new BusPool(source, minConnections, kind, watch)
+  function openPool(kind: SessionKind): BusPool {
+    const sizeOf = (max: number | undefined): number => shareConnections(max, hasHandlers)[kind]
+    const pool = new BusPool(source, sizeOf, kind, watch)
     // Without a listener a lost connection, idle or in use, would end the process.
     pool.on('error', (error) =>
       logger.warn({ reason: error.message }, 'an idle database connection was lost'),
@@ -100,10 +115,11 @@ export function createDatabase(
     return pool
   }
 
-  const pool = openPool(0, 'bus')
+  const pool = openPool('bus')
   function abandon(): void {
     abandoned = true
     source.close()
+    pauses.letGo()
     watchdog.cutAll()
   }
 
@@ -138,7 +154,13 @@ export function createDatabase(
         throw toConnectError(error)
       }
     },
-    openHandlerPool: (minConnections) => openPool(minConnections, 'handlers'),
+    async shareConnections(withHandlers) {
+      hasHandlers = withHandlers
+      await pool.resize()
+    },
+    assertEnoughConnections: () => assertEnoughConnections(source.known.max, hasHandlers),
+    openHandlerPool: () => openPool('handlers'),
+    pause: async (durationMs) => pauses.wait(durationMs),
     onConnectionsCut: (listener) => watchdog.onCut(listener),
     async close() {
       await pool.end()

@@ -122,7 +122,7 @@ export function openDoorbell(
   function scheduleConnect(delayMs: number): void {
     timer = setTimeout(() => {
       connecting = connect()
-    }, delayMs)
+    }, delayMs).unref()
   }
 
   async function connect(): Promise<void> {
@@ -182,7 +182,7 @@ export function openDoorbell(
 
   function scheduleTest(): void {
     clearTimeout(timer)
-    timer = setTimeout(runTest, testIntervalMs)
+    timer = setTimeout(runTest, testIntervalMs).unref()
   }
 
   /** A session that is cut off fails here, at the latest when the watchdog has cut its connection. */

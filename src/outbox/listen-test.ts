@@ -48,7 +48,7 @@ export function createListenTest(database: Database, session: BusClient, instanc
       return false
     if (received !== round) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, graceMs)
+        const timer = setTimeout(resolve, graceMs).unref()
         onReceived = () => {
           clearTimeout(timer)
           resolve()

@@ -13,9 +13,8 @@ export interface Target {
   readonly files: TlsFiles
 }
 
-/** Ten connections carry relay, workers and maintenance of one process; a lost server is noticed in seconds. */
+/** A lost server is noticed in seconds. How many connections there are: see connection-shares.ts. */
 export const poolDefaults = {
-  max: 10,
   connectionTimeoutMillis: 10_000,
   application_name: 'bossbus',
 } as const

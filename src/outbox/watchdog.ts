@@ -5,6 +5,9 @@ import type { ConnectionSource } from './connection-source.ts'
 /** An answer that takes longer than this is asked after. */
 const patienceMs = 2000
 
+/** Why connections are cut at the end. */
+const stopped = 'The bus was stopped'
+
 /** How often the watchdog looks at the clock, and how long one look at the server may take. */
 const tickMs = 500
 const inspectionLimitMs = 2000
@@ -23,7 +26,7 @@ export interface Watchdog {
   watch: (client: BusClient) => void
   /** Calls back when a connection was cut, so that others are looked at too. */
   onCut: (listener: () => void) => void
-  /** Cuts every connection, and watches no longer. */
+  /** Cuts every connection, and watches no longer. None keeps the process alive any more, not even for its goodbye. */
   cutAll: () => void
 }
 
@@ -37,6 +40,7 @@ export function createWatchdog(
   /** How old a wait was when the server was last found at work on it: it is asked again at twice that age. */
   const foundAtWork = new WeakMap<BusClient, { readonly since: number; readonly ageMs: number }>()
   let inspecting = false
+  let inspector: BusClient | undefined
   let timer: NodeJS.Timeout | undefined
 
   function isLate(client: BusClient): boolean {
@@ -86,6 +90,7 @@ export function createWatchdog(
       query_timeout: inspectionLimitMs,
     })
     session.on('error', () => {})
+    inspector = session
     try {
       await session.connect()
       const { rows } = await session.query<{ own: number; pids: number[] }>(atWorkSql, [
@@ -98,6 +103,7 @@ export function createWatchdog(
         return client.backendPid !== undefined && pids.has(client.backendPid)
       }
     } finally {
+      inspector = undefined
       void session.end().catch(() => {})
     }
   }
@@ -113,8 +119,12 @@ export function createWatchdog(
     },
     cutAll() {
       clearInterval(timer)
-      for (const client of clients) if (!client.isEnding) client.cut('The bus was stopped')
+      for (const client of clients) {
+        if (client.isEnding) client.unref()
+        else client.cut(stopped)
+      }
       clients.clear()
+      inspector?.cut(stopped)
     },
   }
 }

@@ -159,20 +159,18 @@ async function runAll<C extends EventCatalogue>(
   let instance = await start()
 
   /** Publishes an event and waits until it is delivered, over the death of the instance. */
-  async function deliver(
-    step: CrashStep | undefined,
-  ): Promise<{ readonly effects: number; readonly crashed: boolean; readonly problem?: string }> {
+  async function deliver(step: CrashStep | undefined): Promise<Delivered> {
     const before = await effects(database)
     await instance.arm(step)
     await kit.publish(newEvent(run))
     run += 1
-    let crashed = false
     const drained = kit.bus.drain({ timeoutMs })
     // Looked at below.
     drained.catch(() => {})
-    await Promise.race([drained.catch(() => {}), instance.died.then(() => (crashed = true))])
+    await Promise.race([drained.catch(() => {}), instance.died])
+    const trail = await disarm(instance, timeoutMs)
     let problem: string | undefined
-    if (crashed) {
+    if (instance.isDead) {
       dead.push(instance)
       await expireClaims(database)
       instance = await start()
@@ -184,17 +182,15 @@ async function runAll<C extends EventCatalogue>(
         ? undefined
         : `it went to the dead letters: ${dead_.failures.at(-1)?.message ?? 'no reason is known'}`
     const made = (await effects(database)) - before
-    return { effects: made, crashed, ...(problem === undefined ? {} : { problem }) }
+    return { effects: made, crashed: trail === undefined, trail: trail ?? [], problem }
   }
 
   try {
     const calm = await deliver(undefined)
     if (calm.problem !== undefined || calm.effects !== effectsPerEvent)
       throw new Error(`Without any crash: ${calm.problem ?? countsOf(calm.effects, effectsPerEvent)}`)
-    await settled()
-    const trail = await instance.trail()
     const { only } = options
-    for (const step of trail.filter(({ point }) => only?.includes(point) ?? isOfDelivery(point))) {
+    for (const step of calm.trail.filter(({ point }) => only?.includes(point) ?? isOfDelivery(point))) {
       const { effects: made, crashed, problem } = await deliver(step)
       if (crashed) crashes.push({ ...step, effects: made })
       else notReached.push(step)
@@ -215,9 +211,39 @@ async function runAll<C extends EventCatalogue>(
   return { crashes, notReached }
 }
 
-/** What an instance does when all is delivered, such as telling itself so. */
-async function settled(): Promise<void> {
-  await new Promise((resolve) => setTimeout(resolve, 100))
+/** What became of an event that was published to be delivered over a crash. */
+interface Delivered {
+  readonly effects: number
+  readonly crashed: boolean
+  /** The steps that an instance came by that did not die. */
+  readonly trail: readonly CrashStep[]
+  readonly problem: string | undefined
+}
+
+/** An instance that came by no step for so long has nothing left to do. */
+const quietMs = 100
+
+/**
+ * Waits until an instance does nothing more, or has died: it comes by the last of its steps, such as telling others of what is committed,
+ * when all is delivered. Then it can no longer die. Gives the steps that it came by; undefined where it is dead.
+ */
+async function disarm(instance: CrashInstance, timeoutMs: number): Promise<readonly CrashStep[] | undefined> {
+  const deadline = performance.now() + timeoutMs
+  const whenQuiet = async (): Promise<readonly CrashStep[]> => {
+    for (let count = -1; ;) {
+      const trail = await instance.trail()
+      if (trail.length === count || performance.now() > deadline) {
+        await instance.arm(undefined)
+        return trail
+      }
+      count = trail.length
+      await new Promise((resolve) => setTimeout(resolve, quietMs))
+    }
+  }
+  const trail = await Promise.race([whenQuiet(), instance.died]).catch((error: unknown) => {
+    if (!instance.isDead) throw error
+  })
+  return instance.isDead ? undefined : (trail ?? [])
 }
 
 /** Steps that an event comes by, not those of an instance that starts or falls asleep. */

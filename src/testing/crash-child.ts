@@ -18,7 +18,8 @@ export async function startProcess(url: string, source: string, module: URL): Pr
 
   async function tell(order: CrashOrder): Promise<CrashAnswer> {
     const answered = once(child, 'message') as Promise<[CrashAnswer]>
-    child.send(order)
+    // Of one that has died meanwhile `ended` tells.
+    child.send(order, () => {})
     const ended = exited.then((): [CrashAnswer] => [
       { error: `The process ended with ${String(child.signalCode ?? child.exitCode)}` },
     ])
@@ -40,6 +41,9 @@ export async function startProcess(url: string, source: string, module: URL): Pr
       return 'trail' in answer ? answer.trail : []
     },
     died: exited.then(() => {}),
+    get isDead() {
+      return isOver
+    },
     async end() {
       if (isOver) return
       await tell({ order: 'end' }).catch(() => child.kill('SIGKILL'))

@@ -20,6 +20,7 @@ export interface CrashInstance {
   readonly trail: () => Promise<readonly CrashStep[]>
   /** Resolves when it has died. */
   readonly died: Promise<void>
+  readonly isDead: boolean
   /** Ends it, dead or alive. */
   readonly end: () => Promise<void>
 }
@@ -100,8 +101,12 @@ export async function startInProcess<C extends EventCatalogue>(
   await bus.start()
   return {
     arm: async (step) => counter.arm(step),
-    trail: async () => counter.trail,
+    // A copy: it goes on to grow.
+    trail: async () => [...counter.trail],
     died,
+    get isDead() {
+      return isDead
+    },
     async end() {
       if (!isDead) return bus.stop({ graceMs: 1000 })
       isBuried = true

@@ -49,6 +49,7 @@ function open(url: string, drop: () => Promise<void>): TestDatabase {
     max: 2,
     application_name: 'bossbus-testing',
     types: valueTypes,
+    allowExitOnIdle: true,
   })
   pool.on('error', () => {})
   return {

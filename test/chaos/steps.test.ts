@@ -217,7 +217,11 @@ async function killAt(point: FaultPoint, nth: number): Promise<typeof nothingWro
   await heir.says('published')
   await untilDone(database)
   heir.child.kill('SIGTERM')
-  expect([await heir.exited, ...heir.output]).toEqual([0, 'loaded', 'started', 'published'])
+  // With the signal that ended it and how far it came, so that a failure tells a stop that hangs from one that never began.
+  expect([await heir.exited, heir.child.signalCode, ...heir.output]).toEqual([
+    ...[0, null],
+    ...['loaded', 'started', 'published', 'stopping', 'stopped'],
+  ])
   return findingsOf(stage)
 }
 

@@ -616,7 +616,7 @@ test('slow handlers of one batch run beside each other', async () => {
 test('handlers that hold every connection keep neither the bus nor another subscription waiting', async () => {
   const database = await openDatabase()
   const bus = createBus({
-    database: { connectionString: database.url, max: 5 },
+    database: { connectionString: database.url, max: 11 },
     events: paymentEvents,
     source: 'payment-service',
     logger: recordingLogger(),
@@ -646,7 +646,7 @@ test('handlers that hold every connection keep neither the bus nor another subsc
   })
   await publish(bus, database, numbers(60))
   await bus.start()
-  // One of five connections is kept for the other subscription.
+  // One of the five that are for handlers is kept for the other subscription.
   await until('every connection is taken', () => running === 4)
   await bus.tryPublish({ type: 'payment.refunded', tenantId: 'a', payload: { paymentId: 'p' } })
   await until('the others go on', () => others === 2)

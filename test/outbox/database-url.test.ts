@@ -225,7 +225,6 @@ describe('a pool configuration is looked at by createBus', () => {
       user: 'ada',
       password,
       database: 'shop',
-      max: 10,
       connectionTimeoutMillis: 10_000,
     })
     expect(hosts).toEqual([{ host: 'db', port: 1 }])

@@ -40,6 +40,27 @@ const drivers: {
 ]
 
 describe.each(drivers)('publish with Drizzle on $name', ({ open }) => {
+  test('through the handle of a savepoint goes with it; through one that was rolled back, into the outer transaction', async () => {
+    const { url, rows } = await createTestDatabase()
+    const bus = testBus(url)
+    const { transact } = open(url)
+    type Nesting = DrizzleTransaction & { transaction: Transact }
+    await transact(async (tx) => {
+      let kept: DrizzleTransaction | undefined
+      const savepoint = (tx as Nesting).transaction(async (sp) => {
+        kept = sp
+        await bus.publish(sp, paid('undone'))
+        throw new Error('undo it')
+      })
+      await expect(savepoint).rejects.toThrow('undo it')
+      await (tx as Nesting).transaction(async (sp) => bus.publish(sp, paid('kept')))
+      // docs/drivers.md says so: the server knows of no savepoint that a statement was meant for.
+      await bus.publish(kept as DrizzleTransaction, paid('late'))
+    })
+    const stored = await rows(`select payload ->> 'paymentId' as id from bus.events order by id`)
+    expect(stored.map(({ id }) => String(id)).toSorted()).toEqual(['kept', 'late'])
+  })
+
   test('stores every field of the event and commits with the transaction', async () => {
     const { url, rows } = await createTestDatabase()
     const bus = testBus(url)

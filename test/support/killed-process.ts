@@ -43,7 +43,7 @@ for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
 }
-console.log('started')
 process.on('SIGTERM', () => {
   void bus.stop().then(() => process.exit(0))
 })
+console.log('started')

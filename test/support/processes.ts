@@ -35,6 +35,16 @@ export async function loadProgram(name: string, ...args: readonly string[]): Pro
   return { ...program, begin: () => void program.child.stdin?.write('begin\n') }
 }
 
+/** Runs a program of test/support to its end. */
+export async function runProgram(
+  name: string,
+  ...args: readonly string[]
+): Promise<{ readonly output: readonly string[]; readonly exitCode: number | null }> {
+  const program = spawnProgram(name, args)
+  program.child.stdin?.end()
+  return { exitCode: await program.exited, output: program.output }
+}
+
 function spawnProgram(name: string, args: readonly string[]): ProgramProcess {
   const program = fileURLToPath(new URL(name, import.meta.url))
   const child = spawn(process.execPath, [program, ...args], {
@@ -48,7 +58,8 @@ function spawnProgram(name: string, args: readonly string[]): ProgramProcess {
   onTestFinished(() => {
     child.kill('SIGKILL')
   })
-  const exited = new Promise<number | null>((resolve) => child.once('exit', resolve))
+  // When all that it has printed is here, too.
+  const exited = new Promise<number | null>((resolve) => child.once('close', resolve))
   const says = async (line: string): Promise<void> =>
     until(`the process has printed ${line}, not ${output.join()}`, () => output.includes(line))
   return { child, output, exited, says }

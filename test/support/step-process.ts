@@ -186,11 +186,17 @@ await publish(
 )
 await pause(600)
 if (point === undefined) {
+  // Before anybody is told that it may be stopped: a process that does not listen yet is ended by the signal.
+  const told = once(process, 'SIGTERM')
   console.log('published')
-  await once(process, 'SIGTERM')
+  await told
+  // What comes next is not to end it either.
+  process.on('SIGTERM', () => {})
+  console.log('stopping')
   releasing = false
   await released
   await bus.stop()
+  console.log('stopped')
   process.exit(0)
 }
 if (findsJobsOfTheDead) await until(() => notReached().length === 0)

@@ -6,6 +6,7 @@ import pg from 'pg'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { crashAtEveryStep, type CrashDatabase } from '../../src/testing/index.ts'
 import { paymentEvents } from '../support/catalogue.ts'
+import { bookedAtLeastOnce, bookedOnce, entriesSql } from '../support/publishing-subscriber.ts'
 
 const paid = {
   type: 'payment.paid',
@@ -203,5 +204,52 @@ test(
     const { message } = (await run.catch((error: unknown) => error)) as Error
     expect(message).toContain('- `worker.handler-done`: the effect was doubled: 2 instead of 1')
     expect(message).not.toContain('`relay.claimed`')
+  },
+)
+
+/** What the relay does with what the handler has published is the last that is done, as a rule when all is delivered. */
+const lateSteps = ['relay.jobs-inserted', 'relay.committed', 'relay.woken'] as const
+
+test.each([
+  ['a module', 'exactly-once', 'once.committed'],
+  ['a module', 'at-least-once', 'settle.committed'],
+  ['an object', 'exactly-once', 'once.committed'],
+  ['a function', 'at-least-once', 'settle.committed'],
+] as const)(
+  'a handler that publishes (%s, %s) is crashed at its steps, those after the last commit included',
+  // A process for each crash.
+  { timeout: 4 * timeout },
+  async (how, mode, lastCommit) => {
+    const module = new URL('../support/publishing-subscriber.ts', import.meta.url)
+    module.searchParams.set('mode', mode)
+    const made =
+      how === 'a module'
+        ? module
+        : how === 'an object'
+          ? bookedOnce
+          : ({ url }: CrashDatabase) => bookedAtLeastOnce(url)
+    const { crashes, notReached } = await crashAtEveryStep(made as never, paid, {
+      ...options,
+      database: inject('serverUrl'),
+      only: [...lateSteps, mode === 'exactly-once' ? 'publish.written' : 'publish.committed', lastCommit],
+      prepare: async ({ query }: CrashDatabase) => query(entriesSql),
+      effects: async ({ query }: CrashDatabase) => (await query('select from entries')).length,
+      check: async (_step, { query }) => {
+        // Each entry has its event, whatever was killed.
+        const [row] = await query(`select (select count(*) from entries) as entries,
+            (select count(*) from bus.events where type = 'payment.refunded') as refunds`)
+        expect(row?.['refunds']).toBe(row?.['entries'])
+      },
+    })
+    const points = crashes.map(({ point }) => point)
+    expect(points).toEqual(
+      expect.arrayContaining([
+        ...lateSteps,
+        mode === 'exactly-once' ? 'publish.written' : 'publish.committed',
+        lastCommit,
+      ]),
+    )
+    expect(crashes.length).toBeGreaterThan(notReached.length)
+    expect(crashes.every(({ effects }) => effects === 1)).toBe(true)
   },
 )
