@@ -11,7 +11,13 @@ import type { ExactlyOnceContext, HandlerContext, HandlerTransaction, Subscripti
 export type AttemptResult =
   | { readonly outcome: 'delivered'; readonly durationMs: number }
   /** After a timeout the handler runs on, until `overrun.ended`. */
-  | { readonly outcome: 'failed'; readonly thrown: unknown; readonly overrun?: Overrun }
+  | {
+      readonly outcome: 'failed'
+      readonly thrown: unknown
+      /** Left out where no handler ran. */
+      readonly durationMs?: number
+      readonly overrun?: Overrun
+    }
 
 /** Publishes on behalf of a handler: with a transaction in front, or without. */
 export type PublishCaused = (cause: StoredEvent, args: readonly unknown[]) => Promise<unknown>
@@ -43,13 +49,18 @@ function runAttempt(
   const startedAt = performance.now()
   const context = new AttemptContext(subscription.name, event, attempt, logger, publishCaused, tx)
   const delivered = (): AttemptResult => ({ outcome: 'delivered', durationMs: performance.now() - startedAt })
+  const failed = (thrown: unknown): AttemptResult & { readonly outcome: 'failed' } => ({
+    outcome: 'failed',
+    thrown,
+    durationMs: performance.now() - startedAt,
+  })
   let returned: unknown
   try {
     returned = subscription.handler(event, context)
     // Inside, because `then` may be a getter that throws.
     if (!isThenable(returned)) return { result: delivered(), abort: () => {} }
   } catch (thrown) {
-    return { result: { outcome: 'failed', thrown }, abort: () => {} }
+    return { result: failed(thrown), abort: () => {} }
   }
   const pending = Promise.resolve(returned)
   let timer: NodeJS.Timeout | undefined
@@ -66,7 +77,7 @@ function runAttempt(
       )
       const over = (): void => {}
       context.abort(error)
-      resolve({ outcome: 'failed', thrown: error, overrun: { ended: pending.then(over, over) } })
+      resolve({ ...failed(error), overrun: { ended: pending.then(over, over) } })
     }, subscription.timeoutSeconds * 1000)
     pending.then(
       () => {
@@ -75,7 +86,7 @@ function runAttempt(
       },
       (thrown: unknown) => {
         clearTimeout(timer)
-        resolve({ outcome: 'failed', thrown })
+        resolve(failed(thrown))
       },
     )
   })
@@ -152,6 +163,7 @@ class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext,
       subscription: this.#subscriptionName,
       eventId: this.#event.id,
       eventType: this.#event.type,
+      tenantId: this.#event.tenantId,
       attempt: this.attempt,
     })
     return this.#log
