@@ -163,7 +163,6 @@ class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext,
       subscription: this.#subscriptionName,
       eventId: this.#event.id,
       eventType: this.#event.type,
-      tenantId: this.#event.tenantId,
       attempt: this.attempt,
     })
     return this.#log

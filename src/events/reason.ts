@@ -96,6 +96,6 @@ function messageOf(thrown: unknown): string {
 }
 
 /** `https://user:password@host` without the two. */
-export function withoutCredentials(text: string): string {
+function withoutCredentials(text: string): string {
   return text.replaceAll(/(?<=:\/\/)[^\s/?#@]{1,1000}@/g, '…@')
 }
