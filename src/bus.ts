@@ -11,6 +11,7 @@ import type { BusLogger } from './events/logger.ts'
 import { assertObject, booleanOption, integerOption, refuseUnknownKeys } from './events/options.ts'
 import { redactPayload } from './events/payload-redaction.ts'
 import type { EventPattern } from './events/pattern.ts'
+import { reasonOf } from './events/reason.ts'
 import { createBlockedKeys, type BlockedKeys } from './delivery/blocked-keys.ts'
 import { startDelivery, type Delivery } from './delivery/delivery.ts'
 import { createQueues } from './delivery/registry.ts'
@@ -24,7 +25,6 @@ import {
   type Subscription,
   type SubscriptionOptions,
 } from './delivery/subscription.ts'
-import { reasonOf } from './delivery/settler.ts'
 import { createSubscriptions, type Subscriptions } from './delivery/subscriptions.ts'
 import { within } from './delivery/within.ts'
 import {
@@ -253,8 +253,10 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
   /** What waits for a database that does not answer is cut off, so that the stop always ends. */
   async function stopInTime(graceMs: number): Promise<void> {
     const isStarting = state === 'starting'
-    const deadline = performance.now() + graceMs
+    const beganAt = performance.now()
+    const deadline = beganAt + graceMs
     state = 'stopping'
+    logger.info({ service: settings.source, graceMs }, 'the bus is stopping')
     const stopped = (async () => {
       if (isStarting) await starting?.catch(() => {})
       await delivery?.stop(graceMs)
@@ -267,6 +269,8 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     database.abandon()
     await within(performance.now() + cutMarginMs, stopped)
     state = 'stopped'
+    const durationMs = Math.round(performance.now() - beganAt)
+    logger.info({ service: settings.source, durationMs }, 'the bus has stopped')
   }
 
   return {
@@ -284,6 +288,7 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
       if (state === 'stopping' || state === 'stopped')
         throw new StateError('Expected migrate() before stop()')
       await migrateSchema(database, {
+        logger,
         async before(isBusThere) {
           await assertMigratableBoss(database, { isBusThere, mayMigrateShared: sharedBoss === 'migrate' })
           // The table of the migrations has one too.
@@ -349,9 +354,9 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
 /** Whatever the event or the logger do, business code does not hear of it. */
 function logFailedTryPublish(logger: BusLogger, event: unknown, error: unknown): void {
   try {
-    const { code, message } = (error ?? {}) as { code?: string; message?: string }
+    const { code } = (error ?? {}) as { code?: string }
     logger.error(
-      { errorCode: code, reason: message, eventType: printableType(event) },
+      { errorCode: code, reason: reasonOf(error), eventType: printableType(event) },
       'an event could not be published',
     )
   } catch {

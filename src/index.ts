@@ -17,7 +17,7 @@ export type {
   ToCloudEventOptions,
 } from './events/cloud-event.ts'
 export { fromCloudEventHeaders, toCloudEventHeaders } from './events/cloud-event-headers.ts'
-export type { CloudEventProtocol } from './events/cloud-event-headers.ts'
+export type { CloudEventHeaders, CloudEventProtocol } from './events/cloud-event-headers.ts'
 export type {
   EventCatalogue,
   EventDefinition,

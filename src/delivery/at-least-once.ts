@@ -3,7 +3,7 @@ import type { FaultPoint } from '../events/fault-points.ts'
 import type { Database } from '../outbox/database.ts'
 import { forgive, isSliceOver, type ActiveJob } from './active-job.ts'
 import type { AttemptResult, RunningAttempt } from './attempt.ts'
-import { hasExpired, isErased } from './event-store.ts'
+import { hasExpired, isErased, type LoadedEvents } from './event-store.ts'
 import { createLine } from './line.ts'
 import { putOffMissing } from './missing-event.ts'
 import { erasedBefore, eventNotFound, expiredBefore, toOutcome } from './outcome.ts'
@@ -23,7 +23,8 @@ export interface AtLeastOnceParts {
   readonly startAttempt: (event: StoredEvent, attempt: number) => RunningAttempt
   readonly mayBegin: (job: ActiveJob) => boolean
   readonly finishEvent: (job: ActiveJob, eventId: string, outcome: EventOutcome) => void
-  readonly noteAttempt: (outcome: EventOutcome) => void
+  /** @param events - what is known of the event, for the log */
+  readonly noteAttempt: (outcome: EventOutcome, events: LoadedEvents) => void
   readonly judge: (outcome: EventOutcome, event: StoredEvent) => void
   /** Reads the events of the job again where they were read too long ago: see `refreshEvents`. */
   readonly refresh: (job: ActiveJob) => Promise<void> | undefined
@@ -113,7 +114,7 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
     } catch (thrown) {
       // A payload that cannot be read is the failure of its event alone.
       const outcome = toOutcome(eventId, attempt, { outcome: 'failed', thrown })
-      parts.noteAttempt(outcome)
+      parts.noteAttempt(outcome, job.events)
       parts.finishEvent(job, eventId, outcome)
       return undefined
     }
@@ -121,7 +122,7 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
     if (event === undefined || isErased(event) || hasExpired(event)) {
       const settled = event === undefined ? eventNotFound : isErased(event) ? erasedBefore : expiredBefore
       const outcome = settled(eventId, attempt)
-      parts.noteAttempt(outcome)
+      parts.noteAttempt(outcome, job.events)
       parts.finishEvent(job, eventId, outcome)
       return undefined
     }
@@ -191,7 +192,7 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
     if (job.done || (result.outcome === 'failed' && forgive(job, result.thrown))) return undefined
     const outcome = toOutcome(event.id, attempt, result)
     parts.judge(outcome, event)
-    parts.noteAttempt(outcome)
+    parts.noteAttempt(outcome, job.events)
     return outcome
   }
 

@@ -11,7 +11,13 @@ import type { ExactlyOnceContext, HandlerContext, HandlerTransaction, Subscripti
 export type AttemptResult =
   | { readonly outcome: 'delivered'; readonly durationMs: number }
   /** After a timeout the handler runs on, until `overrun.ended`. */
-  | { readonly outcome: 'failed'; readonly thrown: unknown; readonly overrun?: Overrun }
+  | {
+      readonly outcome: 'failed'
+      readonly thrown: unknown
+      /** Left out where no handler ran. */
+      readonly durationMs?: number
+      readonly overrun?: Overrun
+    }
 
 /** Publishes on behalf of a handler: with a transaction in front, or without. */
 export type PublishCaused = (cause: StoredEvent, args: readonly unknown[]) => Promise<unknown>
@@ -43,13 +49,18 @@ function runAttempt(
   const startedAt = performance.now()
   const context = new AttemptContext(subscription.name, event, attempt, logger, publishCaused, tx)
   const delivered = (): AttemptResult => ({ outcome: 'delivered', durationMs: performance.now() - startedAt })
+  const failed = (thrown: unknown): AttemptResult & { readonly outcome: 'failed' } => ({
+    outcome: 'failed',
+    thrown,
+    durationMs: performance.now() - startedAt,
+  })
   let returned: unknown
   try {
     returned = subscription.handler(event, context)
     // Inside, because `then` may be a getter that throws.
     if (!isThenable(returned)) return { result: delivered(), abort: () => {} }
   } catch (thrown) {
-    return { result: { outcome: 'failed', thrown }, abort: () => {} }
+    return { result: failed(thrown), abort: () => {} }
   }
   const pending = Promise.resolve(returned)
   let timer: NodeJS.Timeout | undefined
@@ -64,7 +75,7 @@ function runAttempt(
       )
       const over = (): void => {}
       context.abort(error)
-      resolve({ outcome: 'failed', thrown: error, overrun: { ended: pending.then(over, over) } })
+      resolve({ ...failed(error), overrun: { ended: pending.then(over, over) } })
     }, subscription.timeoutSeconds * 1000)
     // A bus that runs keeps its process alive by itself; one that has stopped does not, whatever its handlers do.
     timer.unref()
@@ -75,7 +86,7 @@ function runAttempt(
       },
       (thrown: unknown) => {
         clearTimeout(timer)
-        resolve({ outcome: 'failed', thrown })
+        resolve(failed(thrown))
       },
     )
   })

@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import { PgBoss, type Db } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
+import { reasonOf } from '../events/reason.ts'
 import type { Database } from '../outbox/database.ts'
 import { assertUsableBoss } from './boss-version.ts'
 import { queryPrepared } from '../outbox/prepared.ts'
@@ -43,7 +44,7 @@ function createBoss(
     openTelemetry: { enabled: false },
   })
   // Without a listener for it, an `error` event ends the process.
-  boss.on('error', (error) => logger.warn({ reason: error.message }, 'pg-boss reported an error'))
+  boss.on('error', (error) => logger.warn({ reason: reasonOf(error) }, 'pg-boss reported an error'))
   boss.on('warning', (warning) => logger.debug({ reason: warning.message }, 'pg-boss reported a warning'))
   return boss
 }

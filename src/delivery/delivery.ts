@@ -1,21 +1,23 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { BusLogger } from '../events/logger.ts'
+import { reasonOf } from '../events/reason.ts'
 import type { Database } from '../outbox/database.ts'
 import { openDoorbell } from '../outbox/doorbell.ts'
 import { createPartitionKeeper } from '../outbox/partitions.ts'
 import { startRelay, type Relay, type RelayState } from '../outbox/relay.ts'
 import { repairSequences } from '../outbox/sequences.ts'
+import { version } from '../version.ts'
 import type { PublishCaused } from './attempt.ts'
 import { openBoss } from './boss.ts'
 import { createCoverage } from './coverage.ts'
 import type { Registration } from './declarations.ts'
 import { createEventReader } from './event-store.ts'
 import { createHandlerPool } from './handler-connections.ts'
+import { warnOfIdlePatterns } from './idle-patterns.ts'
 import { announce, type Presence } from './presence.ts'
 import { createQuarantine } from './quarantine.ts'
 import { registerSubscriptions } from './registry.ts'
 import { createRouter, type LocalWorkers } from './router.ts'
-import { reasonOf } from './settler.ts'
 import { readStates, type SubscriptionState } from './subscription-state.ts'
 import type { Subscription } from './subscription.ts'
 import { startUpkeep, type Upkeep } from './upkeep.ts'
@@ -160,6 +162,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       for (const worker of workers.values()) worker.wake()
     },
   })
+  warnOfIdlePatterns(subscriptions, catalogue, logger)
   const runningRelay = startRelay(database, doorbell, router, logger)
   relay = runningRelay
   upkeep = startUpkeep({
@@ -174,6 +177,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     presence,
     logger,
   })
+  const started = { service, instanceId, version, subscriptionCount: subscriptions.length }
+  logger.info(started, 'the bus has started')
 
   return {
     get relayState() {

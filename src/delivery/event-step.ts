@@ -1,5 +1,6 @@
 import type { StoredEvent } from '../events/envelope.ts'
 import { DeliveryError } from '../events/errors.ts'
+import { reasonOf } from '../events/reason.ts'
 import { forgive } from './active-job.ts'
 import type { AbortReason, AttemptResult, RunningAttempt } from './attempt.ts'
 import { hasExpired, isErased } from './event-store.ts'
@@ -9,7 +10,6 @@ import { putOffMissing } from './missing-event.ts'
 import { erasedBefore, eventNotFound, expiredBefore, toOutcome } from './outcome.ts'
 import type { Overrun } from './overruns.ts'
 import type { EventOutcome } from './settlement.ts'
-import { reasonOf } from './settler.ts'
 
 /** How long a handler that was aborted may take to stop. */
 const abortedHandlerMs = 500
@@ -30,7 +30,12 @@ export type EventStep =
   /** A shutdown, or a claim that expired, took it back, or it was not found. The transaction is as it was before. */
   | { readonly kind: 'cut short' }
   /** The transaction cannot go on, and this event is why; whether the handler may still be running in it. */
-  | { readonly kind: 'failed alone'; readonly thrown: unknown; readonly final: boolean }
+  | {
+      readonly kind: 'failed alone'
+      readonly thrown: unknown
+      readonly final: boolean
+      readonly durationMs?: number | undefined
+    }
   /** The transaction cannot go on, and any of its events may be why. */
   | { readonly kind: 'broken'; readonly thrown: unknown; readonly lostRace: boolean }
   /** The handler does not stop, or another worker has the job. */
@@ -72,9 +77,13 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     takeFollowing: () => boolean,
   ): Promise<EventStep> {
     const next = (): 'handler' | 'settling' => (takeFollowing() ? 'handler' : 'settling')
-    const failed = (thrown: unknown): EventStep => ({
+    const failed = (thrown: unknown, durationMs?: number): EventStep => ({
       kind: 'done',
-      outcome: toOutcome(eventId, attempt, { outcome: 'failed', thrown }),
+      outcome: toOutcome(eventId, attempt, {
+        outcome: 'failed',
+        thrown,
+        ...(durationMs === undefined ? {} : { durationMs }),
+      }),
     })
     const refreshed = parts.refresh(job)
     if (refreshed !== undefined) await refreshed
@@ -119,7 +128,7 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     if (result === undefined || job.lost || job.done) return { kind: 'given up' }
     if (!job.cutShort) parts.judge(toOutcome(eventId, attempt, result), event)
     if (result.outcome === 'failed' && overrun !== undefined)
-      return { kind: 'failed alone', thrown: result.thrown, final: false }
+      return { kind: 'failed alone', thrown: result.thrown, final: false, durationMs: result.durationMs }
     const unanswered = await answered(closed, lane)
     if (unanswered !== undefined) return unanswered
     const then = next()
@@ -132,13 +141,13 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       if (handle.lostRace) return { kind: 'broken', thrown: result.thrown, lostRace: true }
       await transaction.undo(then)
       await database.reach?.('once.undone')
-      return forgive(job, result.thrown) ? { kind: 'cut short' } : failed(result.thrown)
+      return forgive(job, result.thrown) ? { kind: 'cut short' } : failed(result.thrown, result.durationMs)
     } catch (error) {
       const { code } = error as { code?: string }
       if (code === 'BUS_HANDLER_TRANSACTION_ABORTED' && !handle.lostRace) {
         const thrown = abortedTransaction(handle.firstError ?? reasonOf(error))
         return transaction.undo(then).then(
-          () => (forgive(job, thrown) ? { kind: 'cut short' } : failed(thrown)),
+          () => (forgive(job, thrown) ? { kind: 'cut short' } : failed(thrown, result.durationMs)),
           (): EventStep => ({ kind: 'broken', thrown, lostRace: false }),
         )
       }

@@ -2,6 +2,7 @@ import { BusError, DeliveryError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import type { BusLogger } from '../events/logger.ts'
 import { isError } from '../events/other-realms.ts'
+import { reasonOf } from '../events/reason.ts'
 import { withoutQuotedData } from '../events/redact.ts'
 
 /** How one attempt failed: readable, and bounded whatever was thrown. */
@@ -12,6 +13,7 @@ export interface AttemptFailure {
   readonly at: string
   /** The error's class, or the type of what was thrown. */
   readonly name: string
+  /** With the messages of its causes: `fetch failed, caused by connect ECONNREFUSED 127.0.0.1:9`. */
   readonly message: string
   /** The error's `code`, where it has one. */
   readonly code?: string
@@ -36,7 +38,7 @@ export function describeFailure(attempt: number, thrown: unknown): AttemptFailur
         attempt,
         at,
         name: bounded(thrown.name, 100),
-        message: bounded(message, maxMessageLength),
+        message: bounded(reasonOf(thrown, message), maxMessageLength),
         ...(typeof code === 'string' || typeof code === 'number' ? { code: bounded(String(code), 100) } : {}),
         ...(typeof thrown.stack === 'string' && !(thrown instanceof BusError)
           ? {

@@ -1,5 +1,6 @@
 import type { JobWithMetadata, PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
+import { reasonOf } from '../events/reason.ts'
 import type { Database } from '../outbox/database.ts'
 import { failureDelayMs } from '../outbox/failure-delay.ts'
 import { preparedOn } from './boss.ts'
@@ -7,7 +8,6 @@ import { laneOf } from './active-job.ts'
 import { byPlace } from './claimed-job.ts'
 import { isBatch, laterPriority, type JobData } from './job.ts'
 import type { Room } from './jobs-in-hand.ts'
-import { reasonOf } from './settler.ts'
 import type { Slots } from './slots.ts'
 
 /** With fast handlers, batches fetched at a time: what a full claim makes of 1,000 events. */

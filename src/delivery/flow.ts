@@ -1,11 +1,11 @@
 import type { StoredEvent } from '../events/envelope.ts'
 import type { BusLogger } from '../events/logger.ts'
+import { reasonOf } from '../events/reason.ts'
 import type { Database } from '../outbox/database.ts'
 import { failureDelayMs } from '../outbox/failure-delay.ts'
 import { createCircuitJudge } from './circuit.ts'
 import { describeFailure } from './failure.ts'
 import type { EventOutcome } from './settlement.ts'
-import { reasonOf } from './settler.ts'
 import {
   claimProbe,
   closeCircuit,

@@ -1,6 +1,6 @@
 import type { JobWithMetadata, PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
-import { reasonOf } from './settler.ts'
+import { reasonOf } from '../events/reason.ts'
 
 /**
  * Takes a job out of the way that is none of the bus, and that anybody who may write to pg-boss's tables can have put into its

@@ -1,7 +1,7 @@
 import type { PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
+import { reasonOf } from '../events/reason.ts'
 import type { ActiveJob } from './active-job.ts'
-import { reasonOf } from './settler.ts'
 
 /**
  * Tells the database that a worker is alive, and hears of the jobs that are another worker's by now, or may be: those for

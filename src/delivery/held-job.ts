@@ -57,8 +57,8 @@ export interface ExactlyOnceParts<J extends HeldJob> {
   readonly mayBegin: (job: J) => boolean
   /** With an outcome, that is still to be written. */
   readonly finishEvent: (job: J, eventId: string, outcome: EventOutcome | undefined) => void
-  /** Called for every attempt that counts. */
-  readonly noteAttempt: (outcome: EventOutcome) => void
+  /** Called for every attempt that counts, with what is known of the event, for the log. */
+  readonly noteAttempt: (outcome: EventOutcome, events: LoadedEvents) => void
   /** Called at once when a handler is done, whatever becomes of its transaction. */
   readonly judge: (outcome: EventOutcome, event: StoredEvent) => void
   readonly lose: (job: J) => void

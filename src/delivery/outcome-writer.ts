@@ -1,11 +1,11 @@
 import type { PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
+import { reasonOf } from '../events/reason.ts'
 import { isLockTimeout } from '../outbox/claim.ts'
 import type { Database } from '../outbox/database.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import { isOrdered, withLockedKeys, writeOrderedSettlements } from './ordered-settlement.ts'
 import { writeSettlements, type Settlement } from './settlement.ts'
-import { reasonOf } from './settler.ts'
 import type { Subscription } from './subscription.ts'
 
 /** What has become of settlements. */

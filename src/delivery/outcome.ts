@@ -2,6 +2,7 @@ import { DeliveryError, NonRetryableError, RetryAfterError } from '../events/err
 import { limits } from '../events/limits.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { AttemptResult } from './attempt.ts'
+import type { LoadedEvents } from './event-store.ts'
 import { describeFailure } from './failure.ts'
 import type { EventOutcome } from './settlement.ts'
 
@@ -15,14 +16,15 @@ const tooNewRetrySeconds = 60
 export function toOutcome(eventId: string, attempt: number, result: AttemptResult): EventOutcome {
   if (result.outcome === 'delivered')
     return { eventId, delivered: true, attempt, durationMs: result.durationMs }
-  const { thrown } = result
+  const { thrown, durationMs } = result
   const final = thrown instanceof NonRetryableError
   const failure = describeFailure(attempt, thrown)
+  const failed: EventOutcome = { eventId, delivered: false, failure, final, durationMs }
   if (thrown instanceof RetryAfterError && isRetryAfter(thrown.seconds))
-    return { eventId, delivered: false, failure, final, retryAfterSeconds: thrown.seconds }
+    return { ...failed, retryAfterSeconds: thrown.seconds }
   if (thrown instanceof DeliveryError && thrown.code === 'BUS_EVENT_TOO_NEW')
-    return { eventId, delivered: false, failure, final, retryAfterSeconds: tooNewRetrySeconds }
-  return { eventId, delivered: false, failure, final }
+    return { ...failed, retryAfterSeconds: tooNewRetrySeconds }
+  return failed
 }
 
 /** Checked again: the error may be of another version of this package, with other limits. */
@@ -54,19 +56,38 @@ export function erasedBefore(eventId: string, attempt: number): EventOutcome {
   return { eventId, delivered: true, erased: true, attempt: attempt - 1, durationMs: 0 }
 }
 
-export function logUndelivered(logger: BusLogger, subscription: string, outcome: EventOutcome): void {
+/** @param events - what is known of the event: its type and whose it is */
+export function logUndelivered(
+  logger: BusLogger,
+  subscription: string,
+  outcome: EventOutcome,
+  events: Pick<LoadedEvents, 'tenantOf' | 'typeOf'>,
+): void {
   const { eventId } = outcome
+  const about = {
+    subscription,
+    eventId,
+    eventType: events.typeOf(eventId),
+    tenantId: events.tenantOf(eventId),
+  }
   if (!outcome.delivered) {
     const { attempt, name, code, message } = outcome.failure
     logger.warn(
-      { subscription, eventId, attempt, errorName: name, errorCode: code, reason: message },
+      {
+        ...about,
+        attempt,
+        durationMs: outcome.durationMs === undefined ? undefined : Math.round(outcome.durationMs),
+        errorName: name,
+        errorCode: code,
+        reason: message,
+      },
       'an attempt to handle an event failed',
     )
   } else if (outcome.expired === true) {
-    const fields = { subscription, eventId, attempts: outcome.attempt }
+    const fields = { ...about, attempts: outcome.attempt }
     logger.info(fields, 'an event expired before it was delivered')
   } else if (outcome.erased === true) {
-    const fields = { subscription, eventId, attempts: outcome.attempt }
+    const fields = { ...about, attempts: outcome.attempt }
     logger.info(fields, 'an event was erased before it was delivered')
   }
 }

@@ -1,7 +1,8 @@
 import type { PgBoss, Queue, QueueResult } from 'pg-boss'
 import { ConfigurationError, DatabaseError } from '../events/errors.ts'
-import { withLock } from '../outbox/advisory-lock.ts'
 import type { BusLogger } from '../events/logger.ts'
+import { reasonOf } from '../events/reason.ts'
+import { withLock } from '../outbox/advisory-lock.ts'
 import type { Database, Executor } from '../outbox/database.ts'
 import { toBusError } from '../outbox/database-errors.ts'
 import { locks } from '../outbox/doorbell.ts'
@@ -250,10 +251,9 @@ async function checkWhere(executor: Executor, { name, where }: Subscription): Pr
   } catch (error) {
     // 42601, 22P02 and the like: PostgreSQL could not read it. A lost connection is not the predicate's fault.
     if ((error as { retryable?: boolean }).retryable === true) throw error
-    const reason = error instanceof Error ? error.message : String(error)
     throw new ConfigurationError(
       'BUS_INVALID_WHERE',
-      `PostgreSQL cannot read \`where\` of \`${name}\` as a SQL/JSON path: ${reason}`,
+      `PostgreSQL cannot read \`where\` of \`${name}\` as a SQL/JSON path: ${reasonOf(error)}`,
       { cause: error },
     )
   }

@@ -48,6 +48,8 @@ export type EventOutcome =
       readonly delivered: false
       readonly failure: AttemptFailure
       readonly final: boolean
+      /** How long the handler ran, where one did. */
+      readonly durationMs?: number | undefined
       /** When the handler said so: how long to wait before the next attempt, in place of what `retry` says. */
       readonly retryAfterSeconds?: number
     }

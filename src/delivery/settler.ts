@@ -1,4 +1,5 @@
 import type { BusLogger } from '../events/logger.ts'
+import { reasonOf } from '../events/reason.ts'
 import { failureDelayMs } from '../outbox/failure-delay.ts'
 import type { Settlement } from './settlement.ts'
 
@@ -95,9 +96,4 @@ export function createSettler(
       while (flushing !== undefined || postponed.size > 0) await (flushing ?? Promise.race(postponed))
     },
   }
-}
-
-/** The message of whatever was thrown. */
-export function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

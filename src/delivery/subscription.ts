@@ -1,5 +1,6 @@
 import type { NodePgTransaction } from 'drizzle-orm/node-postgres'
 import type { EventCatalogue } from '../events/catalogue.ts'
+import { isLonger } from '../events/characters.ts'
 import type { EventOf, NewEvent, Published, StoredEvent } from '../events/envelope.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
@@ -273,7 +274,7 @@ export function resolveSubscription<
     where !== undefined &&
     (typeof where !== 'string' ||
       where.trim() === '' ||
-      where.length > limits.whereLength ||
+      isLonger(where, limits.whereLength) ||
       textProblem(where) !== undefined)
   ) {
     throw new ConfigurationError(

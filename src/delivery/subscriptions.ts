@@ -1,3 +1,4 @@
+import { isLonger } from '../events/characters.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
@@ -19,9 +20,9 @@ export interface SubscriptionInfo {
   readonly options: RegisteredOptions
   /**
    * `'paused'`: by a person, whatever its circuit breaker says. `'circuit open'`: everything failed, and one event at a time is
-   * tried until one succeeds.
+   * tried until one succeeds. `'unserved'`: neither, and no process runs it: its events wait until one does.
    */
-  readonly state: 'active' | 'paused' | 'circuit open'
+  readonly state: 'active' | 'paused' | 'circuit open' | 'unserved'
   /** Since when, by whom and why it is paused; undefined while it is not. */
   readonly pause:
     { readonly at: Date; readonly by: string | undefined; readonly reason: string | undefined } | undefined
@@ -158,7 +159,7 @@ function toInfo(row: SubscriptionRow): SubscriptionInfo {
     events: row.patterns,
     where: row.where ?? undefined,
     options: row.options,
-    state: pausedAt !== null ? 'paused' : openedAt !== null ? 'circuit open' : 'active',
+    state: stateOf(row),
     pause:
       pausedAt === null
         ? undefined
@@ -173,6 +174,12 @@ function toInfo(row: SubscriptionRow): SubscriptionInfo {
     leftSince: row.left_since ?? undefined,
     registeredAt: row.created_at,
   }
+}
+
+function stateOf(row: SubscriptionRow): SubscriptionInfo['state'] {
+  if (row.paused_at !== null) return 'paused'
+  if (row.circuit_opened_at !== null) return 'circuit open'
+  return row.instance_count === 0 ? 'unserved' : 'active'
 }
 
 function found(name: string, changed: boolean | undefined): boolean {
@@ -190,7 +197,7 @@ function checkName(name: unknown): string {
 
 function checkText(option: string, value: unknown, maxLength: number): void {
   if (value === undefined) return
-  if (typeof value !== 'string' || value.length > maxLength || textProblem(value) !== undefined)
+  if (typeof value !== 'string' || isLonger(value, maxLength) || textProblem(value) !== undefined)
     throw invalid(
       `Expected \`${option}\` to be a text of at most ${maxLength} characters, got ${describe(value)}`,
     )

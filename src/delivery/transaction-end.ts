@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { DeliveryError } from '../events/errors.ts'
+import { reasonOf } from '../events/reason.ts'
 import { toBusError } from '../outbox/database-errors.ts'
 import { failureDelayMs } from '../outbox/failure-delay.ts'
 import { forgive } from './active-job.ts'
@@ -11,7 +12,6 @@ import type { ExactlyOnceParts, HeldJob, HeldWork } from './held-job.ts'
 import { isBatch } from './job.ts'
 import { readReceipts } from './receipts.ts'
 import { type EventOutcome } from './settlement.ts'
-import { reasonOf } from './settler.ts'
 
 /** How often an event may lose against concurrent transactions, alone in its own, before that counts as an attempt. */
 const maxLostRaces = 10
@@ -54,7 +54,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     if (!only.delivered && !isBatch(job.claim.data)) {
       // A single event's own job has failed: pg-boss decides what comes next.
       await transaction.rollback()
-      parts.noteAttempt(only)
+      parts.noteAttempt(only, job.events)
       parts.finishEvent(job, only.eventId, only)
       return
     }
@@ -93,7 +93,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
 
   function finish({ job }: HeldWork<J>, outcomes: readonly EventOutcome[]): void {
     for (const outcome of outcomes) {
-      parts.noteAttempt(outcome)
+      parts.noteAttempt(outcome, job.events)
       parts.finishEvent(job, outcome.eventId, undefined)
     }
     if (outcomes.some(({ delivered }) => !delivered)) parts.onFailures()
@@ -126,9 +126,12 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
       await afterLostRace(work, only, error)
       return
     }
-    const isRefused = error.code !== 'BUS_DATABASE_UNAVAILABLE' && (committing || error.retryable)
+    // A server that takes no writes could not note a failure either.
+    const isAway =
+      error.code === 'BUS_DATABASE_UNAVAILABLE' || (error as { sqlState?: unknown }).sqlState === '25006'
+    const isRefused = !isAway && (committing || error.retryable)
     if (isRefused && eventIds.length === 1 && only !== undefined) {
-      await recordFailure(work, only, error, false)
+      await recordFailure(work, only, { thrown: error, final: false })
       return
     }
     work.alone.push(...rest)
@@ -160,7 +163,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     const culprit = eventIds.at(-1) ?? ''
     if (step.kind === 'failed alone') {
       work.pending.unshift(...rest.filter((id) => id !== culprit))
-      if (rest.includes(culprit)) await recordFailure(work, culprit, step.thrown, step.final)
+      if (rest.includes(culprit)) await recordFailure(work, culprit, step)
       return
     }
     if (step.kind === 'broken' && step.lostRace && eventIds.length === 1) {
@@ -178,7 +181,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
         'a transaction of handlers broke, its events run again one by one',
       )
       work.alone.push(...rest)
-    } else if (rest.length > 0) await recordFailure(work, culprit, step.thrown, false)
+    } else if (rest.length > 0) await recordFailure(work, culprit, { thrown: step.thrown, final: false })
   }
 
   /**
@@ -202,7 +205,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
       `The transaction of the handler lost against concurrent ones ${lostCount} times in a row: ${message}`,
       { cause: thrown },
     )
-    await recordFailure(work, eventId, conflict, false)
+    await recordFailure(work, eventId, { thrown: conflict, final: false })
   }
 
   /** Leaves the events that are not delivered; none, when the job is another worker's. */
@@ -226,15 +229,14 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
   async function recordFailure(
     work: HeldWork<J>,
     eventId: string,
-    thrown: unknown,
-    final: boolean,
+    { thrown, final, durationMs }: { thrown: unknown; final: boolean; durationMs?: number | undefined },
   ): Promise<void> {
     const { job, attempt } = work
     if (job.done || forgive(job, thrown)) return
     const failure = describeFailure(attempt, thrown)
-    const outcome: EventOutcome = { eventId, delivered: false, failure, final }
+    const outcome: EventOutcome = { eventId, delivered: false, failure, final, durationMs }
     if (!isBatch(job.claim.data)) {
-      parts.noteAttempt(outcome)
+      parts.noteAttempt(outcome, job.events)
       parts.finishEvent(job, eventId, outcome)
       return
     }

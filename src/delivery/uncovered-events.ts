@@ -1,11 +1,12 @@
 import type { BusLogger } from '../events/logger.ts'
+import { reasonOf } from '../events/reason.ts'
 import type { Database } from '../outbox/database.ts'
 import { isKey, type ActiveJob } from './active-job.ts'
 import type { Coverage } from './coverage.ts'
 import { eventNotCovered } from './outcome.ts'
 import { wakeOthers } from './outcome-writer.ts'
 import type { EventOutcome } from './settlement.ts'
-import { reasonOf, type Settler } from './settler.ts'
+import type { Settler } from './settler.ts'
 
 /** What a worker does with events that only other code of its subscription covers. */
 export interface UncoveredEvents {

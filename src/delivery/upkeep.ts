@@ -1,5 +1,6 @@
 import type { PgBoss } from 'pg-boss'
 import type { BusLogger } from '../events/logger.ts'
+import { reasonOf } from '../events/reason.ts'
 import type { Database } from '../outbox/database.ts'
 import type { PartitionKeeper } from '../outbox/partitions.ts'
 import { lookInto, type LookFloor, type QueueLook } from './look.ts'
@@ -8,7 +9,6 @@ import { createServerClock, fitToClock } from './server-clock.ts'
 import { queueName } from './subscription.ts'
 import { createTidying } from './tidy.ts'
 import type { Worker } from './worker-parts.ts'
-import { reasonOf } from './settler.ts'
 
 /** How often one process looks into each of its queues for due retries and lost workers. */
 const lookIntervalMs = 5000

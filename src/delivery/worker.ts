@@ -1,6 +1,7 @@
 // oxlint-disable max-lines -- one closure over the life of a job, until a claimed job is an object with behaviour of its own
 import type { JobWithMetadata } from 'pg-boss'
 import type { StoredEvent } from '../events/envelope.ts'
+import { reasonOf } from '../events/reason.ts'
 import {
   abortAll,
   createActiveJob,
@@ -14,6 +15,7 @@ import { createAtLeastOnce } from './at-least-once.ts'
 import { attemptStarter } from './attempt.ts'
 import { isCopy, isJobOfBus, toClaim, wasLost } from './claimed-job.ts'
 import { createExactlyOnce } from './exactly-once.ts'
+import type { LoadedEvents } from './event-store.ts'
 import { slowHandlerMs, startFetcher } from './fetcher.ts'
 import { createFlow, failedProbeDelaySeconds } from './flow.ts'
 import { cancelForeignJob } from './foreign-job.ts'
@@ -31,7 +33,7 @@ import { markAlone } from './quarantine.ts'
 import { recoverKeys } from './recover-keys.ts'
 import { readReceipts } from './receipts.ts'
 import type { EventOutcome, Settlement } from './settlement.ts'
-import { createSettler, reasonOf } from './settler.ts'
+import { createSettler } from './settler.ts'
 import { createSlots, type Lane } from './slots.ts'
 import { beginSplit, splitJob } from './split-job.ts'
 import { admitEvents, createTenantLimit, refill } from './tenant-limit.ts'
@@ -78,7 +80,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   const uncovered = handleUncovered({
     ...{ database, subscriptionId, coverage: parts.coverage, settler, logger },
     fail(job, eventId, outcome) {
-      noteAttempt(outcome)
+      noteAttempt(outcome, job.events)
       finishEvent(job, eventId, outcome)
     },
   })
@@ -230,8 +232,8 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     return refreshEvents(job, async (ids) => settler.untilWritten(async () => parts.events.load(ids)))
   }
 
-  function noteAttempt(outcome: EventOutcome): void {
-    logUndelivered(logger, subscription.name, outcome)
+  function noteAttempt(outcome: EventOutcome, events: LoadedEvents): void {
+    logUndelivered(logger, subscription.name, outcome, events)
     pace.note(outcome)
   }
 

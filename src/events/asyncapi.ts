@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { definitionName, placed } from './catalogue-document.ts'
 import type { TypeDescription } from './catalogue-description.ts'
 
@@ -34,13 +35,13 @@ export function toAsyncApi(
     defaultContentType: envelope === 'cloudevents' ? 'application/cloudevents+json' : 'application/json',
     channels: Object.fromEntries(
       [...newest.keys()].map((type) => [
-        type,
+        toKey(type),
         {
           address: type,
           messages: Object.fromEntries(
             versionsOf(type).map((description) => [
-              definitionName(description),
-              { $ref: `#/components/messages/${definitionName(description)}` },
+              messageKey(description),
+              { $ref: `#/components/messages/${messageKey(description)}` },
             ]),
           ),
         },
@@ -53,15 +54,15 @@ export function toAsyncApi(
     ),
     components: {
       messages: Object.fromEntries(
-        types.map((description) => [definitionName(description), toMessage(description, source, envelope)]),
+        types.map((description) => [messageKey(description), toMessage(description, source, envelope)]),
       ),
       schemas: Object.fromEntries(
         types.map((description) => [
-          definitionName(description),
+          messageKey(description),
           // An object, where JSON Schema would also take true.
           placed(
             typeof description.schema === 'object' ? description.schema : {},
-            `#/components/schemas/${definitionName(description)}`,
+            `#/components/schemas/${messageKey(description)}`,
           ),
         ]),
       ),
@@ -76,15 +77,26 @@ export function toAsyncApi(
   }
 }
 
+/** A name by which the document refers to a type: AsyncAPI takes letters, digits, `.`, `_` and `-` there. */
+function toKey(type: string): string {
+  if (/^[A-Za-z0-9._-]+$/.test(type)) return type
+  const hash = createHash('sha256').update(type).digest('hex').slice(0, 8)
+  return `${type.replaceAll(/[^A-Za-z0-9._-]/gu, '_')}-${hash}`
+}
+
+function messageKey({ type, version }: TypeDescription): string {
+  return definitionName({ type: toKey(type), version })
+}
+
 function operationsOf(
   newest: TypeDescription,
   versions: readonly TypeDescription[],
   source: string,
 ): readonly (readonly [string, unknown])[] {
-  const key = newest.type
+  const key = toKey(newest.type)
   const channel = { $ref: `#/channels/${key}` }
   const message = (description: TypeDescription): unknown => ({
-    $ref: `#/channels/${key}/messages/${definitionName(description)}`,
+    $ref: `#/channels/${key}/messages/${messageKey(description)}`,
   })
   const maySend = newest.sources === undefined || newest.sources.includes(source)
   return [
@@ -101,7 +113,7 @@ function toMessage(
   envelope: AsyncApiOptions['envelope'],
 ): unknown {
   const { type, version, redact, sources } = description
-  const schema = { $ref: `#/components/schemas/${definitionName(description)}` }
+  const schema = { $ref: `#/components/schemas/${messageKey(description)}` }
   return {
     name: type,
     title: `${type}, version ${version}`,

@@ -90,7 +90,7 @@ function typeRemoved(rows: readonly KnownType[], need: TypeNeed | undefined): Ca
       why: isNeeded
         ? `${capital(needing.join(', '))}: they would be delivered without upcast, and shown without redaction or not at all.`
         : 'Nothing of it is in the log, and no subscription matches it.',
-      remedy: `Keep the definition until nothing needs it. To forget it: delete from bus.catalogue where service = '${service.replaceAll("'", "''")}' and type = '${type}'`,
+      remedy: `Keep the definition until nothing needs it. To forget it: delete from bus.catalogue where service = '${service.replaceAll("'", "''")}' and type = '${type.replaceAll("'", "''")}'`,
     },
   ]
 }

@@ -37,6 +37,11 @@ export function definitionName({
   return `${type}.v${version}`
 }
 
+/** A name as a part of a reference: a JSON pointer (RFC 6901) in a URI's fragment. */
+function inPointer(name: string): string {
+  return encodeURIComponent(name.replaceAll('~', '~0').replaceAll('/', '~1'))
+}
+
 /**
  * @param older - versions that the code has gone on from, as they are known: of types that it has no more nothing is kept
  */
@@ -66,7 +71,7 @@ export function toCatalogueDocument(
     $defs: Object.fromEntries(
       all.map((description) => [
         definitionName(description),
-        placed(description.schema ?? true, `#/$defs/${definitionName(description)}`),
+        placed(description.schema ?? true, `#/$defs/${inPointer(definitionName(description))}`),
       ]),
     ),
   }
@@ -93,7 +98,9 @@ export function readCatalogueDocument(document: unknown, what: string): readonly
       version: entry.version,
       service: source,
       schema:
-        entry.schemaOrigin === 'unknown' ? undefined : placed($defs[name] ?? true, '#', `#/$defs/${name}`),
+        entry.schemaOrigin === 'unknown'
+          ? undefined
+          : placed($defs[name] ?? true, '#', `#/$defs/${inPointer(name)}`),
       schemaOrigin: entry.schemaOrigin,
       sources: entry.sources,
       upcastsFrom: entry.upcastsFrom,

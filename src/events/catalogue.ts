@@ -1,5 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { isLonger } from './characters.ts'
 import { ConfigurationError, DeliveryError, InvalidEventError, type EventIssue } from './errors.ts'
+import { isEventTypeName } from './event-type.ts'
 import { printablePath, textProblem } from './json.ts'
 import { limits } from './limits.ts'
 import { isThenable } from './other-realms.ts'
@@ -49,15 +51,9 @@ export type PayloadOutput<C extends EventCatalogue, T extends EventType<C>> = St
   C[T]['schema']
 >
 
-const typeName = /^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$/
-
-/** Whether a text is the name of an event type: dot-separated segments of letters, digits, `_` and `-`. */
-function isEventTypeName(name: string): boolean {
-  return name.length <= limits.typeLength && typeName.test(name)
-}
-
 /**
- * Declares the events of a service. Names and payload types are inferred from it everywhere else. Gives a frozen copy:
+ * Declares the events of a service, each by its name: any text that cannot be taken for a pattern, such as `payment.paid`,
+ * `order:created` or `io.k8s.x/v1` (docs/catalogue.md has the rule). Names and payload types are inferred from it everywhere else. Gives a frozen copy:
  * later changes to the object given have no effect.
  *
  * @example
@@ -99,7 +95,7 @@ function isPlainObject(value: unknown): value is object {
 function checkDefinition(type: string, definition: EventDefinition): void {
   if (!isEventTypeName(type)) {
     throw invalid(
-      `Expected an event type like \`payment.paid\` of at most ${limits.typeLength} characters, got ${describe(type)}`,
+      `Expected an event type like \`payment.paid\` of at most ${limits.typeLength} characters, without \`*\`, control characters, blanks at its ends or empty segments, got ${describe(type)}`,
     )
   }
   if (definition === null || typeof definition !== 'object')
@@ -136,7 +132,7 @@ export function isSourceName(value: unknown): value is string {
   return (
     typeof value === 'string' &&
     value !== '' &&
-    value.length <= limits.sourceLength &&
+    !isLonger(value, limits.sourceLength) &&
     textProblem(value) === undefined &&
     !hasControls(value)
   )

@@ -2,6 +2,7 @@ import { InvalidEventError } from './errors.ts'
 import { describe } from './options.ts'
 import { printable } from './printable.ts'
 import { redactThrown } from './redact.ts'
+import { parseRfc3339 } from './rfc3339.ts'
 import { isUriReference } from './uri-reference.ts'
 
 /** A CloudEvent, its attributes checked. */
@@ -15,9 +16,6 @@ export interface ReadCloudEvent {
   /** Every attribute as text. */
   readonly texts: ReadonlyMap<string, string>
 }
-
-/** RFC 3339, as CloudEvents has its timestamps. */
-const timestamp = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/i
 
 const jsonType = /^[\w.!#$&^+-]+\/(?:[\w.!#$&^-]+\+)?json\s*(?:;|$)/i
 
@@ -84,8 +82,8 @@ function toText(name: string, value: unknown): string {
 function timeOf(name: string, texts: ReadonlyMap<string, string>): Date | undefined {
   const text = texts.get(name)
   if (text === undefined) return undefined
-  const time = new Date(timestamp.test(text) ? text : Number.NaN)
-  if (Number.isNaN(time.getTime())) refuse(`\`${name}\` to be a time like "2026-11-25T08:00:00Z"`)
+  const time = parseRfc3339(text)
+  if (time === undefined) refuse(`\`${name}\` to be a time of RFC 3339, like "2026-11-25T08:00:00Z"`)
   return time
 }
 

@@ -5,7 +5,9 @@ import type { EventFields, EventMetadata, NewEvent, StoredEvent } from './envelo
 import { ConfigurationError, InvalidEventError } from './errors.ts'
 import { parseJson } from './json-parse.ts'
 import { limits } from './limits.ts'
+import { isDate } from './other-realms.ts'
 import { assertTextOption, describe, refuseUnknownKeys } from './options.ts'
+import { toRfc3339 } from './rfc3339.ts'
 import { isUriReference, toUriReference } from './uri-reference.ts'
 
 /** A CloudEvents 1.0 event in the JSON format: `JSON.stringify` of it is the structured mode of every protocol. */
@@ -113,7 +115,7 @@ const illegal = /[\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]/u
  * }
  * ```
  * @throws {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for a text that CloudEvents does not allow: one with
- *   control characters or Unicode noncharacters; {@link ConfigurationError} `BUS_INVALID_OPTION`
+ *   control characters or Unicode noncharacters, and for a time that RFC 3339 cannot write, such as infinity; {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function toCloudEvent<P>(
   event: StoredEvent<string, P>,
@@ -136,7 +138,7 @@ export function toCloudEvent<P>(
     correlationid: event.correlationId,
     causationid: event.causationId,
     partitionkey: event.orderingKey,
-    expirytime: event.expiresAt?.toISOString(),
+    expirytime: event.expiresAt && timeText('expirytime', event.expiresAt),
     ...extensionsOf(event.metadata),
   }
   const given = Object.entries(attributes).filter(
@@ -150,12 +152,18 @@ export function toCloudEvent<P>(
     id: event.id,
     source: toUriReference(event.source),
     type: event.type,
-    time: event.createdAt.toISOString(),
+    time: timeText('time', event.createdAt),
     datacontenttype: 'application/json',
     schemaversion: event.schemaVersion,
     ...Object.fromEntries(given),
     data: event.payload,
   })
+}
+
+/** What PostgreSQL takes may be none: infinity, or a year beyond 9999. */
+function timeText(name: string, time: unknown): string {
+  const text = isDate(time) ? toRfc3339(time) : undefined
+  return text ?? refuse(`\`${name}\` to be a time from the year 0 to 9999, which RFC 3339 can write`)
 }
 
 function extensionsOf(metadata: EventMetadata): Record<string, string> {

@@ -7,7 +7,10 @@ export type EventMetadata = Readonly<Record<string, string>>
 export interface EventFields {
   /** Whose event it is, 1 to 255 characters. Keys, order and turns are kept for each tenant apart. */
   readonly tenantId: string
-  /** The business id. A second event of the tenant with the same one is a duplicate. Up to 255 characters. */
+  /**
+   * The business id. A second event of the tenant with the same one is a duplicate, also of another type: give each type of
+   * an order an id of its own, such as `placed-42` and `paid-42`. Up to 255 characters.
+   */
   readonly eventId?: string | undefined
   /** A second publish of the tenant with the same key is a duplicate. Up to 255 characters. */
   readonly idempotencyKey?: string | undefined

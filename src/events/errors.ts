@@ -101,6 +101,15 @@ export abstract class BusError extends Error {
     this.retryable = options.retryable ?? false
   }
 
+  /**
+   * The status of an HTTP answer that this error ends in; Fastify and others take it from here. 4xx for what the caller gave: 413
+   * for `BUS_PAYLOAD_TOO_LARGE`, 403 for `BUS_SOURCE_NOT_ALLOWED`, 400 for every other {@link InvalidEventError}; 503 where
+   * the same request may succeed later; 500 for the rest.
+   */
+  get statusCode(): number {
+    return this.retryable ? 503 : 500
+  }
+
   static {
     knowAcrossCopies(this, 'BusError')
   }
@@ -119,6 +128,11 @@ export class InvalidEventError extends BusError {
   ) {
     super(code, message, options)
     this.issues = issues
+  }
+
+  override get statusCode(): number {
+    if (this.code === 'BUS_PAYLOAD_TOO_LARGE') return 413
+    return this.code === 'BUS_SOURCE_NOT_ALLOWED' ? 403 : 400
   }
 
   static {

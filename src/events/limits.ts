@@ -7,7 +7,7 @@ export interface Range {
 
 /**
  * Every limit of the bus, by name: a number where nothing can be set, a range where an option sets it. Lengths of texts are
- * in UTF-16 code units, as JavaScript counts them; bytes are those of UTF-8. What raising one costs, and the error beyond
+ * in characters, as PostgreSQL counts them (Unicode code points); bytes are those of UTF-8. What raising one costs, and the error beyond
  * it: docs/limits.md.
  *
  * @example

@@ -1,5 +1,6 @@
 import { isError, isThenable } from './other-realms.ts'
 import { escapeUnprintable } from './printable.ts'
+import { reasonOf } from './reason.ts'
 
 /** Fields of a log line. Never a payload. */
 export type LogFields = Readonly<Record<string, unknown>>
@@ -30,7 +31,7 @@ function toJson(line: LogFields, fields: LogFields): string | undefined {
   try {
     return JSON.stringify({ ...line, ...fields, ...line }, (_key, value: unknown) => {
       if (typeof value === 'bigint') return String(value)
-      return isError(value) ? { name: value.name, message: value.message, stack: value.stack } : value
+      return isError(value) ? { name: value.name, message: reasonOf(value), stack: value.stack } : value
     })
   } catch {
     return undefined

@@ -1,3 +1,4 @@
+import { isLonger } from './characters.ts'
 import { ConfigurationError } from './errors.ts'
 import { textProblem } from './json.ts'
 import type { Range } from './limits.ts'
@@ -60,7 +61,7 @@ export function assertTextOption(
   if (
     typeof value === 'string' &&
     value !== '' &&
-    value.length <= maxLength &&
+    !isLonger(value, maxLength) &&
     textProblem(value) === undefined
   )
     return
@@ -85,7 +86,8 @@ export function kindOf(value: unknown): string {
   return Array.isArray(value) ? 'an array' : `a value of type ${typeof value}`
 }
 
-function nearest(key: string, known: readonly string[]): string | undefined {
+/** The name that was probably meant: the one with the fewest letters to change, where those are few. */
+export function nearest(key: string, known: readonly string[]): string | undefined {
   const scored = known
     .map((candidate) => ({ candidate, distance: editDistance(key.toLowerCase(), candidate.toLowerCase()) }))
     .toSorted((a, b) => a.distance - b.distance)

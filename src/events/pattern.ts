@@ -1,5 +1,7 @@
 import { ConfigurationError } from './errors.ts'
 import type { EventCatalogue, EventType } from './catalogue.ts'
+import { isLonger } from './characters.ts'
+import { isEventTypeName } from './event-type.ts'
 import { limits } from './limits.ts'
 import { describe } from './options.ts'
 
@@ -34,25 +36,34 @@ export type MatchedType<C extends EventCatalogue, P extends string> =
 /** A name of the catalogue, or a text with a wildcard. A misspelt plain name is a compile error. */
 export type EventPattern<C extends EventCatalogue> = EventType<C> | `${string}*${string}`
 
-const patternShape = /^(?:(?:[A-Za-z0-9_-]+|\*)\.)*(?:[A-Za-z0-9_-]+|\*|\*\*)$/
-
 /** Whether a pattern has a wildcard, that is: is not just a name. */
 export function isWildcard(pattern: string): boolean {
   return pattern.includes('*')
 }
 
 /**
- * Refuses what is no pattern: dot-separated segments, each a name or `*` (one segment), the last one possibly
+ * Refuses what is no pattern: a name of a type, where each segment may be `*` (any one segment), and the last one
  * `**` (one or more segments).
  *
  * @throws {@link ConfigurationError} `BUS_INVALID_PATTERN`
  */
 export function checkPattern(pattern: unknown): asserts pattern is string {
-  if (typeof pattern === 'string' && pattern.length <= limits.patternLength && patternShape.test(pattern))
-    return
+  if (typeof pattern === 'string' && isPattern(pattern)) return
   throw new ConfigurationError(
     'BUS_INVALID_PATTERN',
-    `Expected an event name or a pattern like \`payment.*\` or \`payment.**\` (\`**\` only at the end), got ${describe(pattern)}`,
+    `Expected an event name or a pattern like \`payment.*\` or \`payment.**\` (a star stands for whole segments, \`**\` only at the end), got ${describe(pattern)}`,
+  )
+}
+
+function isPattern(text: string): boolean {
+  if (isLonger(text, limits.patternLength)) return false
+  const segments = text.split('.')
+  const isOpen = segments.at(-1) === '**'
+  // Where each star stands for a name, the whole is one.
+  return isEventTypeName(
+    segments
+      .map((segment, i) => (segment === '*' || (isOpen && i === segments.length - 1) ? 'x' : segment))
+      .join('.'),
   )
 }
 

@@ -1,4 +1,5 @@
 import type { EventCatalogue, EventDefinition } from './catalogue.ts'
+import { isLonger } from './characters.ts'
 import { ConfigurationError } from './errors.ts'
 import { limits } from './limits.ts'
 import { describe } from './options.ts'
@@ -52,7 +53,7 @@ export function checkRedact(type: string, paths: unknown): void {
   for (const path of paths as unknown[]) {
     if (
       typeof path !== 'string' ||
-      path.length > limits.redactPathLength ||
+      isLonger(path, limits.redactPathLength) ||
       !path.isWellFormed() ||
       isMalformed(path)
     )

@@ -11,6 +11,7 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import { ConfigurationError, StateError } from '../events/errors.ts'
 import { limits } from '../events/limits.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import { parseCloudEventBodies } from './cloud-event-bodies.ts'
 import { closeWithProcess } from './close-with-process.ts'
 import { createRequestBus, type RequestBus } from './request-bus.ts'
 import { watchHttpConnections } from './http-connections.ts'
@@ -106,6 +107,8 @@ declare module 'fastify' {
  * - The start has the time that Fastify gives a hook, its option `pluginTimeout` (10 seconds, 0 for no limit). A bus
  *   that takes longer, or fails, is stopped, and `ready()` and `listen()` reject with its error; close the app then.
  * - Without `logger` the bus logs through `app.log`, with `module: 'bossbus'` on every line.
+ * - Bodies of CloudEvents (`application/cloudevents+json`, and a batch of them) are parsed as JSON. Errors of the bus have a
+ *   `statusCode`, so that what a sender got wrong is answered with 4xx: docs/errors.md.
  * - Once the app is ready Fastify takes no more plugins: `register` then fails with its own `AVV_ERR_ROOT_PLG_BOOTED`.
  *
  * @example
@@ -142,6 +145,7 @@ async function registerBus(app: FastifyInstance, options: BusPluginOptions): Pro
       return requestBus
     },
   })
+  parseCloudEventBodies(app)
   app.addHook('onReady', async () => {
     await startBus(bus, { migrate, ownsBus, hookTimeoutMs: app.initialConfig.pluginTimeout ?? 0 })
   })

@@ -1,5 +1,6 @@
 import type { Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
+import { firstCharacters } from '../events/characters.ts'
 import { withDefaults } from '../events/event-defaults.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
@@ -40,6 +41,6 @@ export function createRequestBus<C extends EventCatalogue>(bus: Bus<C>, requestI
  */
 function toCorrelationId(requestId: unknown): string | undefined {
   if (typeof requestId !== 'string' && typeof requestId !== 'number') return undefined
-  const text = String(requestId).slice(0, limits.keyLength)
+  const text = firstCharacters(String(requestId), limits.keyLength)
   return text === '' || textProblem(text) !== undefined ? undefined : text
 }

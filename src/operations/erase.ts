@@ -1,5 +1,6 @@
 import { deadLetterQueueName, queueName } from '../delivery/subscription.ts'
 import { maxPayloadAgeMs } from '../delivery/event-store.ts'
+import { characterCount, isLonger } from '../events/characters.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
@@ -220,8 +221,8 @@ function assertText(name: string, value: unknown, maxLength: number): void {
   const problem =
     typeof value !== 'string'
       ? `got ${describe(value)}`
-      : value.length === 0 || value.length > maxLength
-        ? `got ${value.length} characters`
+      : value.length === 0 || isLonger(value, maxLength)
+        ? `got ${characterCount(value)} characters`
         : textProblem(value)
   if (problem !== undefined)
     throw invalid(`Expected \`${name}\` to be a text of 1 to ${maxLength} characters: ${problem}`)

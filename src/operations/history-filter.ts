@@ -1,3 +1,4 @@
+import { characterCount, isLonger } from '../events/characters.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
@@ -84,8 +85,8 @@ export function checkSpan(given: unknown, call: string): { readonly from: string
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function checkText(name: string, value: unknown): string {
   const problem =
-    typeof value !== 'string' || value.length === 0 || value.length > limits.keyLength
-      ? `got ${typeof value === 'string' ? `${value.length} characters` : describe(value)}`
+    typeof value !== 'string' || value.length === 0 || isLonger(value, limits.keyLength)
+      ? `got ${typeof value === 'string' ? `${characterCount(value)} characters` : describe(value)}`
       : textProblem(value)
   if (problem === undefined) return value as string
   throw invalid(

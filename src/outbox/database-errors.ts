@@ -73,6 +73,12 @@ const meanings: Readonly<Record<string, Meaning>> = {
       } as const,
     ]),
   ),
+  // Right after a failover: the transaction may find the new primary when it is repeated.
+  '25006': {
+    code: 'BUS_DATABASE_ERROR',
+    retryable: true,
+    message: 'The database takes no writes now: it is a standby, or the transaction is read-only',
+  },
   // The transaction lost against another one; the whole of it may be repeated.
   '40': {
     code: 'BUS_DATABASE_ERROR',
@@ -191,8 +197,32 @@ interface ErrorLike {
   readonly errors?: unknown
 }
 
+/** What a server says. Everything else is a driver's word, or Node's. */
+const sqlStateShape = /^(?!E[A-Z]{4}$)[0-9A-Z]{5}$/
+
+/** Node's codes, and OpenSSL's, for a certificate that is not accepted and a handshake that fails. */
+const tlsCode =
+  /^(?:ERR_(?:TLS|SSL|OSSL)_.*|EPROTO|(?:.*_)?CERT(?:_.*)?|UNABLE_TO_.*|SELF_SIGNED_.*|.*CRL_.*|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_EXCEEDED)$/
+
+/** A certificate may be renewed. */
+const tlsFailed: Meaning = {
+  code: 'BUS_DATABASE_UNAVAILABLE',
+  retryable: true,
+  message: 'No secure connection to the database could be made',
+}
+
+const driverFailed: Meaning = {
+  code: 'BUS_DATABASE_ERROR',
+  retryable: false,
+  message: 'The database driver could not run a statement',
+}
+
 function meaningOf(inner: ErrorLike, code: string | undefined): Meaning | undefined {
-  if (code !== undefined) return meanings[code] ?? meanings[code.slice(0, 2)]
+  if (code !== undefined)
+    return (
+      meanings[code] ??
+      (sqlStateShape.test(code) ? meanings[code.slice(0, 2)] : tlsCode.test(code) ? tlsFailed : driverFailed)
+    )
   // A mistake in code, not an answer.
   if (['TypeError', 'RangeError', 'ReferenceError', 'SyntaxError'].includes(inner.name ?? ''))
     return undefined

@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import { currentFaultHook, type FaultHook } from '../events/fault-points.ts'
 import type { BusLogger } from '../events/logger.ts'
+import { reasonOf } from '../events/reason.ts'
 import { defaultBossSchema, quoteBossSchema } from './boss-schema.ts'
 import { BusClient } from './bus-client.ts'
 import { BusPool } from './bus-pool.ts'
@@ -100,7 +101,7 @@ export function createDatabase(
     const pool = new BusPool(source, sizeOf, kind, watch)
     // Without a listener a lost connection, idle or in use, would end the process.
     pool.on('error', (error) =>
-      logger.warn({ reason: error.message }, 'an idle database connection was lost'),
+      logger.warn({ reason: reasonOf(error) }, 'an idle database connection was lost'),
     )
     pool.on('connect', (client) => {
       client.on('error', () => {})

@@ -1,4 +1,5 @@
 import type { BusLogger } from '../events/logger.ts'
+import { reasonOf } from '../events/reason.ts'
 import type { BusClient } from './bus-client.ts'
 import type { Database } from './database.ts'
 import { failureDelayMs } from './failure-delay.ts'
@@ -107,7 +108,7 @@ export function openDoorbell(
   function onLost(lost: BusClient): void {
     if (client !== lost) return
     client = undefined
-    leading = false
+    endLead()
     sleeping = false
     clearTimeout(timer)
     endPredecessor = listenTest?.endSession
@@ -117,6 +118,11 @@ export function openDoorbell(
     events.onConnection(false)
     scheduleConnect(failureDelayMs(failures))
     failures += 1
+  }
+
+  function endLead(): void {
+    if (leading) logger.info({ instanceId }, 'this process no longer leads')
+    leading = false
   }
 
   function scheduleConnect(delayMs: number): void {
@@ -160,11 +166,10 @@ export function openDoorbell(
       // Rings from before the LISTEN were missed.
       events.onRing()
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error)
       if (opened !== undefined && client === opened) client = undefined
       opened?.end().catch(() => {})
       if (closed) return
-      logger.warn({ reason }, 'the listening connection could not be opened, trying again')
+      logger.warn({ reason: reasonOf(error) }, 'the listening connection could not be opened, trying again')
       scheduleConnect(failureDelayMs(failures))
       failures += 1
     }
@@ -232,7 +237,10 @@ export function openDoorbell(
       return polling
     },
     async lead() {
-      leading ||= await tryLock(locks.leader).catch(() => false)
+      if (!leading) {
+        leading = await tryLock(locks.leader).catch(() => false)
+        if (leading) logger.info({ instanceId }, 'this process leads: publishers ring it first')
+      }
       return leading
     },
     async sleep() {
@@ -251,7 +259,7 @@ export function openDoorbell(
       await connecting
       const last = client
       client = undefined
-      leading = false
+      endLead()
       sleeping = false
       await last?.end().catch(() => {})
       await testing

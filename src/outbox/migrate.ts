@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url'
 import type pg from 'pg'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { ConfigurationError, DatabaseError } from '../events/errors.ts'
+import type { BusLogger } from '../events/logger.ts'
 import { withLock } from './advisory-lock.ts'
 import { defaultBossSchema, forBossSchema } from './boss-schema.ts'
 import type { BusClient } from './bus-client.ts'
@@ -21,6 +22,7 @@ export interface MigrationSteps {
   /** Refuses before anything is written. */
   readonly before: (isBusThere: boolean) => Promise<void>
   readonly after: () => Promise<void>
+  readonly logger: BusLogger
 }
 
 /**
@@ -54,6 +56,8 @@ async function migrateAlone(database: Database, steps: MigrationSteps): Promise<
     await session.query('select bus.create_partitions()')
     await database.reach?.('migrate.partitions-created')
     await steps.after()
+    const message = applied < shipped ? 'the schema `bus` was migrated' : 'the schema `bus` is up to date'
+    steps.logger.info({ from: applied, to: shipped }, message)
   } finally {
     await session.end().catch(() => {})
   }

@@ -1,3 +1,4 @@
+import { characterCount, isLonger } from '../events/characters.ts'
 import { type EventCatalogue, type EventDefinition, validatePayload } from '../events/catalogue.ts'
 import type { EventFields, EventMetadata, Published } from '../events/envelope.ts'
 import { eventFieldNames } from '../events/event-defaults.ts'
@@ -192,8 +193,8 @@ function assertTime(name: string, value: unknown): void {
 
 function assertText(name: string, value: unknown, maxLength: number): void {
   const problem =
-    typeof value !== 'string' || value.length === 0 || value.length > maxLength
-      ? `got ${typeof value === 'string' ? `${value.length} characters` : describe(value)}`
+    typeof value !== 'string' || value.length === 0 || isLonger(value, maxLength)
+      ? `got ${typeof value === 'string' ? `${characterCount(value)} characters` : describe(value)}`
       : textProblem(value)
   if (problem !== undefined)
     throw invalid(

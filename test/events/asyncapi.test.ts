@@ -28,6 +28,9 @@ const events = defineEvents({
   },
   'usage.billed': { schema: z.object({ units: z.number() }), sources: ['billing'] },
   tree: { schema: tree },
+  'io.k8s.x/v1': { schema: z.object({ id: z.string() }) },
+  'Order Completed': { schema: tree },
+  'Order:Completed': { schema: z.object({ children: z.string() }) },
   open: { schema: { '~standard': { version: 1, vendor: 'own', validate: (value: unknown) => ({ value }) } } },
 })
 
@@ -61,10 +64,26 @@ describe.each(['cloudevents', 'plain'] as const)('the AsyncAPI document, %s', as
 
   test('has a channel for each type, a message for each version, and sends what the service may', () => {
     expect(Object.keys(document['channels'] as object)).toEqual([
+      expect.stringMatching(/^Order_Completed-[0-9a-f]{8}$/),
+      expect.stringMatching(/^Order_Completed-[0-9a-f]{8}$/),
+      expect.stringMatching(/^io\.k8s\.x_v1-[0-9a-f]{8}$/),
       'open',
       'payment.paid',
       'tree',
       'usage.billed',
+    ])
+    expect(
+      Object.values(document['channels'] as object).map(({ address }: { address: string }) => address),
+    ).toEqual([
+      ...[
+        'Order Completed',
+        'Order:Completed',
+        'io.k8s.x/v1',
+        'open',
+        'payment.paid',
+        'tree',
+        'usage.billed',
+      ],
     ])
     expect(document).toMatchObject({
       info: { title: 'Events of pay', version: '1.2.3' },

@@ -127,6 +127,21 @@ describe('a stored event', () => {
     }
   })
 
+  test.each([new Date(Number.NaN), new Date('+010000-01-01T00:00:00Z'), new Date('-000001-01-01T00:00:00Z')])(
+    'is refused where a time is one that RFC 3339 cannot write: %s',
+    async (time) => {
+      for (const [field, name] of [
+        ['createdAt', 'time'],
+        ['expiresAt', 'expirytime'],
+      ] as const) {
+        expect(await refusalOf(() => toCloudEvent({ ...stored, [field]: time }))).toMatchObject({
+          code: 'BUS_INVALID_CLOUD_EVENT',
+          message: expect.stringContaining(`\`${name}\``) as string,
+        })
+      }
+    },
+  )
+
   test('comes back from its CloudEvent, also as JSON text, whatever is in it', () => {
     fc.assert(
       fc.property(storedEvent, (event) => {
@@ -357,5 +372,117 @@ describe('a CloudEvent of somebody else', () => {
     expect(
       cpuMsOf(() => fromCloudEventHeaders({ 'ce-subject': `"${'\\a'.repeat(65_000)}` }, {}, 'http')),
     ).toBeLessThan(roomFor(100))
+  })
+})
+
+describe('a time of RFC 3339', () => {
+  const received = (time: string): Date | undefined =>
+    fromCloudEvent({ specversion: '1.0', id: '1', source: '/s', type: 't', tenantid: 'acme', time }).sent.time
+
+  test.each([
+    ['2026-11-25T08:00:00Z', '2026-11-25T08:00:00.000Z'],
+    ['2026-11-25t08:00:00z', '2026-11-25T08:00:00.000Z'],
+    ['2026-11-25T08:00:00.123456789012Z', '2026-11-25T08:00:00.123Z'],
+    ['2026-11-25T08:00:00.9999Z', '2026-11-25T08:00:00.999Z'],
+    ['2026-11-25T08:00:00.1+01:30', '2026-11-25T06:30:00.100Z'],
+    ['2026-11-25T08:00:00-00:00', '2026-11-25T08:00:00.000Z'],
+    ['2016-12-31T23:59:60Z', '2017-01-01T00:00:00.000Z'],
+    ['2016-12-31T15:59:60.25-08:00', '2017-01-01T00:00:00.250Z'],
+    ['2015-06-30T23:59:60Z', '2015-07-01T00:00:00.000Z'],
+    ['2024-02-29T00:00:00Z', '2024-02-29T00:00:00.000Z'],
+    ['2000-02-29T00:00:00Z', '2000-02-29T00:00:00.000Z'],
+    ['0001-01-01T00:00:00Z', '0001-01-01T00:00:00.000Z'],
+  ])('%s is %s', (text, time) => {
+    expect(received(text)?.toISOString()).toBe(time)
+  })
+
+  test.each([
+    ...['2020-02-30T00:00:00Z', '2023-02-29T00:00:00Z', '1900-02-29T00:00:00Z', '2026-04-31T00:00:00Z'],
+    ...['2026-13-01T00:00:00Z', '2026-00-01T00:00:00Z', '2026-01-00T00:00:00Z', '2026-01-32T00:00:00Z'],
+    ...['2026-01-01T24:00:00Z', '2026-01-01T00:60:00Z', '2026-01-01T00:00:61Z', '2026-01-01T00:00:00+24:00'],
+    ...['2026-01-01T00:00:00+00:60', '2016-12-31T23:58:60Z', '2016-12-31T22:59:60Z', '2016-12-30T23:59:60Z'],
+    ...[
+      '2026-01-01T00:00:00',
+      '2026-01-01 00:00:00Z',
+      '2026-01-01',
+      '2026-01-01T00:00:00.Z',
+      '2026-1-1T00:00:00Z',
+    ],
+    ...['2026-01-01T00:00:00,5Z', '+012026-01-01T00:00:00Z', '2026-01-01T00:00:00+0100', ''],
+  ])('%j is none', async (text) => {
+    expect(await refusalOf(() => received(text))).toMatchObject({ code: 'BUS_INVALID_CLOUD_EVENT' })
+  })
+})
+
+describe('headers of others', () => {
+  const sent = new SdkCloudEvent({
+    id: '1',
+    source: '/s',
+    type: 'note',
+    schemaversion: 2,
+    urgent: true,
+    data: { n: 1 },
+  })
+  const expected = {
+    type: 'note',
+    payload: { n: 1 },
+    metadata: { urgent: 'true', ceid: '1', cesource: '/s' },
+  }
+  const read = (...args: Parameters<typeof fromCloudEventHeaders>) =>
+    fromCloudEvent(fromCloudEventHeaders(...args), { tenantId: 'acme' })
+
+  test('are read as the official SDK makes them, with numbers, booleans and undefined', () => {
+    const http = HTTP.binary(sent)
+    expect(read(http.headers, JSON.parse(http.body as string), 'http')).toMatchObject({
+      event: expected,
+      sent: { schemaVersion: 2 },
+    })
+    expect(
+      read({ ...http.headers, 'ce-subject': undefined, 'ce-dataschema': null }, { n: 1 }, 'http').event,
+    ).toMatchObject(expected)
+    const kafka = Kafka.binary(sent)
+    expect(read(kafka.headers, { n: 1 }, 'kafka')).toMatchObject({
+      event: expected,
+      sent: { schemaVersion: 2 },
+    })
+  })
+
+  test('are read as Kafka clients give them: Buffers, lists of one, a Map, a list of objects, and a Buffer as the body', () => {
+    const { headers } = Kafka.binary(sent)
+    const buffers = Object.entries(headers).flatMap(([name, value]) =>
+      value === undefined ? [] : [[name, Buffer.from(String(value))] as const],
+    )
+    const body = Buffer.from('{"n":1}')
+    expect(read(Object.fromEntries(buffers), body, 'kafka').event).toMatchObject(expected)
+    expect(
+      read(Object.fromEntries(buffers.map(([name, value]) => [name, [value]])), body, 'kafka').event,
+    ).toMatchObject(expected)
+    expect(
+      read(new Map(buffers.map(([name, value]) => [Buffer.from(name), value])), body, 'kafka').event,
+    ).toMatchObject(expected)
+    expect(
+      read(
+        buffers.map(([name, value]) => ({ [name]: value })),
+        body,
+        'kafka',
+      ).event,
+    ).toMatchObject(expected)
+    expect(
+      read(new Headers(HTTP.binary(sent).headers as Record<string, string>), { n: 1 }, 'http').event,
+    ).toMatchObject(expected)
+  })
+
+  test.each<[string, Parameters<typeof fromCloudEventHeaders>]>([
+    ['what is no UTF-8', [{ ce_id: Buffer.from([0xff]) }, {}, 'kafka']],
+    ['a list of two', [{ ce_id: [Buffer.from('a'), Buffer.from('b')] }, {}, 'kafka']],
+    ['an object', [{ ce_id: {} }, {}, 'kafka']],
+    ['a body that is no JSON', [{ ce_id: 'a' }, Buffer.from('{'), 'kafka']],
+    ['a header twice, in different cases', [{ ce_id: 'a', CE_ID: 'b' }, {}, 'kafka']],
+    ['no headers', [null as never, {}, 'kafka']],
+  ])('are refused with %s', async (_, args) => {
+    expect(await refusalOf(() => read(...args))).toMatchObject({
+      code: 'BUS_INVALID_CLOUD_EVENT',
+      statusCode: 400,
+    })
   })
 })

@@ -35,4 +35,10 @@ export const patternCases = [
   ['a.b.c.d', '*.*.*.*.**', false],
   ['payment-service_2.Paid', 'payment-service_2.*', true],
   ['payment-service_2.Paid', 'payment-service_2', false],
+  ['s3:ObjectCreated:Put', 's3:ObjectCreated:Put', true],
+  ['s3:ObjectCreated:Put', '*', true],
+  ['io.k8s.x/v1', 'io.k8s.*', true],
+  ['io.k8s.x/v1', 'io.**', true],
+  ['注文.作成', '注文.*', true],
+  ['Order Completed', '**', true],
 ] as const

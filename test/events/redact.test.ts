@@ -12,6 +12,55 @@ async function reasonsOf(schema: EventDefinition['schema'], payload: unknown): P
   return issues.map((issue) => redactIssue(issue, payload))
 }
 
+describe('the words of a schema library', () => {
+  test.each<[EventDefinition['schema'], unknown, string]>([
+    [
+      z.object({ n: z.number(), k: z.string() }),
+      { n: 'string', k: 'a' },
+      'Invalid input: expected number, received string',
+    ],
+    [
+      z.object({ n: z.number(), k: z.string() }),
+      { k: 'number' },
+      'Invalid input: expected number, received undefined',
+    ],
+    [
+      z.object({ n: z.number(), k: z.string() }),
+      { k: 'received' },
+      'Invalid input: expected number, received undefined',
+    ],
+    [
+      z.object({ n: z.number(), k: z.string() }),
+      { k: 'expected number' },
+      'Invalid input: expected number, received undefined',
+    ],
+    [
+      z.object({ n: z.number(), k: z.string() }),
+      { k: 'inval' },
+      'Invalid input: expected number, received undefined',
+    ],
+    [
+      z.object({ n: z.number(), k: z.string() }),
+      { k: 'Undefined' },
+      'Invalid input: expected number, received undefined',
+    ],
+    [
+      z.object({ n: z.enum(['open', 'paid']) }),
+      { n: 'paid-late' },
+      'Invalid option: expected one of "open"|"paid"',
+    ],
+    [
+      z.object({ n: z.string().max(3) }),
+      { n: 'characters' },
+      'Too big: expected string to have <=3 characters',
+    ],
+    [v.object({ n: v.number() }), { n: 'number' }, 'Invalid type: Expected number but received …'],
+    [type({ n: 'number' }), { n: 'string' }, 'n must be a number (was a string)'],
+  ])('stay, whatever the payload has: %#', async (schema, payload, message) => {
+    expect(await reasonsOf(schema, payload)).toEqual([message])
+  })
+})
+
 describe('the reason of a schema', () => {
   test.each<[string, EventDefinition['schema'], unknown, string]>([
     [

@@ -18,7 +18,7 @@ describe('toBusError', () => {
   const missing = { code: 'BUS_SCHEMA_MISSING', retryable: false }
   const refused = { code: 'BUS_DATABASE_ERROR', retryable: false }
 
-  test.each([
+  test.each<readonly [string, { readonly code: string; readonly retryable: boolean }]>([
     ['08000', unavailable],
     ['08006', unavailable],
     ['08P01', unavailable],
@@ -47,6 +47,7 @@ describe('toBusError', () => {
     ['42P01', missing],
     ['42883', missing],
     ['25P02', refused],
+    ['25006', repeatable],
     ['57014', refused],
     ['22P02', refused],
     ['23505', refused],
@@ -54,6 +55,25 @@ describe('toBusError', () => {
     ['28P01', refused],
     ['XX000', refused],
     ['UNSAFE_TRANSACTION', refused],
+    ...[
+      ...[
+        'DEPTH_ZERO_SELF_SIGNED_CERT',
+        'SELF_SIGNED_CERT_IN_CHAIN',
+        'CERT_HAS_EXPIRED',
+        'CERT_NOT_YET_VALID',
+      ],
+      ...[
+        'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+        'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+        'EPROTO',
+        'HOSTNAME_MISMATCH',
+      ],
+      ...[
+        'ERR_TLS_CERT_ALTNAME_INVALID',
+        'ERR_SSL_WRONG_VERSION_NUMBER',
+        'ERR_OSSL_WRONG_FINAL_BLOCK_LENGTH',
+      ],
+    ].map((code) => [code, unavailable] as const),
   ])('makes %s a %o', (code, expected) => {
     const error = toBusError(Object.assign(new Error('said so'), { code }))
     expect(error).toMatchObject({ name: 'DatabaseError', sqlState: code, ...expected })
@@ -68,6 +88,14 @@ describe('toBusError', () => {
       code: 'BUS_NOT_IN_TRANSACTION',
       retryable: false,
     })
+  })
+
+  test('calls nothing a refused statement that the server did not say', () => {
+    const messageOf = (code: string): string => toBusError(Object.assign(new Error('no'), { code })).message
+    expect(messageOf('23505')).toBe('The database refused a statement: no')
+    expect(messageOf('CERT_HAS_EXPIRED')).toBe('No secure connection to the database could be made: no')
+    expect(messageOf('UNSAFE_TRANSACTION')).toBe('The database driver could not run a statement: no')
+    expect(messageOf('EPERM')).toBe('The database driver could not run a statement: no')
   })
 
   test('leaves errors of the bus as they are', () => {
@@ -165,7 +193,7 @@ describe.each([
       when: 'the transaction may only read',
       prepare: 'select 1',
       before: 'set transaction read only',
-      expected: { code: 'BUS_DATABASE_ERROR', sqlState: '25006', retryable: false },
+      expected: { code: 'BUS_DATABASE_ERROR', sqlState: '25006', retryable: true },
     },
   ])('shows nothing of the payload when $when', async ({ prepare, before, expected }) => {
     const { url, rows } = await createTestDatabase()
