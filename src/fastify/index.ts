@@ -11,6 +11,7 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import { ConfigurationError, StateError } from '../events/errors.ts'
 import { limits } from '../events/limits.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import type { DrizzleOption, HandlerTransaction } from '../outbox/drizzle-handle.ts'
 import { closeWithProcess } from './close-with-process.ts'
 import { createRequestBus, type RequestBus } from './request-bus.ts'
 import { watchHttpConnections } from './http-connections.ts'
@@ -37,10 +38,13 @@ export type { RequestBus } from './request-bus.ts'
 export interface RegisteredBus {}
 
 /** The catalogue that `R`, a {@link RegisteredBus}, says; any events when it says none. */
-export type CatalogueOf<R> = R extends { readonly bus: Bus<infer C> } ? C : EventCatalogue
+export type CatalogueOf<R> = R extends { readonly bus: Bus<infer C, infer _Tx> } ? C : EventCatalogue
+
+/** What `ctx.tx` is in the bus that `R` says. */
+type TransactionOf<R> = R extends { readonly bus: Bus<infer _C, infer Tx> } ? Tx : HandlerTransaction
 
 /** `app.bus`: the bus that {@link RegisteredBus} says, or one of any events. */
-export type AppBus = Bus<CatalogueOf<RegisteredBus>>
+export type AppBus = Bus<CatalogueOf<RegisteredBus>, TransactionOf<RegisteredBus>>
 
 /** What the plugin takes beside the bus or what the bus is made from. */
 export interface BusLifecycleOptions {
@@ -180,11 +184,11 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
     return Object.freeze({ bus, ownsBus: isUnstarted(bus), ...lifecycle })
   }
   refuseUnknownKeys(options, newBusOptionNames, 'bossbus/fastify')
-  const { database, events, source, maxPayloadBytes, bossSchema } = options
+  const { database, events, source, maxPayloadBytes, bossSchema, drizzle } = options
   const { logger = app.log.child({ module: 'bossbus' }) } = options
-  const bus = createBus<CatalogueOf<RegisteredBus>>({
-    ...{ database, events, source, maxPayloadBytes, bossSchema, logger },
-  })
+  const bus = createBus<CatalogueOf<RegisteredBus>, DrizzleOption>({
+    ...{ database, events, source, maxPayloadBytes, bossSchema, drizzle, logger },
+  }) as AppBus
   return Object.freeze({ bus, ownsBus: true, ...lifecycle })
 }
 
@@ -197,6 +201,7 @@ const newBusOptionNames = [
   'logger',
   'maxPayloadBytes',
   'bossSchema',
+  'drizzle',
   'bus',
   ...lifecycleOptionNames,
 ]

@@ -6,6 +6,7 @@ import { BusClient } from './bus-client.ts'
 import { BusPool } from './bus-pool.ts'
 import { createConnectionSource, type DatabaseOption } from './connection-source.ts'
 import { toBusError, toConnectError } from './database-errors.ts'
+import { createDrizzleHandles, type DrizzleHandles, type DrizzleOption } from './drizzle-handle.ts'
 import { createPreparer, setPreparer } from './prepared.ts'
 import { beginOn, beginWriting, type SessionKind } from './session-settings.ts'
 import { createWatchdog } from './watchdog.ts'
@@ -28,6 +29,8 @@ export interface Database extends Executor {
   readonly bossSchema: string
   /** Told of each step that is done, by those who try what a crash there does. Else undefined: nothing is called. */
   readonly reach: FaultHook | undefined
+  /** Drizzle, for what others run on connections of the bus. */
+  readonly drizzle: DrizzleHandles
   /** Runs a statement that is sent again and again: planned once a connection, where that is possible. */
   queryPrepared: <R extends pg.QueryResultRow>(
     text: string,
@@ -69,6 +72,7 @@ export function createDatabase(
   option: DatabaseOption,
   logger: BusLogger,
   bossSchemaName: string = defaultBossSchema,
+  drizzle: DrizzleOption = {},
 ): Database {
   const source = createConnectionSource(option)
   const preparer = createPreparer(logger)
@@ -112,6 +116,7 @@ export function createDatabase(
     bossSchemaName,
     bossSchema: quoteBossSchema(bossSchemaName),
     reach: currentFaultHook(),
+    drizzle: createDrizzleHandles(drizzle),
     async queryPrepared<R extends pg.QueryResultRow>(text: string, values: unknown[] = []) {
       try {
         return (await preparer.query(pool, text, values)) as pg.QueryResult<R>
