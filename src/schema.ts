@@ -5,6 +5,7 @@
  * @module
  */
 export { busSchema, cancellations, eventKeys, events, outbox, sourceRules } from './outbox/schema.ts'
+export { busRoles } from './outbox/role-names.ts'
 export {
   declarations,
   deliveries,

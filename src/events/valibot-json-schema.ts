@@ -1,4 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type * as toJsonSchemaPackage from '@valibot/to-json-schema'
 import type { SchemaDialect } from './json-schema.ts'
 import { isFlagged } from './zod-json-schema.ts'
 
@@ -37,7 +38,7 @@ export async function importValibotConverter(): Promise<
 }
 
 /** In a `try`, by which bundlers know that the package may be missing. */
-async function importPackage(): Promise<typeof import('@valibot/to-json-schema')> {
+async function importPackage(): Promise<typeof toJsonSchemaPackage> {
   try {
     return await import('@valibot/to-json-schema')
   } catch (error) {

@@ -11,7 +11,7 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import { ConfigurationError, StateError } from '../events/errors.ts'
 import { limits } from '../events/limits.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
-import type { DrizzleOption, HandlerTransaction } from '../outbox/drizzle-handle.ts'
+import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
 import { closeWithProcess } from './close-with-process.ts'
 import { createRequestBus, type RequestBus } from './request-bus.ts'
 import { watchHttpConnections } from './http-connections.ts'
@@ -44,6 +44,7 @@ export type CatalogueOf<R> = R extends { readonly bus: Bus<infer C, infer _Tx> }
 type TransactionOf<R> = R extends { readonly bus: Bus<infer _C, infer Tx> } ? Tx : HandlerTransaction
 
 /** `app.bus`: the bus that {@link RegisteredBus} says, or one of any events. */
+// oxlint-disable-next-line typescript/no-unnecessary-type-arguments -- the default in this program, not in those that say their bus
 export type AppBus = Bus<CatalogueOf<RegisteredBus>, TransactionOf<RegisteredBus>>
 
 /** What the plugin takes beside the bus or what the bus is made from. */
@@ -186,9 +187,9 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
   refuseUnknownKeys(options, newBusOptionNames, 'bossbus/fastify')
   const { database, events, source, maxPayloadBytes, bossSchema, drizzle } = options
   const { logger = app.log.child({ module: 'bossbus' }) } = options
-  const bus = createBus<CatalogueOf<RegisteredBus>, DrizzleOption>({
+  const bus = createBus<CatalogueOf<RegisteredBus>>({
     ...{ database, events, source, maxPayloadBytes, bossSchema, drizzle, logger },
-  }) as AppBus
+  })
   return Object.freeze({ bus, ownsBus: true, ...lifecycle })
 }
 

@@ -69,7 +69,7 @@ export type Settings<D extends DrizzleOption> = D & {
 }
 
 /** Runs a statement of a handle: what node-postgres takes, and what it gives. */
-export type HandleQuery = (config: string | { readonly text: string }, values?: unknown[]) => Promise<unknown>
+type HandleQuery = (config: string | { readonly text: string }, values?: unknown[]) => Promise<unknown>
 
 /** Makes Drizzle transactions on connections that stay the bus's. */
 export interface DrizzleHandles {
@@ -91,15 +91,18 @@ interface LentConnection extends EventEmitter {
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function resolveDrizzle(given: unknown): DrizzleOption {
   if (given === undefined) return {}
-  const isSettings =
-    given !== null &&
-    typeof given === 'object' &&
-    [Object.prototype, null].includes(Object.getPrototypeOf(given))
-  if (typeof given === 'function' || (isSettings && !('client' in given) && !('connection' in given)))
-    return given as DrizzleOption
+  if (typeof given === 'function') return given as DrizzleFactory
+  if (isPlainObject(given) && !('client' in given) && !('connection' in given)) return given
   throw invalid(
     `Expected \`drizzle\` to be settings of Drizzle without a connection, like { casing, schema }, or a function like (client) => drizzle({ client }), got ${describe(given)}`,
   )
+}
+
+/** A handle, or an instance of something else, is none. */
+function isPlainObject(given: unknown): given is object {
+  if (given === null || typeof given !== 'object') return false
+  const prototype: unknown = Object.getPrototypeOf(given)
+  return prototype === Object.prototype || prototype === null
 }
 
 /**

@@ -3,10 +3,8 @@ import { ConfigurationError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
 import { describe, refuseUnknownKeys } from '../events/options.ts'
 import { beginSql, type Database } from '../outbox/database.ts'
+import { busRoles } from '../outbox/role-names.ts'
 import { loadShippedSql } from '../outbox/shipped-sql.ts'
-
-/** The roles of the bus: of the whole cluster, without a login of their own. What each may do stands in drizzle/roles.sql. */
-const busRoles = ['bus_publisher', 'bus_tenant', 'bus_worker', 'bus_operator'] as const
 
 /** What `bus.migrate` takes. */
 export interface MigrateOptions {

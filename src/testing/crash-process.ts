@@ -48,7 +48,7 @@ async function start(url: string, source: string, module: string): Promise<void>
     throw new Error(`Expected ${module} to export \`events\` and \`subscription\``)
   const options = typeof subscription === 'function' ? await subscription({ url }) : subscription
   bus = withFaultHook(reach, () =>
-    createBus<EventCatalogue, DrizzleOption>({
+    createBus<EventCatalogue>({
       ...{ database: url, events: defineEvents(events), source, drizzle, logger: silentLogger },
     }),
   )

@@ -121,7 +121,7 @@ describe('ctx.tx and the db of tenant.query', () => {
       events: ['note'],
       mode: 'exactly-once',
       handler: async ({ payload }, { tx }) => {
-        expectTypeOf(tx.query.orders.findFirst).toBeFunction()
+        expectTypeOf(tx.query.orders).toHaveProperty('findFirst')
         await tx.insert(orders).values({ orderId: String(payload), amountCents: 5 })
       },
     })

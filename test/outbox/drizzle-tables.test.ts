@@ -5,6 +5,12 @@ import * as schema from '../../src/schema.ts'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase } from '../support/database.ts'
 
+/** As PostgreSQL says it. Drizzle 1.x gives the dimensions of an array apart. */
+function sqlTypeOf(column: { getSQLType: () => string; dimensions?: number }): string {
+  const type = column.getSQLType().replace(/^timestamp \(6\)/, 'timestamp(6)')
+  return type + '[]'.repeat(column.dimensions ?? 0)
+}
+
 test('the Drizzle tables have the columns, keys and indexes of the database', async () => {
   const { rows } = await createTestDatabase()
   const declared = Object.values(schema)
@@ -19,7 +25,7 @@ test('the Drizzle tables have the columns, keys and indexes of the database', as
         name,
         columns: columns.map((column) => ({
           name: column.name,
-          type: column.getSQLType().replace(/^timestamp \(6\)/, 'timestamp(6)'),
+          type: sqlTypeOf(column),
           notNull: column.notNull,
           filled: column.hasDefault || column.generatedIdentity !== undefined,
         })),

@@ -1,5 +1,5 @@
 // oxlint-disable vitest/expect-expect -- a line that must not compile is an assertion too
-// Compiled by tsconfig.drizzle-1.json alone, in which `drizzle-orm` is 1.x.
+// Compiled by the tsconfig.json beside it alone, in which `drizzle-orm` is 1.x.
 import { defineRelations, eq } from 'drizzle-orm'
 import { drizzle as drizzleNodePostgres } from 'drizzle-orm/node-postgres'
 import { integer, snakeCase, text, type PgTable } from 'drizzle-orm/pg-core'
@@ -7,7 +7,7 @@ import { drizzle as drizzlePostgresJs } from 'drizzle-orm/postgres-js'
 import { expectTypeOf, test } from 'vitest'
 import { createBus, type DrizzleSettings } from '../../src/index.ts'
 import { events as log, subscriptions } from '../../src/schema.ts'
-import { bus, events } from './support.ts'
+import { bus, events } from '../types/support.ts'
 
 const orders = snakeCase.table('orders', { orderId: text().primaryKey(), amountCents: integer().notNull() })
 const lines = snakeCase.table('lines', { orderId: text().notNull() })
