@@ -1,15 +1,17 @@
 /**
  * Packs the library as npm would publish it, installs the tarball in an empty folder, and uses it there: every entry
- * point is imported, the types resolve under the strictest settings, the migrations are in the package, and a subscription
- * is crashed at every step, in processes of its own, on a PostgreSQL.
+ * point is imported and required, the types resolve under the strictest settings, with Drizzle 0.45 and with 1.x, a subscription is crashed
+ * at every step, in processes of its own, on a PostgreSQL, and bundles of it run, as ESM and as CommonJS, where there is nothing else.
  *
  *   npm run test:pack
  */
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+import pg from 'pg'
 import { startPostgres } from '../src/testing/postgres.ts'
 
 const project = fileURLToPath(new URL('..', import.meta.url))
@@ -89,6 +91,103 @@ export const subscription = {
 }
 `
 
+const joins = `
+import { eq } from 'drizzle-orm'
+import { drizzle } from 'drizzle-orm/node-postgres'
+import { events, subscriptions } from 'bossbus/schema'
+
+const db = drizzle('postgres://localhost')
+export async function read(): Promise<{ name: string; subject: string | null; at: Date }[]> {
+  return db
+    .select({ name: subscriptions.name, subject: events.subject, at: events.createdAt })
+    .from(events)
+    .innerJoin(subscriptions, eq(events.source, subscriptions.service))
+}
+// @ts-expect-error -- no such column
+export const nothing = events.nothing
+`
+
+const required = `
+const { createBus } = require('bossbus')
+const { bus } = require('bossbus/fastify')
+const { events } = require('bossbus/schema')
+const { createTestBus } = require('bossbus/testing')
+for (const each of [createBus, bus, createTestBus]) if (typeof each !== 'function') throw new Error('not required')
+if (events.id.name !== 'id') throw new Error('no tables')
+console.log('the packed library can be required')
+`
+
+/** A service in a bundle: it makes the schema, publishes, and handles exactly once. */
+const service = `
+import { createBus, defineEvents } from 'bossbus'
+import { sql } from 'drizzle-orm'
+import { drizzle } from 'drizzle-orm/node-postgres'
+import pg from 'pg'
+import { z } from 'zod'
+
+async function main(): Promise<void> {
+  const events = defineEvents({ 'payment.paid': { schema: z.object({ paymentId: z.string() }) } })
+  const database = process.env['PACK_TEST_URL'] ?? ''
+  const bus = createBus({ database, events, source: 'pack-test', drizzle: { casing: 'snake_case' } })
+  await bus.migrate()
+  const handled = Promise.withResolvers<string>()
+  bus.subscribe({
+    name: 'ledger',
+    events: ['payment.paid'],
+    mode: 'exactly-once',
+    handler: async ({ payload }, { tx }) => {
+      await tx.execute(sql\`select 1\`)
+      handled.resolve(payload.paymentId)
+    },
+  })
+  await bus.start()
+  const pool = new pg.Pool({ connectionString: database, max: 1 })
+  await drizzle({ client: pool }).transaction(async (tx) =>
+    bus.publish(tx, { type: 'payment.paid', tenantId: 'a', payload: { paymentId: 'p' } }),
+  )
+  if ((await handled.promise) !== 'p') throw new Error('another event')
+  // The roles of the bus are granted what they need: else no tenant could read.
+  if ((await bus.tenant('a').events.find()).length !== 1) throw new Error('no event')
+  await bus.stop()
+  await pool.end()
+}
+main().then(
+  () => console.log('works'),
+  (error: unknown) => {
+    console.error(error)
+    process.exit(1)
+  },
+)
+`
+
+/** Bundles the service, and runs it where there is no package. */
+async function runBundle(serverUrl: string, format: 'esm' | 'cjs'): Promise<void> {
+  const alone = join(folder, `alone-${format}`)
+  const outfile = join(alone, `service.${format === 'esm' ? 'mjs' : 'cjs'}`)
+  const requireInEsm = `import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);`
+  await build({
+    entryPoints: [join(folder, 'service.ts')],
+    ...{ bundle: true, minify: true, platform: 'node', target: 'node22', format, outfile, logLevel: 'error' },
+    ...(format === 'esm' && { banner: { js: requireInEsm } }),
+  })
+  // Nothing of the package is found any more by walking up from the bundle.
+  const elsewhere = mkdtempSync(join(tmpdir(), 'bossbus-bundle-'))
+  try {
+    renameSync(outfile, join(elsewhere, basename(outfile)))
+    const url = new URL(serverUrl)
+    url.pathname = `/bundle_${format}`
+    const admin = new pg.Client({ connectionString: serverUrl })
+    await admin.connect()
+    await admin.query(`create database bundle_${format}`)
+    await admin.end()
+    process.env['PACK_TEST_URL'] = url.toString()
+    const said = run(process.execPath, [join(elsewhere, basename(outfile))], elsewhere).trim()
+    console.log(`a bundle of the packed library, as ${format}, ${said}`)
+  } finally {
+    rmSync(elsewhere, { recursive: true, force: true })
+  }
+}
+
 try {
   const [tarball] = JSON.parse(run('npm', ['pack', '--json', '--pack-destination', folder], project)) as {
     filename: string
@@ -115,23 +214,31 @@ try {
   writeFileSync(join(folder, 'usage.ts'), usage)
   writeFileSync(join(folder, 'bossbus.config.ts'), config)
   writeFileSync(join(folder, 'subscriber.ts'), subscriber)
-  writeFileSync(
-    join(folder, 'tsconfig.json'),
-    JSON.stringify({
-      compilerOptions: {
-        module: 'nodenext',
-        target: 'es2023',
-        strict: true,
-        skipLibCheck: true,
-        noEmit: true,
-        allowImportingTsExtensions: true,
-        lib: ['es2023', 'esnext.disposable'],
-        types: ['node'],
-      },
-      include: ['usage.ts', 'subscriber.ts', 'bossbus.config.ts'],
-    }),
-  )
-  run(process.execPath, [join(folder, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', folder], folder)
+  writeFileSync(join(folder, 'joins.ts'), joins)
+  writeFileSync(join(folder, 'required.cjs'), required)
+  writeFileSync(join(folder, 'service.ts'), service)
+  const compilerOptions = {
+    module: 'nodenext',
+    target: 'es2023',
+    strict: true,
+    skipLibCheck: true,
+    noEmit: true,
+    allowImportingTsExtensions: true,
+    lib: ['es2023', 'es2024.promise', 'esnext.disposable'],
+    types: ['node'],
+  }
+  const files = ['usage.ts', 'subscriber.ts', 'bossbus.config.ts', 'joins.ts']
+  // The same with Drizzle 1.x, which takes its `casing` with the tables.
+  const drizzle1 = join(project, 'node_modules', 'drizzle-1')
+  const paths = { 'drizzle-orm': [`${drizzle1}/index.d.ts`], 'drizzle-orm/*': [`${drizzle1}/*/index.d.ts`] }
+  const configs = {
+    'tsconfig.json': { compilerOptions, files: [...files, 'service.ts'] },
+    'tsconfig.drizzle-1.json': { compilerOptions: { ...compilerOptions, paths }, files },
+  }
+  for (const [name, content] of Object.entries(configs)) {
+    writeFileSync(join(folder, name), JSON.stringify(content))
+    run(process.execPath, [join(folder, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', name], folder)
+  }
   const shipped = readdirSync(join(folder, 'node_modules', 'bossbus', 'drizzle')).filter((name) =>
     name.endsWith('.sql'),
   )
@@ -149,6 +256,8 @@ try {
   )
   const server = await startPostgres({ settings: ['max_connections=100', 'fsync=off'] })
   try {
+    console.log(run(process.execPath, [join(folder, 'required.cjs')], folder).trim())
+    for (const format of ['esm', 'cjs'] as const) await runBundle(server.url, format)
     process.env['PACK_TEST_URL'] = server.url
     console.log(run(process.execPath, [join(folder, 'usage.ts')], folder).trim())
   } finally {

@@ -5,10 +5,11 @@ import { guarded, stderrLogger, type BusLogger } from './events/logger.ts'
 import { describe, integerOption, refuseUnknownKeys } from './events/options.ts'
 import { resolveBossSchema } from './outbox/boss-schema.ts'
 import type { DatabaseOption } from './outbox/database.ts'
+import { resolveDrizzle, type DrizzleOption, type Settings } from './outbox/drizzle-handle.ts'
 import type { PublishSettings } from './outbox/publish.ts'
 
 /** What `createBus` takes. */
-export interface BusOptions<C extends EventCatalogue> {
+export interface BusOptions<C extends EventCatalogue, D extends DrizzleOption = DrizzleOption> {
   /**
    * Where the bus's own connections go: a `postgres://` URL, a node-postgres pool configuration, or a function that gives
    * one of these. The function is asked again for each new connection, for 10 seconds at most, so that a failover to
@@ -36,17 +37,25 @@ export interface BusOptions<C extends EventCatalogue> {
    * @defaultValue `'pgboss'`
    */
   readonly bossSchema?: string | undefined
+  /**
+   * How `ctx.tx` of exactly-once handlers, and the `db` of `tenant.query`, are made: the settings of your own Drizzle handle without its
+   * connection, such as `{ casing: 'snake_case', schema }`, or a function that makes a handle of the pool it gets, on
+   * node-postgres: `(client) => drizzle({ client, relations })`. The function is called once, at the start; with it, Drizzle is the copy
+   * and version that it uses. See docs/drizzle.md.
+   * @defaultValue no settings
+   */
+  readonly drizzle?: Settings<D> | undefined
 }
 
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function resolveBusOptions<C extends EventCatalogue>(
   options: BusOptions<C>,
-): { settings: PublishSettings; logger: BusLogger; bossSchema: string } {
+): { settings: PublishSettings; logger: BusLogger; bossSchema: string; drizzle: DrizzleOption } {
   if (options === null || typeof options !== 'object')
     throw invalid(`Expected the options of a bus, got ${describe(options)}`)
   refuseUnknownKeys(
     options,
-    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema'],
+    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle'],
     'createBus',
   )
   const { events, source, logger = stderrLogger } = options
@@ -66,6 +75,7 @@ export function resolveBusOptions<C extends EventCatalogue>(
     settings: Object.freeze({ catalogue: defineEvents(events), source, maxPayloadBytes }),
     logger: guarded(logger),
     bossSchema: resolveBossSchema(options.bossSchema),
+    drizzle: resolveDrizzle(options.drizzle),
   }
 }
 

@@ -39,6 +39,7 @@ import { mayLoseCommits } from './outbox/caller-connection.ts'
 import type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
 import { createDatabase } from './outbox/database.ts'
+import type { DrizzleOption, HandlerTransaction } from './outbox/drizzle-handle.ts'
 import { checkSchema, migrateSchema } from './outbox/migrate.ts'
 import { repairSequences } from './outbox/sequences.ts'
 import { encodeEvents, publishInTransaction, publishOnItsOwn, type UncheckedEvent } from './outbox/publish.ts'
@@ -46,8 +47,16 @@ import { assertNodeVersion } from './node-version.ts'
 import { createReads, type Reads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions, type MigrateOptions } from './tenancy/roles.ts'
 
-/** A durable event bus on PostgreSQL. */
-export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C> {
+/**
+ * A durable event bus on PostgreSQL.
+ *
+ * @typeParam C - the catalogue
+ * @typeParam Tx - what `ctx.tx` is, and the `db` of `tenant.query`: it follows from the option `drizzle`
+ */
+export interface Bus<C extends EventCatalogue = EventCatalogue, Tx = HandlerTransaction> extends Reads<
+  C,
+  Tx
+> {
   readonly state: BusState
   /**
    * Creates or updates the schema `bus` and pg-boss's. Safe from any number of processes at once; run again it
@@ -64,7 +73,7 @@ export interface Bus<C extends EventCatalogue = EventCatalogue> extends Reads<C>
    * @throws {@link StateError} when the bus was started already
    */
   subscribe: <const P extends EventPattern<C>, const M extends DeliveryMode = 'at-least-once'>(
-    options: SubscriptionOptions<C, P, M>,
+    options: SubscriptionOptions<C, P, M, Tx>,
   ) => void
   /**
    * Checks the schema, registers the subscriptions, and starts relay and workers. What of the catalogue is new or changed is
@@ -162,10 +171,12 @@ export const lostCommitsError =
  * ```
  * @throws {@link ConfigurationError} `BUS_NODE_UNSUPPORTED`, `BUS_INVALID_OPTION`
  */
-export function createBus<const C extends EventCatalogue>(options: BusOptions<C>): Bus<C> {
+export function createBus<const C extends EventCatalogue, const D extends DrizzleOption = DrizzleOption>(
+  options: BusOptions<C, D>,
+): Bus<C, HandlerTransaction<D>> {
   assertNodeVersion()
-  const { settings, logger, bossSchema } = resolveBusOptions(options)
-  const database = createDatabase(options.database, logger, bossSchema)
+  const { settings, logger, bossSchema, drizzle } = resolveBusOptions(options)
+  const database = createDatabase(options.database, logger, bossSchema, drizzle)
   const subscriptions: Subscription[] = []
   const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, logger)
@@ -277,7 +288,9 @@ export function createBus<const C extends EventCatalogue>(options: BusOptions<C>
     get state() {
       return state
     },
-    ...createReads<C>(database, (type, payload) => redactPayload(settings.catalogue, type, payload)),
+    ...createReads<C, HandlerTransaction<D>>(database, (type, payload) =>
+      redactPayload(settings.catalogue, type, payload),
+    ),
     deadLetters,
     blockedKeys,
     erasures,

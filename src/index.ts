@@ -71,6 +71,7 @@ export type {
 export type { Erased, Erasure, Erasures, EraseOptions } from './operations/erase.ts'
 export type { DatabaseOption } from './outbox/database.ts'
 export type { DrizzleTransaction } from './outbox/caller-transaction.ts'
+export type { DrizzleFactory, DrizzleOption, DrizzleSettings } from './outbox/drizzle-handle.ts'
 export type { RelayState } from './outbox/relay.ts'
 export type { EventDelivery, LastError } from './operations/event-deliveries.ts'
 export type { EventFilter, OperatorFilter } from './operations/history-filter.ts'

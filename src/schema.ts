@@ -1,9 +1,11 @@
 /**
- * The Drizzle tables of the bus, for joins and for keeping them in a drizzle-kit history of your own.
+ * The Drizzle tables of the bus, for reads and joins. Import them; do not export them from a file that drizzle-kit reads: it would
+ * plan to make, change or drop what `bus.migrate()` has made. See docs/drizzle.md.
  *
  * @module
  */
 export { busSchema, cancellations, eventKeys, events, outbox, sourceRules } from './outbox/schema.ts'
+export { busRoles } from './outbox/role-names.ts'
 export {
   declarations,
   deliveries,

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs'
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util'
 import { BusError } from '../events/errors.ts'
 import { isError } from '../events/other-realms.ts'
+import { version } from '../version.ts'
 import { UsageError, textFlag, type Command, type CommandContext, type ExitCode } from './command.ts'
 import { commands } from './commands/all.ts'
 import { loadConfig, type Config } from './config.ts'
@@ -48,7 +48,7 @@ async function runCommand({ args, env, cwd, print, note }: Surroundings): Promis
         `There is no command \`${positionals.slice(0, 2).join(' ').slice(0, 80)}\`. Try: bossbus --help`,
       )
     if (values.version === true) {
-      print(packageVersion())
+      print(version)
       return 0
     }
     ;(values.help === true ? print : note)(helpOfAll())
@@ -110,11 +110,6 @@ const commonHelp = [
   '',
   'Exit codes: 0 all is well, 1 the command found something wrong, 2 it could not be run.',
 ]
-
-function packageVersion(): string {
-  const file = new URL('../../package.json', import.meta.url)
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
-}
 
 function describe(error: unknown): string {
   if (error instanceof BusError) return `${error.code}: ${error.message}`

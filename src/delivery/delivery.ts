@@ -52,6 +52,8 @@ export interface DeliveryParts {
  */
 export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const { database, catalogue, service, instanceId, subscriptions, logger, publishCaused } = parts
+  const exactlyOnceCount = subscriptions.filter(({ mode }) => mode === 'exactly-once').length
+  if (exactlyOnceCount > 0) await database.drizzle.load()
   await repairSequences(database, logger)
   const partitions = createPartitionKeeper(database, logger)
   const hasPartitions = await partitions.keep()
@@ -62,7 +64,6 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const events = createEventReader(database, subscriptions.length)
   const quarantine = createQuarantine()
   let upkeep: Upkeep | undefined
-  const exactlyOnceCount = subscriptions.filter(({ mode }) => mode === 'exactly-once').length
   const handlerPool = exactlyOnceCount > 0 ? createHandlerPool(database, exactlyOnceCount) : undefined
   let registrations: ReadonlyMap<string, Registration>
   let presence: Presence | undefined

@@ -111,7 +111,7 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       return { kind: 'done', outcome: expiredBefore(eventId, attempt) }
     }
     await database.reach?.('once.handler-begins')
-    const handle = transaction.openHandle()
+    const handle = await transaction.openHandle()
     const running = parts.startAttempt(event, attempt, handle.tx)
     lane.current = running
     if (lane.aborted !== undefined) running.abort(lane.aborted)

@@ -4,9 +4,8 @@ import type { FaultHook } from '../events/fault-points.ts'
 import { withoutQuotedData } from '../events/redact.ts'
 import { toBusError } from '../outbox/database-errors.ts'
 import type { BusClient } from '../outbox/bus-client.ts'
-import { loadDrizzleParts } from '../outbox/drizzle-parts.ts'
+import type { DrizzleHandles, HandlerTransaction } from '../outbox/drizzle-handle.ts'
 import { beginOn, beginWriting, busPathSql, handlerPathSql } from '../outbox/session-settings.ts'
-import type { HandlerTransaction } from './subscription.ts'
 
 const savepoint = 'bossbus_event'
 
@@ -32,7 +31,7 @@ export interface EventTransaction {
   readonly name: string
   /** For what the bus itself writes. */
   readonly client: pg.ClientBase
-  openHandle: () => TransactionHandle
+  openHandle: () => Promise<TransactionHandle>
   /**
    * Keeps what the last handler wrote, and prepares for the next one, or for settling.
    * @throws {@link DeliveryError} `BUS_HANDLER_TRANSACTION_ABORTED`: it can only be undone; `…_ENDED`: the transaction is gone
@@ -58,11 +57,11 @@ export async function beginEventTransaction(
   pool: pg.Pool,
   name: string,
   idleLimitSeconds: number,
+  drizzle: DrizzleHandles,
   reach: FaultHook | undefined,
 ): Promise<EventTransaction> {
   let released = false
   let isSettling = false
-  const drizzle = await loadDrizzleParts()
   const client = await pool.connect().catch(rethrow)
   const release = (destroy: boolean): void => {
     if (released) return
@@ -89,7 +88,7 @@ export async function beginEventTransaction(
   return {
     name,
     client,
-    openHandle: () => openHandle(client, drizzle),
+    openHandle: async () => openHandle(client, drizzle),
     async keep(next) {
       isSettling = next === 'settling'
       await client.query(`release savepoint ${savepoint}; ${prepareFor(next)}`).catch(rethrowEnd)
@@ -153,10 +152,7 @@ function ended(what: string): DeliveryError {
  * A Drizzle transaction on a client that stays the bus's: its statements go one after the other, also when they are
  * asked for at once, and none that would end the transaction.
  */
-function openHandle(
-  client: pg.ClientBase,
-  { NodePgSession, NodePgTransaction, dialect }: Awaited<ReturnType<typeof loadDrizzleParts>>,
-): TransactionHandle {
+async function openHandle(client: pg.ClientBase, drizzle: DrizzleHandles): Promise<TransactionHandle> {
   let closed = false
   let used = false
   let lostRace = false
@@ -187,14 +183,8 @@ function openHandle(
     return answer
   }
 
-  // Of a client, Drizzle's session uses `query` alone.
-  const session = new NodePgSession<Record<string, never>, Record<string, never>>(
-    { query } as unknown as pg.PoolClient,
-    dialect,
-    undefined,
-  )
   return {
-    tx: new NodePgTransaction<Record<string, never>, Record<string, never>>(dialect, session, undefined),
+    tx: await drizzle.open(query),
     get used() {
       return used
     },

@@ -1,4 +1,3 @@
-import type { NodePgTransaction } from 'drizzle-orm/node-postgres'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { isLonger } from '../events/characters.ts'
 import type { EventOf, NewEvent, Published, StoredEvent } from '../events/envelope.ts'
@@ -9,6 +8,9 @@ import type { BusLogger } from '../events/logger.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import { checkPattern, isWildcard, type EventPattern, type MatchedType } from '../events/pattern.ts'
 import type { DrizzleTransaction } from '../outbox/caller-transaction.ts'
+import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
+
+export type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
 
 /** What a handler gets beside the event. */
 export interface HandlerContext<C extends EventCatalogue = EventCatalogue> {
@@ -30,29 +32,26 @@ export interface HandlerContext<C extends EventCatalogue = EventCatalogue> {
   }
 }
 
-/**
- * The transaction of an attempt: Drizzle on node-postgres, whatever driver the service itself uses. It has no schema, so
- * no `tx.query`; select, insert, update, delete, execute and nested `tx.transaction()` are all there.
- */
-export type HandlerTransaction = NodePgTransaction<Record<string, never>, Record<string, never>>
-
 /** What a handler gets beside the event with `mode: 'exactly-once'`. */
-export interface ExactlyOnceContext<C extends EventCatalogue = EventCatalogue> extends HandlerContext<C> {
+export interface ExactlyOnceContext<
+  C extends EventCatalogue = EventCatalogue,
+  Tx = HandlerTransaction,
+> extends HandlerContext<C> {
   /**
    * What is written through it commits together with the receipt of the event, or not at all: once, whatever crashes,
    * retries, redeliveries and presumed-dead workers there are. The bus commits it: a handler that ends it by hand is
    * refused. `publish` without a transaction in front joins it. It is read committed, with the search path, time zone and date style
    * that the database and the role say.
    */
-  readonly tx: HandlerTransaction
+  readonly tx: Tx
 }
 
 /** What a delivery promises about the effects of a handler. */
 export type DeliveryMode = 'at-least-once' | 'exactly-once'
 
 /** The context of a handler in a mode. */
-type ContextOf<C extends EventCatalogue, M extends DeliveryMode> = M extends 'exactly-once'
-  ? ExactlyOnceContext<C>
+type ContextOf<C extends EventCatalogue, M extends DeliveryMode, Tx> = M extends 'exactly-once'
+  ? ExactlyOnceContext<C, Tx>
   : HandlerContext<C>
 
 /** How often and how fast a failed event is tried again. */
@@ -84,6 +83,7 @@ export interface SubscriptionOptions<
   C extends EventCatalogue,
   P extends EventPattern<C>,
   M extends DeliveryMode = 'at-least-once',
+  Tx = HandlerTransaction,
 > {
   /** Names the subscription for good: letters, digits, `.`, `_` and `-`, up to 100 characters. Its queue is `bus.<name>`. */
   readonly name: string
@@ -149,7 +149,7 @@ export interface SubscriptionOptions<
    * Called once an attempt. Returning or resolving, whatever with, is success; throwing or rejecting, whatever with,
    * is a failed attempt.
    */
-  readonly handler: (event: EventOf<C, MatchedType<C, P>>, ctx: ContextOf<C, M>) => unknown
+  readonly handler: (event: EventOf<C, MatchedType<C, P>>, ctx: ContextOf<C, M, Tx>) => unknown
 }
 
 /** Retry options with every default in place. */
@@ -248,7 +248,8 @@ export function resolveSubscription<
   C extends EventCatalogue,
   P extends EventPattern<C>,
   M extends DeliveryMode,
->(options: SubscriptionOptions<C, P, M>, catalogue: C): Subscription {
+  Tx,
+>(options: SubscriptionOptions<C, P, M, Tx>, catalogue: C): Subscription {
   if (options === null || typeof options !== 'object')
     throw invalid(`Expected the options of a subscription, got ${describe(options)}`)
   refuseUnknownKeys(options, optionNames, 'a subscription')

@@ -1,4 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type * as toJsonSchemaPackage from '@valibot/to-json-schema'
 import type { SchemaDialect } from './json-schema.ts'
 import { isFlagged } from './zod-json-schema.ts'
 
@@ -22,7 +23,7 @@ interface ValibotItem {
 export async function importValibotConverter(): Promise<
   (schema: StandardSchemaV1, side: 'input' | 'output', target: SchemaDialect) => unknown
 > {
-  const { toJsonSchema } = await import('@valibot/to-json-schema')
+  const { toJsonSchema } = await importPackage()
   return (schema, typeMode, target) =>
     toJsonSchema(schema as never, {
       typeMode,
@@ -34,6 +35,15 @@ export async function importValibotConverter(): Promise<
         overrideSchema: ({ valibotSchema, jsonSchema }) => storedSchema(valibotSchema, jsonSchema as Json),
       }),
     })
+}
+
+/** In a `try`, by which bundlers know that the package may be missing. */
+async function importPackage(): Promise<typeof toJsonSchemaPackage> {
+  try {
+    return await import('@valibot/to-json-schema')
+  } catch (error) {
+    throw new Error('@valibot/to-json-schema could not be loaded', { cause: error })
+  }
 }
 
 /** Undefined: it is as it was said to be. */

@@ -12,6 +12,7 @@ import { ConfigurationError, StateError } from '../events/errors.ts'
 import { limits } from '../events/limits.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import { parseCloudEventBodies } from './cloud-event-bodies.ts'
+import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
 import { closeWithProcess } from './close-with-process.ts'
 import { createRequestBus, type RequestBus } from './request-bus.ts'
 import { watchHttpConnections } from './http-connections.ts'
@@ -38,10 +39,14 @@ export type { RequestBus } from './request-bus.ts'
 export interface RegisteredBus {}
 
 /** The catalogue that `R`, a {@link RegisteredBus}, says; any events when it says none. */
-export type CatalogueOf<R> = R extends { readonly bus: Bus<infer C> } ? C : EventCatalogue
+export type CatalogueOf<R> = R extends { readonly bus: Bus<infer C, infer _Tx> } ? C : EventCatalogue
+
+/** What `ctx.tx` is in the bus that `R` says. */
+type TransactionOf<R> = R extends { readonly bus: Bus<infer _C, infer Tx> } ? Tx : HandlerTransaction
 
 /** `app.bus`: the bus that {@link RegisteredBus} says, or one of any events. */
-export type AppBus = Bus<CatalogueOf<RegisteredBus>>
+// oxlint-disable-next-line typescript/no-unnecessary-type-arguments -- the default in this program, not in those that say their bus
+export type AppBus = Bus<CatalogueOf<RegisteredBus>, TransactionOf<RegisteredBus>>
 
 /** What the plugin takes beside the bus or what the bus is made from. */
 export interface BusLifecycleOptions {
@@ -184,10 +189,10 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
     return Object.freeze({ bus, ownsBus: isUnstarted(bus), ...lifecycle })
   }
   refuseUnknownKeys(options, newBusOptionNames, 'bossbus/fastify')
-  const { database, events, source, maxPayloadBytes, bossSchema } = options
+  const { database, events, source, maxPayloadBytes, bossSchema, drizzle } = options
   const { logger = app.log.child({ module: 'bossbus' }) } = options
   const bus = createBus<CatalogueOf<RegisteredBus>>({
-    ...{ database, events, source, maxPayloadBytes, bossSchema, logger },
+    ...{ database, events, source, maxPayloadBytes, bossSchema, drizzle, logger },
   })
   return Object.freeze({ bus, ownsBus: true, ...lifecycle })
 }
@@ -201,6 +206,7 @@ const newBusOptionNames = [
   'logger',
   'maxPayloadBytes',
   'bossSchema',
+  'drizzle',
   'bus',
   ...lifecycleOptionNames,
 ]

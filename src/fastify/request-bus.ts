@@ -12,7 +12,10 @@ export type RequestBus<C extends EventCatalogue = EventCatalogue> = Pick<
 >
 
 /** Publishes through `bus`, filling in the correlation id of events that have none of their own. */
-export function createRequestBus<C extends EventCatalogue>(bus: Bus<C>, requestId: unknown): RequestBus<C> {
+export function createRequestBus<C extends EventCatalogue>(
+  bus: RequestBus<C>,
+  requestId: unknown,
+): RequestBus<C> {
   const correlationId = toCorrelationId(requestId)
 
   function correlate<E>(event: E): E {

@@ -1,10 +1,14 @@
 import { createHash } from 'node:crypto'
-import type { SQL, sql } from 'drizzle-orm/sql'
+import type { sql } from 'drizzle-orm/sql'
 import { DatabaseError } from '../events/errors.ts'
 
-/** A Drizzle transaction of any PostgreSQL driver: what `db.transaction` hands to its callback. */
+/**
+ * A Drizzle transaction of any PostgreSQL driver: what `db.transaction` hands to its callback. It says what it takes of it and
+ * nothing of Drizzle's own types, which another version, or another copy, has too.
+ */
 export interface DrizzleTransaction {
-  execute: (query: SQL) => PromiseLike<unknown>
+  // A method, because its parameter is compared in both directions: each copy of Drizzle takes its own `SQL` only.
+  execute(query: unknown): PromiseLike<unknown>
 }
 
 /** A statement, as a template literal gives it: texts, and the values between them. */

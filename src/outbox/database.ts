@@ -9,6 +9,7 @@ import { assertEnoughConnections, shareConnections } from './connection-shares.t
 import { createConnectionSource, type DatabaseOption } from './connection-source.ts'
 import { toBusError, toConnectError } from './database-errors.ts'
 import { createPauses } from './pauses.ts'
+import { createDrizzleHandles, type DrizzleHandles, type DrizzleOption } from './drizzle-handle.ts'
 import { createPreparer, setPreparer } from './prepared.ts'
 import { beginOn, beginWriting, type SessionKind } from './session-settings.ts'
 import { createWatchdog } from './watchdog.ts'
@@ -31,6 +32,8 @@ export interface Database extends Executor {
   readonly bossSchema: string
   /** Told of each step that is done, by those who try what a crash there does. Else undefined: nothing is called. */
   readonly reach: FaultHook | undefined
+  /** Drizzle, for what others run on connections of the bus. */
+  readonly drizzle: DrizzleHandles
   /** Runs a statement that is sent again and again: planned once a connection, where that is possible. */
   queryPrepared: <R extends pg.QueryResultRow>(
     text: string,
@@ -82,6 +85,7 @@ export function createDatabase(
   option: DatabaseOption,
   logger: BusLogger,
   bossSchemaName: string = defaultBossSchema,
+  drizzle: DrizzleOption = {},
 ): Database {
   const source = createConnectionSource(option)
   const preparer = createPreparer(logger)
@@ -129,6 +133,7 @@ export function createDatabase(
     bossSchemaName,
     bossSchema: quoteBossSchema(bossSchemaName),
     reach: currentFaultHook(),
+    drizzle: createDrizzleHandles(drizzle),
     async queryPrepared<R extends pg.QueryResultRow>(text: string, values: unknown[] = []) {
       try {
         return (await preparer.query(pool, text, values)) as pg.QueryResult<R>

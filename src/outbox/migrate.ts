@@ -1,6 +1,3 @@
-import { fileURLToPath } from 'node:url'
-import type pg from 'pg'
-import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { ConfigurationError, DatabaseError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
 import { withLock } from './advisory-lock.ts'
@@ -11,11 +8,7 @@ import { toBusError } from './database-errors.ts'
 import { locks } from './doorbell.ts'
 import { checkRowSecurity, checkServer } from './server-check.ts'
 import { beginOn, beginWriting } from './session-settings.ts'
-
-/** The migrations shipped with the package: `drizzle/` beside `src/` and `dist/`. */
-const migrationsFolder = fileURLToPath(new URL('../../drizzle', import.meta.url))
-
-const table = { migrationsSchema: 'bus', migrationsTable: 'migrations' } as const
+import { hashOf, loadShippedSql, type Migration } from './shipped-sql.ts'
 
 /** What is done beside the migrations of the schema `bus`. */
 export interface MigrationSteps {
@@ -45,12 +38,13 @@ export async function migrateSchema(database: Database, steps: MigrationSteps): 
 async function migrateAlone(database: Database, steps: MigrationSteps): Promise<void> {
   const session = await database.openSession()
   try {
-    const { applied, shipped } = await compareVersions(session)
-    if (applied > shipped) throw tooNew(applied, shipped)
+    const { migrations } = await loadShippedSql()
+    const applied = await countApplied(session)
+    if (applied > migrations.length) throw tooNew(applied, migrations.length)
     if (applied > 0) await checkBossSchema(session, database.bossSchemaName)
     await steps.before(applied > 0)
-    if (applied < shipped) {
-      await applyMigrations(session, database.bossSchemaName)
+    if (applied < migrations.length) {
+      await applyMigrations(session, migrations, database.bossSchemaName)
       await database.reach?.('migrate.applied')
     }
     await session.query('select bus.create_partitions()')
@@ -63,31 +57,42 @@ async function migrateAlone(database: Database, steps: MigrationSteps): Promise<
   }
 }
 
-/** Drizzle's migrator is loaded where there is something to migrate: it takes 100 MB. */
-async function applyMigrations(session: BusClient, bossSchemaName: string): Promise<void> {
-  const [{ drizzle }, { migrate }] = await Promise.all([
-    import('drizzle-orm/node-postgres'),
-    import('drizzle-orm/node-postgres/migrator'),
-  ])
-  await migrate(drizzle(forMigrations(session, bossSchemaName)), { migrationsFolder, ...table })
-}
-
 /**
- * Has Drizzle's transaction find nothing but what PostgreSQL brings: functions keep what they found when they were made, and
- * others may have put something that fits better into the schema `public`. For the transaction alone, so that no pooler
- * hands the setting to anybody else. What the migrations say of pg-boss's schema is said of the one that was chosen.
+ * Applies the migrations that are newer than the newest one that the database has, all in one transaction. The table that
+ * says which it has, made before, is that of Drizzle's migrator, as older versions of the bus used that.
+ *
+ * The transaction finds nothing but what PostgreSQL brings: functions keep what they found when they were made, and others may have
+ * put something that fits better into the schema `public`. For the transaction alone, so that no pooler hands the setting to
+ * anybody else. What the migrations say of pg-boss's schema is said of the one that was chosen.
  */
-function forMigrations(session: BusClient, bossSchemaName: string): pg.Client {
-  // Of a client, Drizzle's session uses `query` alone.
-  const client = {
-    async query(given: string | pg.QueryConfig, values?: unknown[]) {
-      const config = typeof given === 'string' ? { text: given } : given
-      if (config.text.trim() === 'begin')
-        return session.query(`${beginOn(session, beginWriting)}; set local search_path = pg_catalog, pg_temp`)
-      return session.query({ ...config, text: forBossSchema(config.text, bossSchemaName) }, values)
-    },
+async function applyMigrations(
+  session: BusClient,
+  migrations: readonly Migration[],
+  bossSchemaName: string,
+): Promise<void> {
+  await session.query('create schema if not exists bus')
+  await session.query(
+    'create table if not exists bus.migrations (id serial primary key, hash text not null, created_at bigint)',
+  )
+  await session.query(`${beginOn(session, beginWriting)}; set local search_path = pg_catalog, pg_temp`)
+  try {
+    const { rows } = await session.query<{ newest: string | null }>(
+      'select max(created_at) as newest from bus.migrations',
+    )
+    const newest = Number(rows[0]?.newest ?? Number.NEGATIVE_INFINITY)
+    for (const migration of migrations.filter(({ createdAt }) => createdAt > newest)) {
+      for (const statements of migration.text.split('--> statement-breakpoint'))
+        await session.query(forBossSchema(statements, bossSchemaName))
+      await session.query('insert into bus.migrations (hash, created_at) values ($1, $2)', [
+        hashOf(migration),
+        migration.createdAt,
+      ])
+    }
+    await session.query('commit')
+  } catch (error) {
+    await session.query('rollback').catch(() => {})
+    throw error
   }
-  return client as unknown as pg.Client
 }
 
 /**
@@ -99,7 +104,8 @@ function forMigrations(session: BusClient, bossSchemaName: string): pg.Client {
 export async function checkSchema(executor: Executor & Pick<Database, 'bossSchemaName'>): Promise<void> {
   await checkServer(executor)
   await checkRowSecurity(executor)
-  const { applied, shipped } = await compareVersions(executor)
+  const shipped = (await loadShippedSql()).migrations.length
+  const applied = await countApplied(executor)
   if (applied === 0)
     throw new DatabaseError(
       'BUS_SCHEMA_MISSING',
@@ -139,14 +145,12 @@ function tooNew(applied: number, shipped: number): DatabaseError {
   )
 }
 
-async function compareVersions(
-  executor: Pick<Executor, 'query'>,
-): Promise<{ applied: number; shipped: number }> {
-  const shipped = readMigrationFiles({ migrationsFolder }).length
+/** How many migrations a database has. */
+async function countApplied(executor: Pick<Executor, 'query'>): Promise<number> {
   const { rows: found } = await executor.query<{ there: boolean }>(
     "select to_regclass('bus.migrations') is not null as there",
   )
-  if (found[0]?.there !== true) return { applied: 0, shipped }
+  if (found[0]?.there !== true) return 0
   const { rows } = await executor.query<{ count: string }>('select count(*) from bus.migrations')
-  return { applied: Number(rows[0]?.count ?? 0), shipped }
+  return Number(rows[0]?.count ?? 0)
 }

@@ -1,16 +1,14 @@
-import type { NodePgQueryResultHKT } from 'drizzle-orm/node-postgres'
-import type { PgDatabase } from 'drizzle-orm/pg-core'
 import type pg from 'pg'
 import { BusError, ConfigurationError, TenantScopeError } from '../events/errors.ts'
 import { kindOf } from '../events/options.ts'
 import { isError } from '../events/other-realms.ts'
 import type { Database } from '../outbox/database.ts'
 import { toBusError } from '../outbox/database-errors.ts'
-import { loadDrizzleParts } from '../outbox/drizzle-parts.ts'
+import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
 import { inTenantScope } from './scope.ts'
 
 /** Drizzle in the scope of a tenant. */
-export type TenantDatabase = PgDatabase<NodePgQueryResultHKT>
+export type TenantDatabase = HandlerTransaction
 
 /** How statements begin that read, and those of nested transactions, which are savepoints. */
 const readingStatement =
@@ -24,17 +22,16 @@ const leavingBlanks = /^(?:\s|--[^\n]*(?:\n|$)|\/\*[^]*?\*\/)+/
  *
  * @throws {@link TenantScopeError}
  */
-export async function runTenantQuery<T>(
+export async function runTenantQuery<T, Tx>(
   database: Database,
   tenantId: string,
-  work: (db: TenantDatabase) => Promise<T>,
+  work: (db: Tx) => Promise<T>,
 ): Promise<T> {
   if (typeof work !== 'function')
     throw new ConfigurationError(
       'BUS_INVALID_OPTION',
       `Expected a function that is given a Drizzle database, got ${kindOf(work)}`,
     )
-  const { NodePgSession, NodePgTransaction, dialect } = await loadDrizzleParts()
   return inTenantScope(
     database,
     tenantId,
@@ -59,13 +56,7 @@ export async function runTenantQuery<T>(
       }
 
       try {
-        // Of a client, Drizzle's session uses `query` alone.
-        const session = new NodePgSession<Record<string, never>, Record<string, never>>(
-          { query } as unknown as pg.PoolClient,
-          dialect,
-          undefined,
-        )
-        const result = await work(new NodePgTransaction(dialect, session, undefined)).catch(unwrap)
+        const result = await work((await database.drizzle.open(query)) as Tx).catch(unwrap)
         closed = true
         await last
         await assertScope(client, tenantId)

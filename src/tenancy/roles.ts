@@ -1,12 +1,10 @@
-import { readFile } from 'node:fs/promises'
 import { setTimeout as pause } from 'node:timers/promises'
 import { ConfigurationError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
 import { describe, refuseUnknownKeys } from '../events/options.ts'
 import { beginSql, type Database } from '../outbox/database.ts'
-
-/** The roles of the bus: of the whole cluster, without a login of their own. What each may do stands in drizzle/roles.sql. */
-const busRoles = ['bus_publisher', 'bus_tenant', 'bus_worker', 'bus_operator'] as const
+import { busRoles } from '../outbox/role-names.ts'
+import { loadShippedSql } from '../outbox/shipped-sql.ts'
 
 /** What `bus.migrate` takes. */
 export interface MigrateOptions {
@@ -47,8 +45,6 @@ export function resolveMigrateOptions(given: unknown): {
   return { roles, sharedBoss }
 }
 
-const rolesFile = new URL('../../drizzle/roles.sql', import.meta.url)
-
 /** How often a write to the catalogues of the cluster is tried that another database may be making too. */
 const maxTries = 10
 
@@ -71,10 +67,10 @@ export async function ensureRoles(database: Database, logger: BusLogger): Promis
   if (state.missing.length > 0 && !state.may_create) return warn(logger, state, state.missing)
   for (const role of state.missing) await tryAgain(async () => createRole(database, role))
   try {
-    const text = await readFile(rolesFile, 'utf8')
+    const { roles } = await loadShippedSql()
     await tryAgain(async () =>
       database.transaction(
-        async (client) => client.query(text),
+        async (client) => client.query(roles),
         `${beginSql}; set local search_path = pg_catalog, pg_temp`,
       ),
     )

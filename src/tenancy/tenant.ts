@@ -35,7 +35,7 @@ export interface DeliveryStats {
  * tenant set, so that the database shows this tenant's rows alone, whatever the statement says. `BUS_ROLE_MISSING` where that
  * role is not there.
  */
-export interface Tenant<C extends EventCatalogue> {
+export interface Tenant<C extends EventCatalogue, Tx = TenantDatabase> {
   readonly id: string
   readonly events: EventHistory<C>
   /** Counts events, of a time if it is given, and how they stand. It reads all of them: for long times it takes its time. */
@@ -45,7 +45,8 @@ export interface Tenant<C extends EventCatalogue> {
   /** The dead letters of this tenant's events, without stack traces. */
   readonly deadLetters: DeadLetters
   /**
-   * Runs reads of your own in the tenant's scope: `db` is Drizzle on node-postgres, in one read-only transaction. Only
+   * Runs reads of your own in the tenant's scope: `db` is Drizzle on node-postgres, with the settings
+   * that `createBus` was given, in one read-only transaction. Only
    * statements that read are taken; see SECURITY.md for what that does, and does not, stand up to.
    *
    * @example
@@ -55,7 +56,7 @@ export interface Tenant<C extends EventCatalogue> {
    * ```
    * @throws {@link TenantScopeError}
    */
-  query: <T>(work: (db: TenantDatabase) => Promise<T>) => Promise<T>
+  query: <T>(work: (db: Tx) => Promise<T>) => Promise<T>
 }
 
 interface StatsRow extends Record<string, unknown> {
@@ -67,11 +68,11 @@ interface StatsRow extends Record<string, unknown> {
 }
 
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
-export function createTenant<C extends EventCatalogue>(
+export function createTenant<C extends EventCatalogue, Tx>(
   database: Database,
   tenantId: unknown,
   show: ShowPayload,
-): Tenant<C> {
+): Tenant<C, Tx> {
   const id = checkText('id', tenantId)
   const executor = scopedExecutor(database, id)
   return {

@@ -6,6 +6,7 @@ import { faultPoints, type FaultPoint } from '../events/fault-points.ts'
 import { describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import type { EventPattern } from '../events/pattern.ts'
 import { defaultBossSchema } from '../outbox/boss-schema.ts'
+import type { DrizzleOption, HandlerTransaction, Settings } from '../outbox/drizzle-handle.ts'
 import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscription.ts'
 import { startInProcess, silentLogger, type CrashInstance, type CrashStep } from './crash-instance.ts'
 import { startProcess } from './crash-child.ts'
@@ -22,13 +23,15 @@ import {
 export type CrashDatabase = Pick<TestDatabase, 'url' | 'query'>
 
 /** What {@link crashAtEveryStep} takes beside the subscription and the event. */
-export interface CrashOptions<C extends EventCatalogue> {
+export interface CrashOptions<C extends EventCatalogue, D extends DrizzleOption = DrizzleOption> {
   /** A `postgres://` URL of a server to test on, as a role that may create databases. */
   readonly database: string
   /** The catalogue; of a module, the same that it exports. */
   readonly events: C
   /** Who publishes the event, and whose subscription it is. @defaultValue `'test'` */
   readonly source?: string | undefined
+  /** As for `createBus`; a module exports its own as `drizzle`. */
+  readonly drizzle?: Settings<D> | undefined
   /** A database made for the run and dropped after it; or, false, that of the URL itself. @defaultValue `true` */
   readonly isolated?: boolean | undefined
   /** Makes what the handler needs in the database: its tables. */
@@ -81,16 +84,21 @@ export async function crashAtEveryStep<
   const C extends EventCatalogue,
   const P extends EventPattern<C>,
   const M extends DeliveryMode = 'at-least-once',
+  const D extends DrizzleOption = DrizzleOption,
 >(
   subscription:
-    | SubscriptionOptions<C, P, M>
-    | ((database: CrashDatabase) => SubscriptionOptions<C, P, M> | Promise<SubscriptionOptions<C, P, M>>)
+    | SubscriptionOptions<C, P, M, HandlerTransaction<D>>
+    | ((
+        database: CrashDatabase,
+      ) =>
+        | SubscriptionOptions<C, P, M, HandlerTransaction<D>>
+        | Promise<SubscriptionOptions<C, P, M, HandlerTransaction<D>>>)
     | URL,
   event: NewEvent<C> | ((run: number) => NewEvent<C>),
-  options: CrashOptions<C>,
+  options: CrashOptions<C, D>,
 ): Promise<CrashReport> {
   checkOptions(options)
-  const { events, source = 'test' } = options
+  const { events, source = 'test', drizzle } = options
   const database =
     options.isolated === false
       ? openTestDatabase(options.database)
@@ -99,7 +107,7 @@ export async function crashAtEveryStep<
   const start = async (): Promise<CrashInstance> => {
     if (subscription instanceof URL) return startProcess(database.url, source, subscription)
     const made = typeof subscription === 'function' ? await subscription(database) : subscription
-    return startInProcess<C>(database.url, { events, source }, (bus) => bus.subscribe<P, M>(made))
+    return startInProcess<C, D>(database.url, { events, source, drizzle }, (bus) => bus.subscribe<P, M>(made))
   }
   const newEvent = (run: number): NewEvent<C> => (typeof event === 'function' ? event(run) : event)
   try {
@@ -275,6 +283,7 @@ const optionKeys = [
   'database',
   'events',
   'source',
+  'drizzle',
   'isolated',
   'prepare',
   'effects',

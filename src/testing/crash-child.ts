@@ -5,13 +5,14 @@ import type { CrashInstance } from './crash-instance.ts'
 import type { CrashAnswer, CrashOrder } from './crash-process.ts'
 
 /** The program beside this file, as source or as built. */
-const program = fileURLToPath(
-  new URL(`./crash-process${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
-)
+function programFile(): string {
+  const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
+  return fileURLToPath(new URL(`./crash-process${extension}`, import.meta.url))
+}
 
 /** Starts a process of its own that runs the subscription of a module, and kills itself with SIGKILL at its step. */
 export async function startProcess(url: string, source: string, module: URL): Promise<CrashInstance> {
-  const child = fork(program, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const child = fork(programFile(), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
   const exited = once(child, 'exit')
   let isOver = false
   void exited.then(() => (isOver = true))

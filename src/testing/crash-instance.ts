@@ -1,9 +1,11 @@
 import { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
+import type { BusOptions } from '../bus-options.ts'
 import { createBus, type Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { withFaultHook, type FaultPoint } from '../events/fault-points.ts'
 import type { BusLogger } from '../events/logger.ts'
+import type { DrizzleOption, HandlerTransaction } from '../outbox/drizzle-handle.ts'
 
 /** A place to crash at: a fault point, the n-th time since the instance was told. */
 export interface CrashStep {
@@ -56,10 +58,10 @@ const burialMs = 1000
  * Starts a bus in this process whose death is played: at its step it stops for good, its sockets are destroyed, so that the
  * server ends what was open as it does when a process dies, no new connection is made, and whatever else of it comes by a step stops too.
  */
-export async function startInProcess<C extends EventCatalogue>(
+export async function startInProcess<C extends EventCatalogue, D extends DrizzleOption>(
   url: string,
-  options: { readonly events: C; readonly source: string },
-  subscribe: (bus: Bus<C>) => void,
+  options: Pick<BusOptions<C, D>, 'events' | 'source' | 'drizzle'>,
+  subscribe: (bus: Bus<C, HandlerTransaction<D>>) => void,
 ): Promise<CrashInstance> {
   const counter = new StepCounter()
   const sockets = new Set<Socket>()
@@ -95,7 +97,7 @@ export async function startInProcess<C extends EventCatalogue>(
   }
 
   const bus = withFaultHook(reach, () =>
-    createBus<C>({ ...options, database: { connectionString: url, stream }, logger: silentLogger }),
+    createBus<C, D>({ ...options, database: { connectionString: url, stream }, logger: silentLogger }),
   )
   subscribe(bus)
   await bus.start()

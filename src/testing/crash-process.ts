@@ -5,6 +5,7 @@
 import { createBus, type Bus } from '../bus.ts'
 import { defineEvents, type EventCatalogue } from '../events/catalogue.ts'
 import { withFaultHook, type FaultPoint } from '../events/fault-points.ts'
+import type { DrizzleOption } from '../outbox/drizzle-handle.ts'
 import { silentLogger, StepCounter, type CrashStep } from './crash-instance.ts'
 
 /** What the process is told. */
@@ -22,6 +23,7 @@ type CrashSubscription = Parameters<Bus['subscribe']>[0]
 /** What the module exports. */
 interface CrashModule {
   readonly events?: EventCatalogue
+  readonly drizzle?: DrizzleOption
   readonly subscription?:
     | CrashSubscription
     | ((database: { readonly url: string }) => CrashSubscription | Promise<CrashSubscription>)
@@ -41,12 +43,14 @@ async function obey(order: CrashOrder): Promise<void> {
 }
 
 async function start(url: string, source: string, module: string): Promise<void> {
-  const { events, subscription } = (await import(module)) as CrashModule
+  const { events, subscription, drizzle } = (await import(module)) as CrashModule
   if (events === undefined || subscription === undefined)
     throw new Error(`Expected ${module} to export \`events\` and \`subscription\``)
   const options = typeof subscription === 'function' ? await subscription({ url }) : subscription
   bus = withFaultHook(reach, () =>
-    createBus<EventCatalogue>({ database: url, events: defineEvents(events), source, logger: silentLogger }),
+    createBus<EventCatalogue>({
+      ...{ database: url, events: defineEvents(events), source, drizzle, logger: silentLogger },
+    }),
   )
   bus.subscribe(options)
   await bus.start()

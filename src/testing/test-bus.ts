@@ -8,6 +8,7 @@ import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../ev
 import { defaultBossSchema } from '../outbox/boss-schema.ts'
 import { createEventReader } from '../delivery/event-store.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
+import type { DrizzleOption, HandlerTransaction } from '../outbox/drizzle-handle.ts'
 import { toCondition, type EventMatcher, type EventReference } from './event-matcher.ts'
 import { describeState, pendingStates, readStates, type EventState } from './event-state.ts'
 import {
@@ -19,7 +20,10 @@ import {
 } from './test-database.ts'
 
 /** What {@link createTestBus} takes. */
-export interface TestBusOptions<C extends EventCatalogue> extends Omit<BusOptions<C>, 'database' | 'source'> {
+export interface TestBusOptions<
+  C extends EventCatalogue,
+  D extends DrizzleOption = DrizzleOption,
+> extends Omit<BusOptions<C, D>, 'database' | 'source'> {
   /** A `postgres://` URL of a server to test on, as a role that may create databases. */
   readonly database: string
   /** @defaultValue `'test'` */
@@ -47,7 +51,10 @@ export interface WaitOptions {
 }
 
 /** A bus on a database of its own, and what tests ask it. */
-export interface TestBus<C extends EventCatalogue = EventCatalogue> extends Bus<C> {
+export interface TestBus<C extends EventCatalogue = EventCatalogue, Tx = HandlerTransaction> extends Bus<
+  C,
+  Tx
+> {
   /** The database, for tables of your own. */
   readonly url: string
   /** Rows of a statement on the database, to look at what handlers did. */
@@ -92,14 +99,15 @@ const quiet: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, erro
  * ```
  * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; what PostgreSQL says when it cannot be reached
  */
-export async function createTestBus<const C extends EventCatalogue>(
-  options: TestBusOptions<C>,
-): Promise<TestBus<C>> {
+export async function createTestBus<
+  const C extends EventCatalogue,
+  const D extends DrizzleOption = DrizzleOption,
+>(options: TestBusOptions<C, D>): Promise<TestBus<C, HandlerTransaction<D>>> {
   if (options === null || typeof options !== 'object')
     throw invalid(`Expected the options of a test bus, got ${describe(options)}`)
   refuseUnknownKeys(
     options,
-    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'isolated', 'retryDelays'],
+    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'drizzle', 'isolated', 'retryDelays'],
     'createTestBus',
   )
   const {
@@ -119,7 +127,7 @@ export async function createTestBus<const C extends EventCatalogue>(
   try {
     // A clone may be of a time before pg-boss was updated.
     await migrate(database.url)
-    const bus = createBus<C>({ ...(rest as { readonly events: C }), database: database.url, source, logger })
+    const bus = createBus<C, D>({ ...rest, database: database.url, source, logger })
     return withTestMethods(bus, database, retryDelays === 'skipped')
   } catch (error) {
     await database.drop()
@@ -128,11 +136,11 @@ export async function createTestBus<const C extends EventCatalogue>(
 }
 
 /** Adds to a bus what tests ask. */
-export function withTestMethods<C extends EventCatalogue>(
-  bus: Bus<C>,
+export function withTestMethods<C extends EventCatalogue, Tx>(
+  bus: Bus<C, Tx>,
   database: TestDatabase,
   skipsDelays: boolean,
-): TestBus<C> {
+): TestBus<C, Tx> {
   const { query } = database
   const reader = createEventReader(
     { query: async (text, values) => ({ rows: (await query(text, values)) as never[] }) },

@@ -1,7 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { fileURLToPath } from 'node:url'
-import { readMigrationFiles } from 'drizzle-orm/migrator'
 import pg from 'pg'
+import { hashOf, loadShippedSql } from '../outbox/shipped-sql.ts'
 import { valueTypes } from '../outbox/value-types.ts'
 import { createBus } from '../bus.ts'
 import { defineEvents } from '../events/catalogue.ts'
@@ -64,7 +63,7 @@ function open(url: string, drop: () => Promise<void>): TestDatabase {
 
 /** Gives the name of a database with the schema of this version, which nobody is connected to. */
 async function ensureTemplate(admin: pg.Client, adminUrl: string): Promise<string> {
-  const template = `bossbus_template_${schemaHash()}`
+  const template = `bossbus_template_${await schemaHash()}`
   const { rows } = await admin.query('select from pg_database where datname = $1', [template])
   if (rows.length > 0) return template
   const draft = `${template}_draft`
@@ -85,10 +84,10 @@ export async function migrate(url: string): Promise<void> {
   }
 }
 
-function schemaHash(): string {
-  const migrationsFolder = fileURLToPath(new URL('../../drizzle', import.meta.url))
+async function schemaHash(): Promise<string> {
+  const { migrations } = await loadShippedSql()
   const hash = createHash('sha256')
-  for (const migration of readMigrationFiles({ migrationsFolder })) hash.update(migration.hash)
+  for (const migration of migrations) hash.update(hashOf(migration))
   return hash.digest('hex').slice(0, 16)
 }
 

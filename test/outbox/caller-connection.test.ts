@@ -38,7 +38,7 @@ const ways: {
   {
     name: 'postgres.js',
     open: (url) => {
-      const db = drizzlePostgresJs(openPostgresJs(url))
+      const db = drizzlePostgresJs({ client: openPostgresJs(url) })
       return {
         transact: async (work) =>
           db.transaction(async (tx) => work(Object.assign(tx, { nest: tx.transaction.bind(tx) }))),
@@ -49,7 +49,7 @@ const ways: {
   {
     name: 'postgres.js with prepare: false',
     open: (url) => {
-      const db = drizzlePostgresJs(openPostgresJs(url, { prepare: false }))
+      const db = drizzlePostgresJs({ client: openPostgresJs(url, { prepare: false }) })
       return {
         transact: async (work) =>
           db.transaction(async (tx) => work(Object.assign(tx, { nest: tx.transaction.bind(tx) }))),
@@ -60,7 +60,7 @@ const ways: {
   {
     name: 'node-postgres',
     open: (url) => {
-      const db = drizzleNodePostgres(openPool(url))
+      const db = drizzleNodePostgres({ client: openPool(url) })
       return {
         transact: async (work) =>
           db.transaction(async (tx) => work(Object.assign(tx, { nest: tx.transaction.bind(tx) }))),
@@ -71,7 +71,7 @@ const ways: {
   {
     name: 'any other driver',
     open: (url) => {
-      const db = drizzleNodePostgres(openPool(url))
+      const db = drizzleNodePostgres({ client: openPool(url) })
       const executing = (handle: DrizzleTransaction): DrizzleTransaction => ({
         execute: (query) => handle.execute(query),
       })
@@ -158,7 +158,7 @@ test('a first publish whose connection was replaced underneath is refused (postg
   const { url, rows, count } = await createTestDatabase()
   const bus = testBus(url)
   const client = openPostgresJs(url, { max: 1 })
-  const db = drizzlePostgresJs(client)
+  const db = drizzlePostgresJs({ client })
   const refused: unknown[] = []
   const callback = Promise.withResolvers<void>()
   const transaction = db.transaction(async (tx) => {
@@ -184,7 +184,7 @@ test('a publish that is sent outside, after its transaction was given an id, is 
   const { url, count } = await createTestDatabase()
   const bus = testBus(url)
   const client = openPostgresJs(url)
-  const db = drizzlePostgresJs(client)
+  const db = drizzlePostgresJs({ client })
   // As if the connection were lost and replaced between the two statements, which are sent together.
   const splitAt = (inside: (text: string) => boolean, tx: object): DrizzleTransaction => {
     const { session } = tx as { session: { client: typeof client } }
@@ -212,7 +212,7 @@ test('a publish that is sent outside, after its transaction was given an id, is 
 test('a statement that fails before is what publish reports, and the transaction fails', async () => {
   const { url, count } = await createTestDatabase()
   const bus = testBus(url)
-  const db = drizzlePostgresJs(openPostgresJs(url))
+  const db = drizzlePostgresJs({ client: openPostgresJs(url) })
   const transaction = db.transaction(async (tx) => {
     await tx.execute(sql`select 1 / 0`).catch(() => {})
     await bus.publish(tx, note('after the error'))
@@ -229,7 +229,7 @@ describe('statements are kept on the connection', () => {
     const bus = testBus(url)
     for (const prepare of [true, false]) {
       const client = openPostgresJs(url, { max: 1, prepare })
-      const db = drizzlePostgresJs(client)
+      const db = drizzlePostgresJs({ client })
       for (const n of [1, 2]) await db.transaction(async (tx) => bus.publish(tx, note(n)))
       const [row] = await client.unsafe<{ count: number }[]>(kept)
       expect(row?.count).toBe(prepare ? 1 : 0)
@@ -243,7 +243,7 @@ describe('statements are kept on the connection', () => {
       const pool = openPool(url, 1)
       // A pooler names a process of its own to its clients.
       if (hasPooler) pool.on('connect', (client) => void Object.assign(client, { processID: 1 }))
-      const db = drizzleNodePostgres(pool)
+      const db = drizzleNodePostgres({ client: pool })
       for (const n of [1, 2]) await db.transaction(async (tx) => bus.publish(tx, note(n)))
       const { rows } = await pool.query<{ count: number }>(kept)
       expect(rows[0]?.count).toBe(hasPooler ? 0 : 1)
@@ -256,9 +256,9 @@ test("publish shows in Drizzle's log, and in none of what the client does to row
   const bus = testBus(url)
   const logged: string[] = []
   const logger = { logQuery: (text: string) => void logged.push(text) }
-  const pascal = drizzlePostgresJs(openPostgresJs(url, { transform: postgres.toPascal }), { logger })
+  const pascal = drizzlePostgresJs({ client: openPostgresJs(url, { transform: postgres.toPascal }), logger })
   await pascal.transaction(async (tx) => bus.publish(tx, note('postgres.js')))
-  const db = drizzleNodePostgres(openPool(url), { logger })
+  const db = drizzleNodePostgres({ client: openPool(url), logger })
   await db.transaction(async (tx) => bus.publish(tx, note('node-postgres')))
   expect(logged.filter((text) => text.includes('publish_in_transaction'))).toHaveLength(3)
   expect(await count('select count(*) from bus.events')).toBe(2)

@@ -75,7 +75,7 @@ test('cancelling works with Drizzle on node-postgres', async () => {
   pool.on('error', () => {})
   onTestFinished(async () => pool.end())
   const id = await publish(bus, database, note('scheduled', inAnHour()))
-  expect(await drizzle(pool).transaction(async (tx) => bus.cancel(tx, id))).toBe(true)
+  expect(await drizzle({ client: pool }).transaction(async (tx) => bus.cancel(tx, id))).toBe(true)
 })
 
 test('what is not waiting for its time cannot be cancelled', async () => {

@@ -23,7 +23,7 @@ const drivers: {
     open: (url) => {
       const client = postgres(url, { max: 3 })
       onTestFinished(async () => client.end({ timeout: 1 }))
-      const db = drizzlePostgresJs(client)
+      const db = drizzlePostgresJs({ client })
       return { transact: async (work) => db.transaction(async (tx) => work(tx)), outside: db }
     },
   },
@@ -33,7 +33,7 @@ const drivers: {
       const pool = new pg.Pool({ connectionString: url, max: 3 })
       pool.on('error', () => {})
       onTestFinished(async () => pool.end())
-      const db = drizzleNodePostgres(pool)
+      const db = drizzleNodePostgres({ client: pool })
       return { transact: async (work) => db.transaction(async (tx) => work(tx)), outside: db }
     },
   },
@@ -220,7 +220,7 @@ test('publish refuses a handle whose connection died and was replaced underneath
   await rows('create table public.state (note text)')
   const client = postgres(url, { max: 1, onnotice: () => {} })
   onTestFinished(async () => client.end({ timeout: 1 }))
-  const db = drizzlePostgresJs(client)
+  const db = drizzlePostgresJs({ client })
   const refused: unknown[] = []
   // The transaction rejects at once, while its callback goes on.
   const callback = Promise.withResolvers<void>()
@@ -257,7 +257,7 @@ test('publish fails the transaction with a clear error when the connection dies 
   pool.on('error', () => {})
   pool.on('connect', (client) => client.on('error', () => {}))
   onTestFinished(async () => pool.end())
-  const db = drizzleNodePostgres(pool)
+  const db = drizzleNodePostgres({ client: pool })
   const errors: unknown[] = []
   const transaction = db.transaction(async (tx) => {
     const { rows: found } = await tx.execute<{ pid: number }>(sql`select pg_backend_pid() as pid`)

@@ -46,7 +46,7 @@ export async function createTestDatabase(
     (await pool.query<Record<string, unknown>>(text, values)).rows
   return {
     url: url.toString(),
-    db: drizzle(sql),
+    db: drizzle({ client: sql }),
     sql,
     rows,
     count: async (text, values) => Number(Object.values((await rows(text, values))[0] ?? {})[0]),

@@ -153,14 +153,9 @@ describe('a transaction', () => {
     ? T
     : never
 
-  test('is one of Drizzle on postgres.js or on node-postgres, with a schema or without', () => {
-    interface Tables extends Record<string, unknown> {
-      readonly payments: { readonly id: string }
-    }
+  test('is one of Drizzle on postgres.js or on node-postgres', () => {
     expectTypeOf<TransactionOf<PostgresJsDatabase>>().toExtend<DrizzleTransaction>()
     expectTypeOf<TransactionOf<NodePgDatabase>>().toExtend<DrizzleTransaction>()
-    expectTypeOf<TransactionOf<PostgresJsDatabase<Tables>>>().toExtend<DrizzleTransaction>()
-    expectTypeOf<TransactionOf<NodePgDatabase<Tables>>>().toExtend<DrizzleTransaction>()
     expectTypeOf<TransactionOf<PostgresJsDatabase>>().not.toBeAny()
     expectTypeOf<TransactionOf<NodePgDatabase>>().not.toBeNever()
   })

@@ -1,0 +1,18 @@
+/**
+ * The last step of the build: puts the SQL of `drizzle/` into the built package as a module, in place of the one that reads
+ * the folder, so that a bundler takes it along.
+ */
+import { readFile, writeFile } from 'node:fs/promises'
+import { loadShippedSql } from '../src/outbox/shipped-sql.ts'
+
+const module = new URL('../dist/outbox/shipped-sql.js', import.meta.url)
+const built = await readFile(module, 'utf8')
+const reader = /^export async function loadShippedSql\(\) \{\n.*?\n\}\n/ms
+if (!reader.test(built)) throw new Error('dist/outbox/shipped-sql.js has no loadShippedSql')
+const sql = JSON.stringify(await loadShippedSql())
+await writeFile(
+  module,
+  built
+    .replace(reader, () => `export async function loadShippedSql() {\n    return ${sql};\n}\n`)
+    .replace(/^import \{ readFile \} .*\n/m, ''),
+)

@@ -1,0 +1,18 @@
+import { defineConfig } from 'vitest/config'
+
+/** The tests of what touches Drizzle, with 1.x in its place: for the bus and for the service alike. */
+export default defineConfig({
+  resolve: { alias: [{ find: /^drizzle-orm(?=$|\/)/, replacement: 'drizzle-1' }] },
+  test: {
+    include: [
+      'test/outbox/{publish,caller-connection,cancel}.test.ts',
+      'test/outbox/drizzle-tables.test.ts',
+      'test/delivery/exactly-once.test.ts',
+    ],
+    globalSetup: ['test/support/server.ts'],
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    retry: process.env['CI'] === 'true' ? 1 : 0,
+    maxWorkers: 2,
+  },
+})
