@@ -50,6 +50,7 @@ async function migrateAlone(database: Database, steps: MigrationSteps): Promise<
     await session.query('select bus.create_partitions()')
     await database.reach?.('migrate.partitions-created')
     await steps.after()
+    const shipped = migrations.length
     const message = applied < shipped ? 'the schema `bus` was migrated' : 'the schema `bus` is up to date'
     steps.logger.info({ from: applied, to: shipped }, message)
   } finally {
