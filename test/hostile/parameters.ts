@@ -111,6 +111,10 @@ export const functions: Readonly<Record<string, Entry>> = {
       bossSchema: (text) => newBus({ bossSchema: text }),
       database: (text) => newBus({ database: text }),
       events: (text) => newBus({ events: text }),
+      drizzle: (text) => newBus({ drizzle: text }),
+      'drizzle.casing': (text) => newBus({ drizzle: { casing: text } }),
+      'an unknown option of drizzle': (text) =>
+        newBus({ drizzle: JSON.parse(`{${JSON.stringify(text)}: 1}`) as object }),
       'unknown option': (text) => newBus(JSON.parse(`{${JSON.stringify(text)}: 1}`) as object),
     },
     noText: ['logger', 'maxPayloadBytes'],

@@ -288,15 +288,14 @@ test('a request id never decides over a transaction, whatever it is', async () =
       request.bus.publish(tx, { type: 'note', tenantId: 'acme', payload: request.id } as never),
     ),
   )
-  const expected: (string | null)[] = []
+  const expected: string[] = []
   for (const text of [...hostileStrings.filter((text) => text.length <= 2704), enormousStrings[0] ?? '']) {
     // The payload cannot hold these; the request id is what is tried.
     if (!isStorable(text, 100_000)) continue
     requestId = text
     const { statusCode } = await app.inject('/')
     expect([statusCode, text.slice(0, 60)]).toEqual([200, text.slice(0, 60)])
-    const cut = text.slice(0, 255)
-    expected.push(cut.isWellFormed() ? cut : null)
+    expected.push([...text].slice(0, 255).join(''))
   }
   expect(expected.length).toBeGreaterThan(200)
   const stored = await rows('select correlation_id from bus.events order by id')
