@@ -94,7 +94,7 @@ describe('the configuration', () => {
     ],
     [
       'has events that are refused',
-      { 'bossbus.config.mjs': 'export default { source: "a", events: { "a b": {} } }' },
+      { 'bossbus.config.mjs': 'export default { source: "a", events: { "a*b": {} } }' },
       /BUS_INVALID_OPTION: Expected an event type/,
     ],
   ])('%s: the message says so', async (_what, files, message) => {
