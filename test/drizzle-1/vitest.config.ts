@@ -7,7 +7,6 @@ export default defineConfig({
     include: [
       'test/outbox/{publish,caller-connection,cancel}.test.ts',
       'test/outbox/drizzle-tables.test.ts',
-      'test/delivery/handler-drizzle.test.ts',
     ],
     globalSetup: ['test/support/server.ts'],
     testTimeout: 120_000,
