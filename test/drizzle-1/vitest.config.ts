@@ -8,7 +8,7 @@ export default defineConfig({
     globalSetup: ['test/support/server.ts'],
     testTimeout: 120_000,
     hookTimeout: 120_000,
-    retry: process.env['CI'] === 'true' ? 1 : 0,
+    retry: process.env['CI'] === 'true' ? 2 : 0,
     maxWorkers: 2,
   },
 })
