@@ -4,6 +4,7 @@ import { createTestDatabase } from '../support/database.ts'
 import { recordFigure } from '../support/figures.ts'
 import { isFullForm } from '../support/form.ts'
 import { startProgram, type ProgramProcess } from '../support/processes.ts'
+import { roomFor } from '../support/slowness.ts'
 
 const durationMs = isFullForm ? 20_000 : 4000
 
@@ -30,8 +31,10 @@ test.each(['postgres.js', 'node-postgres', 'node-postgres-listening'])(
     await start()
     const startedAt = performance.now()
     let terminated = 0
-    while (performance.now() - startedAt < durationMs) {
-      await pause(20 + Math.random() * 80)
+    const orderCount = async (): Promise<number> => database.count('select count(*) from orders')
+    // Long enough for some transactions to end, also on a slow machine.
+    while (performance.now() - startedAt < durationMs || (await orderCount()) === 0) {
+      await pause(roomFor(20 + Math.random() * 80))
       if (!isUp) await start()
       terminated += await database.count(`select count(pg_terminate_backend(pid)) from (
         select pid from pg_stat_activity where datname = current_database() and application_name = 'victim'
