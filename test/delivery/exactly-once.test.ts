@@ -573,8 +573,7 @@ test.each(['stops at its signal', 'does not stop'])(
     await first.stop({ graceMs: 50 })
     // On a slow machine the early one may have been committed before the stuck one began; else it shares its transaction.
     const { receipts: committed } = await countEffects(database)
-    expect(committed).toBeLessThanOrEqual(1)
-    if (how === 'stops at its signal') expect(committed).toBe(1)
+    expect(how === 'stops at its signal' ? [1] : [0, 1]).toContain(committed)
     expect(await countEffects(database)).toEqual({
       receipts: committed,
       effects: committed,
