@@ -86,21 +86,25 @@ export function kindOf(value: unknown): string {
   return Array.isArray(value) ? 'an array' : `a value of type ${typeof value}`
 }
 
+/** Characters of a name that are looked at: what is given may be of any length. */
+const maxComparedLength = 60
+
 /** The name that was probably meant: the one with the fewest letters to change, where those are few. */
 export function nearest(key: string, known: readonly string[]): string | undefined {
+  const typed = key.slice(0, maxComparedLength).toLowerCase()
   const scored = known
-    .map((candidate) => ({ candidate, distance: editDistance(key.toLowerCase(), candidate.toLowerCase()) }))
+    .map((candidate) => ({ candidate, distance: editDistance(typed, candidate.toLowerCase()) }))
     .toSorted((a, b) => a.distance - b.distance)
   const best = scored[0]
-  return best !== undefined && best.distance <= Math.max(2, Math.floor(Math.min(key.length, 60) / 3))
+  return best !== undefined && best.distance <= Math.max(2, Math.floor(typed.length / 3))
     ? best.candidate
     : undefined
 }
 
-/** Levenshtein's distance; both texts are option names, so short. */
+/** Levenshtein's distance. */
 function editDistance(a: string, b: string): number {
   let previous = Array.from({ length: b.length + 1 }, (_, i) => i)
-  for (let i = 1; i <= Math.min(a.length, 60); i += 1) {
+  for (let i = 1; i <= a.length; i += 1) {
     const row = [i]
     for (let j = 1; j <= b.length; j += 1) {
       const substitution = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
