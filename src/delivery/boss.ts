@@ -82,8 +82,8 @@ export async function openBoss(
   { registerInstance = false }: { readonly registerInstance?: boolean } = {},
 ): Promise<PgBoss> {
   const isNewer = await assertUsableBoss(database)
-  // Told not to migrate it takes its own version alone; told to, it leaves a newer schema as it is and works with it.
   const keepsTrends = await mayMakePartitions(database)
+  // Told not to migrate it takes its own version alone; told to, it leaves a newer schema as it is and works with it.
   const boss = createBoss(database, instanceName, logger, { migrate: isNewer, registerInstance, keepsTrends })
   try {
     await boss.start()

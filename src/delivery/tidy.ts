@@ -20,11 +20,9 @@ export function createTidying(
   let fullAt: number | undefined
   return async () => {
     const { total, names } = await queuesToTidy(executor)
-    const isDue =
-      total <= fewQueues
-        ? fullAt === undefined || performance.now() - fullAt > fewIntervalMs
-        : performance.now() - (fullAt ?? startedAt) > fullIntervalMs
-    if (isDue) {
+    const areFew = total <= fewQueues
+    const lastFullAt = fullAt ?? (areFew ? Number.NEGATIVE_INFINITY : startedAt)
+    if (performance.now() - lastFullAt > (areFew ? fewIntervalMs : fullIntervalMs)) {
       await boss.supervise()
       fullAt = performance.now()
       return

@@ -102,6 +102,7 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
   // At once: a process that starts finds what one before it left behind.
   let unseenCount = queues.size
   let tidyDueAt = performance.now() + firstTidyMs
+  let tidying = false
   let partitionsDueAt = performance.now() + (parts.hasPartitions ? partitionIntervalMs : partitionRetryMs)
   let recoveredAt = Number.NEGATIVE_INFINITY
 
@@ -133,10 +134,7 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
       })
       if (performance.now() - recoveredAt > recoverIntervalMs) await recover()
       if (isLeader() && performance.now() > partitionsDueAt) await keepPartitions()
-      if (isLeader() && performance.now() > tidyDueAt) {
-        tidyDueAt = performance.now() + tidyIntervalMs
-        await tidy()
-      }
+      if (isLeader() && performance.now() > tidyDueAt) tidyBeside()
     } catch (error) {
       logger.warn({ reason: reasonOf(error) }, 'upkeep failed, trying again')
       restUntil = performance.now() + minPauseMs
@@ -253,6 +251,20 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
   async function keepPartitions(): Promise<void> {
     const isDone = await partitions.keep()
     partitionsDueAt = performance.now() + (isDone ? partitionIntervalMs : partitionRetryMs)
+  }
+
+  /** Not waited for: it may take long, with many queues and a database that is far away, and retries that are due are not to wait for it. */
+  function tidyBeside(): void {
+    if (tidying) return
+    tidying = true
+    tidyDueAt = performance.now() + tidyIntervalMs
+    tidy()
+      .catch((error: unknown) => {
+        if (!stopped) logger.warn({ reason: reasonOf(error) }, 'upkeep failed, trying again')
+      })
+      .finally(() => {
+        tidying = false
+      })
   }
 
   schedule()

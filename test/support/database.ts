@@ -38,7 +38,7 @@ export async function createTestDatabase(
     await sql.end({ timeout: 2 })
     await pool.end()
     await asAdmin(serverUrl, async (admin) => {
-      await unused(admin, name)
+      await untilUnused(admin, name)
       await admin.query(`drop database if exists ${name} with (force)`)
     })
   })
@@ -54,15 +54,11 @@ export async function createTestDatabase(
 }
 
 /** A pool resolves its end before its connections are closed: what ends by itself is not to be told that it was cut off. */
-async function unused(admin: pg.Client, name: string): Promise<void> {
-  for (let n = 0; n < 100; n += 1) {
-    const { rowCount } = await admin.query(
-      `select from pg_stat_activity where datname = $1 and backend_type = 'client backend' limit 1`,
-      [name],
-    )
-    if (rowCount === 0) return
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  }
+async function untilUnused(admin: pg.Client, name: string): Promise<void> {
+  const connections = `select from pg_stat_activity where datname = $1 and backend_type = 'client backend' limit 1`
+  const isUnused = async (): Promise<boolean> => (await admin.query(connections, [name])).rowCount === 0
+  // What a test has left open is cut off.
+  await until('nobody is connected', isUnused, 1000).catch(() => {})
 }
 
 /** CREATE DATABASE refuses a template that another clone is reading: wait for one's turn. */
