@@ -90,7 +90,10 @@ describe('ctx.tx and the db of tenant.query', () => {
     })
     await bus.start()
     await db.transaction(async (tx) => bus.publish(tx, note('first')))
-    await until('both were handled', () => seen.length === 2)
+    await until(
+      'both were committed',
+      async () => (await rows('select event_id from bus.deliveries')).length === 2,
+    )
     expect(seen).toEqual(
       ['first', 'second'].map((orderId) => ({
         orderId,
