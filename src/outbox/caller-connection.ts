@@ -4,11 +4,12 @@ import { DatabaseError } from '../events/errors.ts'
 
 /**
  * A Drizzle transaction of any PostgreSQL driver: what `db.transaction` hands to its callback. It says what it takes of it and
- * nothing of Drizzle's own types, which another version, or another copy, has too.
+ * nothing of Drizzle's own types, which another version, or another copy, has too. A plain handle has no `rollback`, so it is none.
  */
 export interface DrizzleTransaction {
-  // A method, because its parameter is compared in both directions: each copy of Drizzle takes its own `SQL` only.
+  // Methods, because their parameters are compared in both directions: each copy of Drizzle takes its own `SQL` only.
   execute(query: unknown): PromiseLike<unknown>
+  rollback(): never
 }
 
 /** A statement, as a template literal gives it: texts, and the values between them. */

@@ -55,8 +55,11 @@ async function send(
 
 /** @throws {@link TransactionError} when it cannot be a transaction at all */
 export function assertTransaction(tx: unknown, call: string): void {
-  if (typeof (tx as Partial<DrizzleTransaction> | null)?.execute === 'function') return
+  const { execute, rollback } = (tx ?? {}) as Partial<DrizzleTransaction>
+  if (typeof execute === 'function' && typeof rollback === 'function') return
   throw new TransactionError(
-    `Expected the first argument to be a Drizzle transaction: ${call} inside db.transaction(…)`,
+    typeof execute === 'function'
+      ? `Expected the first argument to be a transaction, got a database handle: ${call} inside db.transaction(async (tx) => …), with its \`tx\``
+      : `Expected the first argument to be a Drizzle transaction: ${call} inside db.transaction(…)`,
   )
 }

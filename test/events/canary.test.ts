@@ -16,6 +16,7 @@ import { canary, traceOfCanary, shownBy } from '../support/canary.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { encodeNote } from './encode.ts'
 import { refusalOf } from './refusal.ts'
+import { asIfTransaction } from '../support/transact.ts'
 
 const note = { type: 'note', tenantId: 'acme', payload: { secret: canary } } as const
 
@@ -131,7 +132,7 @@ describe('an event refused before it is written shows nothing of its payload', (
     for (const given of [canary, [canary], { secret: canary }, Symbol(canary)]) {
       const many = given as unknown as (typeof note)[]
       const one = given as unknown as typeof note
-      const tx: DrizzleTransaction = { execute: async () => [] }
+      const tx: DrizzleTransaction = asIfTransaction({ execute: async () => [] })
       expect(shownBy(await refusalOf(async () => bus.publish(tx, one)))).not.toMatch(traceOfCanary)
       expect(shownBy(await refusalOf(async () => bus.publishMany(tx, many)))).not.toMatch(traceOfCanary)
     }
@@ -157,8 +158,9 @@ describe('a publish that the database refuses shows nothing of its payload', () 
         ended.push(tx)
         await bus.publish(tx, note)
       })
-      const outside = await refusalOf(async () => bus.publish(handle, note))
-      const late = await refusalOf(async () => bus.publish(ended[0] ?? handle, note))
+      const handleItself = asIfTransaction(handle)
+      const outside = await refusalOf(async () => bus.publish(handleItself, note))
+      const late = await refusalOf(async () => bus.publish(ended[0] ?? handleItself, note))
       const [refused, after] = await inFailingTransaction(inTransaction, async (tx) => [
         await refusalOf(async () => bus.publish(tx, refunded)),
         await refusalOf(async () => bus.publish(tx, note)),

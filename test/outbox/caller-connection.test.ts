@@ -7,6 +7,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import type { DrizzleTransaction } from '../../src/index.ts'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
+import { asIfTransaction } from '../support/transact.ts'
 
 const note = (payload: unknown) => ({ type: 'note', tenantId: 'a', payload }) as const
 
@@ -42,7 +43,7 @@ const ways: {
       return {
         transact: async (work) =>
           db.transaction(async (tx) => work(Object.assign(tx, { nest: tx.transaction.bind(tx) }))),
-        outside: db,
+        outside: asIfTransaction(db),
       }
     },
   },
@@ -53,7 +54,7 @@ const ways: {
       return {
         transact: async (work) =>
           db.transaction(async (tx) => work(Object.assign(tx, { nest: tx.transaction.bind(tx) }))),
-        outside: db,
+        outside: asIfTransaction(db),
       }
     },
   },
@@ -64,7 +65,7 @@ const ways: {
       return {
         transact: async (work) =>
           db.transaction(async (tx) => work(Object.assign(tx, { nest: tx.transaction.bind(tx) }))),
-        outside: db,
+        outside: asIfTransaction(db),
       }
     },
   },
@@ -74,6 +75,7 @@ const ways: {
       const db = drizzleNodePostgres({ client: openPool(url) })
       const executing = (handle: DrizzleTransaction): DrizzleTransaction => ({
         execute: (query) => handle.execute(query),
+        rollback: () => handle.rollback(),
       })
       return {
         transact: async (work) =>
@@ -83,7 +85,7 @@ const ways: {
               nest: async (inner) => tx.transaction(async (nested) => inner(executing(nested))),
             }),
           ),
-        outside: executing(db),
+        outside: executing(asIfTransaction(db)),
       }
     },
   },
@@ -191,7 +193,7 @@ test('a publish that is sent outside, after its transaction was given an id, is 
     const unsafe = ((text: string, ...more: []) =>
       (inside(text) ? session.client : client).unsafe(text, ...more)) as unknown
     const split = Object.assign(Object.create(PostgresJsSession.prototype) as object, { client: { unsafe } })
-    return { execute: () => Promise.reject(new Error('not used')), session: split } as DrizzleTransaction
+    return asIfTransaction({ execute: async () => Promise.reject(new Error('not used')), session: split })
   }
   await db.transaction(async (tx) => {
     const split = splitAt((text) => text.includes('pg_current_xact_id'), tx)

@@ -4,6 +4,7 @@ import pg from 'pg'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { testBus, type PaymentBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { asIfTransaction } from '../support/transact.ts'
 
 const inAnHour = () => new Date(Date.now() + 3_600_000)
 const note = (payload: unknown, availableAt?: Date) =>
@@ -122,7 +123,9 @@ test('what is no event id, no option or no transaction is refused before anythin
   })
   await expect(bus.cancel(id, { tenantId: '' })).rejects.toMatchObject({ code: 'BUS_INVALID_OPTION' })
   await expect(bus.cancel(undefined as never, id)).rejects.toMatchObject({ code: 'BUS_NOT_IN_TRANSACTION' })
-  await expect(bus.cancel(database.db, id)).rejects.toMatchObject({ code: 'BUS_NOT_IN_TRANSACTION' })
+  await expect(bus.cancel(asIfTransaction(database.db), id)).rejects.toMatchObject({
+    code: 'BUS_NOT_IN_TRANSACTION',
+  })
   let ended: Parameters<Parameters<typeof database.db.transaction>[0]>[0] | undefined
   await database.db.transaction(async (tx) => {
     ended = tx

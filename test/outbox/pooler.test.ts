@@ -12,6 +12,7 @@ import { asAdmin, createTestDatabase, until, type TestDatabase } from '../suppor
 import { goodDelivery, runDeliverySuite } from '../support/delivery-suite.ts'
 import { countEffects, createEffects, writeEffect } from '../support/effects.ts'
 import { pgbouncerPath, startPgbouncer } from '../support/pgbouncer.ts'
+import { asIfTransaction } from '../support/transact.ts'
 
 const note = (payload: unknown) => ({ type: 'note', tenantId: 'a', payload }) as const
 
@@ -79,7 +80,9 @@ test.skipIf(pgbouncerPath === undefined)(
     expect(logger.lines.filter(({ message }) => message === pollingWarning)).toHaveLength(1)
     expect(await database.count(sessionLocks)).toBe(0)
     // Publishing outside a transaction is found out here too.
-    await expect(bus.publish(db, note('alone'))).rejects.toMatchObject({ code: 'BUS_NOT_IN_TRANSACTION' })
+    await expect(bus.publish(asIfTransaction(db), note('alone'))).rejects.toMatchObject({
+      code: 'BUS_NOT_IN_TRANSACTION',
+    })
     const sql = postgres(url, { prepare: false, max: 3 })
     onTestFinished(async () => sql.end({ timeout: 1 }))
     const { id } = await drizzleOnPostgresJs(sql).transaction(async (tx) =>

@@ -7,6 +7,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import type { DrizzleTransaction } from '../../src/index.ts'
 import { paymentEvents, testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
+import { asIfTransaction } from '../support/transact.ts'
 
 const paid = (paymentId: string) =>
   ({ type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents: 100 } }) as const
@@ -24,7 +25,10 @@ const drivers: {
       const client = postgres(url, { max: 3 })
       onTestFinished(async () => client.end({ timeout: 1 }))
       const db = drizzlePostgresJs({ client })
-      return { transact: async (work) => db.transaction(async (tx) => work(tx)), outside: db }
+      return {
+        transact: async (work) => db.transaction(async (tx) => work(tx)),
+        outside: asIfTransaction(db),
+      }
     },
   },
   {
@@ -34,7 +38,10 @@ const drivers: {
       pool.on('error', () => {})
       onTestFinished(async () => pool.end())
       const db = drizzleNodePostgres({ client: pool })
-      return { transact: async (work) => db.transaction(async (tx) => work(tx)), outside: db }
+      return {
+        transact: async (work) => db.transaction(async (tx) => work(tx)),
+        outside: asIfTransaction(db),
+      }
     },
   },
 ]

@@ -1,6 +1,7 @@
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import { onTestFinished } from 'vitest'
+import type { DrizzleTransaction } from '../../src/index.ts'
 
 type Transaction = Parameters<Parameters<NodePgDatabase['transaction']>[0]>[0]
 
@@ -27,4 +28,12 @@ export function openTransact(url: string, max: number): Transact {
       client.release(failed)
     }
   }
+}
+
+/** A handle that is no transaction, but looks like one: it is the server that finds it out. */
+export function asIfTransaction<H extends object>(handle: H): H & DrizzleTransaction {
+  const rollback = (): never => {
+    throw new Error('not used')
+  }
+  return Object.assign(Object.create(handle) as H & Pick<DrizzleTransaction, 'execute'>, { rollback })
 }
