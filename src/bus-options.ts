@@ -7,9 +7,14 @@ import { resolveBossSchema } from './outbox/boss-schema.ts'
 import type { DatabaseOption } from './outbox/database.ts'
 import { resolveDrizzle, type DrizzleOption, type Settings } from './outbox/drizzle-handle.ts'
 import type { PublishSettings } from './outbox/publish.ts'
+import type { DefaultsOption, EventDefaults } from './outbox/publisher.ts'
 
 /** What `createBus` takes. */
-export interface BusOptions<C extends EventCatalogue, D extends DrizzleOption = DrizzleOption> {
+export interface BusOptions<
+  C extends EventCatalogue,
+  D extends DrizzleOption = DrizzleOption,
+  E extends EventDefaults | undefined = EventDefaults | undefined,
+> {
   /**
    * Where the bus's own connections go: a `postgres://` URL, a node-postgres pool configuration, or a function that gives
    * one of these. The function is asked again for each new connection, for 10 seconds at most, so that a failover to
@@ -45,17 +50,29 @@ export interface BusOptions<C extends EventCatalogue, D extends DrizzleOption = 
    * @defaultValue no settings
    */
   readonly drizzle?: Settings<D> | undefined
+  /**
+   * What published events get that they do not have themselves: `tenantId`, `correlationId`, `causationId`, `subject`, entries of
+   * `metadata`; an object, or a function that is asked at each publish, such as `() => requestContext.getStore()` of an
+   * AsyncLocalStorage. Events that handlers publish take tenant, correlation and cause from their event first.
+   */
+  readonly defaults?: DefaultsOption<E> | undefined
 }
 
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function resolveBusOptions<C extends EventCatalogue>(
   options: BusOptions<C>,
-): { settings: PublishSettings; logger: BusLogger; bossSchema: string; drizzle: DrizzleOption } {
+): {
+  settings: PublishSettings
+  logger: BusLogger
+  bossSchema: string
+  drizzle: DrizzleOption
+  defaults: unknown
+} {
   if (options === null || typeof options !== 'object')
     throw invalid(`Expected the options of a bus, got ${describe(options)}`)
   refuseUnknownKeys(
     options,
-    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle'],
+    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle', 'defaults'],
     'createBus',
   )
   const { events, source, logger = stderrLogger } = options
@@ -76,6 +93,7 @@ export function resolveBusOptions<C extends EventCatalogue>(
     logger: guarded(logger),
     bossSchema: resolveBossSchema(options.bossSchema),
     drizzle: resolveDrizzle(options.drizzle),
+    defaults: options.defaults,
   }
 }
 

@@ -3,8 +3,7 @@ import { readHealth, type BusHealth, type BusState } from './bus-health.ts'
 import { beforeTimeout } from './before-timeout.ts'
 import { resolveBusOptions, type BusOptions } from './bus-options.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
-import type { NewEvent, Published, StoredEvent } from './events/envelope.ts'
-import { withDefaults } from './events/event-defaults.ts'
+import type { Published } from './events/envelope.ts'
 import { ConfigurationError, InvalidEventError, StateError } from './events/errors.ts'
 import { limits } from './events/limits.ts'
 import type { BusLogger } from './events/logger.ts'
@@ -18,13 +17,10 @@ import { createQueues } from './delivery/registry.ts'
 import { createDeadLetters, type DeadLetters } from './delivery/dead-letters.ts'
 import { migrateBoss } from './delivery/boss.ts'
 import { assertMigratableBoss } from './delivery/boss-version.ts'
-import {
-  assertRoom,
-  resolveSubscription,
-  type DeliveryMode,
-  type Subscription,
-  type SubscriptionOptions,
-} from './delivery/subscription.ts'
+import type { HandlerPublishing } from './delivery/context-publisher.ts'
+import { assertFits, type DefinedSubscription } from './delivery/define-subscription.ts'
+import { assertRoom, resolveSubscription, type Subscription } from './delivery/subscription.ts'
+import type { AnySubscriptionOptions, DeliveryMode, SubscriptionOptions } from './delivery/subscription-options.ts'
 import { createSubscriptions, type Subscriptions } from './delivery/subscriptions.ts'
 import { within } from './delivery/within.ts'
 import {
@@ -37,12 +33,13 @@ import {
 import { recordCatalogue } from './operations/stored-catalogue.ts'
 import { mayLoseCommits } from './outbox/caller-connection.ts'
 import type { DrizzleTransaction } from './outbox/caller-transaction.ts'
-import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
+import { cancelInTransaction, cancelOnItsOwn, checkReference, type CancelCall } from './outbox/cancel.ts'
 import { createDatabase } from './outbox/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './outbox/drizzle-handle.ts'
 import { checkSchema, migrateSchema } from './outbox/migrate.ts'
 import { repairSequences } from './outbox/sequences.ts'
 import { encodeEvents, publishInTransaction, publishOnItsOwn, type UncheckedEvent } from './outbox/publish.ts'
+import { createPublisher, type DefaultedBy, type EventDefaults, type Publisher } from './outbox/publisher.ts'
 import { assertNodeVersion } from './node-version.ts'
 import { createReads, type Reads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions, type MigrateOptions } from './tenancy/roles.ts'
@@ -52,11 +49,14 @@ import { ensureRoles, resolveMigrateOptions, type MigrateOptions } from './tenan
  *
  * @typeParam C - the catalogue
  * @typeParam Tx - what `ctx.tx` is, and the `db` of `tenant.query`: it follows from the option `drizzle`
+ * @typeParam Defaulted - `'tenantId'` where the option `defaults` says the tenant
  */
-export interface Bus<C extends EventCatalogue = EventCatalogue, Tx = HandlerTransaction> extends Reads<
-  C,
-  Tx
-> {
+export interface Bus<
+  C extends EventCatalogue = EventCatalogue,
+  Tx = HandlerTransaction,
+  Defaulted extends 'tenantId' = never,
+>
+  extends Publisher<C, Defaulted>, Reads<C, Tx> {
   readonly state: BusState
   /**
    * Creates or updates the schema `bus` and pg-boss's. Safe from any number of processes at once; run again it
@@ -72,9 +72,12 @@ export interface Bus<C extends EventCatalogue = EventCatalogue, Tx = HandlerTran
    * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`, `BUS_DUPLICATE_SUBSCRIPTION`
    * @throws {@link StateError} when the bus was started already
    */
-  subscribe: <const P extends EventPattern<C>, const M extends DeliveryMode = 'at-least-once'>(
-    options: SubscriptionOptions<C, P, M, Tx>,
-  ) => void
+  subscribe: {
+    (subscription: DefinedSubscription<C, Tx>): void
+    <const P extends EventPattern<C>, const M extends DeliveryMode = 'at-least-once'>(
+      options: SubscriptionOptions<C, P, M, Tx>,
+    ): void
+  }
   /**
    * Checks the schema, registers the subscriptions, and starts relay and workers. What of the catalogue is new or changed is
    * recorded in `bus.catalogue`, where the role may write it.
@@ -88,31 +91,14 @@ export interface Bus<C extends EventCatalogue = EventCatalogue, Tx = HandlerTran
    */
   stop: (options?: StopOptions) => Promise<void>
   /**
-   * Publishes in the caller's Drizzle transaction: the event is there if and only if the transaction commits.
-   * One round trip. A duplicate, by `eventId` or `idempotencyKey` of the tenant, writes nothing and gives the first id. The handle of
-   * a savepoint is for its callback alone: kept and used after it was rolled back, it publishes into the outer transaction.
-   * @throws {@link InvalidEventError} before anything is written; {@link TransactionError}; {@link DatabaseError}
-   */
-  publish: (tx: DrizzleTransaction, event: NewEvent<C>) => Promise<Published>
-  /** Publishes 1 to 10,000 events in one statement: all or none, in the order given. */
-  publishMany: (tx: DrizzleTransaction, events: readonly NewEvent<C>[]) => Promise<Published[]>
-  /**
-   * Publishes in a transaction of its own and never throws: for what business code must not fail over. What cannot be
-   * published is logged, counted, and gives undefined. Gives up after 5 seconds.
-   */
-  tryPublish: (event: NewEvent<C>) => Promise<Published | undefined>
-  /**
-   * Cancels a scheduled event (one with `availableAt`) before it fires, so that nobody gets it; with a Drizzle
+   * Cancels a scheduled event (one with `availableAt` or `availableIn`), by the `id` that publish gave, before it fires, so that nobody gets it; with a Drizzle
    * transaction in front, if and only if that commits. Resolves to whether it was cancelled: false when it has fired,
    * was cancelled before, was never scheduled, is unknown or, with `tenantId`, another tenant's. Exactly one of the
    * cancellation and the delivery happens. The event stays in the log, `bus.cancellations` says when it was cancelled,
    * and its `eventId` and `idempotencyKey` stay used.
    * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link TransactionError}; {@link DatabaseError}
    */
-  cancel: {
-    (eventId: string, options?: CancelOptions): Promise<boolean>
-    (tx: DrizzleTransaction, eventId: string, options?: CancelOptions): Promise<boolean>
-  }
+  cancel: CancelCall
   /**
    * Erases what the log holds about a subject of a tenant: payload and metadata of its events become a tombstone, what
    * failed attempts wrote down about them is emptied, and who asked for it is recorded in `bus.erasures`. Receipts, ids and
@@ -131,11 +117,6 @@ export interface Bus<C extends EventCatalogue = EventCatalogue, Tx = HandlerTran
   /** The subscriptions of all services in this database. */
   readonly subscriptions: Subscriptions
   health: () => Promise<BusHealth>
-}
-
-export interface CancelOptions {
-  /** Cancels the event only if it is this tenant's. */
-  readonly tenantId?: string | undefined
 }
 
 export interface StopOptions {
@@ -171,11 +152,13 @@ export const lostCommitsError =
  * ```
  * @throws {@link ConfigurationError} `BUS_NODE_UNSUPPORTED`, `BUS_INVALID_OPTION`
  */
-export function createBus<const C extends EventCatalogue, const D extends DrizzleOption = DrizzleOption>(
-  options: BusOptions<C, D>,
-): Bus<C, HandlerTransaction<D>> {
+export function createBus<
+  const C extends EventCatalogue,
+  const D extends DrizzleOption = DrizzleOption,
+  const E extends EventDefaults | undefined = undefined,
+>(options: BusOptions<C, D, E>): Bus<C, HandlerTransaction<D>, DefaultedBy<E>> {
   assertNodeVersion()
-  const { settings, logger, bossSchema, drizzle } = resolveBusOptions(options)
+  const { settings, logger, bossSchema, drizzle, defaults } = resolveBusOptions(options)
   const database = createDatabase(options.database, logger, bossSchema, drizzle)
   const subscriptions: Subscription[] = []
   const deadLetters = createDeadLetters(database)
@@ -207,22 +190,10 @@ export function createBus<const C extends EventCatalogue, const D extends Drizzl
     return theOnly(await publishMany(tx, [event]))
   }
 
-  async function publishAlone(event: UncheckedEvent): Promise<Published> {
-    const published = await publishOnItsOwn(database, await encodeEvents(settings, [event]))
+  async function publishManyAlone(newEvents: readonly UncheckedEvent[]): Promise<Published[]> {
+    const published = await publishOnItsOwn(database, await encodeEvents(settings, newEvents))
     await database.reach?.('publish.committed')
-    return theOnly(published)
-  }
-
-  async function publishCaused(cause: StoredEvent, args: readonly unknown[]): Promise<Published> {
-    const [tx, event] = (args.length > 1 ? args : [undefined, ...args]) as [
-      DrizzleTransaction | undefined,
-      UncheckedEvent,
-    ]
-    const caused = withDefaults(event, {
-      causationId: cause.id,
-      correlationId: cause.correlationId ?? cause.id,
-    })
-    return tx === undefined ? publishAlone(caused) : publishOne(tx, caused)
+    return published
   }
 
   async function cancel(...args: readonly unknown[]): Promise<boolean> {
@@ -231,18 +202,42 @@ export function createBus<const C extends EventCatalogue, const D extends Drizzl
     return cancelInTransaction(tx as DrizzleTransaction, checkReference(id, cancelOptions))
   }
 
+  function tryFailed(event: unknown, error: unknown): undefined {
+    failedTryPublishCount += 1
+    logFailedTryPublish(logger, event, error)
+  }
+
   async function tryPublish(event: UncheckedEvent): Promise<Published | undefined> {
     try {
-      const publishing = publishAlone(event)
+      const publishing = publishManyAlone([event])
       // Whoever is too late is not waited for; the event may still have been written.
       publishing.catch(() => {})
-      return await beforeTimeout(publishing)
+      return theOnly(await beforeTimeout(publishing))
     } catch (error) {
-      failedTryPublishCount += 1
-      logFailedTryPublish(logger, event, error)
-      return undefined
+      return tryFailed(event, error)
     }
   }
+
+  const publisher: Publisher<C, DefaultedBy<E>> = createPublisher(
+    { publish: publishOne, publishMany, tryPublish },
+    defaults,
+    tryFailed,
+  )
+
+  /** For handlers: in a transaction of its own where there is none. What an event hands down comes before the defaults. */
+  const publishFor = async (
+    tx: DrizzleTransaction | undefined,
+    newEvents: readonly UncheckedEvent[],
+  ): Promise<Published[]> => (tx === undefined ? publishManyAlone(newEvents) : publishMany(tx, newEvents))
+  const forHandlers = createPublisher(
+    {
+      publish: async (tx, event) => theOnly(await publishFor(tx, [event])),
+      publishMany: publishFor,
+      tryPublish,
+    },
+    defaults,
+    tryFailed,
+  ) as unknown as Omit<HandlerPublishing, 'cancel' | 'tryFailed'>
 
   async function start(): Promise<void> {
     await database.shareConnections(subscriptions.some(({ mode }) => mode === 'exactly-once'))
@@ -256,7 +251,11 @@ export function createBus<const C extends EventCatalogue, const D extends Drizzl
       instanceId: randomUUID(),
       subscriptions,
       logger,
-      publishCaused,
+      publishing: {
+        ...forHandlers,
+        cancel: async (tx, id, reference) => (tx === undefined ? cancel(id, reference) : cancel(tx, id, reference)),
+        tryFailed,
+      },
     })
     await recorded
   }
@@ -315,12 +314,13 @@ export function createBus<const C extends EventCatalogue, const D extends Drizzl
         },
       })
     },
-    subscribe(subscriptionOptions) {
+    subscribe(given: object) {
       if (state !== 'created')
         throw new StateError(
           'Expected subscribe() before start(): a running bus does not take new subscriptions',
         )
-      const subscription = resolveSubscription(subscriptionOptions, settings.catalogue as C)
+      const subscription = resolveSubscription(given as AnySubscriptionOptions, settings.catalogue)
+      assertFits(given, subscription, settings.catalogue)
       if (subscriptions.some(({ name }) => name === subscription.name)) {
         throw new ConfigurationError(
           'BUS_DUPLICATE_SUBSCRIPTION',
@@ -356,9 +356,7 @@ export function createBus<const C extends EventCatalogue, const D extends Drizzl
       stopping ??= stopInTime(grace)
       await stopping
     },
-    publish: publishOne,
-    publishMany,
-    tryPublish,
+    ...publisher,
     cancel,
     health: async () => readHealth(database, { state, delivery, failedTryPublishCount }),
   }

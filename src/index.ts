@@ -5,7 +5,7 @@
  */
 export { createBus } from './bus.ts'
 export type { BossbusConfig } from './cli/config.ts'
-export type { Bus, CancelOptions, StopOptions } from './bus.ts'
+export type { Bus, StopOptions } from './bus.ts'
 export type { BusHealth, BusState } from './bus-health.ts'
 export type { BusOptions } from './bus-options.ts'
 export { defineEvents } from './events/catalogue.ts'
@@ -30,6 +30,7 @@ export type {
   EventMetadata,
   EventOf,
   NewEvent,
+  OptionalEventFields,
   Published,
   StoredEvent,
 } from './events/envelope.ts'
@@ -54,24 +55,23 @@ export type { BlockedKey, BlockedKeys, KeyRelease } from './delivery/blocked-key
 export type { BlockedKeyName, DeadLetter, DeadLetters } from './delivery/dead-letters.ts'
 export type { AttemptFailure } from './delivery/failure.ts'
 export type { PauseOptions, SubscriptionInfo, Subscriptions } from './delivery/subscriptions.ts'
+export { defineSubscription } from './delivery/define-subscription.ts'
+export type { DefinedSubscription } from './delivery/define-subscription.ts'
+export type { ExactlyOnceContext, HandlerContext } from './delivery/handler-context.ts'
+export type { CircuitBreaker, DurableOptions, RegisteredOptions, ResolvedRetry } from './delivery/subscription.ts'
 export type {
-  CircuitBreaker,
   CircuitBreakerOptions,
   DeliveryMode,
-  DurableOptions,
-  ExactlyOnceContext,
-  HandlerContext,
-  HandlerTransaction,
   KeyFailureRule,
-  RegisteredOptions,
-  ResolvedRetry,
   RetryOptions,
   SubscriptionOptions,
-} from './delivery/subscription.ts'
+} from './delivery/subscription-options.ts'
 export type { Erased, Erasure, Erasures, EraseOptions } from './operations/erase.ts'
 export type { DatabaseOption } from './outbox/database.ts'
 export type { DrizzleTransaction } from './outbox/caller-transaction.ts'
-export type { DrizzleFactory, DrizzleOption, DrizzleSettings } from './outbox/drizzle-handle.ts'
+export type { CancelCall, CancelOptions } from './outbox/cancel.ts'
+export type { DrizzleFactory, DrizzleOption, DrizzleSettings, HandlerTransaction } from './outbox/drizzle-handle.ts'
+export type { DefaultedBy, DefaultsOption, EventDefaults, Publisher } from './outbox/publisher.ts'
 export type { RelayState } from './outbox/relay.ts'
 export type { EventDelivery, LastError } from './operations/event-deliveries.ts'
 export type { EventFilter, OperatorFilter } from './operations/history-filter.ts'

@@ -5,7 +5,10 @@ import { withFields, type BusLogger } from '../events/logger.ts'
 import { isThenable } from '../events/other-realms.ts'
 import { inNewestShape } from './event-store.ts'
 import type { Overrun } from './overruns.ts'
-import type { ExactlyOnceContext, HandlerContext, HandlerTransaction, Subscription } from './subscription.ts'
+import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
+import { createContextPublisher, type ContextPublisher, type HandlerPublishing } from './context-publisher.ts'
+import type { ExactlyOnceContext, HandlerContext } from './handler-context.ts'
+import type { Subscription } from './subscription.ts'
 
 /** How an attempt ended. */
 export type AttemptResult =
@@ -18,9 +21,6 @@ export type AttemptResult =
       readonly durationMs?: number
       readonly overrun?: Overrun
     }
-
-/** Publishes on behalf of a handler: with a transaction in front, or without. */
-export type PublishCaused = (cause: StoredEvent, args: readonly unknown[]) => Promise<unknown>
 
 /** Why the signal of an attempt was aborted from outside. */
 export type AbortReason = 'shutdown' | 'claim lost' | 'claim expired'
@@ -43,11 +43,11 @@ function runAttempt(
   event: StoredEvent,
   attempt: number,
   logger: BusLogger,
-  publishCaused: PublishCaused,
+  publishing: HandlerPublishing,
   tx?: HandlerTransaction,
 ): RunningAttempt {
   const startedAt = performance.now()
-  const context = new AttemptContext(subscription.name, event, attempt, logger, publishCaused, tx)
+  const context = new AttemptContext(subscription.name, event, attempt, logger, publishing, tx)
   const delivered = (): AttemptResult => ({ outcome: 'delivered', durationMs: performance.now() - startedAt })
   const failed = (thrown: unknown): AttemptResult & { readonly outcome: 'failed' } => ({
     outcome: 'failed',
@@ -98,12 +98,12 @@ export function attemptStarter(
   subscription: Subscription,
   catalogue: EventCatalogue,
   logger: BusLogger,
-  publishCaused: PublishCaused,
+  publishing: HandlerPublishing,
 ): (event: StoredEvent, attempt: number, tx?: HandlerTransaction) => RunningAttempt {
   return (event, attempt, tx) => {
     try {
       const shaped = inNewestShape(catalogue, event)
-      return runAttempt(subscription, shaped, attempt, logger, publishCaused, tx)
+      return runAttempt(subscription, shaped, attempt, logger, publishing, tx)
     } catch (thrown) {
       // An upcast threw.
       return { result: { outcome: 'failed', thrown }, abort: () => {} }
@@ -114,23 +114,22 @@ export function attemptStarter(
 /** What it has is made when first asked for: most handlers of a fast subscription ask for nothing. */
 class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext, 'tx'>> {
   readonly attempt: number
-  readonly isReplay = false
   declare readonly tx?: HandlerTransaction
   #controller: AbortController | undefined
   #aborted: Error | undefined
   #log: BusLogger | undefined
-  #publish: HandlerContext['publish'] | undefined
+  #publisher: ContextPublisher | undefined
   readonly #subscriptionName: string
   readonly #event: StoredEvent
   readonly #logger: BusLogger
-  readonly #publishCaused: PublishCaused
+  readonly #publishing: HandlerPublishing
 
   constructor(
     subscriptionName: string,
     event: StoredEvent,
     attempt: number,
     logger: BusLogger,
-    publishCaused: PublishCaused,
+    publishing: HandlerPublishing,
     tx: HandlerTransaction | undefined,
   ) {
     this.attempt = attempt
@@ -138,16 +137,27 @@ class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext,
     this.#subscriptionName = subscriptionName
     this.#event = event
     this.#logger = logger
-    this.#publishCaused = publishCaused
+    this.#publishing = publishing
   }
 
   get publish(): HandlerContext['publish'] {
-    this.#publish ??= (async (...args: readonly unknown[]) =>
-      this.#publishCaused(
-        this.#event,
-        this.tx === undefined || args.length > 1 ? args : [this.tx, ...args],
-      )) as HandlerContext['publish']
-    return this.#publish
+    return this.#publishes().publish
+  }
+
+  get publishMany(): HandlerContext['publishMany'] {
+    return this.#publishes().publishMany
+  }
+
+  get tryPublish(): HandlerContext['tryPublish'] {
+    return this.#publishes().tryPublish
+  }
+
+  get cancel(): HandlerContext['cancel'] {
+    return this.#publishes().cancel
+  }
+
+  get with(): HandlerContext['with'] {
+    return this.#publishes().with
   }
 
   get signal(): AbortSignal {
@@ -166,6 +176,11 @@ class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext,
       attempt: this.attempt,
     })
     return this.#log
+  }
+
+  #publishes(): ContextPublisher {
+    this.#publisher ??= createContextPublisher(this.#publishing, this.#event, this.tx)
+    return this.#publisher
   }
 
   abort(reason: Error): void {

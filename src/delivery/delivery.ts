@@ -7,7 +7,7 @@ import { createPartitionKeeper } from '../outbox/partitions.ts'
 import { startRelay, type Relay, type RelayState } from '../outbox/relay.ts'
 import { repairSequences } from '../outbox/sequences.ts'
 import { version } from '../version.ts'
-import type { PublishCaused } from './attempt.ts'
+import type { HandlerPublishing } from './context-publisher.ts'
 import { openBoss } from './boss.ts'
 import { createCoverage } from './coverage.ts'
 import type { Registration } from './declarations.ts'
@@ -43,7 +43,7 @@ export interface DeliveryParts {
   readonly instanceId: string
   readonly subscriptions: readonly Subscription[]
   readonly logger: BusLogger
-  readonly publishCaused: PublishCaused
+  readonly publishing: HandlerPublishing
 }
 
 /**
@@ -51,7 +51,7 @@ export interface DeliveryParts {
  * of one process.
  */
 export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
-  const { database, catalogue, service, instanceId, subscriptions, logger, publishCaused } = parts
+  const { database, catalogue, service, instanceId, subscriptions, logger, publishing } = parts
   const exactlyOnceCount = subscriptions.filter(({ mode }) => mode === 'exactly-once').length
   if (exactlyOnceCount > 0) await database.drizzle.load()
   await repairSequences(database, logger)
@@ -103,7 +103,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
         catalogue,
         events,
         logger,
-        publishCaused,
+        publishing,
         quarantine,
         coverage: createCoverage(database, subscription, id, declarationId),
         state: states.get(id) ?? {

@@ -9,7 +9,8 @@ import type { Overrun, Overruns } from './overruns.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
 import type { Settler } from './settler.ts'
 import type { Lane, Slots } from './slots.ts'
-import type { HandlerTransaction, Subscription } from './subscription.ts'
+import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
+import type { Subscription } from './subscription.ts'
 import type { TenantLimit } from './tenant-limit.ts'
 
 /** A job of the worker, as far as it matters here. */

@@ -1,6 +1,7 @@
 import type { Executor } from '../outbox/database.ts'
 import { statePayload } from '../outbox/doorbell.ts'
-import type { KeyFailureRule, ResolvedRetry } from './subscription.ts'
+import type { KeyFailureRule } from './subscription-options.ts'
+import type { ResolvedRetry } from './subscription.ts'
 
 /** What of a subscription is decided while it runs, by a person or by its circuit breaker, for all processes. */
 export interface SubscriptionState {

@@ -1,156 +1,19 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { isLonger } from '../events/characters.ts'
-import type { EventOf, NewEvent, Published, StoredEvent } from '../events/envelope.ts'
+import type { StoredEvent } from '../events/envelope.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
-import type { BusLogger } from '../events/logger.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
-import { checkPattern, isWildcard, type EventPattern, type MatchedType } from '../events/pattern.ts'
-import type { DrizzleTransaction } from '../outbox/caller-transaction.ts'
-import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
-
-export type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
-
-/** What a handler gets beside the event. */
-export interface HandlerContext<C extends EventCatalogue = EventCatalogue> {
-  /** 1 for the first attempt of this subscription at this event. */
-  readonly attempt: number
-  /** Aborted when the attempt has run out of time, or the process has to stop. Pass it on to what you call. */
-  readonly signal: AbortSignal
-  /** A logger whose lines carry the event, the subscription and the attempt. */
-  readonly log: BusLogger
-  /** True when the event was delivered before and is now replayed on purpose. */
-  readonly isReplay: boolean
-  /**
-   * Publishes an event caused by this one: its causation id is this event, its correlation id is carried on unless
-   * given. With a Drizzle transaction in front it commits with that transaction; without one it is its own.
-   */
-  readonly publish: {
-    (event: NewEvent<C>): Promise<Published>
-    (tx: DrizzleTransaction, event: NewEvent<C>): Promise<Published>
-  }
-}
-
-/** What a handler gets beside the event with `mode: 'exactly-once'`. */
-export interface ExactlyOnceContext<
-  C extends EventCatalogue = EventCatalogue,
-  Tx = HandlerTransaction,
-> extends HandlerContext<C> {
-  /**
-   * What is written through it commits together with the receipt of the event, or not at all: once, whatever crashes,
-   * retries, redeliveries and presumed-dead workers there are. The bus commits it: a handler that ends it by hand is
-   * refused. `publish` without a transaction in front joins it. It is read committed, with the search path, time zone and date style
-   * that the database and the role say.
-   */
-  readonly tx: Tx
-}
-
-/** What a delivery promises about the effects of a handler. */
-export type DeliveryMode = 'at-least-once' | 'exactly-once'
-
-/** The context of a handler in a mode. */
-type ContextOf<C extends EventCatalogue, M extends DeliveryMode, Tx> = M extends 'exactly-once'
-  ? ExactlyOnceContext<C, Tx>
-  : HandlerContext<C>
-
-/** How often and how fast a failed event is tried again. */
-export interface RetryOptions {
-  /** Attempts in all, the first one included, 1 to 100. @defaultValue `5` */
-  readonly maxAttempts?: number | undefined
-  /** Before the second attempt, in whole seconds. With backoff, doubled each time. @defaultValue `1` */
-  readonly delaySeconds?: number | undefined
-  /** Whether the delay doubles with each attempt, with up to as much again at random. @defaultValue `true` */
-  readonly backoff?: boolean | undefined
-  /** The longest delay, in whole seconds. @defaultValue `300` */
-  readonly maxDelaySeconds?: number | undefined
-}
-
-/** When a subscription that fails everything is halted, and how it is tried again. */
-export interface CircuitBreakerOptions {
-  /** The latest attempts of a process that are looked at, 5 to 1,000. @defaultValue `20` */
-  readonly windowSize?: number | undefined
-  /** The share of them that must have failed, 0.5 to 1. @defaultValue `0.9` */
-  readonly failureRatio?: number | undefined
-  /** Until the first event is tried again, in whole seconds; doubled each time. @defaultValue `5` */
-  readonly probeSeconds?: number | undefined
-  /** The longest time between two such events, in whole seconds. @defaultValue `300` */
-  readonly maxProbeSeconds?: number | undefined
-}
-
-/** What {@link subscribe} takes. */
-export interface SubscriptionOptions<
-  C extends EventCatalogue,
-  P extends EventPattern<C>,
-  M extends DeliveryMode = 'at-least-once',
-  Tx = HandlerTransaction,
-> {
-  /** Names the subscription for good: letters, digits, `.`, `_` and `-`, up to 100 characters. Its queue is `bus.<name>`. */
-  readonly name: string
-  /** Event names, or patterns: `*` stands for one segment, `**` at the end for one or more. */
-  readonly events: readonly P[]
-  /** A SQL/JSON path predicate over the payload, evaluated by PostgreSQL, such as `$.amountCents > 1000`. */
-  readonly where?: string | undefined
-  /**
-   * `'exactly-once'` gives the handler `ctx.tx`: what it writes through that transaction commits with the event's receipt,
-   * so it happens once. It holds for this database only; calls to the outside are made again by a second attempt.
-   * Such handlers take their connections from a pool of their own, of the size of the bus's pool.
-   * @defaultValue `'at-least-once'`
-   */
-  readonly mode?: M | undefined
-  /** @defaultValue `'now'`: events published before the subscription was first registered are not delivered */
-  readonly startFrom?: 'now' | undefined
-  /** Handlers running at a time in this process, 1 to 1,000. Raise it for handlers that wait. @defaultValue `10` */
-  readonly concurrency?: number | undefined
-  /**
-   * Handlers of one tenant running at a time in this process, at least 1. What waits of a tenant at its limit keeps neither slots nor memory from
-   * the others. @defaultValue no limit but `concurrency`
-   */
-  readonly tenantConcurrency?: number | undefined
-  /**
-   * Most events whose first attempt is one pg-boss job, 1 to 100. Large ones are what makes delivery fast; with slow
-   * handlers a small one spreads the work over processes sooner, and bounds what runs again after a crash.
-   * @defaultValue `100`
-   */
-  readonly batchSize?: number | undefined
-  /**
-   * Whether events with an `orderingKey` reach the handler in the order they were published, one at a time for each
-   * tenant and key, whatever the number of instances. A failed one is tried again before the next; other keys go on.
-   * Events without a key have no order. Cannot be changed later. @defaultValue `false`
-   */
-  readonly ordered?: boolean | undefined
-  /**
-   * What an event that has failed its last attempt means for its key, in an ordered subscription. `'block'`: the later
-   * events wait until the key is released. `'park'`: they wait too, as dead letters. `'skip'`: it is left behind as a dead letter, and the
-   * key goes on. @defaultValue `'block'`
-   */
-  readonly onKeyFailure?: KeyFailureRule | undefined
-  /**
-   * An attempt fails after this long, 1 to 3,600 seconds; its signal is aborted. A handler that runs on all the same keeps its place among
-   * `concurrency` and `tenantConcurrency` until it ends and, in an ordered subscription, its key. @defaultValue `60`
-   */
-  readonly timeoutSeconds?: number | undefined
-  /**
-   * A worker that was not heard of for this long is taken for dead, and its events run again at most 5 seconds later, 10 to
-   * 3,600 seconds. Workers are heard of three times as often, also while a handler runs, but not while one keeps the event
-   * loop busy: one that does so for this long is taken for dead, and its events run twice.
-   * @defaultValue `30`
-   */
-  readonly heartbeatSeconds?: number | undefined
-  readonly retry?: RetryOptions | undefined
-  /**
-   * What happens when everything fails: nearly all of the latest attempts, at several events, and of no tenant the latest
-   * attempt within a minute succeeded. Then nothing new is begun, in any process, and no attempts are used up; one event at a time
-   * is tried, which does not count when it fails, and the first success lets everything go on. `false`: every event is tried as
-   * often as `retry` says, also through an outage. @defaultValue `{ windowSize: 20, failureRatio: 0.9, probeSeconds: 5, maxProbeSeconds: 300 }`
-   */
-  readonly circuitBreaker?: CircuitBreakerOptions | false | undefined
-  /**
-   * Called once an attempt. Returning or resolving, whatever with, is success; throwing or rejecting, whatever with,
-   * is a failed attempt.
-   */
-  readonly handler: (event: EventOf<C, MatchedType<C, P>>, ctx: ContextOf<C, M, Tx>) => unknown
-}
+import { checkPattern, isWildcard } from '../events/pattern.ts'
+import type { HandlerContext } from './handler-context.ts'
+import type {
+  AnySubscriptionOptions,
+  CircuitBreakerOptions,
+  DeliveryMode,
+  KeyFailureRule,
+  RetryOptions,
+} from './subscription-options.ts'
 
 /** Retry options with every default in place. */
 export interface ResolvedRetry {
@@ -167,9 +30,6 @@ export interface CircuitBreaker {
   readonly probeSeconds: number
   readonly maxProbeSeconds: number
 }
-
-/** What becomes of a key whose event has failed its last attempt. */
-export type KeyFailureRule = 'block' | 'park' | 'skip'
 
 /** What of a subscription is kept in the database and read by every relay. */
 export interface DurableOptions {
@@ -204,7 +64,6 @@ const optionNames = [
   'events',
   'where',
   'mode',
-  'startFrom',
   'concurrency',
   'tenantConcurrency',
   'batchSize',
@@ -244,12 +103,10 @@ export function deadLetterQueueName(subscriptionName: string): string {
  *
  * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`
  */
-export function resolveSubscription<
-  C extends EventCatalogue,
-  P extends EventPattern<C>,
-  M extends DeliveryMode,
-  Tx,
->(options: SubscriptionOptions<C, P, M, Tx>, catalogue: C): Subscription {
+export function resolveSubscription(
+  options: AnySubscriptionOptions,
+  catalogue: EventCatalogue,
+): Subscription {
   if (options === null || typeof options !== 'object')
     throw invalid(`Expected the options of a subscription, got ${describe(options)}`)
   refuseUnknownKeys(options, optionNames, 'a subscription')
@@ -267,8 +124,6 @@ export function resolveSubscription<
   const mode: DeliveryMode = options.mode === undefined ? 'at-least-once' : options.mode
   if (mode !== 'at-least-once' && mode !== 'exactly-once')
     throw invalid(`Expected \`mode\` to be 'at-least-once' or 'exactly-once', got ${describe(mode)}`)
-  if (options.startFrom !== undefined && options.startFrom !== 'now')
-    throw invalid(`Expected \`startFrom\` to be 'now', got ${describe(options.startFrom)}`)
   if (typeof options.handler !== 'function')
     throw invalid(`Expected \`handler\` of \`${name}\` to be a function, got ${describe(options.handler)}`)
   if (

@@ -2,7 +2,7 @@ import type { JobWithMetadata, PgBoss } from 'pg-boss'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
-import type { PublishCaused } from './attempt.ts'
+import type { HandlerPublishing } from './context-publisher.ts'
 import type { Coverage } from './coverage.ts'
 import type { EventReader } from './event-store.ts'
 import type { HandlerConnections } from './handler-connections.ts'
@@ -18,7 +18,7 @@ export interface WorkerParts {
   readonly catalogue: EventCatalogue
   readonly events: EventReader
   readonly logger: BusLogger
-  readonly publishCaused: PublishCaused
+  readonly publishing: HandlerPublishing
   readonly quarantine: Quarantine
   /** What of its subscription the code of this process covers. */
   readonly coverage: Coverage

@@ -50,11 +50,11 @@ const abortedHandlersMs = 1000
 
 /** Starts fetching the jobs of a subscription. */
 export function startWorker(subscription: Subscription, subscriptionId: number, parts: WorkerParts): Worker {
-  const { database, boss, catalogue, logger, connections, publishCaused } = parts
+  const { database, boss, catalogue, logger, connections, publishing } = parts
   const queue = queueName(subscription.name)
   const slots = createSlots(subscription.concurrency, () => fetcher.madeRoom())
   const settler = createSettler(write, logger)
-  const startAttempt = attemptStarter(subscription, catalogue, logger, publishCaused)
+  const startAttempt = attemptStarter(subscription, catalogue, logger, publishing)
   const overruns = createOverruns(subscription, logger, (tenantId, change) => {
     limit?.outlive(tenantId, change)
     if (change < 0) callBackOf(tenantId)

@@ -3,10 +3,8 @@ import type { EventCatalogue, EventType, PayloadInput, PayloadOutput } from './c
 /** What travels beside the payload: `traceparent` and headers of the user's own. Text values only. */
 export type EventMetadata = Readonly<Record<string, string>>
 
-/** An event as publish takes it, but for `type` and `payload`. */
-export interface EventFields {
-  /** Whose event it is, 1 to 255 characters. Keys, order and turns are kept for each tenant apart. */
-  readonly tenantId: string
+/** An event as publish takes it, but for `type`, `payload` and `tenantId`. */
+export interface OptionalEventFields {
   /**
    * The business id. A second event of the tenant with the same one is a duplicate, also of another type: give each type of
    * an order an id of its own, such as `placed-42` and `paid-42`. Up to 255 characters.
@@ -24,6 +22,8 @@ export interface EventFields {
   readonly subject?: string | undefined
   /** Not handed to subscribers before this time, by the database's clock. Left out, or past: at once. */
   readonly availableAt?: Date | undefined
+  /** The same, counted from now by the database's clock: `{ seconds: 60 }`, up to ten years. Not beside `availableAt`. */
+  readonly availableIn?: { readonly seconds: number } | undefined
   /**
    * Not delivered after this time, by the database's clock: a subscription that has not delivered it by then records
    * it as expired, also between two attempts. An attempt that began before goes on. After `availableAt`, if both.
@@ -33,9 +33,27 @@ export interface EventFields {
   readonly metadata?: EventMetadata | undefined
 }
 
-/** An event to publish: one member of the union for each type of the catalogue. */
-export type NewEvent<C extends EventCatalogue> = {
-  [T in EventType<C>]: EventFields & { readonly type: T; readonly payload: PayloadInput<C, T> }
+/** An event as publish takes it, but for `type` and `payload`. */
+export interface EventFields extends OptionalEventFields {
+  /** Whose event it is, 1 to 255 characters. Keys, order and turns are kept for each tenant apart. */
+  readonly tenantId: string
+}
+
+/** The fields of an event whose publisher may know the tenant. */
+type EventFieldsBeside<Defaulted extends 'tenantId'> = 'tenantId' extends Defaulted
+  ? OptionalEventFields & { readonly tenantId?: string | undefined }
+  : EventFields
+
+/**
+ * An event to publish: one member of the union for each type of the catalogue.
+ *
+ * @typeParam Defaulted - `'tenantId'` where the publisher knows the tenant, so that the event need not say it
+ */
+export type NewEvent<C extends EventCatalogue, Defaulted extends 'tenantId' = never> = {
+  [T in EventType<C>]: EventFieldsBeside<Defaulted> & {
+    readonly type: T
+    readonly payload: PayloadInput<C, T>
+  }
 }[EventType<C>]
 
 /** What publish resolves to. */

@@ -20,6 +20,8 @@ export const limits = Object.freeze({
   /** `tenantId`, `eventId`, `idempotencyKey`, `correlationId`, `orderingKey`. */
   keyLength: 255,
   subjectLength: 1024,
+  /** `availableIn.seconds`: ten years. */
+  availableInSeconds: 315_576_000,
   /** As JSON text. */
   metadataBytes: 16_384,
   metadataEntryCount: 256,

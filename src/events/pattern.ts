@@ -21,17 +21,25 @@ type MatchesSegments<K extends readonly string[], P extends readonly string[]> =
       ? true
       : false
 
-/** The names of a catalogue that a pattern matches. */
+/** Of some names, those whose segments a pattern's segments match. */
+type MatchedName<K extends string, P extends readonly string[]> = K extends unknown
+  ? MatchesSegments<Segments<K>, P> extends true
+    ? K
+    : never
+  : never
+
+/**
+ * The names of a catalogue that a pattern matches. Names and `**` are not compared with each type of the catalogue: with a thousand
+ * types and hundreds of subscriptions the compiler has no time for it.
+ */
 export type MatchedType<C extends EventCatalogue, P extends string> =
   string extends EventType<C>
     ? EventType<C>
-    : {
-        [K in EventType<C>]: P extends unknown
-          ? MatchesSegments<Segments<K>, Segments<P>> extends true
-            ? K
-            : never
-          : never
-      }[EventType<C>]
+    : P extends EventType<C>
+      ? P
+      : P extends '**'
+        ? EventType<C>
+        : MatchedName<EventType<C>, Segments<P>>
 
 /** A name of the catalogue, or a text with a wildcard. A misspelt plain name is a compile error. */
 export type EventPattern<C extends EventCatalogue> = EventType<C> | `${string}*${string}`

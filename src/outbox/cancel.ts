@@ -37,6 +37,18 @@ export async function cancelOnItsOwn(
   return rows[0]?.cancelled === true
 }
 
+/** What `cancel` takes beside the id. */
+export interface CancelOptions {
+  /** Cancels the event only if it is this tenant's. */
+  readonly tenantId?: string | undefined
+}
+
+/** `cancel(id)`, or with a transaction in front. */
+export interface CancelCall {
+  (id: string, options?: CancelOptions): Promise<boolean>
+  (tx: DrizzleTransaction, id: string, options?: CancelOptions): Promise<boolean>
+}
+
 /** Which event is meant; with a tenant, only if it is that tenant's. */
 export interface EventReference {
   readonly id: string

@@ -3,7 +3,10 @@
  * line, everything else PostgreSQL array literals; what no event has is left out, and what only some of them have is a JSON array,
  * because whether a literal can hold null is a setting of the caller's connection. Text, because drivers disagree about arrays.
  */
-export type EventColumns = readonly (readonly [name: ColumnName, value: string, isJson?: boolean])[]
+export type EventColumns = readonly (readonly [name: ColumnName, value: string, form: ColumnForm])[]
+
+/** An array literal or, of the payloads, lines; a JSON array; a JSON array of times, some of which are seconds from now. */
+type ColumnForm = 'text' | 'json' | 'due'
 
 type ColumnName = keyof typeof columnTypes
 
@@ -32,16 +35,21 @@ export type CheckedEvent = Readonly<Record<keyof typeof columnTypes, string | un
 
 /** What publish sends for checked events. */
 export function toColumns(events: readonly CheckedEvent[]): EventColumns {
-  const columns: [ColumnName, string, boolean?][] = []
+  const columns: [ColumnName, string, ColumnForm][] = []
   for (const name of Object.keys(columnTypes) as ColumnName[]) {
     const values = events.map((event) => event[name])
     // JSON has no raw line breaks.
-    if (name === 'payloads') columns.push([name, values.join('\n')])
-    else if (values.every((value) => value !== undefined)) columns.push([name, arrayLiteral(values)])
-    else if (values.some((value) => value !== undefined))
-      columns.push([name, JSON.stringify(values.map((value) => value ?? null)), true])
+    if (name === 'payloads') columns.push([name, values.join('\n'), 'text'])
+    else if (name === 'available_ats' && values.some((value) => value?.startsWith('+') === true))
+      columns.push([name, jsonArray(values), 'due'])
+    else if (values.every((value) => value !== undefined)) columns.push([name, arrayLiteral(values), 'text'])
+    else if (values.some((value) => value !== undefined)) columns.push([name, jsonArray(values), 'json'])
   }
   return columns
+}
+
+function jsonArray(values: readonly (string | undefined)[]): string {
+  return JSON.stringify(values.map((value) => value ?? null))
 }
 
 function arrayLiteral(values: readonly string[]): string {
@@ -55,27 +63,32 @@ function escaped(value: string): string {
 const text = 'pg_catalog.text'
 
 /** What stands around the value of a column, in a statement that may run with any search path. */
-export function around(name: ColumnName, isJson: boolean): readonly [before: string, after: string] {
+export function around(name: ColumnName, form: ColumnForm): readonly [before: string, after: string] {
   const type = columnTypes[name]
-  if (!isJson) return ['', type === text ? `::${text}` : `::${text}::${type}`]
+  if (form === 'text') return ['', type === text ? `::${text}` : `::${text}::${type}`]
   return [
-    'array(select e.value from pg_catalog.jsonb_array_elements_text(',
+    `array(select ${form === 'due' ? dueTime : 'e.value'} from pg_catalog.jsonb_array_elements_text(`,
     `::${text}::pg_catalog.jsonb) with ordinality as e (value, place) order by e.place)::${type}`,
   ]
 }
+
+/** A time, or `+` and seconds from now by the server's clock. */
+const dueTime = `case when pg_catalog.starts_with(e.value, '+')
+  then pg_catalog.clock_timestamp() operator(pg_catalog.+) pg_catalog.make_interval(secs => pg_catalog.substr(e.value, 2)::pg_catalog.float8)
+  else e.value::pg_catalog.timestamptz end`
 
 const publishTemplates = new Map<string, TemplateStringsArray>()
 
 /** The statement for some columns, as the strings of a template literal between its values. Made once for each set. */
 export function publishTemplate(columns: EventColumns): TemplateStringsArray {
-  const key = columns.map(([name, , isJson]) => (isJson === true ? `${name}*` : name)).join()
+  const key = columns.map(([name, , form]) => `${name} ${form}`).join()
   let template = publishTemplates.get(key)
   if (template === undefined) {
     // Each column between what stands before and behind its value; the proof comes first.
     const parts: (readonly [string, string])[] = [
       ['', `::${text}`],
-      ...columns.map(([name, , isJson]) => {
-        const [before, after] = around(name, isJson === true)
+      ...columns.map(([name, , form]) => {
+        const [before, after] = around(name, form)
         return [`, ${name} => ${before}`, after] as const
       }),
     ]

@@ -111,6 +111,7 @@ function readEvent(given: unknown): ReadEvent {
     orderingKey: fields.orderingKey,
     subject: fields.subject,
     availableAt: fields.availableAt,
+    availableIn: fields.availableIn,
     expiresAt: fields.expiresAt,
     metadata: fields.metadata,
   }
@@ -136,7 +137,7 @@ async function checkEvent(settings: PublishSettings, given: unknown): Promise<Ch
     causation_ids: event.causationId,
     ordering_keys: event.orderingKey,
     metadata: encodeMetadata(event.metadata),
-    available_ats: event.availableAt?.toISOString(),
+    available_ats: event.availableAt?.toISOString() ?? secondsFromNow(event.availableIn),
     expires_ats: event.expiresAt?.toISOString(),
   }
 }
@@ -178,11 +179,29 @@ function assertFields(event: UncheckedEvent): void {
       `Expected \`causationId\` to be the id of an event (a uuid), got ${describe(event.causationId)}`,
     )
   }
-  const { availableAt, expiresAt } = event
+  const { availableAt, availableIn, expiresAt } = event
+  if (availableAt !== undefined && availableIn !== undefined)
+    throw invalid('Expected either `availableAt` or `availableIn`, not both')
   assertTime('availableAt', availableAt)
   assertTime('expiresAt', expiresAt)
   if (availableAt !== undefined && expiresAt !== undefined && expiresAt <= availableAt)
     throw invalid('Expected `expiresAt` to be after `availableAt`: the event would never be delivered')
+}
+
+/** As a due time that the server works out: its clock judges all times. */
+function secondsFromNow(delay: unknown): string | undefined {
+  if (delay === undefined) return undefined
+  const { seconds } = (delay ?? {}) as { readonly seconds?: unknown }
+  if (
+    typeof seconds !== 'number' ||
+    !(seconds >= 0 && seconds <= limits.availableInSeconds) ||
+    Object.keys(delay as object).length !== 1
+  ) {
+    throw invalid(
+      `Expected \`availableIn\` to be { seconds } with a number from 0 to ${limits.availableInSeconds}, got ${kindOf(delay)}`,
+    )
+  }
+  return `+${seconds.toFixed(6)}`
 }
 
 function assertTime(name: string, value: unknown): void {
@@ -263,8 +282,8 @@ export async function publishOnItsOwn(
   },
   columns: EventColumns,
 ): Promise<Published[]> {
-  const parameters = columns.map(([name, , isJson], index) => {
-    const [before, after] = around(name, isJson === true)
+  const parameters = columns.map(([name, , form], index) => {
+    const [before, after] = around(name, form)
     return `${name} => ${before}$${index + 1}${after}`
   })
   const { rows } = await executor.query(

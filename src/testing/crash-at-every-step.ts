@@ -7,7 +7,7 @@ import { describe, integerOption, refuseUnknownKeys } from '../events/options.ts
 import type { EventPattern } from '../events/pattern.ts'
 import { defaultBossSchema } from '../outbox/boss-schema.ts'
 import type { DrizzleOption, HandlerTransaction, Settings } from '../outbox/drizzle-handle.ts'
-import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscription.ts'
+import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscription-options.ts'
 import { startInProcess, silentLogger, type CrashInstance, type CrashStep } from './crash-instance.ts'
 import { startProcess } from './crash-child.ts'
 import { withTestMethods, type TestBus } from './test-bus.ts'

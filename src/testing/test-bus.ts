@@ -6,6 +6,7 @@ import { ConfigurationError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import { defaultBossSchema } from '../outbox/boss-schema.ts'
+import type { DefaultedBy, EventDefaults } from '../outbox/publisher.ts'
 import { createEventReader } from '../delivery/event-store.ts'
 import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import type { DrizzleOption, HandlerTransaction } from '../outbox/drizzle-handle.ts'
@@ -23,7 +24,8 @@ import {
 export interface TestBusOptions<
   C extends EventCatalogue,
   D extends DrizzleOption = DrizzleOption,
-> extends Omit<BusOptions<C, D>, 'database' | 'source'> {
+  E extends EventDefaults | undefined = EventDefaults | undefined,
+> extends Omit<BusOptions<C, D, E>, 'database' | 'source'> {
   /** A `postgres://` URL of a server to test on, as a role that may create databases. */
   readonly database: string
   /** @defaultValue `'test'` */
@@ -51,10 +53,11 @@ export interface WaitOptions {
 }
 
 /** A bus on a database of its own, and what tests ask it. */
-export interface TestBus<C extends EventCatalogue = EventCatalogue, Tx = HandlerTransaction> extends Bus<
-  C,
-  Tx
-> {
+export interface TestBus<
+  C extends EventCatalogue = EventCatalogue,
+  Tx = HandlerTransaction,
+  Defaulted extends 'tenantId' = never,
+> extends Bus<C, Tx, Defaulted> {
   /** The database, for tables of your own. */
   readonly url: string
   /** Rows of a statement on the database, to look at what handlers did. */
@@ -102,12 +105,13 @@ const quiet: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, erro
 export async function createTestBus<
   const C extends EventCatalogue,
   const D extends DrizzleOption = DrizzleOption,
->(options: TestBusOptions<C, D>): Promise<TestBus<C, HandlerTransaction<D>>> {
+  const E extends EventDefaults | undefined = undefined,
+>(options: TestBusOptions<C, D, E>): Promise<TestBus<C, HandlerTransaction<D>, DefaultedBy<E>>> {
   if (options === null || typeof options !== 'object')
     throw invalid(`Expected the options of a test bus, got ${describe(options)}`)
   refuseUnknownKeys(
     options,
-    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'drizzle', 'isolated', 'retryDelays'],
+    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'drizzle', 'defaults', 'isolated', 'retryDelays'],
     'createTestBus',
   )
   const {
@@ -127,7 +131,7 @@ export async function createTestBus<
   try {
     // A clone may be of a time before pg-boss was updated.
     await migrate(database.url)
-    const bus = createBus<C, D>({ ...rest, database: database.url, source, logger })
+    const bus = createBus<C, D, E>({ ...rest, database: database.url, source, logger })
     return withTestMethods(bus, database, retryDelays === 'skipped')
   } catch (error) {
     await database.drop()
@@ -136,11 +140,11 @@ export async function createTestBus<
 }
 
 /** Adds to a bus what tests ask. */
-export function withTestMethods<C extends EventCatalogue, Tx>(
-  bus: Bus<C, Tx>,
+export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 'tenantId'>(
+  bus: Bus<C, Tx, Defaulted>,
   database: TestDatabase,
   skipsDelays: boolean,
-): TestBus<C, Tx> {
+): TestBus<C, Tx, Defaulted> {
   const { query } = database
   const reader = createEventReader(
     { query: async (text, values) => ({ rows: (await query(text, values)) as never[] }) },

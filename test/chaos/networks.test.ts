@@ -149,11 +149,11 @@ test(
     const delivered: string[] = []
     const common = { events: ['note'], heartbeatSeconds: 10, retry: { maxAttempts: 1 } } as const
     const kinds = [
-      ['plain', {}],
-      ['ordered', { ordered: true }],
+      ['plain', { mode: 'at-least-once' }],
+      ['ordered', { mode: 'at-least-once', ordered: true }],
       ['once', { mode: 'exactly-once' }],
       // It goes on, and is done in the end.
-      ['deaf', {}],
+      ['deaf', { mode: 'at-least-once' }],
     ] as const
     for (const [name, more] of kinds) {
       const isDeaf = name === 'deaf'

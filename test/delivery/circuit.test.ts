@@ -32,7 +32,7 @@ test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
         name: 'down',
         events: ['note'],
         circuitBreaker: { probeSeconds: 1, maxProbeSeconds: 1 },
-        ...(mode === 'exactly-once' ? { mode } : {}),
+        mode: mode === 'exactly-once' ? mode : 'at-least-once',
         ...(mode === 'ordered' ? { ordered: true } : {}),
         handler: async () => {
           state.attempts += 1

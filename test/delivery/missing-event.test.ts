@@ -3,9 +3,9 @@ import { recordingLogger, testBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
 
 const modes = [
-  { name: 'plain', options: {} },
+  { name: 'plain', options: { mode: 'at-least-once' } },
   { name: 'once', options: { mode: 'exactly-once' } },
-  { name: 'ordered', options: { ordered: true } },
+  { name: 'ordered', options: { mode: 'at-least-once', ordered: true } },
 ] as const
 
 /** Two events of a key in one job, the second of which the log does not show when it is to be delivered. */

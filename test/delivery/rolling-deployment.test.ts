@@ -18,7 +18,7 @@ type Type = keyof Events
 
 /** What one version of the service declares of the subscription `ledger`, beside its handler. */
 type Variant = Partial<
-  Omit<SubscriptionOptions<Events, 'order.*'>, 'name' | 'events' | 'handler' | 'mode' | 'startFrom'>
+  Omit<SubscriptionOptions<Events, 'order.*'>, 'name' | 'events' | 'handler' | 'mode'>
 > & {
   readonly events?: readonly string[]
   readonly mode?: 'exactly-once'

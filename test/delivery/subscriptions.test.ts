@@ -65,7 +65,7 @@ test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
         name: 'paused',
         events: ['note'],
         concurrency: 2,
-        ...(mode === 'exactly-once' ? { mode } : {}),
+        mode: mode === 'exactly-once' ? mode : 'at-least-once',
         ...(mode === 'ordered' ? { ordered: true } : {}),
         handler: async ({ payload }, { attempt }) => {
           running += 1

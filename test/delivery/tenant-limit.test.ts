@@ -57,7 +57,7 @@ function subscribe(
   bus.subscribe({
     name: 'limited',
     events: ['note'],
-    ...(mode === 'exactly-once' ? { mode } : {}),
+    mode: mode === 'exactly-once' ? mode : 'at-least-once',
     ...(mode === 'ordered' ? { ordered: true } : {}),
     ...options,
     handler: async ({ tenantId }, { attempt }) => seen.handle(tenantId, attempt, handlerMs),

@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest'
-import { testBus, type PaymentBus } from '../support/bus.ts'
+import type { DeliveryMode, SubscriptionOptions } from '../../src/index.ts'
+import { testBus } from '../support/bus.ts'
+import type { paymentEvents } from '../support/catalogue.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
 import { takeAndDie } from '../support/queues.ts'
 
@@ -13,7 +15,7 @@ async function publish({ rows }: TestDatabase, count: number, tenant: string): P
   )
 }
 
-type Options = Omit<Parameters<PaymentBus['subscribe']>[0], 'name' | 'events' | 'handler'>
+type Options = Omit<SubscriptionOptions<typeof paymentEvents, 'note', DeliveryMode>, 'name' | 'events' | 'handler'>
 
 /** Registers the subscription, and hands events over to it with nobody there to deliver them. */
 async function handOver(

@@ -6,8 +6,8 @@ import {
   queueName,
   resolveSubscription,
   type Subscription,
-  type SubscriptionOptions,
 } from '../../src/delivery/subscription.ts'
+import type { AnySubscriptionOptions } from '../../src/delivery/subscription-options.ts'
 import { refusalOf } from './refusal.ts'
 
 const catalogue = defineEvents({
@@ -19,10 +19,7 @@ const handler = (): void => {}
 
 /** Past the types, as a caller without them would. */
 function resolve(options: unknown): Subscription {
-  return resolveSubscription(
-    options as SubscriptionOptions<typeof catalogue, keyof typeof catalogue>,
-    catalogue,
-  )
+  return resolveSubscription(options as AnySubscriptionOptions, catalogue)
 }
 
 const resolveWith = (options: Readonly<Record<string, unknown>>): Subscription =>
@@ -60,7 +57,6 @@ describe('defaults', () => {
     const unsaid = {
       where: undefined,
       mode: undefined,
-      startFrom: undefined,
       concurrency: undefined,
       batchSize: undefined,
       ordered: undefined,
@@ -79,7 +75,7 @@ describe('defaults', () => {
   })
 
   test('are what may also be said', () => {
-    expect(resolveWith({ mode: 'at-least-once', startFrom: 'now' })).toMatchObject(defaults)
+    expect(resolveWith({ mode: 'at-least-once' })).toMatchObject(defaults)
   })
 
   test('the mode may be exactly-once', () => {
@@ -280,8 +276,6 @@ describe('the other options', () => {
     ['mode', 'exactly-twice'],
     ['mode', null],
     ['mode', true],
-    ['startFrom', 'yesterday'],
-    ['startFrom', null],
     ['handler', undefined],
     ['handler', null],
     ['handler', 'handle'],

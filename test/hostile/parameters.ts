@@ -221,7 +221,6 @@ export const methods: Readonly<Record<string, Entry>> = {
       events: (text) => subscribe({ events: [text] }),
       where: (text) => subscribe({ where: text }),
       mode: (text) => subscribe({ mode: text }),
-      startFrom: (text) => subscribe({ startFrom: text }),
       onKeyFailure: (text) => subscribe({ ordered: true, onKeyFailure: text }),
       'unknown option': (text) => subscribe(JSON.parse(`{${JSON.stringify(text)}: 1}`) as object),
       'unknown option of circuitBreaker': (text) =>

@@ -17,7 +17,7 @@ bus.subscribe({
   heartbeatSeconds: 10,
   batchSize: Number(batchSize),
   retry: { maxAttempts: 3, delaySeconds: 0, backoff: false },
-  ...(mode === 'once' ? { mode: 'exactly-once' } : {}),
+  mode: mode === 'once' ? 'exactly-once' : 'at-least-once',
   ...(mode === 'plain' || mode === 'once' ? {} : { ordered: true, onKeyFailure: mode as KeyFailureRule }),
   handler: async ({ payload }) => {
     await pause(5)

@@ -175,7 +175,6 @@ describe('subscribe', () => {
       events: ['note'],
       where: undefined,
       mode: undefined,
-      startFrom: undefined,
       concurrency: undefined,
       batchSize: undefined,
       timeoutSeconds: undefined,
@@ -221,7 +220,6 @@ describe('the context of a handler', () => {
         expectTypeOf(ctx.attempt).toBeNumber()
         expectTypeOf(ctx.signal).toEqualTypeOf<AbortSignal>()
         expectTypeOf(ctx.log).toEqualTypeOf<BusLogger>()
-        expectTypeOf(ctx.isReplay).toBeBoolean()
         // @ts-expect-error -- read only
         ctx.attempt = 2
       },

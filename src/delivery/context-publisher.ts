@@ -1,0 +1,65 @@
+import type { Published, StoredEvent } from '../events/envelope.ts'
+import { describe } from '../events/options.ts'
+import { TransactionError } from '../events/errors.ts'
+import type { DrizzleTransaction } from '../outbox/caller-transaction.ts'
+import type { CancelOptions } from '../outbox/cancel.ts'
+import { createPublisher, type Publisher } from '../outbox/publisher.ts'
+import type { HandlerContext } from './handler-context.ts'
+
+/** How the bus publishes for a handler: in a transaction, or in one of its own where there is none. */
+export interface HandlerPublishing {
+  readonly publish: (tx: DrizzleTransaction | undefined, event: never) => Promise<Published>
+  readonly publishMany: (
+    tx: DrizzleTransaction | undefined,
+    events: readonly never[],
+  ) => Promise<Published[]>
+  readonly tryPublish: (event: never) => Promise<Published | undefined>
+  readonly cancel: (
+    tx: DrizzleTransaction | undefined,
+    id: string,
+    options: CancelOptions,
+  ) => Promise<boolean>
+  readonly tryFailed: (event: unknown, error: unknown) => undefined
+}
+
+/** What of a handler's context publishes and cancels. */
+export type ContextPublisher = Pick<
+  HandlerContext,
+  'publish' | 'publishMany' | 'tryPublish' | 'with' | 'cancel'
+>
+
+/** Publishes what an event has caused. Without a transaction in front, in `tx`, where the handler has one. */
+export function createContextPublisher(
+  publishing: HandlerPublishing,
+  cause: StoredEvent,
+  tx: DrizzleTransaction | undefined,
+): ContextPublisher {
+  const publisher: Publisher<never> = createPublisher(
+    publishing as unknown as Publisher<never>,
+    { tenantId: cause.tenantId, correlationId: cause.correlationId ?? cause.id, causationId: cause.id },
+    publishing.tryFailed,
+  )
+  // The transaction may be left out.
+  const publish = async (...args: readonly unknown[]): Promise<Published> =>
+    args.length > 1
+      ? publisher.publish(given(args[0]), args[1] as never)
+      : publisher.publish(tx as never, args[0] as never)
+  const publishMany = async (...args: readonly unknown[]): Promise<Published[]> =>
+    args.length > 1
+      ? publisher.publishMany(given(args[0]), args[1] as never)
+      : publisher.publishMany(tx as never, args[0] as never)
+  const cancel = async (...args: readonly unknown[]): Promise<boolean> => {
+    const [inside, id, options] = typeof args[0] === 'string' ? [tx, ...args] : args
+    const { tenantId = cause.tenantId, ...others } = (options ?? {}) as CancelOptions
+    return publishing.cancel(inside as DrizzleTransaction | undefined, id as string, { tenantId, ...others })
+  }
+  return { publish, publishMany, cancel, tryPublish: publisher.tryPublish, with: publisher.with } as never
+}
+
+/** Undefined in front of an event is no transaction left out on purpose. */
+function given(tx: unknown): DrizzleTransaction {
+  if (tx !== undefined) return tx as DrizzleTransaction
+  throw new TransactionError(
+    `Expected a transaction before the event, got ${describe(tx)}: leave the argument out to publish without one`,
+  )
+}

@@ -1,0 +1,152 @@
+import type { EventCatalogue } from '../events/catalogue.ts'
+import type { EventMetadata, NewEvent, Published } from '../events/envelope.ts'
+import { withDefaults } from '../events/event-defaults.ts'
+import { ConfigurationError } from '../events/errors.ts'
+import { limits } from '../events/limits.ts'
+import { describe, refuseUnknownKeys } from '../events/options.ts'
+import { isThenable } from '../events/other-realms.ts'
+import { reasonOf } from '../events/reason.ts'
+import type { DrizzleTransaction } from './caller-transaction.ts'
+
+/** What events get that do not have it themselves. Of `metadata`, each entry that an event does not have. */
+export interface EventDefaults {
+  readonly tenantId?: string | undefined
+  readonly correlationId?: string | undefined
+  readonly causationId?: string | undefined
+  readonly subject?: string | undefined
+  readonly metadata?: EventMetadata | undefined
+}
+
+/** Defaults, or a function that is asked for them at each publish, such as `() => requestContext.getStore()`. */
+export type DefaultsOption<D extends EventDefaults | undefined = EventDefaults | undefined> = D | (() => D)
+
+/** What need not be said any more with defaults of type `D`. */
+export type DefaultedBy<D> = [D] extends [{ readonly tenantId: string }] ? 'tenantId' : never
+
+/**
+ * What publishes: the bus, `request.bus` of the Fastify plugin and the context of a handler all are one. A function that publishes
+ * some types takes a `Publisher` of those types, and gets any bus that has them.
+ *
+ * @typeParam C - the events that it publishes
+ * @typeParam Defaulted - `'tenantId'` where events need not say their tenant
+ */
+export interface Publisher<C extends EventCatalogue = EventCatalogue, Defaulted extends 'tenantId' = never> {
+  /**
+   * Publishes in the caller's transaction: the event is there if and only if the transaction commits. One round trip. A duplicate, by
+   * `eventId` or `idempotencyKey` of the tenant, writes nothing and resolves to the first one's id. The handle of a savepoint is
+   * for its callback alone: kept and used after it was rolled back, it publishes into the outer transaction.
+   * @throws {@link InvalidEventError} before anything is written; {@link TransactionError}; {@link DatabaseError}
+   */
+  readonly publish: (tx: DrizzleTransaction, event: NewEvent<C, Defaulted>) => Promise<Published>
+  /** Publishes 1 to 10,000 events in one statement: all or none, in the order given. */
+  readonly publishMany: (
+    tx: DrizzleTransaction,
+    events: readonly NewEvent<C, Defaulted>[],
+  ) => Promise<Published[]>
+  /**
+   * Publishes in a transaction of its own and never throws: for what business code must not fail over. What cannot be
+   * published is logged, counted, and resolves to undefined. Gives up after 5 seconds.
+   */
+  readonly tryPublish: (event: NewEvent<C, Defaulted>) => Promise<Published | undefined>
+  /**
+   * A publisher whose events get what they do not have themselves, from an object or from a function that is asked at each publish.
+   * With an AsyncLocalStorage: `bus.with(() => requestContext.getStore())`. What an event says comes first, then the
+   * defaults nearest to it.
+   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`: at once for an object; from publish for what a function threw or returned
+   */
+  readonly with: <const D extends EventDefaults | undefined>(
+    defaults: DefaultsOption<D>,
+  ) => Publisher<C, Defaulted | DefaultedBy<D>>
+}
+
+/** What a publisher is made of: the calls that take events of any type, and defaults as an argument. */
+type Publishing = Pick<Publisher<never>, 'publish' | 'publishMany' | 'tryPublish'>
+
+const defaultNames: readonly (keyof EventDefaults)[] = [
+  'tenantId',
+  'correlationId',
+  'causationId',
+  'subject',
+  'metadata',
+]
+
+/**
+ * A publisher that fills in defaults and hands events on.
+ * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ */
+export function createPublisher<C extends EventCatalogue, Defaulted extends 'tenantId'>(
+  onto: Pick<Publisher<C>, 'publish' | 'publishMany' | 'tryPublish'>,
+  defaults: unknown,
+  tryFailed: (event: unknown, error: unknown) => undefined,
+): Publisher<C, Defaulted> {
+  const next = onto as unknown as Publishing
+  const defaultsNow = resolveDefaults(defaults)
+  const fill = (event: unknown): never => withDefaults(event, defaultsNow()) as never
+
+  const publisher: Publisher = {
+    publish: async (tx, event) => next.publish(tx, fill(event)),
+    async publishMany(tx, events) {
+      const current = defaultsNow()
+      return next.publishMany(tx, fillAll(events, current) as never)
+    },
+    async tryPublish(event) {
+      let filled: never
+      try {
+        filled = fill(event)
+      } catch (error) {
+        return tryFailed(event, error)
+      }
+      return next.tryPublish(filled)
+    },
+    with: (more) => createPublisher(publisher, more, tryFailed),
+  }
+  return Object.freeze(publisher) as unknown as Publisher<C, Defaulted>
+}
+
+/** What is no array, or too long a one, is publish's to refuse. */
+function fillAll(events: unknown, defaults: EventDefaults): unknown {
+  try {
+    return Array.isArray(events) && events.length <= limits.callEventCount
+      ? events.map((event: unknown) => withDefaults(event, defaults))
+      : events
+  } catch {
+    return events
+  }
+}
+
+/**
+ * Defaults as they are at each publish.
+ * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ */
+export function resolveDefaults(given: unknown): () => EventDefaults {
+  if (typeof given !== 'function') {
+    const defaults = checkDefaults(given)
+    return () => defaults
+  }
+  return () => {
+    let returned: unknown
+    try {
+      returned = (given as () => unknown)()
+    } catch (error) {
+      throw invalid(`The function \`defaults\` threw: ${reasonOf(error)}`)
+    }
+    return checkDefaults(returned)
+  }
+}
+
+/** A frozen copy. What is in it, publish checks with the event. */
+function checkDefaults(given: unknown): EventDefaults {
+  if (given === undefined) return {}
+  if (given === null || typeof given !== 'object' || Array.isArray(given) || isThenable(given)) {
+    if (isThenable(given)) given.then(undefined, () => {})
+    throw invalid(
+      `Expected \`defaults\` to be an object like { tenantId, correlationId }, or a function that returns one, got ${isThenable(given) ? 'a promise' : describe(given)}`,
+    )
+  }
+  refuseUnknownKeys(given, defaultNames, '`defaults`')
+  return Object.freeze({ ...given })
+}
+
+function invalid(message: string): ConfigurationError {
+  return new ConfigurationError('BUS_INVALID_OPTION', message)
+}
