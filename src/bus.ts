@@ -20,7 +20,11 @@ import { assertMigratableBoss } from './delivery/boss-version.ts'
 import type { HandlerPublishing } from './delivery/context-publisher.ts'
 import { assertFits, type DefinedSubscription } from './delivery/define-subscription.ts'
 import { assertRoom, resolveSubscription, type Subscription } from './delivery/subscription.ts'
-import type { AnySubscriptionOptions, DeliveryMode, SubscriptionOptions } from './delivery/subscription-options.ts'
+import type {
+  AnySubscriptionOptions,
+  DeliveryMode,
+  SubscriptionOptions,
+} from './delivery/subscription-options.ts'
 import { createSubscriptions, type Subscriptions } from './delivery/subscriptions.ts'
 import { within } from './delivery/within.ts'
 import {
@@ -41,8 +45,10 @@ import { repairSequences } from './outbox/sequences.ts'
 import { encodeEvents, publishInTransaction, publishOnItsOwn, type UncheckedEvent } from './outbox/publish.ts'
 import { createPublisher, type DefaultedBy, type EventDefaults, type Publisher } from './outbox/publisher.ts'
 import { assertNodeVersion } from './node-version.ts'
+import { chosenOf, resolveRun, type RunOption } from './run-option.ts'
 import { createReads, type Reads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions, type MigrateOptions } from './tenancy/roles.ts'
+import { version } from './version.ts'
 
 /**
  * A durable event bus on PostgreSQL.
@@ -80,9 +86,10 @@ export interface Bus<
   }
   /**
    * Checks the schema, registers the subscriptions, and starts relay and workers. What of the catalogue is new or changed is
-   * recorded in `bus.catalogue`, where the role may write it.
+   * recorded in `bus.catalogue`, where the role may write it. Of several calls the first one counts.
+   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link StateError}; {@link DatabaseError}
    */
-  start: () => Promise<void>
+  start: (options?: StartOptions) => Promise<void>
   /**
    * Stops: nothing new is begun, running handlers get `graceMs` to finish, then their signals are aborted and their
    * events go back with no attempt counted. Calling it again waits for the same stop. It always ends: six seconds after
@@ -117,6 +124,15 @@ export interface Bus<
   /** The subscriptions of all services in this database. */
   readonly subscriptions: Subscriptions
   health: () => Promise<BusHealth>
+}
+
+export interface StartOptions {
+  /**
+   * What this process runs: `'everything'`; some subscriptions, by name; or `'nothing'`, for a process that only publishes, whose
+   * health is good without a relay. Every process may declare all subscriptions: those that it does not run are others' to run.
+   * @defaultValue `'everything'`
+   */
+  readonly run?: RunOption | undefined
 }
 
 export interface StopOptions {
@@ -239,21 +255,29 @@ export function createBus<
     tryFailed,
   ) as unknown as Omit<HandlerPublishing, 'cancel' | 'tryFailed'>
 
-  async function start(): Promise<void> {
-    await database.shareConnections(subscriptions.some(({ mode }) => mode === 'exactly-once'))
+  async function start(run: RunOption): Promise<void> {
+    const chosen = chosenOf(subscriptions, run)
+    await database.shareConnections(chosen.some(({ mode }) => mode === 'exactly-once'))
     await checkSchema(database)
     database.assertEnoughConnections()
     const recorded = recordCatalogue(database, settings.source, settings.catalogue, logger)
+    if (run === 'nothing') {
+      await recorded
+      logger.info({ service: settings.source, version }, 'the bus has started, and delivers nothing')
+      return
+    }
     delivery = await startDelivery({
       database,
       catalogue: settings.catalogue,
       service: settings.source,
       instanceId: randomUUID(),
-      subscriptions,
+      subscriptions: chosen,
+      declaredNames: subscriptions.map(({ name }) => name),
       logger,
       publishing: {
         ...forHandlers,
-        cancel: async (tx, id, reference) => (tx === undefined ? cancel(id, reference) : cancel(tx, id, reference)),
+        cancel: async (tx, id, reference) =>
+          tx === undefined ? cancel(id, reference) : cancel(tx, id, reference),
         tryFailed,
       },
     })
@@ -330,12 +354,15 @@ export function createBus<
       assertRoom(subscriptions, subscription)
       subscriptions.push(subscription)
     },
-    async start() {
+    async start(startOptions = {}) {
+      assertObject('options like { run }', startOptions)
+      refuseUnknownKeys(startOptions, ['run'], 'start')
+      const run = resolveRun(startOptions.run)
       if (state === 'stopping' || state === 'stopped')
         throw new StateError('Expected start() before stop(): a stopped bus does not start again')
       if (state === 'created') {
         state = 'starting'
-        starting = start().then(
+        starting = start(run).then(
           () => {
             if (state === 'starting') state = 'started'
           },

@@ -5,10 +5,11 @@
  */
 export { createBus } from './bus.ts'
 export type { BossbusConfig } from './cli/config.ts'
-export type { Bus, StopOptions } from './bus.ts'
+export type { Bus, StartOptions, StopOptions } from './bus.ts'
 export type { BusHealth, BusState } from './bus-health.ts'
 export type { BusOptions } from './bus-options.ts'
-export { defineEvents } from './events/catalogue.ts'
+export type { RunOption } from './run-option.ts'
+export { defineEvents, eventTypes, mergeEvents } from './events/catalogue.ts'
 export { fromCloudEvent, toCloudEvent } from './events/cloud-event.ts'
 export type {
   CloudEvent,
@@ -58,7 +59,12 @@ export type { PauseOptions, SubscriptionInfo, Subscriptions } from './delivery/s
 export { defineSubscription } from './delivery/define-subscription.ts'
 export type { DefinedSubscription } from './delivery/define-subscription.ts'
 export type { ExactlyOnceContext, HandlerContext } from './delivery/handler-context.ts'
-export type { CircuitBreaker, DurableOptions, RegisteredOptions, ResolvedRetry } from './delivery/subscription.ts'
+export type {
+  CircuitBreaker,
+  DurableOptions,
+  RegisteredOptions,
+  ResolvedRetry,
+} from './delivery/subscription.ts'
 export type {
   CircuitBreakerOptions,
   DeliveryMode,
@@ -68,9 +74,15 @@ export type {
 } from './delivery/subscription-options.ts'
 export type { Erased, Erasure, Erasures, EraseOptions } from './operations/erase.ts'
 export type { DatabaseOption } from './outbox/database.ts'
+export type { BusTransaction } from './outbox/bus-transaction.ts'
 export type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 export type { CancelCall, CancelOptions } from './outbox/cancel.ts'
-export type { DrizzleFactory, DrizzleOption, DrizzleSettings, HandlerTransaction } from './outbox/drizzle-handle.ts'
+export type {
+  DrizzleFactory,
+  DrizzleOption,
+  DrizzleSettings,
+  HandlerTransaction,
+} from './outbox/drizzle-handle.ts'
 export type { DefaultedBy, DefaultsOption, EventDefaults, Publisher } from './outbox/publisher.ts'
 export type { RelayState } from './outbox/relay.ts'
 export type { EventDelivery, LastError } from './operations/event-deliveries.ts'

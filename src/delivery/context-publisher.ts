@@ -9,10 +9,7 @@ import type { HandlerContext } from './handler-context.ts'
 /** How the bus publishes for a handler: in a transaction, or in one of its own where there is none. */
 export interface HandlerPublishing {
   readonly publish: (tx: DrizzleTransaction | undefined, event: never) => Promise<Published>
-  readonly publishMany: (
-    tx: DrizzleTransaction | undefined,
-    events: readonly never[],
-  ) => Promise<Published[]>
+  readonly publishMany: (tx: DrizzleTransaction | undefined, events: readonly never[]) => Promise<Published[]>
   readonly tryPublish: (event: never) => Promise<Published | undefined>
   readonly cancel: (
     tx: DrizzleTransaction | undefined,

@@ -14,7 +14,7 @@ import type { Registration } from './declarations.ts'
 import { createEventReader } from './event-store.ts'
 import { createHandlerPool } from './handler-connections.ts'
 import { warnOfIdlePatterns } from './idle-patterns.ts'
-import { announce, type Presence } from './presence.ts'
+import { announce, warnOfUnserved, type Presence } from './presence.ts'
 import { createQuarantine } from './quarantine.ts'
 import { registerSubscriptions } from './registry.ts'
 import { createRouter, type LocalWorkers } from './router.ts'
@@ -41,7 +41,10 @@ export interface DeliveryParts {
   readonly catalogue: EventCatalogue
   readonly service: string
   readonly instanceId: string
+  /** Those that this process runs. */
   readonly subscriptions: readonly Subscription[]
+  /** The names of all that this code declares. */
+  readonly declaredNames: readonly string[]
   readonly logger: BusLogger
   readonly publishing: HandlerPublishing
 }
@@ -164,6 +167,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     },
   })
   warnOfIdlePatterns(subscriptions, catalogue, logger)
+  void warnOfUnserved(database, service, parts.declaredNames, logger)
   const runningRelay = startRelay(database, doorbell, router, logger)
   relay = runningRelay
   upkeep = startUpkeep({

@@ -4,13 +4,16 @@ import type { BusLogger } from '../events/logger.ts'
 import type { DrizzleTransaction } from '../outbox/caller-transaction.ts'
 import type { CancelCall } from '../outbox/cancel.ts'
 import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
-import type { Publisher } from '../outbox/publisher.ts'
+import type { EventPublisher } from '../outbox/publisher.ts'
 
 /**
- * What a handler gets beside the event. It is a {@link Publisher}: what it publishes was caused by the event, so it has the
+ * What a handler gets beside the event. It is a `Publisher`: what it publishes was caused by the event, so it has the
  * event's tenant and correlation id unless it says its own, and the event as its cause.
  */
-export interface HandlerContext<C extends EventCatalogue = EventCatalogue> extends Publisher<C, 'tenantId'> {
+export type HandlerContext<C extends EventCatalogue = EventCatalogue> = EventContext<NewEvent<C, 'tenantId'>>
+
+/** A {@link HandlerContext}, by the events that it publishes. */
+export interface EventContext<E> extends EventPublisher<E, E> {
   /** 1 for the first attempt of this subscription at this event. */
   readonly attempt: number
   /** Aborted when the attempt has run out of time, or the process has to stop. Pass it on to what you call. */
@@ -22,13 +25,13 @@ export interface HandlerContext<C extends EventCatalogue = EventCatalogue> exten
    * itself, with `mode: 'exactly-once'` with `ctx.tx`.
    */
   readonly publish: {
-    (event: NewEvent<C, 'tenantId'>): Promise<Published>
-    (tx: DrizzleTransaction, event: NewEvent<C, 'tenantId'>): Promise<Published>
+    (event: E): Promise<Published>
+    (tx: DrizzleTransaction, event: E): Promise<Published>
   }
   /** The same for 1 to 10,000 events: all or none, in the order given. */
   readonly publishMany: {
-    (events: readonly NewEvent<C, 'tenantId'>[]): Promise<Published[]>
-    (tx: DrizzleTransaction, events: readonly NewEvent<C, 'tenantId'>[]): Promise<Published[]>
+    (events: readonly E[]): Promise<Published[]>
+    (tx: DrizzleTransaction, events: readonly E[]): Promise<Published[]>
   }
   /**
    * Cancels a scheduled event of the same tenant, or of `tenantId`, as `bus.cancel` does: in the transaction given, with
@@ -38,10 +41,13 @@ export interface HandlerContext<C extends EventCatalogue = EventCatalogue> exten
 }
 
 /** What a handler gets beside the event with `mode: 'exactly-once'`. */
-export interface ExactlyOnceContext<
+export type ExactlyOnceContext<
   C extends EventCatalogue = EventCatalogue,
   Tx = HandlerTransaction,
-> extends HandlerContext<C> {
+> = EventContextWithTransaction<NewEvent<C, 'tenantId'>, Tx>
+
+/** An {@link ExactlyOnceContext}, by the events that it publishes. */
+export interface EventContextWithTransaction<E, Tx> extends EventContext<E> {
   /**
    * What is written through it commits together with the receipt of the event, or not at all: once, whatever crashes,
    * retries, redeliveries and presumed-dead workers there are. The bus commits it: a handler that ends it by hand is

@@ -247,14 +247,34 @@ export async function assertComplete(
 }
 
 /** The subscriptions, of all services, that no process runs: their events wait. */
-export async function readUnserved(executor: Executor): Promise<readonly string[]> {
+export async function readUnserved(executor: Executor, service?: string): Promise<readonly string[]> {
   const { rows } = await executor.query<{ name: string }>(
     `select s.name from bus.subscriptions s
-     where s.id not in (
+     where ($1::text is null or s.service = $1) and s.id not in (
        select d.subscription_id
        from bus.instances i cross join lateral unnest(i.declarations) as x (id) join bus.declarations d on d.id = x.id
        where i.seen_at > clock_timestamp() - ${liveSeconds} * interval '1 second')
      order by s.name limit 1000`,
+    [service ?? null],
   )
   return rows.map(({ name }) => name)
+}
+
+/**
+ * Names the subscriptions of a service that this code does not declare and no process runs: those that were renamed or removed, whose
+ * events wait for good. Where it cannot look, health says it later.
+ */
+export async function warnOfUnserved(
+  executor: Executor,
+  service: string,
+  declaredNames: readonly string[],
+  logger: BusLogger,
+): Promise<void> {
+  const unserved = await readUnserved(executor, service).catch(() => [])
+  const names = unserved.filter((name) => !declaredNames.includes(name))
+  if (names.length > 0)
+    logger.warn(
+      { service, subscriptions: names },
+      'no process runs these subscriptions of the service, and this code does not declare them: their events wait',
+    )
 }

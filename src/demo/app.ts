@@ -40,7 +40,7 @@ export async function buildApp({
     events,
     source: 'payment-service',
     migrate: true,
-    closeGraceMs: 10_000,
+    graceMs: 10_000,
   })
   openCases(app.bus, db, caseOptions)
   app.setErrorHandler(answerError)

@@ -76,6 +76,60 @@ export function defineEvents<const C extends EventCatalogue>(catalogue: C): C {
   return Object.freeze(Object.fromEntries(checked)) as C
 }
 
+/** The events of several catalogues as one; never where one of them has a type of another. */
+type Merged<L extends readonly EventCatalogue[]> = L extends readonly [
+  infer First extends EventCatalogue,
+  ...infer Rest extends readonly EventCatalogue[],
+]
+  ? First & Merged<Rest>
+  : unknown
+
+/** What is wrong with a list of catalogues: the types that two of them have. */
+type RepeatedType<L extends readonly EventCatalogue[]> = L extends readonly [
+  infer First extends EventCatalogue,
+  ...infer Rest extends readonly EventCatalogue[],
+]
+  ? (keyof First & keyof Merged<Rest>) | RepeatedType<Rest>
+  : never
+
+type Flat<T> = { readonly [K in keyof T]: T[K] }
+
+/**
+ * One catalogue of several, as of the packages of a monorepo. A type that two of them have is refused, by the compiler and when it runs.
+ *
+ * @example
+ * ```ts
+ * export const events = mergeEvents(paymentEvents, orderEvents)
+ * ```
+ * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ */
+export function mergeEvents<const L extends readonly EventCatalogue[]>(
+  ...catalogues: [RepeatedType<L>] extends [never] ? L : { readonly 'both have the type': RepeatedType<L> }[]
+): Flat<Merged<L>> {
+  const merged = new Map<string, EventDefinition>()
+  for (const [index, catalogue] of (catalogues as readonly EventCatalogue[]).entries()) {
+    if (catalogue === null || typeof catalogue !== 'object')
+      throw invalid(`Expected each argument of mergeEvents to be a catalogue, got ${describe(catalogue)}`)
+    for (const [type, definition] of Object.entries(catalogue)) {
+      if (merged.has(type))
+        throw invalid(
+          `Expected each type in one catalogue, got ${describe(type)} in argument ${index + 1} of mergeEvents and in one before`,
+        )
+      merged.set(type, definition)
+    }
+  }
+  return defineEvents(Object.fromEntries(merged)) as Flat<Merged<L>>
+}
+
+/**
+ * The names of a catalogue's types as constants, for an editor to find and to rename: `types['payment.paid']`. They go wherever the text
+ * does.
+ */
+export function eventTypes<const C extends EventCatalogue>(events: C): { readonly [T in EventType<C>]: T } {
+  const types = Object.keys(events).map((type) => [type, type] as const)
+  return Object.freeze(Object.fromEntries(types)) as { readonly [T in EventType<C>]: T }
+}
+
 function copyOf(given: EventDefinition): EventDefinition {
   if (given === null || typeof given !== 'object') return given
   const copy: EventDefinition = { ...given }

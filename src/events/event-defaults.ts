@@ -44,6 +44,7 @@ export function withDefaults<E>(
 
 /** What is no object of entries is left to publish to refuse. */
 function withEntries(given: unknown, defaults: EventMetadata | undefined): unknown {
-  if (defaults === undefined || given === null || typeof given !== 'object' || Array.isArray(given)) return given
+  if (defaults === undefined || given === null || typeof given !== 'object' || Array.isArray(given))
+    return given
   return { ...defaults, ...given }
 }

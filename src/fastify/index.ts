@@ -7,22 +7,22 @@ import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastif
 import fp from 'fastify-plugin'
 import type { BusOptions } from '../bus-options.ts'
 import { createBus, type Bus } from '../bus.ts'
+import { resolveRun, type RunOption } from '../run-option.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { ConfigurationError, StateError } from '../events/errors.ts'
 import { limits } from '../events/limits.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import { parseCloudEventBodies } from './cloud-event-bodies.ts'
-import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
+import type { EventDefaults, Publisher } from '../outbox/publisher.ts'
 import { closeWithProcess } from './close-with-process.ts'
-import { createRequestBus, type RequestBus } from './request-bus.ts'
+import { assertRequestDefaults, createRequestBus } from './request-bus.ts'
 import { watchHttpConnections } from './http-connections.ts'
 import { startBus } from './start-bus.ts'
 
-export type { RequestBus } from './request-bus.ts'
-
 /**
  * Empty, for a service to say what its bus carries. Then `app.bus` and `request.bus` know its events, and the plugin
- * takes no other catalogue. Said once for the whole program: TypeScript merges it everywhere.
+ * takes no other catalogue. `requestDefaults: 'tenantId'` says that the plugin's option `defaults` knows the tenant of a request: then
+ * what `request.bus` publishes need not say it. Said once for the whole program: TypeScript merges it everywhere.
  *
  * @example
  * ```ts
@@ -31,6 +31,7 @@ export type { RequestBus } from './request-bus.ts'
  * declare module 'bossbus/fastify' {
  *   interface RegisteredBus {
  *     bus: Bus<typeof events>
+ *     requestDefaults: 'tenantId' // only with `defaults: (request) => ({ tenantId: … })`
  *   }
  * }
  * ```
@@ -39,14 +40,25 @@ export type { RequestBus } from './request-bus.ts'
 export interface RegisteredBus {}
 
 /** The catalogue that `R`, a {@link RegisteredBus}, says; any events when it says none. */
-export type CatalogueOf<R> = R extends { readonly bus: Bus<infer C, infer _Tx> } ? C : EventCatalogue
+export type CatalogueOf<R> = R extends { readonly bus: Bus<infer C, infer _Tx, infer _D> }
+  ? C
+  : EventCatalogue
 
-/** What `ctx.tx` is in the bus that `R` says. */
-type TransactionOf<R> = R extends { readonly bus: Bus<infer _C, infer Tx> } ? Tx : HandlerTransaction
+/** `app.bus`: the bus that `R`, a {@link RegisteredBus}, says, or one of any events. */
+export type BusOf<R> = R extends { readonly bus: Bus<infer C, infer Tx, infer D> } ? Bus<C, Tx, D> : Bus
 
-/** `app.bus`: the bus that {@link RegisteredBus} says, or one of any events. */
-// oxlint-disable-next-line typescript/no-unnecessary-type-arguments -- the default in this program, not in those that say their bus
-export type AppBus = Bus<CatalogueOf<RegisteredBus>, TransactionOf<RegisteredBus>>
+/** `app.bus`. */
+export type AppBus = BusOf<RegisteredBus>
+
+/** What events need not say that the bus and the requests of `R` know. */
+export type RequestDefaultsOf<R> =
+  | (R extends { readonly bus: Bus<infer _C, infer _Tx, infer D> } ? D : never)
+  | (R extends { readonly requestDefaults: infer D extends 'tenantId' } ? D : never)
+
+/** What the plugin asks of a request, by what `R` says. */
+export type RequestDefaults<R> = R extends { readonly requestDefaults: 'tenantId' }
+  ? { readonly defaults: (request: FastifyRequest) => EventDefaults & { readonly tenantId: string } }
+  : { readonly defaults?: ((request: FastifyRequest) => EventDefaults | undefined) | undefined }
 
 /** What the plugin takes beside the bus or what the bus is made from. */
 export interface BusLifecycleOptions {
@@ -56,13 +68,15 @@ export interface BusLifecycleOptions {
    * @defaultValue `false`
    */
   readonly migrate?: boolean | undefined
+  /** What of the subscriptions this process runs, as `bus.start({ run })` takes it. @defaultValue `'everything'` */
+  readonly run?: RunOption | undefined
   /**
    * How long running handlers and HTTP requests may take to finish when the app closes, in milliseconds, 0 to 3,600,000.
    * Then handlers' signals are aborted, connections are closed, and six seconds later at the latest the bus has stopped. Stay
    * that much below what the platform allows between SIGTERM and SIGKILL.
    * @defaultValue `30000`
    */
-  readonly closeGraceMs?: number | undefined
+  readonly graceMs?: number | undefined
   /**
    * Whether SIGTERM and SIGINT close the app, and with it the bus: running handlers finish, the rest goes back. The process
    * ends when nothing else keeps it alive. Leave it false where something else closes the app.
@@ -71,14 +85,16 @@ export interface BusLifecycleOptions {
   readonly closeOnSignals?: boolean | undefined
 }
 
+/** The options of the bus that the plugin makes. `defaults` are those of requests, below. */
+type MadeFrom = Omit<BusOptions<CatalogueOf<RegisteredBus>>, 'defaults'>
+
 /** The plugin's options where it makes the bus. */
-export interface NewBusOptions extends BusOptions<CatalogueOf<RegisteredBus>>, BusLifecycleOptions {
+export interface NewBusOptions extends MadeFrom, BusLifecycleOptions {
   readonly bus?: undefined
 }
 
 /** The plugin's options where the bus is there already: none of those it would be made from. */
-export interface ExistingBusOptions
-  extends BusLifecycleOptions, Partial<Record<keyof BusOptions<EventCatalogue>, never>> {
+export interface ExistingBusOptions extends BusLifecycleOptions, Partial<Record<keyof MadeFrom, never>> {
   /**
    * A bus made by `createBus`. One that is not started yet belongs to the app from now on: it is started and stopped with
    * it. One that was started before stays with whoever started it: the app only uses it.
@@ -86,8 +102,12 @@ export interface ExistingBusOptions
   readonly bus: AppBus
 }
 
-/** What `app.register(bus, …)` takes: what {@link createBus} takes, or a bus. Unknown keys are refused. */
-export type BusPluginOptions = NewBusOptions | ExistingBusOptions
+/**
+ * What `app.register(bus, …)` takes: what {@link createBus} takes, or a bus; beside it `defaults`, asked at each publish through
+ * `request.bus` for what events get that do not have it themselves: `(request) => ({ tenantId: request.user.tenantId })`. Unknown keys
+ * are refused.
+ */
+export type BusPluginOptions = (NewBusOptions | ExistingBusOptions) & RequestDefaults<RegisteredBus>
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -95,8 +115,8 @@ declare module 'fastify' {
     readonly bus: AppBus
   }
   interface FastifyRequest {
-    /** The bus, with this request's id as the correlation id of events that have none of their own. */
-    readonly bus: RequestBus<CatalogueOf<RegisteredBus>>
+    /** Publishes with the `defaults` of this request, and its id as the correlation id of events that have none of their own. */
+    readonly bus: Publisher<CatalogueOf<RegisteredBus>, RequestDefaultsOf<RegisteredBus>>
   }
 }
 
@@ -104,7 +124,7 @@ declare module 'fastify' {
  * The Fastify plugin. Afterwards `app.bus` is the bus, and `request.bus` publishes with the request's id as correlation
  * id. Subscribe through `app.bus` in plugins registered later; the bus is migrated (`migrate: true`) and started when
  * the app becomes ready, before it listens. When the app closes, the bus begins nothing new, and running handlers and requests
- * get `closeGraceMs` together; requests may publish meanwhile.
+ * get `graceMs` together; requests may publish meanwhile.
  *
  * - Fastify closes in reverse order: register what handlers use, such as the database, before the bus.
  * - Fastify's request ids start at `req-1` in every process. Give it `genReqId: () => randomUUID()`, so that a
@@ -140,31 +160,32 @@ async function registerBus(app: FastifyInstance, options: BusPluginOptions): Pro
       'Expected an app without a `bus`: bossbus/fastify was registered before, or another plugin has taken the name',
     )
   }
-  const { bus, ownsBus, migrate, closeGraceMs, closeOnSignals } = resolveOptions(options, app)
+  const { bus, ownsBus, migrate, run, graceMs, closeOnSignals } = resolveOptions(options, app)
+  const { defaults } = options
   app.decorate('bus', bus)
   const requestBuses = new WeakMap<FastifyRequest, FastifyRequest['bus']>()
   app.decorateRequest('bus', {
     getter() {
-      const requestBus = requestBuses.get(this) ?? createRequestBus(bus, this.id)
+      const requestBus = requestBuses.get(this) ?? createRequestBus(bus, this, defaults)
       requestBuses.set(this, requestBus)
       return requestBus
     },
   })
   parseCloudEventBodies(app)
   app.addHook('onReady', async () => {
-    await startBus(bus, { migrate, ownsBus, hookTimeoutMs: app.initialConfig.pluginTimeout ?? 0 })
+    await startBus(bus, { migrate, ownsBus, run, hookTimeoutMs: app.initialConfig.pluginTimeout ?? 0 })
   })
   if (closeOnSignals) closeWithProcess(app)
   const connections = watchHttpConnections(app)
   app.addHook('preClose', (done) => {
-    connections.closeWithin(closeGraceMs)
+    connections.closeWithin(graceMs)
     // Nothing new is begun; the requests that run may publish to their end. It never rejects, and is waited for below.
-    if (ownsBus) void bus.stop({ graceMs: closeGraceMs, keepOpen: true })
+    if (ownsBus) void bus.stop({ graceMs: graceMs, keepOpen: true })
     done()
   })
   app.addHook('onClose', async () => {
     await connections.finished()
-    if (ownsBus) await bus.stop({ graceMs: closeGraceMs })
+    if (ownsBus) await bus.stop({ graceMs: graceMs })
   })
 }
 
@@ -173,14 +194,17 @@ interface ResolvedOptions {
   /** Whether the bus starts and stops with the app. */
   readonly ownsBus: boolean
   readonly migrate: boolean
-  readonly closeGraceMs: number
+  readonly run: RunOption
+  readonly graceMs: number
   readonly closeOnSignals: boolean
 }
 
 function resolveOptions(options: BusPluginOptions, app: FastifyInstance): ResolvedOptions {
+  assertRequestDefaults(options.defaults)
   const lifecycle = {
     migrate: booleanOption('migrate', options.migrate, false),
-    closeGraceMs: integerOption('closeGraceMs', options.closeGraceMs, limits.graceMs),
+    run: resolveRun(options.run),
+    graceMs: integerOption('graceMs', options.graceMs, limits.graceMs),
     closeOnSignals: booleanOption('closeOnSignals', options.closeOnSignals, false),
   }
   if (options.bus !== undefined) {
@@ -197,7 +221,7 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
   return Object.freeze({ bus, ownsBus: true, ...lifecycle })
 }
 
-const lifecycleOptionNames = ['migrate', 'closeGraceMs', 'closeOnSignals']
+const lifecycleOptionNames = ['defaults', 'migrate', 'run', 'graceMs', 'closeOnSignals']
 
 const newBusOptionNames = [
   'database',

@@ -1,49 +1,57 @@
-import type { Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { firstCharacters } from '../events/characters.ts'
-import { withDefaults } from '../events/event-defaults.ts'
+import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
+import { describe } from '../events/options.ts'
+import { isThenable } from '../events/other-realms.ts'
+import type { EventDefaults, Publisher } from '../outbox/publisher.ts'
 
-/** The bus as one request sees it: what it publishes carries the request's id as its correlation id. */
-export type RequestBus<C extends EventCatalogue = EventCatalogue> = Pick<
-  Bus<C>,
-  'publish' | 'publishMany' | 'tryPublish'
->
+/** What of a request is used for the correlation id. */
+interface IdentifiedRequest {
+  readonly id: unknown
+}
 
-/** Publishes through `bus`, filling in the correlation id of events that have none of their own. */
-export function createRequestBus<C extends EventCatalogue>(
-  bus: RequestBus<C>,
-  requestId: unknown,
-): RequestBus<C> {
-  const correlationId = toCorrelationId(requestId)
-
-  function correlate<E>(event: E): E {
-    return correlationId === undefined ? event : withDefaults(event, { correlationId })
-  }
-
-  /** What is no array, or too long a one, is the bus's to refuse. */
-  function correlateAll<E>(events: readonly E[]): readonly E[] {
-    try {
-      return events.length <= limits.callEventCount ? events.map(correlate) : events
-    } catch {
-      return events
-    }
-  }
-
-  return {
-    publish: async (tx, event) => bus.publish(tx, correlate(event)),
-    publishMany: async (tx, events) => bus.publishMany(tx, correlateAll(events)),
-    tryPublish: async (event) => bus.tryPublish(correlate(event)),
-  }
+/**
+ * The bus as one request sees it: events get what `defaults` says of the request, and the request's id as the correlation id, unless
+ * they have their own.
+ */
+export function createRequestBus<
+  C extends EventCatalogue,
+  Defaulted extends 'tenantId',
+  R extends IdentifiedRequest,
+>(
+  bus: Pick<Publisher<C, Defaulted>, 'with'>,
+  request: R,
+  defaults: ((request: R) => EventDefaults | undefined) | undefined,
+): Publisher<C, Defaulted> {
+  const own = toDefaults(request.id)
+  if (defaults === undefined) return bus.with(own)
+  return bus.with(() => {
+    const given: unknown = defaults(request)
+    // What it is otherwise, `with` refuses.
+    if (given === undefined) return own
+    if (given === null || typeof given !== 'object' || Array.isArray(given) || isThenable(given))
+      return given as EventDefaults
+    return { ...given, correlationId: (given as EventDefaults).correlationId ?? own.correlationId }
+  }) as Publisher<C, Defaulted>
 }
 
 /**
  * A request's id may come from a header, so from anybody: one that is too long is cut, one that PostgreSQL cannot
  * store is left out. It must not decide whether a business transaction commits.
  */
-function toCorrelationId(requestId: unknown): string | undefined {
-  if (typeof requestId !== 'string' && typeof requestId !== 'number') return undefined
+function toDefaults(requestId: unknown): EventDefaults {
+  if (typeof requestId !== 'string' && typeof requestId !== 'number') return {}
   const text = firstCharacters(String(requestId), limits.keyLength)
-  return text === '' || textProblem(text) !== undefined ? undefined : text
+  return text === '' || textProblem(text) !== undefined ? {} : { correlationId: text }
+}
+
+/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function assertRequestDefaults(defaults: unknown): void {
+  if (defaults === undefined || typeof defaults === 'function') return
+  throw new ConfigurationError(
+    'BUS_INVALID_OPTION',
+    `Expected \`defaults\` to be a function like (request) => ({ tenantId: request.user.tenantId }), got ${describe(defaults)}`,
+  )
 }

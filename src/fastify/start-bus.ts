@@ -1,9 +1,11 @@
 import type { Bus } from '../bus.ts'
 import { DatabaseError } from '../events/errors.ts'
+import type { RunOption } from '../run-option.ts'
 
 /** How a bus is brought up. */
 export interface StartPlan {
   readonly migrate: boolean
+  readonly run: RunOption
   /** Whether a bus that does not come up is stopped. */
   readonly ownsBus: boolean
   /** After how many milliseconds Fastify gives the hook up, 0 for never. */
@@ -42,7 +44,7 @@ export async function startBus(bus: StartableBus, plan: StartPlan): Promise<void
 async function startOrStop(bus: StartableBus, plan: StartPlan): Promise<void> {
   try {
     if (plan.migrate) await bus.migrate()
-    await bus.start()
+    await bus.start({ run: plan.run })
   } catch (error) {
     if (plan.ownsBus) await stopQuietly(bus)
     throw error

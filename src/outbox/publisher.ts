@@ -30,24 +30,33 @@ export type DefaultedBy<D> = [D] extends [{ readonly tenantId: string }] ? 'tena
  * @typeParam C - the events that it publishes
  * @typeParam Defaulted - `'tenantId'` where events need not say their tenant
  */
-export interface Publisher<C extends EventCatalogue = EventCatalogue, Defaulted extends 'tenantId' = never> {
+export type Publisher<
+  C extends EventCatalogue = EventCatalogue,
+  Defaulted extends 'tenantId' = never,
+> = EventPublisher<NewEvent<C, Defaulted>, NewEvent<C, 'tenantId'>>
+
+/**
+ * A {@link Publisher}, by the events that it takes: by them, not by its catalogue, the compiler tells that one of many types is
+ * one of some.
+ *
+ * @typeParam E - an event to publish
+ * @typeParam Tenantless - the same, without its tenant
+ */
+export interface EventPublisher<E, Tenantless> {
   /**
    * Publishes in the caller's transaction: the event is there if and only if the transaction commits. One round trip. A duplicate, by
    * `eventId` or `idempotencyKey` of the tenant, writes nothing and resolves to the first one's id. The handle of a savepoint is
    * for its callback alone: kept and used after it was rolled back, it publishes into the outer transaction.
    * @throws {@link InvalidEventError} before anything is written; {@link TransactionError}; {@link DatabaseError}
    */
-  readonly publish: (tx: DrizzleTransaction, event: NewEvent<C, Defaulted>) => Promise<Published>
+  readonly publish: (tx: DrizzleTransaction, event: E) => Promise<Published>
   /** Publishes 1 to 10,000 events in one statement: all or none, in the order given. */
-  readonly publishMany: (
-    tx: DrizzleTransaction,
-    events: readonly NewEvent<C, Defaulted>[],
-  ) => Promise<Published[]>
+  readonly publishMany: (tx: DrizzleTransaction, events: readonly E[]) => Promise<Published[]>
   /**
    * Publishes in a transaction of its own and never throws: for what business code must not fail over. What cannot be
    * published is logged, counted, and resolves to undefined. Gives up after 5 seconds.
    */
-  readonly tryPublish: (event: NewEvent<C, Defaulted>) => Promise<Published | undefined>
+  readonly tryPublish: (event: E) => Promise<Published | undefined>
   /**
    * A publisher whose events get what they do not have themselves, from an object or from a function that is asked at each publish.
    * With an AsyncLocalStorage: `bus.with(() => requestContext.getStore())`. What an event says comes first, then the
@@ -56,7 +65,7 @@ export interface Publisher<C extends EventCatalogue = EventCatalogue, Defaulted 
    */
   readonly with: <const D extends EventDefaults | undefined>(
     defaults: DefaultsOption<D>,
-  ) => Publisher<C, Defaulted | DefaultedBy<D>>
+  ) => EventPublisher<[DefaultedBy<D>] extends [never] ? E : Tenantless, Tenantless>
 }
 
 /** What a publisher is made of: the calls that take events of any type, and defaults as an argument. */

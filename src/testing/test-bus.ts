@@ -111,7 +111,17 @@ export async function createTestBus<
     throw invalid(`Expected the options of a test bus, got ${describe(options)}`)
   refuseUnknownKeys(
     options,
-    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'drizzle', 'defaults', 'isolated', 'retryDelays'],
+    [
+      'database',
+      'events',
+      'source',
+      'logger',
+      'maxPayloadBytes',
+      'drizzle',
+      'defaults',
+      'isolated',
+      'retryDelays',
+    ],
     'createTestBus',
   )
   const {

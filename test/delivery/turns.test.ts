@@ -15,7 +15,10 @@ async function publish({ rows }: TestDatabase, count: number, tenant: string): P
   )
 }
 
-type Options = Omit<SubscriptionOptions<typeof paymentEvents, 'note', DeliveryMode>, 'name' | 'events' | 'handler'>
+type Options = Omit<
+  SubscriptionOptions<typeof paymentEvents, 'note', DeliveryMode>,
+  'name' | 'events' | 'handler'
+>
 
 /** Registers the subscription, and hands events over to it with nobody there to deliver them. */
 async function handOver(

@@ -5,7 +5,12 @@ import { drizzle as drizzleNodePostgres } from 'drizzle-orm/node-postgres'
 import { integer, snakeCase, text, type PgTable } from 'drizzle-orm/pg-core'
 import { drizzle as drizzlePostgresJs } from 'drizzle-orm/postgres-js'
 import { expectTypeOf, test } from 'vitest'
-import { createBus, type DrizzleSettings } from '../../src/index.ts'
+import {
+  createBus,
+  type BusTransaction,
+  type DrizzleSettings,
+  type HandlerTransaction,
+} from '../../src/index.ts'
 import { events as log, subscriptions } from '../../src/schema.ts'
 import { bus, events } from '../types/support.ts'
 
@@ -27,6 +32,20 @@ test('a transaction is one of Drizzle 1.x, on either driver, with relations or w
     await drizzleNodePostgres('url', { relations }).transaction(async (tx) => bus.cancel(tx, 'id'))
   }
   expectTypeOf(use).toBeFunction()
+})
+
+test('a BusTransaction is one of Drizzle 1.x, on either driver, with relations or without', () => {
+  const save = async (tx: BusTransaction): Promise<void> => {
+    await tx.insert(orders).values({ orderId: '1', amountCents: 5 })
+    await bus.publish(tx, note)
+  }
+  const use = async (): Promise<void> => {
+    await drizzlePostgresJs('url').transaction(save)
+    await drizzlePostgresJs('url', { relations }).transaction(save)
+    await drizzleNodePostgres('url', { relations }).transaction(async (tx) => tx.transaction(save))
+  }
+  expectTypeOf(use).toBeFunction()
+  expectTypeOf<HandlerTransaction<{ relations: typeof relations }>>().toExtend<BusTransaction>()
 })
 
 test('the tables of bossbus/schema are tables of Drizzle 1.x', () => {

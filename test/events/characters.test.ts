@@ -29,10 +29,10 @@ describe('characters', () => {
 })
 
 test('keeps the id of a request as correlation id where an emoji is at the limit', async () => {
-  const published: unknown[] = []
-  const bus = { publish: async (_tx: unknown, event: unknown) => published.push(event) } as unknown as Bus
-  await createRequestBus(bus, `a${rocket.repeat(300)}`).publish({} as never, { type: 'note' } as never)
-  expect(published).toMatchObject([{ correlationId: `a${rocket.repeat(254)}` }])
+  const defaults: unknown[] = []
+  const bus = { with: (given: unknown) => defaults.push(given) } as unknown as Bus
+  createRequestBus(bus, { id: `a${rocket.repeat(300)}` }, undefined)
+  expect(defaults).toEqual([{ correlationId: `a${rocket.repeat(254)}` }])
 })
 
 test('a tenant, a key and a subject of 255 emoji are stored, read, erased and cancelled alike, whoever publishes', async () => {

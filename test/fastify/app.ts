@@ -15,7 +15,7 @@ export function testApp(options: FastifyServerOptions = {}): FastifyInstance {
 
 /** Options that have the plugin make a bus on a database, with the demo's events: those `app.bus` is typed by. */
 export function newBus(database: string, more: Partial<NewBusOptions> = {}): NewBusOptions {
-  return { database, events, source: 'payment-service', closeGraceMs: 5000, ...more }
+  return { database, events, source: 'payment-service', graceMs: 5000, ...more }
 }
 
 /** Some event that the catalogue has. */

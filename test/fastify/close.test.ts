@@ -46,12 +46,12 @@ interface Service {
 
 async function startService(
   database: string,
-  closeGraceMs: number,
+  graceMs: number,
   listen: { host?: string } = { host: '127.0.0.1' },
   options: FastifyServerOptions = {},
 ): Promise<Service> {
   const app = testApp(options)
-  await app.register(busPlugin, newBus(database, { closeGraceMs }))
+  await app.register(busPlugin, newBus(database, { graceMs }))
   const inFlight = Promise.withResolvers<void>()
   const mayFinish = Promise.withResolvers<void>()
   app.get('/quick', async () => 'quick')
@@ -116,16 +116,16 @@ test('nothing is fetched any more from the moment the app closes, whatever reque
   expect(await count('select count(*) from bus.outbox')).toBe(2)
 })
 
-const closeGraceMs = 1500
+const graceMs = 1500
 
 test.each([
-  ['a request', closeGraceMs - 100],
+  ['a request', graceMs - 100],
   ['a connection that was never used', 0],
   ['half a request', 0],
   ['an upgraded connection', 0],
-])('%s that outlives closeGraceMs ends with it, and not before', async (what, atLeastMs) => {
+])('%s that outlives graceMs ends with it, and not before', async (what, atLeastMs) => {
   const { url: database } = await createTestDatabase()
-  const { app, url, inFlight } = await startService(database, closeGraceMs)
+  const { app, url, inFlight } = await startService(database, graceMs)
   app.server.on('upgrade', (_request, socket: net.Socket) => {
     socket.on('error', () => {})
     socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n')
@@ -150,15 +150,15 @@ test.each([
   })
   await app.close()
   const tookMs = performance.now() - beganAt
-  expect(tookMs).toBeLessThan(roomFor(closeGraceMs + marginMs))
-  expect(await ended).toBeLessThan(roomFor(closeGraceMs + marginMs))
+  expect(tookMs).toBeLessThan(roomFor(graceMs + marginMs))
+  expect(await ended).toBeLessThan(roomFor(graceMs + marginMs))
   expect(await ended).toBeGreaterThan(atLeastMs)
 })
 
 test('an app that is closed by its own onClose hook stopping the bus does not wait for itself', async () => {
   const { url: database } = await createTestDatabase()
   const app = testApp()
-  await app.register(busPlugin, newBus(database, { closeGraceMs: 20_000 }))
+  await app.register(busPlugin, newBus(database, { graceMs: 20_000 }))
   app.addHook('onClose', async () => app.bus.stop())
   await app.listen({ port: 0 })
   const beganAt = performance.now()

@@ -80,10 +80,10 @@ test('closing the app lets a running handler finish, with what was registered be
   expect(await count('select count(*) from bus.deliveries')).toBe(1)
 })
 
-test('a handler that outlives closeGraceMs is aborted, and its event goes back', async () => {
+test('a handler that outlives graceMs is aborted, and its event goes back', async () => {
   const { url, db, count } = await createTestDatabase()
   const app = testApp()
-  await app.register(busPlugin, newBus(url, { closeGraceMs: 0 }))
+  await app.register(busPlugin, newBus(url, { graceMs: 0 }))
   const begun = Promise.withResolvers<AbortSignal>()
   app.bus.subscribe({
     name: 'stuck',

@@ -86,7 +86,7 @@ describe('options', () => {
     ['a key that Fastify has for plugins with routes', { ...newBus(nowhere), prefix: '/x' }, '`prefix`'],
     ['no options', {}, '`events`'],
     ['a migrate that is no boolean', newBus(nowhere, { migrate: 'yes' as never }), '`migrate`'],
-    ['a negative closeGraceMs', newBus(nowhere, { closeGraceMs: -1 }), '`closeGraceMs`'],
+    ['a negative graceMs', newBus(nowhere, { graceMs: -1 }), '`graceMs`'],
     ['a database that is no URL', newBus('localhost:5432'), '`database`'],
     ['a bus that is none', { bus: {} }, 'Expected `bus` to be a bus'],
     ['a bus that is null', { bus: null }, 'Expected `bus` to be a bus'],
@@ -101,7 +101,7 @@ describe('options', () => {
 
   test('undefined stands for the default', async () => {
     const app = testApp()
-    const options = { bus: undefined, migrate: undefined, closeGraceMs: undefined, logger: undefined }
+    const options = { bus: undefined, migrate: undefined, graceMs: undefined, logger: undefined }
     await app.register(busPlugin, newBus(nowhere, options))
     expect(app.bus.state).toBe('created')
   })

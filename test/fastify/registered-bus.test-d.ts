@@ -1,9 +1,9 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { expectTypeOf, test } from 'vitest'
 import type { events as demoEvents } from '../../src/demo/events.ts'
-import type { BusPluginOptions, CatalogueOf, RegisteredBus, RequestBus } from '../../src/fastify/index.ts'
+import type { BusPluginOptions, CatalogueOf, RegisteredBus } from '../../src/fastify/index.ts'
 import { bus as busPlugin } from '../../src/fastify/index.ts'
-import type { Bus, DrizzleTransaction, EventCatalogue } from '../../src/index.ts'
+import type { Bus, DrizzleTransaction, EventCatalogue, Publisher } from '../../src/index.ts'
 import type { paymentEvents } from '../support/catalogue.ts'
 
 declare const app: FastifyInstance
@@ -14,7 +14,7 @@ const payload = { paymentId: 'p1', amountCents: 1250, currency: 'EUR', verifiedB
 
 test('a program that says nothing has a bus of any events', () => {
   expectTypeOf<CatalogueOf<object>>().toEqualTypeOf<EventCatalogue>()
-  const publish = (null as unknown as RequestBus).publish
+  const publish = (null as unknown as Publisher).publish
   expectTypeOf(publish).toBeCallableWith(tx, { type: 'anything', tenantId: 'acme', payload: { at: 'all' } })
 })
 
@@ -26,7 +26,7 @@ test('a program that says its bus has the events of that bus', () => {
 test('app.bus and request.bus know the events of the bus that was said', () => {
   expectTypeOf<RegisteredBus['bus']>().toEqualTypeOf<Bus<typeof demoEvents>>()
   expectTypeOf(app.bus).toEqualTypeOf<Bus<typeof demoEvents>>()
-  expectTypeOf(request.bus).toEqualTypeOf<RequestBus<typeof demoEvents>>()
+  expectTypeOf(request.bus).toEqualTypeOf<Publisher<typeof demoEvents>>()
   expectTypeOf(request.bus.publish).toBeCallableWith(tx, { type: 'payment.paid', tenantId: 'acme', payload })
 })
 

@@ -9,7 +9,7 @@ import { paymentEvents } from './catalogue.ts'
 
 const app = fastify()
 const options = { database: process.argv[2] ?? '', events: paymentEvents, source: 'payment-service' }
-await app.register(busPlugin, { ...options, closeOnSignals: true, closeGraceMs: 20_000 } as never)
+await app.register(busPlugin, { ...options, closeOnSignals: true, graceMs: 20_000 } as never)
 app.get('/quick', async () => 'quick')
 app.get('/slow', async (request) => {
   console.log('in flight')

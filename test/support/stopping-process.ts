@@ -32,7 +32,7 @@ if (how === 'fastify' || how === 'signals') {
   // Its own handling of signals is tried by `signals`.
   await app.register(busPlugin, {
     ...options,
-    closeGraceMs: 5000,
+    graceMs: 5000,
     closeOnSignals: how === 'signals',
   } as never)
   subscribe(app.bus as unknown as Bus<typeof paymentEvents>)

@@ -5,7 +5,12 @@ import { drizzle as drizzleNodePostgres } from 'drizzle-orm/node-postgres'
 import { integer, pgTable, text, type PgDatabase, type PgQueryResultHKT } from 'drizzle-orm/pg-core'
 import { drizzle as drizzlePostgresJs, type PostgresJsTransaction } from 'drizzle-orm/postgres-js'
 import { expectTypeOf, test } from 'vitest'
-import { createBus, type DrizzleSettings, type HandlerTransaction } from '../../src/index.ts'
+import {
+  createBus,
+  type BusTransaction,
+  type DrizzleSettings,
+  type HandlerTransaction,
+} from '../../src/index.ts'
 import { bus, events } from './support.ts'
 
 const orders = pgTable('orders', { orderId: text().primaryKey(), amountCents: integer().notNull() })
@@ -33,6 +38,19 @@ test('ctx.tx fits where a handle of any driver is taken', () => {
   expectTypeOf<Takes>().toBeCallableWith(
     null as unknown as PostgresJsTransaction<Record<string, never>, Record<string, never>>,
   )
+})
+
+test('a BusTransaction may have a schema, on either driver', () => {
+  const save = async (tx: BusTransaction): Promise<void> => {
+    await tx.insert(orders).values({ orderId: '1', amountCents: 5 })
+    await bus.publish(tx, note)
+  }
+  const use = async (): Promise<void> => {
+    await drizzlePostgresJs('url', { schema }).transaction(save)
+    await drizzleNodePostgres('url', { schema }).transaction(async (tx) => tx.transaction(save))
+  }
+  expectTypeOf(use).toBeFunction()
+  expectTypeOf<HandlerTransaction<{ schema: typeof schema }>>().toExtend<BusTransaction>()
 })
 
 test('ctx.tx has the schema that createBus was given', () => {

@@ -1,0 +1,40 @@
+import type { withReplicas } from 'drizzle-orm/pg-core'
+import type { DrizzleTransaction } from './caller-connection.ts'
+
+// Derived from a name that 0.44 to 1.x have: the class that it takes is called otherwise in each.
+
+/** A Drizzle handle of any PostgreSQL driver. */
+type AnyHandle = Parameters<typeof withReplicas>[0]
+
+/** What it can be asked for whatever the driver and the tables. */
+type Querying = Pick<
+  AnyHandle,
+  Extract<
+    keyof AnyHandle,
+    | 'select'
+    | 'selectDistinct'
+    | 'selectDistinctOn'
+    | 'insert'
+    | 'update'
+    | 'delete'
+    | 'with'
+    | '$with'
+    | '$count'
+  >
+>
+
+/**
+ * A Drizzle transaction of any PostgreSQL driver, for functions that write their own tables and publish: `db.transaction` on postgres.js and
+ * on node-postgres, a savepoint of either, and `ctx.tx` of an exactly-once handler all are one. A plain handle is none.
+ *
+ * @example
+ * ```ts
+ * async function savePayment(tx: BusTransaction, payment: Payment): Promise<void> {
+ *   await tx.insert(payments).values(payment)
+ *   await bus.publish(tx, { type: 'payment.paid', tenantId: payment.tenantId, payload: { paymentId: payment.id } })
+ * }
+ * ```
+ */
+export interface BusTransaction extends Querying, DrizzleTransaction {
+  transaction<T>(work: (savepoint: BusTransaction) => Promise<T>): Promise<T>
+}

@@ -1,0 +1,42 @@
+import { ConfigurationError } from './events/errors.ts'
+import { describe, nearest } from './events/options.ts'
+import type { Subscription } from './delivery/subscription.ts'
+
+/**
+ * What a process runs: `'everything'` is the relay and all subscriptions; names are the relay and those of the subscriptions; `'nothing'` is
+ * neither, for a process that only publishes.
+ */
+export type RunOption = 'everything' | 'nothing' | readonly string[]
+
+/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function resolveRun(given: unknown): RunOption {
+  if (given === undefined) return 'everything'
+  if (given === 'everything' || given === 'nothing') return given
+  if (Array.isArray(given) && given.length > 0 && given.every((name) => typeof name === 'string'))
+    return Object.freeze([...(given as readonly string[])])
+  throw invalid(
+    `Expected \`run\` to be 'everything', 'nothing' or a list of names of subscriptions, got ${Array.isArray(given) && given.length === 0 ? 'an empty list' : describe(given)}`,
+  )
+}
+
+/**
+ * The subscriptions of a bus that its process runs.
+ * @throws {@link ConfigurationError} `BUS_INVALID_OPTION` where one of the names is not subscribed
+ */
+export function chosenOf(subscriptions: readonly Subscription[], run: RunOption): readonly Subscription[] {
+  if (run === 'everything') return subscriptions
+  if (run === 'nothing') return []
+  const known = subscriptions.map(({ name }) => name)
+  for (const name of run) {
+    if (known.includes(name)) continue
+    const near = nearest(name, known)
+    const hint =
+      near === undefined ? `Subscribed are: ${known.join(', ') || 'none'}` : `Did you mean \`${near}\`?`
+    throw invalid(`Expected \`run\` to name subscriptions of this bus, got ${describe(name)}. ${hint}`)
+  }
+  return subscriptions.filter(({ name }) => run.includes(name))
+}
+
+function invalid(message: string): ConfigurationError {
+  return new ConfigurationError('BUS_INVALID_OPTION', message)
+}
