@@ -116,6 +116,7 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     /** Publishes with the `defaults` of this request, and its id as the correlation id of events that have none of their own. */
+    // oxlint-disable-next-line typescript/no-unnecessary-type-arguments -- the default in this program, not in those that say their bus
     readonly bus: Publisher<CatalogueOf<RegisteredBus>, RequestDefaultsOf<RegisteredBus>>
   }
 }

@@ -3,6 +3,7 @@
  * it is told, and kills itself with SIGKILL where it is told. Started by crash-child.ts, and told by messages.
  */
 import { createBus, type Bus } from '../bus.ts'
+import type { AnySubscriptionOptions } from '../delivery/subscription-options.ts'
 import { defineEvents, type EventCatalogue } from '../events/catalogue.ts'
 import { withFaultHook, type FaultPoint } from '../events/fault-points.ts'
 import type { DrizzleOption } from '../outbox/drizzle-handle.ts'
@@ -18,7 +19,7 @@ export type CrashOrder =
 /** What it answers, to each order. */
 export type CrashAnswer = { readonly trail: readonly CrashStep[] } | { readonly error: string }
 
-type CrashSubscription = Parameters<Bus['subscribe']>[0]
+type CrashSubscription = AnySubscriptionOptions
 
 /** What the module exports. */
 interface CrashModule {
@@ -52,7 +53,7 @@ async function start(url: string, source: string, module: string): Promise<void>
       ...{ database: url, events: defineEvents(events), source, drizzle, logger: silentLogger },
     }),
   )
-  bus.subscribe(options)
+  bus.subscribe(options as never)
   await bus.start()
 }
 

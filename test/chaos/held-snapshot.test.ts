@@ -156,6 +156,7 @@ test.each([{ orderingKey: undefined }, { orderingKey: 'k' }])(
             ['the state', after.blocks.state.each, 80],
           ]
     for (const [what, blocks, bound] of bounds) expect.soft(blocks, what).toBeLessThan(bound)
-    expect(after.p50).toBeLessThan(2 * before.p50 + 10)
+    // pg-boss fetches from the first entry of its index on. Events without a key are mostly handed over with their claim instead.
+    expect(after.p50).toBeLessThan((orderingKey === undefined ? 2 : 5) * before.p50 + 10)
   },
 )

@@ -1,9 +1,8 @@
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { z } from 'zod'
 import { createBus, defineEvents } from '../../src/index.ts'
 import { recordingLogger, testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
-import { onTestFinished } from 'vitest'
 
 test('a handler publishes events that carry on the correlation and name their cause', async () => {
   const { url, db, rows } = await createTestDatabase()
@@ -114,3 +113,69 @@ test('handlers see the newest shape of an event that was stored in an older one'
   await until('it was handled', () => seen.length === 1)
   expect(seen).toEqual([{ totalCents: 1200, currency: 'EUR', schemaVersion: 3 }])
 })
+
+test.each(['at-least-once', 'exactly-once'] as const)(
+  'a handler publishes and cancels for the tenant of its event, unless it says another: %s',
+  async (mode) => {
+    const { url, db, rows } = await createTestDatabase()
+    const bus = testBus(url)
+    const results: unknown[] = []
+    bus.subscribe({
+      name: 'publisher',
+      events: ['payment.paid'],
+      mode: mode as 'at-least-once',
+      handler: async (event, ctx) => {
+        const refund = { type: 'payment.refunded', payload: { paymentId: event.payload.paymentId } } as const
+        await ctx.publish({ ...refund, subject: 'one' })
+        await ctx.publish({ ...refund, subject: 'other', tenantId: 'other' })
+        await ctx.publishMany([{ ...refund, subject: 'many' }])
+        await ctx.tryPublish({ ...refund, subject: 'try' })
+        await db.transaction(async (tx) => {
+          await ctx.publish(tx, { ...refund, subject: 'joined' })
+          await ctx.publishMany(tx, [{ ...refund, subject: 'joined many' }])
+          await ctx.with({ subject: 'with' }).publish(tx, refund)
+        })
+        const later = await ctx.publish({ ...refund, subject: 'later', availableIn: { seconds: 3600 } })
+        const others = await ctx.publish({
+          ...refund,
+          subject: 'later',
+          tenantId: 'other',
+          availableIn: { seconds: 3600 },
+        })
+        results.push(await ctx.cancel(later.id), await ctx.cancel(others.id))
+        results.push(await ctx.cancel(others.id, { tenantId: 'other' }))
+        await expect(ctx.publish(undefined as never, refund)).rejects.toMatchObject({
+          code: 'BUS_NOT_IN_TRANSACTION',
+        })
+        await expect(ctx.cancel('no id')).rejects.toMatchObject({ code: 'BUS_INVALID_OPTION' })
+      },
+    })
+    await bus.start()
+    const { id } = await db.transaction(async (tx) =>
+      bus.publish(tx, {
+        type: 'payment.paid',
+        tenantId: 'acme',
+        payload: { paymentId: 'p', amountCents: 1 },
+      }),
+    )
+    await until('it is delivered', async () =>
+      (await bus.deliveries(id)).some(({ state }) => state === 'delivered'),
+    )
+    expect(results).toEqual([true, false, true])
+    const published = await rows(
+      `select subject, tenant_id, causation_id from bus.events where type = 'payment.refunded' order by 1, 2`,
+    )
+    expect(published.every((row) => row['causation_id'] === id)).toBe(true)
+    expect(published.map((row) => `${String(row['subject'])}: ${String(row['tenant_id'])}`)).toEqual([
+      'joined: acme',
+      'joined many: acme',
+      'later: acme',
+      'later: other',
+      'many: acme',
+      'one: acme',
+      'other: other',
+      'try: acme',
+      'with: acme',
+    ])
+  },
+)

@@ -1,7 +1,7 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { expect, test } from 'vitest'
 import { bus as busPlugin } from '../../src/fastify/index.ts'
-import type { Published } from '../../src/index.ts'
+import type { Published, Publisher } from '../../src/index.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { recordingLogger } from '../support/bus.ts'
 import { newBus, somePayment, testApp } from './app.ts'
@@ -133,4 +133,42 @@ test('the bus logs through the app, marked as bossbus, unless it has a logger', 
   await other.bus.tryPublish(somePayment({ tenantId: '' }))
   expect(logger.lines).toMatchObject([{ message: 'an event could not be published' }])
   expect(lines).toHaveLength(1)
+})
+
+test('defaults of the plugin are asked for each request, and come before its id', async () => {
+  const { url, db, rows } = await createTestDatabase()
+  const app = testApp({ genReqId: () => 'request-7' })
+  const options = {
+    ...newBus(url),
+    defaults: (request: FastifyRequest) => ({
+      tenantId: request.headers['x-tenant'] as string,
+      ...(request.headers['x-trace'] === undefined
+        ? {}
+        : { correlationId: request.headers['x-trace'] as string }),
+    }),
+  }
+  await app.register(busPlugin, options)
+  const { tenantId: _, ...payment } = somePayment()
+  app.post('/', async (request) =>
+    db.transaction(async (tx) => (request.bus as Publisher).publish(tx, payment as never)),
+  )
+  await app.inject({ method: 'POST', url: '/', headers: { 'x-tenant': 'a' } })
+  await app.inject({ method: 'POST', url: '/', headers: { 'x-tenant': 'b', 'x-trace': 't-1' } })
+  expect(await rows('select tenant_id, correlation_id from bus.events order by id')).toEqual([
+    { tenant_id: 'a', correlation_id: 'request-7' },
+    { tenant_id: 'b', correlation_id: 't-1' },
+  ])
+  expect((await app.inject({ method: 'POST', url: '/' })).json()).toMatchObject({
+    code: 'BUS_TENANT_REQUIRED',
+  })
+})
+
+test('defaults of the plugin that are no function are refused', async () => {
+  const { url } = await createTestDatabase()
+  const app = testApp()
+  const options = { ...newBus(url), defaults: { tenantId: 'a' } as never }
+  await expect(app.register(busPlugin, options)).rejects.toMatchObject({
+    code: 'BUS_INVALID_OPTION',
+    message: expect.stringContaining('(request) =>') as string,
+  })
 })

@@ -47,7 +47,8 @@ function newBus(options: object): AnyBus {
   })
 }
 
-const event = { type: 'note', tenantId: 'acme', payload: 'x' }
+const note = { type: 'note', payload: 'x' }
+const event = { ...note, tenantId: 'acme' }
 
 /** Publishes an event with a text in one of its fields. */
 const field =
@@ -57,6 +58,9 @@ const field =
 
 const subscribe = (options: object): void =>
   newBus({}).subscribe({ name: 's', events: ['note'], handler, ...options })
+
+const define = (options: object): unknown =>
+  bossbus.defineSubscription(anyEvents, { name: 's', events: ['note'], handler, ...options })
 
 /** The fields of an event that take a text, each way to put one there. */
 const eventTexts: Readonly<Record<string, Call>> = {
@@ -139,6 +143,23 @@ export const functions: Readonly<Record<string, Entry>> = {
     noText: ['schema', 'version', 'upcast'],
     probe: (name) => defineEvents({ note: { schema: anything, [name]: 1 } }),
   },
+  defineSubscription: {
+    texts: {
+      name: (text) => define({ name: text }),
+      events: (text) => define({ events: [text] }),
+      where: (text) => define({ where: text }),
+      'a catalogue': (text) => bossbus.defineSubscription(text as never, { name: 'a' } as never),
+      'unknown option': (text) => define(JSON.parse(`{${JSON.stringify(text)}: 1}`) as object),
+    },
+    // Those of bus.subscribe, which checks them.
+  },
+  eventTypes: { texts: { 'a name': (text) => bossbus.eventTypes({ [text]: { schema: anything } }) } },
+  mergeEvents: {
+    texts: {
+      'a name': (text) => bossbus.mergeEvents({ [text]: { schema: anything } }),
+      'a name twice': (text) => bossbus.mergeEvents(...([{ [text]: {} }, { [text]: {} }] as never[])),
+    },
+  },
   toCloudEvent: {
     texts: {
       dataSchema: (text) => bossbus.toCloudEvent(stored, { dataSchema: text }),
@@ -210,7 +231,20 @@ export const methods: Readonly<Record<string, Entry>> = {
     },
     probe: async (name) => newBus({}).migrate({ [name]: 1 }),
   },
-  'bus.start': { texts: {} },
+  'bus.start': {
+    texts: { run: async (text) => newBus({}).start({ run: [text] }) },
+    probe: async (name) => newBus({}).start({ [name]: 1 }),
+  },
+  'bus.with': {
+    texts: {
+      tenantId: async (text, { bus, tx }) => bus.with({ tenantId: text }).publish(tx, note),
+      correlationId: async (text, { bus, tx }) => bus.with({ correlationId: text }).publish(tx, event),
+      causationId: async (text, { bus, tx }) => bus.with({ causationId: text }).publish(tx, event),
+      subject: async (text, { bus, tx }) => bus.with({ subject: text }).publish(tx, event),
+      metadata: async (text, { bus, tx }) => bus.with({ metadata: { a: text } }).publish(tx, event),
+    },
+    probe: (name, { bus }) => bus.with({ [name]: 1 }),
+  },
   'bus.health': { texts: {} },
   'bus.stop': {
     texts: { graceMs: async (text) => newBus({}).stop({ graceMs: text as unknown as number }) },
@@ -243,7 +277,7 @@ export const methods: Readonly<Record<string, Entry>> = {
   },
   'bus.publish': {
     texts: eventTexts,
-    noText: ['availableAt', 'expiresAt'],
+    noText: ['availableAt', 'availableIn', 'expiresAt'],
     probe: async (name, { bus, tx }) => bus.publish(tx, { ...event, [name]: 1 }),
   },
   'bus.publishMany': {
