@@ -291,7 +291,7 @@ function logFailedTryPublish(logger: BusLogger, event: unknown, error: unknown):
   try {
     const { code } = (error ?? {}) as { code?: string }
     logger.error(
-      { errorCode: code, reason: reasonOf(error), eventType: printableType(event) },
+      { errorCode: code, reason: reasonOf(error), type: printableType(event) },
       'an event could not be published',
     )
   } catch {

@@ -171,8 +171,8 @@ class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext,
   get log(): BusLogger {
     this.#log ??= withFields(this.#logger, {
       subscription: this.#subscriptionName,
-      eventId: this.#event.id,
-      eventType: this.#event.type,
+      id: this.#event.id,
+      type: this.#event.type,
       attempt: this.attempt,
     })
     return this.#log

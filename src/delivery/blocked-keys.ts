@@ -33,7 +33,7 @@ export interface BlockedKey {
    */
   readonly state: 'blocked' | 'parked' | 'overrunning'
   /** The id of the failed event, in the log. */
-  readonly eventId: string
+  readonly id: string
   /** Attempts that were made at it. */
   readonly attempts: number
   /** How they failed, as far as it is known: the first and the latest ones. */
@@ -112,7 +112,7 @@ export function createBlockedKeys(database: Database, logger: BusLogger): Blocke
         tenantId: row.tenant_id,
         orderingKey: row.ordering_key,
         state: row.state,
-        eventId: row.failed_event_id,
+        id: row.failed_event_id,
         attempts: row.attempts,
         failures: row.failures,
         since: row.failed_at,

@@ -7,11 +7,11 @@ import type { FailureOutput } from './settlement.ts'
 
 /** An event that a subscription has given up on. */
 export interface DeadLetter {
-  /** The id of the dead letter: a job of pg-boss, or the event's id where it was parked without an attempt. */
+  /** The id of the event, in the log. */
   readonly id: string
   readonly subscription: string
-  /** The id of the event, in the log. */
-  readonly eventId: string
+  /** The job of pg-boss that is the dead letter, or the event's id where it was parked without an attempt. */
+  readonly jobId: string
   /** Attempts that were made. */
   readonly attempts: number
   /** How they failed, as far as it is known: the first and the latest ones. */
@@ -105,7 +105,7 @@ export function createDeadLetters(database: Database): DeadLetters {
 }
 
 export function toDeadLetter({
-  id,
+  id: jobId,
   subscription,
   data,
   source_retry_count,
@@ -117,10 +117,10 @@ export function toDeadLetter({
 }: DeadLetterRow): DeadLetter {
   const blockedKey =
     tenantId === null || orderingKey === null || state === null ? undefined : { tenantId, orderingKey, state }
-  const eventId = data.eventIds[0] ?? ''
+  const id = data.eventIds[0] ?? ''
   // Parked behind a failed one.
   if (blockedKey !== undefined && source_retry_count === null)
-    return { id, subscription, eventId, attempts: 0, failures: [], deadAt: created_on, blockedKey }
+    return { id, subscription, jobId, attempts: 0, failures: [], deadAt: created_on, blockedKey }
   const before = data.attempts ?? 0
   const known = source_output?.failures ?? data.failures ?? []
   const attempts = source_output?.attempts ?? before + (source_retry_count ?? 0) + 1
@@ -130,5 +130,5 @@ export function toDeadLetter({
     lost === undefined
       ? known
       : [...known, { attempt: attempts, at: created_on.toISOString(), name: 'WorkerLost', message: lost }]
-  return { id, subscription, eventId, attempts, failures, deadAt: created_on, blockedKey }
+  return { id, subscription, jobId, attempts, failures, deadAt: created_on, blockedKey }
 }

@@ -104,7 +104,7 @@ export function logBuried(
   logger.error(
     {
       subscription,
-      eventId,
+      id: eventId,
       attempts,
       errorName: last?.name,
       errorCode: last?.code,

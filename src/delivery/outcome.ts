@@ -66,8 +66,8 @@ export function logUndelivered(
   const { eventId } = outcome
   const about = {
     subscription,
-    eventId,
-    eventType: events.typeOf(eventId),
+    id: eventId,
+    type: events.typeOf(eventId),
     tenantId: events.tenantOf(eventId),
   }
   if (!outcome.delivered) {

@@ -40,8 +40,8 @@ export function createOverruns(
       let ignored = false
       const fields = {
         subscription: subscription.name,
-        eventId: event.id,
-        eventType: event.type,
+        id: event.id,
+        type: event.type,
         tenantId: event.tenantId,
         ...(event.orderingKey === undefined ? {} : { orderingKey: event.orderingKey }),
         attempt,

@@ -95,7 +95,7 @@ export const deliveries = busSchema.table(
   'deliveries',
   {
     subscriptionId: integer('subscription_id').notNull(),
-    eventId: uuid('event_id').notNull(),
+    id: uuid('event_id').notNull(),
     /** Attempts that were made: the one that succeeded is the last; of an expired event, all have failed, if there were any. */
     attempts: smallint('attempts').notNull(),
     /** Its time had passed before it was delivered: the handler was not called (again). */
@@ -106,7 +106,7 @@ export const deliveries = busSchema.table(
     erased: boolean('erased'),
   },
   (table) => [
-    primaryKey({ columns: [table.subscriptionId, table.eventId] }),
+    primaryKey({ columns: [table.subscriptionId, table.id] }),
     // Without a tenant of its own, which every receipt would carry: those of the events that can be seen.
     tenantReads(sql`exists (select from bus.events e where e.id = deliveries.event_id)`),
   ],
@@ -161,7 +161,7 @@ export const orderedEvents = busSchema.table(
   {
     keyId: bigint('key_id', { mode: 'bigint' }).notNull(),
     seq: bigint('seq', { mode: 'bigint' }).notNull().generatedAlwaysAsIdentity(),
-    eventId: uuid('event_id').notNull(),
+    id: uuid('event_id').notNull(),
     payloadBytes: integer('payload_bytes').notNull(),
   },
   (table) => [

@@ -57,11 +57,11 @@ interface DeliveryRow extends Record<string, unknown> {
 export async function readDeliveries(
   executor: Executor,
   source: 'bus.event_deliveries' | 'bus.tenant_deliveries',
-  eventId: unknown,
+  id: unknown,
 ): Promise<EventDelivery[]> {
   const { rows } = await executor.query<DeliveryRow>(
     `select subscription, state, attempts, failure, due_at, delivered_at, duration_ms::numeric as duration_ms from ${source}($1::uuid)`,
-    [checkId('eventId', eventId)],
+    [checkId('id', id)],
   )
   return rows.map(({ subscription, state, attempts, failure, due_at, delivered_at, duration_ms }) => ({
     subscription,

@@ -121,7 +121,7 @@ export const eventKeys = busSchema.table(
     tenantId: text('tenant_id').notNull(),
     kind: text('kind', { enum: ['event_id', 'idempotency_key'] }).notNull(),
     key: text('key').notNull(),
-    eventId: uuid('event_id').notNull(),
+    id: uuid('event_id').notNull(),
     createdAt: time('created_at')
       .notNull()
       .default(sql`clock_timestamp()`),
@@ -149,7 +149,7 @@ export const outbox = busSchema.table(
   'outbox',
   {
     position: bigint('position', { mode: 'bigint' }).primaryKey().generatedAlwaysAsIdentity(),
-    eventId: uuid('event_id').notNull(),
+    id: uuid('event_id').notNull(),
     tenantId: text('tenant_id').notNull(),
     type: text('type').notNull(),
     /** About the bytes of the payload as text, where it is small: the relay measures large ones. */
@@ -162,7 +162,7 @@ export const outbox = busSchema.table(
   (table) => [
     // For cancel.
     index('outbox_scheduled_idx')
-      .on(table.eventId, table.availableAt)
+      .on(table.id, table.availableAt)
       .where(sql`${table.availableAt} is not null`),
     // For the relay, which claims the two apart: neither claim reads the entries of the other.
     index('outbox_due_idx')
@@ -182,7 +182,7 @@ export const outbox = busSchema.table(
 export const cancellations = busSchema.table(
   'cancellations',
   {
-    eventId: uuid('event_id').primaryKey(),
+    id: uuid('event_id').primaryKey(),
     tenantId: text('tenant_id').notNull(),
     cancelledAt: time('cancelled_at')
       .notNull()

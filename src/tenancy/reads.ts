@@ -12,7 +12,7 @@ export interface Reads<C extends EventCatalogue, Tx = TenantDatabase> {
    * What became of an event, by subscription. Empty while it is still in the outbox.
    * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
    */
-  deliveries: (eventId: string) => Promise<EventDelivery[]>
+  deliveries: (id: string) => Promise<EventDelivery[]>
   /**
    * What one tenant may see, read under row-level security: a statement that forgets its WHERE sees this tenant alone.
    * @throws {@link ConfigurationError} `BUS_INVALID_OPTION` when `id` is not the name of a tenant
@@ -27,7 +27,7 @@ export function createReads<C extends EventCatalogue, Tx>(
 ): Reads<C, Tx> {
   return {
     events: createHistory<C>(database, show, 'operator'),
-    deliveries: async (eventId) => readDeliveries(database, 'bus.event_deliveries', eventId),
+    deliveries: async (id) => readDeliveries(database, 'bus.event_deliveries', id),
     tenant: (id) => createTenant<C, Tx>(database, id, show),
   }
 }

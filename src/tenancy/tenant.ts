@@ -41,7 +41,7 @@ export interface Tenant<C extends EventCatalogue, Tx = TenantDatabase> {
   /** Counts events, of a time if it is given, and how they stand. It reads all of them: for long times it takes its time. */
   stats: (span?: { readonly from?: Date | undefined; readonly to?: Date | undefined }) => Promise<TenantStats>
   /** What became of an event, by subscription. None for an event of another tenant, as for one that is not there. */
-  deliveries: (eventId: string) => Promise<EventDelivery[]>
+  deliveries: (id: string) => Promise<EventDelivery[]>
   /** The dead letters of this tenant's events, without stack traces. */
   readonly deadLetters: DeadLetters
   /**
@@ -79,7 +79,7 @@ export function createTenant<C extends EventCatalogue, Tx>(
     id,
     events: createHistory<C>(executor, show, 'tenant'),
     stats: async (span = {}) => readStats(executor, checkSpan(span, 'tenant.stats')),
-    deliveries: async (eventId) => readDeliveries(executor, 'bus.tenant_deliveries', eventId),
+    deliveries: async (id) => readDeliveries(executor, 'bus.tenant_deliveries', id),
     deadLetters: {
       async list(filter = {}) {
         assertOptions(filter, 'deadLetters.list')

@@ -35,8 +35,7 @@ test('what it is declared with is checked at once, and what is changed later has
   options.name = 'other name'
   expect(subscription.name).toBe('orders')
   expect(Object.isFrozen(subscription)).toBe(true)
-  const wrong = (more: object) => () =>
-    defineSubscription(orderEvents, { ...options, name: 'a', ...more } as never)
+  const wrong = (more: object) => () => defineSubscription(orderEvents, { ...options, name: 'a', ...more })
   expect(wrong({ events: ['order.palced'] })).toThrow(/`a` names "order.palced"/)
   expect(wrong({ concurrency: 0 })).toThrow(/`concurrency`/)
   expect(wrong({ concurency: 1 })).toThrow(/Did you mean `concurrency`/)

@@ -129,7 +129,7 @@ test('a statement error that the handler swallows is a failed attempt of that ev
   await bus.start()
   await until('the dead letter is there', async () => (await bus.deadLetters.list()).length === 1)
   const [letter] = await bus.deadLetters.list()
-  expect(letter).toMatchObject({ eventId: badId, attempts: 3 })
+  expect(letter).toMatchObject({ id: badId, attempts: 3 })
   for (const failure of letter?.failures ?? []) {
     expect(failure).toMatchObject({ name: 'DeliveryError', code: 'BUS_HANDLER_TRANSACTION_ABORTED' })
     expect(failure.message).toContain('division by zero')

@@ -116,7 +116,7 @@ test('a job that pg-boss gave up on blocks its key, until that is released', asy
   expect(await heir.blockedKeys.list()).toMatchObject([
     {
       state: 'blocked',
-      eventId: id,
+      id,
       attempts: 1,
       waitingCount: 1,
       failures: [{ code: 'BUS_HANDLER_TIMEOUT' }],
@@ -443,9 +443,9 @@ test('a released key whose event fails again is blocked again, with every attemp
   await bus.blockedKeys.release(key('stubborn'))
   await until('it is blocked again', async () => (await bus.blockedKeys.list())[0]?.attempts === 4)
   const [blocked] = await bus.blockedKeys.list()
-  expect(blocked).toMatchObject({ eventId: id, waitingCount: 0 })
+  expect(blocked).toMatchObject({ id, waitingCount: 0 })
   expect(blocked?.failures.map(({ message }) => message)).toEqual([1, 2, 3, 4].map((n) => `failure ${n}`))
-  expect(await bus.deadLetters.list()).toMatchObject([{ eventId: id, attempts: 4 }])
+  expect(await bus.deadLetters.list()).toMatchObject([{ id, attempts: 4 }])
 })
 
 test('a release that skips leaves the failed event behind as a dead letter', async () => {
@@ -470,7 +470,7 @@ test('a release that skips leaves the failed event behind as a dead letter', asy
   expect(await operator.blockedKeys.release({ ...key('skippable'), skipFailed: true })).toBe(true)
   await until('the others are delivered', async () => (await receipts(database)) === 2)
   expect(seen).toEqual([2, 3])
-  expect(await bus.deadLetters.list()).toMatchObject([{ eventId: id, blockedKey: undefined }])
+  expect(await bus.deadLetters.list()).toMatchObject([{ id, blockedKey: undefined }])
   expect(await bus.blockedKeys.list()).toEqual([])
 })
 

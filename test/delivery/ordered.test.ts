@@ -160,7 +160,7 @@ test.each([1, 100])(
       tenantId: 'acme',
       orderingKey: 'bad',
       state: 'blocked',
-      eventId: ids[2],
+      id: ids[2],
       attempts: 3,
       waitingCount: 2,
       failures: [{ message: 'failure 1' }, { message: 'failure 2' }, { message: 'failure 3' }],
@@ -169,7 +169,7 @@ test.each([1, 100])(
     expect(await bus.blockedKeys.list({ subscription: 'another' })).toEqual([])
     expect(await bus.deadLetters.list()).toMatchObject([
       {
-        eventId: ids[2],
+        id: ids[2],
         attempts: 3,
         blockedKey: { tenantId: 'acme', orderingKey: 'bad', state: 'blocked' },
       },
@@ -217,14 +217,14 @@ test('a parked key shows everything behind the failed event as dead letters, in 
   ids.push(...(await publish(bus, database, [note('k', 3), note('k', 4)])))
   await until('the others are parked', async () => (await bus.deadLetters.list()).length === 4)
   const letters = await bus.deadLetters.list({ subscription: 'parking' })
-  expect(letters.map(({ eventId, attempts }) => [eventId, attempts])).toEqual([
+  expect(letters.map(({ id, attempts }) => [id, attempts])).toEqual([
     [ids[0], 1],
     [ids[1], 0],
     [ids[2], 0],
     [ids[3], 0],
   ])
   expect(letters.every(({ blockedKey }) => blockedKey?.state === 'parked')).toBe(true)
-  expect(await bus.blockedKeys.list()).toMatchObject([{ state: 'parked', eventId: ids[0], waitingCount: 3 }])
+  expect(await bus.blockedKeys.list()).toMatchObject([{ state: 'parked', id: ids[0], waitingCount: 3 }])
   expect(seen).toEqual([])
   healed = true
   expect(await bus.blockedKeys.release({ subscription: 'parking', tenantId: 'acme', orderingKey: 'k' })).toBe(
@@ -261,9 +261,7 @@ test.each([1, 100])(
     await bus.start()
     await until('the others are delivered', async () => (await receipts(database)) === 2)
     expect(seen).toEqual([1, 3])
-    expect(await bus.deadLetters.list()).toMatchObject([
-      { eventId: ids[1], attempts: 2, blockedKey: undefined },
-    ])
+    expect(await bus.deadLetters.list()).toMatchObject([{ id: ids[1], attempts: 2, blockedKey: undefined }])
     expect(await bus.blockedKeys.list()).toEqual([])
     await until(
       'the keys are gone',

@@ -109,7 +109,7 @@ test.each([1, 100])(
         },
       },
     ])
-    expect(about[0]?.fields['eventId']).toEqual(expect.any(String))
+    expect(about[0]?.fields['id']).toEqual(expect.any(String))
   },
 )
 

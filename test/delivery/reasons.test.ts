@@ -39,7 +39,7 @@ test.each(['at-least-once', 'exactly-once'] as const)(
     const failed = logger.lines.filter(({ message }) => message === 'an attempt to handle an event failed')
     expect(failed[0]).toMatchObject({
       level: 'warn',
-      fields: { subscription: 'hook', eventId: id, eventType: 'note', tenantId: 'acme', attempt: 1, reason },
+      fields: { subscription: 'hook', id, type: 'note', tenantId: 'acme', attempt: 1, reason },
     })
     expect(failed[0]?.fields['durationMs']).toBeGreaterThanOrEqual(15)
     expect(failed[1]?.fields).toMatchObject({ attempt: 2, reason })

@@ -64,7 +64,7 @@ test.each(['alone', 'in a batch'])(
     await bus.start()
     await until('the dead letter is there', async () => (await bus.deadLetters.list()).length === 1)
     const [letter] = await bus.deadLetters.list({ subscription: 'hopeless' })
-    expect(letter).toMatchObject({ subscription: 'hopeless', eventId: badId, attempts: 3 })
+    expect(letter).toMatchObject({ subscription: 'hopeless', id: badId, attempts: 3 })
     expect(
       letter?.failures.map(({ attempt, name, message, code }) => ({ attempt, name, message, code })),
     ).toEqual(
@@ -79,7 +79,7 @@ test.each(['alone', 'in a batch'])(
     expect(await bus.deadLetters.list({ subscription: 'another' })).toEqual([])
     expect(
       logger.lines.filter(({ message }) => message === 'an event went to the dead letters'),
-    ).toMatchObject([{ level: 'error', fields: { subscription: 'hopeless', eventId: badId, attempts: 3 } }])
+    ).toMatchObject([{ level: 'error', fields: { subscription: 'hopeless', id: badId, attempts: 3 } }])
   },
 )
 
@@ -105,7 +105,7 @@ test.each(['alone', 'in a batch', 'after a retry'])(
     await until('the dead letter is there', async () => (await bus.deadLetters.list()).length === 1)
     const attempts = when === 'after a retry' ? 2 : 1
     const [letter] = await bus.deadLetters.list()
-    expect(letter).toMatchObject({ eventId: badId, attempts })
+    expect(letter).toMatchObject({ id: badId, attempts })
     expect(letter?.failures.at(-1)).toMatchObject({
       attempt: attempts,
       name: 'NonRetryableError',
@@ -147,7 +147,7 @@ test('whatever a handler throws becomes a readable, bounded record', async () =>
   await until('all are dead', async () => (await bus.deadLetters.list()).length === names.length)
   const letters = await bus.deadLetters.list()
   const message = (name: string): string =>
-    letters.find(({ eventId }) => eventId === ids[names.indexOf(name)])?.failures.at(-1)?.message ?? ''
+    letters.find(({ id }) => id === ids[names.indexOf(name)])?.failures.at(-1)?.message ?? ''
   expect(message('undefined')).toBe('undefined was thrown')
   expect(message('null')).toBe('null was thrown')
   expect(message('text')).toBe('just text')

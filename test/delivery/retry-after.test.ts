@@ -99,7 +99,7 @@ test.each(['alone', 'in a batch'])('the last attempt %s goes to the dead letters
   await bus.start()
   await until('it is dead', async () => (await bus.deadLetters.list()).length === 1)
   const [letter] = await bus.deadLetters.list()
-  expect(letter).toMatchObject({ eventId: id, attempts: 2 })
+  expect(letter).toMatchObject({ id, attempts: 2 })
   expect(letter?.failures).toMatchObject([
     { attempt: 1, name: 'RetryAfterError', code: 'BUS_RETRY_AFTER', message: 'busy 1' },
     { attempt: 2, name: 'RetryAfterError', code: 'BUS_RETRY_AFTER', message: 'busy 2' },

@@ -103,7 +103,7 @@ describe('tryPublish', () => {
     expect(await bus.tryPublish({ ...note, payload: canary })).toBeUndefined()
     expect(await bus.health()).toMatchObject({ ok: false, database: 'down', failedTryPublishCount: 1 })
     expect(logger.lines).toMatchObject([
-      { level: 'error', fields: { errorCode: 'BUS_DATABASE_UNAVAILABLE', eventType: 'note' } },
+      { level: 'error', fields: { errorCode: 'BUS_DATABASE_UNAVAILABLE', type: 'note' } },
     ])
     expect(JSON.stringify(logger.lines)).not.toMatch(traceOfCanary)
   })

@@ -65,7 +65,7 @@ test('the log can be read and joined through its Drizzle table', async () => {
   const [row] = await db
     .select({ event: events, kind: eventKeys.kind })
     .from(events)
-    .innerJoin(eventKeys, eq(eventKeys.eventId, events.id))
+    .innerJoin(eventKeys, eq(eventKeys.id, events.id))
     .where(eq(events.tenantId, 'acme'))
   expect(row).toMatchObject({
     event: { id, type: 'note', payload: { a: 1 }, metadata: {}, createdAt: expect.any(Date) as Date },

@@ -169,7 +169,7 @@ test('a login that is only bus_operator sees all tenants and releases keys, and 
   const bus = testBus(login.url)
   await until('the key is blocked', async () => (await bus.blockedKeys.list()).length === 1)
   expect(await bus.events.find()).toHaveLength(3)
-  expect(await bus.deadLetters.list()).toMatchObject([{ eventId: first?.id }])
+  expect(await bus.deadLetters.list()).toMatchObject([{ id: first?.id }])
   expect(await bus.deliveries(first?.id ?? '')).toMatchObject([
     { subscription: 'in-order', state: 'dead', attempts: 1 },
   ])

@@ -253,8 +253,8 @@ test('dead letters and statistics of a tenant are about its events alone, also w
   expect(letters.filter(({ failures }) => failures[0]?.message === 'canary of acme')).toHaveLength(4)
   const all = await bus.deadLetters.list()
   const mine = new Set(ids(await tenant.events.find()))
-  expect(letters.map(({ id }) => id)).toEqual(
-    all.filter(({ eventId }) => mine.has(eventId)).map(({ id }) => id),
+  expect(letters.map(({ jobId }) => jobId)).toEqual(
+    all.filter(({ id }) => mine.has(id)).map(({ jobId }) => jobId),
   )
   expect(await tenant.deadLetters.list({ subscription: 'dies', limit: 2 })).toHaveLength(2)
   expect(await tenant.deadLetters.list({ subscription: 'nothing' })).toEqual([])
