@@ -2,7 +2,7 @@ import { defineEvents, isSourceName, type EventCatalogue } from './events/catalo
 import { ConfigurationError } from './events/errors.ts'
 import { limits } from './events/limits.ts'
 import { guarded, stderrLogger, type BusLogger } from './events/logger.ts'
-import { describe, integerOption, refuseUnknownKeys } from './events/options.ts'
+import { describe, integerOption, refuseUnknownKeys, invalidOption } from './events/options.ts'
 import { resolveBossSchema } from './outbox/boss-schema.ts'
 import type { DatabaseOption } from './outbox/database.ts'
 import { resolveDrizzle, type DrizzleOption, type Settings } from './outbox/drizzle-handle.ts'
@@ -69,7 +69,7 @@ export function resolveBusOptions<C extends EventCatalogue>(
   defaults: unknown
 } {
   if (options === null || typeof options !== 'object')
-    throw invalid(`Expected the options of a bus, got ${describe(options)}`)
+    throw invalidOption(`Expected the options of a bus, got ${describe(options)}`)
   refuseUnknownKeys(
     options,
     ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle', 'defaults'],
@@ -77,15 +77,15 @@ export function resolveBusOptions<C extends EventCatalogue>(
   )
   const { events, source, logger = stderrLogger } = options
   if (events === null || typeof events !== 'object')
-    throw invalid(`Expected \`events\` to be the catalogue made by defineEvents, got ${describe(events)}`)
+    throw invalidOption(`Expected \`events\` to be the catalogue made by defineEvents, got ${describe(events)}`, 'events')
   if (!isSourceName(source)) {
-    throw invalid(
-      `Expected \`source\` to be the name of this service, 1 to ${limits.sourceLength} characters, got ${describe(source)}`,
+    throw invalidOption(
+      `Expected \`source\` to be the name of this service, 1 to ${limits.sourceLength} characters, got ${describe(source)}`, 'source',
     )
   }
   for (const method of ['debug', 'info', 'warn', 'error'] as const) {
     if (typeof (logger as Partial<BusLogger> | null)?.[method] !== 'function')
-      throw invalid(`Expected \`logger\` to have a method \`${method}\``)
+      throw invalidOption(`Expected \`logger\` to have a method \`${method}\``, 'logger')
   }
   const maxPayloadBytes = integerOption('maxPayloadBytes', options.maxPayloadBytes, limits.payloadBytes)
   return {
@@ -95,8 +95,4 @@ export function resolveBusOptions<C extends EventCatalogue>(
     drizzle: resolveDrizzle(options.drizzle),
     defaults: options.defaults,
   }
-}
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
 }

@@ -1,5 +1,5 @@
 import { ConfigurationError } from './events/errors.ts'
-import { describe, nearest } from './events/options.ts'
+import { describe, nearest, invalidOption } from './events/options.ts'
 import type { Subscription } from './delivery/subscription.ts'
 
 /**
@@ -14,8 +14,8 @@ export function resolveRun(given: unknown): RunOption {
   if (given === 'everything' || given === 'nothing') return given
   if (Array.isArray(given) && given.length > 0 && given.every((name) => typeof name === 'string'))
     return Object.freeze([...(given as readonly string[])])
-  throw invalid(
-    `Expected \`run\` to be 'everything', 'nothing' or a list of names of subscriptions, got ${Array.isArray(given) && given.length === 0 ? 'an empty list' : describe(given)}`,
+  throw invalidOption(
+    `Expected \`run\` to be 'everything', 'nothing' or a list of names of subscriptions, got ${Array.isArray(given) && given.length === 0 ? 'an empty list' : describe(given)}`, 'run',
   )
 }
 
@@ -32,11 +32,7 @@ export function chosenOf(subscriptions: readonly Subscription[], run: RunOption)
     const near = nearest(name, known)
     const hint =
       near === undefined ? `Subscribed are: ${known.join(', ') || 'none'}` : `Did you mean \`${near}\`?`
-    throw invalid(`Expected \`run\` to name subscriptions of this bus, got ${describe(name)}. ${hint}`)
+    throw invalidOption(`Expected \`run\` to name subscriptions of this bus, got ${describe(name)}. ${hint}`, 'run')
   }
   return subscriptions.filter(({ name }) => run.includes(name))
-}
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
 }

@@ -156,6 +156,12 @@ export function firstRetryDelaySeconds(retry: ResolvedRetry): number {
   return Math.min(retry.maxDelaySeconds, Math.max(1, retry.delaySeconds) * (1 + Math.random()))
 }
 
+/** How long the next attempt is away at least, in seconds, after that many. At random, it may be twice as far. */
+export function leastDelaySeconds(retry: ResolvedRetry, attempt: number): number {
+  if (!retry.backoff) return retry.delaySeconds
+  return Math.min(retry.maxDelaySeconds, Math.max(1, retry.delaySeconds) * 2 ** Math.min(16, attempt - 1))
+}
+
 /** Whether a job is a delivery batch: its events are delivered in no order. */
 export function isBatch(data: JobData): boolean {
   return data.eventIds.length > 1 && data.keyId === undefined

@@ -4,7 +4,9 @@ import type { BusLogger } from '../events/logger.ts'
 import type { AttemptResult } from './attempt.ts'
 import type { LoadedEvents } from './event-store.ts'
 import { describeFailure } from './failure.ts'
+import { leastDelaySeconds } from './job.ts'
 import type { EventOutcome } from './settlement.ts'
+import type { Subscription } from './subscription.ts'
 
 /**
  * When an event that is newer than this process knows is tried again: until then a deployment may have come further. With the
@@ -59,25 +61,28 @@ export function erasedBefore(eventId: string, attempt: number): EventOutcome {
 /** @param events - what is known of the event: its type and whose it is */
 export function logUndelivered(
   logger: BusLogger,
-  subscription: string,
+  { name, retry }: Pick<Subscription, 'name' | 'retry'>,
   outcome: EventOutcome,
   events: Pick<LoadedEvents, 'tenantOf' | 'typeOf'>,
 ): void {
   const { eventId } = outcome
   const about = {
-    subscription,
+    subscription: name,
     id: eventId,
     type: events.typeOf(eventId),
     tenantId: events.tenantOf(eventId),
   }
   if (!outcome.delivered) {
-    const { attempt, name, code, message } = outcome.failure
+    const { attempt, name: errorName, code, message } = outcome.failure
+    const isLast = outcome.final || attempt >= retry.maxAttempts
     logger.warn(
       {
         ...about,
         attempt,
+        maxAttempts: retry.maxAttempts,
+        nextInSeconds: isLast ? undefined : (outcome.retryAfterSeconds ?? leastDelaySeconds(retry, attempt)),
         durationMs: outcome.durationMs === undefined ? undefined : Math.round(outcome.durationMs),
-        errorName: name,
+        errorName,
         errorCode: code,
         reason: message,
       },

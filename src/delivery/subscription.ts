@@ -4,7 +4,7 @@ import type { StoredEvent } from '../events/envelope.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
-import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import { booleanOption, describe, integerOption, refuseUnknownKeys, invalidOption } from '../events/options.ts'
 import { checkPattern, isWildcard } from '../events/pattern.ts'
 import type { HandlerContext } from './handler-context.ts'
 import type {
@@ -79,10 +79,10 @@ const optionNames = [
 /** @throws {@link ConfigurationError} where a bus has as many subscriptions, or patterns, as it may have */
 export function assertRoom(subscriptions: readonly Subscription[], added: Subscription): void {
   if (subscriptions.length >= limits.subscriptionCount)
-    throw invalid(`Expected at most ${limits.subscriptionCount} subscriptions in one bus`)
+    throw invalidOption(`Expected at most ${limits.subscriptionCount} subscriptions in one bus`)
   const patternCount = [...subscriptions, added].reduce((sum, { patterns }) => sum + patterns.length, 0)
   if (patternCount > limits.busPatternCount)
-    throw invalid(
+    throw invalidOption(
       `Expected at most ${limits.busPatternCount} names and patterns in the subscriptions of one bus, got ${patternCount}`,
     )
 }
@@ -108,7 +108,7 @@ export function resolveSubscription(
   catalogue: EventCatalogue,
 ): Subscription {
   if (options === null || typeof options !== 'object')
-    throw invalid(`Expected the options of a subscription, got ${describe(options)}`)
+    throw invalidOption(`Expected the options of a subscription, got ${describe(options)}`)
   refuseUnknownKeys(options, optionNames, 'a subscription')
   const { name, where, retry = {} } = options
   if (
@@ -117,15 +117,15 @@ export function resolveSubscription(
     !/^[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?$/.test(name) ||
     name.endsWith('.dead')
   ) {
-    throw invalid(
-      `Expected \`name\` to be 1 to ${limits.subscriptionNameLength} letters, digits, \`.\`, \`_\` or \`-\`, not ending in \`.dead\`, got ${describe(name)}`,
+    throw invalidOption(
+      `Expected \`name\` to be 1 to ${limits.subscriptionNameLength} letters, digits, \`.\`, \`_\` or \`-\`, not ending in \`.dead\`, got ${describe(name)}`, 'name',
     )
   }
   const mode: DeliveryMode = options.mode === undefined ? 'at-least-once' : options.mode
   if (mode !== 'at-least-once' && mode !== 'exactly-once')
-    throw invalid(`Expected \`mode\` to be 'at-least-once' or 'exactly-once', got ${describe(mode)}`)
+    throw invalidOption(`Expected \`mode\` to be 'at-least-once' or 'exactly-once', got ${describe(mode)}`, 'mode')
   if (typeof options.handler !== 'function')
-    throw invalid(`Expected \`handler\` of \`${name}\` to be a function, got ${describe(options.handler)}`)
+    throw invalidOption(`Expected \`handler\` of \`${name}\` to be a function, got ${describe(options.handler)}`, 'handler')
   if (
     where !== undefined &&
     (typeof where !== 'string' ||
@@ -136,6 +136,14 @@ export function resolveSubscription(
     throw new ConfigurationError(
       'BUS_INVALID_WHERE',
       `Expected \`where\` of \`${name}\` to be a SQL/JSON path predicate like \`$.amountCents > 1000\``,
+      { option: 'where' },
+    )
+  }
+  if (where !== undefined && !where.includes('$')) {
+    throw new ConfigurationError(
+      'BUS_INVALID_WHERE',
+      `Expected \`where\` of \`${name}\` to be a SQL/JSON path predicate over the payload, which is \`$\`: such as ${describe(`$.${where.trim()}`)}, got ${describe(where)}`,
+      { option: 'where' },
     )
   }
   return Object.freeze({
@@ -185,11 +193,11 @@ function resolveOrder(
   const { onKeyFailure } = options
   if (!ordered) {
     if (onKeyFailure !== undefined)
-      throw invalid(`Expected \`onKeyFailure\` of \`${name}\` only together with \`ordered: true\``)
+      throw invalidOption(`Expected \`onKeyFailure\` of \`${name}\` only together with \`ordered: true\``, 'onKeyFailure')
     return {}
   }
   if (options.mode === 'exactly-once') {
-    throw invalid(
+    throw invalidOption(
       `Expected \`${name}\` to be ordered or exactly-once, not both: the two are not built together yet`,
     )
   }
@@ -199,8 +207,8 @@ function resolveOrder(
     onKeyFailure !== 'park' &&
     onKeyFailure !== 'skip'
   ) {
-    throw invalid(
-      `Expected \`onKeyFailure\` of \`${name}\` to be 'block', 'park' or 'skip', got ${describe(onKeyFailure)}`,
+    throw invalidOption(
+      `Expected \`onKeyFailure\` of \`${name}\` to be 'block', 'park' or 'skip', got ${describe(onKeyFailure)}`, 'onKeyFailure',
     )
   }
   return { ordered: true, onKeyFailure: onKeyFailure ?? 'block' }
@@ -208,7 +216,7 @@ function resolveOrder(
 
 function resolveRetry(name: string, retry: RetryOptions): ResolvedRetry {
   if (retry === null || typeof retry !== 'object' || Array.isArray(retry))
-    throw invalid(`Expected \`retry\` of \`${name}\` to be an object, got ${describe(retry)}`)
+    throw invalidOption(`Expected \`retry\` of \`${name}\` to be an object, got ${describe(retry)}`, 'retry')
   refuseUnknownKeys(retry, ['maxAttempts', 'delaySeconds', 'backoff', 'maxDelaySeconds'], '`retry`')
   const resolved = {
     maxAttempts: integerOption('retry.maxAttempts', retry.maxAttempts, limits['retry.maxAttempts']),
@@ -220,8 +228,8 @@ function resolveRetry(name: string, retry: RetryOptions): ResolvedRetry {
     }),
   }
   if (resolved.maxDelaySeconds < resolved.delaySeconds) {
-    throw invalid(
-      `Expected \`retry.maxDelaySeconds\` to be at least \`retry.delaySeconds\`, got ${resolved.maxDelaySeconds} and ${resolved.delaySeconds}`,
+    throw invalidOption(
+      `Expected \`retry.maxDelaySeconds\` to be at least \`retry.delaySeconds\`, got ${resolved.maxDelaySeconds} and ${resolved.delaySeconds}`, 'retry.maxDelaySeconds',
     )
   }
   return Object.freeze(resolved)
@@ -238,15 +246,15 @@ function resolveCircuitBreaker(
 ): CircuitBreaker | false {
   if (given === false) return false
   if (given === null || typeof given !== 'object' || Array.isArray(given))
-    throw invalid(
-      `Expected \`circuitBreaker\` of \`${name}\` to be an object or false, got ${describe(given)}`,
+    throw invalidOption(
+      `Expected \`circuitBreaker\` of \`${name}\` to be an object or false, got ${describe(given)}`, 'circuitBreaker',
     )
   const known = ['windowSize', 'failureRatio', 'probeSeconds', 'maxProbeSeconds']
   refuseUnknownKeys(given, known, '`circuitBreaker`')
   const failureRatio: unknown = given.failureRatio ?? 0.9
   if (typeof failureRatio !== 'number' || !(failureRatio >= 0.5 && failureRatio <= 1)) {
-    throw invalid(
-      `Expected \`circuitBreaker.failureRatio\` to be a number of at least 0.5 and at most 1, got ${describe(failureRatio)}`,
+    throw invalidOption(
+      `Expected \`circuitBreaker.failureRatio\` to be a number of at least 0.5 and at most 1, got ${describe(failureRatio)}`, 'circuitBreaker.failureRatio',
     )
   }
   const seconds = { min: 1, max: 86_400 }
@@ -268,8 +276,4 @@ function resolveCircuitBreaker(
       default: Math.max(300, probeSeconds),
     }),
   })
-}
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
 }

@@ -2,7 +2,7 @@ import { isLonger } from '../events/characters.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
-import { assertTextOption, describe, refuseUnknownKeys } from '../events/options.ts'
+import { assertTextOption, describe, refuseUnknownKeys, invalidOption } from '../events/options.ts'
 import type { Database } from '../outbox/database.ts'
 import { pauseSubscription, resumeSubscription } from './subscription-state.ts'
 import { liveSeconds } from './declarations.ts'
@@ -139,7 +139,7 @@ export function createSubscriptions(database: Database, onChange: () => Promise<
     },
     async pause(name, options = {}) {
       if (options === null || typeof options !== 'object')
-        throw invalid(`Expected options like { by, reason }, got ${describe(options)}`)
+        throw invalidOption(`Expected options like { by, reason }, got ${describe(options)}`)
       refuseUnknownKeys(options, ['by', 'reason'], 'subscriptions.pause')
       checkText('by', options.by, 255)
       checkText('reason', options.reason, 2000)
@@ -198,11 +198,7 @@ function checkName(name: unknown): string {
 function checkText(option: string, value: unknown, maxLength: number): void {
   if (value === undefined) return
   if (typeof value !== 'string' || isLonger(value, maxLength) || textProblem(value) !== undefined)
-    throw invalid(
+    throw invalidOption(
       `Expected \`${option}\` to be a text of at most ${maxLength} characters, got ${describe(value)}`,
     )
-}
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
 }

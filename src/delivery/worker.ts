@@ -233,7 +233,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   }
 
   function noteAttempt(outcome: EventOutcome, events: LoadedEvents): void {
-    logUndelivered(logger, subscription.name, outcome, events)
+    logUndelivered(logger, subscription, outcome, events)
     pace.note(outcome)
   }
 

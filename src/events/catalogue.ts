@@ -5,7 +5,7 @@ import { isEventTypeName } from './event-type.ts'
 import { printablePath, textProblem } from './json.ts'
 import { limits } from './limits.ts'
 import { isThenable } from './other-realms.ts'
-import { describe, refuseUnknownKeys } from './options.ts'
+import { describe, refuseUnknownKeys, invalidOption } from './options.ts'
 import { checkRedact } from './payload-redaction.ts'
 import { hasControls, printable } from './printable.ts'
 import { redactIssue, redactThrown } from './redact.ts'
@@ -66,7 +66,7 @@ export type PayloadOutput<C extends EventCatalogue, T extends EventType<C>> = St
  */
 export function defineEvents<const C extends EventCatalogue>(catalogue: C): C {
   if (catalogue === null || typeof catalogue !== 'object' || Array.isArray(catalogue))
-    throw invalid(`Expected the events by name, got ${describe(catalogue)}`)
+    throw invalidOption(`Expected the events by name, got ${describe(catalogue)}`)
   const checked = Object.entries(catalogue).map(([type, given]) => {
     // Copied before it is checked: what is checked is what is kept.
     const definition = copyOf(given)
@@ -109,10 +109,10 @@ export function mergeEvents<const L extends readonly EventCatalogue[]>(
   const merged = new Map<string, EventDefinition>()
   for (const [index, catalogue] of (catalogues as readonly EventCatalogue[]).entries()) {
     if (catalogue === null || typeof catalogue !== 'object')
-      throw invalid(`Expected each argument of mergeEvents to be a catalogue, got ${describe(catalogue)}`)
+      throw invalidOption(`Expected each argument of mergeEvents to be a catalogue, got ${describe(catalogue)}`)
     for (const [type, definition] of Object.entries(catalogue)) {
       if (merged.has(type))
-        throw invalid(
+        throw invalidOption(
           `Expected each type in one catalogue, got ${describe(type)} in argument ${index + 1} of mergeEvents and in one before`,
         )
       merged.set(type, definition)
@@ -148,16 +148,18 @@ function isPlainObject(value: unknown): value is object {
 
 function checkDefinition(type: string, definition: EventDefinition): void {
   if (!isEventTypeName(type)) {
-    throw invalid(
+    throw invalidOption(
       `Expected an event type like \`payment.paid\` of at most ${limits.typeLength} characters, without \`*\`, control characters, blanks at its ends or empty segments, got ${describe(type)}`,
     )
   }
   if (definition === null || typeof definition !== 'object')
-    throw invalid(`Expected \`${type}\` to be an object with a \`schema\``)
+    throw invalidOption(`Expected \`${type}\` to be an object with a \`schema\``)
+  if (standardOf(definition) !== undefined)
+    throw invalidOption(`Expected \`${type}\` to be { schema }, got the schema itself: write { schema: … }`)
   refuseUnknownKeys(definition, ['schema', 'sources', 'version', 'upcast', 'redact'], `event \`${type}\``)
   if (typeof standardOf(definition.schema)?.validate !== 'function') {
-    throw invalid(
-      `Expected \`schema\` of \`${type}\` to be a Standard Schema (zod, valibot, arktype and others are)`,
+    throw invalidOption(
+      `Expected \`schema\` of \`${type}\` to be a Standard Schema (zod, valibot, arktype and others are)`, 'schema',
     )
   }
   const { sources, version = 1, upcast = {} } = definition
@@ -168,13 +170,13 @@ function checkDefinition(type: string, definition: EventDefinition): void {
       sources.length > limits.sourceCount ||
       !sources.every(isSourceName))
   ) {
-    throw invalid(
-      `Expected \`sources\` of \`${type}\` to be a list of 1 to ${limits.sourceCount} names, or to be left out`,
+    throw invalidOption(
+      `Expected \`sources\` of \`${type}\` to be a list of 1 to ${limits.sourceCount} names, or to be left out`, 'sources',
     )
   }
   if (!Number.isInteger(version) || version < 1 || version > limits.schemaVersion) {
-    throw invalid(
-      `Expected \`version\` of \`${type}\` to be an integer from 1 to ${limits.schemaVersion}, got ${describe(version)}`,
+    throw invalidOption(
+      `Expected \`version\` of \`${type}\` to be an integer from 1 to ${limits.schemaVersion}, got ${describe(version)}`, 'version',
     )
   }
   checkUpcast(type, upcast, version)
@@ -195,20 +197,20 @@ export function isSourceName(value: unknown): value is string {
 /** The steps have to lead, without a gap, from the oldest version they name to the newest one. */
 function checkUpcast(type: string, upcast: unknown, version: number): void {
   if (!isPlainObject(upcast))
-    throw invalid(`Expected \`upcast\` of \`${type}\` to hold functions by version, got ${describe(upcast)}`)
+    throw invalidOption(`Expected \`upcast\` of \`${type}\` to hold functions by version, got ${describe(upcast)}`, 'upcast')
   const steps = Object.entries(upcast)
   for (const [from, step] of steps) {
     if (!/^[1-9]\d*$/.test(from) || Number(from) >= version || typeof step !== 'function') {
-      throw invalid(
-        `Expected \`upcast\` of \`${type}\` to hold functions for versions 1 to ${version - 1}, got ${describe(from)}`,
+      throw invalidOption(
+        `Expected \`upcast\` of \`${type}\` to hold functions for versions 1 to ${version - 1}, got ${describe(from)}`, 'upcast',
       )
     }
   }
   const oldest = Math.min(...steps.map(([from]) => Number(from)))
   for (let from = oldest; from < version; from += 1) {
     if (!Object.hasOwn(upcast, from))
-      throw invalid(
-        `Expected \`upcast\` of \`${type}\` to lead on from version ${from} to ${from + 1}: a step is missing`,
+      throw invalidOption(
+        `Expected \`upcast\` of \`${type}\` to lead on from version ${from} to ${from + 1}: a step is missing`, 'upcast',
       )
   }
 }
@@ -299,8 +301,4 @@ export function upcastPayload(
 function upcastFailed(type: string, from: number, what: string, cause?: Error): DeliveryError {
   const message = `The upcast of \`${type}\` from version ${from} to ${from + 1} ${what}`
   return new DeliveryError('BUS_UPCAST_FAILED', message, { cause })
-}
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
 }

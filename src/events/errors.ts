@@ -54,6 +54,8 @@ export type BusErrorCode = (typeof busErrorCodes)[number]
 
 /** What an error is constructed from. */
 export interface BusErrorOptions {
+  /** The option, or the field of an event, that is wrong. */
+  readonly option?: string | undefined
   /** The error underneath, when there is one. Never carries query parameters or payloads. */
   readonly cause?: unknown
   /** Whether the same call may succeed later without a change to it. @defaultValue `false` */
@@ -93,12 +95,15 @@ function knowAcrossCopies(errorClass: abstract new (...args: never) => Error, na
 export abstract class BusError extends Error {
   readonly code: BusErrorCode
   readonly retryable: boolean
+  /** The option, or the field of an event, that is wrong, such as `retry.maxAttempts`. Undefined where it is about none, or several. */
+  readonly option: string | undefined
 
   constructor(code: BusErrorCode, message: string, options: BusErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.name = new.target.name
     this.code = code
     this.retryable = options.retryable ?? false
+    this.option = options.option
   }
 
   /**

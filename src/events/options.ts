@@ -12,13 +12,88 @@ import { printable } from './printable.ts'
 export function refuseUnknownKeys(given: object, known: readonly string[], what: string): void {
   for (const key of Object.keys(given)) {
     if (known.includes(key)) continue
-    const near = nearest(key, known)
+    const near = meantBy(key, known)
     const hint = near === undefined ? `Known are: ${known.join(', ')}` : `Did you mean \`${near}\`?`
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
-      `Unknown option \`${printable(key, 60)}\` in ${what}. ${hint}`,
-    )
+    throw invalidOption(`Unknown option \`${printable(key, 60)}\` in ${what}. ${hint}`, printable(key, 60))
   }
+}
+
+/**
+ * Names of other libraries, and ours for the same. Left out where it is not known to mean the same.
+ *
+ * BullMQ, pg-boss, graphile-worker, Inngest, Trigger.dev, NestJS and AWS are where people come from.
+ */
+const namesElsewhere: Readonly<Record<string, readonly string[]>> = {
+  timeout: ['timeoutSeconds', 'graceMs', 'timeoutMs'],
+  timeoutMs: ['timeoutSeconds'],
+  expireInSeconds: ['timeoutSeconds'],
+  visibilityTimeout: ['timeoutSeconds'],
+  retries: ['retry'],
+  retryLimit: ['retry', 'maxAttempts'],
+  attempts: ['retry', 'maxAttempts'],
+  maxAttempts: ['retry'],
+  maxRetries: ['retry', 'maxAttempts'],
+  retryDelay: ['retry', 'delaySeconds'],
+  retryBackoff: ['retry', 'backoff'],
+  backoff: ['retry'],
+  delay: ['delaySeconds', 'availableIn'],
+  delaySeconds: ['availableIn'],
+  startAfter: ['availableAt'],
+  runAt: ['availableAt'],
+  scheduledAt: ['availableAt'],
+  expireIn: ['expiresAt'],
+  name: ['type'],
+  event: ['type', 'events'],
+  eventName: ['type'],
+  eventType: ['type'],
+  topic: ['type', 'events'],
+  pattern: ['events'],
+  types: ['events'],
+  type: ['events'],
+  data: ['payload'],
+  body: ['payload'],
+  detail: ['payload'],
+  key: ['orderingKey'],
+  partitionKey: ['orderingKey'],
+  groupId: ['orderingKey', 'name'],
+  messageGroupId: ['orderingKey'],
+  jobId: ['idempotencyKey'],
+  singletonKey: ['idempotencyKey'],
+  deduplicationId: ['idempotencyKey'],
+  id: ['eventId', 'name'],
+  tenant: ['tenantId'],
+  headers: ['metadata'],
+  filter: ['where'],
+  if: ['where'],
+  fn: ['handler'],
+  run: ['handler'],
+  process: ['handler'],
+  teamSize: ['concurrency'],
+  localConcurrency: ['concurrency'],
+  poolSize: ['concurrency'],
+  prefetch: ['batchSize'],
+  connectionString: ['database'],
+  connection: ['database'],
+  url: ['database'],
+  db: ['database'],
+  pool: ['database'],
+  service: ['source'],
+  serviceName: ['source'],
+  catalogue: ['events'],
+  catalog: ['events'],
+  schema: ['events', 'bossSchema'],
+  log: ['logger'],
+}
+
+/** The known name that was probably meant: spelt nearly so, or called so elsewhere. */
+export function meantBy(key: string, known: readonly string[]): string | undefined {
+  const elsewhere = Object.hasOwn(namesElsewhere, key) ? (namesElsewhere[key] ?? []) : []
+  return elsewhere.find((name) => known.includes(name)) ?? nearest(key, known)
+}
+
+/** An option that is not as it should be. */
+export function invalidOption(message: string, option?: string): ConfigurationError {
+  return new ConfigurationError('BUS_INVALID_OPTION', message, { option })
 }
 
 /** A whole number inside its bounds, or the default when left out. @throws {@link ConfigurationError} */
@@ -26,9 +101,9 @@ export function integerOption(name: string, value: unknown, range: Range): numbe
   const given = value ?? range.default
   if (typeof given === 'number' && Number.isInteger(given) && given >= range.min && given <= range.max)
     return given
-  throw new ConfigurationError(
-    'BUS_INVALID_OPTION',
+  throw invalidOption(
     `Expected \`${name}\` to be an integer of at least ${range.min} and at most ${range.max}, got ${describe(given)}`,
+    name,
   )
 }
 
@@ -36,16 +111,16 @@ export function integerOption(name: string, value: unknown, range: Range): numbe
 export function booleanOption(name: string, value: unknown, fallback: boolean): boolean {
   const given = value ?? fallback
   if (typeof given === 'boolean') return given
-  throw new ConfigurationError(
-    'BUS_INVALID_OPTION',
+  throw invalidOption(
     `Expected \`${name}\` to be true or false, got ${describe(given)}`,
+    name,
   )
 }
 
 /** An object of options. @throws {@link ConfigurationError} */
 export function assertObject(what: string, value: unknown): asserts value is object {
   if (value !== null && typeof value === 'object') return
-  throw new ConfigurationError('BUS_INVALID_OPTION', `Expected ${what}, got ${describe(value)}`)
+  throw invalidOption(`Expected ${what}, got ${describe(value)}`)
 }
 
 /**
@@ -66,9 +141,9 @@ export function assertTextOption(
   )
     return
   const bound = Number.isFinite(maxLength) ? ` of 1 to ${maxLength} characters` : ''
-  throw new ConfigurationError(
-    'BUS_INVALID_OPTION',
+  throw invalidOption(
     `Expected \`${name}\` to be a text${bound} that PostgreSQL can store, got ${describe(value)}`,
+    name,
   )
 }
 

@@ -2,7 +2,7 @@ import type { EventCatalogue, EventDefinition } from './catalogue.ts'
 import { isLonger } from './characters.ts'
 import { ConfigurationError } from './errors.ts'
 import { limits } from './limits.ts'
-import { describe } from './options.ts'
+import { describe, invalidOption } from './options.ts'
 
 /** What stands in the place of a value that is not shown. */
 const redactedText = '[redacted]'
@@ -47,8 +47,8 @@ export function redactPayload(catalogue: EventCatalogue, type: string, payload: 
 export function checkRedact(type: string, paths: unknown): void {
   if (paths === undefined) return
   if (!Array.isArray(paths) || paths.length > limits.redactPathCount)
-    throw invalid(
-      `Expected \`redact\` of \`${type}\` to be a list of at most ${limits.redactPathCount} paths, got ${describe(paths)}`,
+    throw invalidOption(
+      `Expected \`redact\` of \`${type}\` to be a list of at most ${limits.redactPathCount} paths, got ${describe(paths)}`, 'redact',
     )
   for (const path of paths as unknown[]) {
     if (
@@ -57,7 +57,7 @@ export function checkRedact(type: string, paths: unknown): void {
       !path.isWellFormed() ||
       isMalformed(path)
     )
-      throw invalid(
+      throw invalidOption(
         `Expected a path like \`card.number\` or \`items.*.email\` in \`redact\` of \`${type}\`, got ${describe(path)}`,
       )
   }
@@ -146,8 +146,4 @@ function followedBy(nodes: readonly PathNode[], key: string): PathNode[] {
     if (node.any !== undefined) next.push(node.any)
   }
   return next
-}
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
 }

@@ -4,7 +4,7 @@ import { characterCount, isLonger } from '../events/characters.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
-import { describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../events/options.ts'
 import type { Database } from '../outbox/database.ts'
 
 /** What `bus.erase` takes. */
@@ -167,7 +167,7 @@ export function createErasures(database: Database): Erasures {
   return {
     async list(filter = {}) {
       if (filter === null || typeof filter !== 'object')
-        throw invalid(`Expected a filter like { tenantId, limit }, got ${describe(filter)}`)
+        throw invalidOption(`Expected a filter like { tenantId, limit }, got ${describe(filter)}`)
       refuseUnknownKeys(filter, ['tenantId', 'limit'], 'erasures.list')
       const { tenantId, limit } = filter
       const count = integerOption('limit', limit, limits.listLimit)
@@ -206,7 +206,7 @@ interface ErasureRow extends Record<string, unknown> {
 
 function checkErase(given: EraseOptions): EraseOptions {
   if (given === null || typeof given !== 'object')
-    throw invalid(`Expected options like { tenantId, subject, by }, got ${describe(given)}`)
+    throw invalidOption(`Expected options like { tenantId, subject, by }, got ${describe(given)}`)
   refuseUnknownKeys(given, ['tenantId', 'subject', 'by', 'reason'], 'erase')
   const { tenantId, subject, by, reason } = given
   assertText('tenantId', tenantId, 255)
@@ -225,9 +225,5 @@ function assertText(name: string, value: unknown, maxLength: number): void {
         ? `got ${characterCount(value)} characters`
         : textProblem(value)
   if (problem !== undefined)
-    throw invalid(`Expected \`${name}\` to be a text of 1 to ${maxLength} characters: ${problem}`)
-}
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
+    throw invalidOption(`Expected \`${name}\` to be a text of 1 to ${maxLength} characters: ${problem}`)
 }

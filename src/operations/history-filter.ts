@@ -2,7 +2,7 @@ import { characterCount, isLonger } from '../events/characters.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
-import { describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../events/options.ts'
 import { isDate } from '../events/other-realms.ts'
 import { uuidShape } from '../outbox/publish.ts'
 
@@ -50,7 +50,7 @@ export function checkFilter(given: unknown, call: string, isOperator: boolean): 
   refuseUnknownKeys(given, isOperator ? [...filterKeys, 'tenantId'] : filterKeys, call)
   const { type, correlationId, from, to, after, limit, order = 'newest', tenantId } = given as Given
   if (order !== 'newest' && order !== 'oldest')
-    throw invalid(`Expected \`order\` to be 'newest' or 'oldest', got ${describe(order)}`)
+    throw invalidOption(`Expected \`order\` to be 'newest' or 'oldest', got ${describe(order)}`, 'order')
   const conditions: string[] = []
   const values: unknown[] = []
   const add = (condition: string, value: unknown): void => {
@@ -89,7 +89,7 @@ export function checkText(name: string, value: unknown): string {
       ? `got ${typeof value === 'string' ? `${characterCount(value)} characters` : describe(value)}`
       : textProblem(value)
   if (problem === undefined) return value as string
-  throw invalid(
+  throw invalidOption(
     `Expected \`${name}\` to be a text of 1 to ${limits.keyLength} characters that PostgreSQL can store: ${problem}`,
   )
 }
@@ -97,23 +97,23 @@ export function checkText(name: string, value: unknown): string {
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function checkId(name: string, value: unknown): string {
   if (typeof value === 'string' && uuidShape.test(value)) return value.toLowerCase()
-  throw invalid(`Expected \`${name}\` to be the id of an event (a uuid), got ${describe(value)}`)
+  throw invalidOption(`Expected \`${name}\` to be the id of an event (a uuid), got ${describe(value)}`)
 }
 
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function assertOptions(given: unknown, call: string): asserts given is object {
   if (given === null || typeof given !== 'object' || Array.isArray(given))
-    throw invalid(`Expected options of ${call}, got ${describe(given)}`)
+    throw invalidOption(`Expected options of ${call}, got ${describe(given)}`)
 }
 
 function checkTypes(type: unknown): string[] {
   const types = (Array.isArray(type) ? type : [type]) as unknown[]
   if (types.length === 0 || types.length > limits.filterTypeCount)
-    throw invalid(`Expected \`type\` to be 1 to ${limits.filterTypeCount} types, got ${types.length}`)
+    throw invalidOption(`Expected \`type\` to be 1 to ${limits.filterTypeCount} types, got ${types.length}`, 'type')
   return types.map((each) => {
     const name = checkText('type', each)
     if (name.includes('*'))
-      throw invalid(`Expected \`type\` to be the name of a type, not a pattern, got ${describe(name)}`)
+      throw invalidOption(`Expected \`type\` to be the name of a type, not a pattern, got ${describe(name)}`, 'type')
     return name
   })
 }
@@ -121,15 +121,11 @@ function checkTypes(type: unknown): string[] {
 function checkTime(name: string, value: unknown): Date {
   const year = isDate(value) ? value.getUTCFullYear() : Number.NaN
   if (year >= 1970 && year <= 9999) return value as Date
-  throw invalid(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`)
+  throw invalidOption(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`)
 }
 
 /** The lowest uuid v7 of a moment's millisecond, as `bus.uuid_v7_floor`. */
 function floorUuid(time: Date): string {
   const hex = time.getTime().toString(16).padStart(12, '0')
   return `${hex.slice(0, 8)}-${hex.slice(8)}-0000-0000-000000000000`
-}
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
 }

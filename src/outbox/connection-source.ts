@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import { createHostChooser } from './choose-host.ts'
 import { toConnectError } from './database-errors.ts'
-import { poolDefaults, toTarget, type Target } from './pool-config.ts'
+import { handleKind, poolDefaults, toTarget, type Target } from './pool-config.ts'
 import { withTlsFiles } from './tls-parameters.ts'
 
 type Answer = string | pg.PoolConfig
@@ -30,7 +30,8 @@ export function createConnectionSource(option: DatabaseOption): ConnectionSource
   const waiting = new Set<(reason: Error) => void>()
   const hostChooser = createHostChooser()
   let isClosed = false
-  const target = typeof option === 'function' ? undefined : toTarget(option)
+  const target =
+    typeof option === 'function' && handleKind(option) === undefined ? undefined : toTarget(option)
   let known = target === undefined ? poolDefaults : settledPart(target)
 
   /** Files are read, and of several hosts one is chosen, anew each time: both change while the bus runs. */

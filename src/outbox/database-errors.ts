@@ -141,7 +141,7 @@ export function toBusError(error: unknown): BusError {
   const { sqlState, cause } = describeCause(inner)
   if (sqlState === 'BUS01') {
     return new TransactionError(
-      'Expected the `tx` of an open db.transaction(async (tx) => …). The event was not written',
+      'Expected the `tx` of a transaction that is open: this one has ended, or its connection was lost, or it is a handle outside any. Await every publish inside db.transaction(async (tx) => …). Nothing was written',
       {
         cause,
       },
@@ -170,14 +170,22 @@ export function toConnectError(error: unknown): BusError {
   const { sqlState, cause } = describeCause(inner)
   const meaning = meaningOf(inner, sqlState)
   const message =
-    sqlState !== undefined && meaning?.code === 'BUS_DATABASE_UNAVAILABLE'
+    refusals[sqlState ?? ''] ??
+    (sqlState !== undefined && meaning?.code === 'BUS_DATABASE_UNAVAILABLE'
       ? meaning.message
-      : 'No connection to the database could be made'
+      : 'No connection to the database could be made')
   return new DatabaseError('BUS_DATABASE_UNAVAILABLE', `${message}: ${cause.message}`, {
     cause,
     sqlState,
     retryable: true,
   })
+}
+
+/** What a server says to somebody whom it does not let in. */
+const refusals: Readonly<Record<string, string>> = {
+  '3D000': 'The server has no such database (the path of the URL)',
+  '28P01': 'The server refused the password',
+  '28000': 'The server does not let this role in',
 }
 
 function describeCause(inner: ErrorLike): { readonly sqlState: string | undefined; readonly cause: Error } {

@@ -7,6 +7,7 @@ import { BusClient } from './bus-client.ts'
 import { BusPool } from './bus-pool.ts'
 import { assertEnoughConnections, shareConnections } from './connection-shares.ts'
 import { createConnectionSource, type DatabaseOption } from './connection-source.ts'
+import { StateError } from '../events/errors.ts'
 import { toBusError, toConnectError } from './database-errors.ts'
 import { createPauses } from './pauses.ts'
 import { createDrizzleHandles, type DrizzleHandles, type DrizzleOption } from './drizzle-handle.ts'
@@ -94,6 +95,7 @@ export function createDatabase(
   const pauses = createPauses()
   let hasHandlers = false
   let abandoned = false
+  let closed = false
 
   function watch(client: BusClient): void {
     if (abandoned) throw Object.assign(new Error('The bus was stopped'), { code: 'ECONNABORTED' })
@@ -120,6 +122,11 @@ export function createDatabase(
     return pool
   }
 
+  function assertOpen(): void {
+    if (closed)
+      throw new StateError('The bus was stopped with bus.stop(): it asks the database for nothing any more')
+  }
+
   const pool = openPool('bus')
   function abandon(): void {
     abandoned = true
@@ -135,6 +142,7 @@ export function createDatabase(
     reach: currentFaultHook(),
     drizzle: createDrizzleHandles(drizzle),
     async queryPrepared<R extends pg.QueryResultRow>(text: string, values: unknown[] = []) {
+      assertOpen()
       try {
         return (await preparer.query(pool, text, values)) as pg.QueryResult<R>
       } catch (error) {
@@ -142,14 +150,19 @@ export function createDatabase(
       }
     },
     async query<R extends pg.QueryResultRow>(text: string, values?: unknown[]) {
+      assertOpen()
       try {
         return await pool.query<R>(text, values)
       } catch (error) {
         throw toBusError(error)
       }
     },
-    transaction: (work, begin = beginSql) => runTransaction(pool, work, begin),
+    async transaction(work, begin = beginSql) {
+      assertOpen()
+      return runTransaction(pool, work, begin)
+    },
     async openSession() {
+      assertOpen()
       try {
         const client = new BusClient(source.ask === undefined ? source.known : await source.ask())
         client.on('error', () => {})
@@ -170,9 +183,13 @@ export function createDatabase(
     onConnectionsCut: (listener) => watchdog.onCut(listener),
     async close() {
       await pool.end()
+      closed = true
       abandon()
     },
-    abandon,
+    abandon() {
+      closed = true
+      abandon()
+    },
   }
 }
 

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import type { drizzle, NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import { ConfigurationError } from '../events/errors.ts'
-import { describe } from '../events/options.ts'
+import { describe, invalidOption } from '../events/options.ts'
 
 // All types of Drizzle are derived from two names that 0.44 to 1.x have, `drizzle` and `NodePgDatabase`: their type parameters differ.
 
@@ -93,8 +93,8 @@ export function resolveDrizzle(given: unknown): DrizzleOption {
   if (given === undefined) return {}
   if (typeof given === 'function') return given as DrizzleFactory
   if (isPlainObject(given) && !('client' in given) && !('connection' in given)) return given
-  throw invalid(
-    `Expected \`drizzle\` to be settings of Drizzle without a connection, like { casing, schema }, or a function like (client) => drizzle({ client }), got ${describe(given)}`,
+  throw invalidOption(
+    `Expected \`drizzle\` to be settings of Drizzle without a connection, like { casing, schema }, or a function like (client) => drizzle({ client }), got ${describe(given)}`, 'drizzle',
   )
 }
 
@@ -124,7 +124,7 @@ export function createDrizzleHandles(option: DrizzleOption): DrizzleHandles {
     const handle: unknown = await makeHandle(option, pool as pg.Pool)
     if (typeof (handle as Partial<TransactionalHandle> | null)?.transaction === 'function')
       return handle as TransactionalHandle
-    throw invalid(
+    throw invalidOption(
       `Expected the function \`drizzle\` to give Drizzle's handle of the pool that it gets, got ${describe(handle)}`,
     )
   }
@@ -182,24 +182,20 @@ async function makeHandle(option: DrizzleOption, client: pg.Pool): Promise<unkno
     option.casing !== undefined &&
     !('casing' in (handle as unknown as { dialect: object }).dialect)
   )
-    throw invalid(
-      'Expected `drizzle` to have no `casing`: this version of drizzle-orm takes it with the tables, as in `snakeCase.table(…)`',
+    throw invalidOption(
+      'Expected `drizzle` to have no `casing`: this version of drizzle-orm takes it with the tables, as in `snakeCase.table(…)`', 'drizzle',
     )
   return handle
 }
 
 function notForThis(): ConfigurationError {
-  return invalid(
+  return invalidOption(
     'The pool that the function `drizzle` gets gives connections for the transactions of the bus only',
   )
 }
 
 function notOfThePool(): ConfigurationError {
-  return invalid(
+  return invalidOption(
     'Expected the function `drizzle` to make a handle of the pool that it gets, not of a connection of its own',
   )
-}
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
 }

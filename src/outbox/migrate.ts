@@ -107,19 +107,27 @@ export async function checkSchema(executor: Executor & Pick<Database, 'bossSchem
   await checkRowSecurity(executor)
   const shipped = (await loadShippedSql()).migrations.length
   const applied = await countApplied(executor)
-  if (applied === 0)
-    throw new DatabaseError(
-      'BUS_SCHEMA_MISSING',
-      'The schema `bus` is missing: run bus.migrate() before bus.start()',
-    )
   if (applied < shipped) {
+    const where = await whereItIs(executor)
+    const remedy = 'run `npx bossbus migrate`, or bus.migrate() before bus.start()'
+    if (applied === 0)
+      throw new DatabaseError('BUS_SCHEMA_MISSING', `The schema \`bus\` is missing in ${where}: ${remedy}`)
     throw new DatabaseError(
       'BUS_SCHEMA_OUTDATED',
-      `The schema \`bus\` is at migration ${applied} of ${shipped}: run bus.migrate() before bus.start()`,
+      `The schema \`bus\` in ${where} is at migration ${applied} of ${shipped}: ${remedy}`,
     )
   }
   if (applied > shipped) throw tooNew(applied, shipped)
   await checkBossSchema(executor, executor.bossSchemaName)
+}
+
+/** The database and its server, as one that was meant or another. */
+async function whereItIs(executor: Pick<Executor, 'query'>): Promise<string> {
+  const { rows } = await executor.query<{ name: string; host: string | null; port: number }>(
+    'select current_database() as name, host(inet_server_addr()) as host, inet_server_port() as port',
+  )
+  const { name = '', host, port } = rows[0] ?? {}
+  return `the database \`${name}\` at ${host === null || host === undefined ? 'the local socket' : `${host}:${port}`}`
 }
 
 /** The jobs of a database are in one schema: two would each have a part of them. */

@@ -1,6 +1,5 @@
 import pg from 'pg'
-import { ConfigurationError } from '../events/errors.ts'
-import { describe } from '../events/options.ts'
+import { describe, invalidOption } from '../events/options.ts'
 import { isDatabaseUrl, parseDatabaseUrl, type Host } from './database-url.ts'
 import type { TlsFiles } from './tls-parameters.ts'
 
@@ -44,13 +43,16 @@ const texts = ['user', 'database', 'host', 'application_name', 'fallback_applica
  */
 export function toTarget(option: unknown): Target {
   if (typeof option === 'string' && isDatabaseUrl(option.trim())) return fromUrl(option, {})
-  if (option === null || typeof option !== 'object' || Array.isArray(option))
-    refuse('a postgres:// URL, a node-postgres pool configuration, or a function that gives one')
-  if (option instanceof URL) refuse('a text, not a URL object: give its `href`')
-  if ('connect' in option || 'query' in option || 'execute' in option)
+  const handle = handleKind(option)
+  if (handle !== undefined)
     refuse(
-      'a pool configuration, not a pool, client or Drizzle database: the bus makes connections of its own',
+      `a postgres:// URL or a pool configuration, got ${handle}: the bus makes connections of its own. Give it the URL that this one was made from`,
     )
+  if (option === null || typeof option !== 'object' || Array.isArray(option))
+    refuse(
+      `a postgres:// URL, a node-postgres pool configuration, or a function that gives one, got ${wrongOption(option)}`,
+    )
+  if (option instanceof URL) refuse('a text, not a URL object: give its `href`')
   // What is left out by `undefined` has its default.
   const { connectionString, ...given } = Object.fromEntries(
     Object.entries(option).filter(([, value]) => value !== undefined),
@@ -75,6 +77,25 @@ function fromUrl(url: string, given: pg.PoolConfig): Target {
     hosts: hosts.map(({ host, port }) => ({ host: host ?? given.host, port: port ?? given.port })),
     files,
   })
+}
+
+/** What was given instead, where it is something that has connections already. */
+export function handleKind(option: unknown): string | undefined {
+  if ((typeof option !== 'object' && typeof option !== 'function') || option === null) return undefined
+  if (typeof option === 'function') return 'unsafe' in option && 'begin' in option ? 'a postgres.js client' : undefined
+  if ('execute' in option && 'select' in option) return 'a Drizzle database'
+  if ('connect' in option && 'totalCount' in option) return 'a node-postgres pool'
+  if ('connect' in option && 'query' in option) return 'a node-postgres client'
+  return 'connect' in option || 'query' in option || 'execute' in option ? 'a client' : undefined
+}
+
+/** Never the text itself, which may have a password in it. */
+function wrongOption(option: unknown): string {
+  if (option === undefined) return 'undefined: is the environment variable set?'
+  if (typeof option !== 'string') return describe(option)
+  if (option.trim() === '') return 'an empty text: is the environment variable set?'
+  const [, scheme] = /^\s*([a-z][a-z0-9+.-]{0,30}):/i.exec(option) ?? []
+  return scheme === undefined ? 'a text that is no URL' : `a URL with the scheme \`${scheme}:\``
 }
 
 function checkConfig(config: pg.PoolConfig): void {
@@ -138,5 +159,5 @@ function checked(target: Target): Target {
 }
 
 function refuse(expected: string): never {
-  throw new ConfigurationError('BUS_INVALID_OPTION', `Expected \`database\` to be ${expected}`)
+  throw invalidOption(`Expected \`database\` to be ${expected}`, 'database')
 }

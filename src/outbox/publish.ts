@@ -5,7 +5,8 @@ import { eventFieldNames } from '../events/event-defaults.ts'
 import { InvalidEventError, type BusErrorCode } from '../events/errors.ts'
 import { encodeJson, textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
-import { describe, kindOf } from '../events/options.ts'
+import { describe, kindOf, meantBy, nearest } from '../events/options.ts'
+import { printable } from '../events/printable.ts'
 import { isDate } from '../events/other-realms.ts'
 import { redactThrown } from '../events/redact.ts'
 import { statement } from './caller-connection.ts'
@@ -36,8 +37,25 @@ export async function encodeEvents(
   settings: PublishSettings,
   newEvents: readonly UncheckedEvent[],
 ): Promise<EventColumns> {
+  return toColumns((await checkEvents(settings, newEvents)).map(({ columns }) => columns))
+}
+
+/** An event that passed every check. */
+export interface PassedEvent {
+  readonly event: ReadEvent
+  /** As it is stored: JSON text. */
+  readonly payload: string
+  readonly schemaVersion: number
+  readonly columns: CheckedEvent
+}
+
+/** @throws {@link InvalidEventError} for the first event that does not pass, its position named */
+export async function checkEvents(
+  settings: PublishSettings,
+  newEvents: readonly UncheckedEvent[],
+): Promise<readonly PassedEvent[]> {
   const events = readBatch(newEvents)
-  const checked: CheckedEvent[] = []
+  const checked: PassedEvent[] = []
   let size = 0
   for (const [index, event] of events.entries()) {
     const passed = await checkEvent(settings, event).catch((error: unknown) => {
@@ -46,7 +64,7 @@ export async function encodeEvents(
     })
     checked.push(passed)
     // What else an event has is bounded to some kilobytes.
-    size += Buffer.byteLength(passed.payloads) + (passed.metadata?.length ?? 0)
+    size += Buffer.byteLength(passed.payload) + (passed.columns.metadata?.length ?? 0)
     if (size > limits.callBytes) {
       throw new InvalidEventError(
         'BUS_PAYLOAD_TOO_LARGE',
@@ -54,7 +72,7 @@ export async function encodeEvents(
       )
     }
   }
-  return toColumns(checked)
+  return checked
 }
 
 /** A copy, because checking takes time and the caller may fill the array anew meanwhile. */
@@ -88,7 +106,15 @@ function unreadable(thrown: unknown): InvalidEventError {
 }
 
 /** Every field, none left out. */
-type ReadEvent = { readonly [K in keyof Required<UncheckedEvent>]: UncheckedEvent[K] }
+export type ReadEvent = { readonly [K in keyof Required<UncheckedEvent>]: UncheckedEvent[K] }
+
+function unknownField(key: string): InvalidEventError {
+  const near = meantBy(key, eventFieldNames)
+  const hint = near === undefined ? `Known are: ${eventFieldNames.join(', ')}` : `Did you mean \`${near}\`?`
+  return new InvalidEventError('BUS_INVALID_EVENT', `Unknown field ${describe(key)} of an event. ${hint}`, [], {
+    option: printable(key, 60),
+  })
+}
 
 /** Every field read once, so that what is checked is what is stored. */
 function readEvent(given: unknown): ReadEvent {
@@ -96,7 +122,7 @@ function readEvent(given: unknown): ReadEvent {
     throw invalid(`Expected an event like { type, tenantId, payload }, got ${kindOf(given)}`)
   for (const key of Object.keys(given)) {
     if (!(eventFieldNames as readonly string[]).includes(key))
-      throw invalid(`Unknown field ${describe(key)} of an event. Known are: ${eventFieldNames.join(', ')}`)
+      throw unknownField(key)
   }
   // Not in a loop: this runs for each event, and an object of a known shape is made in one go.
   const fields = given as UncheckedEvent
@@ -117,20 +143,21 @@ function readEvent(given: unknown): ReadEvent {
   }
 }
 
-async function checkEvent(settings: PublishSettings, given: unknown): Promise<CheckedEvent> {
+async function checkEvent(settings: PublishSettings, given: unknown): Promise<PassedEvent> {
   const event = readEvent(given)
   const definition = definitionOf(settings, event.type)
   assertTenant(event.tenantId)
   assertFields(event)
   const value = await validatePayload(event.type, definition, event.payload)
-  const version = definition.version ?? 1
-  return {
-    payloads: encodeJson(value, 'payload', settings.maxPayloadBytes),
+  const schemaVersion = definition.version ?? 1
+  const payload = encodeJson(value, 'payload', settings.maxPayloadBytes)
+  const columns = {
+    payloads: payload,
     tenant_ids: event.tenantId,
     types: event.type,
     sources: settings.source,
     subjects: event.subject,
-    schema_versions: version === 1 ? undefined : String(version),
+    schema_versions: schemaVersion === 1 ? undefined : String(schemaVersion),
     event_ids: event.eventId,
     idempotency_keys: event.idempotencyKey,
     correlation_ids: event.correlationId,
@@ -140,13 +167,16 @@ async function checkEvent(settings: PublishSettings, given: unknown): Promise<Ch
     available_ats: event.availableAt?.toISOString() ?? secondsFromNow(event.availableIn),
     expires_ats: event.expiresAt?.toISOString(),
   }
+  return { event, payload, schemaVersion, columns }
 }
 
 function definitionOf(settings: PublishSettings, type: unknown): EventDefinition {
   if (typeof type !== 'string' || !Object.hasOwn(settings.catalogue, type)) {
     throw new InvalidEventError(
       'BUS_UNKNOWN_EVENT_TYPE',
-      `Expected \`type\` to be an event of the catalogue, got ${describe(type)}`,
+      `Expected \`type\` to be an event of the catalogue, got ${describe(type)}${didYouMean(type, settings.catalogue)}`,
+      [],
+      { option: 'type' },
     )
   }
   const definition = settings.catalogue[type] as EventDefinition
@@ -159,9 +189,16 @@ function definitionOf(settings: PublishSettings, type: unknown): EventDefinition
   return definition
 }
 
+function didYouMean(type: unknown, catalogue: EventCatalogue): string {
+  const near = typeof type === 'string' ? nearest(type, Object.keys(catalogue)) : undefined
+  return near === undefined ? '' : `. Did you mean "${near}"?`
+}
+
 function assertTenant(tenantId: unknown): void {
   if (tenantId === undefined || tenantId === null || tenantId === '') {
-    throw new InvalidEventError('BUS_TENANT_REQUIRED', 'Expected `tenantId` to say whose event it is')
+    throw new InvalidEventError('BUS_TENANT_REQUIRED', 'Expected `tenantId` to say whose event it is', [], {
+      option: 'tenantId',
+    })
   }
   assertText('tenantId', tenantId, limits.keyLength)
 }

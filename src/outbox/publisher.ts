@@ -3,7 +3,7 @@ import type { EventMetadata, NewEvent, Published } from '../events/envelope.ts'
 import { withDefaults } from '../events/event-defaults.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { limits } from '../events/limits.ts'
-import { describe, refuseUnknownKeys } from '../events/options.ts'
+import { describe, refuseUnknownKeys, invalidOption } from '../events/options.ts'
 import { isThenable } from '../events/other-realms.ts'
 import { reasonOf } from '../events/reason.ts'
 import type { DrizzleTransaction } from './caller-transaction.ts'
@@ -137,7 +137,7 @@ export function resolveDefaults(given: unknown): () => EventDefaults {
     try {
       returned = (given as () => unknown)()
     } catch (error) {
-      throw invalid(`The function \`defaults\` threw: ${reasonOf(error)}`)
+      throw invalidOption(`The function \`defaults\` threw: ${reasonOf(error)}`)
     }
     return checkDefaults(returned)
   }
@@ -148,14 +148,10 @@ function checkDefaults(given: unknown): EventDefaults {
   if (given === undefined) return {}
   if (given === null || typeof given !== 'object' || Array.isArray(given) || isThenable(given)) {
     if (isThenable(given)) given.then(undefined, () => {})
-    throw invalid(
-      `Expected \`defaults\` to be an object like { tenantId, correlationId }, or a function that returns one, got ${isThenable(given) ? 'a promise' : describe(given)}`,
+    throw invalidOption(
+      `Expected \`defaults\` to be an object like { tenantId, correlationId }, or a function that returns one, got ${isThenable(given) ? 'a promise' : describe(given)}`, 'defaults',
     )
   }
   refuseUnknownKeys(given, defaultNames, '`defaults`')
   return Object.freeze({ ...given })
-}
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
 }

@@ -1,22 +1,34 @@
-import type { EventCatalogue, EventType } from '../events/catalogue.ts'
+import type { EventCatalogue, EventType, PayloadOutput } from '../events/catalogue.ts'
 import type { Published } from '../events/envelope.ts'
-import { ConfigurationError } from '../events/errors.ts'
-import { describe, refuseUnknownKeys } from '../events/options.ts'
+import { describe, invalidOption, refuseUnknownKeys } from '../events/options.ts'
+
+/** A part of a payload: of an object some of its keys, of a list some of its items. */
+export type PayloadPart<P> = P extends readonly (infer I)[]
+  ? readonly PayloadPart<I>[]
+  : P extends object
+    ? { readonly [K in keyof P]?: PayloadPart<P[K]> }
+    : P
 
 /** Which events are meant: those that have all of it. */
-export interface EventMatcher<C extends EventCatalogue = EventCatalogue> {
-  readonly type?: EventType<C> | undefined
+export interface EventMatcher<
+  C extends EventCatalogue = EventCatalogue,
+  T extends EventType<C> = EventType<C>,
+> {
+  readonly type?: T | undefined
   readonly tenantId?: string | undefined
   /** A part of the payload, as `@>` of PostgreSQL's jsonb has it: `{ paymentId: '42' }` matches whatever else there is. */
-  readonly payload?: unknown
+  readonly payload?: PayloadPart<PayloadOutput<C, T>> | undefined
   readonly eventId?: string | undefined
   readonly correlationId?: string | undefined
   readonly causationId?: string | undefined
   readonly orderingKey?: string | undefined
 }
 
-/** An event by its id, by what publish resolved to, or by what it looks like. */
-export type EventReference<C extends EventCatalogue = EventCatalogue> = string | Published | EventMatcher<C>
+/** An event by its id, by what publish or tryPublish resolved to, or by what it looks like. */
+export type EventReference<
+  C extends EventCatalogue = EventCatalogue,
+  T extends EventType<C> = EventType<C>,
+> = string | Published | EventMatcher<C, T> | undefined
 
 /** A condition on rows of bus.events, and what stands for its parameters. */
 export interface EventCondition {
@@ -40,9 +52,12 @@ const columns = {
 /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function toCondition(reference: unknown): EventCondition {
   if (typeof reference === 'string') return byId(reference)
+  if (reference === undefined)
+    throw invalidOption(
+      'Expected an event, got undefined: tryPublish resolves to it where it could not publish. Give the bus a `logger` to see why, or use publish, which throws',
+    )
   if (reference === null || typeof reference !== 'object')
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
+    throw invalidOption(
       `Expected an event: an id or a matcher like { type, payload }, got ${describe(reference)}`,
     )
   if ('id' in reference && 'duplicate' in reference) return byId(String(reference.id))

@@ -3,7 +3,11 @@
  * delivery. It needs no particular test runner.
  */
 export { faultPoints, type FaultPoint } from '../events/fault-points.ts'
-export type { EventMatcher, EventReference } from './event-matcher.ts'
+export type { EventMatcher, EventReference, PayloadPart } from './event-matcher.ts'
+export { createFakePublisher } from './fake-publisher.ts'
+export type { FakePublisher, FakePublisherOptions } from './fake-publisher.ts'
+export { runHandler } from './run-handler.ts'
+export type { HandlerRun, RunHandlerOptions } from './run-handler.ts'
 export { createTestBus } from './test-bus.ts'
 export type { EventOutcome, TestBus, TestBusOptions, WaitOptions } from './test-bus.ts'
 export { crashAtEveryStep } from './crash-at-every-step.ts'

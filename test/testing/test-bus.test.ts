@@ -171,3 +171,61 @@ test('options and events that make no sense are refused', async () => {
   await expect(bus.waitFor({ typ: 'note' } as never, 'delivered')).rejects.toThrow('typ')
   await expect(bus.waitFor('x', 'done' as never)).rejects.toThrow('outcome')
 })
+
+test('a bus that is reset has nothing of before, and goes on', async () => {
+  const bus = await openBus({ retryDelays: 'as declared' })
+  const seen: unknown[] = []
+  const mayEnd = Promise.withResolvers<void>()
+  bus.subscribe({ name: 'plain', events: ['note'], handler: async ({ payload }) => {
+    seen.push(payload)
+    if (payload === 'slow') await mayEnd.promise
+    if (payload === 'bad') throw new Error('bad')
+  } })
+  bus.subscribe({ name: 'ordered', events: ['note'], ordered: true, retry: { maxAttempts: 1 }, handler: ({ payload }) => {
+    if (payload === 'bad') throw new NonRetryableError('bad')
+  } })
+  await bus.start()
+  await bus.tryPublish({ ...note('bad'), orderingKey: 'k', eventId: 'e1' })
+  await bus.tryPublish({ ...note('behind'), orderingKey: 'k' })
+  await bus.tryPublish({ ...note('later'), availableIn: { seconds: 3600 } })
+  await bus.tryPublish(note('slow'))
+  await bus.waitFor({ payload: 'bad' }, 'blocked')
+  await bus.subscriptions.pause('ordered', { by: 'ada' })
+  expect(seen).toContain('slow')
+  await expect(bus.reset({ timeoutMs: 50 })).rejects.toThrow(/still run/)
+  mayEnd.resolve()
+  await bus.reset()
+  expect(await bus.published()).toEqual([])
+  expect(await bus.deadLetters.list()).toEqual([])
+  expect(await bus.blockedKeys.list()).toEqual([])
+  expect((await bus.subscriptions.list()).map(({ state }) => state)).toEqual(['active', 'active'])
+  const again = await bus.tryPublish({ ...note('again'), orderingKey: 'k', eventId: 'e1' })
+  expect(again).toMatchObject({ duplicate: false })
+  await bus.waitFor(again, 'delivered')
+  await bus.drain()
+  expect(seen.filter((payload) => payload === 'bad')).toHaveLength(1)
+})
+
+test('what tryPublish could not publish is said where it is waited for', async () => {
+  const bus = await openBus()
+  const published = await bus.tryPublish({ type: 'note', payload: 1 } as never)
+  await expect(bus.waitFor(published, 'delivered')).rejects.toThrow(/got undefined: tryPublish/)
+})
+
+test('a bus without a database finds a server, one for the process', async () => {
+  const [one, other] = await Promise.all([
+    createTestBus({ events: paymentEvents }),
+    createTestBus({ events: paymentEvents }),
+  ])
+  onTestFinished(async () => {
+    await one.dispose()
+    await other.dispose()
+  })
+  expect(new URL(one.url).host).toBe(new URL(other.url).host)
+  expect(one.url).not.toBe(other.url)
+  expect(await one.tryPublish(note(1))).toMatchObject({ duplicate: false })
+  await expect(createTestBus({ events: paymentEvents, isolated: false })).rejects.toMatchObject({
+    code: 'BUS_INVALID_OPTION',
+    option: 'database',
+  })
+})

@@ -1,0 +1,29 @@
+import { defaultBossSchema } from '../outbox/boss-schema.ts'
+import type { TestDatabase } from './test-database.ts'
+
+/** Takes away what waits, so that no handler is begun any more. Resolves to how many jobs are being run. */
+export async function forgetWaiting({ query }: Pick<TestDatabase, 'query'>): Promise<number> {
+  const [row] = await query(`
+    with waiting as (delete from bus.outbox),
+    lines as (delete from bus.ordered_events),
+    keys as (delete from bus.ordered_keys),
+    jobs as (delete from ${defaultBossSchema}.job where name like 'bus.%' and state < 'active')
+    select count(*)::int as running from ${defaultBossSchema}.job where name like 'bus.%' and state = 'active'`)
+  return Number(row?.['running'] ?? 0)
+}
+
+/** Empties everything that is about events; subscriptions and instances stay. */
+export async function forgetAll({ query }: Pick<TestDatabase, 'query'>): Promise<void> {
+  await query(`
+    do $$ begin
+      delete from ${defaultBossSchema}.job where name like 'bus.%';
+      delete from bus.outbox;
+      delete from bus.ordered_events;
+      delete from bus.ordered_keys;
+      delete from bus.deliveries;
+      delete from bus.cancellations;
+      delete from bus.erasures;
+      delete from bus.event_keys;
+      delete from bus.events;
+    end $$`)
+}

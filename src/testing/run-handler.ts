@@ -1,0 +1,111 @@
+import type { EventCatalogue, EventType } from '../events/catalogue.ts'
+import type { EventOf, NewEvent, StoredEvent } from '../events/envelope.ts'
+import type { BusLogger } from '../events/logger.ts'
+import { assertObject, describe, integerOption, invalidOption, refuseUnknownKeys } from '../events/options.ts'
+import { compilePatterns, type EventPattern, type MatchedType } from '../events/pattern.ts'
+import { createContextPublisher } from '../delivery/context-publisher.ts'
+import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscription-options.ts'
+import { resolveSubscription } from '../delivery/subscription.ts'
+import type { DrizzleTransaction } from '../outbox/caller-transaction.ts'
+import { checkEvents, type UncheckedEvent } from '../outbox/publish.ts'
+import { limits } from '../events/limits.ts'
+import { createFakePublisher, toStored } from './fake-publisher.ts'
+
+/** The context of the call: what a handler finds in `ctx`. */
+export interface RunHandlerOptions {
+  /** @defaultValue `1` */
+  readonly attempt?: number | undefined
+  /** @defaultValue one that is never aborted */
+  readonly signal?: AbortSignal | undefined
+  /** @defaultValue one that logs nowhere */
+  readonly log?: BusLogger | undefined
+  /** `source` of the event and of what the handler publishes. @defaultValue `'test'` */
+  readonly source?: string | undefined
+}
+
+/** What a handler did. */
+export interface HandlerRun<C extends EventCatalogue> {
+  /** The event as the handler got it. */
+  readonly event: StoredEvent
+  /** What it published, in that order, as it would be stored: with the tenant, correlation and cause of the event. */
+  readonly published: readonly EventOf<C, EventType<C>>[]
+  /** The ids that it cancelled. */
+  readonly cancelled: readonly string[]
+  /** What it returned. */
+  readonly returned: unknown
+}
+
+type EventFor<C extends EventCatalogue, P extends EventPattern<C>> = Extract<
+  NewEvent<C, 'tenantId'>,
+  { readonly type: MatchedType<C, P> }
+>
+
+/** An exactly-once handler needs a transaction: a real one that the test rolls back, or what stands for it. */
+type OptionsFor<M, Tx> = M extends 'exactly-once'
+  ? RunHandlerOptions & { readonly tx: Tx }
+  : RunHandlerOptions & { readonly tx?: undefined }
+
+const quiet: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
+
+/**
+ * Calls the handler of a subscription with an event, as a bus would, without a database: the payload goes through its schema, and
+ * what the handler publishes is checked and kept. `where` is not looked at, for it is PostgreSQL's to judge. Without `tenantId` the
+ * event is of the tenant `test`.
+ *
+ * @example
+ * ```ts
+ * const { published } = await runHandler(events, openCase, { type: 'payment.paid', payload: { paymentId: '42', amountCents: 4200 } })
+ * ```
+ * @throws what the handler throws; {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link InvalidEventError}
+ */
+export async function runHandler<
+  const C extends EventCatalogue,
+  const P extends EventPattern<C>,
+  const M extends DeliveryMode = 'at-least-once',
+  Tx = DrizzleTransaction,
+>(
+  events: C,
+  subscription: SubscriptionOptions<C, P, M, Tx>,
+  event: EventFor<C, P>,
+  ...[options]: M extends 'exactly-once' ? [options: OptionsFor<M, Tx>] : [options?: OptionsFor<M, Tx>]
+): Promise<HandlerRun<C>> {
+  const given: RunHandlerOptions & { readonly tx?: unknown } = options ?? {}
+  assertObject('options like { attempt, tx }', given)
+  refuseUnknownKeys(given, ['attempt', 'signal', 'log', 'source', 'tx'], 'runHandler')
+  const { signal = new AbortController().signal, log = quiet, source = 'test', tx } = given
+  const attempt = integerOption('attempt', given.attempt, { min: 1, max: 1000, default: 1 })
+  const { name, patterns, mode, handler } = resolveSubscription(subscription as never, events)
+  if (mode === 'exactly-once' && (tx === undefined || tx === null))
+    throw invalidOption(
+      `Expected \`tx\` for the handler of \`${name}\`, which is exactly-once: a transaction that the test rolls back, or what stands for it`,
+      'tx',
+    )
+  const { type, tenantId = 'test' } = event as unknown as Partial<UncheckedEvent>
+  if (typeof type !== 'string' || !compilePatterns(patterns)(type))
+    throw invalidOption(`Expected an event that \`${name}\` gets, got one of type ${describe(type)}`, 'type')
+  // Whoever may publish it, the handler gets it.
+  const definition = { ...events[type], sources: undefined }
+  const [checked] = await checkEvents(
+    { catalogue: { ...events, [type]: definition } as EventCatalogue, source, maxPayloadBytes: limits.payloadBytes.max },
+    [{ ...(event as unknown as UncheckedEvent), tenantId }],
+  )
+  if (checked === undefined) throw invalidOption('Expected one event')
+  const stored = toStored(checked.event, checked.payload, checked.schemaVersion, source)
+  const publisher = createFakePublisher(events, { source })
+  const cancelled: string[] = []
+  const context = {
+    ...createContextPublisher(
+      {
+        ...(publisher as unknown as Parameters<typeof createContextPublisher>[0]),
+        cancel: async (_tx, id) => cancelled.push(id) > 0,
+        tryFailed: () => undefined,
+      },
+      stored,
+      tx as DrizzleTransaction | undefined,
+    ),
+    ...{ attempt, signal, log },
+    ...(tx === undefined ? {} : { tx }),
+  }
+  const returned = await handler(stored, context)
+  return { event: stored, published: publisher.published as never, cancelled, returned }
+}
