@@ -35,8 +35,7 @@ import {
   type EraseOptions,
 } from './operations/erase.ts'
 import { recordCatalogue } from './operations/stored-catalogue.ts'
-import { mayLoseCommits } from './outbox/caller-connection.ts'
-import type { DrizzleTransaction } from './outbox/caller-transaction.ts'
+import { mayLoseCommits, type CallerTransaction } from './outbox/caller-transaction.ts'
 import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
 import { createDatabase } from './outbox/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './outbox/drizzle-handle.ts'
@@ -88,21 +87,21 @@ export interface Bus<C extends EventCatalogue = EventCatalogue, Tx = HandlerTran
    */
   stop: (options?: StopOptions) => Promise<void>
   /**
-   * Publishes in the caller's Drizzle transaction: the event is there if and only if the transaction commits.
+   * Publishes in the caller's transaction: the event is there if and only if the transaction commits.
    * One round trip. A duplicate, by `eventId` or `idempotencyKey` of the tenant, writes nothing and gives the first id. The handle of
    * a savepoint is for its callback alone: kept and used after it was rolled back, it publishes into the outer transaction.
    * @throws {@link InvalidEventError} before anything is written; {@link TransactionError}; {@link DatabaseError}
    */
-  publish: (tx: DrizzleTransaction, event: NewEvent<C>) => Promise<Published>
+  publish: (tx: CallerTransaction, event: NewEvent<C>) => Promise<Published>
   /** Publishes 1 to 10,000 events in one statement: all or none, in the order given. */
-  publishMany: (tx: DrizzleTransaction, events: readonly NewEvent<C>[]) => Promise<Published[]>
+  publishMany: (tx: CallerTransaction, events: readonly NewEvent<C>[]) => Promise<Published[]>
   /**
    * Publishes in a transaction of its own and never throws: for what business code must not fail over. What cannot be
    * published is logged, counted, and gives undefined. Gives up after 5 seconds.
    */
   tryPublish: (event: NewEvent<C>) => Promise<Published | undefined>
   /**
-   * Cancels a scheduled event (one with `availableAt`) before it fires, so that nobody gets it; with a Drizzle
+   * Cancels a scheduled event (one with `availableAt`) before it fires, so that nobody gets it; with a
    * transaction in front, if and only if that commits. Resolves to whether it was cancelled: false when it has fired,
    * was cancelled before, was never scheduled, is unknown or, with `tenantId`, another tenant's. Exactly one of the
    * cancellation and the delivery happens. The event stays in the log, `bus.cancellations` says when it was cancelled,
@@ -111,7 +110,7 @@ export interface Bus<C extends EventCatalogue = EventCatalogue, Tx = HandlerTran
    */
   cancel: {
     (eventId: string, options?: CancelOptions): Promise<boolean>
-    (tx: DrizzleTransaction, eventId: string, options?: CancelOptions): Promise<boolean>
+    (tx: CallerTransaction, eventId: string, options?: CancelOptions): Promise<boolean>
   }
   /**
    * Erases what the log holds about a subject of a tenant: payload and metadata of its events become a tombstone, what
@@ -191,7 +190,7 @@ export function createBus<const C extends EventCatalogue, const D extends Drizzl
   let hasWarnedOfPooler = false
 
   async function publishMany(
-    tx: DrizzleTransaction,
+    tx: CallerTransaction,
     newEvents: readonly UncheckedEvent[],
   ): Promise<Published[]> {
     const published = await publishInTransaction(tx, await encodeEvents(settings, newEvents))
@@ -203,7 +202,7 @@ export function createBus<const C extends EventCatalogue, const D extends Drizzl
     return published
   }
 
-  async function publishOne(tx: DrizzleTransaction, event: UncheckedEvent): Promise<Published> {
+  async function publishOne(tx: CallerTransaction, event: UncheckedEvent): Promise<Published> {
     return theOnly(await publishMany(tx, [event]))
   }
 
@@ -215,7 +214,7 @@ export function createBus<const C extends EventCatalogue, const D extends Drizzl
 
   async function publishCaused(cause: StoredEvent, args: readonly unknown[]): Promise<Published> {
     const [tx, event] = (args.length > 1 ? args : [undefined, ...args]) as [
-      DrizzleTransaction | undefined,
+      CallerTransaction | undefined,
       UncheckedEvent,
     ]
     const caused = withDefaults(event, {
@@ -228,7 +227,7 @@ export function createBus<const C extends EventCatalogue, const D extends Drizzl
   async function cancel(...args: readonly unknown[]): Promise<boolean> {
     if (typeof args[0] === 'string') return cancelOnItsOwn(database, checkReference(args[0], args[1] ?? {}))
     const [tx, id, cancelOptions = {}] = args
-    return cancelInTransaction(tx as DrizzleTransaction, checkReference(id, cancelOptions))
+    return cancelInTransaction(tx as CallerTransaction, checkReference(id, cancelOptions))
   }
 
   async function tryPublish(event: UncheckedEvent): Promise<Published | undefined> {

@@ -7,7 +7,7 @@ import { limits } from '../events/limits.ts'
 import type { BusLogger } from '../events/logger.ts'
 import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
 import { checkPattern, isWildcard, type EventPattern, type MatchedType } from '../events/pattern.ts'
-import type { DrizzleTransaction } from '../outbox/caller-transaction.ts'
+import type { CallerTransaction } from '../outbox/caller-transaction.ts'
 import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
 
 export type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
@@ -28,7 +28,7 @@ export interface HandlerContext<C extends EventCatalogue = EventCatalogue> {
    */
   readonly publish: {
     (event: NewEvent<C>): Promise<Published>
-    (tx: DrizzleTransaction, event: NewEvent<C>): Promise<Published>
+    (tx: CallerTransaction, event: NewEvent<C>): Promise<Published>
   }
 }
 

@@ -141,7 +141,7 @@ export function toBusError(error: unknown): BusError {
   const { sqlState, cause } = describeCause(inner)
   if (sqlState === 'BUS01') {
     return new TransactionError(
-      'Expected the `tx` of an open db.transaction(async (tx) => …). The event was not written',
+      'Expected the `tx` of a transaction that is open, as in db.transaction(async (tx) => …). The event was not written',
       {
         cause,
       },

@@ -8,8 +8,8 @@ import { limits } from '../events/limits.ts'
 import { describe, kindOf } from '../events/options.ts'
 import { isDate } from '../events/other-realms.ts'
 import { redactThrown } from '../events/redact.ts'
-import { statement } from './caller-connection.ts'
-import { assertTransaction, callInTransaction, type DrizzleTransaction } from './caller-transaction.ts'
+import { statement } from './statement.ts'
+import { assertTransaction, callInTransaction, type CallerTransaction } from './caller-transaction.ts'
 import { around, publishTemplate, toColumns, type CheckedEvent, type EventColumns } from './event-columns.ts'
 
 /** What is true of every publish of one bus. */
@@ -232,12 +232,12 @@ function invalid(message: string, code: BusErrorCode = 'BUS_INVALID_EVENT'): Inv
 const maxRefusedLength = 8192
 
 /**
- * Writes events through a Drizzle handle, in the transaction that the handle stands for: see {@link callInTransaction}.
+ * Writes events in the transaction that the handle stands for: see {@link callInTransaction}.
  *
  * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
  */
 export async function publishInTransaction(
-  tx: DrizzleTransaction,
+  tx: CallerTransaction,
   columns: EventColumns,
 ): Promise<Published[]> {
   assertTransaction(tx, 'bus.publish(tx, event)')
