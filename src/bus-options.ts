@@ -1,5 +1,4 @@
 import { defineEvents, isSourceName, type EventCatalogue } from './events/catalogue.ts'
-import { ConfigurationError } from './events/errors.ts'
 import { limits } from './events/limits.ts'
 import { guarded, stderrLogger, type BusLogger } from './events/logger.ts'
 import { describe, integerOption, refuseUnknownKeys, invalidOption } from './events/options.ts'

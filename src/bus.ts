@@ -25,8 +25,7 @@ import { createSubscriptions } from './delivery/subscriptions.ts'
 import { within } from './delivery/within.ts'
 import { createErasures, eraseSubject } from './operations/erase.ts'
 import { recordCatalogue } from './operations/stored-catalogue.ts'
-import { mayLoseCommits } from './outbox/caller-connection.ts'
-import type { DrizzleTransaction } from './outbox/caller-transaction.ts'
+import { assertTransaction, mayLoseCommits, type CallerTransaction } from './outbox/caller-transaction.ts'
 import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
 import { createDatabase } from './outbox/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './outbox/drizzle-handle.ts'
@@ -87,9 +86,10 @@ export function createBus<
   let hasWarnedOfPooler = false
 
   async function publishMany(
-    tx: DrizzleTransaction,
+    tx: CallerTransaction,
     newEvents: readonly UncheckedEvent[],
   ): Promise<Published[]> {
+    assertTransaction(tx, 'bus.publish(tx, event)')
     const published = await publishInTransaction(tx, await encodeEvents(settings, newEvents))
     if (!hasWarnedOfPooler && mayLoseCommits(tx)) {
       hasWarnedOfPooler = true
@@ -99,7 +99,7 @@ export function createBus<
     return published
   }
 
-  async function publishOne(tx: DrizzleTransaction, event: UncheckedEvent): Promise<Published> {
+  async function publishOne(tx: CallerTransaction, event: UncheckedEvent): Promise<Published> {
     return theOnly(await publishMany(tx, [event]))
   }
 
@@ -112,7 +112,7 @@ export function createBus<
   async function cancel(...args: readonly unknown[]): Promise<boolean> {
     if (typeof args[0] === 'string') return cancelOnItsOwn(database, checkReference(args[0], args[1] ?? {}))
     const [tx, id, cancelOptions = {}] = args
-    return cancelInTransaction(tx as DrizzleTransaction, checkReference(id, cancelOptions))
+    return cancelInTransaction(tx as CallerTransaction, checkReference(id, cancelOptions))
   }
 
   function tryFailed(event: unknown, error: unknown): undefined {
@@ -139,7 +139,7 @@ export function createBus<
 
   /** For handlers: in a transaction of its own where there is none. What an event hands down comes before the defaults. */
   const publishFor = async (
-    tx: DrizzleTransaction | undefined,
+    tx: CallerTransaction | undefined,
     newEvents: readonly UncheckedEvent[],
   ): Promise<Published[]> => (tx === undefined ? publishManyAlone(newEvents) : publishMany(tx, newEvents))
   const forHandlers = createPublisher(

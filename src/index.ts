@@ -75,7 +75,6 @@ export type {
 export type { Erased, Erasure, Erasures, EraseOptions } from './operations/erase.ts'
 export type { DatabaseOption } from './outbox/database.ts'
 export type { BusTransaction } from './outbox/bus-transaction.ts'
-export type { DrizzleTransaction } from './outbox/caller-transaction.ts'
 export type { CancelCall, CancelOptions } from './outbox/cancel.ts'
 export type {
   DrizzleFactory,
@@ -84,6 +83,14 @@ export type {
   HandlerTransaction,
 } from './outbox/drizzle-handle.ts'
 export type { DefaultedBy, DefaultsOption, EventDefaults, Publisher } from './outbox/publisher.ts'
+export type { CallerTransaction, DrizzleTransaction } from './outbox/caller-transaction.ts'
+export type { AdaptedTransaction } from './outbox/transactions/adapted-transaction.ts'
+export { fromKnex, type KnexTransaction } from './outbox/transactions/from-knex.ts'
+export { fromKysely, type KyselyTransaction } from './outbox/transactions/from-kysely.ts'
+export { fromPg, type PgClient } from './outbox/transactions/from-pg.ts'
+export { fromPostgresJs, type PostgresJsTransaction } from './outbox/transactions/from-postgres-js.ts'
+export { fromPrisma, type PrismaTransaction } from './outbox/transactions/from-prisma.ts'
+export { fromTypeOrm, type TypeOrmTransaction } from './outbox/transactions/from-typeorm.ts'
 export type { RelayState } from './outbox/relay.ts'
 export type { EventDelivery, LastError } from './operations/event-deliveries.ts'
 export type { EventFilter, OperatorFilter } from './operations/history-filter.ts'

@@ -1,4 +1,3 @@
-import { ConfigurationError } from './events/errors.ts'
 import { describe, nearest, invalidOption } from './events/options.ts'
 import type { Subscription } from './delivery/subscription.ts'
 

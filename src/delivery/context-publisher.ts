@@ -1,18 +1,18 @@
 import type { Published, StoredEvent } from '../events/envelope.ts'
 import { describe } from '../events/options.ts'
 import { TransactionError } from '../events/errors.ts'
-import type { DrizzleTransaction } from '../outbox/caller-transaction.ts'
+import type { CallerTransaction } from '../outbox/caller-transaction.ts'
 import type { CancelOptions } from '../outbox/cancel.ts'
 import { createPublisher, type Publisher } from '../outbox/publisher.ts'
 import type { HandlerContext } from './handler-context.ts'
 
 /** How the bus publishes for a handler: in a transaction, or in one of its own where there is none. */
 export interface HandlerPublishing {
-  readonly publish: (tx: DrizzleTransaction | undefined, event: never) => Promise<Published>
-  readonly publishMany: (tx: DrizzleTransaction | undefined, events: readonly never[]) => Promise<Published[]>
+  readonly publish: (tx: CallerTransaction | undefined, event: never) => Promise<Published>
+  readonly publishMany: (tx: CallerTransaction | undefined, events: readonly never[]) => Promise<Published[]>
   readonly tryPublish: (event: never) => Promise<Published | undefined>
   readonly cancel: (
-    tx: DrizzleTransaction | undefined,
+    tx: CallerTransaction | undefined,
     id: string,
     options: CancelOptions,
   ) => Promise<boolean>
@@ -29,7 +29,7 @@ export type ContextPublisher = Pick<
 export function createContextPublisher(
   publishing: HandlerPublishing,
   cause: StoredEvent,
-  tx: DrizzleTransaction | undefined,
+  tx: CallerTransaction | undefined,
 ): ContextPublisher {
   const publisher: Publisher<never> = createPublisher(
     publishing as unknown as Publisher<never>,
@@ -48,14 +48,14 @@ export function createContextPublisher(
   const cancel = async (...args: readonly unknown[]): Promise<boolean> => {
     const [inside, id, options] = typeof args[0] === 'string' ? [tx, ...args] : args
     const { tenantId = cause.tenantId, ...others } = (options ?? {}) as CancelOptions
-    return publishing.cancel(inside as DrizzleTransaction | undefined, id as string, { tenantId, ...others })
+    return publishing.cancel(inside as CallerTransaction | undefined, id as string, { tenantId, ...others })
   }
   return { publish, publishMany, cancel, tryPublish: publisher.tryPublish, with: publisher.with } as never
 }
 
 /** Undefined in front of an event is no transaction left out on purpose. */
-function given(tx: unknown): DrizzleTransaction {
-  if (tx !== undefined) return tx as DrizzleTransaction
+function given(tx: unknown): CallerTransaction {
+  if (tx !== undefined) return tx as CallerTransaction
   throw new TransactionError(
     `Expected a transaction before the event, got ${describe(tx)}: leave the argument out to publish without one`,
   )

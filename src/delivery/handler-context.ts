@@ -1,7 +1,7 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { NewEvent, Published } from '../events/envelope.ts'
 import type { BusLogger } from '../events/logger.ts'
-import type { DrizzleTransaction } from '../outbox/caller-transaction.ts'
+import type { CallerTransaction } from '../outbox/caller-transaction.ts'
 import type { CancelCall } from '../outbox/cancel.ts'
 import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
 import type { EventPublisher } from '../outbox/publisher.ts'
@@ -26,12 +26,12 @@ export interface EventContext<E> extends EventPublisher<E, E> {
    */
   readonly publish: {
     (event: E): Promise<Published>
-    (tx: DrizzleTransaction, event: E): Promise<Published>
+    (tx: CallerTransaction, event: E): Promise<Published>
   }
   /** The same for 1 to 10,000 events: all or none, in the order given. */
   readonly publishMany: {
     (events: readonly E[]): Promise<Published[]>
-    (tx: DrizzleTransaction, events: readonly E[]): Promise<Published[]>
+    (tx: CallerTransaction, events: readonly E[]): Promise<Published[]>
   }
   /**
    * Cancels a scheduled event of the same tenant, or of `tenantId`, as `bus.cancel` does: in the transaction given, with

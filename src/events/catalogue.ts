@@ -1,6 +1,6 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { isLonger } from './characters.ts'
-import { ConfigurationError, DeliveryError, InvalidEventError, type EventIssue } from './errors.ts'
+import { DeliveryError, InvalidEventError, type EventIssue } from './errors.ts'
 import { isEventTypeName } from './event-type.ts'
 import { printablePath, textProblem } from './json.ts'
 import { limits } from './limits.ts'

@@ -1,6 +1,5 @@
 import type { EventCatalogue, EventDefinition } from './catalogue.ts'
 import { isLonger } from './characters.ts'
-import { ConfigurationError } from './errors.ts'
 import { limits } from './limits.ts'
 import { describe, invalidOption } from './options.ts'
 

@@ -1,7 +1,6 @@
 import { deadLetterQueueName, queueName } from '../delivery/subscription.ts'
 import { maxPayloadAgeMs } from '../delivery/event-store.ts'
 import { characterCount, isLonger } from '../events/characters.ts'
-import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
 import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../events/options.ts'

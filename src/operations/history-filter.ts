@@ -1,5 +1,4 @@
 import { characterCount, isLonger } from '../events/characters.ts'
-import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
 import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../events/options.ts'

@@ -1,5 +1,5 @@
 import type { withReplicas } from 'drizzle-orm/pg-core'
-import type { DrizzleTransaction } from './caller-connection.ts'
+import type { DrizzleTransaction } from './caller-transaction.ts'
 
 // Derived from a name that 0.44 to 1.x have: the class that it takes is called otherwise in each.
 

@@ -1,19 +1,36 @@
 import { TransactionError } from '../events/errors.ts'
-import {
-  connectionOf,
-  type CallerConnection,
-  type DrizzleTransaction,
-  type Statement,
-} from './caller-connection.ts'
+import { describe } from '../events/options.ts'
+import { connectionOf, type CallerConnection } from './caller-connection.ts'
 import { toBusError } from './database-errors.ts'
+import type { Statement } from './statement.ts'
+import { adapted, isAdapted, type AdaptedTransaction } from './transactions/adapted-transaction.ts'
 
-export type { DrizzleTransaction } from './caller-connection.ts'
+/**
+ * A Drizzle transaction of any PostgreSQL driver: what `db.transaction` hands to its callback. It says what it takes of it and
+ * nothing of Drizzle's own types, which another version, or another copy, has too. A plain handle has no `rollback`, so it is none.
+ */
+export interface DrizzleTransaction {
+  // Methods, because their parameters are compared in both directions: each copy of Drizzle takes its own `SQL` only.
+  execute(query: unknown): PromiseLike<unknown>
+  rollback(): never
+}
+
+/**
+ * The caller's transaction, in which publish and cancel write: Drizzle's as it is, another library's through `fromPg`,
+ * `fromPostgresJs`, `fromKysely`, `fromKnex`, `fromPrisma` or `fromTypeOrm`.
+ */
+export type CallerTransaction = DrizzleTransaction | AdaptedTransaction
 
 /** Which transaction each handle was seen in. */
-const proofs = new WeakMap<DrizzleTransaction, string>()
+const proofs = new WeakMap<object, string>()
 
 /** Makes the statement that calls a function of the migrations, given the proof to send with it. */
 type Call = (proof: string | null) => Statement
+
+/** How to reach a transaction, and the object that its proof is remembered for. */
+function reach(tx: CallerTransaction): { readonly connection: CallerConnection; readonly identity: object } {
+  return isAdapted(tx) ? tx[adapted] : { connection: connectionOf(tx), identity: tx }
+}
 
 /**
  * Calls a function that writes only in the transaction that the handle stands for, and gives what it answers.
@@ -27,17 +44,22 @@ type Call = (proof: string | null) => Statement
  * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: the handle is no transaction, or its connection was
  *   lost and replaced underneath. Nothing was written.
  */
-export async function callInTransaction(tx: DrizzleTransaction, call: Call, ask?: Call): Promise<string> {
-  const connection = connectionOf(tx)
-  let proof = proofs.get(tx) ?? null
+export async function callInTransaction(tx: CallerTransaction, call: Call, ask?: Call): Promise<string> {
+  const { connection, identity } = reach(tx)
+  let proof = proofs.get(identity) ?? null
   let first = connection.send
   if (proof === null && connection.sendWithTransactionId !== undefined)
     first = connection.sendWithTransactionId
   else if (proof === null && ask !== undefined) proof = (await send(connection.send, ask(null))).name
   let { name, answer } = await send(first, call(proof))
   if (answer === undefined) ({ name, answer } = await send(connection.send, call(name)))
-  proofs.set(tx, name)
+  proofs.set(identity, name)
   return answer ?? ''
+}
+
+/** Whether what is committed on this connection may be lost: see {@link CallerConnection.mayLoseCommits}. */
+export function mayLoseCommits(tx: CallerTransaction): boolean {
+  return reach(tx).connection.mayLoseCommits?.() ?? false
 }
 
 /** Such functions answer with the name of the transaction and, where they went through, after a blank, their result. */
@@ -55,11 +77,22 @@ async function send(
 
 /** @throws {@link TransactionError} when it cannot be a transaction at all */
 export function assertTransaction(tx: unknown, call: string): void {
+  if (isAdapted(tx)) return
   const { execute, rollback } = (tx ?? {}) as Partial<DrizzleTransaction>
   if (typeof execute === 'function' && typeof rollback === 'function') return
   throw new TransactionError(
-    typeof execute === 'function'
-      ? `Expected the first argument to be a transaction, got a database handle: ${call} inside db.transaction(async (tx) => …), with its \`tx\``
-      : `Expected the first argument to be a Drizzle transaction: ${call} inside db.transaction(…)`,
+    `Expected a transaction before the event, ${insteadOfTransaction(tx)}. Nothing was written: call ${call} inside db.transaction(async (tx) => …), with its \`tx\``,
   )
+}
+
+function insteadOfTransaction(tx: unknown): string {
+  if (tx === null || (typeof tx !== 'object' && typeof tx !== 'function')) return `got ${describe(tx)}`
+  if ('type' in tx && 'payload' in tx)
+    return 'got the event: publish takes two arguments, and bus.tryPublish(event) one'
+  if ('execute' in tx) return 'got a database handle, outside any transaction'
+  if ('totalCount' in tx && 'query' in tx)
+    return 'got a node-postgres pool: take a client of it, begin, and give fromPg(client)'
+  if ('query' in tx) return 'got a node-postgres client: give fromPg(client)'
+  if ('unsafe' in tx) return 'got a postgres.js client: give fromPostgresJs(sql), with the `sql` of sql.begin'
+  return `got ${describe(tx)}; one of another library is given by fromPg(client) and its like`
 }

@@ -1,7 +1,7 @@
 import { ConfigurationError } from '../events/errors.ts'
 import { assertObject, assertTextOption, describe, refuseUnknownKeys } from '../events/options.ts'
-import { statement } from './caller-connection.ts'
-import { assertTransaction, callInTransaction, type DrizzleTransaction } from './caller-transaction.ts'
+import { statement } from './statement.ts'
+import { assertTransaction, callInTransaction, type CallerTransaction } from './caller-transaction.ts'
 import { uuidShape } from './publish.ts'
 
 /**
@@ -11,7 +11,7 @@ import { uuidShape } from './publish.ts'
  * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
  */
 export async function cancelInTransaction(
-  tx: DrizzleTransaction,
+  tx: CallerTransaction,
   { id, tenantId }: EventReference,
 ): Promise<boolean> {
   assertTransaction(tx, 'bus.cancel(tx, id)')
@@ -46,7 +46,7 @@ export interface CancelOptions {
 /** `cancel(id)`, or with a transaction in front. */
 export interface CancelCall {
   (id: string, options?: CancelOptions): Promise<boolean>
-  (tx: DrizzleTransaction, id: string, options?: CancelOptions): Promise<boolean>
+  (tx: CallerTransaction, id: string, options?: CancelOptions): Promise<boolean>
 }
 
 /** Which event is meant; with a tenant, only if it is that tenant's. */

@@ -9,8 +9,8 @@ import { describe, kindOf, meantBy, nearest } from '../events/options.ts'
 import { printable } from '../events/printable.ts'
 import { isDate } from '../events/other-realms.ts'
 import { redactThrown } from '../events/redact.ts'
-import { statement } from './caller-connection.ts'
-import { assertTransaction, callInTransaction, type DrizzleTransaction } from './caller-transaction.ts'
+import { statement } from './statement.ts'
+import { callInTransaction, type CallerTransaction } from './caller-transaction.ts'
 import { around, publishTemplate, toColumns, type CheckedEvent, type EventColumns } from './event-columns.ts'
 
 /** What is true of every publish of one bus. */
@@ -288,15 +288,14 @@ function invalid(message: string, code: BusErrorCode = 'BUS_INVALID_EVENT'): Inv
 const maxRefusedLength = 8192
 
 /**
- * Writes events through a Drizzle handle, in the transaction that the handle stands for: see {@link callInTransaction}.
+ * Writes events in the transaction that the handle stands for: see {@link callInTransaction}.
  *
  * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
  */
 export async function publishInTransaction(
-  tx: DrizzleTransaction,
+  tx: CallerTransaction,
   columns: EventColumns,
 ): Promise<Published[]> {
-  assertTransaction(tx, 'bus.publish(tx, event)')
   // Asking first costs a round trip that may be needless, sending events that are refused costs their transfer.
   const isLarge = columns.some(([, value]) => value.length > maxRefusedLength)
   const answer = await callInTransaction(

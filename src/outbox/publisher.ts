@@ -1,12 +1,11 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { EventMetadata, NewEvent, Published } from '../events/envelope.ts'
 import { withDefaults } from '../events/event-defaults.ts'
-import { ConfigurationError } from '../events/errors.ts'
 import { limits } from '../events/limits.ts'
 import { describe, refuseUnknownKeys, invalidOption } from '../events/options.ts'
 import { isThenable } from '../events/other-realms.ts'
 import { reasonOf } from '../events/reason.ts'
-import type { DrizzleTransaction } from './caller-transaction.ts'
+import type { CallerTransaction } from './caller-transaction.ts'
 
 /** What events get that do not have it themselves. Of `metadata`, each entry that an event does not have. */
 export interface EventDefaults {
@@ -49,9 +48,9 @@ export interface EventPublisher<E, Tenantless> {
    * for its callback alone: kept and used after it was rolled back, it publishes into the outer transaction.
    * @throws {@link InvalidEventError} before anything is written; {@link TransactionError}; {@link DatabaseError}
    */
-  readonly publish: (tx: DrizzleTransaction, event: E) => Promise<Published>
+  readonly publish: (tx: CallerTransaction, event: E) => Promise<Published>
   /** Publishes 1 to 10,000 events in one statement: all or none, in the order given. */
-  readonly publishMany: (tx: DrizzleTransaction, events: readonly E[]) => Promise<Published[]>
+  readonly publishMany: (tx: CallerTransaction, events: readonly E[]) => Promise<Published[]>
   /**
    * Publishes in a transaction of its own and never throws: for what business code must not fail over. What cannot be
    * published is logged, counted, and resolves to undefined. Gives up after 5 seconds.

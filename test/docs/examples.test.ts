@@ -130,7 +130,7 @@ test('every example of the documentation comments compiles under strict', async 
   const { stdout } = await run(process.execPath, [
     `${root}/node_modules/typescript/bin/tsc`,
     ...['--noEmit', '-p', folder],
-  ]).catch((error: { stdout?: string }) => ({ stdout: error.stdout ?? String(error) }))
+  ]).catch((error: { stdout?: string }) => ({ stdout: error.stdout ?? 'error TS: tsc did not run' }))
   const told = stdout.replaceAll(/[^\s(]*example-(\d+)\.ts/g, (_match, n: string) => {
     const { file, line } = examples[Number(n)] ?? { file: '', line: 0 }
     return `src/${file}:${line}`

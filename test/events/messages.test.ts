@@ -4,7 +4,7 @@ import pg from 'pg'
 import postgres from 'postgres'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { z } from 'zod'
-import { createBus, defineEvents, type BusError } from '../../src/index.ts'
+import { createBus, defineEvents } from '../../src/index.ts'
 import { paymentEvents, recordingLogger, testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { refusalOf } from './refusal.ts'
@@ -12,12 +12,12 @@ import { refusalOf } from './refusal.ts'
 const nowhere = 'postgres://nobody:canary-secret@127.0.0.1:1/none'
 
 async function told(work: () => unknown): Promise<{ message: string; option: string | undefined; code: string }> {
-  const { message, option, code } = (await refusalOf(work as () => void)) as unknown as BusError
+  const { message, option, code } = await refusalOf(work)
   return { message, option, code }
 }
 
 const make = (options: object) => () =>
-  createBus({ database: nowhere, events: paymentEvents, source: 'a', ...options } as never)
+  createBus({ database: nowhere, events: paymentEvents, source: 'a', ...options })
 
 describe('a database option says what was given instead', () => {
   const pool = new pg.Pool({ connectionString: nowhere })

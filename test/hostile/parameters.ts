@@ -207,6 +207,12 @@ export const functions: Readonly<Record<string, Entry>> = {
       subject: (text) => bossbus.toCloudEventHeaders({ ...sent({}), subject: text }, 'http'),
     },
   },
+  fromPg: { texts: { client: (text) => bossbus.fromPg(text as never) } },
+  fromPostgresJs: { texts: { sql: (text) => bossbus.fromPostgresJs(text as never) } },
+  fromKysely: { texts: { trx: (text) => bossbus.fromKysely(text as never) } },
+  fromKnex: { texts: { trx: (text) => bossbus.fromKnex(text as never) } },
+  fromPrisma: { texts: { tx: (text) => bossbus.fromPrisma(text as never) } },
+  fromTypeOrm: { texts: { manager: (text) => bossbus.fromTypeOrm(text as never) } },
   fromCloudEventHeaders: {
     texts: {
       header: (text) => bossbus.fromCloudEventHeaders({ 'ce-subject': text }, 'x', 'http'),

@@ -1,11 +1,13 @@
 // oxlint-disable vitest/expect-expect -- a line that must not compile is an assertion too
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import type pg from 'pg'
 import { describe, expectTypeOf, test } from 'vitest'
 import { z } from 'zod'
 import {
   createBus,
   defineEvents,
+  fromPg,
   type DrizzleTransaction,
   type EventFields,
   type EventType,
@@ -171,6 +173,16 @@ describe('a transaction', () => {
       await nodePg.transaction(async (tx) =>
         bus.publishMany(tx, [{ type: 'note', tenantId: 'acme', payload: null }]),
       )
+    }
+    expectTypeOf(use).toBeFunction()
+  })
+
+  test('of another library is adapted first', () => {
+    const use = async (client: pg.PoolClient): Promise<void> => {
+      // @ts-expect-error -- a client is no transaction: which one would it be?
+      await bus.publish(client, { type: 'note', tenantId: 'acme', payload: null })
+      await bus.publish(fromPg(client), { type: 'note', tenantId: 'acme', payload: null })
+      await bus.cancel(fromPg(client), 'id')
     }
     expectTypeOf(use).toBeFunction()
   })
