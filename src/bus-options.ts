@@ -76,10 +76,14 @@ export function resolveBusOptions<C extends EventCatalogue>(
   )
   const { events, source, logger = stderrLogger } = options
   if (events === null || typeof events !== 'object')
-    throw invalidOption(`Expected \`events\` to be the catalogue made by defineEvents, got ${describe(events)}`, 'events')
+    throw invalidOption(
+      `Expected \`events\` to be the catalogue made by defineEvents, got ${describe(events)}`,
+      'events',
+    )
   if (!isSourceName(source)) {
     throw invalidOption(
-      `Expected \`source\` to be the name of this service, 1 to ${limits.sourceLength} characters, got ${describe(source)}`, 'source',
+      `Expected \`source\` to be the name of this service, 1 to ${limits.sourceLength} characters, got ${describe(source)}`,
+      'source',
     )
   }
   for (const method of ['debug', 'info', 'warn', 'error'] as const) {

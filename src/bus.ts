@@ -238,7 +238,9 @@ export function createBus<
     subscribe(given: object) {
       if (state !== 'created')
         throw new StateError(
-          'Expected subscribe() before start(): a running bus does not take new subscriptions',
+          state === 'stopping' || state === 'stopped'
+            ? 'Expected subscribe() before start() and stop(): a stopped bus delivers nothing'
+            : 'Expected subscribe() before start(): a running bus does not take new subscriptions',
         )
       const subscription = resolveSubscription(given as AnySubscriptionOptions, settings.catalogue)
       assertFits(given, subscription, settings.catalogue)

@@ -14,7 +14,8 @@ export function resolveRun(given: unknown): RunOption {
   if (Array.isArray(given) && given.length > 0 && given.every((name) => typeof name === 'string'))
     return Object.freeze([...(given as readonly string[])])
   throw invalidOption(
-    `Expected \`run\` to be 'everything', 'nothing' or a list of names of subscriptions, got ${Array.isArray(given) && given.length === 0 ? 'an empty list' : describe(given)}`, 'run',
+    `Expected \`run\` to be 'everything', 'nothing' or a list of names of subscriptions, got ${Array.isArray(given) && given.length === 0 ? 'an empty list' : describe(given)}`,
+    'run',
   )
 }
 
@@ -31,7 +32,10 @@ export function chosenOf(subscriptions: readonly Subscription[], run: RunOption)
     const near = nearest(name, known)
     const hint =
       near === undefined ? `Subscribed are: ${known.join(', ') || 'none'}` : `Did you mean \`${near}\`?`
-    throw invalidOption(`Expected \`run\` to name subscriptions of this bus, got ${describe(name)}. ${hint}`, 'run')
+    throw invalidOption(
+      `Expected \`run\` to name subscriptions of this bus, got ${describe(name)}. ${hint}`,
+      'run',
+    )
   }
   return subscriptions.filter(({ name }) => run.includes(name))
 }

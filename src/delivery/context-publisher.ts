@@ -11,11 +11,7 @@ export interface HandlerPublishing {
   readonly publish: (tx: CallerTransaction | undefined, event: never) => Promise<Published>
   readonly publishMany: (tx: CallerTransaction | undefined, events: readonly never[]) => Promise<Published[]>
   readonly tryPublish: (event: never) => Promise<Published | undefined>
-  readonly cancel: (
-    tx: CallerTransaction | undefined,
-    id: string,
-    options: CancelOptions,
-  ) => Promise<boolean>
+  readonly cancel: (tx: CallerTransaction | undefined, id: string, options: CancelOptions) => Promise<boolean>
   readonly tryFailed: (event: unknown, error: unknown) => undefined
 }
 

@@ -4,7 +4,13 @@ import type { StoredEvent } from '../events/envelope.ts'
 import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
-import { booleanOption, describe, integerOption, refuseUnknownKeys, invalidOption } from '../events/options.ts'
+import {
+  booleanOption,
+  describe,
+  integerOption,
+  refuseUnknownKeys,
+  invalidOption,
+} from '../events/options.ts'
 import { checkPattern, isWildcard } from '../events/pattern.ts'
 import type { HandlerContext } from './handler-context.ts'
 import type {
@@ -118,14 +124,21 @@ export function resolveSubscription(
     name.endsWith('.dead')
   ) {
     throw invalidOption(
-      `Expected \`name\` to be 1 to ${limits.subscriptionNameLength} letters, digits, \`.\`, \`_\` or \`-\`, not ending in \`.dead\`, got ${describe(name)}`, 'name',
+      `Expected \`name\` to be 1 to ${limits.subscriptionNameLength} letters, digits, \`.\`, \`_\` or \`-\`, not ending in \`.dead\`, got ${describe(name)}`,
+      'name',
     )
   }
   const mode: DeliveryMode = options.mode === undefined ? 'at-least-once' : options.mode
   if (mode !== 'at-least-once' && mode !== 'exactly-once')
-    throw invalidOption(`Expected \`mode\` to be 'at-least-once' or 'exactly-once', got ${describe(mode)}`, 'mode')
+    throw invalidOption(
+      `Expected \`mode\` to be 'at-least-once' or 'exactly-once', got ${describe(mode)}`,
+      'mode',
+    )
   if (typeof options.handler !== 'function')
-    throw invalidOption(`Expected \`handler\` of \`${name}\` to be a function, got ${describe(options.handler)}`, 'handler')
+    throw invalidOption(
+      `Expected \`handler\` of \`${name}\` to be a function, got ${describe(options.handler)}`,
+      'handler',
+    )
   if (
     where !== undefined &&
     (typeof where !== 'string' ||
@@ -193,7 +206,10 @@ function resolveOrder(
   const { onKeyFailure } = options
   if (!ordered) {
     if (onKeyFailure !== undefined)
-      throw invalidOption(`Expected \`onKeyFailure\` of \`${name}\` only together with \`ordered: true\``, 'onKeyFailure')
+      throw invalidOption(
+        `Expected \`onKeyFailure\` of \`${name}\` only together with \`ordered: true\``,
+        'onKeyFailure',
+      )
     return {}
   }
   if (options.mode === 'exactly-once') {
@@ -208,7 +224,8 @@ function resolveOrder(
     onKeyFailure !== 'skip'
   ) {
     throw invalidOption(
-      `Expected \`onKeyFailure\` of \`${name}\` to be 'block', 'park' or 'skip', got ${describe(onKeyFailure)}`, 'onKeyFailure',
+      `Expected \`onKeyFailure\` of \`${name}\` to be 'block', 'park' or 'skip', got ${describe(onKeyFailure)}`,
+      'onKeyFailure',
     )
   }
   return { ordered: true, onKeyFailure: onKeyFailure ?? 'block' }
@@ -229,7 +246,8 @@ function resolveRetry(name: string, retry: RetryOptions): ResolvedRetry {
   }
   if (resolved.maxDelaySeconds < resolved.delaySeconds) {
     throw invalidOption(
-      `Expected \`retry.maxDelaySeconds\` to be at least \`retry.delaySeconds\`, got ${resolved.maxDelaySeconds} and ${resolved.delaySeconds}`, 'retry.maxDelaySeconds',
+      `Expected \`retry.maxDelaySeconds\` to be at least \`retry.delaySeconds\`, got ${resolved.maxDelaySeconds} and ${resolved.delaySeconds}`,
+      'retry.maxDelaySeconds',
     )
   }
   return Object.freeze(resolved)
@@ -247,14 +265,16 @@ function resolveCircuitBreaker(
   if (given === false) return false
   if (given === null || typeof given !== 'object' || Array.isArray(given))
     throw invalidOption(
-      `Expected \`circuitBreaker\` of \`${name}\` to be an object or false, got ${describe(given)}`, 'circuitBreaker',
+      `Expected \`circuitBreaker\` of \`${name}\` to be an object or false, got ${describe(given)}`,
+      'circuitBreaker',
     )
   const known = ['windowSize', 'failureRatio', 'probeSeconds', 'maxProbeSeconds']
   refuseUnknownKeys(given, known, '`circuitBreaker`')
   const failureRatio: unknown = given.failureRatio ?? 0.9
   if (typeof failureRatio !== 'number' || !(failureRatio >= 0.5 && failureRatio <= 1)) {
     throw invalidOption(
-      `Expected \`circuitBreaker.failureRatio\` to be a number of at least 0.5 and at most 1, got ${describe(failureRatio)}`, 'circuitBreaker.failureRatio',
+      `Expected \`circuitBreaker.failureRatio\` to be a number of at least 0.5 and at most 1, got ${describe(failureRatio)}`,
+      'circuitBreaker.failureRatio',
     )
   }
   const seconds = { min: 1, max: 86_400 }

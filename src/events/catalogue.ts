@@ -68,6 +68,8 @@ export function defineEvents<const C extends EventCatalogue>(catalogue: C): C {
   if (catalogue === null || typeof catalogue !== 'object' || Array.isArray(catalogue))
     throw invalidOption(`Expected the events by name, got ${describe(catalogue)}`)
   const checked = Object.entries(catalogue).map(([type, given]) => {
+    if (isEventTypeName(type) && standardOf(given) !== undefined)
+      throw invalidOption(`Expected \`${type}\` to be { schema }, got the schema itself: write { schema: … }`)
     // Copied before it is checked: what is checked is what is kept.
     const definition = copyOf(given)
     checkDefinition(type, definition)
@@ -109,7 +111,9 @@ export function mergeEvents<const L extends readonly EventCatalogue[]>(
   const merged = new Map<string, EventDefinition>()
   for (const [index, catalogue] of (catalogues as readonly EventCatalogue[]).entries()) {
     if (catalogue === null || typeof catalogue !== 'object')
-      throw invalidOption(`Expected each argument of mergeEvents to be a catalogue, got ${describe(catalogue)}`)
+      throw invalidOption(
+        `Expected each argument of mergeEvents to be a catalogue, got ${describe(catalogue)}`,
+      )
     for (const [type, definition] of Object.entries(catalogue)) {
       if (merged.has(type))
         throw invalidOption(
@@ -154,12 +158,11 @@ function checkDefinition(type: string, definition: EventDefinition): void {
   }
   if (definition === null || typeof definition !== 'object')
     throw invalidOption(`Expected \`${type}\` to be an object with a \`schema\``)
-  if (standardOf(definition) !== undefined)
-    throw invalidOption(`Expected \`${type}\` to be { schema }, got the schema itself: write { schema: … }`)
   refuseUnknownKeys(definition, ['schema', 'sources', 'version', 'upcast', 'redact'], `event \`${type}\``)
   if (typeof standardOf(definition.schema)?.validate !== 'function') {
     throw invalidOption(
-      `Expected \`schema\` of \`${type}\` to be a Standard Schema (zod, valibot, arktype and others are)`, 'schema',
+      `Expected \`schema\` of \`${type}\` to be a Standard Schema (zod, valibot, arktype and others are)`,
+      'schema',
     )
   }
   const { sources, version = 1, upcast = {} } = definition
@@ -171,12 +174,14 @@ function checkDefinition(type: string, definition: EventDefinition): void {
       !sources.every(isSourceName))
   ) {
     throw invalidOption(
-      `Expected \`sources\` of \`${type}\` to be a list of 1 to ${limits.sourceCount} names, or to be left out`, 'sources',
+      `Expected \`sources\` of \`${type}\` to be a list of 1 to ${limits.sourceCount} names, or to be left out`,
+      'sources',
     )
   }
   if (!Number.isInteger(version) || version < 1 || version > limits.schemaVersion) {
     throw invalidOption(
-      `Expected \`version\` of \`${type}\` to be an integer from 1 to ${limits.schemaVersion}, got ${describe(version)}`, 'version',
+      `Expected \`version\` of \`${type}\` to be an integer from 1 to ${limits.schemaVersion}, got ${describe(version)}`,
+      'version',
     )
   }
   checkUpcast(type, upcast, version)
@@ -197,12 +202,16 @@ export function isSourceName(value: unknown): value is string {
 /** The steps have to lead, without a gap, from the oldest version they name to the newest one. */
 function checkUpcast(type: string, upcast: unknown, version: number): void {
   if (!isPlainObject(upcast))
-    throw invalidOption(`Expected \`upcast\` of \`${type}\` to hold functions by version, got ${describe(upcast)}`, 'upcast')
+    throw invalidOption(
+      `Expected \`upcast\` of \`${type}\` to hold functions by version, got ${describe(upcast)}`,
+      'upcast',
+    )
   const steps = Object.entries(upcast)
   for (const [from, step] of steps) {
     if (!/^[1-9]\d*$/.test(from) || Number(from) >= version || typeof step !== 'function') {
       throw invalidOption(
-        `Expected \`upcast\` of \`${type}\` to hold functions for versions 1 to ${version - 1}, got ${describe(from)}`, 'upcast',
+        `Expected \`upcast\` of \`${type}\` to hold functions for versions 1 to ${version - 1}, got ${describe(from)}`,
+        'upcast',
       )
     }
   }
@@ -210,7 +219,8 @@ function checkUpcast(type: string, upcast: unknown, version: number): void {
   for (let from = oldest; from < version; from += 1) {
     if (!Object.hasOwn(upcast, from))
       throw invalidOption(
-        `Expected \`upcast\` of \`${type}\` to lead on from version ${from} to ${from + 1}: a step is missing`, 'upcast',
+        `Expected \`upcast\` of \`${type}\` to lead on from version ${from} to ${from + 1}: a step is missing`,
+        'upcast',
       )
   }
 }

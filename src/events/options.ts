@@ -111,10 +111,7 @@ export function integerOption(name: string, value: unknown, range: Range): numbe
 export function booleanOption(name: string, value: unknown, fallback: boolean): boolean {
   const given = value ?? fallback
   if (typeof given === 'boolean') return given
-  throw invalidOption(
-    `Expected \`${name}\` to be true or false, got ${describe(given)}`,
-    name,
-  )
+  throw invalidOption(`Expected \`${name}\` to be true or false, got ${describe(given)}`, name)
 }
 
 /** An object of options. @throws {@link ConfigurationError} */

@@ -47,7 +47,8 @@ export function checkRedact(type: string, paths: unknown): void {
   if (paths === undefined) return
   if (!Array.isArray(paths) || paths.length > limits.redactPathCount)
     throw invalidOption(
-      `Expected \`redact\` of \`${type}\` to be a list of at most ${limits.redactPathCount} paths, got ${describe(paths)}`, 'redact',
+      `Expected \`redact\` of \`${type}\` to be a list of at most ${limits.redactPathCount} paths, got ${describe(paths)}`,
+      'redact',
     )
   for (const path of paths as unknown[]) {
     if (

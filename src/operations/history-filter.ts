@@ -108,11 +108,17 @@ export function assertOptions(given: unknown, call: string): asserts given is ob
 function checkTypes(type: unknown): string[] {
   const types = (Array.isArray(type) ? type : [type]) as unknown[]
   if (types.length === 0 || types.length > limits.filterTypeCount)
-    throw invalidOption(`Expected \`type\` to be 1 to ${limits.filterTypeCount} types, got ${types.length}`, 'type')
+    throw invalidOption(
+      `Expected \`type\` to be 1 to ${limits.filterTypeCount} types, got ${types.length}`,
+      'type',
+    )
   return types.map((each) => {
     const name = checkText('type', each)
     if (name.includes('*'))
-      throw invalidOption(`Expected \`type\` to be the name of a type, not a pattern, got ${describe(name)}`, 'type')
+      throw invalidOption(
+        `Expected \`type\` to be the name of a type, not a pattern, got ${describe(name)}`,
+        'type',
+      )
     return name
   })
 }

@@ -1,4 +1,4 @@
-import { BusError, DatabaseError, TransactionError, type BusErrorCode } from '../events/errors.ts'
+import { BusError, DatabaseError, StateError, TransactionError, type BusErrorCode } from '../events/errors.ts'
 import { withoutQuotedData } from '../events/redact.ts'
 
 interface Meaning {
@@ -128,6 +128,14 @@ const meanings: Readonly<Record<string, Meaning>> = {
   },
 }
 
+/** What node-postgres says of a pool that has ended. */
+const poolHasEnded = 'Cannot use a pool after calling end on the pool'
+
+/** The error of a call on a bus that asks the database for nothing any more. */
+export function stoppedError(): StateError {
+  return new StateError('The bus was stopped with bus.stop(): it asks the database for nothing any more')
+}
+
 /**
  * The bus's error for one that a driver or Drizzle threw. Drizzle's wrapper is taken off, because its message
  * lists every parameter, and the cause keeps the server's message and code but neither its detail, which quotes
@@ -138,6 +146,7 @@ export function toBusError(error: unknown): BusError {
   const inner = innermost(error)
   // What a pool wrapped.
   if (inner instanceof BusError) return inner
+  if (inner.message === poolHasEnded) return stoppedError()
   const { sqlState, cause } = describeCause(inner)
   if (sqlState === 'BUS01') {
     return new TransactionError(

@@ -7,8 +7,7 @@ import { BusClient } from './bus-client.ts'
 import { BusPool } from './bus-pool.ts'
 import { assertEnoughConnections, shareConnections } from './connection-shares.ts'
 import { createConnectionSource, type DatabaseOption } from './connection-source.ts'
-import { StateError } from '../events/errors.ts'
-import { toBusError, toConnectError } from './database-errors.ts'
+import { stoppedError, toBusError, toConnectError } from './database-errors.ts'
 import { createPauses } from './pauses.ts'
 import { createDrizzleHandles, type DrizzleHandles, type DrizzleOption } from './drizzle-handle.ts'
 import { createPreparer, setPreparer } from './prepared.ts'
@@ -123,8 +122,7 @@ export function createDatabase(
   }
 
   function assertOpen(): void {
-    if (closed)
-      throw new StateError('The bus was stopped with bus.stop(): it asks the database for nothing any more')
+    if (closed) throw stoppedError()
   }
 
   const pool = openPool('bus')

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import type { drizzle, NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
-import { ConfigurationError } from '../events/errors.ts'
+import type { ConfigurationError } from '../events/errors.ts'
 import { describe, invalidOption } from '../events/options.ts'
 
 // All types of Drizzle are derived from two names that 0.44 to 1.x have, `drizzle` and `NodePgDatabase`: their type parameters differ.
@@ -94,7 +94,8 @@ export function resolveDrizzle(given: unknown): DrizzleOption {
   if (typeof given === 'function') return given as DrizzleFactory
   if (isPlainObject(given) && !('client' in given) && !('connection' in given)) return given
   throw invalidOption(
-    `Expected \`drizzle\` to be settings of Drizzle without a connection, like { casing, schema }, or a function like (client) => drizzle({ client }), got ${describe(given)}`, 'drizzle',
+    `Expected \`drizzle\` to be settings of Drizzle without a connection, like { casing, schema }, or a function like (client) => drizzle({ client }), got ${describe(given)}`,
+    'drizzle',
   )
 }
 
@@ -183,7 +184,8 @@ async function makeHandle(option: DrizzleOption, client: pg.Pool): Promise<unkno
     !('casing' in (handle as unknown as { dialect: object }).dialect)
   )
     throw invalidOption(
-      'Expected `drizzle` to have no `casing`: this version of drizzle-orm takes it with the tables, as in `snakeCase.table(…)`', 'drizzle',
+      'Expected `drizzle` to have no `casing`: this version of drizzle-orm takes it with the tables, as in `snakeCase.table(…)`',
+      'drizzle',
     )
   return handle
 }

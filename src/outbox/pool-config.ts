@@ -82,7 +82,8 @@ function fromUrl(url: string, given: pg.PoolConfig): Target {
 /** What was given instead, where it is something that has connections already. */
 export function handleKind(option: unknown): string | undefined {
   if ((typeof option !== 'object' && typeof option !== 'function') || option === null) return undefined
-  if (typeof option === 'function') return 'unsafe' in option && 'begin' in option ? 'a postgres.js client' : undefined
+  if (typeof option === 'function')
+    return 'unsafe' in option && 'begin' in option ? 'a postgres.js client' : undefined
   if ('execute' in option && 'select' in option) return 'a Drizzle database'
   if ('connect' in option && 'totalCount' in option) return 'a node-postgres pool'
   if ('connect' in option && 'query' in option) return 'a node-postgres client'

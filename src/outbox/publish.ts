@@ -111,9 +111,14 @@ export type ReadEvent = { readonly [K in keyof Required<UncheckedEvent>]: Unchec
 function unknownField(key: string): InvalidEventError {
   const near = meantBy(key, eventFieldNames)
   const hint = near === undefined ? `Known are: ${eventFieldNames.join(', ')}` : `Did you mean \`${near}\`?`
-  return new InvalidEventError('BUS_INVALID_EVENT', `Unknown field ${describe(key)} of an event. ${hint}`, [], {
-    option: printable(key, 60),
-  })
+  return new InvalidEventError(
+    'BUS_INVALID_EVENT',
+    `Unknown field ${describe(key)} of an event. ${hint}`,
+    [],
+    {
+      option: printable(key, 60),
+    },
+  )
 }
 
 /** Every field read once, so that what is checked is what is stored. */
@@ -121,8 +126,7 @@ function readEvent(given: unknown): ReadEvent {
   if (given === null || typeof given !== 'object' || Array.isArray(given))
     throw invalid(`Expected an event like { type, tenantId, payload }, got ${kindOf(given)}`)
   for (const key of Object.keys(given)) {
-    if (!(eventFieldNames as readonly string[]).includes(key))
-      throw unknownField(key)
+    if (!(eventFieldNames as readonly string[]).includes(key)) throw unknownField(key)
   }
   // Not in a loop: this runs for each event, and an object of a known shape is made in one go.
   const fields = given as UncheckedEvent

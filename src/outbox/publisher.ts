@@ -148,7 +148,8 @@ function checkDefaults(given: unknown): EventDefaults {
   if (given === null || typeof given !== 'object' || Array.isArray(given) || isThenable(given)) {
     if (isThenable(given)) given.then(undefined, () => {})
     throw invalidOption(
-      `Expected \`defaults\` to be an object like { tenantId, correlationId }, or a function that returns one, got ${isThenable(given) ? 'a promise' : describe(given)}`, 'defaults',
+      `Expected \`defaults\` to be an object like { tenantId, correlationId }, or a function that returns one, got ${isThenable(given) ? 'a promise' : describe(given)}`,
+      'defaults',
     )
   }
   refuseUnknownKeys(given, defaultNames, '`defaults`')

@@ -25,10 +25,8 @@ export interface EventMatcher<
 }
 
 /** An event by its id, by what publish or tryPublish resolved to, or by what it looks like. */
-export type EventReference<
-  C extends EventCatalogue = EventCatalogue,
-  T extends EventType<C> = EventType<C>,
-> = string | Published | EventMatcher<C, T> | undefined
+export type EventReference<C extends EventCatalogue = EventCatalogue, T extends EventType<C> = EventType<C>> =
+  string | Published | EventMatcher<C, T> | undefined
 
 /** A condition on rows of bus.events, and what stands for its parameters. */
 export interface EventCondition {

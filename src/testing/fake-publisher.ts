@@ -5,7 +5,13 @@ import { assertObject, describe, invalidOption, refuseUnknownKeys } from '../eve
 import { limits } from '../events/limits.ts'
 import { parseJson } from '../events/json-parse.ts'
 import { checkEvents, type UncheckedEvent } from '../outbox/publish.ts'
-import { createPublisher, type DefaultedBy, type DefaultsOption, type EventDefaults, type Publisher } from '../outbox/publisher.ts'
+import {
+  createPublisher,
+  type DefaultedBy,
+  type DefaultsOption,
+  type EventDefaults,
+  type Publisher,
+} from '../outbox/publisher.ts'
 
 /** What {@link createFakePublisher} takes beside the catalogue. */
 export interface FakePublisherOptions<E extends EventDefaults | undefined = EventDefaults | undefined> {

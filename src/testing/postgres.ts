@@ -198,12 +198,7 @@ async function startEmbedded({
  * A shell waits for the end of its input, which comes with the end of this process: also when that is killed. It keeps the process
  * alive by nothing.
  */
-function endWithProcess(
-  pgCtl: string,
-  data: string,
-  workFolder: string,
-  as: Partial<Account>,
-): void {
+function endWithProcess(pgCtl: string, data: string, workFolder: string, as: Partial<Account>): void {
   const guard = spawn(
     'sh',
     ['-c', 'cat > /dev/null; "$0" -D "$1" -m immediate -w -s stop; rm -rf "$2"', pgCtl, data, workFolder],

@@ -74,7 +74,7 @@ export async function runHandler<
   refuseUnknownKeys(given, ['attempt', 'signal', 'log', 'source', 'tx'], 'runHandler')
   const { signal = new AbortController().signal, log = quiet, source = 'test', tx } = given
   const attempt = integerOption('attempt', given.attempt, { min: 1, max: 1000, default: 1 })
-  const { name, patterns, mode, handler } = resolveSubscription(subscription as never, events)
+  const { name, patterns, mode, handler } = resolveSubscription(subscription, events)
   if (mode === 'exactly-once' && (tx === undefined || tx === null))
     throw invalidOption(
       `Expected \`tx\` for the handler of \`${name}\`, which is exactly-once: a transaction that the test rolls back, or what stands for it`,
@@ -86,7 +86,7 @@ export async function runHandler<
   // Whoever may publish it, the handler gets it.
   const definition = { ...events[type], sources: undefined }
   const [checked] = await checkEvents(
-    { catalogue: { ...events, [type]: definition } as EventCatalogue, source, maxPayloadBytes: limits.payloadBytes.max },
+    { catalogue: { ...events, [type]: definition }, source, maxPayloadBytes: limits.payloadBytes.max },
     [{ ...(event as unknown as UncheckedEvent), tenantId }],
   )
   if (checked === undefined) throw invalidOption('Expected one event')
@@ -107,5 +107,5 @@ export async function runHandler<
     ...(tx === undefined ? {} : { tx }),
   }
   const returned = await handler(stored, context)
-  return { event: stored, published: publisher.published as never, cancelled, returned }
+  return { event: stored, published: publisher.published, cancelled, returned }
 }

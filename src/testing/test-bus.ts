@@ -3,7 +3,13 @@ import { createBus, type Bus } from '../bus.ts'
 import type { EventCatalogue, EventType } from '../events/catalogue.ts'
 import type { EventOf, StoredEvent } from '../events/envelope.ts'
 import type { BusLogger } from '../events/logger.ts'
-import { booleanOption, describe, integerOption, refuseUnknownKeys, invalidOption } from '../events/options.ts'
+import {
+  booleanOption,
+  describe,
+  integerOption,
+  refuseUnknownKeys,
+  invalidOption,
+} from '../events/options.ts'
 import { defaultBossSchema } from '../outbox/boss-schema.ts'
 import type { DefaultedBy, EventDefaults } from '../outbox/publisher.ts'
 import { createEventReader } from '../delivery/event-store.ts'
@@ -152,7 +158,10 @@ export async function createTestBus<
   if (given !== undefined && !isPostgresUrl(given))
     throw invalidOption(`Expected \`database\` to be a postgres:// URL, got ${describe(given)}`, 'database')
   if (retryDelays !== 'as declared' && retryDelays !== 'skipped')
-    throw invalidOption(`Expected \`retryDelays\` to be 'as declared' or 'skipped', got ${describe(retryDelays)}`, 'retryDelays')
+    throw invalidOption(
+      `Expected \`retryDelays\` to be 'as declared' or 'skipped', got ${describe(retryDelays)}`,
+      'retryDelays',
+    )
   const isOwn = booleanOption('isolated', isolated, true)
   if (!isOwn && given === undefined)
     throw invalidOption('Expected `database` to be given where `isolated` is false', 'database')
@@ -263,7 +272,9 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
     const limitMs = timeoutOf(timeoutMs)
     const running = await look(limitMs, async () => ((await forgetWaiting(database)) === 0 ? 0 : undefined))
     if (running === undefined)
-      throw new Error(`Handlers still run after ${limitMs} ms: reset() waits for them, and nothing is lost so far`)
+      throw new Error(
+        `Handlers still run after ${limitMs} ms: reset() waits for them, and nothing is lost so far`,
+      )
     await forgetAll(database)
     if (bus.state !== 'started') return
     for (const { name, state } of await bus.subscriptions.list())

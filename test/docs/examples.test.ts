@@ -38,8 +38,8 @@ import { pgTable, text } from 'drizzle-orm/pg-core'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import fastify from 'fastify'
 import { z } from 'zod'
-import * as bossbus from '${root}/src/index.ts'
-import * as testing from '${root}/src/testing/index.ts'
+import * as bossbus from '../../../src/index.ts'
+import * as testing from '../../../src/testing/index.ts'
 export const ourEvents = bossbus.defineEvents({
   'payment.paid': { schema: z.object({ paymentId: z.string(), amountCents: z.number().int() }) },
   'order.placed': { schema: z.object({ orderId: z.string() }) },
@@ -54,27 +54,47 @@ export type { NodePgDatabase }
 /** Names that an example may use without having said what they are. */
 const given: Readonly<Record<string, string>> = {
   ...Object.fromEntries(
-    ['createBus', 'defineEvents', 'defineSubscription', 'mergeEvents', 'eventTypes', 'NonRetryableError', 'RetryAfterError', 'limits', 'toCloudEvent', 'fromCloudEvent', 'toCloudEventHeaders', 'fromCloudEventHeaders', 'stopOnSignals'].map((name) => [
+    [
+      'createBus',
+      'defineEvents',
+      'defineSubscription',
+      'mergeEvents',
+      'eventTypes',
+      'NonRetryableError',
+      'RetryAfterError',
+      'limits',
+      'toCloudEvent',
+      'fromCloudEvent',
+      'toCloudEventHeaders',
+      'fromCloudEventHeaders',
+      'stopOnSignals',
+    ].map((name) => [
       name,
       `const ${name} = (around.bossbus as typeof around.bossbus & { ${name}: any }).${name}`,
     ]),
   ),
   ...Object.fromEntries(
-    ['createTestBus', 'createFakePublisher', 'runHandler', 'crashAtEveryStep'].map((name) => [name, `const ${name} = around.testing.${name}`]),
+    ['createTestBus', 'createFakePublisher', 'runHandler', 'crashAtEveryStep'].map((name) => [
+      name,
+      `const ${name} = around.testing.${name}`,
+    ]),
   ),
   z: 'const z = around.z',
   assert: 'const assert: typeof around.assert = around.assert',
   randomUUID: 'const randomUUID = around.randomUUID',
   fastify: 'const fastify = around.fastify',
   events: 'const events = around.ourEvents',
-  paymentEvents: "const paymentEvents = around.bossbus.defineEvents({ 'payment.paid': around.ourEvents['payment.paid'] })",
-  orderEvents: "const orderEvents = around.bossbus.defineEvents({ 'order.placed': around.ourEvents['order.placed'] })",
+  paymentEvents:
+    "const paymentEvents = around.bossbus.defineEvents({ 'payment.paid': around.ourEvents['payment.paid'] })",
+  orderEvents:
+    "const orderEvents = around.bossbus.defineEvents({ 'order.placed': around.ourEvents['order.placed'] })",
   bus: 'const bus = around.ourBus',
   db: 'declare const db: around.NodePgDatabase',
   tx: 'declare const tx: around.bossbus.DrizzleTransaction',
   BusTransaction: 'type BusTransaction = around.bossbus.BusTransaction',
   Payment: 'type Payment = around.Payment',
-  payments: "const payments = around.pgTable('payments', { id: around.text().primaryKey(), tenantId: around.text().notNull() })",
+  payments:
+    "const payments = around.pgTable('payments', { id: around.text().primaryKey(), tenantId: around.text().notNull() })",
   databaseUrl: "const databaseUrl = 'postgres://localhost'",
   url: "const url = 'https://example.org'",
   tenantId: "const tenantId = 'acme'",
@@ -90,16 +110,17 @@ function programOf({ code, file }: Example): string {
     new RegExp(`import[^'\\n]*\\b${name}\\b[^'\\n]*from`).test(code)
   const used = (name: string): boolean => new RegExp(`(?<![.'\\w])${name}\\b(?!['?]?:)`).test(code)
   const fixed = code
-    .replaceAll("'bossbus/", `'${root}/src/`)
+    .replaceAll("'bossbus/", "'../../../src/")
     .replaceAll("src/fastify'", "src/fastify/index.ts'")
     .replaceAll("src/testing'", "src/testing/index.ts'")
-    .replaceAll("'bossbus'", `'${root}/src/index.ts'`)
+    .replaceAll("src/schema'", "src/schema.ts'")
+    .replaceAll("'bossbus'", "'../../../src/index.ts'")
     // Said once for the whole program.
     .replaceAll(/declare module '[^]*?\n\}\n/g, '')
   const before = Object.entries(given)
     .filter(([name]) => used(name) && !declared(name))
     .map(([, line]) => line)
-  const isHandler = /^handler:/.test(fixed)
+  const isHandler = fixed.startsWith('handler:')
   return [
     `// ${file}`,
     `import * as around from './around.ts'`,
@@ -124,7 +145,12 @@ test('every example of the documentation comments compiles under strict', async 
   await writeFile(`${folder}/around.ts`, surroundings)
   for (const [n, example] of examples.entries())
     await writeFile(`${folder}/example-${n}.ts`, programOf(example))
-  const compilerOptions = { strict: true, noUnusedLocals: false, noUnusedParameters: false, noPropertyAccessFromIndexSignature: false }
+  const compilerOptions = {
+    strict: true,
+    noUnusedLocals: false,
+    noUnusedParameters: false,
+    noPropertyAccessFromIndexSignature: false,
+  }
   const config = { extends: `${root}/tsconfig.json`, include: ['./*.ts'], compilerOptions }
   await writeFile(`${folder}/tsconfig.json`, JSON.stringify(config))
   const { stdout } = await run(process.execPath, [

@@ -11,7 +11,9 @@ import { refusalOf } from './refusal.ts'
 
 const nowhere = 'postgres://nobody:canary-secret@127.0.0.1:1/none'
 
-async function told(work: () => unknown): Promise<{ message: string; option: string | undefined; code: string }> {
+async function told(
+  work: () => unknown,
+): Promise<{ message: string; option: string | undefined; code: string }> {
   const { message, option, code } = await refusalOf(work)
   return { message, option, code }
 }
@@ -55,14 +57,18 @@ describe('a server says why it lets nobody in', () => {
       message: expect.stringMatching(/no such database.*no_such_database/) as string,
     })
     const stranger = testBus(withPart((changed) => (changed.username = 'no_such_role')))
-    expect((await told(async () => stranger.start())).message).toMatch(/does not let this role in|no_such_role/)
+    expect((await told(async () => stranger.start())).message).toMatch(
+      /does not let this role in|no_such_role/,
+    )
   })
 
   test('a wrong password', async () => {
     const server = createServer((socket) => {
       socket.on('error', () => {})
       socket.once('data', () => {
-        const fields = ['SFATAL', 'VFATAL', 'C28P01', 'Mpassword authentication failed for user "ada"'].join('\0')
+        const fields = ['SFATAL', 'VFATAL', 'C28P01', 'Mpassword authentication failed for user "ada"'].join(
+          '\0',
+        )
         const body = Buffer.from(`${fields}\0\0`)
         const head = Buffer.alloc(5, 'E')
         head.writeInt32BE(body.length + 4, 1)
@@ -83,7 +89,9 @@ describe('a server says why it lets nobody in', () => {
     await rows('drop schema bus cascade')
     const { message, code } = await told(async () => testBus(url).start())
     expect(code).toBe('BUS_SCHEMA_MISSING')
-    expect(message).toContain(`the database \`${new URL(url).pathname.slice(1)}\` at 127.0.0.1:${new URL(url).port}`)
+    expect(message).toContain(
+      `the database \`${new URL(url).pathname.slice(1)}\` at 127.0.0.1:${new URL(url).port}`,
+    )
     expect(message).toContain('npx bossbus migrate')
   })
 })
@@ -92,7 +100,11 @@ describe('a transaction argument says what was given instead', () => {
   const note = { type: 'note', tenantId: 'acme', payload: 1 } as const
   test.each([
     ['the event alone', [note], /two arguments.*tryPublish/s],
-    ['a Drizzle handle', [drizzle({ client: new pg.Pool({ connectionString: nowhere }) }), note], /database handle.*`tx`/],
+    [
+      'a Drizzle handle',
+      [drizzle({ client: new pg.Pool({ connectionString: nowhere }) }), note],
+      /database handle.*`tx`/,
+    ],
     ['a node-postgres pool', [new pg.Pool({ connectionString: nowhere }), note], /pool.*fromPg/],
     ['a node-postgres client', [new pg.Client({ connectionString: nowhere }), note], /client.*fromPg/],
     ['a postgres.js client', [postgres(nowhere), note], /postgres\.js.*fromPostgresJs/],
@@ -152,7 +164,9 @@ describe('names that are not known', () => {
   ])('of an event: %s', async (given, meant) => {
     const { url, db } = await createTestDatabase()
     const event = { type: 'note', tenantId: 'acme', payload: 1, [given]: 'x' } as never
-    expect(await told(async () => db.transaction(async (tx) => testBus(url).publish(tx, event)))).toMatchObject({
+    expect(
+      await told(async () => db.transaction(async (tx) => testBus(url).publish(tx, event))),
+    ).toMatchObject({
       message: expect.stringContaining(`Did you mean \`${meant}\``) as string,
       option: given,
       code: 'BUS_INVALID_EVENT',
@@ -170,7 +184,9 @@ describe('names that are not known', () => {
   test('a type of the catalogue, nearly', async () => {
     const { url, db } = await createTestDatabase()
     const event = { type: 'payment.payed', tenantId: 'acme', payload: 1 } as never
-    expect(await told(async () => db.transaction(async (tx) => testBus(url).publish(tx, event)))).toMatchObject({
+    expect(
+      await told(async () => db.transaction(async (tx) => testBus(url).publish(tx, event))),
+    ).toMatchObject({
       code: 'BUS_UNKNOWN_EVENT_TYPE',
       message: expect.stringContaining('Did you mean "payment.paid"') as string,
       option: 'type',
@@ -239,7 +255,8 @@ test('a failed attempt is logged with all that one asks first', async () => {
   const { id } = await db.transaction(async (tx) =>
     bus.publish(tx, { type: 'note', tenantId: 'acme', payload: 1 }),
   )
-  const failed = () => logger.lines.filter(({ message }) => message === 'an attempt to handle an event failed')
+  const failed = () =>
+    logger.lines.filter(({ message }) => message === 'an attempt to handle an event failed')
   await until('it was tried', () => failed().length === 3)
   expect(failed().map(({ fields }) => fields)).toMatchObject([
     {

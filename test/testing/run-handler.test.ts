@@ -4,7 +4,10 @@ import { defineEvents, defineSubscription } from '../../src/index.ts'
 import { createFakePublisher, runHandler } from '../../src/testing/index.ts'
 
 const events = defineEvents({
-  'payment.paid': { schema: z.object({ paymentId: z.string(), cents: z.number().default(0) }), sources: ['payments'] },
+  'payment.paid': {
+    schema: z.object({ paymentId: z.string(), cents: z.number().default(0) }),
+    sources: ['payments'],
+  },
   'case.opened': { schema: z.object({ paymentId: z.string() }), version: 2 },
   'usage.billed': { schema: z.unknown(), sources: ['billing'] },
 })
@@ -15,7 +18,11 @@ const openCase = defineSubscription(events, {
   handler: async ({ payload, tenantId }, ctx) => {
     if (payload.paymentId === 'bad') throw new Error('no such payment')
     await ctx.publish({ type: 'case.opened', payload: { paymentId: payload.paymentId } })
-    await ctx.publish({ type: 'case.opened', tenantId: 'other', payload: { paymentId: `${tenantId} ${payload.cents}` } })
+    await ctx.publish({
+      type: 'case.opened',
+      tenantId: 'other',
+      payload: { paymentId: `${tenantId} ${payload.cents}` },
+    })
     await ctx.cancel('01932f2c-5b4e-7cc0-8a2d-3f1e5d7c9b10')
     return ctx.attempt
   },
@@ -25,8 +32,14 @@ const paid = (paymentId: string) => ({ type: 'payment.paid', payload: { paymentI
 
 describe('runHandler', () => {
   test('calls a handler with the event as it would be stored, and keeps what it publishes and cancels', async () => {
-    const { event, published, cancelled, returned } = await runHandler(events, openCase, paid('42'), { attempt: 3 })
-    expect(event).toMatchObject({ type: 'payment.paid', tenantId: 'test', payload: { paymentId: '42', cents: 0 } })
+    const { event, published, cancelled, returned } = await runHandler(events, openCase, paid('42'), {
+      attempt: 3,
+    })
+    expect(event).toMatchObject({
+      type: 'payment.paid',
+      tenantId: 'test',
+      payload: { paymentId: '42', cents: 0 },
+    })
     expect(event.id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7/)
     expect(published).toMatchObject([
       {
@@ -58,7 +71,9 @@ describe('runHandler', () => {
         await ctx.publish({ type: 'usage.billed', payload: 1 })
       },
     })
-    await expect(runHandler(events, bill, paid('1'))).rejects.toMatchObject({ code: 'BUS_SOURCE_NOT_ALLOWED' })
+    await expect(runHandler(events, bill, paid('1'))).rejects.toMatchObject({
+      code: 'BUS_SOURCE_NOT_ALLOWED',
+    })
     const { published } = await runHandler(events, bill, paid('1'), { source: 'billing' })
     expect(published).toHaveLength(1)
   })
@@ -91,7 +106,9 @@ describe('a fake publisher', () => {
     const event = { ...paid('1'), tenantId: 'acme', eventId: 'e1' }
     const first = await publisher.publish({} as never, event)
     expect(await publisher.publish({} as never, event)).toEqual({ id: first.id, duplicate: true })
-    expect(await publisher.publish({} as never, { ...event, tenantId: 'other' })).toMatchObject({ duplicate: false })
+    expect(await publisher.publish({} as never, { ...event, tenantId: 'other' })).toMatchObject({
+      duplicate: false,
+    })
     expect(publisher.published).toMatchObject([
       { id: first.id, type: 'payment.paid', tenantId: 'acme', source: 'payments', payload: { cents: 0 } },
       { tenantId: 'other' },

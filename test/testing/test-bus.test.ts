@@ -176,20 +176,30 @@ test('a bus that is reset has nothing of before, and goes on', async () => {
   const bus = await openBus({ retryDelays: 'as declared' })
   const seen: unknown[] = []
   const mayEnd = Promise.withResolvers<void>()
-  bus.subscribe({ name: 'plain', events: ['note'], handler: async ({ payload }) => {
-    seen.push(payload)
-    if (payload === 'slow') await mayEnd.promise
-    if (payload === 'bad') throw new Error('bad')
-  } })
-  bus.subscribe({ name: 'ordered', events: ['note'], ordered: true, retry: { maxAttempts: 1 }, handler: ({ payload }) => {
-    if (payload === 'bad') throw new NonRetryableError('bad')
-  } })
+  bus.subscribe({
+    name: 'plain',
+    events: ['note'],
+    handler: async ({ payload }) => {
+      seen.push(payload)
+      if (payload === 'slow') await mayEnd.promise
+      if (payload === 'bad') throw new Error('bad')
+    },
+  })
+  bus.subscribe({
+    name: 'ordered',
+    events: ['note'],
+    ordered: true,
+    retry: { maxAttempts: 1 },
+    handler: ({ payload }) => {
+      if (payload === 'bad') throw new NonRetryableError('bad')
+    },
+  })
   await bus.start()
   await bus.tryPublish({ ...note('bad'), orderingKey: 'k', eventId: 'e1' })
   await bus.tryPublish({ ...note('behind'), orderingKey: 'k' })
   await bus.tryPublish({ ...note('later'), availableIn: { seconds: 3600 } })
   await bus.tryPublish(note('slow'))
-  await bus.waitFor({ payload: 'bad' }, 'blocked')
+  await bus.waitFor({ payload: 'behind' }, 'blocked')
   await bus.subscriptions.pause('ordered', { by: 'ada' })
   expect(seen).toContain('slow')
   await expect(bus.reset({ timeoutMs: 50 })).rejects.toThrow(/still run/)

@@ -1,5 +1,11 @@
 import { expectTypeOf, test } from 'vitest'
-import { defineSubscription, type EventOf, type HandlerTransaction, type Publisher, type StoredEvent } from '../../src/index.ts'
+import {
+  defineSubscription,
+  type EventOf,
+  type HandlerTransaction,
+  type Publisher,
+  type StoredEvent,
+} from '../../src/index.ts'
 import {
   crashAtEveryStep,
   createFakePublisher,
@@ -77,11 +83,25 @@ test('a subscription to crash is typed by the catalogue and its mode', () => {
 })
 
 test('runHandler takes the events that the subscription gets, and a transaction where its handler needs one', async () => {
-  const noted = defineSubscription(events, { name: 'a', events: ['note', 'payment.refunded'], handler: () => {} })
-  const ledger = defineSubscription(events, { name: 'b', events: ['note'], mode: 'exactly-once', handler: () => {} })
+  const noted = defineSubscription(events, {
+    name: 'a',
+    events: ['note', 'payment.refunded'],
+    handler: () => {},
+  })
+  const ledger = defineSubscription(events, {
+    name: 'b',
+    events: ['note'],
+    mode: 'exactly-once',
+    handler: () => {},
+  })
   const run = await runHandler(events, noted, { type: 'payment.refunded', payload: { id: '1' } })
   expectTypeOf(run.published).toEqualTypeOf<readonly EventOf<Events, keyof Events>[]>()
-  await runHandler(events, ledger, { type: 'note', payload: 1 }, { tx: null as unknown as HandlerTransaction })
+  await runHandler(
+    events,
+    ledger,
+    { type: 'note', payload: 1 },
+    { tx: null as unknown as HandlerTransaction },
+  )
   // @ts-expect-error -- the subscription does not get it
   await runHandler(events, noted, { type: 'payment.paid', payload: { cents: '1' } })
   // @ts-expect-error -- not its payload
@@ -94,7 +114,9 @@ test('a fake publisher is a publisher', () => {
   const publisher = createFakePublisher(events)
   expectTypeOf(publisher).toExtend<Publisher<Events>>()
   expectTypeOf(publisher.published).toEqualTypeOf<readonly EventOf<Events, keyof Events>[]>()
-  expectTypeOf(createFakePublisher(events, { defaults: { tenantId: 'a' } })).toExtend<Publisher<Events, 'tenantId'>>()
+  expectTypeOf(createFakePublisher(events, { defaults: { tenantId: 'a' } })).toExtend<
+    Publisher<Events, 'tenantId'>
+  >()
   // @ts-expect-error -- nobody said the tenant
   void publisher.tryPublish({ type: 'note', payload: 1 })
 })
