@@ -231,7 +231,7 @@ describe('an event', () => {
       const error = await refusalOf(async () => encodeAll([{ ...note, [field]: undefined }]))
       expect(error).toMatchObject({ code: 'BUS_INVALID_EVENT' })
       expect(error.message).toMatch(
-        /^Unknown field ".{1,70}" of an event\. Known are: type, payload, tenantId, /,
+        /^Unknown field ".{1,70}" of an event\. (?:Known are: type, payload, tenantId, |Did you mean `(?:tenantId|eventId)`)/,
       )
     }
   })

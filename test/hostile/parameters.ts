@@ -119,6 +119,7 @@ export const functions: Readonly<Record<string, Entry>> = {
       'drizzle.casing': (text) => newBus({ drizzle: { casing: text } }),
       'an unknown option of drizzle': (text) =>
         newBus({ drizzle: JSON.parse(`{${JSON.stringify(text)}: 1}`) as object }),
+      defaults: (text) => newBus({ defaults: text }),
       'unknown option': (text) => newBus(JSON.parse(`{${JSON.stringify(text)}: 1}`) as object),
     },
     noText: ['logger', 'maxPayloadBytes'],
