@@ -1,5 +1,5 @@
 import { TransactionError } from '../events/errors.ts'
-import { describe } from '../events/options.ts'
+import { kindOf } from '../events/options.ts'
 import { connectionOf, type CallerConnection } from './caller-connection.ts'
 import { toBusError } from './database-errors.ts'
 import type { Statement } from './statement.ts'
@@ -86,7 +86,7 @@ export function assertTransaction(tx: unknown, call: string): void {
 }
 
 function insteadOfTransaction(tx: unknown): string {
-  if (tx === null || (typeof tx !== 'object' && typeof tx !== 'function')) return `got ${describe(tx)}`
+  if (tx === null || (typeof tx !== 'object' && typeof tx !== 'function')) return `got ${kindOf(tx)}`
   if ('type' in tx && 'payload' in tx)
     return 'got the event: publish takes two arguments, and bus.tryPublish(event) one'
   if ('execute' in tx) return 'got a database handle, outside any transaction'
@@ -94,5 +94,5 @@ function insteadOfTransaction(tx: unknown): string {
     return 'got a node-postgres pool: take a client of it, begin, and give fromPg(client)'
   if ('query' in tx) return 'got a node-postgres client: give fromPg(client)'
   if ('unsafe' in tx) return 'got a postgres.js client: give fromPostgresJs(sql), with the `sql` of sql.begin'
-  return `got ${describe(tx)}; one of another library is given by fromPg(client) and its like`
+  return `got ${kindOf(tx)}; one of another library is given by fromPg(client) and its like`
 }

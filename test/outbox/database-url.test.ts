@@ -196,7 +196,7 @@ describe('a pool configuration is looked at by createBus', () => {
     [{ sslnegotiation: 'sometimes' }, /sslnegotiation/],
     [{ connectionString: '/var/run/postgresql shop' }, /`connectionString` is a postgres:\/\/ URL/],
     [{ connectionString: 5 }, /`connectionString`/],
-    [{ connect: () => {} }, /not a pool/],
+    [{ connect: () => {} }, /got a client: the bus makes connections of its own/],
     [new URL('postgres://db/shop'), /`href`/],
     [[], /postgres:\/\/ URL/],
     [null, /postgres:\/\/ URL/],

@@ -1,5 +1,5 @@
 import { TransactionError } from '../../events/errors.ts'
-import { describe } from '../../events/options.ts'
+import { kindOf } from '../../events/options.ts'
 import { unparsed } from '../node-postgres-connection.ts'
 import { replyOf, type Statement } from '../statement.ts'
 import { adapt, notATransaction, type AdaptedTransaction } from './adapted-transaction.ts'
@@ -24,7 +24,7 @@ export interface KnexTransaction {
  */
 export function fromKnex(trx: KnexTransaction): AdaptedTransaction {
   const { raw, isCompleted } = (trx ?? {}) as Partial<Record<keyof KnexTransaction, unknown>>
-  if (typeof raw !== 'function') throw notATransaction('fromKnex', expected, describe(trx))
+  if (typeof raw !== 'function') throw notATransaction('fromKnex', expected, kindOf(trx))
   if (typeof isCompleted !== 'function')
     throw notATransaction('fromKnex', expected, 'a handle outside a transaction')
   return adapt(

@@ -1,5 +1,5 @@
 import { TransactionError } from '../../events/errors.ts'
-import { describe } from '../../events/options.ts'
+import { kindOf } from '../../events/options.ts'
 import { replyIn, textOf } from '../statement.ts'
 import { adapt, notATransaction, type AdaptedTransaction } from './adapted-transaction.ts'
 
@@ -24,7 +24,7 @@ export interface KyselyTransaction {
  */
 export function fromKysely(trx: KyselyTransaction): AdaptedTransaction {
   const { isTransaction, executeQuery } = (trx ?? {}) as Partial<Record<keyof KyselyTransaction, unknown>>
-  if (typeof executeQuery !== 'function') throw notATransaction('fromKysely', expected, describe(trx))
+  if (typeof executeQuery !== 'function') throw notATransaction('fromKysely', expected, kindOf(trx))
   if (isTransaction !== true) throw notATransaction('fromKysely', expected, 'a handle outside a transaction')
   const executor = trx.withoutPlugins() as QueryExecutor
   return adapt(

@@ -1,4 +1,4 @@
-import { describe } from '../../events/options.ts'
+import { kindOf } from '../../events/options.ts'
 import { throughNodePostgres, type NodePostgresClient } from '../node-postgres-connection.ts'
 import { adapt, notATransaction, type AdaptedTransaction } from './adapted-transaction.ts'
 
@@ -23,7 +23,7 @@ export interface PgClient {
  */
 export function fromPg(client: PgClient): AdaptedTransaction {
   const { query, totalCount } = (client ?? {}) as Partial<Record<keyof PgClient, unknown>>
-  if (typeof query !== 'function') throw notATransaction('fromPg', expected, describe(client))
+  if (typeof query !== 'function') throw notATransaction('fromPg', expected, kindOf(client))
   if (totalCount !== undefined) throw notATransaction('fromPg', expected, 'a pool')
   return adapt(throughNodePostgres(client as unknown as NodePostgresClient))
 }

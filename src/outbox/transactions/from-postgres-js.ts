@@ -1,4 +1,4 @@
-import { describe } from '../../events/options.ts'
+import { kindOf } from '../../events/options.ts'
 import { throughPostgresJs, type PostgresJsClient } from '../postgres-js-connection.ts'
 import { adapt, notATransaction, type AdaptedTransaction } from './adapted-transaction.ts'
 
@@ -22,7 +22,7 @@ export interface PostgresJsTransaction {
  */
 export function fromPostgresJs(sql: PostgresJsTransaction): AdaptedTransaction {
   const { unsafe, savepoint } = (sql ?? {}) as Partial<Record<keyof PostgresJsTransaction, unknown>>
-  if (typeof unsafe !== 'function') throw notATransaction('fromPostgresJs', expected, describe(sql))
+  if (typeof unsafe !== 'function') throw notATransaction('fromPostgresJs', expected, kindOf(sql))
   if (typeof savepoint !== 'function')
     throw notATransaction('fromPostgresJs', expected, 'a client outside a transaction')
   return adapt(throughPostgresJs(sql as unknown as PostgresJsClient), sql)

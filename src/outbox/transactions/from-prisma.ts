@@ -1,5 +1,5 @@
 import { TransactionError } from '../../events/errors.ts'
-import { describe } from '../../events/options.ts'
+import { kindOf } from '../../events/options.ts'
 import { replyIn, textOf } from '../statement.ts'
 import { adapt, notATransaction, type AdaptedTransaction } from './adapted-transaction.ts'
 
@@ -23,7 +23,7 @@ export interface PrismaTransaction {
  */
 export function fromPrisma(tx: PrismaTransaction): AdaptedTransaction {
   const { $queryRawUnsafe, $connect } = (tx ?? {}) as Partial<Record<keyof PrismaTransaction, unknown>>
-  if (typeof $queryRawUnsafe !== 'function') throw notATransaction('fromPrisma', expected, describe(tx))
+  if (typeof $queryRawUnsafe !== 'function') throw notATransaction('fromPrisma', expected, kindOf(tx))
   if ($connect !== undefined) throw notATransaction('fromPrisma', expected, 'a client outside a transaction')
   return adapt(
     {

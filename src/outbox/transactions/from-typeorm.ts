@@ -1,5 +1,5 @@
 import { TransactionError } from '../../events/errors.ts'
-import { describe } from '../../events/options.ts'
+import { kindOf } from '../../events/options.ts'
 import { replyIn, textOf } from '../statement.ts'
 import { adapt, notATransaction, type AdaptedTransaction } from './adapted-transaction.ts'
 
@@ -24,7 +24,7 @@ export interface TypeOrmTransaction {
  */
 export function fromTypeOrm(manager: TypeOrmTransaction): AdaptedTransaction {
   const { query } = (manager ?? {}) as Partial<Record<keyof TypeOrmTransaction, unknown>>
-  if (typeof query !== 'function') throw notATransaction('fromTypeOrm', expected, describe(manager))
+  if (typeof query !== 'function') throw notATransaction('fromTypeOrm', expected, kindOf(manager))
   if (!isOpen(manager)) throw notATransaction('fromTypeOrm', expected, 'a manager outside a transaction')
   return adapt({
     async send(sent) {
