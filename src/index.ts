@@ -8,6 +8,7 @@ export type { BossbusConfig } from './cli/config.ts'
 export type { Bus, CancelOptions, StopOptions } from './bus.ts'
 export type { BusHealth, BusState } from './bus-health.ts'
 export type { BusOptions } from './bus-options.ts'
+export { stopOnSignals, type StopOnSignalsOptions } from './stop-on-signals.ts'
 export { defineEvents } from './events/catalogue.ts'
 export { fromCloudEvent, toCloudEvent } from './events/cloud-event.ts'
 export type {
