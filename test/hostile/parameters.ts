@@ -407,6 +407,7 @@ export const nested: Readonly<Record<string, (bus: AnyBus) => object>> = {
 export const subpaths: Readonly<Record<string, string>> = {
   '.': 'functions and methods above',
   './fastify': 'request ids: strings.test.ts',
+  './nestjs': 'names and patterns are those of bus.subscribe, above',
   './schema': 'tables, no functions',
   './testing': 'for tests: what it is given is the test’s own',
   './package.json': 'no code',
