@@ -1,12 +1,13 @@
 /**
  * Packs the library as npm would publish it, installs the tarball in an empty folder, and uses it there: every entry
  * point is imported and required, the types resolve under the strictest settings, with Drizzle 0.45 and with 1.x, a subscription is crashed
- * at every step, in processes of its own, on a PostgreSQL, and bundles of it run, as ESM and as CommonJS, where there is nothing else.
+ * at every step, in processes of its own, on a PostgreSQL, and bundles of it run, as ESM and as CommonJS, where there is nothing else. A
+ * service on NestJS 11 and 12 handles an event in a decorated method, as an ES module and as CommonJS.
  *
  *   npm run test:pack
  */
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -160,6 +161,113 @@ main().then(
 )
 `
 
+/** A service on NestJS, as its compiler and its container see it: the older decorators, with metadata. */
+const nestService = `
+import 'reflect-metadata'
+import { Injectable, Module } from '@nestjs/common'
+import { NestFactory } from '@nestjs/core'
+import { createBus, defineEvents, type Bus, type EventOf, type HandlerContext } from 'bossbus'
+import { BusModule, InjectBus, nestBus } from 'bossbus/nestjs'
+import { z } from 'zod'
+
+const events = defineEvents({
+  'payment.paid': { schema: z.object({ paymentId: z.string() }) },
+  'payment.refunded': { schema: z.object({ reason: z.string() }) },
+})
+const { Subscribe } = nestBus(events)
+const handled = Promise.withResolvers<string>()
+
+@Injectable()
+class Ledger {
+  readonly name = 'ledger'
+}
+
+@Injectable()
+class Cases {
+  constructor(
+    private readonly ledger: Ledger,
+    @InjectBus() readonly bus: Bus<typeof events>,
+  ) {}
+
+  @Subscribe({ name: 'open-case', events: ['payment.paid'] })
+  async openCase(event: EventOf<typeof events, 'payment.paid'>, ctx: HandlerContext<typeof events>): Promise<void> {
+    handled.resolve(this.ledger.name + ' ' + event.payload.paymentId + ' ' + ctx.attempt)
+  }
+}
+
+export class Mistaken {
+  // @ts-expect-error -- takes another event than it subscribes
+  @Subscribe({ name: 'refund', events: ['payment.refunded'] })
+  refund(event: EventOf<typeof events, 'payment.paid'>): void {
+    void event
+  }
+}
+
+async function main(): Promise<void> {
+  const bus = createBus({ database: process.env['PACK_TEST_URL'] ?? '', events, source: 'pack-test' })
+  @Module({ imports: [BusModule.forBus(bus, { migrate: true })], providers: [Ledger, Cases] })
+  class AppModule {}
+  const app = await NestFactory.createApplicationContext(AppModule, { logger: ['error'] })
+  await app.get(Cases).bus.tryPublish({ type: 'payment.paid', tenantId: 'a', payload: { paymentId: 'p' } })
+  const said = await handled.promise
+  if (said !== 'ledger p 1') throw new Error('another event: ' + said)
+  await app.close()
+  if (bus.state !== 'stopped') throw new Error('not stopped')
+}
+main().then(
+  () => console.log('works'),
+  (error: unknown) => {
+    console.error(error)
+    process.exit(1)
+  },
+)
+`
+
+/** Compiles the service on NestJS as users do, as an ES module and as CommonJS, and runs it. */
+async function runNest(serverUrl: string, tarball: string, version: number): Promise<void> {
+  const nest = join(folder, `nest-${version}`)
+  mkdirSync(nest)
+  writeFileSync(join(nest, 'package.json'), JSON.stringify({ name: `nest-${version}`, private: true }))
+  const packages = [`@nestjs/common@${version}`, `@nestjs/core@${version}`, 'reflect-metadata@0.2', 'rxjs@7']
+  const others = ['zod@4', 'drizzle-orm@0.45', 'typescript@7', '@types/node@22']
+  run('npm', ['install', '--no-audit', '--no-fund', join(folder, tarball), ...packages, ...others], nest)
+  for (const name of ['service.mts', 'service.cts']) writeFileSync(join(nest, name), nestService)
+  const { noEmit, allowImportingTsExtensions, ...emitting } = compilerOptions
+  void [noEmit, allowImportingTsExtensions]
+  const options = { ...emitting, experimentalDecorators: true, emitDecoratorMetadata: true }
+  writeFileSync(
+    join(nest, 'tsconfig.json'),
+    JSON.stringify({ compilerOptions: options, files: ['service.mts', 'service.cts'] }),
+  )
+  run(process.execPath, [join(nest, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json'], nest)
+  for (const name of ['service.mjs', 'service.cjs']) {
+    process.env['PACK_TEST_URL'] = await createDatabase(serverUrl, `nest_${version}_${name.slice(-3)}`)
+    console.log(`NestJS ${version} with ${name} ${run(process.execPath, [join(nest, name)], nest).trim()}`)
+  }
+}
+
+/** @returns its URL */
+async function createDatabase(serverUrl: string, name: string): Promise<string> {
+  const admin = new pg.Client({ connectionString: serverUrl })
+  await admin.connect()
+  await admin.query(`create database ${name}`)
+  await admin.end()
+  const url = new URL(serverUrl)
+  url.pathname = `/${name}`
+  return url.toString()
+}
+
+const compilerOptions = {
+  module: 'nodenext',
+  target: 'es2023',
+  strict: true,
+  skipLibCheck: true,
+  noEmit: true,
+  allowImportingTsExtensions: true,
+  lib: ['es2023', 'es2024.promise', 'esnext.disposable'],
+  types: ['node'],
+}
+
 /** Bundles the service, and runs it where there is no package. */
 async function runBundle(serverUrl: string, format: 'esm' | 'cjs'): Promise<void> {
   const alone = join(folder, `alone-${format}`)
@@ -174,13 +282,7 @@ async function runBundle(serverUrl: string, format: 'esm' | 'cjs'): Promise<void
   const elsewhere = mkdtempSync(join(tmpdir(), 'bossbus-bundle-'))
   try {
     renameSync(outfile, join(elsewhere, basename(outfile)))
-    const url = new URL(serverUrl)
-    url.pathname = `/bundle_${format}`
-    const admin = new pg.Client({ connectionString: serverUrl })
-    await admin.connect()
-    await admin.query(`create database bundle_${format}`)
-    await admin.end()
-    process.env['PACK_TEST_URL'] = url.toString()
+    process.env['PACK_TEST_URL'] = await createDatabase(serverUrl, `bundle_${format}`)
     const said = run(process.execPath, [join(elsewhere, basename(outfile))], elsewhere).trim()
     console.log(`a bundle of the packed library, as ${format}, ${said}`)
   } finally {
@@ -217,16 +319,6 @@ try {
   writeFileSync(join(folder, 'joins.ts'), joins)
   writeFileSync(join(folder, 'required.cjs'), required)
   writeFileSync(join(folder, 'service.ts'), service)
-  const compilerOptions = {
-    module: 'nodenext',
-    target: 'es2023',
-    strict: true,
-    skipLibCheck: true,
-    noEmit: true,
-    allowImportingTsExtensions: true,
-    lib: ['es2023', 'es2024.promise', 'esnext.disposable'],
-    types: ['node'],
-  }
   const files = ['usage.ts', 'subscriber.ts', 'bossbus.config.ts', 'joins.ts']
   // The same with Drizzle 1.x, which takes its `casing` with the tables.
   const drizzle1 = join(project, 'node_modules', 'drizzle-1')
@@ -258,6 +350,7 @@ try {
   try {
     console.log(run(process.execPath, [join(folder, 'required.cjs')], folder).trim())
     for (const format of ['esm', 'cjs'] as const) await runBundle(server.url, format)
+    for (const version of [11, 12]) await runNest(server.url, tarball?.filename ?? '', version)
     process.env['PACK_TEST_URL'] = server.url
     console.log(run(process.execPath, [join(folder, 'usage.ts')], folder).trim())
   } finally {

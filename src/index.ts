@@ -10,6 +10,7 @@ export type { BusHealth, BusState } from './bus-health.ts'
 export type { BusOptions } from './bus-options.ts'
 export type { RunOption } from './run-option.ts'
 export { defineEvents, eventTypes, mergeEvents } from './events/catalogue.ts'
+export { stopOnSignals, type StopOnSignalsOptions } from './stop-on-signals.ts'
 export { fromCloudEvent, toCloudEvent } from './events/cloud-event.ts'
 export type {
   CloudEvent,

@@ -74,7 +74,7 @@ export const limits = Object.freeze({
   traceLimit: range(1, 10_000, 1000),
   /** Types in the filter of `events.find`. */
   filterTypeCount: 100,
-  /** `graceMs` of `stop`, `graceMs` of the Fastify plugin. */
+  /** `graceMs` of `stop`, `stopOnSignals` and the Fastify plugin. */
   graceMs: range(0, 3_600_000, 30_000),
 })
 

@@ -105,6 +105,8 @@ const stored = {
   createdAt: new Date(0),
 }
 
+const stopOnSignals = (options: object): void => bossbus.stopOnSignals(newBus({}), options)()
+
 const sent = (fields: object) => bossbus.toCloudEvent({ ...stored, ...fields })
 
 /** What the package exports that is a function, by name. Classes of errors take messages, which `thrown` covers. */
@@ -207,6 +209,16 @@ export const functions: Readonly<Record<string, Entry>> = {
     texts: {
       subject: (text) => bossbus.toCloudEventHeaders({ ...sent({}), subject: text }, 'http'),
     },
+  },
+  stopOnSignals: {
+    texts: {
+      bus: (text) => bossbus.stopOnSignals(text as never),
+      graceMs: (text) => stopOnSignals({ graceMs: text }),
+      signals: (text) => stopOnSignals({ signals: [text] }),
+      onSignal: (text) => stopOnSignals({ onSignal: text }),
+      onStopped: (text) => stopOnSignals({ onStopped: text }),
+    },
+    probe: (name) => stopOnSignals({ [name]: 1 }),
   },
   fromPg: { texts: { client: (text) => bossbus.fromPg(text as never) } },
   fromPostgresJs: { texts: { sql: (text) => bossbus.fromPostgresJs(text as never) } },
@@ -429,6 +441,7 @@ export const nested: Readonly<Record<string, (bus: AnyBus) => object>> = {
 export const subpaths: Readonly<Record<string, string>> = {
   '.': 'functions and methods above',
   './fastify': 'request ids: strings.test.ts',
+  './nestjs': 'names and patterns are those of bus.subscribe, above',
   './schema': 'tables, no functions',
   './testing': 'for tests: what it is given is the test’s own',
   './package.json': 'no code',

@@ -1,0 +1,97 @@
+import type {
+  BeforeApplicationShutdown,
+  OnApplicationBootstrap,
+  OnApplicationShutdown,
+  OnModuleInit,
+} from '@nestjs/common'
+import type { DiscoveryService } from '@nestjs/core'
+import type { Bus } from '../bus.ts'
+import { ConfigurationError } from '../events/errors.ts'
+import { createRunningHandlers } from './running-handlers.ts'
+import { decoratedMethods } from './subscribe.ts'
+
+/** What the module does with its bus, as `BusModule.forBus` resolves it. */
+export interface LifecycleOptions {
+  readonly migrate: boolean
+  readonly graceMs: number
+}
+
+type Wrapper = ReturnType<DiscoveryService['getProviders']>[number]
+
+/**
+ * Subscribes the decorated methods, and starts and stops the bus with the application. A bus that was started before stays with
+ * whoever started it.
+ */
+export class BusLifecycle
+  implements OnModuleInit, OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown
+{
+  readonly #bus: Bus
+  readonly #discovery: DiscoveryService
+  readonly #options: LifecycleOptions
+  readonly #ownsBus: boolean
+  readonly #running = createRunningHandlers()
+
+  constructor(bus: Bus, discovery: DiscoveryService, options: LifecycleOptions) {
+    this.#bus = bus
+    this.#discovery = discovery
+    this.#options = options
+    this.#ownsBus = bus.state === 'created'
+  }
+
+  /** Every provider is there, whatever its module. */
+  onModuleInit(): void {
+    const wrappers = [...this.#discovery.getProviders(), ...this.#discovery.getControllers()]
+    if (wrappers.filter(({ instance }) => instance instanceof BusLifecycle).length > 1)
+      throw invalid('Expected one BusModule in an application: each would subscribe all decorated methods')
+    const seen = new Set<unknown>()
+    for (const wrapper of wrappers) {
+      const instance: unknown = wrapper.instance
+      // The same one under another token.
+      if (typeof instance !== 'object' || instance === null || seen.has(instance)) continue
+      seen.add(instance)
+      this.#subscribe(wrapper, instance as Record<string | symbol, Handler>)
+    }
+  }
+
+  async onApplicationBootstrap(): Promise<void> {
+    if (!this.#ownsBus) return
+    try {
+      if (this.#options.migrate) await this.#bus.migrate()
+      await this.#bus.start()
+    } catch (error) {
+      // Why it did not start is what the caller must hear.
+      await this.#bus.stop({ graceMs: 0 }).catch(() => {})
+      throw error
+    }
+  }
+
+  /** Nothing new is begun, and what runs has finished. Requests are still served, and publish. */
+  async beforeApplicationShutdown(): Promise<void> {
+    if (!this.#ownsBus) return
+    const stopping = this.#bus.stop({ graceMs: this.#options.graceMs, keepOpen: true })
+    await Promise.race([stopping, this.#running.settled()])
+  }
+
+  /** The HTTP server is closed: nobody publishes any more. */
+  async onApplicationShutdown(): Promise<void> {
+    if (this.#ownsBus) await this.#bus.stop({ graceMs: this.#options.graceMs })
+  }
+
+  #subscribe(wrapper: Wrapper, instance: Record<string | symbol, Handler>): void {
+    for (const { name, subscriptions } of decoratedMethods(Object.getPrototypeOf(instance) as object)) {
+      if (wrapper.isTransient || !wrapper.isDependencyTreeStatic())
+        throw invalid(
+          `Expected \`${wrapper.name}\` to be a provider of the default scope: an event comes outside any request, so nothing would make an instance for \`${String(name)}\``,
+        )
+      const handler: Handler = async (event, ctx) => this.#running.run(() => instance[name]?.(event, ctx))
+      for (const subscription of subscriptions)
+        this.#bus.subscribe({ ...subscription, handler } as unknown as Parameters<Bus['subscribe']>[0])
+    }
+  }
+}
+
+type Handler = (event: unknown, ctx: unknown) => unknown
+
+function invalid(message: string): ConfigurationError {
+  return new ConfigurationError('BUS_INVALID_OPTION', message)
+}

@@ -1,0 +1,97 @@
+import type { EventCatalogue } from '../events/catalogue.ts'
+import type { EventPattern } from '../events/pattern.ts'
+import { ConfigurationError } from '../events/errors.ts'
+import type { DeliveryMode, HandlerTransaction, SubscriptionOptions } from '../delivery/subscription.ts'
+
+/** A subscription without its handler, which is the decorated method. */
+export type MethodSubscription<
+  C extends EventCatalogue,
+  P extends EventPattern<C>,
+  M extends DeliveryMode = 'at-least-once',
+  Tx = HandlerTransaction,
+> = Omit<SubscriptionOptions<C, P, M, Tx>, 'handler'>
+
+/** A decorator for methods that can handle what the subscription delivers: of TypeScript's `experimentalDecorators`, or of the standard. */
+export interface HandlerDecorator<H extends (...args: never[]) => unknown> {
+  <T extends H>(target: object, key: string | symbol, descriptor: TypedPropertyDescriptor<T>): void
+  <T extends H>(method: T, context: ClassMethodDecoratorContext): void
+}
+
+/** Decorates a method of a provider or controller: each event of the subscription is a call of it. */
+export type Subscribe<C extends EventCatalogue, Tx = HandlerTransaction> = <
+  const P extends EventPattern<C>,
+  const M extends DeliveryMode = 'at-least-once',
+>(
+  options: MethodSubscription<C, P, M, Tx>,
+) => HandlerDecorator<SubscriptionOptions<C, P, M, Tx>['handler']>
+
+/** A decorated method of a class, as it was found. */
+export interface DecoratedMethod {
+  readonly name: string | symbol
+  readonly subscriptions: readonly object[]
+}
+
+/** By prototype and name: what other decorators put in the place of the method changes nothing. */
+const byPrototype = new WeakMap<object, Map<string | symbol, object[]>>()
+/** Standard decorators are told the method, and not of what class. */
+const byFunction = new WeakMap<object, object[]>()
+
+/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` for what is no method of the instances of a class */
+export function decorate(options: object, ...[target, context]: readonly unknown[]): void {
+  if (isStandardContext(context)) {
+    if (context.kind !== 'method' || context.static || context.private) throw notAMethod(context.name)
+    byFunction.set(target as object, [...(byFunction.get(target as object) ?? []), options])
+    return
+  }
+  const name = context as string | symbol
+  // Of a static method it is the class.
+  if (typeof target !== 'object' || target === null || !isMethod(target, name)) throw notAMethod(name)
+  const methods = byPrototype.get(target) ?? new Map<string | symbol, object[]>()
+  methods.set(name, [...(methods.get(name) ?? []), options])
+  byPrototype.set(target, methods)
+}
+
+interface StandardContext {
+  readonly kind: unknown
+  readonly name: string | symbol
+  readonly static: boolean
+  readonly private: boolean
+}
+
+function isStandardContext(context: unknown): context is StandardContext {
+  return typeof context === 'object' && context !== null && 'kind' in context
+}
+
+function isMethod(prototype: object, name: string | symbol): boolean {
+  return typeof Object.getOwnPropertyDescriptor(prototype, name)?.value === 'function'
+}
+
+function notAMethod(name: unknown): ConfigurationError {
+  return new ConfigurationError(
+    'BUS_INVALID_OPTION',
+    `Expected @Subscribe to decorate a public method of a class that Nest makes an instance of: \`${String(name)}\` is none`,
+  )
+}
+
+/** The decorated methods of a class and those that it extends; of methods with the same name the class's own. */
+export function decoratedMethods(prototype: object): readonly DecoratedMethod[] {
+  const found = new Map<string | symbol, DecoratedMethod>()
+  for (let at: object | null = prototype; at !== null; at = Object.getPrototypeOf(at) as object | null) {
+    for (const name of Reflect.ownKeys(at)) {
+      const subscriptions = [
+        ...(byPrototype.get(at)?.get(name) ?? []),
+        ...(byFunction.get(functionAt(at, name)) ?? []),
+      ]
+      if (subscriptions.length > 0 && !found.has(name)) found.set(name, { name, subscriptions })
+    }
+  }
+  return [...found.values()]
+}
+
+/** Without calling a getter. */
+function functionAt(at: object, name: string | symbol): object {
+  const value: unknown = Object.getOwnPropertyDescriptor(at, name)?.value
+  return typeof value === 'function' ? value : noFunction
+}
+
+const noFunction = {}

@@ -1,0 +1,120 @@
+import { constants } from 'node:os'
+import type { StopOptions } from './bus.ts'
+import { ConfigurationError } from './events/errors.ts'
+import { limits } from './events/limits.ts'
+import { assertObject, describe, integerOption, refuseUnknownKeys } from './events/options.ts'
+
+/** What {@link stopOnSignals} takes beside the bus. */
+export interface StopOnSignalsOptions {
+  /**
+   * How long running handlers, and `onSignal`, may take to finish, in milliseconds. The bus has stopped six seconds later at the
+   * latest: stay that much below what the platform allows between SIGTERM and SIGKILL.
+   * @defaultValue `30000`
+   */
+  readonly graceMs?: number | undefined
+  /** @defaultValue `['SIGTERM', 'SIGINT']` */
+  readonly signals?: readonly NodeJS.Signals[] | undefined
+  /**
+   * Called at the first signal, while handlers finish, such as to close an HTTP server. Until it has resolved, or `graceMs` are over,
+   * the bus keeps its connections: requests that run may publish. Nothing else of the bus waits for it.
+   */
+  readonly onSignal?: ((signal: NodeJS.Signals) => unknown) | undefined
+  /** Called when the bus has stopped, such as to end the pools that handlers used. */
+  readonly onStopped?: (() => unknown) | undefined
+}
+
+interface Stoppable {
+  readonly stop: (options?: StopOptions) => Promise<void>
+}
+
+/** Within this time of the first one a signal is the same one: Ctrl-C reaches a process of npm or of a shell twice. */
+const repeatMs = 1000
+
+/**
+ * Stops the bus at the first SIGTERM or SIGINT: nothing new is begun, running handlers finish, the rest goes back. A further signal,
+ * a second later or more, ends the process at once, with the exit code 128 + its number; events in hand are then found by their heartbeat.
+ * When the bus has stopped its listeners are gone, and the process ends when nothing else keeps it alive. What `onSignal` or
+ * `onStopped` throws is rethrown then, as an unhandled rejection. `bossbus/fastify` does the same by `closeOnSignals`.
+ *
+ * @example
+ * ```ts
+ * const server = app.listen(3000)
+ * stopOnSignals(bus, {
+ *   onSignal: () => new Promise((resolve) => server.close(resolve)),
+ *   onStopped: () => pool.end(),
+ * })
+ * ```
+ * @returns a function that removes the listeners: a signal then does what it did before
+ * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ */
+export function stopOnSignals(bus: Stoppable, options: StopOnSignalsOptions = {}): () => void {
+  const { graceMs, signals, onSignal, onStopped } = resolveOptions(bus, options)
+  let firstAt: number | undefined
+
+  function remove(): void {
+    for (const signal of signals) process.off(signal, handle)
+  }
+
+  function handle(signal: NodeJS.Signals): void {
+    if (firstAt === undefined) {
+      firstAt = performance.now()
+      void stop(signal)
+    } else if (performance.now() - firstAt >= repeatMs) {
+      process.exit(128 + constants.signals[signal])
+    }
+  }
+
+  async function stop(signal: NodeJS.Signals): Promise<void> {
+    const stopping = bus.stop({ graceMs, keepOpen: onSignal !== undefined })
+    const closed = (async () => onSignal?.(signal))().finally(() => void bus.stop())
+    // What it throws is heard of at the end.
+    closed.catch(() => {})
+    try {
+      await stopping
+      await onStopped?.()
+    } finally {
+      remove()
+    }
+    await closed
+  }
+
+  for (const signal of signals) process.on(signal, handle)
+  return remove
+}
+
+type ResolvedOptions = Required<Pick<StopOnSignalsOptions, 'onSignal' | 'onStopped'>> & {
+  readonly graceMs: number
+  readonly signals: readonly NodeJS.Signals[]
+}
+
+function resolveOptions(bus: Stoppable, options: StopOnSignalsOptions): ResolvedOptions {
+  if (typeof (bus as Partial<Stoppable> | null | undefined)?.stop !== 'function')
+    throw invalid(`Expected \`stopOnSignals\` to get a bus made by createBus, got ${describe(bus)}`)
+  assertObject('options like { graceMs }', options)
+  refuseUnknownKeys(options, ['graceMs', 'signals', 'onSignal', 'onStopped'], 'stopOnSignals')
+  const { graceMs, signals = ['SIGTERM', 'SIGINT'], onSignal, onStopped } = options
+  if (!Array.isArray(signals) || signals.length === 0 || !signals.every(isCatchable))
+    throw invalid('Expected `signals` to be names of signals that a process can catch, such as SIGTERM')
+  for (const [name, callback] of Object.entries({ onSignal, onStopped }))
+    if (callback !== undefined && typeof callback !== 'function')
+      throw invalid(`Expected \`${name}\` to be a function, got ${describe(callback)}`)
+  return {
+    graceMs: integerOption('graceMs', graceMs, limits.graceMs),
+    signals: [...new Set(signals as readonly NodeJS.Signals[])],
+    onSignal,
+    onStopped,
+  }
+}
+
+function isCatchable(signal: unknown): boolean {
+  return (
+    typeof signal === 'string' &&
+    Object.hasOwn(constants.signals, signal) &&
+    signal !== 'SIGKILL' &&
+    signal !== 'SIGSTOP'
+  )
+}
+
+function invalid(message: string): ConfigurationError {
+  return new ConfigurationError('BUS_INVALID_OPTION', message)
+}

@@ -1,0 +1,191 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer, type AddressInfo } from 'node:net'
+import { createRequire } from 'node:module'
+import { dirname, join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { testBus } from '../support/bus.ts'
+import { createTestDatabase, until } from '../support/database.ts'
+
+const guides = fileURLToPath(new URL('../../docs/guide', import.meta.url))
+/** Beside the tests, so that what the pages import is found. */
+const folder = fileURLToPath(new URL(`guides-${process.pid}.tmp`, import.meta.url))
+
+/** Each block of code whose first line says the name of its file. */
+async function writeFilesOf(page: string): Promise<void> {
+  const text = await readFile(join(guides, page), 'utf8')
+  for (const [, name = '', code = ''] of text.matchAll(
+    /```(?:ts|js|yaml)\n(?:\/\/|#) (\S+)\n([\s\S]*?)```/g,
+  )) {
+    const file = join(folder, page.replace('.md', ''), name)
+    await mkdir(dirname(file), { recursive: true })
+    const source = relative(dirname(file), fileURLToPath(new URL('../../src/index.ts', import.meta.url)))
+    await writeFile(file, code.replaceAll(`from 'bossbus'`, `from '${source}'`))
+  }
+}
+
+beforeAll(async () => {
+  for (const page of await readdir(guides)) await writeFilesOf(page)
+})
+afterAll(async () => rm(folder, { recursive: true, force: true }))
+
+const fileOf = (page: string, name: string): string => join(folder, page, name)
+
+interface Program {
+  readonly output: () => string
+  readonly kill: (signal: NodeJS.Signals) => void
+  readonly exited: Promise<unknown>
+}
+
+function run(file: string, environment: Readonly<Record<string, string>>): Program {
+  const child = spawn(process.execPath, [file], { env: { ...process.env, ...environment } })
+  onTestFinished(() => void child.kill('SIGKILL'))
+  let output = ''
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))
+  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()))
+  return {
+    output: () => output,
+    kill: (signal) => void child.kill(signal),
+    exited: once(child, 'close').then(([code]: unknown[]) => code),
+  }
+}
+
+async function freePort(): Promise<string> {
+  const server = createServer().listen(0)
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return String(port)
+}
+
+test('the code of the guides compiles', { timeout: 120_000 }, async () => {
+  const root = fileURLToPath(new URL('../../', import.meta.url))
+  const config = {
+    extends: join(root, 'tsconfig.json'),
+    // As most services have it.
+    compilerOptions: { noPropertyAccessFromIndexSignature: false, noUnusedLocals: false },
+    include: [join(folder, '**/*.ts')],
+    exclude: [],
+  }
+  await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(config))
+  const compiler = join(root, 'node_modules/typescript/bin/tsc')
+  const child = spawn(process.execPath, [compiler, '--noEmit', '-p', folder])
+  let output = ''
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))
+  const [code] = (await once(child, 'close')) as [number]
+  expect({ code, output }).toEqual({ code: 0, output: '' })
+})
+
+test.each(['express', 'hono'])(
+  'the service of %s.md publishes what it is asked, handles it, and stops in order',
+  { timeout: 60_000 },
+  async (page) => {
+    const { url, count } = await createTestDatabase({ empty: true })
+    const port = await freePort()
+    const program = run(fileOf(page, 'server.ts'), { DATABASE_URL: url, PORT: port })
+    const at = (path: string): string => `http://127.0.0.1:${port}${path}`
+    const isReady = async (): Promise<boolean> =>
+      fetch(at('/ready')).then(
+        ({ ok }) => ok,
+        () => false,
+      )
+    await until(`it is ready, not ${program.output()}`, isReady)
+    const close = { method: 'POST', headers: { connection: 'close' } }
+    expect((await fetch(at('/payments/p1'), close)).status).toBe(201)
+    await until('the event is handled', () => program.output().includes('open a case for p1'))
+    // The schema refuses so long an id; neither row nor event stays.
+    expect((await fetch(at(`/payments/${'p'.repeat(60)}`), close)).status).toBe(400)
+    expect(await count('select count(*) from payments')).toBe(1)
+    expect(await count('select count(*) from bus.events')).toBe(1)
+    program.kill('SIGTERM')
+    expect(await program.exited).toBe(0)
+    expect(await count('select count(*) from bus.deliveries')).toBe(1)
+  },
+)
+
+test('the handler and the worker of nextjs.md', { timeout: 60_000 }, async () => {
+  const { url, rows, count } = await createTestDatabase()
+  await rows('create table payments (id text primary key, status text not null)')
+  process.env['DATABASE_URL'] = url
+  onTestFinished(() => void delete process.env['DATABASE_URL'])
+  const worker = run(fileOf('nextjs', 'worker.ts'), { DATABASE_URL: url })
+  const { POST } = (await import(fileOf('nextjs', 'app/payments/route.ts'))) as {
+    POST: (request: Request) => Promise<Response>
+  }
+  const { pool, bus } = (await import(fileOf('nextjs', 'bus.ts'))) as {
+    pool: { end: () => Promise<void> }
+    bus: { stop: () => Promise<void> }
+  }
+  onTestFinished(async () => {
+    await bus.stop()
+    await pool.end()
+  })
+  const post = async (paymentId: string): Promise<number> =>
+    (await POST(new Request('http://shop/payments', { method: 'POST', body: JSON.stringify({ paymentId }) })))
+      .status
+  const isRegistered = async (): Promise<boolean> =>
+    (await count('select count(*) from bus.subscriptions')) === 1
+  await until(`the worker runs, not ${worker.output()}`, isRegistered)
+  expect(await post('p1')).toBe(201)
+  expect(await post('p'.repeat(60))).toBe(400)
+  await until('the event is handled', () => worker.output().includes('open a case for p1'))
+  expect(await count('select count(*) from payments')).toBe(1)
+  worker.kill('SIGTERM')
+  expect(await worker.exited).toBe(0)
+})
+
+test('the handler of lambda.md publishes once, however often it is called', async () => {
+  const { url, rows, count } = await createTestDatabase()
+  await rows('create table payments (id text primary key, status text not null)')
+  process.env['DATABASE_URL'] = url
+  onTestFinished(() => void delete process.env['DATABASE_URL'])
+  const { handler } = (await import(fileOf('lambda', 'handler.ts'))) as {
+    handler: (request: { body: string }) => Promise<{ statusCode: number; body: string }>
+  }
+  const call = async (paymentId: string) => handler({ body: JSON.stringify({ paymentId }) })
+  const first = await call('p1')
+  expect(first.statusCode).toBe(201)
+  expect(await call('p1')).toEqual({ ...first, statusCode: 200 })
+  await expect(call('p'.repeat(60))).rejects.toMatchObject({ code: 'BUS_INVALID_EVENT' })
+  expect(await count('select count(*) from bus.events')).toBe(1)
+  expect(await count('select count(*) from payments')).toBe(1)
+})
+
+test('the processes of deployment.md share the work, and stop together', { timeout: 60_000 }, async () => {
+  const { url, count } = await createTestDatabase()
+  const program = run(fileOf('deployment', 'cluster.ts'), { DATABASE_URL: url })
+  await until(
+    `both are ready, not ${program.output()}`,
+    () => program.output().match(/is ready/g)?.length === 2,
+  )
+  const bus = testBus(url)
+  for (let n = 1; n <= 20; n += 1)
+    await bus.tryPublish({
+      type: 'payment.paid',
+      tenantId: 'a',
+      payload: { paymentId: `p${n}`, amountCents: n },
+    })
+  const opened = (): string[] => program.output().match(/opens a case for p\d+/g) ?? []
+  await until('all are handled', () => opened().length === 20)
+  expect(new Set(opened()).size).toBe(20)
+  program.kill('SIGTERM')
+  expect(await program.exited).toBe(0)
+  expect(program.output().match(/has ended with 0/g)).toHaveLength(2)
+  expect(await count('select count(*) from bus.deliveries')).toBe(20)
+})
+
+/** What a stop takes at most, with the default `graceMs`. */
+const longestStopSeconds = 36
+
+test('the platforms of deployment.md wait for longer than a stop takes', async () => {
+  const { apps } = createRequire(import.meta.url)(fileOf('deployment', 'ecosystem.config.cjs')) as {
+    apps: { kill_timeout: number }[]
+  }
+  expect(apps[0]?.kill_timeout).toBeGreaterThan(longestStopSeconds * 1000)
+  const yaml = await readFile(fileOf('deployment', 'deployment.yaml'), 'utf8')
+  const [, seconds] = /terminationGracePeriodSeconds: (\d+)/.exec(yaml) ?? []
+  expect(Number(seconds)).toBeGreaterThan(longestStopSeconds)
+})
