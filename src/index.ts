@@ -69,6 +69,7 @@ export type {
 export type {
   CircuitBreakerOptions,
   DeliveryMode,
+  Handler,
   KeyFailureRule,
   RetryOptions,
   SubscriptionOptions,

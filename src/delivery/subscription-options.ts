@@ -94,12 +94,11 @@ type ContextOf<C extends EventCatalogue, M extends DeliveryMode, Tx> = M extends
   ? ExactlyOnceContext<C, Tx>
   : HandlerContext<C>
 
-interface TypedOptions<
-  C extends EventCatalogue,
-  P extends EventPattern<C>,
-  M extends DeliveryMode,
-  Tx,
-> extends CommonOptions<P> {
+/** The options of a subscription but its handler. */
+export type OptionsBesideHandler<P extends string, M extends DeliveryMode> = ModeOption<P, M> &
+  ([M] extends ['exactly-once'] ? { readonly mode: NoInfer<M> } : unknown)
+
+interface ModeOption<P extends string, M extends DeliveryMode> extends CommonOptions<P> {
   /**
    * `'exactly-once'` gives the handler `ctx.tx`: what it writes through that transaction commits with the event's receipt,
    * so it happens once. It holds for this database only; calls to the outside are made again by a second attempt.
@@ -107,11 +106,22 @@ interface TypedOptions<
    * @defaultValue `'at-least-once'`
    */
   readonly mode?: M | undefined
+}
+
+/** A handler of some events of a catalogue. */
+export type Handler<
+  C extends EventCatalogue,
+  P extends EventPattern<C>,
+  M extends DeliveryMode = 'at-least-once',
+  Tx = HandlerTransaction,
+> = (event: EventOf<C, MatchedType<C, P>>, ctx: ContextOf<C, M, Tx>) => unknown
+
+interface HandlerOption<C extends EventCatalogue, P extends EventPattern<C>, M extends DeliveryMode, Tx> {
   /**
    * Called once an attempt. Returning or resolving, whatever with, is success; throwing or rejecting, whatever with,
    * is a failed attempt.
    */
-  readonly handler: (event: EventOf<C, MatchedType<C, P>>, ctx: ContextOf<C, M, Tx>) => unknown
+  readonly handler: Handler<C, P, M, Tx>
 }
 
 /** What `bus.subscribe` and `defineSubscription` take. */
@@ -120,7 +130,7 @@ export type SubscriptionOptions<
   P extends EventPattern<C>,
   M extends DeliveryMode = 'at-least-once',
   Tx = HandlerTransaction,
-> = TypedOptions<C, P, M, Tx> & ([M] extends ['exactly-once'] ? { readonly mode: NoInfer<M> } : unknown)
+> = OptionsBesideHandler<P, M> & HandlerOption<C, P, M, Tx>
 
 /** The options of any subscription, of any catalogue. */
 export interface AnySubscriptionOptions extends CommonOptions<string> {

@@ -4,7 +4,7 @@
  * @module
  */
 import { Inject } from '@nestjs/common'
-import type { HandlerTransaction } from '../delivery/subscription.ts'
+import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { assertObject } from '../events/options.ts'
 import { busToken } from './bus-module.ts'

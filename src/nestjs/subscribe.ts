@@ -1,15 +1,15 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { EventPattern } from '../events/pattern.ts'
 import { ConfigurationError } from '../events/errors.ts'
-import type { DeliveryMode, HandlerTransaction, SubscriptionOptions } from '../delivery/subscription.ts'
+import type { DeliveryMode, Handler, OptionsBesideHandler } from '../delivery/subscription-options.ts'
+import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
 
 /** A subscription without its handler, which is the decorated method. */
 export type MethodSubscription<
   C extends EventCatalogue,
   P extends EventPattern<C>,
   M extends DeliveryMode = 'at-least-once',
-  Tx = HandlerTransaction,
-> = Omit<SubscriptionOptions<C, P, M, Tx>, 'handler'>
+> = OptionsBesideHandler<P, M>
 
 /** A decorator for methods that can handle what the subscription delivers: of TypeScript's `experimentalDecorators`, or of the standard. */
 export interface HandlerDecorator<H extends (...args: never[]) => unknown> {
@@ -22,8 +22,8 @@ export type Subscribe<C extends EventCatalogue, Tx = HandlerTransaction> = <
   const P extends EventPattern<C>,
   const M extends DeliveryMode = 'at-least-once',
 >(
-  options: MethodSubscription<C, P, M, Tx>,
-) => HandlerDecorator<SubscriptionOptions<C, P, M, Tx>['handler']>
+  options: MethodSubscription<C, P, M>,
+) => HandlerDecorator<Handler<C, P, M, Tx>>
 
 /** A decorated method of a class, as it was found. */
 export interface DecoratedMethod {
