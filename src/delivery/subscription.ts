@@ -333,11 +333,6 @@ function resolveOrder(
       throw invalid(`Expected \`onKeyFailure\` of \`${name}\` only together with \`ordered: true\``)
     return {}
   }
-  if (options.mode === 'exactly-once') {
-    throw invalid(
-      `Expected \`${name}\` to be ordered or exactly-once, not both: the two are not built together yet`,
-    )
-  }
   if (
     onKeyFailure !== undefined &&
     onKeyFailure !== 'block' &&
