@@ -13,6 +13,7 @@ import { recordingLogger, testBus, type paymentEvents, type PaymentBus } from '.
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
 import { openBoss, takeAndDie } from '../support/queues.ts'
 import { openSession } from '../support/session.ts'
+import { inOrder, readTurns, takeTurn as noteTurn, turnsTable } from '../support/turns.ts'
 
 type Events = typeof paymentEvents
 type Note = EventOf<Events, 'note'>
@@ -23,25 +24,14 @@ const note = (orderingKey: string | undefined, payload: unknown, rest: object = 
 const quick = { maxAttempts: 3, delaySeconds: 0, backoff: false }
 const numbers = (length: number): number[] => Array.from({ length }, (_, i) => i)
 
-/** A database with a table for what handlers do. Nothing in it keeps an effect from being there twice, or out of order. */
 async function openDatabase(): Promise<TestDatabase> {
   const database = await createTestDatabase()
-  await database.rows(
-    'create table turns (position bigint generated always as identity, key text not null, what text not null)',
-  )
+  await database.rows(turnsTable)
   return database
 }
 
-const takeTurn = async (tx: HandlerTransaction, { orderingKey, payload, tenantId }: Note): Promise<unknown> =>
-  tx.execute(sql`insert into turns (key, what) values (${`${tenantId}/${orderingKey}`}, ${String(payload)})`)
-
-/** What handlers have done, key by key, in the order in which they did it. */
-async function turns({ rows }: TestDatabase): Promise<Record<string, string>> {
-  const found = await rows(
-    `select key, string_agg(what, ' ' order by position) as whats from turns group by key order by key`,
-  )
-  return Object.fromEntries(found.map(({ key, whats }) => [String(key), String(whats)]))
-}
+const takeTurn = async (tx: HandlerTransaction, { orderingKey, payload, tenantId }: Note): Promise<void> =>
+  noteTurn(tx, `${tenantId}/${orderingKey}`, payload)
 
 function subscribe(
   bus: PaymentBus,
@@ -127,9 +117,8 @@ test("each key's effects are there once and in order, whatever fails in between,
   await publishRound(10)
   await publishRound(20)
   await untilDelivered(database, 600)
-  const inOrder = numbers(30).join(' ')
-  expect(await turns(database)).toEqual(
-    Object.fromEntries(keys.map(({ orderingKey, tenantId }) => [`${tenantId}/${orderingKey}`, inOrder])),
+  expect(await readTurns(database)).toEqual(
+    Object.fromEntries(keys.map(({ orderingKey, tenantId }) => [`${tenantId}/${orderingKey}`, inOrder(30)])),
   )
   expect(overlapCount).toBe(0)
   expect(mostAtOnce).toBeGreaterThan(1)
@@ -157,7 +146,7 @@ test('effects of a key are seen only with their receipts, those of one transacti
     expect(counts?.['turns']).toBe(counts?.['receipts'])
     return counts?.['receipts'] === 20
   })
-  expect(await turns(database)).toEqual({ 'acme/k': numbers(20).join(' ') })
+  expect(await readTurns(database)).toEqual({ 'acme/k': inOrder(20) })
   expect(inHandler).toHaveLength(20)
   // Each handler ran before the one ahead of it was committed: they shared transactions.
   expect(new Set(inHandler).size).toBeLessThan(20)
@@ -176,7 +165,7 @@ test.each([1, 100])(
         runs.push(`${event.payload as number}#${attempt}`)
         await takeTurn(tx, event)
         if (event.payload !== 2) return
-        if (attempt > 1) states.push(await turns(database))
+        if (attempt > 1) states.push(await readTurns(database))
         if (attempt < 3) throw new Error('not yet')
       },
       { batchSize },
@@ -190,7 +179,7 @@ test.each([1, 100])(
     await untilDelivered(database, 5)
     expect(runs).toEqual(['0#1', '1#1', '2#1', '2#2', '2#3', '3#1', '4#1'])
     expect(states).toEqual([{ 'acme/k': '0 1' }, { 'acme/k': '0 1' }])
-    expect(await turns(database)).toEqual({ 'acme/k': '0 1 2 3 4' })
+    expect(await readTurns(database)).toEqual({ 'acme/k': '0 1 2 3 4' })
     expect(
       await database.rows('select attempts, count(*)::int from bus.deliveries group by 1 order by 1'),
     ).toEqual([
@@ -217,7 +206,7 @@ test('a swallowed statement error is a failed attempt, and nothing behind it is 
   await bus.start()
   await untilDelivered(database, 4)
   expect(runs).toEqual(['0#1', '1#1', '1#2', '2#1', '3#1'])
-  expect(await turns(database)).toEqual({ 'acme/k': '0 1 2 3' })
+  expect(await readTurns(database)).toEqual({ 'acme/k': '0 1 2 3' })
 })
 
 test('the time of the next attempt that a handler asks for holds its key, and no other', async () => {
@@ -238,7 +227,7 @@ test('the time of the next attempt that a handler asks for holds its key, and no
   expect((begun.get('late1#2') ?? 0) - (begun.get('late1#1') ?? 0)).toBeGreaterThan(1900)
   expect(begun.get('late2#1')).toBeGreaterThan(begun.get('late1#2') ?? Infinity)
   expect(begun.get('other2#1')).toBeLessThan(begun.get('late1#2') ?? 0)
-  expect(await turns(database)).toEqual({ 'acme/late': '0 1 2', 'acme/other': '0 1 2' })
+  expect(await readTurns(database)).toEqual({ 'acme/late': '0 1 2', 'acme/other': '0 1 2' })
 })
 
 test.each([
@@ -282,7 +271,7 @@ test.each([
     expect((await bus.deadLetters.list()).map(({ eventId }) => eventId)).toEqual(
       onKeyFailure === 'block' ? [ids[4]] : [ids[4], ids[6], ids[8]],
     )
-    expect(await turns(database)).toEqual({ 'acme/bad': '0 1', 'acme/good': '0 1 2 3 4' })
+    expect(await readTurns(database)).toEqual({ 'acme/bad': '0 1', 'acme/good': '0 1 2 3 4' })
     expect(
       logger.lines.filter(({ message }) => message === 'an event went to the dead letters'),
     ).toHaveLength(1)
@@ -290,7 +279,7 @@ test.each([
     const key = { subscription: 'both', tenantId: 'acme', orderingKey: 'bad' }
     expect(await bus.blockedKeys.release(key)).toBe(true)
     await untilDelivered(database, 10)
-    expect(await turns(database)).toEqual({ 'acme/bad': '0 1 2 3 4', 'acme/good': '0 1 2 3 4' })
+    expect(await readTurns(database)).toEqual({ 'acme/bad': '0 1 2 3 4', 'acme/good': '0 1 2 3 4' })
     expect(await bus.deadLetters.list()).toEqual([])
   },
 )
@@ -316,7 +305,7 @@ test.each([1, 100])(
     )
     await bus.start()
     await untilDelivered(database, 3)
-    expect(await turns(database)).toEqual({ 'acme/k': '0 2 4' })
+    expect(await readTurns(database)).toEqual({ 'acme/k': '0 2 4' })
     const letters = await bus.deadLetters.list()
     expect(letters.map(({ eventId, attempts }) => [eventId, attempts]).toSorted()).toEqual(
       [
@@ -380,7 +369,7 @@ test('events without a key have no order, and do not wait for a key; each is the
   expect(await database.count('select count(*) from turns where key = $1', ['acme/k'])).toBe(0)
   open.resolve()
   await untilDelivered(database, 22)
-  const { 'acme/k': ofKey, ...free } = await turns(database)
+  const { 'acme/k': ofKey, ...free } = await readTurns(database)
   expect(ofKey).toBe('held behind')
   expect(
     Object.values(free)
@@ -405,7 +394,7 @@ test('expired and erased events have no effect, and their key goes on behind the
   await bus.erase({ tenantId: 'acme', subject: 'customer-1', by: 'a test' })
   await bus.start()
   await untilDelivered(database, 5)
-  expect(await turns(database)).toEqual({ 'acme/k': '0 1 2' })
+  expect(await readTurns(database)).toEqual({ 'acme/k': '0 1 2' })
   expect(
     await database.rows(
       'select expired, coalesce(erased, false) as erased, count(*)::int from bus.deliveries group by 1, 2 order by 1, 2',
@@ -442,9 +431,9 @@ test('a tenant at its limit keeps its keys in order, and the same key of another
   )
   await bus.start()
   await untilDelivered(database, 120)
-  const all = await turns(database)
+  const all = await readTurns(database)
   expect(Object.keys(all)).toHaveLength(6)
-  expect(new Set(Object.values(all))).toEqual(new Set([numbers(20).join(' ')]))
+  expect(new Set(Object.values(all))).toEqual(new Set([inOrder(20)]))
   expect(most).toBe(1)
 })
 
@@ -476,7 +465,7 @@ test.each(['a statement', 'its own code'])(
     expect(runs.slice(0, 3)).toEqual(['0#1', '1#1', '2#1'])
     expect(runs.slice(-2)).toEqual(['2#2', '3#1'])
     expect(['0#1', '1#1'].join()).toContain(runs.slice(3, -2).join())
-    expect(await turns(database)).toEqual({ 'acme/k': '0 1 2 3' })
+    expect(await readTurns(database)).toEqual({ 'acme/k': '0 1 2 3' })
     expect(
       await database.rows('select attempts, count(*)::int from bus.deliveries group by 1 order by 1'),
     ).toEqual([
@@ -525,7 +514,7 @@ test.each([1, 100])(
       ),
     ).toBe(0)
     await publish(bus, database, [note('other', 7)])
-    await until('the other key is delivered', async () => (await turns(database))['acme/other'] === '7')
+    await until('the other key is delivered', async () => (await readTurns(database))['acme/other'] === '7')
     expect(log).toEqual(['k0#1', 'k1#1', 'other7#1'])
     gate.resolve()
     await untilDelivered(database, 4)
@@ -533,7 +522,7 @@ test.each([1, 100])(
     expect(log[3]).toBe('the late statement fails')
     expect(['', 'k0#1']).toContain(log.slice(4, -2).join())
     expect(log.slice(-2)).toEqual(['k1#2', 'k2#1'])
-    expect(await turns(database)).toEqual({ 'acme/k': '0 1 2', 'acme/other': '7' })
+    expect(await readTurns(database)).toEqual({ 'acme/k': '0 1 2', 'acme/other': '7' })
     expect(await blocked()).toEqual([])
   },
 )
@@ -574,7 +563,7 @@ test.each([1, 100])(
     subscribe(heir, async (event, { tx }) => takeTurn(tx, event), { batchSize })
     await heir.start()
     await untilDelivered(database, 3)
-    expect(await turns(database)).toEqual({ 'acme/k': '0 1 2' })
+    expect(await readTurns(database)).toEqual({ 'acme/k': '0 1 2' })
     gate.resolve()
   },
 )
@@ -601,14 +590,14 @@ test('a stop in the middle of a key costs no attempt: what is committed stays, t
   await begun.promise
   await bus.stop({ graceMs: 0 })
   // Fifty share a transaction at most: the first ones are committed, and those before the one that was cut short.
-  const committed = numbers(60).join(' ')
-  expect(await turns(database)).toEqual({ 'acme/k': committed })
+  const committed = inOrder(60)
+  expect(await readTurns(database)).toEqual({ 'acme/k': committed })
   expect(await receipts(database)).toBe(60)
   const heir = testBus(database.url)
   subscribe(heir, handler)
   await heir.start()
   await untilDelivered(database, 80)
-  expect(await turns(database)).toEqual({ 'acme/k': numbers(80).join(' ') })
+  expect(await readTurns(database)).toEqual({ 'acme/k': inOrder(80) })
   expect(new Set(attempts)).toEqual(new Set([1]))
 })
 
@@ -635,12 +624,12 @@ test.each([1, 100])(
     await bus.start()
     await until('the key is blocked', async () => (await bus.blockedKeys.list())[0]?.state === 'blocked')
     expect(await bus.blockedKeys.list()).toMatchObject([{ eventId: ids[2], attempts: 3, waitingCount: 2 }])
-    expect(await turns(database)).toEqual({ 'acme/k': '0 1' })
+    expect(await readTurns(database)).toEqual({ 'acme/k': '0 1' })
     expect(await receipts(database)).toBe(2)
     await database.rows(`insert into owners values ('unknown')`)
     await bus.blockedKeys.release({ subscription: 'both', tenantId: 'acme', orderingKey: 'k' })
     await untilDelivered(database, 5)
-    expect(await turns(database)).toEqual({ 'acme/k': '0 1 2 3 4' })
+    expect(await readTurns(database)).toEqual({ 'acme/k': '0 1 2 3 4' })
   },
 )
 
@@ -665,7 +654,7 @@ test('a connection that is lost under the handlers of a key costs no attempt, an
   expect(runs.slice(0, 3)).toEqual([0, 1, 2])
   expect(runs.slice(-3)).toEqual([2, 3, 4])
   expect(runs.filter((run) => run === 2)).toHaveLength(2)
-  expect(await turns(database)).toEqual({ 'acme/k': '0 1 2 3 4' })
+  expect(await readTurns(database)).toEqual({ 'acme/k': '0 1 2 3 4' })
   expect(await database.rows('select distinct attempts from bus.deliveries')).toEqual([{ attempts: 1 }])
 })
 
@@ -695,7 +684,7 @@ test('handlers of two keys that deadlock run again with no attempt counted, each
   )
   await bus.start()
   await untilDelivered(database, 6)
-  expect(await turns(database)).toEqual({ 'acme/a': '0 1 2', 'acme/b': '0 1 2' })
+  expect(await readTurns(database)).toEqual({ 'acme/a': '0 1 2', 'acme/b': '0 1 2' })
   expect(await database.rows('select n from accounts')).toEqual([{ n: 2 }, { n: 2 }])
   expect(await database.rows('select distinct attempts from bus.deliveries')).toEqual([{ attempts: 1 }])
 })
@@ -737,7 +726,7 @@ test('a worker that was presumed dead cannot commit late, nor let its key go on'
   release.resolve()
   await zombie.stop()
   expect(runs).toEqual(['0#2', '1#1', '2#1', '3#1'])
-  expect(await turns(database)).toEqual({ 'acme/k': '0 1 2 3' })
+  expect(await readTurns(database)).toEqual({ 'acme/k': '0 1 2 3' })
 })
 
 test('a worker whose claim is gone when its handler is done commits nothing', async () => {
@@ -769,10 +758,10 @@ test('a worker whose claim is gone when its handler is done commits nothing', as
       ({ message }) => message === 'another worker has taken a job over: its handlers are aborted',
     ),
   )
-  expect(await turns(database)).toEqual({})
+  expect(await readTurns(database)).toEqual({})
   expect(await receipts(database)).toBe(0)
   await untilDelivered(database, 3)
-  expect(await turns(database)).toEqual({ 'acme/k': '0 1 2' })
+  expect(await readTurns(database)).toEqual({ 'acme/k': '0 1 2' })
 })
 
 test('the events of a worker that died over several of a key run one by one, in order', async () => {
@@ -801,7 +790,7 @@ test('the events of a worker that died over several of a key run one by one, in 
   await bus.subscriptions.resume('both')
   await untilDelivered(database, 3)
   expect(runs).toEqual(['0#2', '1#1', '2#1'])
-  expect(await turns(database)).toEqual({ 'acme/k': '0 1 2' })
+  expect(await readTurns(database)).toEqual({ 'acme/k': '0 1 2' })
 })
 
 test('a copy of a job of a key runs no handler, and takes nothing out of the key', async () => {
@@ -824,7 +813,7 @@ test('a copy of a job of a key runs no handler, and takes nothing out of the key
   await publish(bus, database, [note('k', 3)])
   await untilDelivered(database, 4)
   expect(runs).toEqual([0, 1, 2, 3])
-  expect(await turns(database)).toEqual({ 'acme/k': '0 1 2 3' })
+  expect(await readTurns(database)).toEqual({ 'acme/k': '0 1 2 3' })
 })
 
 test('a key whose row somebody else holds keeps no locks of its handlers, costs no attempt, and holds up no other key', async () => {
@@ -855,11 +844,11 @@ test('a key whose row somebody else holds keeps no locks of its handlers, costs 
     logger.lines.some(({ message }) => message.startsWith('the row of a key is locked'))
   await until('its transaction is given up', isLogged)
   await publish(bus, database, [note('other', 0), note('other', 1)])
-  await until('the other key is delivered', async () => (await turns(database))['acme/other'] === '0 1')
-  expect(await turns(database)).toEqual({ 'acme/other': '0 1' })
+  await until('the other key is delivered', async () => (await readTurns(database))['acme/other'] === '0 1')
+  expect(await readTurns(database)).toEqual({ 'acme/other': '0 1' })
   await holder.client.query('rollback')
   await untilDelivered(database, 4)
-  expect(await turns(database)).toEqual({ 'acme/held': '0 1', 'acme/other': '0 1' })
+  expect(await readTurns(database)).toEqual({ 'acme/held': '0 1', 'acme/other': '0 1' })
   expect(new Set(attempts)).toEqual(new Set([1]))
   expect(await database.rows('select n from counters')).toEqual([{ n: 4 }])
 })
@@ -880,8 +869,8 @@ test('between two transactions of a key with slow events other keys have their t
   await publish(bus, database, [note('first', 0)])
   await until('the first one is delivered', async () => (await receipts(database)) === 1)
   await publish(bus, database, [...numbers(20).map((n) => note('slow', n)), note('fast', 0)])
-  await until('the fast one is delivered', async () => (await turns(database))['acme/fast'] === '0')
+  await until('the fast one is delivered', async () => (await readTurns(database))['acme/fast'] === '0')
   expect(await receipts(database)).toBeLessThan(20)
   await untilDelivered(database, 22)
-  expect((await turns(database))['acme/slow']).toBe(numbers(20).join(' '))
+  expect((await readTurns(database))['acme/slow']).toBe(inOrder(20))
 })
