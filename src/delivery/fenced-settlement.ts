@@ -20,7 +20,7 @@ export class ClaimLost extends Error {}
 export class KeyLocked extends Error {}
 
 /** What is to be done after the commit. */
-export interface SettledInTransaction {
+interface SettledInTransaction {
   readonly log: (logger: BusLogger) => void
   /** Jobs that are ready then. */
   readonly readyCount: number

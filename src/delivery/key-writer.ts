@@ -30,7 +30,7 @@ interface FailedAttempt {
 }
 
 /** A job of a key that is over, and the event it stopped at, if any. */
-export interface EndedJob {
+interface EndedJob {
   readonly claim: JobClaim
   readonly doneCount: number
   /** A loss: the worker died, and nothing is known of the handler. */
@@ -106,8 +106,8 @@ export class KeyWriter {
   /** Writes what is planned, but for the receipts. */
   async write({ ended, failedSingles, handedBack }: OrderedWrites): Promise<KeysWritten> {
     await this.complete(ended)
-    for (const { claim, failed } of failedSingles) await this.failSingle(claim, failed)
-    for (const back of handedBack) await this.handBack(back)
+    for (const { claim, failed } of failedSingles) await this.#failSingle(claim, failed)
+    for (const back of handedBack) await this.#handBack(back)
     await this.#reach?.(`${this.#protocol}.completed`)
     const readyCount = await this.goOn()
     await this.#reach?.(`${this.#protocol}.next-inserted`)
@@ -138,7 +138,7 @@ export class KeyWriter {
   }
 
   /** A retry keeps the job and its key. After the last attempt, the key's rule decides. */
-  async failSingle(claim: JobClaim, { failure, final, retryAfterSeconds }: FailedAttempt): Promise<void> {
+  async #failSingle(claim: JobClaim, { failure, final, retryAfterSeconds }: FailedAttempt): Promise<void> {
     const failures = keepFailures([...claim.failures, failure])
     const output = { attempts: failure.attempt, final, failures }
     if (final || isLastAttempt(claim)) {
@@ -153,7 +153,7 @@ export class KeyWriter {
     if (retryAfterSeconds === undefined && delaySeconds === 0 && !backoff) this.#readyCount += 1
   }
 
-  async handBack({ claim, ...how }: HandedBack): Promise<void> {
+  async #handBack({ claim, ...how }: HandedBack): Promise<void> {
     const { delaySeconds } = how
     const job = handedBackJob(this.#subscription, claim, claim.data.eventIds, how)
     const isReplaced = await replaceClaim(this.#client, this.#boss, this.#queue, claim, job)

@@ -83,10 +83,12 @@ export async function settleKey(
 ): Promise<'locked' | (KeysWritten & { readonly isCurrent: boolean })> {
   const { claim } = settlement
   try {
-    await client.query(`set local lock_timeout = '${lockTimeoutMs}ms'`)
-    await lockKeys(client, [claim])
     // Whatever else is waited for, also at the commit, has no limit in a transaction of handlers.
-    await client.query('set local lock_timeout = 0')
+    await client.query(
+      `set local lock_timeout = '${lockTimeoutMs}ms';
+       select from bus.ordered_keys where id = ${client.escapeLiteral(claim.data.keyId ?? '')} for update;
+       set local lock_timeout = 0`,
+    )
   } catch (error) {
     if (isLockTimeout(error)) return 'locked'
     throw error

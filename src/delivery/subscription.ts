@@ -116,7 +116,8 @@ export interface SubscriptionOptions<
   /**
    * Whether events with an `orderingKey` reach the handler in the order they were published, one at a time for each
    * tenant and key, whatever the number of instances. A failed one is tried again before the next; other keys go on.
-   * Events without a key have no order. Cannot be changed later. @defaultValue `false`
+   * Events without a key have no order. With `mode: 'exactly-once'` a row that belongs to the key is read and written by one handler at a
+   * time, and each effect is there once, in order. Cannot be changed later. @defaultValue `false`
    */
   readonly ordered?: boolean | undefined
   /**

@@ -137,9 +137,9 @@ test('where timers and what they wait for meet, each order ends in one way, over
   )
   const ended = await outcomes(database)
   expect(new Set(Object.values(ended))).toEqual(new Set(['order.completed', 'order.overdue']))
-  const states = await database.rows('select order_id, outcome from order_processes')
+  const states = await database.db.select().from(orderProcess.processes)
   expect(
-    Object.fromEntries(states.map(({ order_id, outcome }) => [order_id, `order.${String(outcome)}`])),
+    Object.fromEntries(states.map(({ orderId, outcome }) => [orderId, `order.${outcome}`])),
   ).toEqual(ended)
 })
 
@@ -211,9 +211,9 @@ test('a read model that is rebuilt while events come has each of them once, and 
   isWriting = false
   await Promise.all(writing)
   const found = async (): Promise<Record<string, string>> => {
-    const rows = await database.rows('select order_id, statuses from order_timelines')
+    const rows = await database.db.select().from(timeline.timelines)
     return Object.fromEntries(
-      rows.map(({ order_id, statuses }) => [order_id, (statuses as string[]).join(' ')]),
+      rows.map(({ orderId, statuses }) => [orderId, statuses.join(' ')]),
     )
   }
   await until(
