@@ -307,11 +307,11 @@ test.each([1, 100])(
     await untilDelivered(database, 3)
     expect(await readTurns(database)).toEqual({ 'acme/k': '0 2 4' })
     const letters = await bus.deadLetters.list()
-    expect(letters.map(({ eventId, attempts }) => [eventId, attempts]).toSorted()).toEqual(
-      [
+    expect(new Map(letters.map(({ eventId, attempts }) => [eventId, attempts]))).toEqual(
+      new Map([
         [ids[1], 3],
         [ids[3], 1],
-      ].toSorted(),
+      ]),
     )
     expect(await bus.blockedKeys.list()).toEqual([])
   },

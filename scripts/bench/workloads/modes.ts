@@ -60,7 +60,11 @@ export const modes: Workload = {
             'exactly-once',
             'the handler writes through ctx.tx; row, receipt and completion commit together',
           ),
-          variant('ordered-row', 'ordered, own row', `as the first one, ordered within each of ${orderingKeyCount} keys`),
+          variant(
+            'ordered-row',
+            'ordered, own row',
+            `as the first one, ordered within each of ${orderingKeyCount} keys`,
+          ),
           variant(
             'exactly-once-ordered',
             'exactly-once and ordered',
