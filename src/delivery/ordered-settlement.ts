@@ -19,6 +19,9 @@ export function isOrdered({ claim }: Settlement): boolean {
 /** How long a settlement waits for a lock that somebody else holds, before the others go on without it. */
 const lockTimeoutMs = 500
 
+/** The same where handlers have run in the transaction, and would have to run again: a relay holds keys for so long at most, on a busy machine. */
+const handlersLockTimeoutMs = 2000
+
 /**
  * Writes settlements of keys' jobs in one transaction: receipts, completions, what becomes of each key, and its next
  * job. Gives the number of jobs that are ready now. Like those of other jobs, it may be repeated.
@@ -71,7 +74,7 @@ export async function writeOrderedSettlements(
  * Writes what becomes of one key, whose job is over, into the open transaction of its handlers: as
  * {@link writeOrderedSettlements}, without the receipts. What is written must not be committed unless the claim `isCurrent`.
  *
- * Locks the key, waiting for half a second at most, then the job. `'locked'`: somebody else holds the key, and the transaction has failed.
+ * Locks the key, waiting for two seconds at most, then the job. `'locked'`: somebody else holds the key, and the transaction has failed.
  */
 export async function settleKey(
   client: pg.ClientBase,
@@ -85,7 +88,7 @@ export async function settleKey(
   try {
     // Whatever else is waited for, also at the commit, has no limit in a transaction of handlers.
     await client.query(
-      `set local lock_timeout = '${lockTimeoutMs}ms';
+      `set local lock_timeout = '${handlersLockTimeoutMs}ms';
        select from bus.ordered_keys where id = ${client.escapeLiteral(claim.data.keyId ?? '')} for update;
        set local lock_timeout = 0`,
     )
