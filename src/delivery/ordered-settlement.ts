@@ -19,7 +19,7 @@ export function isOrdered({ claim }: Settlement): boolean {
 /** How long a settlement waits for a lock that somebody else holds, before the others go on without it. */
 const lockTimeoutMs = 500
 
-/** The same where handlers have run in the transaction, and would have to run again: a relay holds keys for so long at most, on a busy machine. */
+/** The same where handlers have run in the transaction, and would have to run again: on a busy machine a relay, which locks many keys, may hold one for more than half a second. */
 const handlersLockTimeoutMs = 2000
 
 /**
