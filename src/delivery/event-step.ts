@@ -1,7 +1,7 @@
 import type { StoredEvent } from '../events/envelope.ts'
 import { DeliveryError } from '../events/errors.ts'
 import { reasonOf } from '../events/reason.ts'
-import { forgive } from './active-job.ts'
+import { forgive, isKey } from './active-job.ts'
 import type { AbortReason, AttemptResult, RunningAttempt } from './attempt.ts'
 import { hasExpired, isErased } from './event-store.ts'
 import { abortedTransaction, type EventTransaction } from './handler-transaction.ts'
@@ -119,8 +119,7 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     const overrun = result === undefined ? untilItEnds(running) : overrunOf(result)
     if (overrun !== undefined) {
       lane.overrun = overrun
-      parts.overruns.watch(event, attempt, overrun)
-      parts.outlives(job.lane, overrun)
+      noteOverrun(job, event, attempt, overrun, result)
     }
     await database.reach?.('once.handler-done')
     lane.current = undefined
@@ -157,6 +156,24 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       const thrown = result.outcome === 'failed' ? result.thrown : error
       return { kind: 'broken', thrown, lostRace: handle.lostRace }
     }
+  }
+
+  /** The job of a key stays in hand until the handler has ended, and counts by itself, unless it is another worker's. */
+  function noteOverrun(
+    job: J,
+    event: StoredEvent,
+    attempt: number,
+    overrun: Overrun,
+    result: AttemptResult | undefined,
+  ): void {
+    if (!isKey(job) || job.lost) {
+      parts.overruns.watch(event, attempt, overrun)
+      parts.outlives(job.lane, overrun)
+      return
+    }
+    if (result?.outcome === 'failed' && !forgive(job, result.thrown))
+      job.overrun = toOutcome(event.id, attempt, result)
+    parts.overruns.watch(event, attempt, overrun, () => parts.keyWaits(job))
   }
 
   /** Statements that a handler did not await are waited for, as long as a handler may take. */

@@ -1,4 +1,5 @@
-import { createEventRunner, watchAborts } from './event-step.ts'
+import { isKey } from './active-job.ts'
+import { createEventRunner, watchAborts, type EventStep } from './event-step.ts'
 import type { ExactlyOnceParts, HeldJob, HeldWork } from './held-job.ts'
 import type { Overrun } from './overruns.ts'
 import type { EventOutcome, JobClaim } from './settlement.ts'
@@ -30,7 +31,7 @@ interface Taken {
 /**
  * Runs the events of jobs in transactions that also hold their receipts and the jobs' completion: docs/adr/0006.
  * One transaction carries several events of a job, one after the other, each behind a savepoint; a job whose handlers
- * are slow is spread over several transactions at a time.
+ * are slow is spread over several transactions at a time. The events of a key have one transaction after the other: docs/adr/0029.
  */
 export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>) {
   const { connections, subscription, settler, limit } = parts
@@ -53,8 +54,60 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       settleFailures: 0,
       transactionCount: 0,
       waitingLanes: 0,
+      failed: undefined,
+      stopped: false,
       completed: false,
     }
+    if (isKey(job)) await runInOrder(work)
+    else await runBeside(work)
+    return work.completed
+  }
+
+  /**
+   * Runs events of a key, up to the first that is not over. Between two transactions the slot goes to who waits for it.
+   */
+  async function runInOrder(work: HeldWork<J>): Promise<void> {
+    const { job } = work
+    const slots = parts.slots.gates[job.lane]
+    while (goesOn(work)) {
+      // After a long pause of this process the key may be in other hands.
+      if (performance.now() - job.confirmedAt > job.heartbeatSeconds * 1000) {
+        await settler.untilWritten(parts.touch)
+        if (!goesOn(work)) return
+      }
+      const { failed } = work
+      if (failed !== undefined && failed.eventId === (work.alone[0] ?? work.pending[0])) {
+        // What comes before it is delivered. The worker writes it down, as for any first event of a job.
+        parts.noteAttempt(failed, job.events)
+        parts.finishEvent(job, failed.eventId, failed)
+        return
+      }
+      if (!slots.tryEnter()) await slots.enter()
+      let overrun: Overrun | undefined
+      try {
+        overrun = await runNext(work)
+      } finally {
+        if (overrun === undefined) slots.leave()
+        else void overrun.ended.then(() => slots.leave())
+      }
+      if (overrun !== undefined) await untilEnded(job, overrun)
+    }
+  }
+
+  /** Nothing of a key begins beside a handler that runs on: its job stays in hand, and its claim alive, until that has ended. */
+  async function untilEnded(job: J, { ended }: Overrun): Promise<void> {
+    if (job.done) return
+    const name = 'a handler that runs on'
+    job.running.set(name, { abort: () => {} })
+    await ended
+    await job.marking
+    job.running.delete(name)
+    job.overrun = undefined
+  }
+
+  /** Runs events in no order, in several transactions at a time where handlers are slow. */
+  async function runBeside(work: HeldWork<J>): Promise<void> {
+    const { job } = work
     const slots = parts.slots.gates[job.lane]
     const lanes = new Set<Promise<void>>()
     const addLane = (): void => {
@@ -86,7 +139,6 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       clearInterval(spread)
       await Promise.allSettled(lanes)
     }
-    return work.completed
   }
 
   /** As many as run so many events about as long as it takes to open another one. */
@@ -100,25 +152,35 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     return pending.length > 0 && parts.mayBegin(job)
   }
 
+  /** Whether a further transaction is to be begun. */
+  function goesOn(work: HeldWork<J>): boolean {
+    if (work.completed || work.stopped) return false
+    return mayTake(work) || (work.alone.length > 0 && parts.mayBegin(work.job))
+  }
+
   /** Resolves to the overrun of a handler that keeps the lane's slot. */
   async function runLane(work: HeldWork<J>): Promise<Overrun | undefined> {
-    while (mayTake(work) || (work.alone.length > 0 && parts.mayBegin(work.job))) {
-      const first = await takeFirst(work)
-      if (first === undefined) continue
-      await share.take()
-      let overrun: Overrun | undefined
-      try {
-        overrun = await runTransaction(work, first)
-      } finally {
-        share.giveBack()
-        if (overrun === undefined) leave(first.places)
-      }
-      if (overrun !== undefined) {
-        void overrun.ended.then(() => leave(first.places))
-        return overrun
-      }
+    while (goesOn(work)) {
+      const overrun = await runNext(work)
+      if (overrun !== undefined) return overrun
     }
     return undefined
+  }
+
+  /** Runs one transaction. Resolves to the overrun of a handler that keeps its slot, and its tenant's place. */
+  async function runNext(work: HeldWork<J>): Promise<Overrun | undefined> {
+    const first = await takeFirst(work)
+    if (first === undefined) return undefined
+    await share.take()
+    let overrun: Overrun | undefined
+    try {
+      overrun = await runTransaction(work, first)
+    } finally {
+      share.giveBack()
+      if (overrun === undefined) leave(first.places)
+      else void overrun.ended.then(() => leave(first.places))
+    }
+    return overrun
   }
 
   /** Takes an event to begin with, and its tenant's place. While all tenants are at their limit, it waits without a slot. */
@@ -159,7 +221,11 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     }
     for (const [index, eventId] of list.entries()) {
       const tenantId = job.events.tenantOf(eventId)
-      if (tenantId !== undefined && tenantId !== heldTenantId && !limit.tryEnter(tenantId)) continue
+      if (tenantId !== undefined && tenantId !== heldTenantId && !limit.tryEnter(tenantId)) {
+        // Those of a key wait for its first one.
+        if (isKey(job)) break
+        continue
+      }
       list.splice(index, 1)
       return { eventId, places: { tenantId } }
     }
@@ -204,13 +270,21 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
           following = goesOn ? take(work, pending, places.tenantId) : undefined
           return following !== undefined
         }
-        const step = await runEvent(work, transaction, lane, eventId, takeFollowing)
+        const step: EventStep =
+          work.failed?.eventId === eventId
+            ? { kind: 'done', outcome: work.failed }
+            : await runEvent(work, transaction, lane, eventId, takeFollowing)
+        const isAbandoned = step.kind !== 'done' && step.kind !== 'cut short'
+        // Behind an event of a key that is not over nothing is begun.
+        const holdsKey = isKey(job) && !(step.kind === 'done' && step.outcome.delivered)
+        if (following !== undefined && (isAbandoned || holdsKey)) {
+          pending.unshift(following.eventId)
+          if (following.places.tenantId !== places.tenantId) leave(following.places)
+          following = undefined
+        }
         if (step.kind === 'done') outcomes.push(step.outcome)
-        else if (step.kind !== 'cut short') {
-          if (following !== undefined) {
-            pending.unshift(following.eventId)
-            if (following.places.tenantId !== places.tenantId) leave(following.places)
-          }
+        else if (step.kind === 'cut short') work.stopped = holdsKey
+        else {
           await abandon(work, transaction, eventIds, step)
           return lane.overrun
         }

@@ -5,6 +5,7 @@ import type { BusLogger } from '../events/logger.ts'
 import type { Executor } from '../outbox/database.ts'
 import { inTransaction } from './boss.ts'
 import { logBuried } from './failure.ts'
+import { settleKey } from './ordered-settlement.ts'
 import { insertReceipts, uniqueViolation } from './receipts.ts'
 import { fence, insertBatchFailures, planWrites, type EventOutcome, type JobClaim } from './settlement.ts'
 import { queueName, type Subscription } from './subscription.ts'
@@ -15,15 +16,31 @@ export class AlreadyDelivered extends Error {}
 /** The job belongs to another worker by now: nothing may be committed. */
 export class ClaimLost extends Error {}
 
+/** Somebody else holds the row of the key for long. */
+export class KeyLocked extends Error {}
+
+/** What is to be done after the commit. */
+interface SettledInTransaction {
+  readonly log: (logger: BusLogger) => void
+  /** Jobs that are ready then. */
+  readonly readyCount: number
+}
+
+/** The names of its fault points. */
+export function protocolOf({ data }: JobClaim, isComplete: boolean): 'once' | 'once-ordered' {
+  return isComplete && data.keyId !== undefined ? 'once-ordered' : 'once'
+}
+
 /**
  * Writes outcomes of a job into an open transaction, so that they commit with whatever else is in it: receipts, the
- * jobs of a batch's failed events and, when nothing of the job is left, its completion. Gives what to log after the commit.
+ * jobs of a batch's failed events and, when nothing of the job is left, its completion. The job of a key is complete, too, when
+ * an event has failed; then what becomes of the key is written here, and its next job.
  *
- * The locks, in this order: the receipts, whose primary key lets one transaction of several through; then the row of
- * the job, held until the commit, so that no other worker can take the job over in between. Not to be repeated in the
- * same transaction.
+ * The locks, in this order: the receipts, whose primary key lets one transaction of several through; then, with the completion of
+ * a key's job, the row of the key, late, so that no handler runs while others wait for it; then the row of the job, held until the
+ * commit, so that no other worker can take the job over in between. Not to be repeated in the same transaction.
  *
- * @throws {@link AlreadyDelivered} or {@link ClaimLost}: the transaction must be rolled back
+ * @throws {@link AlreadyDelivered}, {@link ClaimLost} or {@link KeyLocked}: the transaction must be rolled back
  */
 export async function settleInTransaction(
   client: pg.ClientBase,
@@ -35,7 +52,7 @@ export async function settleInTransaction(
   outcomes: readonly EventOutcome[],
   isComplete: boolean,
   reach: FaultHook | undefined,
-): Promise<(logger: BusLogger) => void> {
+): Promise<SettledInTransaction> {
   const queue = queueName(subscription.name)
   const { receipts, buried, laterJobs } = planWrites(subscription, [{ claim, outcomes, done: false }])
   if (receipts.length > 0) {
@@ -44,7 +61,14 @@ export async function settleInTransaction(
     await insertReceipts(client, subscriptionId, ordered, false).catch((error: unknown) => {
       throw (error as { code?: string }).code === uniqueViolation ? new AlreadyDelivered() : error
     })
-    await reach?.('once.receipts-inserted')
+    await reach?.(`${protocolOf(claim, isComplete)}.receipts-inserted`)
+  }
+  if (isComplete && claim.data.keyId !== undefined) {
+    const settlement = { claim, outcomes, done: true }
+    const written = await settleKey(client, boss, bossSchema, subscription, settlement, reach)
+    if (written === 'locked') throw new KeyLocked()
+    if (!written.isCurrent) throw new ClaimLost()
+    return written
   }
   await insertBatchFailures(client, boss, queue, { buried, laterJobs })
   if (isComplete) {
@@ -54,8 +78,12 @@ export async function settleInTransaction(
     if (affected !== 1) throw new ClaimLost()
     await reach?.('once.completed')
   } else if (!(await holdsClaim(client, bossSchema, subscription, claim, 'for update'))) throw new ClaimLost()
-  return (logger) => {
-    for (const { job, output } of buried) logBuried(logger, subscription.name, job.data?.eventIds[0], output)
+  return {
+    readyCount: 0,
+    log(logger) {
+      for (const { job, output } of buried)
+        logBuried(logger, subscription.name, job.data?.eventIds[0], output)
+    },
   }
 }
 

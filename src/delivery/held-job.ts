@@ -2,6 +2,7 @@ import type { PgBoss } from 'pg-boss'
 import type { StoredEvent } from '../events/envelope.ts'
 import type { BusLogger } from '../events/logger.ts'
 import type { Database } from '../outbox/database.ts'
+import { isKey } from './active-job.ts'
 import type { RunningAttempt } from './attempt.ts'
 import type { LoadedEvents } from './event-store.ts'
 import type { HandlerConnections } from './handler-connections.ts'
@@ -27,6 +28,13 @@ export interface HeldJob {
   delaySeconds: number
   /** Why an attempt failed that does not count. */
   forgiven: { readonly thrown: unknown } | undefined
+  /** Of a key: the failed attempt whose handler runs on, while the key waits for that. */
+  overrun: EventOutcome | undefined
+  /** Resolves when that has been written down for others to see. */
+  readonly marking: Promise<void> | undefined
+  readonly heartbeatSeconds: number
+  /** When the claim was last known to be current, in the time of `performance.now()`. */
+  readonly confirmedAt: number
   readonly lost: boolean
   readonly done: boolean
   /** Its completion is being committed: a heartbeat that misses it means nothing. */
@@ -64,6 +72,12 @@ export interface ExactlyOnceParts<J extends HeldJob> {
   readonly judge: (outcome: EventOutcome, event: StoredEvent) => void
   readonly lose: (job: J) => void
   readonly onFailures: () => void
+  /** Called after a commit that made jobs ready: the next ones of keys. */
+  readonly onReady: () => Promise<void>
+  /** Asks which jobs in hand are still this worker's. */
+  readonly touch: () => Promise<void>
+  /** The key of a job waits for a handler that ignores its signal. */
+  readonly keyWaits: (job: J) => void
 }
 
 /** A job that is being worked on. */
@@ -82,5 +96,29 @@ export interface HeldWork<J> {
   transactionCount: number
   /** Lanes that wait for a tenant to be below its limit. */
   waitingLanes: number
+  /** Of a key: an attempt that has failed, to be written together with what comes before its event. */
+  failed: EventOutcome | undefined
+  /** Of a key: an event is not over, so none behind it may be begun. */
+  stopped: boolean
   completed: boolean
+}
+
+/** Puts events back to be run, together with others. Those of a key stand in its order. */
+export function runAgain<J extends HeldJob>(work: HeldWork<J>, eventIds: readonly string[]): void {
+  const { job, pending, alone } = work
+  // Of a key those that run alone come before all others.
+  if (isKey(job) && alone.length > 0) return runAlone(work, eventIds)
+  pending.unshift(...eventIds)
+  if (isKey(job)) sortAsPublished(job, pending)
+}
+
+/** Puts events back to be run in a transaction each. */
+export function runAlone<J extends HeldJob>({ job, alone }: HeldWork<J>, eventIds: readonly string[]): void {
+  alone.push(...eventIds)
+  if (isKey(job)) sortAsPublished(job, alone)
+}
+
+function sortAsPublished({ claim }: HeldJob, list: string[]): void {
+  const { eventIds } = claim.data
+  list.sort((a, b) => eventIds.indexOf(a) - eventIds.indexOf(b))
 }

@@ -1,30 +1,15 @@
 import type pg from 'pg'
-import type { JobInsert, PgBoss } from 'pg-boss'
+import type { PgBoss } from 'pg-boss'
 import type { FaultHook } from '../events/fault-points.ts'
 import type { BusLogger } from '../events/logger.ts'
+import { isLockTimeout } from '../outbox/claim.ts'
 import { beginSql, type Database, type Executor } from '../outbox/database.ts'
-import { inTransaction } from './boss.ts'
-import { logBuried, keepFailures, type AttemptFailure } from './failure.ts'
-import { handedBackJob } from './handed-back-job.ts'
-import { firstRetryDelaySeconds, laterAttemptJob, type JobData, type PastAttempts } from './job.ts'
-import { afterLoss, type Loss } from './lost-job.ts'
-import { advanceKeys, holdKeys, type HeldKey, type KeyProgress } from './ordered.ts'
+import { KeyWriter, type KeysWritten, type OrderedWrites } from './key-writer.ts'
+import { afterLoss } from './lost-job.ts'
 import { forgetOverrunningKeys } from './overrunning-key.ts'
-import { insertReceipts, readReceipts, type Receipt } from './receipts.ts'
-import {
-  buryClaim,
-  failClaim,
-  fence,
-  isLastAttempt,
-  joinLater,
-  replaceClaim,
-  type EventOutcome,
-  type FailureOutput,
-  type JobClaim,
-  type LeftToOthers,
-  type Settlement,
-} from './settlement.ts'
-import { queueName, type Subscription } from './subscription.ts'
+import { insertReceipts, readReceipts } from './receipts.ts'
+import type { EventOutcome, FailureOutput, JobClaim, Settlement } from './settlement.ts'
+import type { Subscription } from './subscription.ts'
 
 /** Whether what is to be settled is the job of a key. */
 export function isOrdered({ claim }: Settlement): boolean {
@@ -33,6 +18,9 @@ export function isOrdered({ claim }: Settlement): boolean {
 
 /** How long a settlement waits for a lock that somebody else holds, before the others go on without it. */
 const lockTimeoutMs = 500
+
+/** The same where handlers have run in the transaction, and would have to run again: on a busy machine a relay, which locks many keys, may hold one for more than half a second. */
+const handlersLockTimeoutMs = 2000
 
 /**
  * Writes settlements of keys' jobs in one transaction: receipts, completions, what becomes of each key, and its next
@@ -52,7 +40,14 @@ export async function writeOrderedSettlements(
 ): Promise<number> {
   const plan = planOrderedWrites(settlements)
   const given = await database.transaction(async (client) => {
-    const keys = new KeyWriter(client, boss, database.bossSchema, subscription)
+    const keys = new KeyWriter(
+      client,
+      boss,
+      database.bossSchema,
+      subscription,
+      'settle-ordered',
+      database.reach,
+    )
     if (plan.receipts.length > 0) {
       await insertReceipts(client, subscriptionId, plan.receipts, true)
       await database.reach?.('settle-ordered.receipts-inserted')
@@ -68,17 +63,42 @@ export async function writeOrderedSettlements(
       client,
       settlements.flatMap(({ claim, isNoted }) => (isNoted === true ? [claim] : [])),
     )
-    await keys.complete(plan.ended)
-    for (const { claim, failed } of plan.failedSingles) await keys.failSingle(claim, failed)
-    for (const handedBack of plan.handedBack) await keys.handBack(handedBack)
-    await database.reach?.('settle-ordered.completed')
-    const readyCount = await keys.goOn(database.reach)
-    await database.reach?.('settle-ordered.next-inserted')
-    return { readyCount, buried: keys.buried }
+    return keys.write(plan)
   }, `${beginSql}; set local lock_timeout = '${lockTimeoutMs}ms'`)
   await database.reach?.('settle-ordered.committed')
-  for (const { eventId, output } of given.buried) logBuried(logger, subscription.name, eventId, output)
+  given.log(logger)
   return given.readyCount
+}
+
+/**
+ * Writes what becomes of one key, whose job is over, into the open transaction of its handlers: as
+ * {@link writeOrderedSettlements}, without the receipts. What is written must not be committed unless the claim `isCurrent`.
+ *
+ * Locks the key, waiting for two seconds at most, then the job. `'locked'`: somebody else holds the key, and the transaction has failed.
+ */
+export async function settleKey(
+  client: pg.ClientBase,
+  boss: PgBoss,
+  bossSchema: string,
+  subscription: Subscription,
+  settlement: Settlement,
+  reach: FaultHook | undefined,
+): Promise<'locked' | (KeysWritten & { readonly isCurrent: boolean })> {
+  const { claim } = settlement
+  try {
+    // Whatever else is waited for, also at the commit, has no limit in a transaction of handlers.
+    await client.query(
+      `set local lock_timeout = '${handlersLockTimeoutMs}ms';
+       select from bus.ordered_keys where id = ${client.escapeLiteral(claim.data.keyId ?? '')} for update;
+       set local lock_timeout = 0`,
+    )
+  } catch (error) {
+    if (isLockTimeout(error)) return 'locked'
+    throw error
+  }
+  const keys = new KeyWriter(client, boss, bossSchema, subscription, 'once-ordered', reach)
+  const written = await keys.write(planOrderedWrites([settlement]))
+  return { ...written, isCurrent: keys.current.has(claim.id) }
 }
 
 /** Leaves those settlements whose key's row somebody else holds now. */
@@ -111,12 +131,19 @@ export async function takeApartOrdered(
     const delivered = await readReceipts(client, subscriptionId, eventIds)
     const next = eventIds.findIndex((id) => !delivered.has(id))
     const doneCount = next === -1 ? eventIds.length : next
-    const keys = new KeyWriter(client, boss, database.bossSchema, subscription)
+    const keys = new KeyWriter(
+      client,
+      boss,
+      database.bossSchema,
+      subscription,
+      'settle-ordered',
+      database.reach,
+    )
     const lost = next === -1 ? undefined : afterLoss(claim, subscription)
     await lockKeys(client, [claim])
     await keys.complete([{ claim, doneCount, failed: lost }])
     await database.reach?.('explode-ordered.completed')
-    await keys.goOn(database.reach)
+    await keys.goOn()
     return keys.buried
   })
   await database.reach?.('explode-ordered.committed')
@@ -132,38 +159,6 @@ async function lockKeys(client: pg.ClientBase, claims: readonly JobClaim[]): Pro
     'select from bus.ordered_keys where id = any($1::bigint[]) order by subscription_id, key_hash for update',
     [claims.map(({ data }) => data.keyId)],
   )
-}
-
-/** How the event went at which a job of a key stopped. */
-interface FailedAttempt {
-  readonly failure: AttemptFailure
-  readonly final: boolean
-  readonly retryAfterSeconds?: number
-}
-
-/** A job of a key that is over, and the event it stopped at, if any. */
-interface EndedJob {
-  readonly claim: JobClaim
-  readonly doneCount: number
-  /** A loss: the worker died, and nothing is known of the handler. */
-  readonly failed?: FailedAttempt | Loss | undefined
-}
-
-interface HandedBack {
-  readonly claim: JobClaim
-  readonly delaySeconds: number
-  readonly misses: number | undefined
-  readonly lineKey: string | undefined
-  readonly left: LeftToOthers | undefined
-}
-
-interface OrderedWrites {
-  readonly receipts: Receipt[]
-  readonly ended: EndedJob[]
-  /** Jobs of one event: pg-boss decides between retry and dead letter, unless final. */
-  readonly failedSingles: { readonly claim: JobClaim; readonly failed: FailedAttempt }[]
-  /** Jobs of which nothing was begun go back as they came. */
-  readonly handedBack: HandedBack[]
 }
 
 function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
@@ -196,147 +191,6 @@ function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
   return plan
 }
 
-/** The job of an event that is tried again, or buried, alone. */
-type LaterJob = JobInsert<JobData> & {
-  readonly id: string
-  readonly data: JobData & { readonly keyId: string }
-}
-
 function isFailure(outcome: EventOutcome): outcome is EventOutcome & { readonly delivered: false } {
   return !outcome.delivered
-}
-
-/** Writes what becomes of keys, in one transaction. */
-class KeyWriter {
-  readonly buried: { readonly eventId: string; readonly output: FailureOutput }[] = []
-  readonly #client: pg.ClientBase
-  readonly #boss: PgBoss
-  readonly #bossSchema: string
-  readonly #subscription: Subscription
-  readonly #queue: string
-  readonly #progress: KeyProgress[] = []
-  readonly #holds: HeldKey[] = []
-  /** Jobs for single events of keys that are held for them. */
-  readonly #laterJobs: LaterJob[] = []
-  #readyCount = 0
-
-  constructor(client: pg.ClientBase, boss: PgBoss, bossSchema: string, subscription: Subscription) {
-    this.#bossSchema = bossSchema
-    this.#client = client
-    this.#boss = boss
-    this.#subscription = subscription
-    this.#queue = queueName(subscription.name)
-  }
-
-  async complete(ended: readonly EndedJob[]): Promise<void> {
-    if (ended.length === 0) return
-    const { settled = [] } = (await this.#boss.complete(
-      this.#queue,
-      ended.map(({ claim }) => fence(claim)),
-      null,
-      inTransaction(this.#client),
-    )) as { settled?: readonly string[] }
-    const current = new Set(settled)
-    for (const { claim, doneCount, failed } of ended) {
-      if (!current.has(claim.id)) continue
-      if (failed === undefined) this.#progress.push(progressOf(claim, doneCount))
-      else if ('past' in failed) await this.#goOnAfterLoss(claim, doneCount, failed)
-      else await this.#goOnAfterFailure(claim, doneCount, failed)
-    }
-  }
-
-  /** A retry keeps the job and its key. After the last attempt, the key's rule decides. */
-  async failSingle(claim: JobClaim, { failure, final, retryAfterSeconds }: FailedAttempt): Promise<void> {
-    const failures = keepFailures([...claim.failures, failure])
-    const output = { attempts: failure.attempt, final, failures }
-    if (final || isLastAttempt(claim)) {
-      if (!(await buryClaim(this.#client, this.#boss, this.#queue, claim, output))) return
-      this.#giveUp(claim, 0, claim.data.eventIds[0] ?? '', output)
-      return
-    }
-    const failed = { claim, output, final, retryAfterSeconds }
-    if (!(await failClaim(this.#client, this.#boss, this.#queue, failed))) return
-    await joinLater(this.#client, this.#bossSchema, this.#queue, [claim])
-    const { delaySeconds, backoff } = this.#subscription.retry
-    if (retryAfterSeconds === undefined && delaySeconds === 0 && !backoff) this.#readyCount += 1
-  }
-
-  async handBack({ claim, ...how }: HandedBack): Promise<void> {
-    const { delaySeconds } = how
-    const job = handedBackJob(this.#subscription, claim, claim.data.eventIds, how)
-    const isReplaced = await replaceClaim(this.#client, this.#boss, this.#queue, claim, job)
-    if (isReplaced && delaySeconds === 0) this.#readyCount += 1
-  }
-
-  /** Writes what becomes of the keys, and inserts their next jobs. Gives the number of jobs that are ready now. */
-  async goOn(reach: FaultHook | undefined): Promise<number> {
-    const held = await holdKeys(this.#client, this.#holds)
-    if (this.#holds.length > 0) await reach?.('settle-ordered.held')
-    const later = this.#laterJobs.filter(({ data }) => held.has(data.keyId))
-    const next = await advanceKeys(this.#client, this.#subscription, this.#progress)
-    if (this.#progress.length > 0) await reach?.('settle-ordered.advanced')
-    const jobs = [...later, ...next]
-    if (jobs.length > 0) await this.#boss.insert(this.#queue, jobs, inTransaction(this.#client))
-    const readyAtOnce = later.filter(({ startAfter }) => startAfter === 0)
-    return this.#readyCount + readyAtOnce.length + next.length
-  }
-
-  /** The first attempt at an event of several. */
-  async #goOnAfterFailure(
-    claim: JobClaim,
-    doneCount: number,
-    { failure, final, retryAfterSeconds }: FailedAttempt,
-  ): Promise<void> {
-    const failures = [failure]
-    const { retry } = this.#subscription
-    const delaySeconds = retryAfterSeconds ?? firstRetryDelaySeconds(retry)
-    const job = this.#laterJob(claim, doneCount, { attempts: 1, failures }, delaySeconds)
-    if (final || retry.maxAttempts === 1)
-      await this.#bury(claim, doneCount, job, { attempts: failure.attempt, final, failures })
-    else this.#tryAgain(claim, doneCount, job)
-  }
-
-  async #goOnAfterLoss(claim: JobClaim, doneCount: number, loss: Loss): Promise<void> {
-    const job = { ...this.#laterJob(claim, doneCount, loss.past, 0), retryLimit: loss.retryLimit }
-    if (loss.output !== undefined) await this.#bury(claim, doneCount, job, loss.output)
-    else this.#tryAgain(claim, doneCount, job, claim.data.eventIds.length)
-  }
-
-  #tryAgain(claim: JobClaim, doneCount: number, job: LaterJob, singlyCount?: number): void {
-    this.#laterJobs.push(job)
-    this.#holds.push({ ...progressOf(claim, doneCount), state: 'flowing', nextJobId: job.id, singlyCount })
-  }
-
-  async #bury(claim: JobClaim, doneCount: number, job: LaterJob, output: FailureOutput): Promise<void> {
-    const options = inTransaction(this.#client)
-    await this.#boss.insert(this.#queue, [{ ...job, startAfter: 0, retryLimit: 0 }], options)
-    await this.#boss.fail(this.#queue, job.id, output, options)
-    this.#giveUp(claim, doneCount, claim.data.eventIds[doneCount] ?? '', output)
-  }
-
-  #giveUp(claim: JobClaim, doneCount: number, eventId: string, output: FailureOutput): void {
-    this.buried.push({ eventId, output })
-    const rule = this.#subscription.onKeyFailure ?? 'block'
-    if (rule === 'skip') {
-      this.#progress.push(progressOf(claim, doneCount + 1))
-      return
-    }
-    this.#holds.push({
-      ...progressOf(claim, doneCount),
-      state: rule === 'block' ? 'blocked' : 'parked',
-      failedEventId: eventId,
-      attempts: output.attempts,
-      failures: output.failures,
-    })
-  }
-
-  #laterJob(claim: JobClaim, index: number, past: PastAttempts, delaySeconds: number): LaterJob {
-    const { eventIds, keyId = '' } = claim.data
-    const job = laterAttemptJob(claim.id, eventIds[index] ?? '', past, this.#subscription, delaySeconds)
-    return { ...job, data: { ...job.data, keyId } }
-  }
-}
-
-function progressOf({ id, data: { keyId = '', eventIds } }: JobClaim, doneCount: number): KeyProgress {
-  return { keyId, jobId: id, eventId: eventIds[0] ?? '', doneCount }
 }

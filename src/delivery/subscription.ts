@@ -212,11 +212,6 @@ function resolveOrder(
       )
     return {}
   }
-  if (options.mode === 'exactly-once') {
-    throw invalidOption(
-      `Expected \`${name}\` to be ordered or exactly-once, not both: the two are not built together yet`,
-    )
-  }
   if (
     onKeyFailure !== undefined &&
     onKeyFailure !== 'block' &&

@@ -1,5 +1,5 @@
 import type { Database } from '../outbox/database.ts'
-import type { ActiveJob } from './active-job.ts'
+import { isKey, type ActiveJob } from './active-job.ts'
 import { createGate, type Gate } from './gate.ts'
 
 /** Of the work of a tenant at its limit, so much is held in hand, so that it never waits for the next fetch. */
@@ -145,7 +145,11 @@ export function createTenantLimit(
 
 /** Divides what is left of a job: what is to be held, and what goes back for later, with a place for the whole of it. */
 export function admitEvents(limit: TenantLimit, job: ActiveJob): readonly string[] {
-  const byTenant = Map.groupBy(job.left, (id) => job.events.tenantOf(id))
+  // Those of a key have one tenant, also where the log does not show one of them: they stay in their order.
+  const ofKey = isKey(job)
+    ? [...job.left].map((id) => job.events.tenantOf(id)).find((id) => id !== undefined)
+    : undefined
+  const byTenant = Map.groupBy(job.left, (id) => job.events.tenantOf(id) ?? ofKey)
   const admitted: string[] = []
   const tenants = new Set<string>()
   for (const [tenantId, ids] of byTenant) {

@@ -3,12 +3,19 @@ import { DeliveryError } from '../events/errors.ts'
 import { reasonOf } from '../events/reason.ts'
 import { toBusError } from '../outbox/database-errors.ts'
 import { failureDelayMs } from '../outbox/failure-delay.ts'
-import { forgive } from './active-job.ts'
+import { forgive, isKey } from './active-job.ts'
 import type { EventStep } from './event-step.ts'
 import { describeFailure } from './failure.ts'
-import { AlreadyDelivered, ClaimLost, holdsClaim, settleInTransaction } from './fenced-settlement.ts'
+import {
+  AlreadyDelivered,
+  ClaimLost,
+  holdsClaim,
+  KeyLocked,
+  protocolOf,
+  settleInTransaction,
+} from './fenced-settlement.ts'
 import { isLostRace, type EventTransaction } from './handler-transaction.ts'
-import type { ExactlyOnceParts, HeldJob, HeldWork } from './held-job.ts'
+import { runAgain, runAlone, type ExactlyOnceParts, type HeldJob, type HeldWork } from './held-job.ts'
 import { isBatch } from './job.ts'
 import { readReceipts } from './receipts.ts'
 import { type EventOutcome } from './settlement.ts'
@@ -16,6 +23,9 @@ import { type EventOutcome } from './settlement.ts'
 /** How often an event may lose against concurrent transactions, alone in its own, before that counts as an attempt. */
 const maxLostRaces = 10
 const maxRacePauseMs = 300
+
+/** Events of a key whose row somebody else holds go back for so long: their transaction must not hold its own locks meanwhile. */
+const lockedKeyDelaySeconds = 1
 
 /** How a transaction of handlers ends. */
 export interface TransactionEnd<J> {
@@ -52,20 +62,22 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     const [only] = outcomes
     if (only === undefined) return transaction.rollback()
     if (!only.delivered && !isBatch(job.claim.data)) {
-      // A single event's own job has failed: pg-boss decides what comes next.
+      // There is nothing to keep. The worker writes down that a single event's own job has failed, or the first of a key's.
       await transaction.rollback()
+      work.stopped = true
       parts.noteAttempt(only, job.events)
       parts.finishEvent(job, only.eventId, only)
       return
     }
     if (job.done) return transaction.rollback()
-    const isComplete = job.left.size === outcomes.length
+    const isComplete = job.left.size === outcomes.length || endsJob(job, outcomes)
+    const protocol = protocolOf(job.claim, isComplete)
     let committing = false
     job.completing = isComplete
     try {
       const { client } = transaction
       await transaction.beginSettling()
-      const log = await settleInTransaction(
+      const { log, readyCount } = await settleInTransaction(
         client,
         database.bossSchema,
         boss,
@@ -78,10 +90,11 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
       )
       committing = true
       await transaction.commit()
-      await database.reach?.('once.committed')
+      await database.reach?.(`${protocol}.committed`)
       work.completed = isComplete
       work.settleFailures = 0
       log(logger)
+      if (readyCount > 0) await parts.onReady()
     } catch (error) {
       await settleFailed(work, transaction, eventIds, error, committing)
       return
@@ -111,9 +124,18 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
       parts.lose(work.job)
       return
     }
+    if (thrown instanceof KeyLocked) {
+      work.stopped = true
+      work.job.delaySeconds = Math.max(work.job.delaySeconds, lockedKeyDelaySeconds)
+      logger.warn(
+        { subscription: subscription.name, eventCount: eventIds.length, delaySeconds: lockedKeyDelaySeconds },
+        'the row of a key is locked by somebody else, its events run again later',
+      )
+      return
+    }
     const rest = await withoutReceipt(work, eventIds)
     if (thrown instanceof AlreadyDelivered) {
-      work.pending.unshift(...rest)
+      runAgain(work, rest)
       return
     }
     const error = toBusError(thrown)
@@ -134,7 +156,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
       await recordFailure(work, only, { thrown: error, final: false })
       return
     }
-    work.alone.push(...rest)
+    runAlone(work, rest)
     if (isRefused) return
     const delayMs = failureDelayMs(work.settleFailures)
     work.settleFailures += 1
@@ -162,7 +184,10 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     const rest = await withoutReceipt(work, eventIds)
     const culprit = eventIds.at(-1) ?? ''
     if (step.kind === 'failed alone') {
-      work.pending.unshift(...rest.filter((id) => id !== culprit))
+      runAgain(
+        work,
+        rest.filter((id) => id !== culprit),
+      )
       if (rest.includes(culprit)) await recordFailure(work, culprit, step)
       return
     }
@@ -180,7 +205,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
         },
         'a transaction of handlers broke, its events run again one by one',
       )
-      work.alone.push(...rest)
+      runAlone(work, rest)
     } else if (rest.length > 0) await recordFailure(work, culprit, { thrown: step.thrown, final: false })
   }
 
@@ -192,7 +217,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     const lostCount = (work.lostRaces.get(eventId) ?? 0) + 1
     work.lostRaces.set(eventId, lostCount)
     if (lostCount < maxLostRaces) {
-      work.alone.push(eventId)
+      runAlone(work, [eventId])
       // Whoever it met has time to go on, and not at the same pace.
       await pause(Math.min(maxRacePauseMs, 5 * 2 ** lostCount) * (0.5 + Math.random()), undefined, {
         ref: false,
@@ -225,23 +250,32 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     return []
   }
 
-  /** Counts an attempt whose transaction is gone, in a transaction of the bus's own. */
+  /** Counts an attempt whose transaction is gone, in a transaction of the bus's own; of a key, when what comes before it is delivered. */
   async function recordFailure(
     work: HeldWork<J>,
     eventId: string,
     { thrown, final, durationMs }: { thrown: unknown; final: boolean; durationMs?: number | undefined },
   ): Promise<void> {
     const { job, attempt } = work
-    if (job.done || forgive(job, thrown)) return
+    if (job.done) return
+    if (forgive(job, thrown)) {
+      work.stopped = isKey(job)
+      return
+    }
     const failure = describeFailure(attempt, thrown)
     const outcome: EventOutcome = { eventId, delivered: false, failure, final, durationMs }
+    if (isKey(job)) {
+      work.failed = outcome
+      runAgain(work, [eventId])
+      return
+    }
     if (!isBatch(job.claim.data)) {
       parts.noteAttempt(outcome, job.events)
       parts.finishEvent(job, eventId, outcome)
       return
     }
     const { claim } = job
-    const log = await settler.untilWritten(async () =>
+    const written = await settler.untilWritten(async () =>
       database.transaction(async (client) => {
         if (!(await holdsClaim(client, database.bossSchema, subscription, claim, 'for update')))
           return undefined
@@ -258,11 +292,11 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
         )
       }),
     )
-    if (log === undefined) {
+    if (written === undefined) {
       parts.lose(job)
       return
     }
-    log(logger)
+    written.log(logger)
     finish(work, [outcome])
   }
 
@@ -277,4 +311,9 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
   }
 
   return { settle, abandon, endTransactions }
+}
+
+/** A job of a key ends where an event has failed: those behind it are for the key's next job. */
+function endsJob(job: HeldJob, outcomes: readonly EventOutcome[]): boolean {
+  return isKey(job) && outcomes.at(-1)?.delivered === false
 }

@@ -68,13 +68,13 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     ...{ noteAttempt, mayBegin, refresh, overruns },
     judge: (outcome: EventOutcome, event: StoredEvent) => flow.note(outcome, event),
     outlives: (lane: Lane, overrun: Overrun) => inHand.outlive(lane, overrun, noteRoom),
+    keyWaits: (job: ActiveJob) => showOverrun(job, database, subscription, settler),
+    touch: async () => heartbeat.touch(),
   }
   const { onFailures } = parts
   const own = { boss, subscription, subscriptionId, logger, lose, averageMs, onFailures }
-  const exactlyOnce = connections && createExactlyOnce<ActiveJob>({ ...lent, ...own, connections })
-  const keyWaits = (job: ActiveJob): void => showOverrun(job, database, subscription, settler)
-  const touch = async (): Promise<void> => heartbeat.touch()
-  const atLeastOnce = createAtLeastOnce({ ...lent, giveBackRest, keyWaits, touch })
+  const exactlyOnce = connections && createExactlyOnce<ActiveJob>({ ...lent, ...own, connections, onReady })
+  const atLeastOnce = createAtLeastOnce({ ...lent, giveBackRest })
   const flow = createFlow(database, subscription, subscriptionId, parts.state, logger, () => fetcher.wake())
 
   const uncovered = handleUncovered({
@@ -98,10 +98,15 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       batch,
       logger,
     )
-    if (readyCount > 0 && stopping) await wakeOthers(database, subscriptionId, logger)
-    else if (readyCount > 0) fetcher.wake()
+    if (readyCount > 0) await onReady()
     if (batch.some(({ outcomes }) => outcomes.some((outcome) => !outcome.delivered))) onFailures()
     return left
+  }
+
+  /** Jobs are ready: those that keys have next. */
+  async function onReady(): Promise<void> {
+    if (stopping) await wakeOthers(database, subscriptionId, logger)
+    else fetcher.wake()
   }
 
   /** Fast handlers find their next job in hand; of slow ones other processes get their share. */
@@ -188,7 +193,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     const run = async (eventIds: Iterable<string>): Promise<boolean> => {
       if (exactlyOnce === undefined) return atLeastOnce.run(job, attempt, eventIds)
       if (await exactlyOnce.run(job, attempt, eventIds)) release(job)
-      return false
+      return job.unsettled.some((outcome) => !outcome.delivered)
     }
     let failed = job.isProbe && (await probe(job, runnable, run))
     if (!failed && runnable.size > 0 && mayBegin(job)) {
@@ -277,8 +282,8 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   async function handBack(job: ActiveJob): Promise<void> {
     const handedBack = [...job.left, ...job.rest]
     const outcomes = job.unsettled.splice(0)
-    // Its attempt was over before; only its handler is not.
-    if (job.overrun !== undefined) outcomes.push(job.overrun)
+    // Its attempt was over before; only its handler is not. In the mode exactly-once events before it may have to run again.
+    if (job.overrun !== undefined && job.overrun.eventId === handedBack[0]) outcomes.push(job.overrun)
     job.done = true
     // Another one is tried next.
     if (job.forgiven !== undefined && !job.cutShort) job.delaySeconds = failedProbeDelaySeconds

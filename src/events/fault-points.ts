@@ -63,6 +63,13 @@ export const faultPoints = [
   'once.receipts-inserted',
   'once.completed',
   'once.committed',
+  // The same of an ordered subscription, where the job of a key ends with it.
+  'once-ordered.receipts-inserted',
+  'once-ordered.completed',
+  'once-ordered.held',
+  'once-ordered.advanced',
+  'once-ordered.next-inserted',
+  'once-ordered.committed',
   // Starting, looking after the queues, stopping.
   'migrate.applied',
   'migrate.partitions-created',

@@ -10,6 +10,7 @@ import { isFullForm } from '../support/form.ts'
 import { checkHistory } from '../support/history.ts'
 import { checkOrder, readOrder } from '../support/order-history.ts'
 import { loadProgram, type LoadedProgram } from '../support/processes.ts'
+import { inOrder, readTurns, turnsTable } from '../support/turns.ts'
 import { makeSceneOfDeadWorkers, type Scene as DeadWorkers } from '../support/dead-workers.ts'
 
 /** What a process finds where it starts. */
@@ -31,6 +32,7 @@ async function openStage(scene: Scene): Promise<Stage> {
   if (template === undefined) {
     await createEffects(database)
     await database.rows('create table commits (key text, what text not null)')
+    await database.rows(turnsTable)
   }
   const folder = await mkdtemp(join(tmpdir(), 'bossbus-steps-'))
   onTestFinished(async () => rm(folder, { recursive: true, force: true }))
@@ -66,6 +68,8 @@ const nothingWrong = {
   invented: [] as readonly string[],
   outOfOrder: 0,
   orderedMissing: 0,
+  /** Keys whose effects are not all there, once and in order. */
+  wrongTurns: [] as readonly string[],
   eventsWithoutState: 0,
 }
 
@@ -96,6 +100,11 @@ async function findingsOf({ database, folder }: Stage): Promise<typeof nothingWr
       Number(count),
     ),
   )
+  const effectsOfKeys = await readTurns(database)
+  const wrongTurns = keys.flatMap(({ key, count }) => {
+    const did = effectsOfKeys[String(key)] ?? ''
+    return did === inOrder(Number(count)) ? [] : [`${String(key)}: ${did}`]
+  })
   const eventCount = await database.count(
     `select count(*) from bus.events where type <> 'payment.refunded' and payload #>> '{}' not like '%.tried'`,
   )
@@ -103,6 +112,7 @@ async function findingsOf({ database, folder }: Stage): Promise<typeof nothingWr
     ...{ lost, withoutEffect, doubledEffects, invented },
     outOfOrder: order.reduce((sum, { outOfOrder, atOnce }) => sum + outOfOrder + atOnce, 0),
     orderedMissing: order.reduce((sum, { missing }) => sum + missing, 0),
+    wrongTurns,
     eventsWithoutState: eventCount - (await database.count('select count(*) from commits')),
   }
 }
@@ -160,7 +170,7 @@ afterAll(() => {
   recordFigure(
     'every step of relay and worker protocol killed in turn (fault points by name)',
     `${faultPoints.length} fault points, ${allFindings.length} kills: lost ${sum(({ lost, withoutEffect, orderedMissing }) => lost.length + withoutEffect.length + orderedMissing)}, ` +
-      `effect duplicates ${sum(({ doubledEffects }) => doubledEffects.length)}, order violations ${sum(({ outOfOrder }) => outOfOrder)}`,
+      `effect duplicates ${sum(({ doubledEffects }) => doubledEffects.length)}, order violations ${sum(({ outOfOrder, wrongTurns }) => outOfOrder + wrongTurns.length)}`,
   )
 })
 

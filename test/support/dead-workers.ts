@@ -4,6 +4,7 @@ import { PgBoss } from 'pg-boss'
 import { createBus } from '../../src/index.ts'
 import { paymentEvents } from './catalogue.ts'
 import { asAdmin, cloneDatabase, until } from './database.ts'
+import { turnsTable } from './turns.ts'
 
 /** A database to clone in which workers have died. */
 export interface Scene {
@@ -22,7 +23,7 @@ export async function makeSceneOfDeadWorkers(serverUrl: string, template: string
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   await client.query(`create table effects (event_id uuid not null, what text not null);
-    create table commits (key text, what text not null)`)
+    create table commits (key text, what text not null); ${turnsTable}`)
   await publishAndHandBack(url, client)
   const boss = new PgBoss({
     connectionString: url,
@@ -33,11 +34,12 @@ export async function makeSceneOfDeadWorkers(serverUrl: string, template: string
   })
   boss.on('error', () => {})
   await boss.start()
-  for (const queue of ['bus.plain', 'bus.once', 'bus.ordered']) await boss.fetch(queue, { batchSize: 100 })
+  for (const queue of ['bus.plain', 'bus.once', 'bus.ordered', 'bus.both'])
+    await boss.fetch(queue, { batchSize: 100 })
   await boss.stop({ graceful: false })
   await client.query(`update pgboss.job set heartbeat_on = now() - interval '1 hour' where state = 'active'`)
   await client.query(`delete from pgboss.job where name = 'bus.ordered'
-    and id = (select job_id from bus.ordered_keys where ordering_key = 'orphaned')`)
+    and id in (select job_id from bus.ordered_keys where ordering_key = 'orphaned')`)
   await client.end()
   return {
     name,
@@ -58,6 +60,10 @@ async function publishAndHandBack(url: string, client: pg.Client): Promise<void>
   bus.subscribe({ name: 'plain', events: ['note'], retry, handler })
   bus.subscribe({ name: 'once', events: ['note'], mode: 'exactly-once', retry, handler })
   bus.subscribe({ name: 'ordered', events: ['payment.paid'], ordered: true, retry, handler })
+  bus.subscribe({
+    ...{ name: 'both', events: ['payment.paid'], ordered: true, mode: 'exactly-once' },
+    ...{ retry, handler },
+  })
   await bus.start()
   await client.query(`
     with names as (select format('dead.%s', n) as what from generate_series(1, 5) n),
@@ -68,6 +74,6 @@ async function publishAndHandBack(url: string, client: pg.Client): Promise<void>
     state as (insert into commits select k, n from turns)
     insert into bus.events (tenant_id, type, source, payload, ordering_key)
     select 'a', 'payment.paid', 'sql', jsonb_build_object('paymentId', 'good', 'amountCents', n), k from turns order by k, n`)
-  await until('all subscriptions have something in hand', () => running >= 8)
+  await until('all subscriptions have something in hand', () => running >= 10)
   await bus.stop({ graceMs: 0 })
 }

@@ -15,6 +15,7 @@ import { faultPoints, withFaultHook, type FaultPoint } from '../../src/events/fa
 import { createBus, NonRetryableError, type NewEvent } from '../../src/index.ts'
 import { paymentEvents } from './catalogue.ts'
 import { writeEffect } from './effects.ts'
+import { takeTurn } from './turns.ts'
 
 const [, , url = '', folder = '', point, nth = '1'] = process.argv
 const runs = openSync(join(folder, `${process.pid}.runs`), 'a')
@@ -81,6 +82,20 @@ bus.subscribe({
     write(fails ? 'fails' : 'succeeds')
     if (fails && paymentId === 'blocks') throw new NonRetryableError('blocks its key')
     if (fails) throw new Error('the first attempt fails')
+  },
+})
+
+bus.subscribe({
+  name: 'both',
+  events: ['payment.paid'],
+  ordered: true,
+  mode: 'exactly-once',
+  retry,
+  handler: async ({ orderingKey = '', payload: { paymentId, amountCents } }, { tx, attempt }) => {
+    await takeTurn(tx, orderingKey, amountCents)
+    if (attempt > 1 || paymentId === 'good') return
+    if (paymentId === 'blocks') throw new NonRetryableError('blocks its key')
+    throw new Error('the first attempt fails')
   },
 })
 

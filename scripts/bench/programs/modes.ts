@@ -9,7 +9,8 @@ import { serve } from '../child.ts'
 import { makePayload, publishInBatches, waitUntil } from '../contestant.ts'
 import { NotAvailableError } from '../workload.ts'
 
-export type Mode = 'default' | 'default-row' | 'exactly-once' | 'ordered'
+export type Mode =
+  'default' | 'default-row' | 'exactly-once' | 'ordered' | 'ordered-row' | 'exactly-once-ordered'
 
 export interface ModesTask {
   readonly mode: Mode
@@ -30,11 +31,17 @@ interface TransactionalContext {
   readonly tx?: { readonly execute: (query: SQL) => PromiseLike<unknown> } | undefined
 }
 
+const cpuMs = (): number => (process.cpuUsage().user + process.cpuUsage().system) / 1000
+
 serve({
   async run({ mode, url, eventCount, orderingKeyCount }: ModesTask) {
     const pool = new pg.Pool({ connectionString: url, max: 10 })
     pool.on('error', () => {})
-    await pool.query('create table effects (number int not null)')
+    await pool.query(
+      'create table effects (position bigint generated always as identity, number int not null)',
+    )
+    const isOrdered = mode.includes('ordered')
+    const isOnce = mode.startsWith('exactly-once')
     const bus = createBus({ database: url, events: benchEvents, source: 'bench' })
     let handled = 0
     let outOfOrder = 0
@@ -44,11 +51,11 @@ serve({
       { payload, orderingKey }: DeliveredEvent,
       ctx: TransactionalContext,
     ): Promise<void> {
-      if (mode === 'exactly-once') {
+      if (isOnce) {
         if (ctx.tx === undefined) throw new Error('ctx.tx is missing')
         await ctx.tx.execute(sql`insert into effects (number) values (${payload.number})`)
       }
-      if (mode === 'default-row')
+      if (mode.endsWith('-row'))
         await pool.query('insert into effects (number) values ($1)', [payload.number])
       if (mode === 'ordered') {
         const key = orderingKey ?? ''
@@ -58,7 +65,7 @@ serve({
       handled += 1
     }
 
-    const extra = mode === 'exactly-once' ? { mode } : mode === 'ordered' ? { ordered: true } : {}
+    const extra = { ordered: isOrdered, ...(isOnce ? { mode: 'exactly-once' } : {}) }
     const subscription = {
       name: 'subscriber-0',
       events: ['order.placed'] as const,
@@ -75,6 +82,7 @@ serve({
     const client = postgres(url, { max: 2 })
     const db = drizzle(client)
     const start = performance.now()
+    const cpuBeforeMs = cpuMs()
     await publishInBatches(
       eventCount,
       async (from, to) => {
@@ -82,7 +90,7 @@ serve({
           type: 'order.placed' as const,
           tenantId: 'tenant',
           payload: makePayload(from + i, payloadBytes),
-          ...(mode === 'ordered' ? { orderingKey: `key-${(from + i) % orderingKeyCount}` } : {}),
+          ...(isOrdered ? { orderingKey: `key-${(from + i) % orderingKeyCount}` } : {}),
         }))
         await db.transaction(async (tx) => bus.publishMany(tx, batch))
       },
@@ -97,9 +105,19 @@ serve({
       return row?.done === true
     })
     const totalMs = performance.now() - start
+    const cpuUsPerEvent = ((cpuMs() - cpuBeforeMs) * 1000) / eventCount
+    if (isOrdered && mode !== 'ordered') {
+      // What was committed: a transaction that was rolled back has run its handlers in vain.
+      const [row] = await client<{ count: number }[]>`
+        select count(*)::int from (
+          select number, lag(number) over (partition by number % ${orderingKeyCount}::int order by position) as before from effects) e
+        where number <= before`
+      outOfOrder = row?.count ?? 0
+    }
     await bus.stop()
     await client.end()
     await pool.end()
-    return { eventsPerSecond: (eventCount / totalMs) * 1000, ...(mode === 'ordered' ? { outOfOrder } : {}) }
+    const eventsPerSecond = (eventCount / totalMs) * 1000
+    return { eventsPerSecond, cpuUsPerEvent, ...(isOrdered ? { outOfOrder } : {}) }
   },
 })

@@ -25,6 +25,7 @@ export const modes: Workload = {
   measures: 'publish and deliver to 1 subscription, exactly once and in order against the default',
   figures: [
     { key: 'eventsPerSecond', label: 'events/s' },
+    { key: 'cpuUsPerEvent', label: 'µs of CPU of the process an event', lowerIsBetter: true },
     { key: 'outOfOrder', label: 'out of order', lowerIsBetter: true },
   ],
   cases({ quick, eventCount }) {
@@ -58,6 +59,16 @@ export const modes: Workload = {
             'exactly-once',
             'exactly-once',
             'the handler writes through ctx.tx; row, receipt and completion commit together',
+          ),
+          variant(
+            'ordered-row',
+            'ordered, own row',
+            `as the first one, ordered within each of ${orderingKeyCount} keys`,
+          ),
+          variant(
+            'exactly-once-ordered',
+            'exactly-once and ordered',
+            `row, receipt and what is next of the key commit together, in the order of each of ${orderingKeyCount} keys`,
           ),
         ],
       },
