@@ -150,7 +150,7 @@ test('a read model that is rebuilt while events come has each of them once, and 
   await database.rows(
     'create table order_timelines (tenant_id text, order_id text, statuses text[] not null, primary key (tenant_id, order_id))',
   )
-  await database.rows('create table order_timelines_copied (event_id uuid primary key)')
+  await database.rows('create table order_timelines_copied (id uuid primary key)')
   // Without a subscription that has it yet, an event is handed over to nobody: that is history.
   const service = openBus(database, timeline.events)
   service.subscribe({ name: 'another', events: ['order.changed'], handler: () => {} })

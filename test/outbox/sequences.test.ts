@@ -220,3 +220,21 @@ test('nothing is changed where the sequences are right, and two at once repair o
   expect(both.map((found) => found.length).toSorted((a, b) => a - b)).toEqual([0, 1])
   await rows(`insert into bus.events (tenant_id, type, source, payload) values ('a', 'b', 'c', '1')`)
 })
+
+test('what is published meanwhile does not look like a sequence that is behind', async () => {
+  const database = await createTestDatabase()
+  let stopped = false
+  const publishing = [1, 2, 3].map(async () => {
+    const { rows: publish } = await openSession(database)
+    while (!stopped)
+      await publish(
+        `insert into bus.events (tenant_id, type, source, payload) select 'acme', 'note', 'psql', '1' from generate_series(1, 20)`,
+      )
+  })
+  const found: unknown[] = []
+  for (let n = 0; n < 150; n += 1)
+    found.push(...(await database.rows('select name from bus.repair_sequences()')))
+  stopped = true
+  await Promise.all(publishing)
+  expect(found).toEqual([])
+})
