@@ -201,7 +201,7 @@ function toEscape(character: string): string {
  * ```ts
  * app.post('/events', async (request) => {
  *   const { event } = fromCloudEvent<typeof events>(request.body, { tenantId })
- *   await db.transaction(async (tx) => request.bus.publish(tx, event))
+ *   return db.transaction(async (tx) => request.bus.publish(tx, event))
  * })
  * ```
  * @throws {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for what is no CloudEvent 1.0 with JSON data, or
