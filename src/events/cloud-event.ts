@@ -117,10 +117,10 @@ const illegal = /[\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]/u
  * @throws {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for a text that CloudEvents does not allow: one with
  *   control characters or Unicode noncharacters, and for a time that RFC 3339 cannot write, such as infinity; {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
-export function toCloudEvent<P>(
-  event: StoredEvent<string, P>,
+export function toCloudEvent<E extends StoredEvent>(
+  event: E,
   options: ToCloudEventOptions = {},
-): CloudEvent<P> {
+): CloudEvent<E['payload']> {
   refuseUnknownKeys(options, ['dataSchema'], 'toCloudEvent')
   const { dataSchema } = options
   if (dataSchema !== undefined && !(typeof dataSchema === 'string' && isUriReference(dataSchema)))
