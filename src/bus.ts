@@ -57,9 +57,13 @@ export const lostCommitsError =
  *
  * @example
  * ```ts
- * const bus = createBus({ database: process.env.DATABASE_URL, events, source: 'payment-service' })
+ * const bus = createBus({ database: databaseUrl, events, source: 'payment-service' })
  * await bus.migrate()
- * bus.subscribe({ name: 'open-case', events: ['payment.paid'], handler: async (event) => openCase(event.payload) })
+ * bus.subscribe({
+ *   name: 'open-case',
+ *   events: ['payment.paid'],
+ *   handler: async ({ payload, tenantId }) => openCaseFor(tenantId, payload.paymentId),
+ * })
  * await bus.start()
  * ```
  * @throws {@link ConfigurationError} `BUS_NODE_UNSUPPORTED`, `BUS_INVALID_OPTION`

@@ -20,6 +20,16 @@ export interface DefinedSubscription<C extends EventCatalogue = never, Tx = neve
   readonly name: string
 }
 
+/**
+ * Which `ctx.tx` of a bus fits: that of any, where the handler asks no more of it than each bus has. A bus with tables (the option
+ * `drizzle`) has all that one without has.
+ */
+type FittingTx<M extends DeliveryMode, Tx> = M extends 'exactly-once'
+  ? HandlerTransaction extends Tx
+    ? unknown
+    : Tx
+  : unknown
+
 /** Which events each was defined with. */
 const definedWith = new WeakMap<object, EventCatalogue>()
 
@@ -46,7 +56,7 @@ export function defineSubscription<
 >(
   events: C,
   options: SubscriptionOptions<C, P, M, Tx>,
-): SubscriptionOptions<C, P, M, Tx> & DefinedSubscription<C, M extends 'exactly-once' ? Tx : unknown> {
+): SubscriptionOptions<C, P, M, Tx> & DefinedSubscription<C, FittingTx<M, Tx>> {
   if (events === null || typeof events !== 'object')
     throw new ConfigurationError(
       'BUS_INVALID_OPTION',

@@ -59,7 +59,10 @@ export type PayloadOutput<C extends EventCatalogue, T extends EventType<C>> = St
  * @example
  * ```ts
  * const events = defineEvents({
- *   'payment.paid': { schema: z.object({ paymentId: z.string() }), sources: ['payment-service'] },
+ *   'payment.paid': {
+ *     schema: z.object({ paymentId: z.string(), amountCents: z.number().int() }),
+ *     sources: ['payment-service'],
+ *   },
  * })
  * ```
  * @throws {@link ConfigurationError} `BUS_INVALID_OPTION` for a malformed name, schema, version or upcast chain
@@ -126,8 +129,13 @@ export function mergeEvents<const L extends readonly EventCatalogue[]>(
 }
 
 /**
- * The names of a catalogue's types as constants, for an editor to find and to rename: `types['payment.paid']`. They go wherever the text
- * does.
+ * The names of a catalogue's types as constants, for an editor to find and to rename. They go wherever the text does.
+ *
+ * @example
+ * ```ts
+ * const types = eventTypes(events)
+ * await bus.tryPublish({ type: types['payment.paid'], tenantId, payload })
+ * ```
  */
 export function eventTypes<const C extends EventCatalogue>(events: C): { readonly [T in EventType<C>]: T } {
   const types = Object.keys(events).map((type) => [type, type] as const)

@@ -21,8 +21,11 @@ const prefixes: Readonly<Record<CloudEventProtocol, string>> = { http: 'ce-', ka
  *
  * @example
  * ```ts
- * const cloudEvent = toCloudEvent(event)
- * await fetch(url, { method: 'POST', headers: toCloudEventHeaders(cloudEvent, 'http'), body: JSON.stringify(cloudEvent.data) })
+ * handler: async (event) => {
+ *   const cloudEvent = toCloudEvent(event)
+ *   const body = JSON.stringify(cloudEvent.data)
+ *   await fetch(url, { method: 'POST', headers: toCloudEventHeaders(cloudEvent, 'http'), body })
+ * }
  * ```
  */
 export function toCloudEventHeaders(

@@ -117,10 +117,10 @@ const illegal = /[\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]/u
  * @throws {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for a text that CloudEvents does not allow: one with
  *   control characters or Unicode noncharacters, and for a time that RFC 3339 cannot write, such as infinity; {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
-export function toCloudEvent<P>(
-  event: StoredEvent<string, P>,
+export function toCloudEvent<E extends StoredEvent>(
+  event: E,
   options: ToCloudEventOptions = {},
-): CloudEvent<P> {
+): CloudEvent<E['payload']> {
   refuseUnknownKeys(options, ['dataSchema'], 'toCloudEvent')
   const { dataSchema } = options
   if (dataSchema !== undefined && !(typeof dataSchema === 'string' && isUriReference(dataSchema)))
@@ -201,7 +201,7 @@ function toEscape(character: string): string {
  * ```ts
  * app.post('/events', async (request) => {
  *   const { event } = fromCloudEvent<typeof events>(request.body, { tenantId })
- *   await db.transaction(async (tx) => request.bus.publish(tx, event))
+ *   return db.transaction(async (tx) => request.bus.publish(tx, event))
  * })
  * ```
  * @throws {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for what is no CloudEvent 1.0 with JSON data, or

@@ -143,7 +143,7 @@ declare module 'fastify' {
  *
  * const app = fastify({ genReqId: () => randomUUID() })
  * await app.register(bus, { database: databaseUrl, events, source: 'payment-service', migrate: true })
- * app.bus.subscribe({ name: 'open-case', events: ['payment.paid'], handler: openCase })
+ * app.bus.subscribe(openCase)
  * app.post('/payments', async (request) =>
  *   db.transaction(async (tx) => request.bus.publish(tx, { type: 'payment.paid', tenantId, payload })),
  * )

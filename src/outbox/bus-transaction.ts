@@ -31,7 +31,8 @@ type Querying = Pick<
  * ```ts
  * async function savePayment(tx: BusTransaction, payment: Payment): Promise<void> {
  *   await tx.insert(payments).values(payment)
- *   await bus.publish(tx, { type: 'payment.paid', tenantId: payment.tenantId, payload: { paymentId: payment.id } })
+ *   const payload = { paymentId: payment.id, amountCents: payment.amountCents }
+ *   await bus.publish(tx, { type: 'payment.paid', tenantId: payment.tenantId, payload })
  * }
  * ```
  */

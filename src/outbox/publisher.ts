@@ -26,6 +26,16 @@ export type DefaultedBy<D> = [D] extends [{ readonly tenantId: string }] ? 'tena
  * What publishes: the bus, `request.bus` of the Fastify plugin and the context of a handler all are one. A function that publishes
  * some types takes a `Publisher` of those types, and gets any bus that has them.
  *
+ * @example
+ * ```ts
+ * async function markPaid(tx: BusTransaction, publisher: Publisher<typeof paymentEvents>, payment: Payment): Promise<void> {
+ *   await tx.insert(payments).values(payment)
+ *   const payload = { paymentId: payment.id, amountCents: payment.amountCents }
+ *   await publisher.publish(tx, { type: 'payment.paid', tenantId: payment.tenantId, payload })
+ * }
+ *
+ * await db.transaction(async (tx) => markPaid(tx, bus, { id: '42', tenantId: 'acme', amountCents: 4200 }))
+ * ```
  * @typeParam C - the events that it publishes
  * @typeParam Defaulted - `'tenantId'` where events need not say their tenant
  */
@@ -58,8 +68,13 @@ export interface EventPublisher<E, Tenantless> {
   readonly tryPublish: (event: E) => Promise<Published | undefined>
   /**
    * A publisher whose events get what they do not have themselves, from an object or from a function that is asked at each publish.
-   * With an AsyncLocalStorage: `bus.with(() => requestContext.getStore())`. What an event says comes first, then the
-   * defaults nearest to it.
+   * What an event says comes first, then the defaults nearest to it.
+   *
+   * @example
+   * ```ts
+   * const requestContext = new AsyncLocalStorage<{ tenantId: string }>()
+   * const publisher = bus.with(() => requestContext.getStore())
+   * ```
    * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`: at once for an object; from publish for what a function threw or returned
    */
   readonly with: <const D extends EventDefaults | undefined>(

@@ -51,8 +51,9 @@ export interface Tenant<C extends EventCatalogue, Tx = TenantDatabase> {
    *
    * @example
    * ```ts
-   * const { events } = await import('bossbus/schema')
-   * const all = await bus.tenant('acme').query((db) => db.select().from(events)) // acme's, without a WHERE
+   * import { events as log } from 'bossbus/schema'
+   *
+   * const all = await bus.tenant('acme').query((db) => db.select().from(log)) // acme's, without a WHERE
    * ```
    * @throws {@link TenantScopeError}
    */

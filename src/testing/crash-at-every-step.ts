@@ -72,11 +72,16 @@ export interface CrashReport {
  * @param event - what to publish, or a function that makes it, for events with an `eventId`
  * @example
  * ```ts
- * await crashAtEveryStep(ledger, { type: 'payment.paid', tenantId: 'acme', payload: { paymentId: '42', amountCents: 4200 } }, {
- *   database: process.env.DATABASE_URL, events,
- *   prepare: ({ query }) => query('create table entries (payment_id text, cents int)'),
- *   effects: async ({ query }) => (await query('select from entries')).length,
- * })
+ * await crashAtEveryStep(
+ *   new URL('./ledger.ts', import.meta.url),
+ *   { type: 'payment.paid', tenantId: 'acme', payload: { paymentId: '42', amountCents: 4200 } },
+ *   {
+ *     database: databaseUrl,
+ *     events,
+ *     prepare: ({ query }) => query('create table entries (payment_id text, cents int)'),
+ *     effects: async ({ query }) => (await query('select from entries')).length,
+ *   },
+ * )
  * ```
  * @throws an error that names each step after which the event was lost or its effect was not there exactly once
  */

@@ -37,6 +37,8 @@ export type FakePublisher<
  *
  * @example
  * ```ts
+ * import assert from 'node:assert/strict'
+ *
  * const publisher = createFakePublisher(events)
  * await publisher.tryPublish({ type: 'payment.paid', tenantId: 'acme', payload: { paymentId: '42', amountCents: 4200 } })
  * assert.equal(publisher.published.length, 1)

@@ -117,7 +117,7 @@ const quiet: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, erro
  *
  * @example
  * ```ts
- * await using bus = await createTestBus({ database: process.env.DATABASE_URL, events, retryDelays: 'skipped' })
+ * await using bus = await createTestBus({ events, retryDelays: 'skipped' })
  * bus.subscribe(openCase)
  * await bus.start()
  * const published = await bus.tryPublish({ type: 'payment.paid', tenantId: 'acme', payload: { paymentId: '42', amountCents: 4200 } })

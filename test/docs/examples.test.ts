@@ -3,6 +3,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, onTestFinished, test } from 'vitest'
+import * as bossbus from '../../src/index.ts'
+import * as testing from '../../src/testing/index.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const run = promisify(execFile)
@@ -23,143 +25,164 @@ async function readExamples(): Promise<Example[]> {
       if (!comment.includes('@example')) continue
       const lines = comment.replaceAll(/^\s*\* ?/gm, '')
       for (const { 1: code = '' } of lines.slice(lines.indexOf('@example')).matchAll(/```ts\n([^]*?)```/g))
-        found.push({ file, line: text.slice(0, index).split('\n').length, code })
+        found.push({ file: `src/${file}`, line: text.slice(0, index).split('\n').length, code })
     }
   }
   return found
 }
 
-/** What examples use and do not say: a service around them. */
-const surroundings = `
-import { AsyncLocalStorage } from 'node:async_hooks'
-import { randomUUID } from 'node:crypto'
-import assert from 'node:assert/strict'
-import { pgTable, text } from 'drizzle-orm/pg-core'
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import fastify from 'fastify'
+/** What examples use and do not say: one small service around them, typed by the libraries themselves. */
+const service = `
+import { drizzle } from 'drizzle-orm/node-postgres'
+import { integer, pgTable, text } from 'drizzle-orm/pg-core'
+import type { FastifyInstance } from 'fastify'
+import type { Knex } from 'knex'
+import type { Kysely } from 'kysely'
+import type { PoolClient } from 'pg'
+import type { Sql } from 'postgres'
+import type { DataSource } from 'typeorm'
 import { z } from 'zod'
-import * as bossbus from '../../../src/index.ts'
-import * as testing from '../../../src/testing/index.ts'
-export const ourEvents = bossbus.defineEvents({
+import { createBus, defineEvents, defineSubscription, mergeEvents, type Bus, type DrizzleTransaction, type PrismaTransaction } from '../../../src/index.ts'
+
+export const paymentEvents = defineEvents({
   'payment.paid': { schema: z.object({ paymentId: z.string(), amountCents: z.number().int() }) },
-  'order.placed': { schema: z.object({ orderId: z.string() }) },
 })
-export const ourBus: bossbus.Bus<typeof ourEvents> = bossbus.createBus({ database: 'postgres://localhost', events: ourEvents, source: 'a' })
-export interface Payment { id: string; tenantId: string }
-export interface TestRunner { (name: string, work: () => Promise<void>): void }
-export { AsyncLocalStorage, randomUUID, assert, pgTable, text, fastify, z, bossbus, testing }
-export type { NodePgDatabase }
+export const orderEvents = defineEvents({ 'order.placed': { schema: z.object({ orderId: z.string() }) } })
+export const events = mergeEvents(paymentEvents, orderEvents)
+export const databaseUrl = 'postgres://localhost'
+export const bus = createBus({ database: databaseUrl, events, source: 'payment-service' })
+export const openCase = defineSubscription(events, { name: 'open-case', events: ['payment.paid'], handler: () => {} })
+export const payments = pgTable('payments', {
+  id: text().primaryKey(),
+  tenantId: text().notNull(),
+  amountCents: integer().notNull(),
+})
+export declare class Payment {
+  id: string
+  tenantId: string
+  amountCents: number
+}
+interface Row { id: string; amountCents: number }
+export const db = drizzle(databaseUrl)
+export declare const tx: DrizzleTransaction
+export declare const client: PoolClient
+export declare const sql: Sql
+export declare const knex: Knex
+export declare const kysely: Kysely<{ payments: Row }>
+export declare const dataSource: DataSource
+export declare const prisma: {
+  $transaction<T>(work: (tx: PrismaTransaction & { payment: { create(_: { data: Row }): Promise<Row> } }) => Promise<T>): Promise<T>
+}
+export declare const app: FastifyInstance
+export const url = 'https://example.org'
+export const tenantId = 'acme'
+export const paymentId = '42'
+export const amountCents = 4200
+export const payload = { paymentId, amountCents }
+export declare function openCaseFor(tenantId: string, paymentId: string): Promise<void>
+
+declare module '../../../src/fastify/index.ts' {
+  interface RegisteredBus { bus: Bus<typeof events> }
+}
 `
 
-/** Names that an example may use without having said what they are. */
-const given: Readonly<Record<string, string>> = {
-  ...Object.fromEntries(
-    [
-      'createBus',
-      'defineEvents',
-      'defineSubscription',
-      'mergeEvents',
-      'eventTypes',
-      'NonRetryableError',
-      'RetryAfterError',
-      'limits',
-      'toCloudEvent',
-      'fromCloudEvent',
-      'toCloudEventHeaders',
-      'fromCloudEventHeaders',
-      'stopOnSignals',
-    ].map((name) => [
-      name,
-      `const ${name} = (around.bossbus as typeof around.bossbus & { ${name}: any }).${name}`,
-    ]),
+/** Names that an example may use without having said where they come from, by module. Any other one is an error. */
+const given: Readonly<Record<string, readonly string[]>> = {
+  'node:async_hooks': ['AsyncLocalStorage'],
+  'node:crypto': ['randomUUID'],
+  fastify: ['fastify'],
+  zod: ['z'],
+  '../../../src/index.ts': [...Object.keys(bossbus), 'BusTransaction', 'Publisher'],
+  '../../../src/testing/index.ts': Object.keys(testing),
+  './service.ts': [...service.matchAll(/^export (?:declare )?(?:const|class|function) (\w+)/gm)].map(
+    ([, name = '']) => name,
   ),
-  ...Object.fromEntries(
-    ['createTestBus', 'createFakePublisher', 'runHandler', 'crashAtEveryStep'].map((name) => [
-      name,
-      `const ${name} = around.testing.${name}`,
-    ]),
-  ),
-  z: 'const z = around.z',
-  assert: 'const assert: typeof around.assert = around.assert',
-  randomUUID: 'const randomUUID = around.randomUUID',
-  fastify: 'const fastify = around.fastify',
-  events: 'const events = around.ourEvents',
-  paymentEvents:
-    "const paymentEvents = around.bossbus.defineEvents({ 'payment.paid': around.ourEvents['payment.paid'] })",
-  orderEvents:
-    "const orderEvents = around.bossbus.defineEvents({ 'order.placed': around.ourEvents['order.placed'] })",
-  bus: 'const bus = around.ourBus',
-  db: 'declare const db: around.NodePgDatabase',
-  tx: 'declare const tx: around.bossbus.DrizzleTransaction',
-  BusTransaction: 'type BusTransaction = around.bossbus.BusTransaction',
-  Payment: 'type Payment = around.Payment',
-  payments:
-    "const payments = around.pgTable('payments', { id: around.text().primaryKey(), tenantId: around.text().notNull() })",
-  databaseUrl: "const databaseUrl = 'postgres://localhost'",
-  url: "const url = 'https://example.org'",
-  tenantId: "const tenantId = 'acme'",
-  payload: "const payload = { paymentId: '42', amountCents: 4200 }",
-  openCase:
-    "const openCase = around.bossbus.defineSubscription(around.ourEvents, { name: 'open-case', events: ['payment.paid'], handler: () => {} })",
-  openCaseFor: 'declare const openCaseFor: (tenantId: string, paymentId: string) => Promise<void>',
 }
 
-function programOf({ code, file }: Example): string {
-  const declared = (name: string): boolean =>
-    new RegExp(`(?:const|function|type|interface|import[^'\\n]*\\b)[ {,]*${name}\\b`).test(code) ||
+/** A program that fails to compile, and shows that the examples would. */
+const mistakes: readonly Example[] = [
+  { file: 'a type', line: 1, code: "await bus.publish(tx, { type: 'payment.piad', tenantId, payload })" },
+  { file: 'a key', line: 1, code: "await bus.tryPublish({ type: 'payment.paid', tenantId, playload: {} })" },
+  { file: 'a name', line: 1, code: 'await sendMail(paymentId)' },
+  { file: 'a handler', line: 1, code: 'handler: async (event) => {\n  event.payload.amount\n}\n' },
+  { file: 'a client', line: 1, code: 'fromPrisma(paymentId)' },
+  {
+    file: 'a request',
+    line: 1,
+    code: "app.get('/', (request) => request.bus.publish(tx, { type: 'payment.paid', tenantId, payload: {} }))",
+  },
+]
+
+/** An example as a module of its own, with imports of the names that it uses and does not declare. */
+function programOf({ code }: Example): string {
+  const declares = (name: string): boolean =>
+    new RegExp(`\\b(?:const|using|function|class|type|interface) [^=('\\n]*\\b${name}\\b`).test(code) ||
     new RegExp(`import[^'\\n]*\\b${name}\\b[^'\\n]*from`).test(code)
-  const used = (name: string): boolean => new RegExp(`(?<![.'\\w])${name}\\b(?!['?]?:)`).test(code)
+  const uses = (name: string): boolean => new RegExp(`(?<![.'\\w])${name}\\b(?!['?]?:)`).test(code)
   const fixed = code
-    .replaceAll("'bossbus/", "'../../../src/")
-    .replaceAll("src/fastify'", "src/fastify/index.ts'")
-    .replaceAll("src/testing'", "src/testing/index.ts'")
-    .replaceAll("src/schema'", "src/schema.ts'")
+    .replaceAll("'bossbus/schema'", "'../../../src/schema.ts'")
+    .replaceAll(/'bossbus\/(\w+)'/g, "'../../../src/$1/index.ts'")
     .replaceAll("'bossbus'", "'../../../src/index.ts'")
     // Said once for the whole program.
     .replaceAll(/declare module '[^]*?\n\}\n/g, '')
-  const before = Object.entries(given)
-    .filter(([name]) => used(name) && !declared(name))
-    .map(([, line]) => line)
-  const isHandler = fixed.startsWith('handler:')
+  const isImport = (line: string): boolean => line.startsWith('import ')
+  const lines = fixed.split('\n')
+  const body = lines.filter((line) => !isImport(line)).join('\n')
   return [
-    `// ${file}`,
-    `import * as around from './around.ts'`,
-    ...fixed.split('\n').filter((line) => line.startsWith('import ')),
-    ...before,
-    isHandler
-      ? `export const subscription = around.bossbus.defineSubscription(around.ourEvents, { name: 'a', events: ['payment.paid'],\n${fixed}})`
-      : fixed
-          .split('\n')
-          .filter((line) => !line.startsWith('import '))
-          .join('\n'),
+    ...Object.entries(given).flatMap(([module, names]) =>
+      names
+        .filter((name) => uses(name) && !declares(name))
+        .map((name) => `import { ${isType(name) ? 'type ' : ''}${name} } from '${module}'`),
+    ),
+    ...lines.filter(isImport),
+    fixed.startsWith('handler:')
+      ? `import * as around from './service.ts'
+import { defineSubscription as define } from '../../../src/index.ts'
+export const subscription = define(around.paymentEvents, { name: 'a', events: ['payment.paid'],\n${body}})`
+      : body,
     'export {}',
   ].join('\n')
 }
 
-test('every example of the documentation comments compiles under strict', async () => {
-  const examples = await readExamples()
-  expect(examples.length).toBeGreaterThan(12)
+function isType(name: string): boolean {
+  return name === 'BusTransaction' || name === 'Publisher'
+}
+
+/** What the compiler says of each example, by its place. */
+async function compile(examples: readonly Example[]): Promise<string[]> {
   await mkdir(`${root}/node_modules/.cache`, { recursive: true })
   const folder = await mkdtemp(`${root}/node_modules/.cache/examples-`)
   onTestFinished(async () => rm(folder, { recursive: true, force: true }))
-  await writeFile(`${folder}/around.ts`, surroundings)
+  await writeFile(`${folder}/service.ts`, service)
   for (const [n, example] of examples.entries())
     await writeFile(`${folder}/example-${n}.ts`, programOf(example))
-  const compilerOptions = {
-    strict: true,
-    noUnusedLocals: false,
-    noUnusedParameters: false,
-    noPropertyAccessFromIndexSignature: false,
-  }
+  // An example need not use all that it shows.
+  const compilerOptions = { noUnusedLocals: false, noUnusedParameters: false }
   const config = { extends: `${root}/tsconfig.json`, include: ['./*.ts'], compilerOptions }
   await writeFile(`${folder}/tsconfig.json`, JSON.stringify(config))
   const { stdout } = await run(process.execPath, [
     `${root}/node_modules/typescript/bin/tsc`,
-    ...['--noEmit', '-p', folder],
+    ...['--noEmit', '--pretty', 'false', '-p', folder],
   ]).catch((error: { stdout?: string }) => ({ stdout: error.stdout ?? 'error TS: tsc did not run' }))
-  const told = stdout.replaceAll(/[^\s(]*example-(\d+)\.ts/g, (_match, n: string) => {
-    const { file, line } = examples[Number(n)] ?? { file: '', line: 0 }
-    return `src/${file}:${line}`
-  })
-  expect(told).toBe('')
+  return stdout
+    .replaceAll(/\n(?= )/g, ' ')
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) =>
+      line.replaceAll(/[^\s(]*example-(\d+)\.ts/g, (_match, n: string) => {
+        const { file, line } = examples[Number(n)] ?? { file: '', line: 0 }
+        return `${file}:${line}`
+      }),
+    )
+}
+
+test('every example of the documentation comments compiles under strict, with the names of one service', async () => {
+  const examples = await readExamples()
+  expect(examples.length).toBeGreaterThan(20)
+  const told = await compile([...examples, ...mistakes])
+  const isMistake = (line: string): boolean => mistakes.some(({ file }) => line.startsWith(`${file}:1(`))
+  expect(told.filter((line) => !isMistake(line))).toEqual([])
+  // The positive twin: a mistake of each kind is told.
+  const silent = mistakes.filter(({ file }) => !told.some((line) => line.startsWith(`${file}:1(`)))
+  expect(silent).toEqual([])
 })

@@ -16,8 +16,8 @@ export interface KnexTransaction {
  * @example
  * ```ts
  * await knex.transaction(async (trx) => {
- *   await trx('payments').insert({ id: paymentId })
- *   await bus.publish(fromKnex(trx), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId } })
+ *   await trx('payments').insert({ id: paymentId, amountCents })
+ *   await bus.publish(fromKnex(trx), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
  * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for Knex itself, at once; for a transaction that has ended, publish does

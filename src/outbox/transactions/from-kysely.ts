@@ -15,9 +15,9 @@ export interface KyselyTransaction {
  *
  * @example
  * ```ts
- * await db.transaction().execute(async (trx) => {
- *   await trx.insertInto('payments').values({ id: paymentId }).execute()
- *   await bus.publish(fromKysely(trx), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId } })
+ * await kysely.transaction().execute(async (trx) => {
+ *   await trx.insertInto('payments').values({ id: paymentId, amountCents }).execute()
+ *   await bus.publish(fromKysely(trx), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
  * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for Kysely's handle itself, at once; for a transaction that has ended, publish does

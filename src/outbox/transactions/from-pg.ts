@@ -15,8 +15,8 @@ export interface PgClient {
  * @example
  * ```ts
  * await client.query('begin')
- * await client.query('insert into payments (id) values ($1)', [paymentId])
- * await bus.publish(fromPg(client), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId } })
+ * await client.query('insert into payments (id, amount_cents) values ($1, $2)', [paymentId, amountCents])
+ * await bus.publish(fromPg(client), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * await client.query('commit')
  * ```
  * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for a pool, at once; for a client outside a transaction, publish does

@@ -14,8 +14,8 @@ export interface PostgresJsTransaction {
  * @example
  * ```ts
  * await sql.begin(async (sql) => {
- *   await sql`insert into payments (id) values (${paymentId})`
- *   await bus.publish(fromPostgresJs(sql), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId } })
+ *   await sql`insert into payments (id, amount_cents) values (${paymentId}, ${amountCents})`
+ *   await bus.publish(fromPostgresJs(sql), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
  * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for the client itself, at once; for a transaction that has ended, publish does

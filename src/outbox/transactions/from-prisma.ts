@@ -15,8 +15,8 @@ export interface PrismaTransaction {
  * @example
  * ```ts
  * await prisma.$transaction(async (tx) => {
- *   await tx.payment.create({ data: { id: paymentId } })
- *   await bus.publish(fromPrisma(tx), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId } })
+ *   await tx.payment.create({ data: { id: paymentId, amountCents } })
+ *   await bus.publish(fromPrisma(tx), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
  * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for the client itself, at once; for a transaction that has ended, publish does

@@ -16,8 +16,8 @@ export interface TypeOrmTransaction {
  * @example
  * ```ts
  * await dataSource.transaction(async (manager) => {
- *   await manager.insert(Payment, { id: paymentId })
- *   await bus.publish(fromTypeOrm(manager), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId } })
+ *   await manager.insert(Payment, { id: paymentId, amountCents })
+ *   await bus.publish(fromTypeOrm(manager), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
  * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for a manager outside a transaction, at once; for a transaction that has ended, publish does

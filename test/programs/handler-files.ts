@@ -1,0 +1,28 @@
+// Each subscription in a file of its own, an index beside them, and a loop that subscribes them all.
+import { sql } from 'drizzle-orm'
+import { createBus } from '../../src/index.ts'
+import type { Environment } from './environment.ts'
+import { events } from './events.ts'
+import * as handlers from './handlers/index.ts'
+
+export async function run({ url, db }: Environment): Promise<{ subscriptions: string[]; cents: unknown }> {
+  await db.execute(sql`create table bookings (payment_id text, cents int)`)
+  const done = Promise.withResolvers<void>()
+  const bus = createBus({ database: url, events, source: 'payment-service' })
+  for (const subscription of Object.values(handlers)) bus.subscribe(subscription)
+  bus.subscribe({ name: 'done', events: ['case.opened'], handler: () => done.resolve() })
+  await bus.start()
+
+  const payload = { paymentId: '42', amountCents: 4200 }
+  await db.transaction(async (tx) =>
+    bus.publishMany(tx, [
+      { type: 'payment.paid', tenantId: 'acme', payload },
+      { type: 'payment.refunded', tenantId: 'acme', payload: { ...payload, amountCents: 200 } },
+    ]),
+  )
+  await done.promise
+  await bus.stop() // running handlers finish
+
+  const [row] = await db.execute<{ cents: unknown }>(sql`select sum(cents)::int as cents from bookings`)
+  return { subscriptions: Object.values(handlers).map(({ name }) => name), cents: row?.cents }
+}
