@@ -38,7 +38,7 @@ const repeatMs = 1000
  *
  * @example
  * ```ts
- * const server = app.listen(3000)
+ * const server = createServer(handleRequest).listen(3000)
  * stopOnSignals(bus, {
  *   onSignal: () => new Promise((resolve) => server.close(resolve)),
  *   onStopped: () => pool.end(),

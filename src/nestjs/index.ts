@@ -30,7 +30,7 @@ export interface NestBus<C extends EventCatalogue, Tx = HandlerTransaction> {
  * class Cases {
  *   @Subscribe({ name: 'open-case', events: ['payment.paid'] })
  *   async openCase(event: EventOf<typeof events, 'payment.paid'>, ctx: HandlerContext<typeof events>) {
- *     …
+ *     ctx.log.info({ attempt: ctx.attempt }, `opening a case for ${event.payload.paymentId}`)
  *   }
  * }
  * ```

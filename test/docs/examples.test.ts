@@ -38,7 +38,8 @@ import { integer, pgTable, text } from 'drizzle-orm/pg-core'
 import type { FastifyInstance } from 'fastify'
 import type { Knex } from 'knex'
 import type { Kysely } from 'kysely'
-import type { PoolClient } from 'pg'
+import type { RequestListener } from 'node:http'
+import type { Pool, PoolClient } from 'pg'
 import type { Sql } from 'postgres'
 import type { DataSource } from 'typeorm'
 import { z } from 'zod'
@@ -66,6 +67,8 @@ interface Row { id: string; amountCents: number }
 export const db = drizzle(databaseUrl)
 export declare const tx: DrizzleTransaction
 export declare const client: PoolClient
+export declare const pool: Pool
+export declare const handleRequest: RequestListener
 export declare const sql: Sql
 export declare const knex: Knex
 export declare const kysely: Kysely<{ payments: Row }>
@@ -92,7 +95,16 @@ const given: Readonly<Record<string, readonly string[]>> = {
   'node:crypto': ['randomUUID'],
   fastify: ['fastify'],
   zod: ['z'],
-  '../../../src/index.ts': [...Object.keys(bossbus), 'BusTransaction', 'Publisher'],
+  '../../../src/index.ts': [
+    ...Object.keys(bossbus),
+    'BusTransaction',
+    'EventOf',
+    'HandlerContext',
+    'Publisher',
+  ],
+  '../../../src/nestjs/index.ts': ['nestBus'],
+  '@nestjs/common': ['Injectable'],
+  'node:http': ['createServer'],
   '../../../src/testing/index.ts': Object.keys(testing),
   './service.ts': [...service.matchAll(/^export (?:declare )?(?:const|class|function) (\w+)/gm)].map(
     ([, name = '']) => name,
@@ -145,7 +157,7 @@ export const subscription = define(around.paymentEvents, { name: 'a', events: ['
 }
 
 function isType(name: string): boolean {
-  return name === 'BusTransaction' || name === 'Publisher'
+  return ['BusTransaction', 'EventOf', 'HandlerContext', 'Publisher'].includes(name)
 }
 
 /** What the compiler says of each example, by its place. */
