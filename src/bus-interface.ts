@@ -32,15 +32,15 @@ export interface Bus<
    * Creates or updates the schema `bus` and pg-boss's. Safe from any number of processes at once; run again it
    * changes nothing. Needs a role that may create schemas. Makes the queues of the subscriptions declared so far, for
    * processes whose role may not, and the roles of the bus: see {@link MigrateOptions}.
-   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
    */
   migrate: (options?: MigrateOptions) => Promise<void>
   /**
    * Declares a subscription of this service, before `start`. Every event that matches, from the first start on, is
    * delivered to the handler of one instance, at least once; with `mode: 'exactly-once'` what the handler writes through
    * `ctx.tx` happens exactly once.
-   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`, `BUS_DUPLICATE_SUBSCRIPTION`
-   * @throws {@link StateError} when the bus was started already
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`, `BUS_DUPLICATE_SUBSCRIPTION`
+   * @throws a {@link StateError} when the bus was started already
    */
   subscribe: {
     (subscription: DefinedSubscription<C, Tx>): void
@@ -51,7 +51,7 @@ export interface Bus<
   /**
    * Checks the schema, registers the subscriptions, and starts relay and workers. What of the catalogue is new or changed is
    * recorded in `bus.catalogue`, where the role may write it. Of several calls the first one counts.
-   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link StateError}; {@link DatabaseError}
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link StateError}; {@link DatabaseError}
    */
   start: (options?: StartOptions) => Promise<void>
   /**
@@ -67,7 +67,7 @@ export interface Bus<
    * was cancelled before, was never scheduled, is unknown or, with `tenantId`, another tenant's. Exactly one of the
    * cancellation and the delivery happens. The event stays in the log, `bus.cancellations` says when it was cancelled,
    * and its `eventId` and `idempotencyKey` stay used.
-   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link TransactionError}; {@link DatabaseError}
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link TransactionError}; {@link DatabaseError}
    */
   cancel: CancelCall
   /**
@@ -77,7 +77,7 @@ export interface Bus<
    * is erased, and no handler begins with an erased payload any more, in any process; for that it takes 5 seconds where
    * there was something to erase. What is published later is not touched, what is published meanwhile may be. Calling it again is harmless, and
    * goes on with what was cut off.
-   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
    */
   erase: (options: EraseOptions) => Promise<Erased>
   /** Who erased what. */

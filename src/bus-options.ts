@@ -57,7 +57,7 @@ export interface BusOptions<
   readonly defaults?: DefaultsOption<E> | undefined
 }
 
-/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function resolveBusOptions<C extends EventCatalogue>(
   options: BusOptions<C>,
 ): {

@@ -66,7 +66,7 @@ export const lostCommitsError =
  * })
  * await bus.start()
  * ```
- * @throws {@link ConfigurationError} `BUS_NODE_UNSUPPORTED`, `BUS_INVALID_OPTION`
+ * @throws a {@link ConfigurationError} `BUS_NODE_UNSUPPORTED`, `BUS_INVALID_OPTION`
  */
 export function createBus<
   const C extends EventCatalogue,

@@ -83,6 +83,7 @@ export type {
   DrizzleOption,
   DrizzleSettings,
   HandlerTransaction,
+  PlainHandlerTransaction,
 } from './outbox/drizzle-handle.ts'
 export type { DefaultedBy, DefaultsOption, EventDefaults, Publisher } from './outbox/publisher.ts'
 export type { CallerTransaction, DrizzleTransaction } from './outbox/caller-transaction.ts'

@@ -4,7 +4,7 @@ import { ConfigurationError } from './events/errors.ts'
  * Refuses a Node on which the bus would start and deliver nothing: pg-boss, and CommonJS services that load the bus, need 22.12.
  * package.json says the same.
  *
- * @throws {@link ConfigurationError} `BUS_NODE_UNSUPPORTED`
+ * @throws a {@link ConfigurationError} `BUS_NODE_UNSUPPORTED`
  */
 export function assertNodeVersion(version: string = process.versions.node): void {
   const [major = 0, minor = 0] = version.split('.').map(Number)

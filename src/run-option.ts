@@ -7,7 +7,7 @@ import type { Subscription } from './delivery/subscription.ts'
  */
 export type RunOption = 'everything' | 'nothing' | readonly string[]
 
-/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function resolveRun(given: unknown): RunOption {
   if (given === undefined) return 'everything'
   if (given === 'everything' || given === 'nothing') return given
@@ -21,7 +21,7 @@ export function resolveRun(given: unknown): RunOption {
 
 /**
  * The subscriptions of a bus that its process runs.
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION` where one of the names is not subscribed
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` where one of the names is not subscribed
  */
 export function chosenOf(subscriptions: readonly Subscription[], run: RunOption): readonly Subscription[] {
   if (run === 'everything') return subscriptions

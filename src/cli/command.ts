@@ -39,7 +39,7 @@ export function textFlag(flags: CommandContext['flags'], name: string): string |
   return typeof value === 'string' ? value : undefined
 }
 
-/** @throws {@link UsageError} for anything but a whole number in the range */
+/** @throws an {@link UsageError} for anything but a whole number in the range */
 export function numberFlag(
   flags: CommandContext['flags'],
   name: string,
@@ -54,7 +54,7 @@ export function numberFlag(
   )
 }
 
-/** @throws {@link UsageError} for anything else than one of the choices */
+/** @throws an {@link UsageError} for anything else than one of the choices */
 export function choiceFlag<const T extends string>(
   flags: CommandContext['flags'],
   name: string,

@@ -25,11 +25,11 @@ export interface BossbusConfig {
 export interface Config {
   /** Where it was found; undefined where there is none. */
   readonly file: string | undefined
-  /** @throws {@link UsageError} when none is given */
+  /** @throws an {@link UsageError} when none is given */
   readonly database: () => DatabaseOption
-  /** @throws {@link UsageError} when none is given */
+  /** @throws an {@link UsageError} when none is given */
   readonly events: () => EventCatalogue
-  /** @throws {@link UsageError} when none is given */
+  /** @throws an {@link UsageError} when none is given */
   readonly source: () => string
   /** Undefined where the configuration says nothing. */
   readonly bossSchema: string | undefined

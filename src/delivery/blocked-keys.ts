@@ -68,7 +68,7 @@ export interface BlockedKeys {
    * order; events published meanwhile stay behind. Works from any process, started or not. Resolves to whether the key
    * was waiting for a person: false, and nothing has changed, when it was not, for instance because somebody else released it, or because
    * it waits for a handler.
-   * @throws {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
+   * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
    */
   release: (key: KeyRelease) => Promise<boolean>
 }

@@ -46,7 +46,7 @@ const definedWith = new WeakMap<object, EventCatalogue>()
  *   handler: async ({ payload, tenantId }) => openCaseFor(tenantId, payload.paymentId),
  * })
  * ```
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`
  */
 export function defineSubscription<
   const C extends EventCatalogue,
@@ -70,7 +70,7 @@ export function defineSubscription<
 
 /**
  * Refuses a subscription that would be given events of the bus that those it was defined with do not have.
- * @throws {@link ConfigurationError} `BUS_INVALID_PATTERN`
+ * @throws a {@link ConfigurationError} `BUS_INVALID_PATTERN`
  */
 export function assertFits(given: object, { name, patterns }: Subscription, catalogue: EventCatalogue): void {
   const events = definedWith.get(given)

@@ -1,5 +1,5 @@
-import type { EventCatalogue } from '../events/catalogue.ts'
-import type { EventOf } from '../events/envelope.ts'
+import type { EventCatalogue, EventType, PayloadOutput } from '../events/catalogue.ts'
+import type { StoredEvent } from '../events/envelope.ts'
 import type { EventPattern, MatchedType } from '../events/pattern.ts'
 import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
 import type { ExactlyOnceContext, HandlerContext } from './handler-context.ts'
@@ -89,6 +89,11 @@ interface CommonOptions<P extends string> {
   readonly circuitBreaker?: CircuitBreakerOptions | false | undefined
 }
 
+/** `EventOf`, told by its events: of its own name an editor would show the whole catalogue, twice. */
+type HandledEvent<C extends EventCatalogue, T extends EventType<C>> = T extends unknown
+  ? StoredEvent<T, PayloadOutput<C, T>>
+  : never
+
 /** The context of a handler in a mode. */
 type ContextOf<C extends EventCatalogue, M extends DeliveryMode, Tx> = M extends 'exactly-once'
   ? ExactlyOnceContext<C, Tx>
@@ -114,7 +119,7 @@ export type Handler<
   P extends EventPattern<C>,
   M extends DeliveryMode = 'at-least-once',
   Tx = HandlerTransaction,
-> = (event: EventOf<C, MatchedType<C, P>>, ctx: ContextOf<C, M, Tx>) => unknown
+> = (event: HandledEvent<C, MatchedType<C, P>>, ctx: ContextOf<C, M, Tx>) => unknown
 
 interface HandlerOption<C extends EventCatalogue, P extends EventPattern<C>, M extends DeliveryMode, Tx> {
   /**

@@ -52,12 +52,12 @@ export interface Subscriptions {
    * Stops a subscription in every process: in this one before the call resolves, in others at once where notifications arrive, else
    * within 5 seconds. Running handlers finish, what was not begun goes back with no attempt counted. Its events are kept. It stays
    * paused until it is resumed, also over restarts. Works from any process, started or not. Resolves to whether it was not paused before; if it was, nothing has changed.
-   * @throws {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
+   * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
    */
   pause: (name: string, options?: PauseOptions) => Promise<boolean>
   /**
    * Lets a subscription go on that was paused, or whose circuit breaker is open. Resolves to whether it was.
-   * @throws {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
+   * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
    */
   resume: (name: string) => Promise<boolean>
 }

@@ -80,7 +80,7 @@ export function toCatalogueDocument(
 /**
  * What a document says of each version.
  *
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION` when it is no such document
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` when it is no such document
  */
 export function readCatalogueDocument(document: unknown, what: string): readonly KnownType[] {
   const { 'x-bossbus': about, $defs } = (document ?? {}) as Partial<CatalogueDocument>

@@ -65,7 +65,7 @@ export type PayloadOutput<C extends EventCatalogue, T extends EventType<C>> = St
  *   },
  * })
  * ```
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION` for a malformed name, schema, version or upcast chain
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` for a malformed name, schema, version or upcast chain
  */
 export function defineEvents<const C extends EventCatalogue>(catalogue: C): C {
   if (catalogue === null || typeof catalogue !== 'object' || Array.isArray(catalogue))
@@ -97,8 +97,6 @@ type RepeatedType<L extends readonly EventCatalogue[]> = L extends readonly [
   ? (keyof First & keyof Merged<Rest>) | RepeatedType<Rest>
   : never
 
-type Flat<T> = { readonly [K in keyof T]: T[K] }
-
 /**
  * One catalogue of several, as of the packages of a monorepo. A type that two of them have is refused, by the compiler and when it runs.
  *
@@ -106,11 +104,11 @@ type Flat<T> = { readonly [K in keyof T]: T[K] }
  * ```ts
  * export const events = mergeEvents(paymentEvents, orderEvents)
  * ```
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function mergeEvents<const L extends readonly EventCatalogue[]>(
   ...catalogues: [RepeatedType<L>] extends [never] ? L : { readonly 'both have the type': RepeatedType<L> }[]
-): Flat<Merged<L>> {
+): { readonly [T in keyof Merged<L>]: Merged<L>[T] } {
   const merged = new Map<string, EventDefinition>()
   for (const [index, catalogue] of (catalogues as readonly EventCatalogue[]).entries()) {
     if (catalogue === null || typeof catalogue !== 'object')
@@ -125,7 +123,7 @@ export function mergeEvents<const L extends readonly EventCatalogue[]>(
       merged.set(type, definition)
     }
   }
-  return defineEvents(Object.fromEntries(merged)) as Flat<Merged<L>>
+  return defineEvents(Object.fromEntries(merged)) as ReturnType<typeof mergeEvents<L>>
 }
 
 /**
@@ -137,10 +135,13 @@ export function mergeEvents<const L extends readonly EventCatalogue[]>(
  * await bus.tryPublish({ type: types['payment.paid'], tenantId, payload })
  * ```
  */
-export function eventTypes<const C extends EventCatalogue>(events: C): { readonly [T in EventType<C>]: T } {
+export function eventTypes<const C extends EventCatalogue>(events: C): EventTypes<C> {
   const types = Object.keys(events).map((type) => [type, type] as const)
-  return Object.freeze(Object.fromEntries(types)) as { readonly [T in EventType<C>]: T }
+  return Object.freeze(Object.fromEntries(types)) as EventTypes<C>
 }
+
+/** Over the keys of the catalogue itself: so an editor knows that each constant is one of them, and renames them together. */
+type EventTypes<C extends EventCatalogue> = { readonly [T in keyof C]: T }
 
 function copyOf(given: EventDefinition): EventDefinition {
   if (given === null || typeof given !== 'object') return given
@@ -241,7 +242,7 @@ function standardOf(schema: unknown): Partial<StandardSchemaV1.Props> | undefine
 /**
  * The payload as the schema returns it.
  *
- * @throws {@link InvalidEventError} `BUS_INVALID_EVENT` with the schema's findings: paths and reasons, no values
+ * @throws an {@link InvalidEventError} `BUS_INVALID_EVENT` with the schema's findings: paths and reasons, no values
  */
 export async function validatePayload(
   type: string,
@@ -280,7 +281,7 @@ function describeIssue(issue: StandardSchemaV1.Issue, payload: unknown): EventIs
  * The payload in the newest shape, through each upcast between the stored version and the catalogue's. What the last step
  * gives is not validated: schemas may transform, and a handler would wait for them. `bossbus catalog check` validates a sample.
  *
- * @throws {@link DeliveryError} `BUS_EVENT_TOO_NEW` when it was stored under a newer version than this code knows;
+ * @throws a {@link DeliveryError} `BUS_EVENT_TOO_NEW` when it was stored under a newer version than this code knows;
  *   `BUS_UPCAST_FAILED` when a step throws, or gives a promise or undefined
  */
 export function upcastPayload(

@@ -22,7 +22,7 @@ const jsonType = /^[\w.!#$&^+-]+\/(?:[\w.!#$&^-]+\+)?json\s*(?:;|$)/i
 /**
  * Reads what somebody sent as a CloudEvent, each attribute once.
  *
- * @throws {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT`, naming attributes and never their data
+ * @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT`, naming attributes and never their data
  */
 export function readAttributes(given: unknown): ReadCloudEvent {
   const attributes = entriesOf(given)
@@ -87,7 +87,7 @@ function timeOf(name: string, texts: ReadonlyMap<string, string>): Date | undefi
   return time
 }
 
-/** @throws {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` */
+/** @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` */
 export function refuse(expected: string): never {
   throw new InvalidEventError('BUS_INVALID_CLOUD_EVENT', `Expected ${expected}`)
 }

@@ -52,7 +52,7 @@ export function toCloudEventHeaders(
  * what came several times. `undefined` and `null` are no header.
  *
  * @param data - the parsed JSON body; or its text in UTF-8 as a `Buffer`, as Kafka clients give it
- * @throws {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for a header or a body that is not encoded as it has to be
+ * @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for a header or a body that is not encoded as it has to be
  */
 export function fromCloudEventHeaders(
   headers: CloudEventHeaders,

@@ -114,7 +114,7 @@ const illegal = /[\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]/u
  *   await fetch(url, { method: 'POST', headers: { 'content-type': 'application/cloudevents+json' }, body })
  * }
  * ```
- * @throws {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for a text that CloudEvents does not allow: one with
+ * @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for a text that CloudEvents does not allow: one with
  *   control characters or Unicode noncharacters, and for a time that RFC 3339 cannot write, such as infinity; {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function toCloudEvent<E extends StoredEvent>(
@@ -204,7 +204,7 @@ function toEscape(character: string): string {
  *   return db.transaction(async (tx) => request.bus.publish(tx, event))
  * })
  * ```
- * @throws {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for what is no CloudEvent 1.0 with JSON data, or
+ * @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for what is no CloudEvent 1.0 with JSON data, or
  *   `BUS_TENANT_REQUIRED`; {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function fromCloudEvent<C extends EventCatalogue = EventCatalogue>(

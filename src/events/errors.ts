@@ -258,7 +258,7 @@ export class RetryAfterError extends BusError {
 
   /**
    * @param seconds - 0 to 604,800 (7 days), fractions allowed
-   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION` for anything else: then that is how the attempt failed, and
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` for anything else: then that is how the attempt failed, and
    *   the next one comes as `retry` says
    */
   constructor(seconds: number, message?: string, options?: { readonly cause?: unknown }) {

@@ -29,7 +29,7 @@ interface Walk {
  * A negative zero becomes zero, as JSON has it. Every other finite number comes back as it was.
  *
  * @param maxBytes - most bytes of the text as UTF-8, and of the text with numbers as PostgreSQL writes them
- * @throws {@link InvalidEventError} `BUS_PAYLOAD_NOT_JSON`, naming the path and never the value, or
+ * @throws an {@link InvalidEventError} `BUS_PAYLOAD_NOT_JSON`, naming the path and never the value, or
  *   `BUS_PAYLOAD_TOO_LARGE`
  */
 export function encodeJson(value: unknown, what: string, maxBytes: number): string {

@@ -7,7 +7,7 @@ import { printable } from './printable.ts'
 /**
  * Refuses keys that an object of options does not have, naming the one that was probably meant.
  *
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function refuseUnknownKeys(given: object, known: readonly string[], what: string): void {
   for (const key of Object.keys(given)) {
@@ -96,7 +96,7 @@ export function invalidOption(message: string, option?: string): ConfigurationEr
   return new ConfigurationError('BUS_INVALID_OPTION', message, { option })
 }
 
-/** A whole number inside its bounds, or the default when left out. @throws {@link ConfigurationError} */
+/** A whole number inside its bounds, or the default when left out. @throws a {@link ConfigurationError} */
 export function integerOption(name: string, value: unknown, range: Range): number {
   const given = value ?? range.default
   if (typeof given === 'number' && Number.isInteger(given) && given >= range.min && given <= range.max)
@@ -107,21 +107,21 @@ export function integerOption(name: string, value: unknown, range: Range): numbe
   )
 }
 
-/** True or false, or the default when left out. @throws {@link ConfigurationError} */
+/** True or false, or the default when left out. @throws a {@link ConfigurationError} */
 export function booleanOption(name: string, value: unknown, fallback: boolean): boolean {
   const given = value ?? fallback
   if (typeof given === 'boolean') return given
   throw invalidOption(`Expected \`${name}\` to be true or false, got ${describe(given)}`, name)
 }
 
-/** An object of options. @throws {@link ConfigurationError} */
+/** An object of options. @throws a {@link ConfigurationError} */
 export function assertObject(what: string, value: unknown): asserts value is object {
   if (value !== null && typeof value === 'object') return
   throw invalidOption(`Expected ${what}, got ${describe(value)}`)
 }
 
 /**
- * A text that PostgreSQL can store, so can be asked for. @throws {@link ConfigurationError}
+ * A text that PostgreSQL can store, so can be asked for. @throws a {@link ConfigurationError}
  *
  * @param maxLength - where something longer is not a name of that kind at all
  */

@@ -53,7 +53,7 @@ export function isWildcard(pattern: string): boolean {
  * Refuses what is no pattern: a name of a type, where each segment may be `*` (any one segment), and the last one
  * `**` (one or more segments).
  *
- * @throws {@link ConfigurationError} `BUS_INVALID_PATTERN`
+ * @throws a {@link ConfigurationError} `BUS_INVALID_PATTERN`
  */
 export function checkPattern(pattern: unknown): asserts pattern is string {
   if (typeof pattern === 'string' && isPattern(pattern)) return

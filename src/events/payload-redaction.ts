@@ -41,7 +41,7 @@ export function redactPayload(catalogue: EventCatalogue, type: string, payload: 
 /**
  * Checks the `redact` of an event type.
  *
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function checkRedact(type: string, paths: unknown): void {
   if (paths === undefined) return

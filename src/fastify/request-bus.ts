@@ -47,7 +47,7 @@ function toDefaults(requestId: unknown): EventDefaults {
   return text === '' || textProblem(text) !== undefined ? {} : { correlationId: text }
 }
 
-/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function assertRequestDefaults(defaults: unknown): void {
   if (defaults === undefined || typeof defaults === 'function') return
   throw new ConfigurationError(

@@ -43,7 +43,7 @@ export interface CheckedFilter {
 
 const filterKeys = ['type', 'correlationId', 'from', 'to', 'after', 'limit', 'order'] as const
 
-/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function checkFilter(given: unknown, call: string, isOperator: boolean): CheckedFilter {
   assertOptions(given, call)
   refuseUnknownKeys(given, isOperator ? [...filterKeys, 'tenantId'] : filterKeys, call)
@@ -70,7 +70,7 @@ export function checkFilter(given: unknown, call: string, isOperator: boolean): 
   }
 }
 
-/** The bounds of a time as ids, from the lowest on where there are none. @throws {@link ConfigurationError} */
+/** The bounds of a time as ids, from the lowest on where there are none. @throws a {@link ConfigurationError} */
 export function checkSpan(given: unknown, call: string): { readonly from: string; readonly to: string } {
   assertOptions(given, call)
   refuseUnknownKeys(given, ['from', 'to'], call)
@@ -81,7 +81,7 @@ export function checkSpan(given: unknown, call: string): { readonly from: string
   }
 }
 
-/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function checkText(name: string, value: unknown): string {
   const problem =
     typeof value !== 'string' || value.length === 0 || isLonger(value, limits.keyLength)
@@ -93,13 +93,13 @@ export function checkText(name: string, value: unknown): string {
   )
 }
 
-/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function checkId(name: string, value: unknown): string {
   if (typeof value === 'string' && uuidShape.test(value)) return value.toLowerCase()
   throw invalidOption(`Expected \`${name}\` to be the id of an event (a uuid), got ${describe(value)}`)
 }
 
-/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function assertOptions(given: unknown, call: string): asserts given is object {
   if (given === null || typeof given !== 'object' || Array.isArray(given))
     throw invalidOption(`Expected options of ${call}, got ${describe(given)}`)

@@ -17,7 +17,7 @@ const reserved = /^(?:bus|public|information_schema|pg_.*)$/
 /**
  * The name of the schema, as the catalogues of PostgreSQL have it.
  *
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function resolveBossSchema(given: unknown): string {
   if (given === undefined) return defaultBossSchema

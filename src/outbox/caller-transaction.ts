@@ -41,7 +41,7 @@ function reach(tx: CallerTransaction): { readonly connection: CallerConnection; 
  * still open.
  *
  * @param ask - sent first where the transaction was not named yet, in place of a large call that may be in vain
- * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: the handle is no transaction, or its connection was
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: the handle is no transaction, or its connection was
  *   lost and replaced underneath. Nothing was written.
  */
 export async function callInTransaction(tx: CallerTransaction, call: Call, ask?: Call): Promise<string> {
@@ -75,7 +75,7 @@ async function send(
   }
 }
 
-/** @throws {@link TransactionError} when it cannot be a transaction at all */
+/** @throws a {@link TransactionError} when it cannot be a transaction at all */
 export function assertTransaction(tx: unknown, call: string): void {
   if (isAdapted(tx)) return
   const { execute, rollback } = (tx ?? {}) as Partial<DrizzleTransaction>

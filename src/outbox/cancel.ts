@@ -8,7 +8,7 @@ import { uuidShape } from './publish.ts'
  * Cancels a scheduled event in the transaction that the handle stands for: as `publishInTransaction`, and with the same
  * proof.
  *
- * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
  */
 export async function cancelInTransaction(
   tx: CallerTransaction,

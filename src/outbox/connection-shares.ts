@@ -26,7 +26,7 @@ export function shareConnections(max: number | undefined, hasHandlers: boolean):
 }
 
 /**
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION` where a bus could not run with so few
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` where a bus could not run with so few
  */
 export function assertEnoughConnections(max: number | undefined, hasHandlers: boolean): void {
   const least = hasHandlers ? 3 : 2

@@ -25,7 +25,7 @@ export interface ConnectionSource {
 /** How long the function of the option may take to answer. */
 const answerLimitMs = 10_000
 
-/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function createConnectionSource(option: DatabaseOption): ConnectionSource {
   const waiting = new Set<(reason: Error) => void>()
   const hostChooser = createHostChooser()

@@ -69,7 +69,7 @@ export const isDatabaseUrl = (text: string): boolean => /^postgres(?:ql)?:\/\//i
  * Takes a `postgres://` URL apart, as node-postgres does, but more strictly: what it would guess, leave out in silence or
  * fail over at the first connection is refused. No message quotes the URL, which has the password in it.
  *
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function parseDatabaseUrl(url: string): DatabaseUrl {
   // A secret that is read from a file ends with a line break.

@@ -60,7 +60,7 @@ export interface Database extends Executor {
    * @param hasHandlers - whether some are for transactions of handlers
    */
   shareConnections: (hasHandlers: boolean) => Promise<void>
-  /** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` where it may have too few to run. Known once a connection was made. */
+  /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` where it may have too few to run. Known once a connection was made. */
   assertEnoughConnections: () => void
   /** Another pool to the same database, for handlers. Whoever opens it ends it. */
   openHandlerPool: () => pg.Pool

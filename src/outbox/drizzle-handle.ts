@@ -52,13 +52,16 @@ type TransactionOf<H> = H extends {
   ? T
   : never
 
+/** A name for what editors show: {@link HandlerTransaction} without tables. */
+export interface PlainHandlerTransaction extends TransactionOf<NodePgDatabase> {}
+
 /**
  * The transaction of an attempt: Drizzle on node-postgres, whatever driver the service itself uses, with the settings that
  * `createBus` was given as `drizzle`, an object or a function. Without any it has no tables, so no `tx.query`; select, insert, update,
  * delete, execute and nested `tx.transaction()` are all there.
  */
 export type HandlerTransaction<D extends DrizzleOption = DrizzleOption> = [DrizzleOption] extends [D]
-  ? TransactionOf<NodePgDatabase>
+  ? PlainHandlerTransaction
   : D extends (...args: never[]) => infer H
     ? TransactionOf<H>
     : TransactionOf<DatabaseOf<D>>
@@ -75,7 +78,7 @@ type HandleQuery = (config: string | { readonly text: string }, values?: unknown
 export interface DrizzleHandles {
   /**
    * Loads Drizzle and makes the handle, so that what is wrong with it is found at the start.
-   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
    */
   load: () => Promise<void>
   /** A transaction whose statements go through `query`. Beginning it, and its end, are left to the caller. */
@@ -88,7 +91,7 @@ interface LentConnection extends EventEmitter {
   readonly release: () => void
 }
 
-/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function resolveDrizzle(given: unknown): DrizzleOption {
   if (given === undefined) return {}
   if (typeof given === 'function') return given as DrizzleFactory

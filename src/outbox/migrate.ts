@@ -22,8 +22,8 @@ export interface MigrationSteps {
  * Brings the schema `bus` up to this version, between two steps, all under one advisory lock: any number of
  * processes may start at once, and each finds everything done when its turn comes.
  *
- * @throws {@link DatabaseError} `BUS_SCHEMA_TOO_NEW` when a newer version of the bus has migrated this database
- * @throws {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
+ * @throws a {@link DatabaseError} `BUS_SCHEMA_TOO_NEW` when a newer version of the bus has migrated this database
+ * @throws a {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
  */
 export async function migrateSchema(database: Database, steps: MigrationSteps): Promise<void> {
   await checkServer(database)
@@ -99,8 +99,8 @@ async function applyMigrations(
 /**
  * Makes sure that the database has exactly the schema this version of the bus was written for.
  *
- * @throws {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SETTING_UNSUPPORTED`, `BUS_PERMISSION_DENIED`, `BUS_SCHEMA_MISSING`, `BUS_SCHEMA_OUTDATED`, `BUS_SCHEMA_TOO_NEW`
- * @throws {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
+ * @throws a {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SETTING_UNSUPPORTED`, `BUS_PERMISSION_DENIED`, `BUS_SCHEMA_MISSING`, `BUS_SCHEMA_OUTDATED`, `BUS_SCHEMA_TOO_NEW`
+ * @throws a {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
  */
 export async function checkSchema(executor: Executor & Pick<Database, 'bossSchemaName'>): Promise<void> {
   await checkServer(executor)

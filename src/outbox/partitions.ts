@@ -33,7 +33,7 @@ const advice =
   'a month that had begun without a partition stays in bus.events_default and bus.deliveries_default: ' +
   'its events are delivered and read like all others. Nothing has to be done; the coming months get partitions of their own'
 
-/** @throws {@link DatabaseError} `BUS_PERMISSION_DENIED` where the role may not ask */
+/** @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED` where the role may not ask */
 export async function readPartitions(executor: Executor): Promise<PartitionState> {
   const { rows } = await executor.query<{
     default_events: number

@@ -39,7 +39,7 @@ const texts = ['user', 'database', 'host', 'application_name', 'fallback_applica
 /**
  * What the option `database`, or an answer of its function, says.
  *
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`, which never quotes the URL or a password
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, which never quotes the URL or a password
  */
 export function toTarget(option: unknown): Target {
   if (typeof option === 'string' && isDatabaseUrl(option.trim())) return fromUrl(option, {})

@@ -31,7 +31,7 @@ export const uuidShape = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a
 /**
  * Checks events and gives them as columns. Nothing has touched the database before every event passed.
  *
- * @throws {@link InvalidEventError} for the first event that does not pass, its position named
+ * @throws an {@link InvalidEventError} for the first event that does not pass, its position named
  */
 export async function encodeEvents(
   settings: PublishSettings,
@@ -49,7 +49,7 @@ export interface PassedEvent {
   readonly columns: CheckedEvent
 }
 
-/** @throws {@link InvalidEventError} for the first event that does not pass, its position named */
+/** @throws an {@link InvalidEventError} for the first event that does not pass, its position named */
 export async function checkEvents(
   settings: PublishSettings,
   newEvents: readonly UncheckedEvent[],
@@ -294,7 +294,7 @@ const maxRefusedLength = 8192
 /**
  * Writes events in the transaction that the handle stands for: see {@link callInTransaction}.
  *
- * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
  */
 export async function publishInTransaction(
   tx: CallerTransaction,

@@ -56,7 +56,7 @@ export interface EventPublisher<E, Tenantless> {
    * Publishes in the caller's transaction: the event is there if and only if the transaction commits. One round trip. A duplicate, by
    * `eventId` or `idempotencyKey` of the tenant, writes nothing and resolves to the first one's id. The handle of a savepoint is
    * for its callback alone: kept and used after it was rolled back, it publishes into the outer transaction.
-   * @throws {@link InvalidEventError} before anything is written; {@link TransactionError}; {@link DatabaseError}
+   * @throws an {@link InvalidEventError} before anything is written; {@link TransactionError}; {@link DatabaseError}
    */
   readonly publish: (tx: CallerTransaction, event: E) => Promise<Published>
   /** Publishes 1 to 10,000 events in one statement: all or none, in the order given. */
@@ -75,7 +75,7 @@ export interface EventPublisher<E, Tenantless> {
    * const requestContext = new AsyncLocalStorage<{ tenantId: string }>()
    * const publisher = bus.with(() => requestContext.getStore())
    * ```
-   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`: at once for an object; from publish for what a function threw or returned
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`: at once for an object; from publish for what a function threw or returned
    */
   readonly with: <const D extends EventDefaults | undefined>(
     defaults: DefaultsOption<D>,
@@ -95,7 +95,7 @@ const defaultNames: readonly (keyof EventDefaults)[] = [
 
 /**
  * A publisher that fills in defaults and hands events on.
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function createPublisher<C extends EventCatalogue, Defaulted extends 'tenantId'>(
   onto: Pick<Publisher<C>, 'publish' | 'publishMany' | 'tryPublish'>,
@@ -139,7 +139,7 @@ function fillAll(events: unknown, defaults: EventDefaults): unknown {
 
 /**
  * Defaults as they are at each publish.
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 function resolveDefaults(given: unknown): () => EventDefaults {
   if (typeof given !== 'function') {

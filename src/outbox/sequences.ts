@@ -10,7 +10,7 @@ import { toBusError } from './database-errors.ts'
  * read once.
  *
  * @param options.isOlderAllowed - passes over a schema that cannot be asked yet
- * @throws {@link DatabaseError} `BUS_PERMISSION_DENIED` where the role may neither look nor raise them
+ * @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED` where the role may neither look nor raise them
  */
 export async function repairSequences(
   executor: Executor,

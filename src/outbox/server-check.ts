@@ -31,7 +31,7 @@ function is(name: string, wanted: string): Need {
 /**
  * Makes sure that the server, as a connection of the bus finds it, is one that the bus can work with.
  *
- * @throws {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SETTING_UNSUPPORTED`
+ * @throws a {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SETTING_UNSUPPORTED`
  */
 export async function checkServer(executor: Pick<Executor, 'query'>): Promise<void> {
   const columns = needs.map(({ name }) => `current_setting('${name}') as "${name}"`)
@@ -60,7 +60,7 @@ export async function checkServer(executor: Pick<Executor, 'query'>): Promise<vo
  * Makes sure that row security shows this role the tables that it may read: an event trigger, as some platforms have one, may have
  * enabled it on tables that the bus made without. Then they seem to be empty.
  *
- * @throws {@link DatabaseError} `BUS_PERMISSION_DENIED`
+ * @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED`
  */
 export async function checkRowSecurity(executor: Pick<Executor, 'query'>): Promise<void> {
   const { rows } = await executor.query<{ table_name: string; role: string }>(

@@ -20,7 +20,7 @@ const leavingBlanks = /^(?:\s|--[^\n]*(?:\n|$)|\/\*[^]*?\*\/)+/
  * Runs `work` in the scope of a tenant. Statements go one by one, each in a message that can hold no second one, and only
  * those that read; when `work` is done, the role and the tenant must be what they were, or its result is not given.
  *
- * @throws {@link TenantScopeError}
+ * @throws a {@link TenantScopeError}
  */
 export async function runTenantQuery<T, Tx>(
   database: Database,

@@ -10,12 +10,12 @@ export interface Reads<C extends EventCatalogue, Tx = TenantDatabase> {
   readonly events: OperatorHistory<C>
   /**
    * What became of an event, by subscription. Empty while it is still in the outbox.
-   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
    */
   deliveries: (id: string) => Promise<EventDelivery[]>
   /**
    * What one tenant may see, read under row-level security: a statement that forgets its WHERE sees this tenant alone.
-   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION` when `id` is not the name of a tenant
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` when `id` is not the name of a tenant
    */
   tenant: (id: string) => Tenant<C, Tx>
 }

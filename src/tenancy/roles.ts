@@ -23,7 +23,7 @@ export interface MigrateOptions {
   readonly sharedBoss?: 'refuse' | 'migrate' | undefined
 }
 
-/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function resolveMigrateOptions(given: unknown): {
   readonly roles: 'create' | 'skip'
   readonly sharedBoss: 'refuse' | 'migrate'

@@ -26,7 +26,7 @@ set local role bus_tenant`
  * set in it is set back.
  *
  * @param more - statements to begin it with, in the same round trip
- * @throws {@link DatabaseError} `BUS_ROLE_MISSING`
+ * @throws a {@link DatabaseError} `BUS_ROLE_MISSING`
  */
 export async function inTenantScope<T>(
   database: Database,

@@ -55,7 +55,7 @@ export interface Tenant<C extends EventCatalogue, Tx = TenantDatabase> {
    *
    * const all = await bus.tenant('acme').query((db) => db.select().from(log)) // acme's, without a WHERE
    * ```
-   * @throws {@link TenantScopeError}
+   * @throws a {@link TenantScopeError}
    */
   query: <T>(work: (db: Tx) => Promise<T>) => Promise<T>
 }
@@ -68,7 +68,7 @@ interface StatsRow extends Record<string, unknown> {
   readonly dead: string
 }
 
-/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function createTenant<C extends EventCatalogue, Tx>(
   database: Database,
   tenantId: unknown,

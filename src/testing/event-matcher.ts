@@ -47,7 +47,7 @@ const columns = {
   orderingKey: 'ordering_key',
 } as const
 
-/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` */
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function toCondition(reference: unknown): EventCondition {
   if (typeof reference === 'string') return byId(reference)
   if (reference === undefined)

@@ -43,7 +43,7 @@ export type FakePublisher<
  * await publisher.tryPublish({ type: 'payment.paid', tenantId: 'acme', payload: { paymentId: '42', amountCents: 4200 } })
  * assert.equal(publisher.published.length, 1)
  * ```
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; from publish {@link InvalidEventError}
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; from publish {@link InvalidEventError}
  */
 export function createFakePublisher<
   const C extends EventCatalogue,

@@ -123,7 +123,7 @@ const quiet: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, erro
  * const published = await bus.tryPublish({ type: 'payment.paid', tenantId: 'acme', payload: { paymentId: '42', amountCents: 4200 } })
  * await bus.waitFor(published, 'delivered')
  * ```
- * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; what PostgreSQL says when it cannot be reached
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; what PostgreSQL says when it cannot be reached
  */
 export async function createTestBus<
   const C extends EventCatalogue,

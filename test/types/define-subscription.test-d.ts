@@ -1,5 +1,4 @@
 // oxlint-disable vitest/expect-expect -- a line that must not compile is an assertion too
-import { pgTable, text } from 'drizzle-orm/pg-core'
 import { describe, expectTypeOf, test } from 'vitest'
 import { z } from 'zod'
 import {
@@ -97,22 +96,6 @@ describe('a subscription that is declared apart', () => {
     defineSubscription(events, { name: 'a', events: ['note'], mode: 'twice', handler: () => {} })
     // @ts-expect-error -- no handler
     defineSubscription(events, { name: 'a', events: ['note'] })
-  })
-
-  test('of the same transaction as ever fits a bus that was given tables, one that needs tables does not fit one without', () => {
-    const drizzle = { schema: { notes: pgTable('notes', { id: text() }) } } as const
-    const withTables = createBus({ database: 'postgres://localhost', events, source: 'shop', drizzle })
-    withTables.subscribe(ledger)
-    const reader = defineSubscription(events, {
-      name: 'reader',
-      events: ['note'],
-      mode: 'exactly-once',
-      handler: async (_event, { tx }: ExactlyOnceContext<Events, HandlerTransaction<typeof drizzle>>) =>
-        tx.query.notes.findFirst(),
-    })
-    withTables.subscribe(reader)
-    // @ts-expect-error -- its ctx.tx has no tables
-    bus.subscribe(reader)
   })
 
   test('may say which transaction it takes', () => {

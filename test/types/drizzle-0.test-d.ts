@@ -7,8 +7,10 @@ import { drizzle as drizzlePostgresJs, type PostgresJsTransaction } from 'drizzl
 import { expectTypeOf, test } from 'vitest'
 import {
   createBus,
+  defineSubscription,
   type BusTransaction,
   type DrizzleSettings,
+  type ExactlyOnceContext,
   type HandlerTransaction,
 } from '../../src/index.ts'
 import { bus, events } from './support.ts'
@@ -79,4 +81,27 @@ test('ctx.tx has the schema that createBus was given', () => {
   createBus({ ...options, drizzle: { casing: 'kebab-case' } })
   // @ts-expect-error -- the connection is the bus's
   createBus({ ...options, drizzle: { connection: 'postgres://localhost' } })
+})
+
+test('a subscription that is declared apart fits a bus that was given tables, and not one without those it reads', () => {
+  const drizzle = { schema: { orders } } as const
+  const withTables = createBus({ database: 'postgres://localhost', events, source: 'shop', drizzle })
+  const writer = defineSubscription(events, {
+    name: 'writer',
+    events: ['note'],
+    mode: 'exactly-once',
+    handler: async (_event, { tx }) => tx.insert(orders).values({ orderId: '42', amountCents: 4200 }),
+  })
+  withTables.subscribe(writer)
+  bus.subscribe(writer)
+  const reader = defineSubscription(events, {
+    name: 'reader',
+    events: ['note'],
+    mode: 'exactly-once',
+    handler: async (_event, { tx }: ExactlyOnceContext<typeof events, HandlerTransaction<typeof drizzle>>) =>
+      tx.query.orders.findFirst(),
+  })
+  withTables.subscribe(reader)
+  // @ts-expect-error -- the ctx.tx of that bus has no tables
+  bus.subscribe(reader)
 })

@@ -20,7 +20,7 @@ export interface KnexTransaction {
  *   await bus.publish(fromKnex(trx), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
- * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for Knex itself, at once; for a transaction that has ended, publish does
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for Knex itself, at once; for a transaction that has ended, publish does
  */
 export function fromKnex(trx: KnexTransaction): AdaptedTransaction {
   const { raw, isCompleted } = (trx ?? {}) as Partial<Record<keyof KnexTransaction, unknown>>

@@ -20,7 +20,7 @@ export interface KyselyTransaction {
  *   await bus.publish(fromKysely(trx), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
- * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for Kysely's handle itself, at once; for a transaction that has ended, publish does
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for Kysely's handle itself, at once; for a transaction that has ended, publish does
  */
 export function fromKysely(trx: KyselyTransaction): AdaptedTransaction {
   const { isTransaction, executeQuery } = (trx ?? {}) as Partial<Record<keyof KyselyTransaction, unknown>>

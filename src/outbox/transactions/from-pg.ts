@@ -19,7 +19,7 @@ export interface PgClient {
  * await bus.publish(fromPg(client), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * await client.query('commit')
  * ```
- * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for a pool, at once; for a client outside a transaction, publish does
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for a pool, at once; for a client outside a transaction, publish does
  */
 export function fromPg(client: PgClient): AdaptedTransaction {
   const { query, totalCount } = (client ?? {}) as Partial<Record<keyof PgClient, unknown>>

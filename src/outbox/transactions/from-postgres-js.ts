@@ -18,7 +18,7 @@ export interface PostgresJsTransaction {
  *   await bus.publish(fromPostgresJs(sql), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
- * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for the client itself, at once; for a transaction that has ended, publish does
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for the client itself, at once; for a transaction that has ended, publish does
  */
 export function fromPostgresJs(sql: PostgresJsTransaction): AdaptedTransaction {
   const { unsafe, savepoint } = (sql ?? {}) as Partial<Record<keyof PostgresJsTransaction, unknown>>

@@ -19,7 +19,7 @@ export interface PrismaTransaction {
  *   await bus.publish(fromPrisma(tx), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
- * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for the client itself, at once; for a transaction that has ended, publish does
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for the client itself, at once; for a transaction that has ended, publish does
  */
 export function fromPrisma(tx: PrismaTransaction): AdaptedTransaction {
   const { $queryRawUnsafe, $connect } = (tx ?? {}) as Partial<Record<keyof PrismaTransaction, unknown>>

@@ -20,7 +20,7 @@ export interface TypeOrmTransaction {
  *   await bus.publish(fromTypeOrm(manager), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
- * @throws {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for a manager outside a transaction, at once; for a transaction that has ended, publish does
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for a manager outside a transaction, at once; for a transaction that has ended, publish does
  */
 export function fromTypeOrm(manager: TypeOrmTransaction): AdaptedTransaction {
   const { query } = (manager ?? {}) as Partial<Record<keyof TypeOrmTransaction, unknown>>
