@@ -99,7 +99,8 @@ type ContextOf<C extends EventCatalogue, M extends DeliveryMode, Tx> = M extends
   ? ExactlyOnceContext<C, Tx>
   : HandlerContext<C>
 
-interface TypedOptions<
+/** The options of a subscription with its types. */
+export interface TypedOptions<
   C extends EventCatalogue,
   P extends EventPattern<C>,
   M extends DeliveryMode,
