@@ -106,7 +106,7 @@ function unreadable(thrown: unknown): InvalidEventError {
 }
 
 /** Every field, none left out. */
-export type ReadEvent = { readonly [K in keyof Required<UncheckedEvent>]: UncheckedEvent[K] }
+type ReadEvent = { readonly [K in keyof Required<UncheckedEvent>]: UncheckedEvent[K] }
 
 function unknownField(key: string): InvalidEventError {
   const near = meantBy(key, eventFieldNames)

@@ -141,7 +141,7 @@ function fillAll(events: unknown, defaults: EventDefaults): unknown {
  * Defaults as they are at each publish.
  * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
-export function resolveDefaults(given: unknown): () => EventDefaults {
+function resolveDefaults(given: unknown): () => EventDefaults {
   if (typeof given !== 'function') {
     const defaults = checkDefaults(given)
     return () => defaults
