@@ -108,6 +108,43 @@ export async function read(): Promise<{ name: string; subject: string | null; at
 export const nothing = events.nothing
 `
 
+/** What a package of a monorepo exports, its declarations included: each type that is inferred has a name that can be imported. */
+const exported = `
+import { createBus, defineEvents, defineSubscription, eventTypes, mergeEvents } from 'bossbus'
+import { createFakePublisher, createTestBus, runHandler } from 'bossbus/testing'
+import { z } from 'zod'
+
+export const paymentEvents = defineEvents({ 'payment.paid': { schema: z.object({ paymentId: z.string() }) } })
+export const orderEvents = defineEvents({ 'order.placed': { schema: z.object({ orderId: z.string() }) } })
+export const events = mergeEvents(paymentEvents, orderEvents)
+export const types = eventTypes(events)
+export const openCase = defineSubscription(paymentEvents, {
+  name: 'open-case',
+  events: [types['payment.paid']],
+  handler: async ({ payload }, { publish }) => publish({ type: 'payment.paid', payload }),
+})
+export const ledger = defineSubscription(events, {
+  name: 'ledger',
+  events: ['**'],
+  mode: 'exactly-once',
+  handler: async (_event, { tx }) => tx.execute('select 1'),
+})
+export const bus = createBus({ database: 'postgres://localhost/none', events, source: 'pack-test' })
+export const publisher = bus.with({ tenantId: 'a' })
+export const acme = bus.tenant('a')
+export const fake = createFakePublisher(events)
+export const makeTestBus = async () => createTestBus({ events })
+export const payload = { paymentId: 'p' }
+export const runOpenCase = async () => runHandler(paymentEvents, openCase, { type: 'payment.paid', payload })
+bus.subscribe(openCase)
+for (const subscription of [openCase, ledger]) bus.subscribe(subscription)
+const ofOrders = createBus({ database: 'postgres://localhost/none', events: orderEvents, source: 'pack-test' })
+// @ts-expect-error -- the bus lacks its events
+void (() => ofOrders.subscribe(openCase))
+// @ts-expect-error -- no subscription
+void (() => bus.subscribe({ name: 'no-handler' }))
+`
+
 const required = `
 const { createBus } = require('bossbus')
 const { bus } = require('bossbus/fastify')
@@ -263,6 +300,8 @@ const compilerOptions = {
   strict: true,
   skipLibCheck: true,
   noEmit: true,
+  // Not written, but told where one cannot be.
+  declaration: true,
   allowImportingTsExtensions: true,
   lib: ['es2023', 'es2024.promise', 'esnext.disposable'],
   types: ['node'],
@@ -317,9 +356,10 @@ try {
   writeFileSync(join(folder, 'bossbus.config.ts'), config)
   writeFileSync(join(folder, 'subscriber.ts'), subscriber)
   writeFileSync(join(folder, 'joins.ts'), joins)
+  writeFileSync(join(folder, 'exported.ts'), exported)
   writeFileSync(join(folder, 'required.cjs'), required)
   writeFileSync(join(folder, 'service.ts'), service)
-  const files = ['usage.ts', 'subscriber.ts', 'bossbus.config.ts', 'joins.ts']
+  const files = ['usage.ts', 'subscriber.ts', 'bossbus.config.ts', 'joins.ts', 'exported.ts']
   // The same with Drizzle 1.x, which takes its `casing` with the tables.
   const drizzle1 = join(project, 'node_modules', 'drizzle-1')
   const paths = { 'drizzle-orm': [`${drizzle1}/index.d.ts`], 'drizzle-orm/*': [`${drizzle1}/*/index.d.ts`] }

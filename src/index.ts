@@ -58,8 +58,13 @@ export type { BlockedKeyName, DeadLetter, DeadLetters } from './delivery/dead-le
 export type { AttemptFailure } from './delivery/failure.ts'
 export type { PauseOptions, SubscriptionInfo, Subscriptions } from './delivery/subscriptions.ts'
 export { defineSubscription } from './delivery/define-subscription.ts'
-export type { DefinedSubscription } from './delivery/define-subscription.ts'
-export type { ExactlyOnceContext, HandlerContext } from './delivery/handler-context.ts'
+export type { DefinedSubscription, SubscriptionDefinition } from './delivery/define-subscription.ts'
+export type {
+  EventContext,
+  EventContextWithTransaction,
+  ExactlyOnceContext,
+  HandlerContext,
+} from './delivery/handler-context.ts'
 export type {
   CircuitBreaker,
   DurableOptions,
@@ -85,7 +90,7 @@ export type {
   HandlerTransaction,
   PlainHandlerTransaction,
 } from './outbox/drizzle-handle.ts'
-export type { DefaultedBy, DefaultsOption, EventDefaults, Publisher } from './outbox/publisher.ts'
+export type { DefaultedBy, DefaultsOption, EventDefaults, EventPublisher, Publisher } from './outbox/publisher.ts'
 export type { CallerTransaction, DrizzleTransaction } from './outbox/caller-transaction.ts'
 export type { AdaptedTransaction } from './outbox/transactions/adapted-transaction.ts'
 export { fromKnex, type KnexTransaction } from './outbox/transactions/from-knex.ts'

@@ -3,7 +3,7 @@ import { ConfigurationError } from '../events/errors.ts'
 import { describe } from '../events/options.ts'
 import { compilePatterns, type EventPattern } from '../events/pattern.ts'
 import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
-import type { DeliveryMode, SubscriptionOptions } from './subscription-options.ts'
+import type { DeliveryMode, HandlerOption, ModeOption, SubscriptionOptions } from './subscription-options.ts'
 import { resolveSubscription, type Subscription } from './subscription.ts'
 
 /**
@@ -11,11 +11,11 @@ import { resolveSubscription, type Subscription } from './subscription.ts'
  * handler takes. For the compiler alone.
  */
 interface ForBus<C extends EventCatalogue, Tx> {
-  /** @internal */
+  // Not marked as internal: what is taken out of the declarations is not checked where they are used.
   readonly '~bus': (catalogue: C, tx: Tx) => void
 }
 
-/** A subscription made by {@link defineSubscription}, of a bus that has the events `C`. */
+/** A subscription made by {@link defineSubscription}, of a bus that has the events `C`: what `bus.subscribe` takes. */
 export interface DefinedSubscription<C extends EventCatalogue = never, Tx = never> extends ForBus<C, Tx> {
   readonly name: string
 }
@@ -29,6 +29,18 @@ type FittingTx<M extends DeliveryMode, Tx> = M extends 'exactly-once'
     ? unknown
     : Tx
   : unknown
+
+/** What {@link defineSubscription} returns: the options that it was given, and for which buses they are. */
+export interface SubscriptionDefinition<
+  C extends EventCatalogue,
+  P extends EventPattern<C>,
+  M extends DeliveryMode = 'at-least-once',
+  Tx = HandlerTransaction,
+>
+  extends ModeOption<P, M>, HandlerOption<C, P, M, Tx>, DefinedSubscription<C, FittingTx<M, Tx>> {
+  readonly name: string
+  readonly mode: [M] extends ['exactly-once'] ? M : M | undefined
+}
 
 /** Which events each was defined with. */
 const definedWith = new WeakMap<object, EventCatalogue>()
@@ -53,10 +65,7 @@ export function defineSubscription<
   const P extends EventPattern<C>,
   const M extends DeliveryMode = 'at-least-once',
   Tx = HandlerTransaction,
->(
-  events: C,
-  options: SubscriptionOptions<C, P, M, Tx>,
-): SubscriptionOptions<C, P, M, Tx> & DefinedSubscription<C, FittingTx<M, Tx>> {
+>(events: C, options: SubscriptionOptions<C, P, M, Tx>): SubscriptionDefinition<C, P, M, Tx> {
   if (events === null || typeof events !== 'object')
     throw new ConfigurationError(
       'BUS_INVALID_OPTION',
@@ -65,7 +74,7 @@ export function defineSubscription<
   resolveSubscription(options, events)
   const defined = Object.freeze({ ...options })
   definedWith.set(defined, events)
-  return defined as unknown as ReturnType<typeof defineSubscription<C, P, M, Tx>>
+  return defined as unknown as SubscriptionDefinition<C, P, M, Tx>
 }
 
 /**

@@ -13,7 +13,7 @@ import type { EventPublisher } from '../outbox/publisher.ts'
 export type HandlerContext<C extends EventCatalogue = EventCatalogue> = EventContext<NewEvent<C, 'tenantId'>>
 
 /** A {@link HandlerContext}, by the events that it publishes. */
-interface EventContext<E> extends EventPublisher<E, E> {
+export interface EventContext<E> extends EventPublisher<E, E> {
   /** 1 for the first attempt of this subscription at this event. */
   readonly attempt: number
   /** Aborted when the attempt has run out of time, or the process has to stop. Pass it on to what you call. */
@@ -47,7 +47,7 @@ export type ExactlyOnceContext<
 > = EventContextWithTransaction<NewEvent<C, 'tenantId'>, Tx>
 
 /** An {@link ExactlyOnceContext}, by the events that it publishes. */
-interface EventContextWithTransaction<E, Tx> extends EventContext<E> {
+export interface EventContextWithTransaction<E, Tx> extends EventContext<E> {
   /**
    * What is written through it commits together with the receipt of the event, or not at all: once, whatever crashes,
    * retries, redeliveries and presumed-dead workers there are. The bus commits it: a handler that ends it by hand is

@@ -103,7 +103,8 @@ type ContextOf<C extends EventCatalogue, M extends DeliveryMode, Tx> = M extends
 export type OptionsBesideHandler<P extends string, M extends DeliveryMode> = ModeOption<P, M> &
   ([M] extends ['exactly-once'] ? { readonly mode: NoInfer<M> } : unknown)
 
-interface ModeOption<P extends string, M extends DeliveryMode> extends CommonOptions<P> {
+/** The options that all subscriptions take, and the mode. */
+export interface ModeOption<P extends string, M extends DeliveryMode> extends CommonOptions<P> {
   /**
    * `'exactly-once'` gives the handler `ctx.tx`: what it writes through that transaction commits with the event's receipt,
    * so it happens once. It holds for this database only; calls to the outside are made again by a second attempt.
@@ -121,7 +122,13 @@ export type Handler<
   Tx = HandlerTransaction,
 > = (event: HandledEvent<C, MatchedType<C, P>>, ctx: ContextOf<C, M, Tx>) => unknown
 
-interface HandlerOption<C extends EventCatalogue, P extends EventPattern<C>, M extends DeliveryMode, Tx> {
+/** The handler of a subscription. */
+export interface HandlerOption<
+  C extends EventCatalogue,
+  P extends EventPattern<C>,
+  M extends DeliveryMode,
+  Tx,
+> {
   /**
    * Called once an attempt. Returning or resolving, whatever with, is success; throwing or rejecting, whatever with,
    * is a failed attempt.
