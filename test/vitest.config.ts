@@ -8,8 +8,8 @@ export default defineConfig({
     hookTimeout: 120_000,
     // In CI a test that failed is tried twice more, and shown as flaky: one timing on a busy machine does not hide all else.
     retry: process.env['CI'] === 'true' ? 2 : 0,
-    // Two workers on one server: more only make timings noisy on small machines.
-    maxWorkers: 2,
+    // On one server. Many tests wait for a time, so that on two cores a third worker is no burden; more make timings noisy.
+    maxWorkers: 3,
     typecheck: { enabled: true, include: ['test/**/*.test-d.ts'], tsconfig: './tsconfig.json' },
   },
 })
