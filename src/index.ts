@@ -88,7 +88,13 @@ export type {
   HandlerTransaction,
   PlainHandlerTransaction,
 } from './outbox/drizzle-handle.ts'
-export type { DefaultedBy, DefaultsOption, EventDefaults, EventPublisher, Publisher } from './outbox/publisher.ts'
+export type {
+  DefaultedBy,
+  DefaultsOption,
+  EventDefaults,
+  EventPublisher,
+  Publisher,
+} from './outbox/publisher.ts'
 export type { CallerTransaction, DrizzleTransaction } from './outbox/caller-transaction.ts'
 export type { AdaptedTransaction } from './outbox/transactions/adapted-transaction.ts'
 export { fromKnex, type KnexTransaction } from './outbox/transactions/from-knex.ts'
