@@ -42,12 +42,10 @@ export interface Bus<
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`, `BUS_DUPLICATE_SUBSCRIPTION`
    * @throws a {@link StateError} when the bus was started already
    */
-  subscribe: {
-    (subscription: DefinedSubscription<C, Tx>): void
-    <const P extends EventPattern<C>, const M extends DeliveryMode = 'at-least-once'>(
-      options: SubscriptionOptions<C, P, M, Tx>,
-    ): void
-  }
+  // One signature: of several, an editor would offer the options of the first alone.
+  subscribe: <const P extends EventPattern<C>, const M extends DeliveryMode = 'at-least-once'>(
+    subscription: SubscriptionOptions<C, P, M, Tx> | DefinedSubscription<C, Tx>,
+  ) => void
   /**
    * Checks the schema, registers the subscriptions, and starts relay and workers. What of the catalogue is new or changed is
    * recorded in `bus.catalogue`, where the role may write it. Of several calls the first one counts.

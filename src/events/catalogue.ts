@@ -127,7 +127,8 @@ export function mergeEvents<const L extends readonly EventCatalogue[]>(
 }
 
 /**
- * The names of a catalogue's types as constants, for an editor to find and to rename. They go wherever the text does.
+ * The names of a catalogue's types as constants, for an editor to find and to rename with the catalogue. They go wherever the text does;
+ * a text itself, `'payment.paid'`, is not renamed, but where it is wrong then the compiler says so.
  *
  * @example
  * ```ts
