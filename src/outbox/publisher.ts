@@ -104,7 +104,7 @@ export function createPublisher<C extends EventCatalogue, Defaulted extends 'ten
 ): Publisher<C, Defaulted> {
   const next = onto as unknown as Publishing
   const defaultsNow = resolveDefaults(defaults)
-  const fill = (event: unknown): never => withDefaults(event, defaultsNow()) as never
+  const fill = (event: unknown): never => filled(event, defaultsNow()) as never
 
   const publisher: Publisher = {
     publish: async (tx, event) => next.publish(tx, fill(event)),
@@ -113,23 +113,30 @@ export function createPublisher<C extends EventCatalogue, Defaulted extends 'ten
       return next.publishMany(tx, fillAll(events, current) as never)
     },
     async tryPublish(event) {
-      let filled: never
+      let complete: never
       try {
-        filled = fill(event)
+        complete = fill(event)
       } catch (error) {
         return tryFailed(event, error)
       }
-      return next.tryPublish(filled)
+      return next.tryPublish(complete)
     },
     with: (more) => createPublisher(publisher, more, tryFailed),
   }
   return Object.freeze(publisher) as unknown as Publisher<C, Defaulted>
 }
 
+/** Where there are none, events are not copied: most buses have none. */
+const noDefaults: EventDefaults = Object.freeze({})
+
+function filled(event: unknown, defaults: EventDefaults): unknown {
+  return defaults === noDefaults ? event : withDefaults(event, defaults)
+}
+
 /** What is no array, or too long a one, is publish's to refuse. */
 function fillAll(events: unknown, defaults: EventDefaults): unknown {
   try {
-    return Array.isArray(events) && events.length <= limits.callEventCount
+    return defaults !== noDefaults && Array.isArray(events) && events.length <= limits.callEventCount
       ? events.map((event: unknown) => withDefaults(event, defaults))
       : events
   } catch {
@@ -159,7 +166,7 @@ function resolveDefaults(given: unknown): () => EventDefaults {
 
 /** A frozen copy. What is in it, publish checks with the event. */
 function checkDefaults(given: unknown): EventDefaults {
-  if (given === undefined) return {}
+  if (given === undefined) return noDefaults
   if (given === null || typeof given !== 'object' || Array.isArray(given) || isThenable(given)) {
     if (isThenable(given)) given.then(undefined, () => {})
     throw invalidOption(

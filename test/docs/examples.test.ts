@@ -31,6 +31,23 @@ async function readExamples(): Promise<Example[]> {
   return found
 }
 
+/** Pages of the guide whose code has no file of its own: guides.test.ts and processes.test.ts have the others. */
+const pages = [
+  ...['publishing', 'subscriptions', 'retries-and-dead-letters', 'order', 'exactly-once', 'tenants'],
+  ...['sensitive-data', 'schema-versions', 'operating'],
+]
+
+async function readPages(): Promise<Example[]> {
+  const found: Example[] = []
+  for (const page of pages) {
+    const file = `docs/guide/${page}.md`
+    const text = await readFile(`${root}/${file}`, 'utf8')
+    for (const { 1: code = '', index } of text.matchAll(/```ts\n([^]*?)```/g))
+      found.push({ file, line: text.slice(0, index).split('\n').length, code })
+  }
+  return found
+}
+
 /** What examples use and do not say: one small service around them, typed by the libraries themselves. */
 const service = `
 import { drizzle } from 'drizzle-orm/node-postgres'
@@ -43,13 +60,14 @@ import type { Pool, PoolClient } from 'pg'
 import type { Sql } from 'postgres'
 import type { DataSource } from 'typeorm'
 import { z } from 'zod'
-import { createBus, defineEvents, defineSubscription, mergeEvents, type Bus, type DrizzleTransaction, type PrismaTransaction } from '../../../src/index.ts'
+import { createBus, defineEvents, defineSubscription, mergeEvents, type Bus, type DrizzleTransaction, type PrismaTransaction, type StoredEvent } from '../../../src/index.ts'
 
 export const paymentEvents = defineEvents({
   'payment.paid': { schema: z.object({ paymentId: z.string(), amountCents: z.number().int() }) },
 })
 export const orderEvents = defineEvents({ 'order.placed': { schema: z.object({ orderId: z.string() }) } })
-export const events = mergeEvents(paymentEvents, orderEvents)
+export const ledgerEvents = defineEvents({ 'ledger.booked': { schema: z.object({ paymentId: z.string() }) } })
+export const events = mergeEvents(paymentEvents, orderEvents, ledgerEvents)
 export const databaseUrl = 'postgres://localhost'
 export const bus = createBus({ database: databaseUrl, events, source: 'payment-service' })
 export const openCase = defineSubscription(events, { name: 'open-case', events: ['payment.paid'], handler: () => {} })
@@ -82,6 +100,10 @@ export const tenantId = 'acme'
 export const paymentId = '42'
 export const amountCents = 4200
 export const payload = { paymentId, amountCents }
+export const entries = pgTable('entries', { paymentId: text().notNull(), cents: integer().notNull() })
+export declare function append(event: StoredEvent): Promise<void>
+export declare const id: string
+export { events as log } from '../../../src/schema.ts'
 export declare function openCaseFor(tenantId: string, paymentId: string): Promise<void>
 
 declare module '../../../src/fastify/index.ts' {
@@ -106,9 +128,9 @@ const given: Readonly<Record<string, readonly string[]>> = {
   '@nestjs/common': ['Injectable'],
   'node:http': ['createServer'],
   '../../../src/testing/index.ts': Object.keys(testing),
-  './service.ts': [...service.matchAll(/^export (?:declare )?(?:const|class|function) (\w+)/gm)].map(
-    ([, name = '']) => name,
-  ),
+  './service.ts': [...service.matchAll(/^export (?:declare )?(?:const|class|function) (\w+)/gm)]
+    .map(([, name = '']) => name)
+    .concat('log'),
 }
 
 /** A program that fails to compile, and shows that the examples would. */
@@ -127,9 +149,12 @@ const mistakes: readonly Example[] = [
 
 /** An example as a module of its own, with imports of the names that it uses and does not declare. */
 function programOf({ code }: Example): string {
+  // What a loop is over is no declaration.
+  const declarations = code.replaceAll(' of ', ' = ')
   const declares = (name: string): boolean =>
-    new RegExp(`\\b(?:const|using|function|class|type|interface) [^=('\\n]*\\b${name}\\b`).test(code) ||
-    new RegExp(`import[^'\\n]*\\b${name}\\b[^'\\n]*from`).test(code)
+    new RegExp(`\\b(?:const|using|function|class|type|interface) [^=('\\n]*\\b${name}\\b`).test(
+      declarations,
+    ) || new RegExp(`import[^'\\n]*\\b${name}\\b[^'\\n]*from`).test(code)
   const uses = (name: string): boolean => new RegExp(`(?<![.'\\w])${name}\\b(?!['?]?:)`).test(code)
   const fixed = code
     .replaceAll("'bossbus/schema'", "'../../../src/schema.ts'")
@@ -188,9 +213,9 @@ async function compile(examples: readonly Example[]): Promise<string[]> {
     )
 }
 
-test('every example of the documentation comments compiles under strict, with the names of one service', async () => {
-  const examples = await readExamples()
-  expect(examples.length).toBeGreaterThan(20)
+test('every example of the documentation comments and the guide compiles under strict, with the names of one service', async () => {
+  const examples = [...(await readExamples()), ...(await readPages())]
+  expect(examples.length).toBeGreaterThan(35)
   const told = await compile([...examples, ...mistakes])
   const isMistake = (line: string): boolean => mistakes.some(({ file }) => line.startsWith(`${file}:1(`))
   expect(told.filter((line) => !isMistake(line))).toEqual([])
