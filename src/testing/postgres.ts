@@ -201,8 +201,13 @@ async function startEmbedded({
 function endWithProcess(pgCtl: string, data: string, workFolder: string, as: Partial<Account>): void {
   const guard = spawn(
     'sh',
-    ['-c', 'cat > /dev/null; "$0" -D "$1" -m immediate -w -s stop; rm -rf "$2"', pgCtl, data, workFolder],
-    { ...as, cwd: '/', detached: true, stdio: ['pipe', 'ignore', 'ignore'] },
+    // Reading is built in: there may be no other program on the path.
+    [
+      '-c',
+      'while read -r _; do :; done; "$0" -D "$1" -m immediate -w -s stop; rm -rf "$2"',
+      ...[pgCtl, data, workFolder],
+    ],
+    { ...as, cwd: '/', detached: true, stdio: ['pipe', 'ignore', 'ignore'], env: { PATH: '/usr/bin:/bin' } },
   )
   guard.on('error', () => {})
   guard.unref()

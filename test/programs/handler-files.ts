@@ -1,4 +1,5 @@
 // Each subscription in a file of its own, an index beside them, and a loop that subscribes them all.
+import { setTimeout } from 'node:timers/promises'
 import { sql } from 'drizzle-orm'
 import { createBus } from '../../src/index.ts'
 import type { Environment } from './environment.ts'
@@ -21,8 +22,14 @@ export async function run({ url, db }: Environment): Promise<{ subscriptions: st
     ]),
   )
   await done.promise
-  await bus.stop() // running handlers finish
-
-  const [row] = await db.execute<{ cents: unknown }>(sql`select sum(cents)::int as cents from bookings`)
+  const booked = async (): Promise<{ count: number; cents: number } | undefined> => {
+    const [row] = await db.execute<{ count: number; cents: number }>(
+      sql`select count(*)::int as count, sum(cents)::int as cents from bookings`,
+    )
+    return row
+  }
+  let row = await booked()
+  for (; row?.count !== 2; row = await booked()) await setTimeout(10)
+  await bus.stop()
   return { subscriptions: Object.values(handlers).map(({ name }) => name), cents: row?.cents }
 }
