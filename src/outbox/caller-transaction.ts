@@ -1,19 +1,12 @@
 import { TransactionError } from '../events/errors.ts'
 import { kindOf } from '../events/options.ts'
-import { connectionOf, type CallerConnection } from './caller-connection.ts'
+import type { CallerConnection } from './caller-connection.ts'
 import { toBusError } from './database-errors.ts'
+import { connectionOf, type DrizzleTransaction } from './drizzle-connection.ts'
 import type { Statement } from './statement.ts'
 import { adapted, isAdapted, type AdaptedTransaction } from './transactions/adapted-transaction.ts'
 
-/**
- * A Drizzle transaction of any PostgreSQL driver: what `db.transaction` hands to its callback. It says what it takes of it and
- * nothing of Drizzle's own types, which another version, or another copy, has too. A plain handle has no `rollback`, so it is none.
- */
-export interface DrizzleTransaction {
-  // Methods, because their parameters are compared in both directions: each copy of Drizzle takes its own `SQL` only.
-  execute(query: unknown): PromiseLike<unknown>
-  rollback(): never
-}
+export type { DrizzleTransaction } from './drizzle-connection.ts'
 
 /**
  * The caller's transaction, in which publish and cancel write: Drizzle's as it is, another library's through `fromPg`,
