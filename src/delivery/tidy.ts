@@ -1,9 +1,12 @@
 import type { PgBoss } from 'pg-boss'
 import type { Database } from '../outbox/database.ts'
 
-/** Up to this many queues, pg-boss looks after all of them every five minutes: some ten statements each. */
+/**
+ * Up to this many queues, pg-boss looks after all of them once an hour, beside those where there is something to do: some thirty
+ * statements each, which would be most of what an idle process sends if it were done more often.
+ */
 const fewQueues = 100
-const fewIntervalMs = 5 * 60_000
+const fewIntervalMs = 60 * 60_000
 
 /** How often pg-boss looks after all queues, however many: only then does it rebuild indexes. */
 const fullIntervalMs = 24 * 60 * 60_000

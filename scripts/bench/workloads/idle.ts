@@ -13,8 +13,8 @@ const contestants = [
   },
 ] as const
 
-/** Starting leaves work for a moment: statistics, first looks. */
-const settleMs = 2000
+/** Starting leaves work for a moment: statistics, first looks, and after five seconds pg-boss's count of all queues, as once an hour. */
+const settleMs = 15_000
 
 async function measure(bench: Bench, program: string, durationMs: number): Promise<Figures> {
   const { server } = bench
