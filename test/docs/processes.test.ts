@@ -225,7 +225,7 @@ test('a read model that is rebuilt while events come has each of them once, and 
         `select (select count(*) from bus.outbox) + (select count(*) from bus.ordered_events)
          + (select count(*) from pgboss.job where name = 'bus.order-timelines' and state < 'completed')`,
       )) === 0,
-    20_000,
+    120_000,
   )
   expect(await found()).toEqual(
     Object.fromEntries([...published].map(([orderId, statuses]) => [orderId, statuses.join(' ')])),
@@ -239,4 +239,4 @@ test('a read model that is rebuilt while events come has each of them once, and 
   expect(bothWays).toBeGreaterThan(0)
   expect(receipts).toBeGreaterThan(bothWays)
   expect(copiedCount - bothWays + receipts).toBe(count)
-}, 60_000)
+}, 240_000)
