@@ -31,7 +31,7 @@ interface Taken {
 /**
  * Runs the events of jobs in transactions that also hold their receipts and the jobs' completion: docs/adr/0006.
  * One transaction carries several events of a job, one after the other, each behind a savepoint; a job whose handlers
- * are slow is spread over several transactions at a time. The events of a key have one transaction after the other: docs/adr/0029.
+ * are slow is spread over several transactions at a time. The events of a key have one transaction after the other: docs/adr/0030.
  */
 export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>) {
   const { connections, subscription, settler, limit } = parts
