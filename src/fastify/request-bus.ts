@@ -1,10 +1,8 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { firstCharacters } from '../events/characters.ts'
-import { ConfigurationError } from '../events/errors.ts'
 import { textProblem } from '../events/json.ts'
 import { limits } from '../events/limits.ts'
-import { describe } from '../events/options.ts'
-import { isThenable } from '../events/other-realms.ts'
+import { describe, invalidOption } from '../events/options.ts'
 import type { EventDefaults, Publisher } from '../outbox/publisher.ts'
 
 /** What of a request is used for the correlation id. */
@@ -25,16 +23,9 @@ export function createRequestBus<
   request: R,
   defaults: ((request: R) => EventDefaults | undefined) | undefined,
 ): Publisher<C, Defaulted> {
-  const own = toDefaults(request.id)
-  if (defaults === undefined) return bus.with(own)
-  return bus.with(() => {
-    const given: unknown = defaults(request)
-    // What it is otherwise, `with` refuses.
-    if (given === undefined) return own
-    if (given === null || typeof given !== 'object' || Array.isArray(given) || isThenable(given))
-      return given as EventDefaults
-    return { ...given, correlationId: (given as EventDefaults).correlationId ?? own.correlationId }
-  }) as Publisher<C, Defaulted>
+  // The defaults nearest to an event come first.
+  const identified = bus.with(toDefaults(request.id))
+  return defaults === undefined ? identified : identified.with(() => defaults(request))
 }
 
 /**
@@ -50,8 +41,8 @@ function toDefaults(requestId: unknown): EventDefaults {
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function assertRequestDefaults(defaults: unknown): void {
   if (defaults === undefined || typeof defaults === 'function') return
-  throw new ConfigurationError(
-    'BUS_INVALID_OPTION',
+  throw invalidOption(
     `Expected \`defaults\` to be a function like (request) => ({ tenantId: request.user.tenantId }), got ${describe(defaults)}`,
+    'defaults',
   )
 }
