@@ -33,14 +33,12 @@ export function createContextPublisher(
     publishing.tryFailed,
   )
   // The transaction may be left out.
+  const withTransaction = (args: readonly unknown[]): [never, never] =>
+    (args.length > 1 ? [given(args[0]), args[1]] : [tx, args[0]]) as [never, never]
   const publish = async (...args: readonly unknown[]): Promise<Published> =>
-    args.length > 1
-      ? publisher.publish(given(args[0]), args[1] as never)
-      : publisher.publish(tx as never, args[0] as never)
+    publisher.publish(...withTransaction(args))
   const publishMany = async (...args: readonly unknown[]): Promise<Published[]> =>
-    args.length > 1
-      ? publisher.publishMany(given(args[0]), args[1] as never)
-      : publisher.publishMany(tx as never, args[0] as never)
+    publisher.publishMany(...withTransaction(args))
   const cancel = async (...args: readonly unknown[]): Promise<boolean> => {
     const [inside, id, options] = typeof args[0] === 'string' ? [tx, ...args] : args
     const { tenantId = cause.tenantId, ...others } = (options ?? {}) as CancelOptions
