@@ -1,8 +1,7 @@
 import { constants } from 'node:os'
 import type { StopOptions } from './bus.ts'
-import { ConfigurationError } from './events/errors.ts'
 import { limits } from './events/limits.ts'
-import { assertObject, describe, integerOption, refuseUnknownKeys } from './events/options.ts'
+import { assertObject, describe, integerOption, refuseUnknownKeys, invalidOption } from './events/options.ts'
 
 /** What {@link stopOnSignals} takes beside the bus. */
 export interface StopOnSignalsOptions {
@@ -89,15 +88,18 @@ type ResolvedOptions = Required<Pick<StopOnSignalsOptions, 'onSignal' | 'onStopp
 
 function resolveOptions(bus: Stoppable, options: StopOnSignalsOptions): ResolvedOptions {
   if (typeof (bus as Partial<Stoppable> | null | undefined)?.stop !== 'function')
-    throw invalid(`Expected \`stopOnSignals\` to get a bus made by createBus, got ${describe(bus)}`)
+    throw invalidOption(
+      `Expected \`stopOnSignals\` to get a bus made by createBus, got ${describe(bus)}`,
+      'bus',
+    )
   assertObject('options like { graceMs }', options)
-  refuseUnknownKeys(options, ['graceMs', 'signals', 'onSignal', 'onStopped'], 'stopOnSignals')
+  refuseUnknownKeys(options, ['graceMs', 'signals', 'onSignal', 'onStopped'], 'bus')
   const { graceMs, signals = ['SIGTERM', 'SIGINT'], onSignal, onStopped } = options
   if (!Array.isArray(signals) || signals.length === 0 || !signals.every(isCatchable))
-    throw invalid('Expected `signals` to be names of signals that a process can catch, such as SIGTERM')
+    throw invalidOption('Expected `signals` to be names of signals that a process can catch, such as SIGTERM')
   for (const [name, callback] of Object.entries({ onSignal, onStopped }))
     if (callback !== undefined && typeof callback !== 'function')
-      throw invalid(`Expected \`${name}\` to be a function, got ${describe(callback)}`)
+      throw invalidOption(`Expected \`${name}\` to be a function, got ${describe(callback)}`)
   return {
     graceMs: integerOption('graceMs', graceMs, limits.graceMs),
     signals: [...new Set(signals as readonly NodeJS.Signals[])],
@@ -113,8 +115,4 @@ function isCatchable(signal: unknown): boolean {
     signal !== 'SIGKILL' &&
     signal !== 'SIGSTOP'
   )
-}
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
 }

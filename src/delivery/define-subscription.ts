@@ -1,6 +1,6 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { ConfigurationError } from '../events/errors.ts'
-import { describe } from '../events/options.ts'
+import { describe, invalidOption } from '../events/options.ts'
 import { compilePatterns, type EventPattern } from '../events/pattern.ts'
 import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
 import type { DeliveryMode, HandlerOption, ModeOption, SubscriptionOptions } from './subscription-options.ts'
@@ -67,8 +67,7 @@ export function defineSubscription<
   Tx = HandlerTransaction,
 >(events: C, options: SubscriptionOptions<C, P, M, Tx>): SubscriptionDefinition<C, P, M, Tx> {
   if (events === null || typeof events !== 'object')
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
+    throw invalidOption(
       `Expected the first argument to be the catalogue made by defineEvents, got ${describe(events)}`,
     )
   resolveSubscription(options, events)

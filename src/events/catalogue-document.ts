@@ -1,5 +1,5 @@
+import { invalidOption } from './options.ts'
 import type { KnownType, TypeDescription } from './catalogue-description.ts'
-import { ConfigurationError } from './errors.ts'
 import type { JsonSchema, SchemaOrigin } from './json-schema.ts'
 
 /** Raised when what `x-bossbus` holds changes its meaning. */
@@ -85,8 +85,7 @@ export function toCatalogueDocument(
 export function readCatalogueDocument(document: unknown, what: string): readonly KnownType[] {
   const { 'x-bossbus': about, $defs } = (document ?? {}) as Partial<CatalogueDocument>
   if (about?.format !== format || !Array.isArray(about.types) || typeof $defs !== 'object')
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
+    throw invalidOption(
       `Expected ${what} to be a catalogue as \`bossbus catalog export\` writes it${about === undefined ? '' : `, in format ${format}`}`,
     )
   const { source } = about

@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto'
 import type { EventCatalogue } from './catalogue.ts'
 import { readAttributes, refuse } from './cloud-event-attributes.ts'
 import type { EventFields, EventMetadata, NewEvent, StoredEvent } from './envelope.ts'
-import { ConfigurationError, InvalidEventError } from './errors.ts'
+import { InvalidEventError } from './errors.ts'
 import { parseJson } from './json-parse.ts'
 import { limits } from './limits.ts'
 import { isDate } from './other-realms.ts'
-import { assertTextOption, describe, refuseUnknownKeys } from './options.ts'
+import { assertTextOption, describe, refuseUnknownKeys, invalidOption } from './options.ts'
 import { toRfc3339 } from './rfc3339.ts'
 import { isUriReference, toUriReference } from './uri-reference.ts'
 
@@ -124,10 +124,7 @@ export function toCloudEvent<E extends StoredEvent>(
   refuseUnknownKeys(options, ['dataSchema'], 'toCloudEvent')
   const { dataSchema } = options
   if (dataSchema !== undefined && !(typeof dataSchema === 'string' && isUriReference(dataSchema)))
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
-      `Expected \`dataSchema\` to be a URI, got ${describe(dataSchema)}`,
-    )
+    throw invalidOption(`Expected \`dataSchema\` to be a URI, got ${describe(dataSchema)}`, 'dataSchema')
   const attributes = {
     type: event.type,
     subject: event.subject,

@@ -9,9 +9,15 @@ import type { BusOptions } from '../bus-options.ts'
 import { createBus, type Bus } from '../bus.ts'
 import { resolveRun, type RunOption } from '../run-option.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
-import { ConfigurationError, StateError } from '../events/errors.ts'
+import { StateError } from '../events/errors.ts'
 import { limits } from '../events/limits.ts'
-import { booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import {
+  booleanOption,
+  describe,
+  integerOption,
+  refuseUnknownKeys,
+  invalidOption,
+} from '../events/options.ts'
 import { parseCloudEventBodies } from './cloud-event-bodies.ts'
 import type { EventDefaults, Publisher } from '../outbox/publisher.ts'
 import { closeWithProcess } from './close-with-process.ts'
@@ -239,10 +245,7 @@ const newBusOptionNames = [
 /** @throws when it is no bus, or one that cannot be started any more */
 function isUnstarted(bus: AppBus): boolean {
   if (typeof (bus as Partial<AppBus> | null)?.publish !== 'function') {
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
-      `Expected \`bus\` to be a bus made by createBus, got ${describe(bus)}`,
-    )
+    throw invalidOption(`Expected \`bus\` to be a bus made by createBus, got ${describe(bus)}`, 'bus')
   }
   if (bus.state === 'stopping' || bus.state === 'stopped')
     throw new StateError(

@@ -1,3 +1,4 @@
+import { invalidOption } from '../events/options.ts'
 import type {
   BeforeApplicationShutdown,
   OnApplicationBootstrap,
@@ -6,7 +7,6 @@ import type {
 } from '@nestjs/common'
 import type { DiscoveryService } from '@nestjs/core'
 import type { Bus } from '../bus.ts'
-import { ConfigurationError } from '../events/errors.ts'
 import { createRunningHandlers } from './running-handlers.ts'
 import { decoratedMethods } from './subscribe.ts'
 
@@ -42,7 +42,9 @@ export class BusLifecycle
   onModuleInit(): void {
     const wrappers = [...this.#discovery.getProviders(), ...this.#discovery.getControllers()]
     if (wrappers.filter(({ instance }) => instance instanceof BusLifecycle).length > 1)
-      throw invalid('Expected one BusModule in an application: each would subscribe all decorated methods')
+      throw invalidOption(
+        'Expected one BusModule in an application: each would subscribe all decorated methods',
+      )
     const seen = new Set<unknown>()
     for (const wrapper of wrappers) {
       const instance: unknown = wrapper.instance
@@ -80,7 +82,7 @@ export class BusLifecycle
   #subscribe(wrapper: Wrapper, instance: Record<string | symbol, Handler>): void {
     for (const { name, subscriptions } of decoratedMethods(Object.getPrototypeOf(instance) as object)) {
       if (wrapper.isTransient || !wrapper.isDependencyTreeStatic())
-        throw invalid(
+        throw invalidOption(
           `Expected \`${wrapper.name}\` to be a provider of the default scope: an event comes outside any request, so nothing would make an instance for \`${String(name)}\``,
         )
       const handler: Handler = async (event, ctx) => this.#running.run(() => instance[name]?.(event, ctx))
@@ -91,7 +93,3 @@ export class BusLifecycle
 }
 
 type Handler = (event: unknown, ctx: unknown) => unknown
-
-function invalid(message: string): ConfigurationError {
-  return new ConfigurationError('BUS_INVALID_OPTION', message)
-}

@@ -1,9 +1,16 @@
 import { Module, type DynamicModule, type FactoryProvider, type ModuleMetadata } from '@nestjs/common'
 import { DiscoveryModule, DiscoveryService } from '@nestjs/core'
 import type { Bus } from '../bus.ts'
-import { ConfigurationError, StateError } from '../events/errors.ts'
+import { StateError } from '../events/errors.ts'
 import { limits } from '../events/limits.ts'
-import { assertObject, booleanOption, describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import {
+  assertObject,
+  booleanOption,
+  describe,
+  integerOption,
+  refuseUnknownKeys,
+  invalidOption,
+} from '../events/options.ts'
 import { BusLifecycle, type LifecycleOptions } from './bus-lifecycle.ts'
 
 /** The token of the bus, for `@Inject(busToken)`, `app.get(busToken)` and the `inject` of factories. */
@@ -79,7 +86,7 @@ Module({})(BusModule)
 function toFactory(given: Parameters<typeof BusModule.forBus>[0]): BusFactory {
   if (typeof given === 'function') return { useFactory: given }
   if (given !== null && typeof given === 'object' && 'useFactory' in given) {
-    refuseUnknownKeys(given, ['useFactory', 'inject', 'imports'], 'BusModule.forBus')
+    refuseUnknownKeys(given, ['useFactory', 'inject', 'imports'], 'bus')
     return given
   }
   const bus = usable(given)
@@ -88,9 +95,9 @@ function toFactory(given: Parameters<typeof BusModule.forBus>[0]): BusFactory {
 
 function usable(bus: AnyBus): AnyBus {
   if (typeof (bus as Partial<Bus> | null | undefined)?.subscribe !== 'function')
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
+    throw invalidOption(
       `Expected \`BusModule.forBus\` to get a bus made by createBus, or a factory of one, got ${describe(bus)}`,
+      'BusModule.forBus',
     )
   if (bus.state === 'stopping' || bus.state === 'stopped')
     throw new StateError(
@@ -101,7 +108,7 @@ function usable(bus: AnyBus): AnyBus {
 
 function resolveOptions(options: BusModuleOptions): LifecycleOptions {
   assertObject('options like { migrate, graceMs }', options)
-  refuseUnknownKeys(options, ['migrate', 'graceMs'], 'BusModule.forBus')
+  refuseUnknownKeys(options, ['migrate', 'graceMs'], 'bus')
   return {
     migrate: booleanOption('migrate', options.migrate, false),
     graceMs: integerOption('graceMs', options.graceMs, limits.graceMs),

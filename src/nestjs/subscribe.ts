@@ -1,6 +1,7 @@
+import { invalidOption } from '../events/options.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { EventPattern } from '../events/pattern.ts'
-import { ConfigurationError } from '../events/errors.ts'
+import type { ConfigurationError } from '../events/errors.ts'
 import type { DeliveryMode, Handler, OptionsBesideHandler } from '../delivery/subscription-options.ts'
 import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
 
@@ -67,8 +68,7 @@ function isMethod(prototype: object, name: string | symbol): boolean {
 }
 
 function notAMethod(name: unknown): ConfigurationError {
-  return new ConfigurationError(
-    'BUS_INVALID_OPTION',
+  return invalidOption(
     `Expected @Subscribe to decorate a public method of a class that Nest makes an instance of: \`${String(name)}\` is none`,
   )
 }

@@ -1,5 +1,4 @@
-import { ConfigurationError } from '../events/errors.ts'
-import { describe } from '../events/options.ts'
+import { describe, invalidOption } from '../events/options.ts'
 
 /** The PostgreSQL schema of pg-boss, unless `bossSchema` names another one. The migrations say this name. */
 export const defaultBossSchema = 'pgboss'
@@ -30,9 +29,9 @@ export function resolveBossSchema(given: unknown): string {
     !reserved.test(given)
   )
     return given
-  throw new ConfigurationError(
-    'BUS_INVALID_OPTION',
+  throw invalidOption(
     `Expected \`bossSchema\` to be the name of a schema for pg-boss alone, 1 to ${maxNameBytes} bytes without quotes, dots, %, $ or \\, and not bus, public or a schema of PostgreSQL, got ${describe(given)}`,
+    'bossSchema',
   )
 }
 

@@ -1,5 +1,10 @@
-import { ConfigurationError } from '../events/errors.ts'
-import { assertObject, assertTextOption, describe, refuseUnknownKeys } from '../events/options.ts'
+import {
+  assertObject,
+  assertTextOption,
+  describe,
+  refuseUnknownKeys,
+  invalidOption,
+} from '../events/options.ts'
 import { statement } from './statement.ts'
 import { assertTransaction, callInTransaction, type CallerTransaction } from './caller-transaction.ts'
 import { uuidShape } from './publish.ts'
@@ -58,10 +63,7 @@ export interface EventReference {
 /** Checks what a caller gave as an event's id and the options beside it. */
 export function checkReference(id: unknown, options: unknown): EventReference {
   if (typeof id !== 'string' || !uuidShape.test(id))
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
-      `Expected the id of an event (a uuid), got ${describe(id)}`,
-    )
+    throw invalidOption(`Expected the id of an event (a uuid), got ${describe(id)}`)
   assertObject('options', options)
   refuseUnknownKeys(options, ['tenantId'], 'cancel')
   const { tenantId } = options as { tenantId?: unknown }

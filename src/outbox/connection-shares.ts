@@ -1,4 +1,4 @@
-import { ConfigurationError } from '../events/errors.ts'
+import { invalidOption } from '../events/options.ts'
 
 /** How many connections of a bus may be open for what. One more listens, where the bus runs. */
 export interface ConnectionShares {
@@ -31,8 +31,8 @@ export function shareConnections(max: number | undefined, hasHandlers: boolean):
 export function assertEnoughConnections(max: number | undefined, hasHandlers: boolean): void {
   const least = hasHandlers ? 3 : 2
   if (max === undefined || max >= least) return
-  throw new ConfigurationError(
-    'BUS_INVALID_OPTION',
+  throw invalidOption(
     `Expected \`database\` to be a pool configuration whose \`max\` is at least ${least} for a bus that starts${hasHandlers ? ' with exactly-once subscriptions' : ''}, got ${max}: one connection listens, one is for relay and workers${hasHandlers ? ', one for handlers' : ''}`,
+    'database',
   )
 }

@@ -1,6 +1,5 @@
 import type pg from 'pg'
-import { ConfigurationError } from '../events/errors.ts'
-import { refuseUnknownKeys } from '../events/options.ts'
+import { refuseUnknownKeys, invalidOption } from '../events/options.ts'
 import { tlsOf, tlsParameters, type TlsFiles } from './tls-parameters.ts'
 
 /** An address of a server. What is undefined, node-postgres takes from the environment, or has a default for. */
@@ -213,5 +212,5 @@ const encodingHint =
 const hostHint = `a host has a colon in it: an IPv6 address stands in brackets, as in [::1]:5432; or ${encodingHint}`
 
 function refuseUrl(reason: string): never {
-  throw new ConfigurationError('BUS_INVALID_OPTION', `The URL of \`database\` cannot be used: ${reason}`)
+  throw invalidOption(`The URL of \`database\` cannot be used: ${reason}`)
 }

@@ -1,6 +1,6 @@
 import type pg from 'pg'
-import { BusError, ConfigurationError, TenantScopeError } from '../events/errors.ts'
-import { kindOf } from '../events/options.ts'
+import { BusError, TenantScopeError } from '../events/errors.ts'
+import { kindOf, invalidOption } from '../events/options.ts'
 import { isError } from '../events/other-realms.ts'
 import type { Database } from '../outbox/database.ts'
 import { toBusError } from '../outbox/database-errors.ts'
@@ -28,10 +28,7 @@ export async function runTenantQuery<T, Tx>(
   work: (db: Tx) => Promise<T>,
 ): Promise<T> {
   if (typeof work !== 'function')
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
-      `Expected a function that is given a Drizzle database, got ${kindOf(work)}`,
-    )
+    throw invalidOption(`Expected a function that is given a Drizzle database, got ${kindOf(work)}`)
   return inTenantScope(
     database,
     tenantId,

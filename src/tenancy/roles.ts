@@ -1,7 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import { ConfigurationError } from '../events/errors.ts'
 import type { BusLogger } from '../events/logger.ts'
-import { describe, refuseUnknownKeys } from '../events/options.ts'
+import { describe, refuseUnknownKeys, invalidOption } from '../events/options.ts'
 import { beginSql, type Database } from '../outbox/database.ts'
 import { busRoles } from '../outbox/role-names.ts'
 import { loadShippedSql } from '../outbox/shipped-sql.ts'
@@ -29,18 +28,15 @@ export function resolveMigrateOptions(given: unknown): {
   readonly sharedBoss: 'refuse' | 'migrate'
 } {
   if (given === null || typeof given !== 'object')
-    throw new ConfigurationError('BUS_INVALID_OPTION', `Expected options of migrate, got ${describe(given)}`)
+    throw invalidOption(`Expected options of migrate, got ${describe(given)}`)
   refuseUnknownKeys(given, ['roles', 'sharedBoss'], 'migrate')
   const { roles = 'create', sharedBoss = 'refuse' } = given as { roles?: unknown; sharedBoss?: unknown }
   if (roles !== 'create' && roles !== 'skip')
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
-      `Expected \`roles\` to be 'create' or 'skip', got ${describe(roles)}`,
-    )
+    throw invalidOption(`Expected \`roles\` to be 'create' or 'skip', got ${describe(roles)}`, 'roles')
   if (sharedBoss !== 'refuse' && sharedBoss !== 'migrate')
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
+    throw invalidOption(
       `Expected \`sharedBoss\` to be 'refuse' or 'migrate', got ${describe(sharedBoss)}`,
+      'sharedBoss',
     )
   return { roles, sharedBoss }
 }

@@ -1,9 +1,8 @@
 import { createBus, type Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { NewEvent } from '../events/envelope.ts'
-import { ConfigurationError } from '../events/errors.ts'
 import { faultPoints, type FaultPoint } from '../events/fault-points.ts'
-import { describe, integerOption, refuseUnknownKeys } from '../events/options.ts'
+import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../events/options.ts'
 import type { EventPattern } from '../events/pattern.ts'
 import { defaultBossSchema } from '../outbox/boss-schema.ts'
 import type { DrizzleOption, HandlerTransaction, Settings } from '../outbox/drizzle-handle.ts'
@@ -299,20 +298,21 @@ const optionKeys = [
 ]
 
 function checkOptions(options: CrashOptions<EventCatalogue>): void {
-  const invalid = (message: string): ConfigurationError =>
-    new ConfigurationError('BUS_INVALID_OPTION', message)
   if (options === null || typeof options !== 'object')
-    throw invalid(`Expected the options of crashAtEveryStep, got ${describe(options)}`)
+    throw invalidOption(`Expected the options of crashAtEveryStep, got ${describe(options)}`)
   refuseUnknownKeys(options, optionKeys, 'crashAtEveryStep')
   if (!isPostgresUrl(options.database))
-    throw invalid(`Expected \`database\` to be a postgres:// URL, got ${describe(options.database)}`)
+    throw invalidOption(
+      `Expected \`database\` to be a postgres:// URL, got ${describe(options.database)}`,
+      'database',
+    )
   if (typeof options.effects !== 'function')
-    throw invalid(
+    throw invalidOption(
       `Expected \`effects\` to be a function that counts effects, got ${describe(options.effects)}`,
     )
   const unknown = options.only?.find((point) => !faultPoints.includes(point))
   if (unknown !== undefined)
-    throw invalid(
+    throw invalidOption(
       `Expected \`only\` to name fault points, got ${describe(unknown)}. docs/guarantees.md lists them`,
     )
   integerOption('effectsPerEvent', options.effectsPerEvent, { min: 1, max: 1_000_000, default: 1 })
