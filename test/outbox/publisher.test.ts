@@ -1,4 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { drizzle } from 'drizzle-orm/node-postgres'
+import pg from 'pg'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { createBus, type EventDefaults, type Publisher } from '../../src/index.ts'
 import { paymentEvents, recordingLogger, testBus } from '../support/bus.ts'
@@ -144,6 +146,38 @@ describe('availableIn', () => {
     expect(stored[2]?.['available_at']).toEqual(at)
     expect(seconds[3]).toBeNull()
     expect(seconds[4]).toBeCloseTo(7200, 0)
+  })
+
+  test('counts the same whatever is set for the database, and whatever shadows functions', async () => {
+    const { url, rows } = await createTestDatabase()
+    await rows('create schema evil')
+    for (const name of ['clock_timestamp()', 'make_interval(secs float8)', 'starts_with(text, text)'])
+      await rows(`create function evil.${name} returns text language sql as 'select null::text'`)
+    for (const setting of [
+      ...['search_path = evil, pg_catalog', `datestyle = 'SQL, DMY'`, `intervalstyle = 'sql_standard'`],
+      ...[
+        'standard_conforming_strings = off',
+        'extra_float_digits = -15',
+        'array_nulls = off',
+        `timezone = 'Asia/Tokyo'`,
+      ],
+    ])
+      await rows(`alter database ${new URL(url).pathname.slice(1)} set ${setting}`)
+    const client = new pg.Pool({ connectionString: url, max: 1 })
+    onTestFinished(async () => client.end())
+    const bus = testBus(url)
+    const event = { ...note, tenantId: '会社', availableIn: { seconds: 90.5 } }
+    await drizzle({ client }).transaction(async (tx) =>
+      bus.publishMany(tx, [event, { ...note, tenantId: '会社' }]),
+    )
+    await bus.tryPublish(event)
+    const stored = await rows(
+      `select extract(epoch from available_at - created_at)::float8 as seconds from bus.events order by available_at is null, id`,
+    )
+    const seconds = stored.map((row) => row['seconds'] as number | null)
+    expect(seconds[0]).toBeCloseTo(90.5, 0)
+    expect(seconds[1]).toBeCloseTo(90.5, 0)
+    expect(seconds[2]).toBeNull()
   })
 
   test.each([
