@@ -3,12 +3,12 @@
  * the folder, so that a bundler takes it along.
  */
 import { readFile, writeFile } from 'node:fs/promises'
-import { loadShippedSql } from '../src/outbox/shipped-sql.ts'
+import { loadShippedSql } from '../src/migrations/shipped-sql.ts'
 
-const module = new URL('../dist/outbox/shipped-sql.js', import.meta.url)
+const module = new URL('../dist/migrations/shipped-sql.js', import.meta.url)
 const built = await readFile(module, 'utf8')
 const reader = /^export async function loadShippedSql\(\) \{\n.*?\n\}\n/ms
-if (!reader.test(built)) throw new Error('dist/outbox/shipped-sql.js has no loadShippedSql')
+if (!reader.test(built)) throw new Error('dist/migrations/shipped-sql.js has no loadShippedSql')
 const sql = JSON.stringify(await loadShippedSql())
 await writeFile(
   module,

@@ -1,9 +1,9 @@
-import { beforeTimeout } from './before-timeout.ts'
+import { beforeTimeout } from './foundation/with-timeout.ts'
 import type { Delivery } from './delivery/delivery.ts'
-import { readUnserved } from './delivery/presence.ts'
-import type { Database } from './outbox/database.ts'
-import { readPartitions, type DefaultPartition } from './outbox/partitions.ts'
-import type { RelayState } from './outbox/relay.ts'
+import { readUnserved } from './delivery/registry/presence.ts'
+import type { Database } from './database/database.ts'
+import { readPartitions, type DefaultPartition } from './outbox/schema/partitions.ts'
+import type { RelayState } from './outbox/relay/relay.ts'
 
 export type BusState = 'created' | 'starting' | 'started' | 'stopping' | 'stopped'
 

@@ -1,12 +1,12 @@
 import { defineEvents, isSourceName, type EventCatalogue } from './events/catalogue.ts'
-import { limits } from './events/limits.ts'
-import { guarded, stderrLogger, type BusLogger } from './events/logger.ts'
-import { describe, integerOption, refuseUnknownKeys, invalidOption } from './events/options.ts'
-import { resolveBossSchema } from './outbox/boss-schema.ts'
-import type { DatabaseOption } from './outbox/database.ts'
-import { resolveDrizzle, type DrizzleOption, type Settings } from './outbox/drizzle-handle.ts'
-import type { PublishSettings } from './outbox/publish.ts'
-import type { DefaultsOption, EventDefaults } from './outbox/publisher.ts'
+import { limits } from './foundation/limits.ts'
+import { guarded, stderrLogger, type BusLogger } from './foundation/logger.ts'
+import { describe, integerOption, refuseUnknownKeys, invalidOption } from './foundation/options.ts'
+import { resolveBossSchema } from './database/boss-schema.ts'
+import type { DatabaseOption } from './database/database.ts'
+import { resolveDrizzle, type DrizzleOption, type Settings } from './database/drizzle-handle.ts'
+import type { PublishSettings } from './outbox/publish/publish.ts'
+import type { DefaultsOption, EventDefaults } from './outbox/publish/publisher.ts'
 
 /** What `createBus` takes. */
 export interface BusOptions<

@@ -1,43 +1,56 @@
 import { randomUUID } from 'node:crypto'
 import { readHealth, type BusState } from './bus-health.ts'
 import type { Bus } from './bus-interface.ts'
-import { beforeTimeout } from './before-timeout.ts'
+import { beforeTimeout, within } from './foundation/with-timeout.ts'
 import { resolveBusOptions, type BusOptions } from './bus-options.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
 import type { Published } from './events/envelope.ts'
-import { ConfigurationError, InvalidEventError, StateError } from './events/errors.ts'
-import { limits } from './events/limits.ts'
-import type { BusLogger } from './events/logger.ts'
-import { assertObject, booleanOption, integerOption, refuseUnknownKeys } from './events/options.ts'
+import { ConfigurationError, InvalidEventError, StateError } from './foundation/errors.ts'
+import { limits } from './foundation/limits.ts'
+import type { BusLogger } from './foundation/logger.ts'
+import { assertObject, booleanOption, integerOption, refuseUnknownKeys } from './foundation/options.ts'
 import { redactPayload } from './events/payload-redaction.ts'
-import { reasonOf } from './events/reason.ts'
-import { createBlockedKeys } from './delivery/blocked-keys.ts'
+import { reasonOf } from './foundation/error-reason.ts'
+import { createBlockedKeys } from './delivery/operator/blocked-keys.ts'
 import { startDelivery, type Delivery } from './delivery/delivery.ts'
-import { createQueues } from './delivery/registry.ts'
-import { createDeadLetters } from './delivery/dead-letters.ts'
-import { migrateBoss } from './delivery/boss.ts'
-import { assertMigratableBoss } from './delivery/boss-version.ts'
-import type { HandlerPublishing } from './delivery/context-publisher.ts'
-import { assertFits } from './delivery/define-subscription.ts'
-import { assertRoom, resolveSubscription, type Subscription } from './delivery/subscription.ts'
-import type { AnySubscriptionOptions } from './delivery/subscription-options.ts'
-import { createSubscriptions } from './delivery/subscriptions.ts'
-import { within } from './delivery/within.ts'
+import { createQueues } from './delivery/registry/registry.ts'
+import { createDeadLetters } from './delivery/operator/dead-letters.ts'
+import { migrateBoss } from './delivery/jobs/boss.ts'
+import { assertMigratableBoss } from './delivery/jobs/boss-version.ts'
+import type { HandlerPublishing } from './delivery/attempts/context-publisher.ts'
+import { assertFits } from './delivery/subscriptions/define-subscription.ts'
+import { assertRoom, resolveSubscription, type Subscription } from './delivery/subscriptions/subscription.ts'
+import type { AnySubscriptionOptions } from './delivery/subscriptions/subscription-options.ts'
+import { createSubscriptions } from './delivery/operator/subscriptions.ts'
 import { createErasures, eraseSubject } from './operations/erase.ts'
 import { recordCatalogue } from './operations/stored-catalogue.ts'
-import { assertTransaction, mayLoseCommits, type CallerTransaction } from './outbox/caller-transaction.ts'
-import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/cancel.ts'
-import { createDatabase } from './outbox/database.ts'
-import type { DrizzleOption, HandlerTransaction } from './outbox/drizzle-handle.ts'
-import { checkSchema, migrateSchema } from './outbox/migrate.ts'
-import { repairSequences } from './outbox/sequences.ts'
-import { encodeEvents, publishInTransaction, publishOnItsOwn, type UncheckedEvent } from './outbox/publish.ts'
-import { createPublisher, type DefaultedBy, type EventDefaults, type Publisher } from './outbox/publisher.ts'
-import { assertNodeVersion } from './node-version.ts'
+import {
+  assertTransaction,
+  mayLoseCommits,
+  type CallerTransaction,
+} from './outbox/transactions/caller-transaction.ts'
+import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/publish/cancel.ts'
+import { createDatabase } from './database/database.ts'
+import type { DrizzleOption, HandlerTransaction } from './database/drizzle-handle.ts'
+import { checkSchema, migrateSchema } from './migrations/migrate.ts'
+import { repairSequences } from './outbox/schema/sequences.ts'
+import {
+  encodeEvents,
+  publishInTransaction,
+  publishOnItsOwn,
+  type UncheckedEvent,
+} from './outbox/publish/publish.ts'
+import {
+  createPublisher,
+  type DefaultedBy,
+  type EventDefaults,
+  type Publisher,
+} from './outbox/publish/publisher.ts'
+import { assertNodeVersion } from './foundation/node-version.ts'
 import { chosenOf, resolveRun, type RunOption } from './run-option.ts'
 import { createReads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions } from './tenancy/roles.ts'
-import { version } from './version.ts'
+import { version } from './foundation/version.ts'
 
 export type { Bus, StartOptions, StopOptions } from './bus-interface.ts'
 

@@ -1,5 +1,5 @@
-import { describe, nearest, invalidOption } from './events/options.ts'
-import type { Subscription } from './delivery/subscription.ts'
+import { describe, nearest, invalidOption } from './foundation/options.ts'
+import type { Subscription } from './delivery/subscriptions/subscription.ts'
 
 /**
  * What a process runs: `'everything'` is the relay and all subscriptions; names are the relay and those of the subscriptions; `'nothing'` is

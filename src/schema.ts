@@ -4,8 +4,8 @@
  *
  * @module
  */
-export { busSchema, cancellations, eventKeys, events, outbox, sourceRules } from './outbox/schema.ts'
-export { busRoles } from './outbox/role-names.ts'
+export { busSchema, cancellations, eventKeys, events, outbox, sourceRules } from './outbox/schema/schema.ts'
+export { busRoles } from './database/role-names.ts'
 export {
   declarations,
   deliveries,

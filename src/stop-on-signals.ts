@@ -1,7 +1,13 @@
 import { constants } from 'node:os'
 import type { StopOptions } from './bus.ts'
-import { limits } from './events/limits.ts'
-import { assertObject, describe, integerOption, refuseUnknownKeys, invalidOption } from './events/options.ts'
+import { limits } from './foundation/limits.ts'
+import {
+  assertObject,
+  describe,
+  integerOption,
+  refuseUnknownKeys,
+  invalidOption,
+} from './foundation/options.ts'
 
 /** What {@link stopOnSignals} takes beside the bus. */
 export interface StopOnSignalsOptions {

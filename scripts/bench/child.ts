@@ -1,6 +1,6 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { NotAvailableError } from './workload.ts'
+import { NotAvailableError } from './not-available.ts'
 
 /** A program of the benchmark in a process of its own: a fresh heap, and a core of its own where there is one. */
 export interface Child {

@@ -1,5 +1,4 @@
 import { median } from './statistics.ts'
-import type { Figures } from './workload.ts'
 
 /** All that one contestant of a case measured. */
 export interface VariantResult {
@@ -71,3 +70,6 @@ export function ratioWithin(
     figure,
   )
 }
+
+/** What one run of one contestant measured, by the key of the figure. */
+export type Figures = Readonly<Record<string, number>>

@@ -1,12 +1,6 @@
-import type { CaseResult, VariantResult } from './results.ts'
-import {
-  NotAvailableError,
-  type Bench,
-  type Case,
-  type Figures,
-  type Variant,
-  type Workload,
-} from './workload.ts'
+import type { CaseResult, VariantResult, Figures } from './results.ts'
+import { type Bench, type Case, type Variant, type Workload } from './workload.ts'
+import { NotAvailableError } from './not-available.ts'
 
 /** Runs the cases of a workload one after the other. A contestant that fails is reported, and the others go on. */
 export async function runWorkload(workload: Workload, bench: Bench): Promise<CaseResult[]> {

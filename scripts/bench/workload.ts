@@ -1,10 +1,7 @@
 import type { BenchSettings } from './options.ts'
 import type { BenchServer } from './server.ts'
-import type { CaseResult } from './results.ts'
+import type { CaseResult, Figures } from './results.ts'
 import type { Child } from './child.ts'
-
-/** What one run of one contestant measured, by the key of the figure. */
-export type Figures = Readonly<Record<string, number>>
 
 /** What a workload may use while it runs. */
 export interface Bench {
@@ -73,9 +70,4 @@ export interface Workload {
   readonly figures: readonly FigureColumn[]
   readonly cases: (settings: BenchSettings) => readonly Case[]
   readonly targets: readonly Target[]
-}
-
-/** A contestant that cannot run here: the report says why, and the others go on. */
-export class NotAvailableError extends Error {
-  override readonly name = 'NotAvailableError'
 }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { assertNodeVersion } from '../node-version.ts'
+import { assertNodeVersion } from '../foundation/node-version.ts'
 
 process.exitCode = await main()
 

@@ -1,10 +1,11 @@
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util'
-import { BusError } from '../events/errors.ts'
-import { isError } from '../events/other-realms.ts'
-import { version } from '../version.ts'
-import { UsageError, textFlag, type Command, type CommandContext, type ExitCode } from './command.ts'
+import { BusError } from '../foundation/errors.ts'
+import { isError } from '../foundation/cross-realm.ts'
+import { version } from '../foundation/version.ts'
+import { textFlag, type Command, type CommandContext, type ExitCode } from './command/command.ts'
 import { commands } from './commands/all.ts'
-import { loadConfig, type Config } from './config.ts'
+import { loadConfig, type Config } from './command/config.ts'
+import { UsageError } from './command/usage-error.ts'
 
 /** Where a run reads from and writes to. */
 export interface Surroundings {

@@ -13,7 +13,7 @@ import {
   unique,
   uuid,
 } from 'drizzle-orm/pg-core'
-import { busSchema, tenantReads } from '../outbox/schema.ts'
+import { busSchema, tenantReads } from '../outbox/schema/schema.ts'
 
 const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
 
@@ -39,7 +39,7 @@ export const subscriptions = busSchema.table('subscriptions', {
   updatedAt: time('updated_at').notNull().defaultNow(),
   pausedBy: text('paused_by'),
   pauseReason: text('pause_reason'),
-  /** Since when every attempt has failed, so that only single events are tried: see circuit.ts. */
+  /** Since when every attempt has failed, so that only single events are tried: see failure-window.ts. */
   circuitOpenedAt: time('circuit_opened_at'),
   circuitReason: text('circuit_reason'),
   /** When the next event may be tried. Who moves it tries one. */

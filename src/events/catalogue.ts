@@ -1,14 +1,12 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import { isLonger } from './characters.ts'
-import { DeliveryError, InvalidEventError, type EventIssue } from './errors.ts'
+import { DeliveryError, InvalidEventError, type EventIssue } from '../foundation/errors.ts'
 import { isEventTypeName } from './event-type.ts'
-import { printablePath, textProblem } from './json.ts'
-import { limits } from './limits.ts'
-import { isThenable } from './other-realms.ts'
-import { describe, refuseUnknownKeys, invalidOption } from './options.ts'
-import { checkRedact } from './payload-redaction.ts'
-import { hasControls, printable } from './printable.ts'
-import { redactIssue, redactThrown } from './redact.ts'
+import { limits } from '../foundation/limits.ts'
+import { isThenable } from '../foundation/cross-realm.ts'
+import { describe, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
+import { redactIssue, redactThrown } from '../foundation/error-redaction.ts'
+import { hasControls, printable, isLonger, printablePath, textProblem } from '../foundation/text.ts'
+import { checkRedact } from './redact-paths.ts'
 
 /** What one event type is: its payload's schema, who may publish it, and how older payloads are read. */
 export interface EventDefinition<S extends StandardSchemaV1 = StandardSchemaV1> {

@@ -1,5 +1,5 @@
-import { isLonger } from './characters.ts'
-import { limits } from './limits.ts'
+import { limits } from '../foundation/limits.ts'
+import { isLonger } from '../foundation/text.ts'
 
 /** What a name may not have: controls, line and paragraph separators, halves of surrogate pairs, noncharacters. */
 const illegal = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Noncharacter_Code_Point}]/u

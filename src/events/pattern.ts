@@ -1,9 +1,9 @@
-import { ConfigurationError } from './errors.ts'
+import { ConfigurationError } from '../foundation/errors.ts'
 import type { EventCatalogue, EventType } from './catalogue.ts'
-import { isLonger } from './characters.ts'
 import { isEventTypeName } from './event-type.ts'
-import { limits } from './limits.ts'
-import { describe } from './options.ts'
+import { limits } from '../foundation/limits.ts'
+import { describe } from '../foundation/options.ts'
+import { isLonger } from '../foundation/text.ts'
 
 type Segments<S extends string> = S extends `${infer Head}.${infer Rest}` ? [Head, ...Segments<Rest>] : [S]
 

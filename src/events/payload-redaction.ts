@@ -1,7 +1,5 @@
 import type { EventCatalogue, EventDefinition } from './catalogue.ts'
-import { isLonger } from './characters.ts'
-import { limits } from './limits.ts'
-import { describe, invalidOption } from './options.ts'
+import { segmentsOf } from './redact-paths.ts'
 
 /** What stands in the place of a value that is not shown. */
 const redactedText = '[redacted]'
@@ -36,48 +34,6 @@ export function redactPayload(catalogue: EventCatalogue, type: string, payload: 
     trees.set(definition, tree)
   }
   return redactAt(payload, [tree], 0)
-}
-
-/**
- * Checks the `redact` of an event type.
- *
- * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
- */
-export function checkRedact(type: string, paths: unknown): void {
-  if (paths === undefined) return
-  if (!Array.isArray(paths) || paths.length > limits.redactPathCount)
-    throw invalidOption(
-      `Expected \`redact\` of \`${type}\` to be a list of at most ${limits.redactPathCount} paths, got ${describe(paths)}`,
-      'redact',
-    )
-  for (const path of paths as unknown[]) {
-    if (
-      typeof path !== 'string' ||
-      isLonger(path, limits.redactPathLength) ||
-      !path.isWellFormed() ||
-      isMalformed(path)
-    )
-      throw invalidOption(
-        `Expected a path like \`card.number\` or \`items.*.email\` in \`redact\` of \`${type}\`, got ${describe(path)}`,
-      )
-  }
-}
-
-function isMalformed(path: string): boolean {
-  return (
-    path.replaceAll(/\\[\\.*]/g, '').includes('\\') || segmentsOf(path).some((segment) => segment.name === '')
-  )
-}
-
-interface Segment {
-  readonly name: string
-  readonly isAny: boolean
-}
-
-/** Dots part the names; a backslash takes the meaning from a dot, a star or itself. */
-function segmentsOf(path: string): readonly Segment[] {
-  const parts = path.match(/(?:\\.|[^.\\])+|(?<=^|\.)(?=\.|$)/gsu) ?? ['']
-  return parts.map((part) => ({ name: part.replaceAll(/\\(.)/gsu, '$1'), isAny: part === '*' }))
 }
 
 function toTree(paths: readonly string[]): PathNode {

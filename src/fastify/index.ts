@@ -9,17 +9,17 @@ import type { BusOptions } from '../bus-options.ts'
 import { createBus, type Bus } from '../bus.ts'
 import { resolveRun, type RunOption } from '../run-option.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
-import { StateError } from '../events/errors.ts'
-import { limits } from '../events/limits.ts'
+import { StateError } from '../foundation/errors.ts'
+import { limits } from '../foundation/limits.ts'
 import {
   booleanOption,
   describe,
   integerOption,
   refuseUnknownKeys,
   invalidOption,
-} from '../events/options.ts'
+} from '../foundation/options.ts'
 import { parseCloudEventBodies } from './cloud-event-bodies.ts'
-import type { EventDefaults, Publisher } from '../outbox/publisher.ts'
+import type { EventDefaults, Publisher } from '../outbox/publish/publisher.ts'
 import { closeWithProcess } from './close-with-process.ts'
 import { assertRequestDefaults, createRequestBus } from './request-bus.ts'
 import { watchHttpConnections } from './http-connections.ts'

@@ -1,9 +1,8 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
-import { firstCharacters } from '../events/characters.ts'
-import { textProblem } from '../events/json.ts'
-import { limits } from '../events/limits.ts'
-import { describe, invalidOption } from '../events/options.ts'
-import type { EventDefaults, Publisher } from '../outbox/publisher.ts'
+import { limits } from '../foundation/limits.ts'
+import { describe, invalidOption } from '../foundation/options.ts'
+import type { EventDefaults, Publisher } from '../outbox/publish/publisher.ts'
+import { firstCharacters, textProblem } from '../foundation/text.ts'
 
 /** What of a request is used for the correlation id. */
 interface IdentifiedRequest {

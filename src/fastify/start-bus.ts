@@ -1,5 +1,5 @@
 import type { Bus } from '../bus.ts'
-import { DatabaseError } from '../events/errors.ts'
+import { DatabaseError } from '../foundation/errors.ts'
 import type { RunOption } from '../run-option.ts'
 
 /** How a bus is brought up. */

@@ -1,4 +1,4 @@
-import { invalidOption } from '../events/options.ts'
+import { invalidOption } from '../foundation/options.ts'
 import type {
   BeforeApplicationShutdown,
   OnApplicationBootstrap,

@@ -1,8 +1,8 @@
 import { Module, type DynamicModule, type FactoryProvider, type ModuleMetadata } from '@nestjs/common'
 import { DiscoveryModule, DiscoveryService } from '@nestjs/core'
 import type { Bus } from '../bus.ts'
-import { StateError } from '../events/errors.ts'
-import { limits } from '../events/limits.ts'
+import { StateError } from '../foundation/errors.ts'
+import { limits } from '../foundation/limits.ts'
 import {
   assertObject,
   booleanOption,
@@ -10,7 +10,7 @@ import {
   integerOption,
   refuseUnknownKeys,
   invalidOption,
-} from '../events/options.ts'
+} from '../foundation/options.ts'
 import { BusLifecycle, type LifecycleOptions } from './bus-lifecycle.ts'
 
 /** The token of the bus, for `@Inject(busToken)`, `app.get(busToken)` and the `inject` of factories. */

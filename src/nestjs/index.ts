@@ -4,9 +4,9 @@
  * @module
  */
 import { Inject } from '@nestjs/common'
-import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
+import type { HandlerTransaction } from '../database/drizzle-handle.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
-import { assertObject } from '../events/options.ts'
+import { assertObject } from '../foundation/options.ts'
 import { busToken } from './bus-module.ts'
 import { decorate, type HandlerDecorator, type Subscribe } from './subscribe.ts'
 

@@ -1,9 +1,13 @@
-import { invalidOption } from '../events/options.ts'
+import { invalidOption } from '../foundation/options.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { EventPattern } from '../events/pattern.ts'
-import type { ConfigurationError } from '../events/errors.ts'
-import type { DeliveryMode, Handler, OptionsBesideHandler } from '../delivery/subscription-options.ts'
-import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
+import type { ConfigurationError } from '../foundation/errors.ts'
+import type {
+  DeliveryMode,
+  Handler,
+  OptionsBesideHandler,
+} from '../delivery/subscriptions/subscription-options.ts'
+import type { HandlerTransaction } from '../database/drizzle-handle.ts'
 
 /** A subscription without its handler, which is the decorated method. */
 export type MethodSubscription<

@@ -1,10 +1,9 @@
-import { deadLetterQueueName, queueName } from '../delivery/subscription.ts'
-import { maxPayloadAgeMs } from '../delivery/event-store.ts'
-import { characterCount, isLonger } from '../events/characters.ts'
-import { textProblem } from '../events/json.ts'
-import { limits } from '../events/limits.ts'
-import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../events/options.ts'
-import type { Database } from '../outbox/database.ts'
+import { maxPayloadAgeMs } from '../delivery/attempts/event-reader.ts'
+import { limits } from '../foundation/limits.ts'
+import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
+import type { Database } from '../database/database.ts'
+import { characterCount, isLonger, textProblem } from '../foundation/text.ts'
+import { deadLetterQueueName, queueName } from '../delivery/jobs/queues.ts'
 
 /** What `bus.erase` takes. */
 export interface EraseOptions {

@@ -1,4 +1,4 @@
-import type { Executor } from '../outbox/database.ts'
+import type { Executor } from '../database/database.ts'
 import { checkId } from './history-filter.ts'
 
 /**

@@ -1,9 +1,7 @@
-import { characterCount, isLonger } from '../events/characters.ts'
-import { textProblem } from '../events/json.ts'
-import { limits } from '../events/limits.ts'
-import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../events/options.ts'
-import { isDate } from '../events/other-realms.ts'
-import { uuidShape } from '../outbox/publish.ts'
+import { limits } from '../foundation/limits.ts'
+import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
+import { isDate } from '../foundation/cross-realm.ts'
+import { characterCount, isLonger, textProblem, uuidShape } from '../foundation/text.ts'
 
 /** Which events of the log to find, and in which order. */
 export interface EventFilter<T extends string = string> {

@@ -1,17 +1,17 @@
-import type { CatalogueFinding, TypeNeed } from '../events/catalogue-comparison.ts'
+import type { CatalogueFinding, TypeNeed } from '../events/compatibility/catalogue-comparison.ts'
 import {
   upcastPayload,
   validatePayload,
   type EventCatalogue,
   type EventDefinition,
 } from '../events/catalogue.ts'
-import type { KnownType } from '../events/catalogue-description.ts'
-import { InvalidEventError, type EventIssue } from '../events/errors.ts'
-import { describeSchema } from '../events/json-schema.ts'
+import type { KnownType } from '../events/contracts/catalogue-description.ts'
+import { InvalidEventError, type EventIssue } from '../foundation/errors.ts'
+import { describeSchema } from '../events/contracts/json-schema.ts'
 import { compilePatterns } from '../events/pattern.ts'
-import { findMisfits } from '../events/schema-comparison.ts'
-import { parseJson } from '../events/json-parse.ts'
-import type { Executor } from '../outbox/database.ts'
+import { findMisfits } from '../events/compatibility/schema-comparison.ts'
+import { parseJson } from '../events/json/parse-json.ts'
+import type { Executor } from '../database/database.ts'
 
 /** What was looked at of one type and version. */
 export interface SampledVersion {

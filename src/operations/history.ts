@@ -1,10 +1,9 @@
 import type { EventCatalogue, EventType } from '../events/catalogue.ts'
 import type { EventMetadata, StoredEvent } from '../events/envelope.ts'
-import { parseJson } from '../events/json-parse.ts'
-import { limits } from '../events/limits.ts'
-import { integerOption, refuseUnknownKeys } from '../events/options.ts'
-import type { Executor } from '../outbox/database.ts'
-import { uuidShape } from '../outbox/publish.ts'
+import { parseJson } from '../events/json/parse-json.ts'
+import { limits } from '../foundation/limits.ts'
+import { integerOption, refuseUnknownKeys } from '../foundation/options.ts'
+import type { Executor } from '../database/database.ts'
 import {
   assertOptions,
   checkFilter,
@@ -13,6 +12,7 @@ import {
   type EventFilter,
   type OperatorFilter,
 } from './history-filter.ts'
+import { uuidShape } from '../foundation/text.ts'
 
 /**
  * An event as the log has it: the payload in the shape that it was stored in, which `schemaVersion` names, and as

@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm'
 import { bigint, index, jsonb, primaryKey, smallint, text, timestamp, uuid } from 'drizzle-orm/pg-core'
-import { busSchema, tenantReads } from '../outbox/schema.ts'
+import { busSchema, tenantReads } from '../outbox/schema/schema.ts'
 
 const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
 

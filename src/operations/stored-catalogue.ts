@@ -1,9 +1,14 @@
-import { describeCatalogue, type KnownType, type TypeDescription } from '../events/catalogue-description.ts'
+import {
+  describeCatalogue,
+  type KnownType,
+  type TypeDescription,
+} from '../events/contracts/catalogue-description.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
-import type { JsonSchema, SchemaOrigin } from '../events/json-schema.ts'
-import type { BusLogger } from '../events/logger.ts'
-import { canonical } from '../events/schemas/canonical.ts'
-import type { Executor } from '../outbox/database.ts'
+import type { SchemaOrigin } from '../events/contracts/json-schema.ts'
+import type { BusLogger } from '../foundation/logger.ts'
+import { canonical } from '../events/compatibility/schemas/canonical.ts'
+import type { Executor } from '../database/database.ts'
+import type { JsonSchema } from '../events/contracts/schema-dialect.ts'
 
 /** `last_seen_at` is kept to the day: a start writes nothing else where nothing has changed. */
 const seenAgainHours = 24

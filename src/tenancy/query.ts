@@ -1,10 +1,10 @@
 import type pg from 'pg'
-import { BusError, TenantScopeError } from '../events/errors.ts'
-import { kindOf, invalidOption } from '../events/options.ts'
-import { isError } from '../events/other-realms.ts'
-import type { Database } from '../outbox/database.ts'
-import { toBusError } from '../outbox/database-errors.ts'
-import type { HandlerTransaction } from '../outbox/drizzle-handle.ts'
+import { BusError, TenantScopeError } from '../foundation/errors.ts'
+import { kindOf, invalidOption } from '../foundation/options.ts'
+import { isError } from '../foundation/cross-realm.ts'
+import type { Database } from '../database/database.ts'
+import { toBusError } from '../database/database-errors.ts'
+import type { HandlerTransaction } from '../database/drizzle-handle.ts'
 import { inTenantScope } from './scope.ts'
 
 /** Drizzle in the scope of a tenant. */

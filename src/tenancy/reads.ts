@@ -1,7 +1,7 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { readDeliveries, type EventDelivery } from '../operations/event-deliveries.ts'
 import { createHistory, type OperatorHistory, type ShowPayload } from '../operations/history.ts'
-import type { Database } from '../outbox/database.ts'
+import type { Database } from '../database/database.ts'
 import { createTenant, type Tenant, type TenantDatabase } from './tenant.ts'
 
 /** What a bus shows of its log: to operators, and to tenants. */

@@ -1,9 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import type { BusLogger } from '../events/logger.ts'
-import { describe, refuseUnknownKeys, invalidOption } from '../events/options.ts'
-import { beginSql, type Database } from '../outbox/database.ts'
-import { busRoles } from '../outbox/role-names.ts'
-import { loadShippedSql } from '../outbox/shipped-sql.ts'
+import type { BusLogger } from '../foundation/logger.ts'
+import { describe, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
+import { beginSql, type Database } from '../database/database.ts'
+import { busRoles } from '../database/role-names.ts'
+import { loadShippedSql } from '../migrations/shipped-sql.ts'
 
 /** What `bus.migrate` takes. */
 export interface MigrateOptions {

@@ -1,9 +1,9 @@
 import type pg from 'pg'
-import { DatabaseError } from '../events/errors.ts'
-import type { BusClient } from '../outbox/bus-client.ts'
-import type { Database, Executor } from '../outbox/database.ts'
-import { toBusError } from '../outbox/database-errors.ts'
-import { beginOn } from '../outbox/session-settings.ts'
+import { DatabaseError } from '../foundation/errors.ts'
+import type { BusClient } from '../database/bus-client.ts'
+import type { Database, Executor } from '../database/database.ts'
+import { toBusError } from '../database/database-errors.ts'
+import { beginOn } from '../database/session-settings.ts'
 
 /** Longest that one statement of a tenant may take. */
 const statementLimitSeconds = 30

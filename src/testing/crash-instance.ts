@@ -3,9 +3,9 @@ import { Duplex } from 'node:stream'
 import type { BusOptions } from '../bus-options.ts'
 import { createBus, type Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
-import { withFaultHook, type FaultPoint } from '../events/fault-points.ts'
-import type { BusLogger } from '../events/logger.ts'
-import type { DrizzleOption, HandlerTransaction } from '../outbox/drizzle-handle.ts'
+import { withFaultHook, type FaultPoint } from '../foundation/fault-points.ts'
+import type { BusLogger } from '../foundation/logger.ts'
+import type { DrizzleOption, HandlerTransaction } from '../database/drizzle-handle.ts'
 
 /** A place to crash at: a fault point, the n-th time since the instance was told. */
 export interface CrashStep {

@@ -3,10 +3,10 @@
  * it is told, and kills itself with SIGKILL where it is told. Started by crash-child.ts, and told by messages.
  */
 import { createBus, type Bus } from '../bus.ts'
-import type { AnySubscriptionOptions } from '../delivery/subscription-options.ts'
+import type { AnySubscriptionOptions } from '../delivery/subscriptions/subscription-options.ts'
 import { defineEvents, type EventCatalogue } from '../events/catalogue.ts'
-import { withFaultHook, type FaultPoint } from '../events/fault-points.ts'
-import type { DrizzleOption } from '../outbox/drizzle-handle.ts'
+import { withFaultHook, type FaultPoint } from '../foundation/fault-points.ts'
+import type { DrizzleOption } from '../database/drizzle-handle.ts'
 import { silentLogger, StepCounter, type CrashStep } from './crash-instance.ts'
 
 /** What the process is told. */

@@ -1,6 +1,6 @@
 import type { EventCatalogue, EventType, PayloadOutput } from '../events/catalogue.ts'
 import type { Published } from '../events/envelope.ts'
-import { describe, invalidOption, refuseUnknownKeys } from '../events/options.ts'
+import { describe, invalidOption, refuseUnknownKeys } from '../foundation/options.ts'
 
 /** A part of a payload: of an object some of its keys, of a list some of its items. */
 export type PayloadPart<P> = P extends readonly (infer I)[]

@@ -1,4 +1,4 @@
-import { defaultBossSchema } from '../outbox/boss-schema.ts'
+import { defaultBossSchema } from '../database/boss-schema.ts'
 import type { TestDatabase } from './test-database.ts'
 
 /** Where an event is, of one subscription or, before it is handed over, of none. */

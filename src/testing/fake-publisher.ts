@@ -1,17 +1,17 @@
 import { randomUUID } from 'node:crypto'
 import type { EventCatalogue, EventType } from '../events/catalogue.ts'
 import type { EventOf, Published, StoredEvent } from '../events/envelope.ts'
-import { assertObject, describe, invalidOption, refuseUnknownKeys } from '../events/options.ts'
-import { limits } from '../events/limits.ts'
-import { parseJson } from '../events/json-parse.ts'
-import { checkEvents, type UncheckedEvent } from '../outbox/publish.ts'
+import { assertObject, describe, invalidOption, refuseUnknownKeys } from '../foundation/options.ts'
+import { limits } from '../foundation/limits.ts'
+import { parseJson } from '../events/json/parse-json.ts'
+import { checkEvents, type UncheckedEvent } from '../outbox/publish/publish.ts'
 import {
   createPublisher,
   type DefaultedBy,
   type DefaultsOption,
   type EventDefaults,
   type Publisher,
-} from '../outbox/publisher.ts'
+} from '../outbox/publish/publisher.ts'
 
 /** What {@link createFakePublisher} takes beside the catalogue. */
 export interface FakePublisherOptions<E extends EventDefaults | undefined = EventDefaults | undefined> {

@@ -1,4 +1,4 @@
-import { defaultBossSchema } from '../outbox/boss-schema.ts'
+import { defaultBossSchema } from '../database/boss-schema.ts'
 import type { TestDatabase } from './test-database.ts'
 
 /** Takes away what waits, so that no handler is begun any more. Resolves to how many jobs are being run. */

@@ -2,7 +2,7 @@
  * `bossbus/testing`: buses for tests, on a real PostgreSQL, and a kit that crashes a subscription at every step of its
  * delivery. It needs no particular test runner.
  */
-export { faultPoints, type FaultPoint } from '../events/fault-points.ts'
+export { faultPoints, type FaultPoint } from '../foundation/fault-points.ts'
 export type { EventMatcher, EventReference, PayloadPart } from './event-matcher.ts'
 export { createFakePublisher } from './fake-publisher.ts'
 export type { FakePublisher, FakePublisherOptions } from './fake-publisher.ts'

@@ -1,14 +1,20 @@
 import type { EventCatalogue, EventType } from '../events/catalogue.ts'
 import type { EventOf, NewEvent, StoredEvent } from '../events/envelope.ts'
-import type { BusLogger } from '../events/logger.ts'
-import { assertObject, describe, integerOption, invalidOption, refuseUnknownKeys } from '../events/options.ts'
+import type { BusLogger } from '../foundation/logger.ts'
+import {
+  assertObject,
+  describe,
+  integerOption,
+  invalidOption,
+  refuseUnknownKeys,
+} from '../foundation/options.ts'
 import { compilePatterns, type EventPattern, type MatchedType } from '../events/pattern.ts'
-import { createContextPublisher } from '../delivery/context-publisher.ts'
-import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscription-options.ts'
-import { resolveSubscription } from '../delivery/subscription.ts'
-import type { DrizzleTransaction } from '../outbox/caller-transaction.ts'
-import { checkEvents, type UncheckedEvent } from '../outbox/publish.ts'
-import { limits } from '../events/limits.ts'
+import { createContextPublisher } from '../delivery/attempts/context-publisher.ts'
+import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscriptions/subscription-options.ts'
+import { resolveSubscription } from '../delivery/subscriptions/subscription.ts'
+import type { DrizzleTransaction } from '../outbox/transactions/caller-transaction.ts'
+import { checkEvents, type UncheckedEvent } from '../outbox/publish/publish.ts'
+import { limits } from '../foundation/limits.ts'
 import { createFakePublisher, toStored } from './fake-publisher.ts'
 
 /** The context of the call: what a handler finds in `ctx`. */

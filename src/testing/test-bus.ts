@@ -2,19 +2,19 @@ import type { BusOptions } from '../bus-options.ts'
 import { createBus, type Bus } from '../bus.ts'
 import type { EventCatalogue, EventType } from '../events/catalogue.ts'
 import type { EventOf, StoredEvent } from '../events/envelope.ts'
-import type { BusLogger } from '../events/logger.ts'
+import type { BusLogger } from '../foundation/logger.ts'
 import {
   booleanOption,
   describe,
   integerOption,
   refuseUnknownKeys,
   invalidOption,
-} from '../events/options.ts'
-import { defaultBossSchema } from '../outbox/boss-schema.ts'
-import type { DefaultedBy, EventDefaults } from '../outbox/publisher.ts'
-import { createEventReader } from '../delivery/event-store.ts'
-import { wakePayload, wakeSql } from '../outbox/doorbell.ts'
-import type { DrizzleOption, HandlerTransaction } from '../outbox/drizzle-handle.ts'
+} from '../foundation/options.ts'
+import { defaultBossSchema } from '../database/boss-schema.ts'
+import type { DefaultedBy, EventDefaults } from '../outbox/publish/publisher.ts'
+import { createEventReader } from '../delivery/attempts/event-reader.ts'
+import { wakePayload, wakeSql } from '../outbox/relay/notifier.ts'
+import type { DrizzleOption, HandlerTransaction } from '../database/drizzle-handle.ts'
 import { toCondition, type EventMatcher, type EventReference } from './event-matcher.ts'
 import { describeState, pendingStates, readStates, type EventState } from './event-state.ts'
 import { forgetAll, forgetWaiting } from './forget.ts'

@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import pg from 'pg'
-import { hashOf, loadShippedSql } from '../outbox/shipped-sql.ts'
-import { valueTypes } from '../outbox/value-types.ts'
+import { hashOf, loadShippedSql } from '../migrations/shipped-sql.ts'
+import { valueTypes } from '../database/value-types.ts'
 import { createBus } from '../bus.ts'
 import { defineEvents } from '../events/catalogue.ts'
 

@@ -2,17 +2,11 @@ import { describe, expect, test } from 'vitest'
 import type { BenchSettings } from '../../scripts/bench/options.ts'
 import { renderMarkdown, renderText } from '../../scripts/bench/render.ts'
 import { reportWorkload, type WorkloadReport } from '../../scripts/bench/report.ts'
-import { findVariant, medianOf, ratioWithin } from '../../scripts/bench/results.ts'
+import { findVariant, medianOf, ratioWithin, type Figures } from '../../scripts/bench/results.ts'
 import { runWorkload } from '../../scripts/bench/runner.ts'
 import { median, percentile } from '../../scripts/bench/statistics.ts'
-import {
-  NotAvailableError,
-  type Bench,
-  type Case,
-  type Figures,
-  type Target,
-  type Workload,
-} from '../../scripts/bench/workload.ts'
+import { type Bench, type Case, type Target, type Workload } from '../../scripts/bench/workload.ts'
+import { NotAvailableError } from '../../scripts/bench/not-available.ts'
 
 const settings: BenchSettings = {
   quick: false,

@@ -229,7 +229,7 @@ test('the bus survives its backends being terminated, over and over', { timeout:
   recordFigure('backends of the bus terminated', figure)
 })
 
-// The short form of it is in test/outbox/database-option.test.ts.
+// The short form of it is in test/database/database-option.test.ts.
 test.runIf(isFullForm)('the bus follows its database to another address', { timeout: 180_000 }, async () => {
   const server = await startOwnServer()
   const [first, second] = await Promise.all([startTcpProxy(server.url), startTcpProxy(server.url)])

@@ -1,7 +1,7 @@
 import { Socket } from 'node:net'
 import { sql } from 'drizzle-orm'
 import { expect, test } from 'vitest'
-import { shareConnections } from '../../src/outbox/connection-shares.ts'
+import { shareConnections } from '../../src/database/configuration/connection-shares.ts'
 import { recordingLogger, testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 

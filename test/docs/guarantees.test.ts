@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { expect, test } from 'vitest'
-import { faultPoints } from '../../src/events/fault-points.ts'
+import { faultPoints } from '../../src/foundation/fault-points.ts'
 
 const page = await readFile(new URL('../../docs/guarantees.md', import.meta.url), 'utf8')
 

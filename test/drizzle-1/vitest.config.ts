@@ -4,7 +4,10 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   resolve: { alias: [{ find: /^drizzle-orm(?=$|\/)/, replacement: 'drizzle-1' }] },
   test: {
-    include: ['test/outbox/{publish,caller-connection,cancel}.test.ts', 'test/outbox/drizzle-tables.test.ts'],
+    include: [
+      'test/outbox/{publish,caller-connection,cancel}.test.ts',
+      'test/migrations/drizzle-tables.test.ts',
+    ],
     globalSetup: ['test/support/server.ts'],
     testTimeout: 120_000,
     hookTimeout: 120_000,

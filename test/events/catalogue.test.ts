@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { defineEvents, type EventCatalogue } from '../../src/index.ts'
 import { upcastPayload } from '../../src/events/catalogue.ts'
-import { refusalOf } from './refusal.ts'
+import { refusalOf } from '../foundation/refusal.ts'
 
 const schema = z.object({ id: z.string() })
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { checkPattern, compilePatterns } from '../../src/events/pattern.ts'
 import { roomFor } from '../support/slowness.ts'
-import { cpuMsOf } from './cpu-time.ts'
+import { cpuMsOf } from '../foundation/cpu-time.ts'
 import { patternCases } from './pattern-cases.ts'
-import { refusalOf } from './refusal.ts'
+import { refusalOf } from '../foundation/refusal.ts'
 
 describe('a pattern', () => {
   test.each([

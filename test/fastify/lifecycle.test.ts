@@ -5,10 +5,10 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { events } from '../../src/demo/events.ts'
 import { bus as busPlugin } from '../../src/fastify/index.ts'
 import { createBus } from '../../src/index.ts'
-import { locks } from '../../src/outbox/doorbell.ts'
 import { recordingLogger } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
 import { newBus, somePayment, testApp } from './app.ts'
+import { locks } from '../../src/database/locks.ts'
 
 const sessionsOfTheBus = `select count(*) from pg_stat_activity
   where datname = current_database() and application_name = 'bossbus'`

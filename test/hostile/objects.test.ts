@@ -8,7 +8,7 @@ import {
   type EventCatalogue,
   type StoredEvent,
 } from '../../src/index.ts'
-import { refusalOf } from '../events/refusal.ts'
+import { refusalOf } from '../foundation/refusal.ts'
 import { recordingLogger } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { anyEvents, type AnyBus } from './parameters.ts'

@@ -41,7 +41,7 @@ function withOwnKeys(event: AnyEvent): AnyEvent {
 
 /**
  * What JSON makes of a value: the only difference there may be is that a negative zero has no sign any more. Without
- * `JSON.parse`, which in Node 24 confuses keys (see src/events/json-parse.ts).
+ * `JSON.parse`, which in Node 24 confuses keys (see src/events/json/parse-json.ts).
  */
 function throughJson(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(throughJson)

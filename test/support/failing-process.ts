@@ -1,6 +1,6 @@
 /**
  * A service whose every event carries the canary, with the bus's own logger, that takes every way of failing it can: what it
- * prints, and what it leaves in the database, is searched by test/events/every-failure.test.ts. Prints `done: <what>` for each.
+ * prints, and what it leaves in the database, is searched by test/foundation/every-failure.test.ts. Prints `done: <what>` for each.
  */
 import { inspect } from 'node:util'
 import { sql } from 'drizzle-orm'

@@ -1,7 +1,7 @@
 import pg from 'pg'
 import { PgBoss } from 'pg-boss'
 import { onTestFinished } from 'vitest'
-import type { JobData } from '../../src/delivery/job.ts'
+import type { JobData } from '../../src/delivery/jobs/job.ts'
 
 /** A pg-boss of the test's own, beside the bus's: to take jobs as another worker would. */
 export async function openBoss(url: string): Promise<PgBoss> {

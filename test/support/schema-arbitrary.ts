@@ -1,5 +1,6 @@
+import type { JsonSchema } from '../../src/events/contracts/schema-dialect.ts'
+
 import fc from 'fast-check'
-import type { JsonSchema } from '../../src/events/json-schema.ts'
 
 type SchemaObject = Record<string, unknown>
 

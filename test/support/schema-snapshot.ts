@@ -29,9 +29,9 @@ export async function describeUpgraded(rows: Rows): Promise<string> {
   return (await describeSchema(rows)).replaceAll(' NOT VALID', '')
 }
 
-/** What {@link describeSchema} gave when the snapshot was last renewed: npm run test:all -- test/outbox/schema.test.ts -u */
+/** What {@link describeSchema} gave when the snapshot was last renewed: npm run test:all -- test/migrations/schema.test.ts -u */
 export async function checkedInSchema(): Promise<string> {
-  return readFile(new URL('../outbox/schema.snapshot.txt', import.meta.url), 'utf8')
+  return readFile(new URL('../migrations/schema.snapshot.txt', import.meta.url), 'utf8')
 }
 
 async function describeRelation(rows: Rows, relation: Record<string, unknown>): Promise<string> {

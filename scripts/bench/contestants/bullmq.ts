@@ -7,7 +7,7 @@ import {
   type ThroughputResult,
   type ThroughputTask,
 } from '../contestant.ts'
-import { NotAvailableError } from '../workload.ts'
+import { NotAvailableError } from '../not-available.ts'
 
 export async function throughput({
   eventCount,

@@ -7,7 +7,7 @@ import { createBus, ConfigurationError } from '../../../src/index.ts'
 import { benchEvents } from '../catalogue.ts'
 import { serve } from '../child.ts'
 import { makePayload, publishInBatches, waitUntil } from '../contestant.ts'
-import { NotAvailableError } from '../workload.ts'
+import { NotAvailableError } from '../not-available.ts'
 
 export type Mode =
   'default' | 'default-row' | 'exactly-once' | 'ordered' | 'ordered-row' | 'exactly-once-ordered'

@@ -1,10 +1,11 @@
 import { waitUntil } from '../contestant.ts'
 import { createWaitingDatabase, fillWithEvents, publishBySql } from '../fill.ts'
 import { contestants } from '../contestants/all.ts'
-import { ratioWithin } from '../results.ts'
+import { ratioWithin, type Figures } from '../results.ts'
 import type { BenchDatabase, Session } from '../server.ts'
-import { NotAvailableError, type Bench, type Case, type Figures, type Workload } from '../workload.ts'
+import { type Bench, type Case, type Workload } from '../workload.ts'
 import { measureThroughputOn } from './throughput.ts'
+import { NotAvailableError } from '../not-available.ts'
 
 const claimCase = 'claim, nobody subscribes'
 const deliverCase = 'deliver to 1 subscription'

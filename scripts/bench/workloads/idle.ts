@@ -1,5 +1,5 @@
-import { findVariant, medianOf } from '../results.ts'
-import type { Bench, Figures, Workload } from '../workload.ts'
+import { findVariant, medianOf, type Figures } from '../results.ts'
+import type { Bench, Workload } from '../workload.ts'
 
 const caseName = '20 subscriptions, nothing to do'
 const subscriptionCount = 20

@@ -1,8 +1,8 @@
 import type { CommitTimes, LatencyTask } from '../programs/latency.ts'
 import type { Handled } from '../handled.ts'
-import { findVariant, medianOf, ratioWithin } from '../results.ts'
+import { findVariant, medianOf, ratioWithin, type Figures } from '../results.ts'
 import { percentile } from '../statistics.ts'
-import type { Bench, Case, Figures, Workload } from '../workload.ts'
+import type { Bench, Case, Workload } from '../workload.ts'
 
 type Size = Pick<LatencyTask, 'subscriberCount' | 'eventCount' | 'everyMs'>
 

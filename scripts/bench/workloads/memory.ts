@@ -3,8 +3,8 @@ import { readdir, stat } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { createWaitingDatabase } from '../fill.ts'
-import { findVariant, medianOf } from '../results.ts'
-import type { Bench, Figures, Workload } from '../workload.ts'
+import { findVariant, medianOf, type Figures } from '../results.ts'
+import type { Bench, Workload } from '../workload.ts'
 
 const caseName = (eventCount: number): string => `drain of ${eventCount.toLocaleString('en-US')} events`
 const fullCount = 1_000_000

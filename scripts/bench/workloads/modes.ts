@@ -1,5 +1,6 @@
 import type { Mode, ModesTask } from '../programs/modes.ts'
-import type { Bench, Figures, Variant, Workload } from '../workload.ts'
+import type { Bench, Variant, Workload } from '../workload.ts'
+import type { Figures } from '../results.ts'
 
 const orderingKeyCount = 1000
 

@@ -1,6 +1,7 @@
 import { waitUntil } from '../contestant.ts'
 import { createWaitingDatabase } from '../fill.ts'
-import type { Bench, Figures, Workload } from '../workload.ts'
+import type { Bench, Workload } from '../workload.ts'
+import type { Figures } from '../results.ts'
 
 const subscriptionCount = 3
 

@@ -1,7 +1,7 @@
 import pg from 'pg'
 import type { PublishKind, PublishTask, TransactionShape } from '../programs/publisher.ts'
-import { ratioWithin } from '../results.ts'
-import type { Bench, Case, Figures, Target, Variant, Workload } from '../workload.ts'
+import { ratioWithin, type Figures } from '../results.ts'
+import type { Bench, Case, Target, Variant, Workload } from '../workload.ts'
 
 interface Way {
   readonly name: string

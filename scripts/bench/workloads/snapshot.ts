@@ -1,7 +1,7 @@
 import pg from 'pg'
-import { ratioWithin } from '../results.ts'
+import { ratioWithin, type Figures } from '../results.ts'
 import type { BenchDatabase } from '../server.ts'
-import type { Bench, Case, Figures, Workload } from '../workload.ts'
+import type { Bench, Case, Workload } from '../workload.ts'
 import { measureThroughputOn } from './throughput.ts'
 
 const without = 'no snapshot held'

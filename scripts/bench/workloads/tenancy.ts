@@ -1,10 +1,10 @@
 import pg from 'pg'
 import { createBus } from '../../../src/index.ts'
 import { benchEvents } from '../catalogue.ts'
-import { ratioWithin, type CaseResult } from '../results.ts'
+import { ratioWithin, type CaseResult, type Figures } from '../results.ts'
 import type { BenchDatabase } from '../server.ts'
 import { median } from '../statistics.ts'
-import type { Bench, Case, Figures, Workload } from '../workload.ts'
+import type { Bench, Case, Workload } from '../workload.ts'
 
 const unscoped = 'unscoped, the same WHERE'
 const scoped = 'as bus_tenant, the same WHERE'

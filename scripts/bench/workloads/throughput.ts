@@ -1,8 +1,8 @@
 import type { ThroughputResult, ThroughputTask } from '../contestant.ts'
 import { contestants } from '../contestants/all.ts'
-import { ratioWithin } from '../results.ts'
+import { ratioWithin, type Figures } from '../results.ts'
 import type { BenchDatabase } from '../server.ts'
-import type { Bench, Case, Figures, Target, Workload } from '../workload.ts'
+import type { Bench, Case, Target, Workload } from '../workload.ts'
 
 /** Publish and deliver by one contestant, in a process and on a database of its own. */
 async function measureThroughput(

@@ -1,4 +1,4 @@
-import type { Command } from '../command.ts'
+import type { Command } from '../command/command.ts'
 import { catalogCheck } from './catalog-check.ts'
 import { catalogExport } from './catalog-export.ts'
 import { migrate } from './migrate.ts'

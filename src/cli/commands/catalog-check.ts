@@ -1,20 +1,21 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { compareCatalogues, type CatalogueFinding } from '../../events/catalogue-comparison.ts'
-import { readCatalogueDocument } from '../../events/catalogue-document.ts'
+import { compareCatalogues, type CatalogueFinding } from '../../events/compatibility/catalogue-comparison.ts'
+import { readCatalogueDocument } from '../../events/contracts/catalogue-document.ts'
 import {
   describeCatalogue,
   type KnownType,
   type TypeDescription,
-} from '../../events/catalogue-description.ts'
+} from '../../events/contracts/catalogue-description.ts'
 import type { EventCatalogue } from '../../events/catalogue.ts'
 import { checkHistory, findNeeds, type SampledVersion } from '../../operations/history-sample.ts'
 import { readCatalogue } from '../../operations/stored-catalogue.ts'
-import { resolveBossSchema } from '../../outbox/boss-schema.ts'
-import { createDatabase } from '../../outbox/database.ts'
-import { checkSchema } from '../../outbox/migrate.ts'
-import { numberFlag, textFlag, UsageError, type Command, type CommandContext } from '../command.ts'
-import type { Config } from '../config.ts'
+import { resolveBossSchema } from '../../database/boss-schema.ts'
+import { createDatabase } from '../../database/database.ts'
+import { checkSchema } from '../../migrations/migrate.ts'
+import { numberFlag, textFlag, type Command, type CommandContext } from '../command/command.ts'
+import type { Config } from '../command/config.ts'
+import { UsageError } from '../command/usage-error.ts'
 
 /** What was compared with what, and what came of it. */
 interface Report {

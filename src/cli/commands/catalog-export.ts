@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { toAsyncApi } from '../../events/asyncapi.ts'
-import { readCatalogueDocument, toCatalogueDocument } from '../../events/catalogue-document.ts'
-import { describeCatalogue, type TypeDescription } from '../../events/catalogue-description.ts'
-import { choiceFlag, textFlag, type Command } from '../command.ts'
+import { toAsyncApi } from '../../events/contracts/asyncapi.ts'
+import { readCatalogueDocument, toCatalogueDocument } from '../../events/contracts/catalogue-document.ts'
+import { describeCatalogue, type TypeDescription } from '../../events/contracts/catalogue-description.ts'
+import { choiceFlag, textFlag, type Command } from '../command/command.ts'
 
 export const catalogExport: Command = {
   name: 'catalog export',

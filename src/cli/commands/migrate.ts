@@ -1,5 +1,5 @@
 import { createBus } from '../../bus.ts'
-import type { Command } from '../command.ts'
+import type { Command } from '../command/command.ts'
 
 export const migrate: Command = {
   name: 'migrate',

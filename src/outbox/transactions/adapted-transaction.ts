@@ -1,5 +1,5 @@
-import { TransactionError } from '../../events/errors.ts'
-import type { CallerConnection } from '../caller-connection.ts'
+import { TransactionError } from '../../foundation/errors.ts'
+import type { CallerConnection } from './caller-connection.ts'
 
 /** Under which an adapted transaction keeps what the bus needs of it. Registered, so that another copy of this package finds it. */
 export const adapted: unique symbol = Symbol.for('bossbus.transaction')

@@ -1,0 +1,95 @@
+import type pg from 'pg'
+import { createHostChooser } from './choose-host.ts'
+import { toConnectError } from './database-errors.ts'
+import { handleKind, poolDefaults, toTarget, type Target } from './configuration/pool-config.ts'
+import { withTlsFiles } from './configuration/tls-parameters.ts'
+
+type Answer = string | pg.PoolConfig
+
+/**
+ * Where the bus's own connections go: a `postgres://` URL, a node-postgres pool configuration, or a function that gives
+ * one of these, asked again for each new connection.
+ */
+export type DatabaseOption = Answer | (() => Answer | Promise<Answer>)
+
+/** Says where a connection goes. */
+export interface ConnectionSource {
+  /** What is known without asking: all there is, or the newest answer, or the defaults before the first one. */
+  readonly known: pg.PoolConfig
+  /** Asks where the next connection goes. Undefined where that cannot change. */
+  readonly ask: (() => Promise<pg.PoolConfig>) | undefined
+  /** Answers that are waited for come no more. */
+  close: () => void
+}
+
+/** How long the function of the option may take to answer. */
+const answerLimitMs = 10_000
+
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function createConnectionSource(option: DatabaseOption): ConnectionSource {
+  const waiting = new Set<(reason: Error) => void>()
+  const hostChooser = createHostChooser()
+  let isClosed = false
+  const target =
+    typeof option === 'function' && handleKind(option) === undefined ? undefined : toTarget(option)
+  let known = target === undefined ? poolDefaults : settledPart(target)
+
+  /** Files are read, and of several hosts one is chosen, anew each time: both change while the bus runs. */
+  async function settle({ config, hosts, files }: Target): Promise<pg.PoolConfig> {
+    try {
+      const complete = await withTlsFiles(config, files)
+      const host = hosts.length > 1 ? await hostChooser.choose(complete, hosts) : hosts[0]
+      known = { ...complete, ...host }
+    } catch (error) {
+      throw toConnectError(error)
+    }
+    return known
+  }
+
+  /** A function that throws or does not answer counts as a database that cannot be reached: it is asked again. */
+  async function answerInTime(ask: () => Answer | Promise<Answer>): Promise<Answer> {
+    const { promise: tooLate, reject } = Promise.withResolvers<never>()
+    const timer = setTimeout(() => {
+      const error = new Error(`the function \`database\` gave no answer within ${answerLimitMs} ms`)
+      reject(Object.assign(error, { code: 'ETIMEDOUT' }))
+    }, answerLimitMs)
+    waiting.add(reject)
+    try {
+      return await Promise.race([Promise.resolve().then(ask), tooLate])
+    } finally {
+      clearTimeout(timer)
+      waiting.delete(reject)
+    }
+  }
+
+  const isFixed = target !== undefined && target.hosts.length === 1 && Object.keys(target.files).length === 0
+  return {
+    get known() {
+      return known
+    },
+    ask: isFixed
+      ? undefined
+      : async () => {
+          if (isClosed) throw toConnectError(stopped())
+          if (typeof option !== 'function') return settle(target ?? toTarget(option))
+          const answer = await answerInTime(option).catch((error: unknown) => {
+            throw toConnectError(error)
+          })
+          return settle(toTarget(answer))
+        },
+    close() {
+      isClosed = true
+      for (const reject of waiting) reject(stopped())
+      hostChooser.close()
+    },
+  }
+}
+
+function stopped(): Error {
+  return new Error('the bus was stopped')
+}
+
+/** What is known of a target without reading its files or asking its hosts. */
+function settledPart({ config, hosts }: Target): pg.PoolConfig {
+  return { ...config, ...hosts[0] }
+}

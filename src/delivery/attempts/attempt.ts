@@ -1,0 +1,190 @@
+import type { EventCatalogue } from '../../events/catalogue.ts'
+import type { StoredEvent } from '../../events/envelope.ts'
+import { DeliveryError } from '../../foundation/errors.ts'
+import { withFields, type BusLogger } from '../../foundation/logger.ts'
+import { isThenable } from '../../foundation/cross-realm.ts'
+import { inNewestShape } from './event-reader.ts'
+import type { Overrun } from './overruns.ts'
+import type { HandlerTransaction } from '../../database/drizzle-handle.ts'
+import { createContextPublisher, type ContextPublisher, type HandlerPublishing } from './context-publisher.ts'
+import type { ExactlyOnceContext, HandlerContext } from '../subscriptions/handler-context.ts'
+import type { Subscription } from '../subscriptions/subscription.ts'
+
+/** How an attempt ended. */
+export type AttemptResult =
+  | { readonly outcome: 'delivered'; readonly durationMs: number }
+  /** After a timeout the handler runs on, until `overrun.ended`. */
+  | {
+      readonly outcome: 'failed'
+      readonly thrown: unknown
+      /** Left out where no handler ran. */
+      readonly durationMs?: number
+      readonly overrun?: Overrun
+    }
+
+/** Why the signal of an attempt was aborted from outside. */
+export type AbortReason = 'shutdown' | 'claim lost' | 'claim expired'
+
+/** One attempt that is running. */
+export interface RunningAttempt {
+  /** At once, where the handler returned something else than a promise. */
+  readonly result: AttemptResult | Promise<AttemptResult>
+  /** Aborts the handler's signal. What the handler does with it is its own business. */
+  readonly abort: (reason: AbortReason) => void
+}
+
+/**
+ * Runs a handler once. The result never rejects: whatever is thrown, also nothing at all, is a failed attempt. An
+ * attempt that outlives the subscription's timeout has failed, whatever its handler does later. With a transaction,
+ * the handler finds it in its context, and what it publishes joins it.
+ */
+function runAttempt(
+  subscription: Subscription,
+  event: StoredEvent,
+  attempt: number,
+  logger: BusLogger,
+  publishing: HandlerPublishing,
+  tx?: HandlerTransaction,
+): RunningAttempt {
+  const startedAt = performance.now()
+  const context = new AttemptContext(subscription.name, event, attempt, logger, publishing, tx)
+  const delivered = (): AttemptResult => ({ outcome: 'delivered', durationMs: performance.now() - startedAt })
+  const failed = (thrown: unknown): AttemptResult & { readonly outcome: 'failed' } => ({
+    outcome: 'failed',
+    thrown,
+    durationMs: performance.now() - startedAt,
+  })
+  let returned: unknown
+  try {
+    returned = subscription.handler(event, context)
+    // Inside, because `then` may be a getter that throws.
+    if (!isThenable(returned)) return { result: delivered(), abort: () => {} }
+  } catch (thrown) {
+    return { result: failed(thrown), abort: () => {} }
+  }
+  const pending = Promise.resolve(returned)
+  let timer: NodeJS.Timeout | undefined
+  const abort = (reason: AbortReason): void => {
+    context.abort(new DeliveryError('BUS_HANDLER_TIMEOUT', `The attempt was cut short: ${reason}`))
+  }
+  const result = new Promise<AttemptResult>((resolve) => {
+    timer = setTimeout(() => {
+      const error = new DeliveryError(
+        'BUS_HANDLER_TIMEOUT',
+        `The handler of \`${subscription.name}\` did not finish within ${subscription.timeoutSeconds} s`,
+      )
+      const over = (): void => {}
+      context.abort(error)
+      resolve({ ...failed(error), overrun: { ended: pending.then(over, over) } })
+    }, subscription.timeoutSeconds * 1000)
+    // A bus that runs keeps its process alive by itself; one that has stopped does not, whatever its handlers do.
+    timer.unref()
+    pending.then(
+      () => {
+        clearTimeout(timer)
+        resolve(delivered())
+      },
+      (thrown: unknown) => {
+        clearTimeout(timer)
+        resolve(failed(thrown))
+      },
+    )
+  })
+  return { result, abort }
+}
+
+/** Starts attempts of one subscription, each with the event in the shape that its handler knows. */
+export function attemptStarter(
+  subscription: Subscription,
+  catalogue: EventCatalogue,
+  logger: BusLogger,
+  publishing: HandlerPublishing,
+): (event: StoredEvent, attempt: number, tx?: HandlerTransaction) => RunningAttempt {
+  return (event, attempt, tx) => {
+    try {
+      const shaped = inNewestShape(catalogue, event)
+      return runAttempt(subscription, shaped, attempt, logger, publishing, tx)
+    } catch (thrown) {
+      // An upcast threw.
+      return { result: { outcome: 'failed', thrown }, abort: () => {} }
+    }
+  }
+}
+
+/** What it has is made when first asked for: most handlers of a fast subscription ask for nothing. */
+class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext, 'tx'>> {
+  readonly attempt: number
+  declare readonly tx?: HandlerTransaction
+  #controller: AbortController | undefined
+  #aborted: Error | undefined
+  #log: BusLogger | undefined
+  #publisher: ContextPublisher | undefined
+  readonly #subscriptionName: string
+  readonly #event: StoredEvent
+  readonly #logger: BusLogger
+  readonly #publishing: HandlerPublishing
+
+  constructor(
+    subscriptionName: string,
+    event: StoredEvent,
+    attempt: number,
+    logger: BusLogger,
+    publishing: HandlerPublishing,
+    tx: HandlerTransaction | undefined,
+  ) {
+    this.attempt = attempt
+    if (tx !== undefined) this.tx = tx
+    this.#subscriptionName = subscriptionName
+    this.#event = event
+    this.#logger = logger
+    this.#publishing = publishing
+  }
+
+  get publish(): HandlerContext['publish'] {
+    return this.#publishes().publish
+  }
+
+  get publishMany(): HandlerContext['publishMany'] {
+    return this.#publishes().publishMany
+  }
+
+  get tryPublish(): HandlerContext['tryPublish'] {
+    return this.#publishes().tryPublish
+  }
+
+  get cancel(): HandlerContext['cancel'] {
+    return this.#publishes().cancel
+  }
+
+  get with(): HandlerContext['with'] {
+    return this.#publishes().with
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted)
+    }
+    return this.#controller.signal
+  }
+
+  get log(): BusLogger {
+    this.#log ??= withFields(this.#logger, {
+      subscription: this.#subscriptionName,
+      id: this.#event.id,
+      type: this.#event.type,
+      attempt: this.attempt,
+    })
+    return this.#log
+  }
+
+  #publishes(): ContextPublisher {
+    this.#publisher ??= createContextPublisher(this.#publishing, this.#event, this.tx)
+    return this.#publisher
+  }
+
+  abort(reason: Error): void {
+    this.#aborted ??= reason
+    this.#controller?.abort(reason)
+  }
+}

@@ -1,0 +1,115 @@
+import { BusError, DeliveryError } from '../../foundation/errors.ts'
+import type { BusLogger } from '../../foundation/logger.ts'
+import { isError } from '../../foundation/cross-realm.ts'
+import { reasonOf } from '../../foundation/error-reason.ts'
+import { withoutQuotedData } from '../../foundation/error-redaction.ts'
+import { textProblem } from '../../foundation/text.ts'
+
+/** How one attempt failed: readable, and bounded whatever was thrown. */
+export interface AttemptFailure {
+  /** Which attempt, from 1. */
+  readonly attempt: number
+  /** When, by the clock of the process that ran it, ISO 8601. */
+  readonly at: string
+  /** The error's class, or the type of what was thrown. */
+  readonly name: string
+  /** With the messages of its causes: `fetch failed, caused by connect ECONNREFUSED 127.0.0.1:9`. */
+  readonly message: string
+  /** The error's `code`, where it has one. */
+  readonly code?: string
+  readonly stack?: string
+}
+
+const maxMessageLength = 2000
+const maxStackLength = 4000
+const maxKeptFailures = 10
+
+/** A record of whatever a handler threw. */
+export function describeFailure(attempt: number, thrown: unknown): AttemptFailure {
+  const at = new Date().toISOString()
+  try {
+    // Drizzle's wrapper lists every parameter, which may be a payload: what it wraps is the error.
+    if (isError(thrown) && 'params' in thrown && isError(thrown.cause))
+      return describeFailure(attempt, thrown.cause)
+    if (isError(thrown)) {
+      const code: unknown = (thrown as { code?: unknown }).code
+      const message = withoutQuotedData(code, thrown.message)
+      return {
+        attempt,
+        at,
+        name: bounded(thrown.name, 100),
+        message: bounded(reasonOf(thrown, message), maxMessageLength),
+        ...(typeof code === 'string' || typeof code === 'number' ? { code: bounded(String(code), 100) } : {}),
+        ...(typeof thrown.stack === 'string' && !(thrown instanceof BusError)
+          ? {
+              stack: bounded(
+                thrown.stack.replace(thrown.message, () => message),
+                maxStackLength,
+              ),
+            }
+          : {}),
+        // Where the step threw. Its message is left out: it may quote the payload.
+        ...(thrown instanceof DeliveryError && isError(thrown.cause)
+          ? { stack: bounded(thrown.cause.stack, maxStackLength) }
+          : {}),
+      }
+    }
+    return {
+      attempt,
+      at,
+      name: thrown === null ? 'null' : typeof thrown,
+      message: bounded(describeThrown(thrown), maxMessageLength),
+    }
+  } catch {
+    // A getter of the thrown object threw in its turn.
+    return { attempt, at, name: 'unreadable', message: 'What was thrown could not be read' }
+  }
+}
+
+/** The failures to keep: the first and the latest ones. */
+export function keepFailures(failures: readonly AttemptFailure[]): readonly AttemptFailure[] {
+  if (failures.length <= maxKeptFailures) return failures
+  return [...failures.slice(0, 1), ...failures.slice(1 - maxKeptFailures)]
+}
+
+function describeThrown(thrown: unknown): string {
+  if (thrown === undefined) return 'undefined was thrown'
+  if (thrown === null) return 'null was thrown'
+  if (typeof thrown === 'object') {
+    const message: unknown = (thrown as { message?: unknown }).message
+    return typeof message === 'string'
+      ? message
+      : `an object was thrown: ${Object.keys(thrown).slice(0, 20).join(', ')}`
+  }
+  return typeof thrown === 'symbol' || typeof thrown === 'function'
+    ? `a ${typeof thrown} was thrown`
+    : `${thrown as string | number}`
+}
+
+function bounded(text: unknown, maxLength: number): string {
+  const given = typeof text === 'string' ? text : String(text)
+  const short =
+    given.length > maxLength ? `${given.slice(0, maxLength)}… (${given.length} characters)` : given
+  return textProblem(short) === undefined ? short : short.replaceAll('\u0000', '\\0').toWellFormed()
+}
+
+/** Says that an event has become a dead letter, and why. */
+export function logBuried(
+  logger: BusLogger,
+  subscription: string,
+  eventId: string | undefined,
+  { attempts, failures }: { readonly attempts: number; readonly failures: readonly AttemptFailure[] },
+): void {
+  const last = failures.at(-1)
+  logger.error(
+    {
+      subscription,
+      id: eventId,
+      attempts,
+      errorName: last?.name,
+      errorCode: last?.code,
+      reason: last?.message,
+    },
+    'an event went to the dead letters',
+  )
+}

@@ -1,0 +1,69 @@
+import type { StoredEvent } from '../../events/envelope.ts'
+import type { BusLogger } from '../../foundation/logger.ts'
+import type { Subscription } from '../subscriptions/subscription.ts'
+
+/** A handler that heeds its signal has ended by then; one that has not is reported. */
+const patienceMs = 1000
+
+/** A handler that runs on although its attempt is over: it timed out, or its claim was lost. */
+export interface Overrun {
+  /** Resolves when the handler has ended. */
+  readonly ended: Promise<void>
+}
+
+/** The handlers of a subscription, in this process, that run on after their attempt. */
+export interface Overruns {
+  readonly count: number
+  /**
+   * Counts a handler until it has ended. One that ignores its signal is logged, once.
+   *
+   * @param onIgnored - called when it is
+   */
+  watch: (event: StoredEvent, attempt: number, overrun: Overrun, onIgnored?: () => void) => void
+}
+
+/** @param onChange - called with the tenant when a handler begins to run on (1), and when it has ended (-1) */
+export function createOverruns(
+  subscription: Subscription,
+  logger: BusLogger,
+  onChange: (tenantId: string, change: 1 | -1) => void,
+): Overruns {
+  let count = 0
+  return {
+    get count() {
+      return count
+    },
+    watch(event, attempt, { ended }, onIgnored) {
+      count += 1
+      onChange(event.tenantId, 1)
+      const beganAt = performance.now()
+      let ignored = false
+      const fields = {
+        subscription: subscription.name,
+        id: event.id,
+        type: event.type,
+        tenantId: event.tenantId,
+        ...(event.orderingKey === undefined ? {} : { orderingKey: event.orderingKey }),
+        attempt,
+      }
+      const timer = setTimeout(() => {
+        ignored = true
+        logger.warn(
+          { ...fields, timeoutSeconds: subscription.timeoutSeconds },
+          'a handler ignores its signal and runs on after its attempt: it keeps its place, and its key if it has one',
+        )
+        onIgnored?.()
+      }, patienceMs)
+      // It keeps no process alive that has nothing else to do.
+      timer.unref()
+      void ended.then(() => {
+        count -= 1
+        onChange(event.tenantId, -1)
+        clearTimeout(timer)
+        if (!ignored) return
+        const overrunMs = Math.round(performance.now() - beganAt)
+        logger.info({ ...fields, overrunMs }, 'a handler that ignored its signal has ended')
+      })
+    },
+  }
+}

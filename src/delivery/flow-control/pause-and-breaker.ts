@@ -1,0 +1,211 @@
+import type { StoredEvent } from '../../events/envelope.ts'
+import type { BusLogger } from '../../foundation/logger.ts'
+import { reasonOf } from '../../foundation/error-reason.ts'
+import type { Database } from '../../database/database.ts'
+import { failureDelayMs } from '../../foundation/retry-delay.ts'
+import { createCircuitJudge } from './failure-window.ts'
+import { describeFailure } from '../attempts/failure.ts'
+import {
+  claimProbe,
+  closeCircuit,
+  openCircuit,
+  readStates,
+  type SubscriptionState,
+} from './subscription-state.ts'
+import type { Subscription } from '../subscriptions/subscription.ts'
+import type { EventOutcome } from '../attempts/outcome.ts'
+
+/** How long an event waits at least that was tried in vain while the circuit breaker was open. */
+export const failedProbeDelaySeconds = 10
+
+/** How long a subscription is not asked after again where only one of several tenants' events fail. */
+const refusalMs = 5000
+
+/** Whether the worker of a subscription may begin events: it is paused, or its circuit breaker is open. */
+export interface Flow {
+  /** Nothing new is to be begun, but for a probe. */
+  readonly isHalted: boolean
+  /** While the circuit breaker is open: a job is to be fetched, to try one event of it. */
+  readonly wantsProbe: boolean
+  /**
+   * Takes what the database says, unless something newer is known. Gives whether it did.
+   * `readAt`: when the database was asked, in the time of `performance.now()`.
+   */
+  apply: (state: SubscriptionState, readAt: number) => boolean
+  /** Takes the outcome of an attempt that counts. */
+  note: (outcome: EventOutcome, event: StoredEvent) => void
+  /** Gives whether a job that begins is the one to try. */
+  takeProbe: () => boolean
+  /** The event that was tried: it went well, it failed, or it said nothing. */
+  endProbe: (verdict: boolean | undefined, thrown: unknown) => Promise<void>
+  stop: () => void
+}
+
+export function createFlow(
+  database: Database,
+  subscription: Subscription,
+  subscriptionId: number,
+  initial: SubscriptionState,
+  logger: BusLogger,
+  /** Called when more, or less, may be begun. */
+  onChange: () => void,
+): Flow {
+  const { circuitBreaker } = subscription
+  const judge = circuitBreaker === false ? undefined : createCircuitJudge(circuitBreaker)
+  let paused = initial.paused
+  let isOpen = false
+  let probe: 'none' | 'wanted' | 'running' = 'none'
+  let changedAt = Number.NEGATIVE_INFINITY
+  let appliedReadAt = Number.NEGATIVE_INFINITY
+  let opening = false
+  let refusedAt = Number.NEGATIVE_INFINITY
+  let timer: NodeJS.Timeout | undefined
+  let stopped = false
+
+  function setOpen(open: boolean): void {
+    isOpen = open
+    judge?.reset()
+    changedAt = performance.now()
+    if (open) return
+    clearTimeout(timer)
+    probe = 'none'
+  }
+
+  function halt(): void {
+    setOpen(true)
+    onChange()
+  }
+
+  function scheduleProbe(inMs: number): void {
+    clearTimeout(timer)
+    if (stopped || circuitBreaker === false) return
+    // No probe was ever set for later than this: see claimProbe.
+    const longestMs = Math.max(circuitBreaker.probeSeconds, circuitBreaker.maxProbeSeconds) * 1000
+    timer = setTimeout(() => void tryProbe(0), Math.min(inMs, longestMs) + 5).unref()
+  }
+
+  /** Every process tries at the same time, and one of them gets it. */
+  async function tryProbe(failures: number): Promise<void> {
+    if (!isOpen || stopped || circuitBreaker === false) return
+    const { probeSeconds, maxProbeSeconds } = circuitBreaker
+    try {
+      if (
+        !paused &&
+        probe === 'none' &&
+        (await claimProbe(database, subscriptionId, probeSeconds, maxProbeSeconds))
+      ) {
+        if (isOpen) probe = 'wanted'
+        onChange()
+      }
+      await refresh()
+    } catch (error) {
+      const delayMs = failureDelayMs(failures)
+      logger.debug({ reason: reasonOf(error), delayMs }, 'a circuit breaker could not be read')
+      clearTimeout(timer)
+      timer = setTimeout(() => void tryProbe(failures + 1), delayMs).unref()
+    }
+  }
+
+  async function refresh(): Promise<void> {
+    const readAt = performance.now()
+    const state = (await readStates(database, [subscriptionId])).get(subscriptionId)
+    if (state !== undefined) flow.apply(state, readAt)
+  }
+
+  async function open(reason: string, tenantIds: readonly string[]): Promise<void> {
+    const probeSeconds = circuitBreaker === false ? 0 : circuitBreaker.probeSeconds
+    const isAccepted = await openCircuit(database, subscriptionId, { reason, tenantIds, probeSeconds })
+    if (!isAccepted) {
+      // Other tenants publish too, and none of their events has failed.
+      refusedAt = performance.now()
+      return
+    }
+    if (!isOpen) halt()
+    logger.error(
+      { subscription: subscription.name, reason },
+      'everything a subscription does fails: its circuit breaker has opened',
+    )
+    changedAt = performance.now()
+    scheduleProbe(probeSeconds * 1000)
+  }
+
+  const flow: Flow = {
+    get isHalted() {
+      return paused || isOpen
+    },
+    get wantsProbe() {
+      return !paused && isOpen && probe === 'wanted'
+    },
+    apply(state, readAt) {
+      // Reads may answer in another order than they began.
+      if (stopped || readAt < changedAt || readAt < appliedReadAt) return false
+      appliedReadAt = readAt
+      const was = { paused, isOpen }
+      paused = state.paused
+      if (paused !== was.paused)
+        logger.info(
+          { subscription: subscription.name },
+          `a subscription was ${paused ? 'paused' : 'resumed'}`,
+        )
+      if (state.probeInMs === undefined && isOpen) setOpen(false)
+      else if (state.probeInMs !== undefined && judge !== undefined) {
+        if (!isOpen) setOpen(true)
+        scheduleProbe(state.probeInMs)
+      }
+      if (paused !== was.paused || isOpen !== was.isOpen) onChange()
+      return true
+    },
+    note(outcome, event) {
+      if (isOpen || judge === undefined) return
+      const trip = judge.note(outcome, event)
+      if (trip === undefined) return
+      judge.reset()
+      const isOneTenant = trip.tenantIds.length === 1
+      if (isOneTenant && (opening || performance.now() - refusedAt < refusalMs)) return
+      // At once, so that nothing more is begun meanwhile: unless it may be that tenant's own trouble.
+      if (!isOneTenant) halt()
+      opening = true
+      open(trip.reason, trip.tenantIds)
+        .catch((error: unknown) => {
+          logger.warn({ reason: reasonOf(error) }, 'a circuit breaker could not be opened')
+          setOpen(false)
+          onChange()
+        })
+        .finally(() => {
+          opening = false
+        })
+    },
+    takeProbe() {
+      if (!flow.wantsProbe) return false
+      probe = 'running'
+      return true
+    },
+    async endProbe(verdict, thrown) {
+      if (probe === 'running') probe = verdict === undefined ? 'wanted' : 'none'
+      if (verdict === true && isOpen) {
+        setOpen(false)
+        onChange()
+        if (await closeCircuit(database, subscriptionId))
+          logger.info(
+            { subscription: subscription.name },
+            'an attempt succeeded: the circuit breaker of a subscription has closed',
+          )
+      } else if (verdict === undefined) onChange()
+      else if (isOpen) {
+        logger.warn(
+          { subscription: subscription.name, reason: describeFailure(1, thrown).message },
+          'the circuit breaker of a subscription stays open: the event that was tried has failed',
+        )
+      }
+    },
+    stop() {
+      stopped = true
+      clearTimeout(timer)
+    },
+  }
+  if (initial.probeInMs !== undefined && judge !== undefined) {
+    isOpen = true
+    scheduleProbe(initial.probeInMs)
+  }
+  return flow
+}

@@ -1,0 +1,167 @@
+import type { Executor } from '../../database/database.ts'
+import { statePayload } from '../../outbox/relay/notifier.ts'
+import type { KeyFailureRule } from '../subscriptions/subscription-options.ts'
+import type { ResolvedRetry } from '../subscriptions/subscription.ts'
+
+/** What of a subscription is decided while it runs, by a person or by its circuit breaker, for all processes. */
+export interface SubscriptionState {
+  readonly paused: boolean
+  /** Of its newest declaration: they are one for its queue. */
+  readonly retry: ResolvedRetry
+  readonly onKeyFailure: KeyFailureRule | undefined
+  /** Milliseconds until the next event may be tried; undefined while the circuit breaker is closed. */
+  readonly probeInMs: number | undefined
+}
+
+/** The columns of {@link SubscriptionState}, of a row `s` of `bus.subscriptions`. */
+export const stateColumns = `s.paused_at is not null as paused, s.options->'retry' as retry, s.options->>'onKeyFailure' as on_key_failure,
+  case when s.circuit_opened_at is not null
+    then greatest(0, extract(epoch from s.circuit_probe_at - clock_timestamp()) * 1000) end as probe_ms`
+
+export interface StateRow {
+  readonly paused: boolean
+  readonly retry: ResolvedRetry
+  readonly on_key_failure: KeyFailureRule | null
+  readonly probe_ms: string | null
+}
+
+export function toState({ paused, retry, on_key_failure, probe_ms }: StateRow): SubscriptionState {
+  return {
+    paused,
+    retry,
+    onKeyFailure: on_key_failure ?? undefined,
+    probeInMs: probe_ms === null ? undefined : Number(probe_ms),
+  }
+}
+
+/** The states of some subscriptions, by id. */
+export async function readStates(
+  executor: Executor,
+  ids: readonly number[],
+): Promise<ReadonlyMap<number, SubscriptionState>> {
+  const { rows } = await executor.query<StateRow & { readonly id: number }>(
+    `select s.id, ${stateColumns} from bus.subscriptions s where s.id = any($1::int[])`,
+    [ids],
+  )
+  return new Map(rows.map((row) => [row.id, toState(row)]))
+}
+
+/** Stops new events of a subscription everywhere. Gives whether it was not paused before; undefined where there is none. */
+export async function pauseSubscription(
+  executor: Executor,
+  name: string,
+  by: string | undefined,
+  reason: string | undefined,
+): Promise<boolean | undefined> {
+  return change(
+    executor,
+    name,
+    `set paused_at = now(), paused_by = $2, pause_reason = $3 where name = $1 and paused_at is null`,
+    [by ?? null, reason ?? null],
+  )
+}
+
+/** Lets a subscription go on that was paused, or whose circuit breaker is open. Gives whether it was; undefined where there is none. */
+export async function resumeSubscription(executor: Executor, name: string): Promise<boolean | undefined> {
+  return change(
+    executor,
+    name,
+    `set paused_at = null, paused_by = null, pause_reason = null, ${closedCircuit}
+     where name = $1 and (paused_at is not null or circuit_opened_at is not null)`,
+    [],
+  )
+}
+
+/** Of two that do so at once one waits for the other's row lock, and changes nothing more. Others hear of it at the commit. */
+async function change(
+  executor: Executor,
+  name: string,
+  update: string,
+  values: readonly (string | null)[],
+): Promise<boolean | undefined> {
+  const { rows } = await executor.query<{ id: number; changed: boolean }>(
+    `with changed as (update bus.subscriptions ${update} returning id)
+     select s.id, exists (select from changed) as changed from bus.subscriptions s where s.name = $1`,
+    [name, ...values],
+  )
+  const [found] = rows
+  if (found?.changed === true) await notifyState(executor, [found.id])
+  return found?.changed
+}
+
+/** Where notifying fails, the others find out within seconds, by looking. */
+export async function notifyState(executor: Executor, ids: readonly number[]): Promise<void> {
+  await executor.query(`select pg_notify('bus_wake', $1)`, [statePayload('', ids)])
+}
+
+const closedCircuit =
+  'circuit_opened_at = null, circuit_reason = null, circuit_probe_at = null, circuit_probe_count = 0'
+
+/** What makes a circuit breaker open. */
+export interface Trip {
+  readonly reason: string
+  /** Whose events failed. */
+  readonly tenantIds: readonly string[]
+  readonly probeSeconds: number
+}
+
+/** The latest events that say whether there are other tenants than the one whose events fail. */
+const tenantSample = 1000
+
+/**
+ * Opens the circuit breaker of a subscription for all processes, unless it is open. Where only one tenant's events fail, it
+ * opens only if nobody else has published lately. Gives whether it is open now. Row lock: the subscription's own.
+ */
+export async function openCircuit(executor: Executor, id: number, trip: Trip): Promise<boolean> {
+  const { reason, tenantIds, probeSeconds } = trip
+  const { rows } = await executor.query<{ opened: boolean }>(
+    `with opened as (
+       update bus.subscriptions
+       set circuit_opened_at = now(), circuit_reason = $2, circuit_probe_count = 0,
+         circuit_probe_at = clock_timestamp() + $3 * interval '1 second'
+       where id = $1 and circuit_opened_at is null and ($4::int > 1 or not exists (
+         select from (select tenant_id from bus.events order by id desc limit ${tenantSample}) latest
+         where latest.tenant_id <> $5))
+       returning id
+     )
+     select exists (select from opened) or exists (
+       select from bus.subscriptions where id = $1 and circuit_opened_at is not null) as opened`,
+    [id, reason, probeSeconds, tenantIds.length, tenantIds[0] ?? ''],
+  )
+  if (rows[0]?.opened !== true) return false
+  await notifyState(executor, [id])
+  return true
+}
+
+/** Lets all events through again. Gives whether they were not before. */
+export async function closeCircuit(executor: Executor, id: number): Promise<boolean> {
+  const { rows } = await executor.query(
+    `update bus.subscriptions set ${closedCircuit} where id = $1 and circuit_opened_at is not null returning id`,
+    [id],
+  )
+  if (rows.length > 0) await notifyState(executor, [id])
+  return rows.length > 0
+}
+
+/**
+ * Takes the right to try one event, when it is time: one process gets it, and the next time is later each time. A time that lies
+ * further ahead than it was ever set is one of a clock that was set back since.
+ */
+export async function claimProbe(
+  executor: Executor,
+  id: number,
+  probeSeconds: number,
+  maxProbeSeconds: number,
+): Promise<boolean> {
+  const { rows } = await executor.query(
+    `update bus.subscriptions
+     set circuit_probe_count = circuit_probe_count + 1,
+       circuit_probe_at = clock_timestamp()
+         + least($3::float8, $2 * 2.0 ^ least(circuit_probe_count + 1, 20)) * interval '1 second'
+     where id = $1 and circuit_opened_at is not null and (circuit_probe_at <= clock_timestamp()
+       or circuit_probe_at > clock_timestamp() + greatest($2::float8, $3::float8) * interval '1 second')
+     returning id`,
+    [id, probeSeconds, maxProbeSeconds],
+  )
+  return rows.length > 0
+}

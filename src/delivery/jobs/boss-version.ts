@@ -1,0 +1,145 @@
+import { getConstructionPlans, PgBoss } from 'pg-boss'
+import { DatabaseError } from '../../foundation/errors.ts'
+import type { Database } from '../../database/database.ts'
+import { toBusError } from '../../database/database-errors.ts'
+
+/** The version of its schema that this pg-boss was written for. It names it where it would install it. */
+export const bossVersion = Number(/version\(version\) VALUES \('(\d+)'\)/.exec(getConstructionPlans())?.[1])
+
+/** The oldest schema that this pg-boss migrates: that of pg-boss 11. Of an older one it makes ruins. */
+export const oldestBossVersion = 25
+
+/** What is in the schema of pg-boss. */
+interface FoundBoss {
+  readonly version: number | undefined
+  /** Tables of something else than pg-boss, or of a pg-boss that cannot be read. */
+  readonly isOccupied: boolean
+  /** Queues that are not of the bus, a few of them. */
+  readonly foreignQueues: readonly string[]
+}
+
+/**
+ * Makes sure, before anything is migrated, that pg-boss may be installed or updated where it is to be: never over a pg-boss
+ * that somebody else uses, unless that is said. pg-boss counts as somebody else's where it has queues that are not of the
+ * bus, or was there before the bus.
+ *
+ * @throws {@link DatabaseError} `BUS_BOSS_SCHEMA_TOO_OLD`, `BUS_BOSS_SCHEMA_IN_USE`, `BUS_BOSS_SCHEMA_TOO_NEW`
+ */
+export async function assertMigratableBoss(
+  database: Database,
+  { isBusThere, mayMigrateShared }: { readonly isBusThere: boolean; readonly mayMigrateShared: boolean },
+): Promise<void> {
+  const found = await readBoss(database)
+  const { version } = found
+  if (found.isOccupied) throw inUse(database, 'holds something else than pg-boss')
+  if (version === undefined || version === bossVersion) return
+  if (version < oldestBossVersion) throw tooOld(database, version)
+  if (version > bossVersion) return assertCompatible(database, version)
+  if (mayMigrateShared) return
+  const [queue] = found.foreignQueues
+  if (queue === undefined && isBusThere) return
+  const user = queue === undefined ? 'was there before the bus' : `has other queues, such as \`${queue}\``
+  throw new DatabaseError(
+    'BUS_BOSS_SCHEMA_IN_USE',
+    `pg-boss in the schema \`${database.bossSchemaName}\` ${user}, and is older (version ${version} of its schema, the bus needs ${bossVersion}): ` +
+      `have the bus's own beside it with createBus({ bossSchema: 'bus_jobs' }), or update it for both with bus.migrate({ sharedBoss: 'migrate' }) once whoever uses it runs pg-boss 12`,
+  )
+}
+
+/**
+ * Makes sure that pg-boss is there, and that this version of it can work with its schema. Gives whether that is newer.
+ *
+ * @throws {@link DatabaseError} `BUS_SCHEMA_MISSING`, `BUS_BOSS_SCHEMA_TOO_OLD`, `BUS_BOSS_SCHEMA_OUTDATED`, `BUS_BOSS_SCHEMA_TOO_NEW`
+ */
+export async function assertUsableBoss(database: Database): Promise<boolean> {
+  const { version } = await readVersion(database)
+  if (version === bossVersion) return false
+  if (version === undefined)
+    throw new DatabaseError(
+      'BUS_SCHEMA_MISSING',
+      `pg-boss is missing in the schema \`${database.bossSchemaName}\`: run bus.migrate() before bus.start()`,
+    )
+  if (version < oldestBossVersion) throw tooOld(database, version)
+  if (version < bossVersion)
+    throw new DatabaseError(
+      'BUS_BOSS_SCHEMA_OUTDATED',
+      `pg-boss in the schema \`${database.bossSchemaName}\` is at version ${version} of its schema, and the bus needs ${bossVersion}: run bus.migrate() before bus.start()`,
+    )
+  await assertCompatible(database, version)
+  return true
+}
+
+async function readVersion({ query, bossSchema }: Database): Promise<{
+  readonly version: number | undefined
+  readonly hasRelations: boolean
+}> {
+  const { rows } = await query<{ has_version: boolean; has_jobs: boolean; has_relations: boolean }>(
+    `select to_regclass($1 || '.version') is not null as has_version, to_regclass($1 || '.job') is not null as has_jobs,
+       exists (select from pg_class c where c.relnamespace = to_regnamespace($1)) as has_relations`,
+    [bossSchema],
+  )
+  const [found] = rows
+  const hasRelations = found?.has_relations === true
+  if (found?.has_version !== true || !found.has_jobs) return { version: undefined, hasRelations }
+  const { rows: versions } = await query<{ version: string }>(
+    `select version::text from ${bossSchema}.version limit 1`,
+  )
+  const version = Number.parseInt(versions[0]?.version ?? '', 10)
+  return { version: Number.isNaN(version) ? undefined : version, hasRelations }
+}
+
+async function readBoss(database: Database): Promise<FoundBoss> {
+  try {
+    const { version, hasRelations } = await readVersion(database)
+    if (version === undefined) return { version, isOccupied: hasRelations, foreignQueues: [] }
+    if (version < oldestBossVersion) return { version, isOccupied: false, foreignQueues: [] }
+    const { rows } = await database.query<{ name: string }>(
+      `select name from ${database.bossSchema}.queue where name not like 'bus.%' order by name limit 3`,
+    )
+    return { version, isOccupied: false, foreignQueues: rows.map(({ name }) => name) }
+  } catch (error) {
+    const refused = toBusError(error)
+    if (refused.code !== 'BUS_PERMISSION_DENIED') throw refused
+    throw inUse(database, 'belongs to a role whose tables this one may not read', refused)
+  }
+}
+
+/** By pg-boss's own look at its schema: whatever its statements name has to be there. What is there beside it does no harm. */
+async function assertCompatible(database: Database, version: number): Promise<void> {
+  const boss = new PgBoss({
+    db: { executeSql: (text, values) => database.pool.query(text, values) },
+    schema: database.bossSchema,
+    migrate: false,
+  })
+  const drift = await boss.detectSchemaDrift()
+  const missing = [
+    ...drift.missingTables,
+    ...drift.missingFunctions.map(({ name }) => `${name}()`),
+    ...drift.columnDrift.flatMap(({ table, missingColumns }) =>
+      missingColumns.map((column) => `${table}.${column}`),
+    ),
+    ...(drift.enumDrift === null ? [] : [drift.enumDrift.name]),
+  ]
+  if (missing.length === 0) return
+  throw new DatabaseError(
+    'BUS_BOSS_SCHEMA_TOO_NEW',
+    `pg-boss in the schema \`${database.bossSchemaName}\` is at version ${version} of its schema, and lacks what version ${bossVersion} has (${missing.slice(0, 5).join(', ')}): ` +
+      "update bossbus in this service, or have the bus's own beside it with createBus({ bossSchema: 'bus_jobs' })",
+  )
+}
+
+function tooOld({ bossSchemaName }: Database, version: number): DatabaseError {
+  return new DatabaseError(
+    'BUS_BOSS_SCHEMA_TOO_OLD',
+    `The schema \`${bossSchemaName}\` holds pg-boss 10 or older (version ${version} of its schema), which cannot be updated in place: ` +
+      "have the bus's own beside it with createBus({ bossSchema: 'bus_jobs' })",
+  )
+}
+
+function inUse({ bossSchemaName }: Database, why: string, cause?: unknown): DatabaseError {
+  return new DatabaseError(
+    'BUS_BOSS_SCHEMA_IN_USE',
+    `The schema \`${bossSchemaName}\` ${why}: have the bus's pg-boss in one of its own with createBus({ bossSchema: 'bus_jobs' })`,
+    cause === undefined ? {} : { cause },
+  )
+}

@@ -1,0 +1,112 @@
+import type { Database } from '../../database/database.ts'
+import { tooFarAhead } from './server-clock.ts'
+import {
+  stateColumns,
+  toState,
+  type StateRow,
+  type SubscriptionState,
+} from '../flow-control/subscription-state.ts'
+
+/**
+ * Jobs have the time at which the transaction began that inserted them. Of one that had not committed when a look was taken, they
+ * may lie this much below what it saw; what lies lower is found by the next look without a floor.
+ */
+const lateCommitSeconds = 2
+
+/** To the microsecond, and read alike whatever the settings of the session. */
+const timeFormat = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+
+/** Where a look at a queue begins: nothing that still lives lies before, but for what was committed late. */
+export interface LookFloor {
+  readonly waiting: string
+  readonly active: string
+}
+
+/** What a look found in a queue. */
+export interface QueueLook {
+  readonly name: string
+  /** A job may run now. */
+  readonly ready: boolean
+  /** Milliseconds until the next job may run that may not yet; undefined where there is none. */
+  readonly dueMs: number | undefined
+  /** A worker was not heard of for longer than its jobs allow. */
+  readonly lapsed: boolean
+  /** A job was inserted, begun or touched at a time that is yet to come: the server's clock was set back since. */
+  readonly isAhead: boolean
+  /** For the next look. */
+  readonly floor: LookFloor
+  readonly state: SubscriptionState
+}
+
+/** What the looks of one statement found, and what the server's clock said when it answered. */
+export interface Look {
+  readonly queues: readonly QueueLook[]
+  readonly clockMs: number | undefined
+}
+
+interface LookRow extends StateRow, Record<string, unknown> {
+  readonly clock_ms: number
+  readonly found: {
+    readonly name: string
+    readonly ready: boolean
+    readonly due_seconds: number | null
+    readonly lapsed: boolean
+    readonly ahead: boolean
+    readonly waiting_floor: string
+    readonly active_floor: string
+  }
+}
+
+/**
+ * Looks into queues, in one statement that holds the locks of a few of them at a time, and reads the states of their subscriptions.
+ *
+ * The next job of each state is the first entry of pg-boss's index (name, state, blocked, start_after), however many
+ * wait. While an old snapshot is held, the index keeps the entries of jobs that are gone, and every look would read past
+ * more of them: so it begins at the floor that the last one found.
+ */
+export async function lookInto(
+  executor: Pick<Database, 'query' | 'bossSchema'>,
+  queues: readonly { readonly name: string; readonly floor: LookFloor | undefined }[],
+): Promise<Look> {
+  const { rows } = await executor.query<LookRow>(
+    `select (extract(epoch from clock_timestamp()) * 1000)::float8 as clock_ms, r.found, ${stateColumns}
+     from bus.read_each($1::text[]) as r (found) join bus.subscriptions s on s.name = substr(r.found->>'name', 5)`,
+    [queues.map(({ name, floor }) => lookSql(executor.bossSchema, name, floor))],
+  )
+  return {
+    clockMs: rows[0]?.clock_ms,
+    queues: rows.map((row) => {
+      const { name, ready, due_seconds, lapsed, ahead, waiting_floor, active_floor } = row.found
+      const dueMs = due_seconds === null ? undefined : due_seconds * 1000
+      const floor = { waiting: waiting_floor, active: active_floor }
+      return { name, ready, dueMs, lapsed, isAhead: ahead, floor, state: toState(row) }
+    }),
+  }
+}
+
+/** Two references to the queue and no more: planning each of them takes most of the time, for its dozen indexes. */
+function lookSql(bossSchema: string, queue: string, floor: LookFloor | undefined): string {
+  // With the states the index is for, as the planner cannot tell from a variable.
+  const jobs = `${bossSchema}.job where name = '${queue}' and not blocked and state in ('created', 'retry', 'active', 'failed')`
+  return `
+select '${queue}' as name, coalesce(w.first <= now(), false) as ready,
+  extract(epoch from w.next - clock_timestamp())::float8 as due_seconds,
+  coalesce(a.lapsed, false) as lapsed, coalesce(w.ahead or a.ahead, false) as ahead,
+  to_char(w.floor at time zone 'utc', '${timeFormat}') as waiting_floor,
+  to_char(least(w.floor, a.first) at time zone 'utc', '${timeFormat}') as active_floor
+from (
+  select min(j.start_after) as first, least(min(j.start_after), now() - interval '${lateCommitSeconds} s') as floor,
+    min(j.start_after) filter (where j.start_after > now()) as next, bool_or(j.start_after > now() and j.known_at > ${tooFarAhead}) as ahead
+  from (values ('created', '${floor?.waiting ?? '-infinity'}'), ('retry', '${floor?.waiting ?? '-infinity'}'), ('created', now()), ('retry', now())) p (state, start)
+  cross join lateral (
+    select start_after, greatest(created_on, started_on) as known_at from ${jobs}
+      and state = p.state::${bossSchema}.job_state and start_after >= p.start
+    order by start_after limit 1
+  ) j
+) w
+cross join (
+  select min(start_after) as first, bool_or(heartbeat_on > ${tooFarAhead}) as ahead,
+    bool_or(heartbeat_on + heartbeat_seconds * interval '1 second' < clock_timestamp()) as lapsed
+  from ${jobs} and state = 'active' and start_after >= '${floor?.active ?? '-infinity'}'
+) a`
+}

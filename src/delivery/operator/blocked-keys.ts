@@ -1,0 +1,205 @@
+import type { PgBoss } from 'pg-boss'
+import { ConfigurationError } from '../../foundation/errors.ts'
+import { limits } from '../../foundation/limits.ts'
+import type { BusLogger } from '../../foundation/logger.ts'
+import {
+  assertObject,
+  assertTextOption,
+  booleanOption,
+  describe,
+  integerOption,
+  refuseUnknownKeys,
+} from '../../foundation/options.ts'
+import type { Database, Executor } from '../../database/database.ts'
+import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
+import { inTransaction, openBoss } from '../jobs/boss.ts'
+import type { AttemptFailure } from '../attempts/failure.ts'
+import { firstAttemptJob, laterPriority, type JobData } from '../jobs/job.ts'
+import { advanceKeys, retakeKey } from '../ordering/ordered-keys.ts'
+import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
+import { deadLetterQueueName, queueName } from '../jobs/queues.ts'
+
+/**
+ * A key of an ordered subscription that waits: for a person, because an event of it failed its last attempt, or for a handler that
+ * ignores its signal.
+ */
+export interface BlockedKey {
+  readonly subscription: string
+  readonly tenantId: string
+  readonly orderingKey: string
+  /**
+   * `'blocked'`: what came after the failed event waits. `'parked'`: it is among the dead letters. `'overrunning'`: an attempt
+   * has timed out, but its handler runs on, in some process: the key goes on by itself when that has ended, or when the claim of its worker lapses.
+   */
+  readonly state: 'blocked' | 'parked' | 'overrunning'
+  /** The id of the failed event, in the log. */
+  readonly id: string
+  /** Attempts that were made at it. */
+  readonly attempts: number
+  /** How they failed, as far as it is known: the first and the latest ones. */
+  readonly failures: readonly AttemptFailure[]
+  /** When the first of them was given up, or when the handler was found to ignore its signal. */
+  readonly since: Date
+  /** Events of the key behind the failed one. */
+  readonly waitingCount: number
+}
+
+/** Which key to release, and how. */
+export interface KeyRelease {
+  readonly subscription: string
+  readonly tenantId: string
+  readonly orderingKey: string
+  /**
+   * False: the failed event is tried again first, with all its attempts. True: it is left behind as a dead letter.
+   * @defaultValue `false`
+   */
+  readonly skipFailed?: boolean | undefined
+}
+
+/** Sees the keys of ordered subscriptions that wait, and releases those that wait for a person. */
+export interface BlockedKeys {
+  /** The keys that wait, longest first, up to `limit` (1 to 1,000, default 100); of one subscription, when it is named. */
+  list: (filter?: {
+    readonly subscription?: string | undefined
+    readonly limit?: number | undefined
+  }) => Promise<BlockedKey[]>
+  /**
+   * Lets a key go on: the failed event is tried again, or skipped, then everything behind it is delivered in publish
+   * order; events published meanwhile stay behind. Works from any process, started or not. Resolves to whether the key
+   * was waiting for a person: false, and nothing has changed, when it was not, for instance because somebody else released it, or because
+   * it waits for a handler.
+   * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
+   */
+  release: (key: KeyRelease) => Promise<boolean>
+}
+
+interface BlockedKeyRow extends Record<string, unknown> {
+  readonly subscription: string
+  readonly tenant_id: string
+  readonly ordering_key: string
+  readonly state: BlockedKey['state']
+  readonly failed_event_id: string
+  readonly attempts: number
+  readonly failures: readonly AttemptFailure[]
+  readonly failed_at: Date
+  readonly event_count: string
+}
+
+export function createBlockedKeys(database: Database, logger: BusLogger): BlockedKeys {
+  return {
+    async list(filter = {}) {
+      assertObject('a filter like { subscription, limit }', filter)
+      refuseUnknownKeys(filter, ['subscription', 'limit'], 'blockedKeys.list')
+      const { subscription, limit } = filter
+      const count = integerOption('limit', limit, limits.listLimit)
+      if (subscription !== undefined)
+        assertTextOption('subscription', subscription, limits.subscriptionNameLength)
+      const { rows } = await database.query<BlockedKeyRow>(
+        `select s.name as subscription, k.tenant_id, k.ordering_key, k.state, k.failed_event_id, k.attempts, k.failures, k.failed_at,
+           (select count(*) from bus.ordered_events e where e.key_id = k.id and e.seq > k.done_seq) as event_count
+         from (
+           select k.* from bus.ordered_keys k
+           where k.failed_at is not null
+             and ($1::text is null or k.subscription_id = (select id from bus.subscriptions where name = $1))
+           order by k.failed_at, k.id limit $2
+         ) k
+         join bus.subscriptions s on s.id = k.subscription_id
+         order by k.failed_at, k.id`,
+        [subscription ?? null, count],
+      )
+      return rows.map((row) => ({
+        subscription: row.subscription,
+        tenantId: row.tenant_id,
+        orderingKey: row.ordering_key,
+        state: row.state,
+        id: row.failed_event_id,
+        attempts: row.attempts,
+        failures: row.failures,
+        since: row.failed_at,
+        waitingCount: Math.max(0, Number(row.event_count) - 1),
+      }))
+    },
+    async release(given) {
+      const release = checkRelease(given)
+      const subscription = await findSubscription(database, release.subscription)
+      const boss = await openBoss(database, 'release', logger)
+      try {
+        return await releaseKey(database, boss, subscription, release)
+      } finally {
+        await boss.stop({ graceful: false })
+      }
+    },
+  }
+}
+
+/**
+ * One transaction under the key's row lock: new events of the key are appended before or after it, and who releases the
+ * same key finds it flowing.
+ */
+async function releaseKey(
+  database: Database,
+  boss: PgBoss,
+  subscription: RegisteredSubscription,
+  { tenantId, orderingKey, skipFailed }: Required<KeyRelease>,
+): Promise<boolean> {
+  const queue = queueName(subscription.name)
+  const released = await database.transaction(async (client) => {
+    const options = inTransaction(client)
+    const key = await retakeKey(client, subscription.id, tenantId, orderingKey)
+    if (key === undefined) return false
+    await database.reach?.('release-key.locked')
+    const { keyId, failedEventId, attempts, failures } = key
+    if (skipFailed === true) {
+      const progress = { keyId, jobId: failedEventId, eventId: failedEventId, doneCount: 1 }
+      const jobs = await advanceKeys(client, subscription, [progress])
+      if (jobs.length > 0) await boss.insert(queue, jobs, options)
+    } else {
+      // Somebody may have redriven the dead letter with pg-boss's own means.
+      const { rows } = await client.query<{ id: string }>(
+        `select id from ${database.bossSchema}.job where name = $1 and state < 'completed' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
+        [queue, keyId, failedEventId],
+      )
+      const jobId = await key.flow(rows[0]?.id)
+      if (rows.length === 0) {
+        const job = firstAttemptJob([failedEventId], subscription)
+        const data: JobData = { eventIds: [failedEventId], attempts, failures, keyId }
+        await boss.insert(queue, [{ ...job, id: jobId, data, priority: laterPriority }], options)
+      }
+      await client.query(
+        `delete from ${database.bossSchema}.job where name = $1 and state < 'active' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
+        [deadLetterQueueName(subscription.name), keyId, failedEventId],
+      )
+    }
+    await database.reach?.('release-key.job-inserted')
+    await client.query(wakeSql, [wakePayload('', [subscription.id])])
+    return true
+  })
+  if (released) await database.reach?.('release-key.committed')
+  return released
+}
+
+async function findSubscription(executor: Executor, name: string): Promise<RegisteredSubscription> {
+  const found = (await loadSubscriptions(executor)).find((subscription) => subscription.name === name)
+  if (found !== undefined) return found
+  throw new ConfigurationError(
+    'BUS_SUBSCRIPTION_NOT_FOUND',
+    `There is no subscription ${describe(name)} in this database`,
+  )
+}
+
+/** Past the types, as a caller without them would. */
+function checkRelease(given: KeyRelease): Required<KeyRelease> {
+  assertObject('a key like { subscription, tenantId, orderingKey }', given)
+  refuseUnknownKeys(given, ['subscription', 'tenantId', 'orderingKey', 'skipFailed'], 'blockedKeys.release')
+  const { subscription, tenantId, orderingKey } = given
+  assertTextOption('subscription', subscription, limits.subscriptionNameLength)
+  // Plain SQL may have published longer ones than publish takes.
+  assertTextOption('tenantId', tenantId)
+  assertTextOption('orderingKey', orderingKey)
+  return {
+    subscription,
+    tenantId,
+    orderingKey,
+    skipFailed: booleanOption('skipFailed', given.skipFailed, false),
+  }
+}

@@ -1,0 +1,203 @@
+import { ConfigurationError } from '../../foundation/errors.ts'
+import { limits } from '../../foundation/limits.ts'
+import { assertTextOption, describe, refuseUnknownKeys, invalidOption } from '../../foundation/options.ts'
+import type { Database } from '../../database/database.ts'
+import { pauseSubscription, resumeSubscription } from '../flow-control/subscription-state.ts'
+import { liveSeconds } from '../registry/declarations.ts'
+import type { RegisteredOptions } from '../subscriptions/subscription.ts'
+import { isLonger, textProblem } from '../../foundation/text.ts'
+
+/** A subscription as the database knows it, whether its service runs or not. */
+export interface SubscriptionInfo {
+  readonly name: string
+  /** The service it belongs to. */
+  readonly service: string
+  /** The names and patterns of its events. */
+  readonly events: readonly string[]
+  readonly where: string | undefined
+  /** The options of its newest declaration that counts. */
+  readonly options: RegisteredOptions
+  /**
+   * `'paused'`: by a person, whatever its circuit breaker says. `'circuit open'`: everything failed, and one event at a time is
+   * tried until one succeeds. `'unserved'`: neither, and no process runs it: its events wait until one does.
+   */
+  readonly state: 'active' | 'paused' | 'circuit open' | 'unserved'
+  /** Since when, by whom and why it is paused; undefined while it is not. */
+  readonly pause:
+    { readonly at: Date; readonly by: string | undefined; readonly reason: string | undefined } | undefined
+  /** Since when everything fails, how the last attempt did, and when the next event is tried; undefined while it does not. */
+  readonly circuit:
+    { readonly openedAt: Date; readonly reason: string; readonly nextProbeAt: Date } | undefined
+  /** Events that wait for this subscription, those included that wait for another attempt: at most `waitingLimit`. */
+  readonly waitingCount: number
+  /** Whether more wait than were counted. */
+  readonly isWaitingCountPartial: boolean
+  /** Processes that run it now. With none its events wait. */
+  readonly instanceCount: number
+  /**
+   * Since when events wait that processes which run it have left to other code: to a version that is not there yet, or was rolled
+   * back. Undefined where none do.
+   */
+  readonly leftSince: Date | undefined
+  /** Since when events are kept for it. */
+  readonly registeredAt: Date
+}
+
+/** Sees the subscriptions of all services, and stops and starts them. */
+export interface Subscriptions {
+  /** All subscriptions of the database, by name. What waits is counted up to 10,000 jobs of each. */
+  list: () => Promise<SubscriptionInfo[]>
+  /**
+   * Stops a subscription in every process: in this one before the call resolves, in others at once where notifications arrive, else
+   * within 5 seconds. Running handlers finish, what was not begun goes back with no attempt counted. Its events are kept. It stays
+   * paused until it is resumed, also over restarts. Works from any process, started or not. Resolves to whether it was not paused before; if it was, nothing has changed.
+   * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
+   */
+  pause: (name: string, options?: PauseOptions) => Promise<boolean>
+  /**
+   * Lets a subscription go on that was paused, or whose circuit breaker is open. Resolves to whether it was.
+   * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
+   */
+  resume: (name: string) => Promise<boolean>
+}
+
+export interface PauseOptions {
+  /** Who pauses it, for the list: up to 255 characters. */
+  readonly by?: string | undefined
+  /** Why, up to 2,000 characters. */
+  readonly reason?: string | undefined
+}
+
+/** Waiting jobs of a subscription that are counted. */
+const maxCountedJobs = 10_000
+
+interface SubscriptionRow extends Record<string, unknown> {
+  readonly name: string
+  readonly service: string
+  readonly patterns: readonly string[]
+  readonly where: string | null
+  readonly options: RegisteredOptions
+  readonly paused_at: Date | null
+  readonly paused_by: string | null
+  readonly pause_reason: string | null
+  readonly circuit_opened_at: Date | null
+  readonly circuit_reason: string | null
+  readonly circuit_probe_at: Date | null
+  readonly created_at: Date
+  readonly instance_count: number
+  readonly left_since: Date | null
+  readonly job_count: number
+  readonly event_count: number
+}
+
+/** @param onChange - lets the workers of this process follow, before a call resolves */
+export function createSubscriptions(database: Database, onChange: () => Promise<void>): Subscriptions {
+  async function changed(name: string, change: Promise<boolean | undefined>): Promise<boolean> {
+    const hasChanged = found(name, await change)
+    await onChange()
+    return hasChanged
+  }
+
+  return {
+    async list() {
+      // The events of a key that has a job are counted where they stand in line, not in the job.
+      const { rows } = await database.query<SubscriptionRow>(
+        `with waiting as materialized (
+           select (r.counted->>'id')::int as id, (r.counted->>'jobs')::bigint as jobs, (r.counted->>'events')::bigint as events
+           from bus.read_each(array(
+             select format($counted$
+               select %s as id, count(*) as jobs,
+                 coalesce(sum(jsonb_array_length(j.data->'eventIds')) filter (where not j.data ? 'keyId'), 0) as events
+               from (
+                 select data from ${database.bossSchema}.job where name = %L and state < 'active' limit ${maxCountedJobs}
+               ) j
+             $counted$, s.id, 'bus.' || s.name)
+             from bus.subscriptions s
+           )) as r (counted)
+         ), live as (
+           select d.subscription_id as id, count(distinct i.id)::int as instances
+           from bus.instances i cross join lateral unnest(i.declarations) as x (id) join bus.declarations d on d.id = x.id
+           where i.seen_at > clock_timestamp() - ${liveSeconds} * interval '1 second'
+           group by 1
+         )
+         select coalesce(live.instances, 0) as instance_count, s.left_since, s.name, s.service, s.patterns, s."where", s.options, s.paused_at, s.paused_by, s.pause_reason,
+           s.circuit_opened_at, s.circuit_reason, s.circuit_probe_at, s.created_at,
+           greatest(waiting.jobs, lined.events)::int as job_count, (waiting.events + lined.events)::int as event_count
+         from bus.subscriptions s
+         join waiting using (id)
+         left join live using (id)
+         cross join lateral (
+           select count(*) as events from (
+             select from bus.ordered_keys k join bus.ordered_events e on e.key_id = k.id and e.seq > k.done_seq
+             where k.subscription_id = s.id limit ${maxCountedJobs}
+           ) e
+         ) lined
+         order by s.name`,
+      )
+      return rows.map(toInfo)
+    },
+    async pause(name, options = {}) {
+      if (options === null || typeof options !== 'object')
+        throw invalidOption(`Expected options like { by, reason }, got ${describe(options)}`)
+      refuseUnknownKeys(options, ['by', 'reason'], 'subscriptions.pause')
+      checkText('by', options.by, 255)
+      checkText('reason', options.reason, 2000)
+      return changed(name, pauseSubscription(database, checkName(name), options.by, options.reason))
+    },
+    async resume(name) {
+      return changed(name, resumeSubscription(database, checkName(name)))
+    },
+  }
+}
+
+function toInfo(row: SubscriptionRow): SubscriptionInfo {
+  const { paused_at: pausedAt, circuit_opened_at: openedAt } = row
+  return {
+    name: row.name,
+    service: row.service,
+    events: row.patterns,
+    where: row.where ?? undefined,
+    options: row.options,
+    state: stateOf(row),
+    pause:
+      pausedAt === null
+        ? undefined
+        : { at: pausedAt, by: row.paused_by ?? undefined, reason: row.pause_reason ?? undefined },
+    circuit:
+      openedAt === null
+        ? undefined
+        : { openedAt, reason: row.circuit_reason ?? '', nextProbeAt: row.circuit_probe_at ?? openedAt },
+    waitingCount: row.event_count,
+    isWaitingCountPartial: row.job_count >= maxCountedJobs,
+    instanceCount: row.instance_count,
+    leftSince: row.left_since ?? undefined,
+    registeredAt: row.created_at,
+  }
+}
+
+function stateOf(row: SubscriptionRow): SubscriptionInfo['state'] {
+  if (row.paused_at !== null) return 'paused'
+  if (row.circuit_opened_at !== null) return 'circuit open'
+  return row.instance_count === 0 ? 'unserved' : 'active'
+}
+
+function found(name: string, changed: boolean | undefined): boolean {
+  if (changed !== undefined) return changed
+  throw new ConfigurationError(
+    'BUS_SUBSCRIPTION_NOT_FOUND',
+    `There is no subscription ${describe(name)} in this database`,
+  )
+}
+
+function checkName(name: unknown): string {
+  assertTextOption('name', name, limits.subscriptionNameLength)
+  return name
+}
+
+function checkText(option: string, value: unknown, maxLength: number): void {
+  if (value === undefined) return
+  if (typeof value !== 'string' || isLonger(value, maxLength) || textProblem(value) !== undefined)
+    throw invalidOption(
+      `Expected \`${option}\` to be a text of at most ${maxLength} characters, got ${describe(value)}`,
+    )
+}

@@ -1,0 +1,169 @@
+import type pg from 'pg'
+import type { JobInsert } from 'pg-boss'
+import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
+import type { AttemptFailure } from '../attempts/failure.ts'
+import { firstAttemptJob, maxBatchBytes, type JobData } from '../jobs/job.ts'
+import type { DurableOptions } from '../subscriptions/subscription.ts'
+
+/** What bounds the jobs of a subscription. */
+type JobOptions = Pick<DurableOptions, 'batchSize' | 'timeoutSeconds' | 'retry'>
+
+interface BegunRow extends pg.QueryResultRow {
+  readonly key_id: string
+  readonly job_id: string
+  readonly event_ids: readonly string[]
+}
+
+/** Says that some events were held. */
+interface HeldRow extends pg.QueryResultRow {
+  readonly key_id: null
+}
+
+/**
+ * Puts claimed events at the end of their keys and gives the jobs to insert for keys that were idle, all in the claiming
+ * transaction. Locks the keys in the order of their hashes until it ends. Events of keys whose row somebody else holds, or that
+ * have held events already, are held in the outbox.
+ *
+ * @param options.retaken - these were held, and their keys are locked already
+ * @param options.patient - waits 50 ms for the first row that is locked
+ */
+export async function enqueueOrdered(
+  client: pg.ClientBase,
+  subscriptionId: number,
+  options: JobOptions,
+  claimed: readonly ClaimedEvent[],
+  { retaken, patient }: { readonly retaken: boolean; readonly patient: boolean },
+): Promise<{ readonly jobs: readonly JobInsert<JobData>[]; readonly isHeld: boolean }> {
+  if (claimed.length === 0) return { jobs: [], isHeld: false }
+  const { rows } = await client.query<BegunRow | HeldRow>(
+    `select key_id, job_id, event_ids
+     from bus.enqueue_ordered($1, $2, $3, $4::text[], $5::text[], $6::uuid[], $7::int[], $8::text[], $9, $10)`,
+    [
+      subscriptionId,
+      options.batchSize,
+      maxBatchBytes,
+      claimed.map((event) => event.tenantId),
+      claimed.map((event) => event.orderingKey),
+      claimed.map((event) => event.id),
+      claimed.map((event) => event.payloadBytes),
+      claimed.map((event) => event.type),
+      retaken,
+      patient,
+    ],
+  )
+  const begun = rows.filter((row): row is BegunRow => row.key_id !== null)
+  return { jobs: begun.map((row) => toJob(row, options)), isHeld: begun.length < rows.length }
+}
+
+/** What of a key's job is over. */
+export interface KeyProgress {
+  readonly keyId: string
+  readonly jobId: string
+  /** The first event of the job. */
+  readonly eventId: string
+  /** How many of the job's events, from the first one on, are not to be delivered again. */
+  readonly doneCount: number
+}
+
+/**
+ * Takes what is done out of its keys and gives the next job to insert for each, in one transaction with the completion
+ * of the jobs. Jobs that their key does not stand by any more change nothing.
+ */
+export async function advanceKeys(
+  client: pg.ClientBase,
+  options: JobOptions,
+  progress: readonly KeyProgress[],
+): Promise<JobInsert<JobData>[]> {
+  if (progress.length === 0) return []
+  const { rows } = await client.query<BegunRow>(
+    'select key_id, job_id, event_ids from bus.advance_ordered_keys($1::bigint[], $2::uuid[], $3::uuid[], $4::int[], $5, $6)',
+    [
+      progress.map(({ keyId }) => keyId),
+      progress.map(({ jobId }) => jobId),
+      progress.map(({ eventId }) => eventId),
+      progress.map(({ doneCount }) => doneCount),
+      options.batchSize,
+      maxBatchBytes,
+    ],
+  )
+  return rows.map((row) => toJob(row, options))
+}
+
+/** What becomes of a key whose first event, after what is done, failed. */
+export type HeldKey = KeyProgress & {
+  /** So many events, from the first of the job on, are delivered one by one from now on. */
+  readonly singlyCount?: number | undefined
+} & (
+    | { readonly state: 'flowing'; readonly nextJobId: string }
+    | {
+        readonly state: 'blocked' | 'parked'
+        readonly failedEventId: string
+        readonly attempts: number
+        readonly failures: readonly AttemptFailure[]
+      }
+  )
+
+/** Gives keys another job for their first event, or lets them wait for a person. Gives the keys that are not another job's. */
+export async function holdKeys(
+  client: pg.ClientBase,
+  holds: readonly HeldKey[],
+): Promise<ReadonlySet<string>> {
+  if (holds.length === 0) return new Set()
+  const { rows } = await client.query<{ held: readonly string[] }>(
+    'select bus.hold_ordered_keys($1::jsonb) as held',
+    [JSON.stringify(holds)],
+  )
+  return new Set(rows[0]?.held)
+}
+
+function toJob({ key_id, job_id, event_ids }: BegunRow, options: JobOptions): JobInsert<JobData> {
+  return { ...firstAttemptJob(event_ids, options), id: job_id, data: { eventIds: event_ids, keyId: key_id } }
+}
+
+/** A key that waits for a person, held by the transaction that took it. */
+export interface WaitingKey {
+  readonly keyId: string
+  readonly failedEventId: string
+  readonly attempts: number
+  readonly failures: readonly AttemptFailure[]
+  /** Lets the key flow again, its failed event first. Gives the id of its job: the one given, or a new one. */
+  readonly flow: (jobId: string | undefined) => Promise<string>
+}
+
+/** Locks a blocked or parked key. Undefined where the key is neither. */
+export async function retakeKey(
+  client: pg.ClientBase,
+  subscriptionId: number,
+  tenantId: string,
+  orderingKey: string,
+): Promise<WaitingKey | undefined> {
+  const { rows } = await client.query<{
+    id: string
+    failed_event_id: string
+    attempts: number
+    failures: readonly AttemptFailure[]
+  }>(
+    `select id, failed_event_id, attempts, failures from bus.ordered_keys
+     where subscription_id = $1 and key_hash = bus.ordering_key_hash($2, $3) and state in ('blocked', 'parked')
+     for update`,
+    [subscriptionId, tenantId, orderingKey],
+  )
+  const [row] = rows
+  if (row === undefined) return undefined
+  return {
+    keyId: row.id,
+    failedEventId: row.failed_event_id,
+    attempts: row.attempts,
+    failures: row.failures,
+    async flow(jobId) {
+      const { rows: flowing } = await client.query<{ job_id: string }>(
+        `update bus.ordered_keys
+         set state = 'flowing', job_id = coalesce($2, bus.uuid_v7()),
+           failed_event_id = null, attempts = null, failures = null, failed_at = null
+         where id = $1 returning job_id`,
+        [row.id, jobId ?? null],
+      )
+      return flowing[0]?.job_id ?? ''
+    },
+  }
+}

@@ -1,0 +1,281 @@
+import { hostname } from 'node:os'
+import type { PgBoss } from 'pg-boss'
+import { DatabaseError } from '../../foundation/errors.ts'
+import type { BusLogger } from '../../foundation/logger.ts'
+import { withLock } from '../../database/advisory-lock.ts'
+import type { Database, Executor } from '../../database/database.ts'
+import { version } from '../../foundation/version.ts'
+import { callBackLeft } from './coverage.ts'
+import { liveSeconds, readDeclarations, retireDeclarations, type Registration } from './declarations.ts'
+import { registerSubscriptions } from './registry.ts'
+import type { Subscription } from '../subscriptions/subscription.ts'
+import { locks } from '../../database/locks.ts'
+import { ensureQueues } from '../jobs/queues.ts'
+
+/** How often a process says that it is there. */
+const beatIntervalMs = 10_000
+
+/** How often the leader looks for declarations that nobody has any more. */
+const tidyIntervalMs = 60_000
+
+/**
+ * A declaration stops counting when no process has had it for so long while others have another one: long enough for a process
+ * that is restarted in the middle of a deployment. It is measured in the time of the process that looks, whatever the server's
+ * clock does.
+ */
+const retireAfterMs = 300_000
+
+/** What a process says of itself in `bus.instances`. */
+interface InstanceState {
+  readonly relay: string
+  readonly inHandCount: number
+}
+
+/** Keeps `bus.instances` and the registry true for one process. */
+export interface Presence {
+  /** Says that the process is there, where it is time, and mends the registry. To be called by what works, not by a timer of its own. */
+  upkeep: (isLeader: boolean) => Promise<void>
+  /** The next upkeep is to look whether the registration is still there. */
+  suspect: () => void
+  /** Takes the process out. Its declarations go on to count for a while. */
+  leave: () => Promise<void>
+}
+
+export interface PresenceParts {
+  readonly database: Database
+  readonly boss: PgBoss
+  readonly service: string
+  readonly instanceId: string
+  readonly subscriptions: readonly Subscription[]
+  readonly registrations: ReadonlyMap<string, Registration>
+  readonly logger: BusLogger
+  readonly state: () => InstanceState
+  /** Called with what the declarations of this process are now. */
+  readonly onRegistered: (registrations: ReadonlyMap<string, Registration>) => void
+  /** The time, in milliseconds, that durations are measured in. @defaultValue performance.now */
+  readonly now?: () => number
+}
+
+interface ActiveRow extends Record<string, unknown> {
+  readonly id: number
+  readonly subscription_id: number
+  readonly name: string
+}
+
+/** Announces a process that has registered its subscriptions. */
+export async function announce(parts: PresenceParts): Promise<Presence> {
+  const { database, boss, service, instanceId, subscriptions, logger, now = () => performance.now() } = parts
+  let { registrations } = parts
+  let beatAt = Number.NEGATIVE_INFINITY
+  let tidiedAt = now()
+  let wasConflicting = false
+  /** Since when each declaration was seen with no process. */
+  const missingSince = new Map<number, number>()
+  /** When the row of each process was last seen to change. */
+  const changedAt = new Map<string, { readonly seenAt: string; readonly at: number }>()
+
+  /** One statement: the row of this process, and how much of its registration is still there. */
+  async function beat(): Promise<boolean> {
+    const { relay, inHandCount } = parts.state()
+    const mine = [...registrations]
+    const { rows } = await database.query<{ count: number }>(
+      `with seen as (
+         insert into bus.instances (id, service, host, pid, version, seen_at, relay, in_hand_count, declarations)
+         values ($1, $2, $3, $4, $5, clock_timestamp(), $6, $7, $8::int[])
+         on conflict (id) do update set seen_at = excluded.seen_at, relay = excluded.relay,
+           in_hand_count = excluded.in_hand_count, declarations = excluded.declarations
+       )
+       select count(*)::int as count from unnest($8::int[], $9::int[], $10::text[]) as m (declaration_id, subscription_id, name)
+       join bus.subscriptions s on s.id = m.subscription_id and s.name = m.name
+       join bus.declarations d on d.id = m.declaration_id and d.subscription_id = s.id and d.retired_at is null`,
+      [
+        instanceId,
+        service,
+        hostname(),
+        process.pid,
+        version,
+        relay,
+        inHandCount,
+        mine.map(([, { declarationId }]) => declarationId),
+        mine.map(([, { subscriptionId }]) => subscriptionId),
+        mine.map(([name]) => name),
+      ],
+    )
+    beatAt = now()
+    return rows[0]?.count === mine.length
+  }
+
+  /** Somebody emptied the registry, or restored an older one, or took this process for dead. */
+  async function registerAgain(): Promise<void> {
+    const knownIds = new Map([...registrations].map(([name, { subscriptionId }]) => [name, subscriptionId]))
+    const again = await registerSubscriptions(database, boss, service, subscriptions, knownIds)
+    const moved = [...again].filter(([name, { subscriptionId }]) => knownIds.get(name) !== subscriptionId)
+    if (moved.length > 0) {
+      if (!wasConflicting)
+        logger.error(
+          { subscriptions: moved.map(([name]) => name) },
+          'subscriptions of this process have other ids than when it started: restart it, it delivers nothing for them',
+        )
+      wasConflicting = true
+      return
+    }
+    wasConflicting = false
+    registrations = again
+    parts.onRegistered(again)
+    logger.warn(
+      { subscriptions: [...knownIds.keys()] },
+      'the registration of this process was gone: it has registered its subscriptions again',
+    )
+    await beat()
+  }
+
+  /** Ends what no live process declares any more, where another declaration of the subscription is live. */
+  async function tidy(): Promise<void> {
+    const declared = await readDeclared(database)
+    const { rows: active } = await database.query<ActiveRow>(
+      `select d.id, d.subscription_id, s.name
+       from (select id, subscription_id, count(*) over (partition by subscription_id) as variants
+         from bus.declarations where retired_at is null) d
+       join bus.subscriptions s on s.id = d.subscription_id
+       where d.variants > 1`,
+    )
+    const live = new Set<number>()
+    for (const { id, seenAt, declarations } of declared) {
+      const before = changedAt.get(id)
+      const at = before === undefined || before.seenAt !== seenAt ? now() : before.at
+      changedAt.set(id, { seenAt, at })
+      if (now() - at < retireAfterMs) for (const each of declarations) live.add(each)
+      else
+        await database.query('delete from bus.instances where id = $1 and seen_at::text = $2', [id, seenAt])
+    }
+    for (const id of changedAt.keys()) if (!declared.some((row) => row.id === id)) changedAt.delete(id)
+    for (const id of missingSince.keys())
+      if (live.has(id) || !active.some((row) => row.id === id)) missingSince.delete(id)
+    const liveSubscriptions = new Set(
+      active.filter(({ id }) => live.has(id)).map(({ subscription_id }) => subscription_id),
+    )
+    const gone: ActiveRow[] = []
+    for (const row of active) {
+      if (live.has(row.id) || !liveSubscriptions.has(row.subscription_id)) continue
+      const since = missingSince.get(row.id) ?? now()
+      missingSince.set(row.id, since)
+      if (now() - since >= retireAfterMs) gone.push(row)
+    }
+    if (gone.length > 0) await retire(gone)
+  }
+
+  async function retire(gone: readonly ActiveRow[]): Promise<void> {
+    await withLock(database, locks.registry, async () => {
+      const listed = new Set((await readDeclared(database)).flatMap(({ declarations }) => declarations))
+      const ids = gone.map(({ id }) => id).filter((id) => !listed.has(id))
+      if (ids.length === 0) return
+      const names = gone.map(({ name }) => name)
+      const known = await readDeclarations(database, names)
+      // First the queues: where this process dies in between, the next look does all of it.
+      for (const name of new Set(names)) {
+        const newest = known.findLast((each) => each.name === name && each.isActive && !ids.includes(each.id))
+        if (newest !== undefined) await ensureQueues(boss, { name, ...newest.options })
+      }
+      const retired = await database.transaction(async (client) => retireDeclarations(client, ids))
+      await callBackLeft(
+        database,
+        retired.map(({ name }) => name),
+      )
+      for (const { name, patterns } of retired)
+        logger.info(
+          { subscription: name, patterns },
+          'no process has had a declaration of a subscription for a while: it no longer counts',
+        )
+    })
+  }
+
+  await beat()
+
+  return {
+    async upkeep(isLeader) {
+      if (now() - beatAt >= beatIntervalMs && !(await beat())) await registerAgain()
+      if (!isLeader || now() - tidiedAt < tidyIntervalMs) return
+      tidiedAt = now()
+      await tidy()
+    },
+    suspect() {
+      beatAt = Number.NEGATIVE_INFINITY
+    },
+    async leave() {
+      await database.query('delete from bus.instances where id = $1', [instanceId])
+    },
+  }
+}
+
+async function readDeclared(
+  executor: Executor,
+): Promise<
+  readonly { readonly id: string; readonly seenAt: string; readonly declarations: readonly number[] }[]
+> {
+  const { rows } = await executor.query<{ id: string; seenAt: string; declarations: number[] }>(
+    'select id, seen_at::text as "seenAt", declarations from bus.instances',
+  )
+  return rows
+}
+
+/**
+ * Refuses to route by a registry that lacks what a live process has declared: it was emptied, or restored from before. Events
+ * would go to nobody. The process registers again within seconds; if it dies meanwhile, it stops counting.
+ *
+ * @param own - what this process has, whatever the registry says of processes
+ * @throws {@link DatabaseError} `BUS_REGISTRY_INCOMPLETE`
+ */
+export async function assertComplete(
+  executor: Executor,
+  loaded: readonly { readonly id: number }[],
+  own: Iterable<number>,
+): Promise<void> {
+  const ids = new Set(loaded.map(({ id }) => id))
+  const isOwnMissing = [...own].some((id) => !ids.has(id))
+  const { rows } = await executor.query<{ missing: boolean }>(
+    `select exists (
+       select from bus.instances i cross join lateral unnest(i.declarations) as x (id)
+       where i.seen_at > clock_timestamp() - ${liveSeconds} * interval '1 second' and not exists (
+         select from bus.declarations d join bus.subscriptions s on s.id = d.subscription_id where d.id = x.id)
+     ) as missing`,
+  )
+  if (!isOwnMissing && rows[0]?.missing !== true) return
+  throw new DatabaseError(
+    'BUS_REGISTRY_INCOMPLETE',
+    'The registry lacks subscriptions of a process that runs: nothing is handed over until it has registered them again',
+    { retryable: true },
+  )
+}
+
+/** The subscriptions, of all services, that no process runs: their events wait. */
+export async function readUnserved(executor: Executor, service?: string): Promise<readonly string[]> {
+  const { rows } = await executor.query<{ name: string }>(
+    `select s.name from bus.subscriptions s
+     where ($1::text is null or s.service = $1) and s.id not in (
+       select d.subscription_id
+       from bus.instances i cross join lateral unnest(i.declarations) as x (id) join bus.declarations d on d.id = x.id
+       where i.seen_at > clock_timestamp() - ${liveSeconds} * interval '1 second')
+     order by s.name limit 1000`,
+    [service ?? null],
+  )
+  return rows.map(({ name }) => name)
+}
+
+/**
+ * Names the subscriptions of a service that this code does not declare and no process runs: those that were renamed or removed, whose
+ * events wait for good. Where it cannot look, health says it later.
+ */
+export async function warnOfUnserved(
+  executor: Executor,
+  service: string,
+  declaredNames: readonly string[],
+  logger: BusLogger,
+): Promise<void> {
+  const unserved = await readUnserved(executor, service).catch(() => [])
+  const names = unserved.filter((name) => !declaredNames.includes(name))
+  if (names.length > 0)
+    logger.warn(
+      { service, subscriptions: names },
+      'no process runs these subscriptions of the service, and this code does not declare them: their events wait',
+    )
+}

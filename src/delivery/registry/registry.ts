@@ -1,0 +1,216 @@
+import type { PgBoss } from 'pg-boss'
+import { ConfigurationError } from '../../foundation/errors.ts'
+import type { BusLogger } from '../../foundation/logger.ts'
+import { reasonOf } from '../../foundation/error-reason.ts'
+import { withLock } from '../../database/advisory-lock.ts'
+import type { Database, Executor } from '../../database/database.ts'
+import { openBoss } from '../jobs/boss.ts'
+import { callBackLeft } from './coverage.ts'
+import {
+  declarationHash,
+  readDeclarations,
+  writeDeclarations,
+  type Declaration,
+  type KnownDeclaration,
+  type Registration,
+} from './declarations.ts'
+import { applyQueueStorage } from '../jobs/queue-storage.ts'
+import { type DurableOptions, type Subscription } from '../subscriptions/subscription.ts'
+import { locks } from '../../database/locks.ts'
+import { readQueues, ensureQueues } from '../jobs/queues.ts'
+
+/** A subscription as the database knows it, with the options of its newest declaration. */
+export interface RegisteredSubscription extends DurableOptions {
+  readonly id: number
+  readonly name: string
+  /** What counts of it, the oldest first: an event goes to the subscription where one of them covers it. */
+  readonly declarations: readonly Declaration[]
+}
+
+interface SubscriptionRow {
+  readonly id: number
+  readonly name: string
+  readonly service: string
+  readonly options: DurableOptions
+}
+
+/**
+ * Writes a service's subscriptions, and what this process declares of them, into the registry, after all their queues exist, and
+ * gives their places in it by name. From then on relays route by this declaration too, beside those of other live processes; the
+ * options of a queue are those of the newest declaration (docs/adr/0020).
+ *
+ * One process at a time, under an advisory lock: creating a queue locks pg-boss's job table,
+ * and two at once deadlock.
+ *
+ * @param knownIds - of a process that runs: ids that its subscriptions had before their rows were lost
+ * @throws {@link ConfigurationError} `BUS_INVALID_WHERE`, `BUS_SUBSCRIPTION_TAKEN`, `BUS_SUBSCRIPTION_ORDER_CHANGED`,
+ *   before anything is written
+ */
+export async function registerSubscriptions(
+  database: Database,
+  boss: PgBoss,
+  service: string,
+  subscriptions: readonly Subscription[],
+  knownIds: ReadonlyMap<string, number> = new Map(),
+): Promise<ReadonlyMap<string, Registration>> {
+  for (const subscription of subscriptions) await checkWhere(database, subscription)
+  return withLock(database, locks.registry, async () => {
+    const known = await readSubscriptions(database)
+    for (const { name, ordered = false } of subscriptions) {
+      const row = known.find((registered) => registered.name === name)
+      refuseTaken(name, service, row?.service)
+      if (row !== undefined) refuseOrderChange(name, row.options.ordered ?? false, ordered)
+    }
+    const declared = await readDeclarations(
+      database,
+      subscriptions.map(({ name }) => name),
+    )
+    const queues = await readQueues(boss, subscriptions)
+    for (const subscription of subscriptions) {
+      await ensureQueues(boss, withNewestOptions(subscription, declared), queues)
+      await database.reach?.('start.queues-created')
+    }
+    await applyQueueStorage(boss)
+    const registrations = await database.transaction(async (client) =>
+      writeDeclarations(client, service, subscriptions, knownIds),
+    )
+    await database.reach?.('start.registered')
+    await callBackLeft(
+      database,
+      subscriptions.map(({ name }) => name),
+    )
+    return registrations
+  })
+}
+
+/** What the queue of a subscription is made with: the options of the newest declaration, which may be another process's. */
+function withNewestOptions(
+  subscription: Subscription,
+  declared: readonly KnownDeclaration[],
+): Pick<RegisteredSubscription, 'name' | 'retry' | 'heartbeatSeconds'> {
+  const hash = declarationHash(subscription)
+  const ofIt = declared.filter(({ name }) => name === subscription.name)
+  const isNew = !ofIt.some((other) => other.hash === hash)
+  const newest = ofIt.findLast((other) => other.isActive || other.hash === hash)
+  return isNew || newest === undefined ? subscription : { name: subscription.name, ...newest.options }
+}
+
+/**
+ * Creates the queues of a service's subscriptions and registers nothing: for processes whose role may not create them.
+ * What the queue of another service would be is left to the start, which refuses it.
+ */
+export async function createQueues(
+  database: Database,
+  service: string,
+  subscriptions: readonly Subscription[],
+  logger: BusLogger,
+): Promise<void> {
+  const boss = await openBoss(database, 'migrate', logger)
+  try {
+    await withLock(database, locks.registry, async () => {
+      const known = await readSubscriptions(database)
+      const declared = await readDeclarations(
+        database,
+        subscriptions.map(({ name }) => name),
+      )
+      const queues = await readQueues(boss, subscriptions)
+      for (const subscription of subscriptions) {
+        const owner = known.find(({ name }) => name === subscription.name)?.service
+        if (owner === undefined || owner === service)
+          await ensureQueues(boss, withNewestOptions(subscription, declared), queues)
+      }
+      await applyQueueStorage(boss)
+    })
+  } finally {
+    await boss.stop({ graceful: false })
+  }
+}
+
+/** Every subscription of every service, with what counts of its declarations. */
+export async function loadSubscriptions(executor: Executor): Promise<readonly RegisteredSubscription[]> {
+  const { rows } = await executor.query<LoadedRow>(
+    `select s.id, s.name, s.options, d.id as declaration_id,
+       case when d.id is null then s.patterns else d.patterns end as patterns,
+       case when d.id is null then s."where" else d."where" end as "where"
+     from bus.subscriptions s left join bus.declarations d on d.subscription_id = s.id and d.retired_at is null
+     order by s.id, d.id`,
+  )
+  const loaded = new Map<number, RegisteredSubscription & { readonly declarations: Declaration[] }>()
+  for (const { id, name, options, declaration_id, patterns, where } of rows) {
+    const subscription = loaded.get(id) ?? { ...options, id, name, declarations: [] }
+    loaded.set(id, subscription)
+    subscription.declarations.push({ id: declaration_id ?? undefined, patterns, where: where ?? undefined })
+  }
+  return [...loaded.values()]
+}
+
+interface LoadedRow {
+  readonly id: number
+  readonly name: string
+  readonly options: DurableOptions
+  readonly declaration_id: number | null
+  readonly patterns: readonly string[]
+  readonly where: string | null
+}
+
+async function readSubscriptions(executor: Executor): Promise<SubscriptionRow[]> {
+  const { rows } = await executor.query<SubscriptionRow>(
+    'select id, name, service, options from bus.subscriptions order by id',
+  )
+  return rows
+}
+
+function refuseTaken(name: string, service: string, owner: string | undefined): void {
+  if (owner === undefined || owner === service) return
+  throw new ConfigurationError(
+    'BUS_SUBSCRIPTION_TAKEN',
+    `The subscription \`${name}\` belongs to the service \`${owner}\`: two services under one name would each get a part of the events. ` +
+      `Name it differently, or hand it over with: update bus.subscriptions set service = '${service.replaceAll("'", "''")}' where name = '${name}'`,
+  )
+}
+
+/** Events handed over before the change would be overtaken by, or overtake, those after it. */
+function refuseOrderChange(name: string, before: boolean, after: boolean): void {
+  if (before === after) return
+  throw new ConfigurationError(
+    'BUS_SUBSCRIPTION_ORDER_CHANGED',
+    `The subscription \`${name}\` was registered with \`ordered: ${before}\` and cannot change to \`ordered: ${after}\` while it has events in delivery. ` +
+      'Subscribe under a new name; or stop publishing to it, wait until its queue is empty, stop every process that has it, and run: ' +
+      `update bus.subscriptions set options = ${after ? `options || '{"ordered": true, "onKeyFailure": "block"}'` : "options - 'ordered' - 'onKeyFailure'"}, revision = nextval('bus.subscription_revision') where name = '${name}'`,
+  )
+}
+
+async function checkWhere(executor: Executor, { name, where }: Subscription): Promise<void> {
+  if (where === undefined) return
+  let canonical: string | undefined
+  try {
+    const { rows } = await executor.query<{ path: string }>('select $1::jsonpath::text as path', [where])
+    canonical = rows[0]?.path
+  } catch (error) {
+    // 42601, 22P02 and the like: PostgreSQL could not read it. A lost connection is not the predicate's fault.
+    if ((error as { retryable?: boolean }).retryable === true) throw error
+    throw new ConfigurationError(
+      'BUS_INVALID_WHERE',
+      `PostgreSQL cannot read \`where\` of \`${name}\` as a SQL/JSON path: ${reasonOf(error)}`,
+      { cause: error },
+    )
+  }
+  const variable = canonical === undefined ? undefined : variableIn(canonical)
+  if (variable !== undefined) {
+    throw new ConfigurationError(
+      'BUS_INVALID_WHERE',
+      `Expected \`where\` of \`${name}\` to be a predicate without variables: nothing gives ${variable} a value`,
+    )
+  }
+  if (canonical === undefined || !/^(?:strict\s+)?\$/.test(canonical)) return
+  throw new ConfigurationError(
+    'BUS_INVALID_WHERE',
+    `Expected \`where\` of \`${name}\` to be a predicate, such as \`$.amountCents > 1000\` or \`exists($.items[*] ? (@.qty > 5))\`, ` +
+      'but it selects values: it would never be true',
+  )
+}
+
+/** PostgreSQL writes a path's variables as `$"name"`, and its texts and keys between quotes. */
+function variableIn(canonical: string): string | undefined {
+  return canonical.match(/\$?"(?:[^"\\]|\\.)*"/g)?.find((quoted) => quoted.startsWith('$'))
+}

@@ -1,0 +1,33 @@
+import type pg from 'pg'
+import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
+import type { RegisteredSubscription } from '../registry/registry.ts'
+
+/**
+ * Leaves events in the outbox for one subscription, because of a lock that its jobs need, in the transaction that took them
+ * out for all. In the order given, behind what is held already: their positions are below 0, where no claim looks, and ascend.
+ */
+export async function holdEvents(
+  client: pg.ClientBase,
+  { id, ordered }: Pick<RegisteredSubscription, 'id' | 'ordered'>,
+  events: readonly ClaimedEvent[],
+): Promise<void> {
+  await client.query(
+    `insert into bus.outbox (position, event_id, tenant_id, type, payload_bytes, ordering_key, subscription_id)
+     overriding system value
+     select nextval('bus.outbox_position_seq') - 4611686018427387904, e.event_id, e.tenant_id, e.type, e.payload_bytes, e.ordering_key, $1
+     from (
+       select * from unnest($2::uuid[], $3::text[], $4::text[], $5::int[], $6::text[])
+         with ordinality as u (event_id, tenant_id, type, payload_bytes, ordering_key, ordinal)
+       order by u.ordinal
+     ) e`,
+    [
+      id,
+      events.map((event) => event.id),
+      events.map((event) => event.tenantId),
+      events.map((event) => event.type),
+      events.map((event) => event.payloadBytes),
+      // Without order there is no key to wait for.
+      events.map((event) => (ordered === true ? event.orderingKey : undefined)),
+    ],
+  )
+}

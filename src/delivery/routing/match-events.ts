@@ -1,0 +1,116 @@
+import type pg from 'pg'
+import { compilePatterns } from '../../events/pattern.ts'
+import { unlessLocked } from '../../outbox/relay/claim.ts'
+import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
+import { fulfilling, type Declaration } from '../registry/declarations.ts'
+import type { Wanted } from './fair-batches.ts'
+import type { RegisteredSubscription } from '../registry/registry.ts'
+
+/** A subscription, as claims are routed to it. */
+export interface Route {
+  readonly subscription: RegisteredSubscription
+  readonly declarations: readonly RoutedDeclaration[]
+  /** Whether a declaration has events of a type. */
+  readonly matches: (type: string) => boolean
+}
+
+interface RoutedDeclaration extends Declaration {
+  readonly matches: (type: string) => boolean
+}
+
+export function toRoute(subscription: RegisteredSubscription): Route {
+  const declarations = subscription.declarations.map((declaration) => ({
+    ...declaration,
+    matches: compilePatterns(declaration.patterns),
+  }))
+  const [first, ...others] = declarations
+  const matches =
+    first !== undefined && others.length === 0
+      ? first.matches
+      : (type: string) => declarations.some((declaration) => declaration.matches(type))
+  return { subscription, declarations, matches }
+}
+
+/**
+ * The events that a subscription wants, of some whose types it has: those that a declaration of it covers. Where it has predicates, the
+ * jobs say which declarations cover them, so that a process need not ask again, and those that the same ones cover come together.
+ */
+export async function findWanted(
+  client: pg.ClientBase,
+  { subscription, declarations }: Route,
+  matched: readonly ClaimedEvent[],
+): Promise<readonly Wanted[]> {
+  if (matched.length === 0) return []
+  // Types are each process's own to judge.
+  if (declarations.every(({ where }) => where === undefined)) return [{ subscription, events: matched }]
+  const covering = new Map<string, number[]>()
+  for (const declaration of declarations) {
+    for (const id of await coveredBy(client, declaration, matched)) {
+      const ids = covering.get(id) ?? []
+      covering.set(id, ids)
+      if (declaration.id !== undefined) ids.push(declaration.id)
+    }
+  }
+  const events = matched.filter(({ id }) => covering.has(id))
+  if (events.length === 0) return []
+  // Keys stay in order.
+  if (subscription.ordered === true) return [{ subscription, events }]
+  const groups = Map.groupBy(events, ({ id }) => covering.get(id)?.join() ?? '')
+  return [...groups.values()].map((group) => ({
+    subscription,
+    events: group,
+    declarations: covering.get(group[0]?.id ?? ''),
+  }))
+}
+
+async function coveredBy(
+  client: pg.ClientBase,
+  { matches, where }: RoutedDeclaration,
+  matched: readonly ClaimedEvent[],
+): Promise<Iterable<string>> {
+  const ids = matched.filter(({ type }) => matches(type)).map(({ id }) => id)
+  return where === undefined || ids.length === 0 ? ids : fulfilling(client, ids, where)
+}
+
+/**
+ * The same where a lock is in the way: payloads of months that somebody has locked cannot be read now. Where order is kept, events
+ * that were held cannot be held again, behind later ones of their key: then none is read.
+ */
+export async function findWantedByMonth(
+  client: pg.ClientBase,
+  route: Route,
+  matched: readonly ClaimedEvent[],
+  retaken: boolean,
+): Promise<{ readonly wanted: readonly Wanted[]; readonly unreadable: readonly ClaimedEvent[] }> {
+  const { subscription, declarations } = route
+  if (declarations.every(({ where }) => where === undefined) || (retaken && subscription.ordered === true))
+    return { wanted: await findWanted(client, route, matched), unreadable: [] }
+  const wanted: Wanted[] = []
+  const unreadable = new Set<ClaimedEvent>()
+  for (const ofMonth of Map.groupBy(matched, ({ id }) => monthOf(id)).values()) {
+    const readable = await unlessLocked(client, async () => findWanted(client, route, ofMonth))
+    if (readable === undefined) for (const event of ofMonth) unreadable.add(event)
+    else wanted.push(...readable)
+  }
+  return {
+    wanted: inOrder(wanted, subscription, matched),
+    unreadable: matched.filter((event) => unreadable.has(event)),
+  }
+}
+
+/** Keys stay in order: what an ordered subscription wants of several months is put together again. */
+function inOrder(
+  wanted: readonly Wanted[],
+  subscription: RegisteredSubscription,
+  matched: readonly ClaimedEvent[],
+): readonly Wanted[] {
+  if (subscription.ordered !== true || wanted.length < 2) return wanted
+  const events = new Set(wanted.flatMap((each) => each.events))
+  return [{ subscription, events: matched.filter((event) => events.has(event)) }]
+}
+
+/** The month of a uuid v7, in UTC: its partition of the log. */
+function monthOf(id: string): string {
+  const time = new Date(Number.parseInt(id.replaceAll('-', '').slice(0, 12), 16))
+  return `${time.getUTCFullYear()}-${time.getUTCMonth()}`
+}

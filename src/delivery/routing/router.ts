@@ -1,0 +1,354 @@
+import type pg from 'pg'
+import type { JobInsert, JobWithMetadata, PgBoss } from 'pg-boss'
+import type { BusClient } from '../../database/bus-client.ts'
+import type { Commit, Database } from '../../database/database.ts'
+import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
+import { isLockTimeout, unlessLocked } from '../../outbox/relay/claim.ts'
+import type { ClaimedEvent, Dispatch, DispatchTerms } from '../../outbox/relay/relay.ts'
+import { inTransaction, preparedIn } from '../jobs/boss.ts'
+import { planJobs, type Wanted } from './fair-batches.ts'
+import { holdEvents } from './hold-events.ts'
+import {
+  directPriority,
+  firstAttemptJob,
+  maxBatchBytes,
+  splitIntoBatches,
+  type JobData,
+} from '../jobs/job.ts'
+import { createKnownQueues } from '../registry/known-queues.ts'
+import { enqueueOrdered } from '../ordering/ordered-keys.ts'
+import { assertComplete } from '../registry/presence.ts'
+import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
+import { sendTogether, type BossCall } from '../jobs/pipelined-calls.ts'
+import { findWanted, findWantedByMonth, toRoute, type Route } from './match-events.ts'
+import { queueName, ensureQueues } from '../jobs/queues.ts'
+
+/** The workers of this process, as the router sees them. */
+export interface LocalWorkers {
+  /** The subscriptions that have one. */
+  readonly subscriptionIds: Iterable<number>
+  /** Called where the registry lacks what a process has declared. */
+  onIncomplete: () => void
+  /**
+   * Whether this process has a worker for a subscription that would take a job with events of these types at once, and whose code
+   * covers them.
+   *
+   * @param declarations - those whose predicate they fulfil, where one has a predicate
+   */
+  isFree: (
+    subscriptionId: number,
+    types: readonly string[],
+    declarations: readonly number[] | undefined,
+  ) => boolean
+  /** Tells the worker of a subscription, if there is one, that jobs are there. */
+  wake: (subscriptionId: number) => void
+  /** Hands jobs over that were fetched on behalf of a worker. */
+  adopt: (subscriptionId: number, jobs: readonly JobWithMetadata<JobData>[], fetchedAt: number) => void
+  /** Begins to read events that workers of this process are about to deliver. */
+  prefetch: (eventIds: readonly string[]) => void
+}
+
+/** Claims up to this size go straight to free workers of this process: fetched in the transaction that inserts them. */
+const maxDirectEvents = 16
+
+/**
+ * Subscriptions that one claim serves. Inserting into a queue locks its table and a dozen indexes until the claim has committed:
+ * what all claims hold together must fit into the lock table of the server, for some 6,400 locks by default.
+ */
+const maxFanOut = 32
+
+/** One more than the job that was just inserted: if it comes too, there may be others. */
+const directFetchSize = 2
+
+/** The job is found by its priority, however many entries of jobs that are done lie before it in pg-boss's index. */
+const directFetch = (priority: number) =>
+  ({
+    batchSize: directFetchSize,
+    includeMetadata: true,
+    minPriority: priority,
+    maxPriority: priority,
+  }) as const
+
+/**
+ * Makes the relay's dispatch: finds the subscriptions of each claimed event and inserts their pg-boss jobs in the
+ * claiming transaction. The registry is read again whenever it changed.
+ */
+export function createRouter(
+  boss: PgBoss,
+  { bossSchema, reach, pool }: Pick<Database, 'bossSchema' | 'reach' | 'pool'>,
+  instanceId: string,
+  workers: LocalWorkers,
+): Dispatch {
+  const queues = createKnownQueues(boss, () => pool.options.max === 1)
+  let routes: readonly Route[] = []
+  let stamp: string | undefined
+
+  async function loadRoutes(client: pg.ClientBase, registryStamp: string): Promise<readonly Route[]> {
+    if (stamp !== registryStamp) {
+      const subscriptions = await loadSubscriptions(client)
+      await assertComplete(client, subscriptions, workers.subscriptionIds).catch((error: unknown) => {
+        workers.onIncomplete()
+        throw error
+      })
+      routes = subscriptions.map(toRoute)
+      stamp = registryStamp
+    }
+    return routes
+  }
+
+  return async (client, claimed, registryStamp, commit, terms) => {
+    const current = await loadRoutes(client, registryStamp)
+    if (terms.careful || terms.retakenFor !== undefined) return dispatchApart(client, current, claimed, terms)
+    const dispatched = new Map<number, number>()
+    const afterCommit: (() => void)[] = []
+    const wanted: Wanted[] = []
+    for (const route of current) {
+      const { subscription } = route
+      const matched = claimed.filter((event) => route.matches(event.type))
+      if (matched.length === 0) continue
+      if (terms.isClosed(subscription.id)) await holdEvents(client, subscription, matched)
+      else if (!queues.canTakeJobs(subscription)) {
+        await holdEvents(client, subscription, matched)
+        terms.onHeld(subscription.id, 'subscription')
+      } else wanted.push(...(await findWanted(client, route, matched)))
+    }
+    await reach?.('relay.routed')
+    const direct = claimed.length <= maxDirectEvents ? wanted.filter(mayGoDirectly) : []
+    if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
+    if (direct.length > 0 && direct.length === wanted.length) return deliverAtOnce(client, direct, commit)
+    for (const each of direct) afterCommit.push(await deliverDirectly(client, each))
+    const queued = wanted.filter((each) => !direct.includes(each))
+    const inLine = queued.filter(({ subscription }) => subscription.ordered !== true)
+    const planned = inLine.length === 0 ? [] : await planJobs(client, bossSchema, inLine)
+    for (const each of queued) {
+      const { subscription } = each
+      const jobs =
+        subscription.ordered === true
+          ? await planOrderedJobs(client, each, terms)
+          : (planned[inLine.indexOf(each)] ?? [])
+      // Every key is busy: their next jobs follow when those are done.
+      if (jobs.length === 0) continue
+      await insertJobs(client, subscription, jobs)
+      dispatched.set(subscription.id, (dispatched.get(subscription.id) ?? 0) + jobs.length)
+    }
+    if (dispatched.size > 0) await notifyOthers(client, dispatched)
+    return () => {
+      for (const handOver of afterCommit) handOver()
+      for (const id of dispatched.keys()) workers.wake(id)
+    }
+  }
+
+  /**
+   * The same, one subscription after the other, because one of them meets a lock: what it wants is held for it, and the others
+   * get theirs. What was held before is for one subscription alone, and stays where it is when that one meets a lock again.
+   */
+  async function dispatchApart(
+    client: pg.ClientBase,
+    current: readonly Route[],
+    claimed: readonly ClaimedEvent[],
+    terms: DispatchTerms,
+  ): Promise<() => void> {
+    const dispatched = new Map<number, number>()
+    const { retakenFor } = terms
+    let servedCount = 0
+    for (const route of current) {
+      const { subscription } = route
+      if (retakenFor !== undefined && retakenFor !== subscription.id) continue
+      const matched =
+        retakenFor === undefined ? claimed.filter((event) => route.matches(event.type)) : claimed
+      if (matched.length === 0) continue
+      const dispatch = async (): Promise<number> => {
+        const { wanted, unreadable } = await findWantedByMonth(
+          client,
+          route,
+          matched,
+          retakenFor !== undefined,
+        )
+        if (unreadable.length > 0) {
+          await holdEvents(client, subscription, unreadable)
+          terms.onHeld(subscription.id, 'payloads')
+        }
+        let jobCount = 0
+        for (const each of wanted) {
+          const jobs =
+            subscription.ordered === true
+              ? await planOrderedJobs(client, each, terms)
+              : ((await planJobs(client, bossSchema, [each]))[0] ?? [])
+          if (jobs.length > 0) await insertJobs(client, subscription, jobs)
+          jobCount += jobs.length
+        }
+        return jobCount
+      }
+      if (servedCount === maxFanOut) {
+        await leaveForLater(client, subscription, matched, terms)
+        continue
+      }
+      servedCount += 1
+      const isClosed =
+        retakenFor === undefined && (terms.isClosed(subscription.id) || !queues.canTakeJobs(subscription))
+      const jobCount =
+        retakenFor === undefined
+          ? isClosed
+            ? undefined
+            : await unlessLocked(client, dispatch)
+          : await dispatch()
+      if (jobCount === undefined) {
+        await holdEvents(client, subscription, matched)
+        terms.onHeld(subscription.id, 'subscription')
+      } else if (jobCount > 0) dispatched.set(subscription.id, jobCount)
+    }
+    await reach?.('relay.routed')
+    if (dispatched.size > 0) await notifyOthers(client, dispatched)
+    return () => {
+      for (const id of dispatched.keys()) workers.wake(id)
+    }
+  }
+
+  function mayGoDirectly({ subscription, events, declarations }: Wanted): boolean {
+    return (
+      subscription.ordered !== true &&
+      events.length <= subscription.batchSize &&
+      (events.length === 1 || bytesOf(events) <= maxBatchBytes) &&
+      workers.isFree(
+        subscription.id,
+        events.map(({ type }) => type),
+        declarations,
+      )
+    )
+  }
+
+  /**
+   * Inserts the job of a few events and fetches it in the same transaction, for a worker beside the relay that has room:
+   * one commit less, and nobody to wake. Such a worker takes what is ready at once, so there is no line to stand in.
+   */
+  async function deliverDirectly(
+    client: pg.ClientBase,
+    { subscription, events, declarations }: Wanted,
+  ): Promise<() => void> {
+    const ids = events.map(({ id }) => id)
+    const priority = directPriority()
+    await insertJobs(client, subscription, [
+      { ...firstAttemptJob(ids, subscription, declarations), priority },
+    ])
+    const fetchedAt = performance.now()
+    const jobs = await boss.fetch<JobData>(queueName(subscription.name), {
+      ...directFetch(priority),
+      ...preparedIn(client),
+    })
+    await reach?.('relay.fetched-for-worker')
+    return () => {
+      workers.adopt(subscription.id, jobs, fetchedAt)
+      if (jobs.length === directFetchSize) workers.wake(subscription.id)
+    }
+  }
+
+  /**
+   * The same for all that a claim brings, and the commit behind it, in one round trip: nothing of it needs the answer
+   * of what goes before. Where a statement fails, the server rolls back in place of the commit.
+   */
+  async function deliverAtOnce(
+    client: pg.ClientBase,
+    direct: readonly Wanted[],
+    commit: Commit,
+  ): Promise<() => void> {
+    const fetchedAt = performance.now()
+    const priority = directPriority()
+    const calls = direct.flatMap(({ subscription, events, declarations }): readonly BossCall[] => {
+      const queue = queueName(subscription.name)
+      const job = firstAttemptJob(
+        events.map(({ id }) => id),
+        subscription,
+        declarations,
+      )
+      return [
+        async (options) => boss.insert(queue, [{ ...job, priority }], options),
+        async (options) => boss.fetch(queue, { ...directFetch(priority), ...options }),
+      ]
+    })
+    const commitBehind: Commit = async () => {
+      await reach?.('relay.fetched-for-worker')
+      await commit()
+    }
+    const answers = await sendTogether(client as BusClient, commitBehind, calls).catch((error: unknown) => {
+      if (isLockTimeout(error)) throw error
+      for (const { subscription } of direct) restoreQueues(subscription)
+      throw error
+    })
+    return () =>
+      direct.forEach(({ subscription }, index) => {
+        const jobs = answers[index * 2 + 1] as readonly JobWithMetadata<JobData>[]
+        workers.adopt(subscription.id, jobs, fetchedAt)
+        if (jobs.length === directFetchSize) workers.wake(subscription.id)
+      })
+  }
+
+  async function insertJobs(
+    client: pg.ClientBase,
+    subscription: RegisteredSubscription,
+    jobs: readonly JobInsert<JobData>[],
+  ): Promise<void> {
+    try {
+      await boss.insert(queueName(subscription.name), [...jobs], inTransaction(client))
+    } catch (error) {
+      if (isLockTimeout(error)) throw error
+      restoreQueues(subscription)
+      throw error
+    }
+  }
+
+  /**
+   * Somebody may have deleted the queue. The claim rolls back and is tried again: with the queue there. Not waited for, because the claim may
+   * have the only connection.
+   */
+  function restoreQueues(subscription: RegisteredSubscription): void {
+    void ensureQueues(boss, subscription).catch(() => {})
+  }
+
+  /** A single job goes to the worker beside the relay when it is free; more are shared with other processes. */
+  async function notifyOthers(client: pg.ClientBase, dispatched: ReadonlyMap<number, number>): Promise<void> {
+    const others = [...dispatched]
+      .filter(([id, jobCount]) => !(jobCount === 1 && workers.isFree(id, [], undefined)))
+      .map(([id]) => id)
+    if (others.length > 0) await client.query(wakeSql, [wakePayload(instanceId, others)])
+  }
+}
+
+/** Holds what more subscriptions want than one claim may serve. They get it next, each in a claim of its own. */
+async function leaveForLater(
+  client: pg.ClientBase,
+  subscription: RegisteredSubscription,
+  events: readonly ClaimedEvent[],
+  terms: DispatchTerms,
+): Promise<void> {
+  await holdEvents(client, subscription, events)
+  terms.onHeld(subscription.id, 'fan-out')
+}
+
+function bytesOf(events: readonly ClaimedEvent[]): number {
+  return events.reduce((bytes, { payloadBytes }) => bytes + payloadBytes, 0)
+}
+
+/** The jobs of keys have no place in the line: what an ordered subscription gets beside them has none either. */
+async function planOrderedJobs(
+  client: pg.ClientBase,
+  { subscription, events }: Wanted,
+  { retakenFor, patient, onHeld }: DispatchTerms,
+): Promise<JobInsert<JobData>[]> {
+  const hasKey = ({ orderingKey }: ClaimedEvent): boolean => orderingKey !== undefined
+  const free = events.filter((event) => !hasKey(event))
+  const { jobs, isHeld } = await enqueueOrdered(
+    client,
+    subscription.id,
+    subscription,
+    events.filter(hasKey),
+    {
+      retaken: retakenFor !== undefined,
+      patient,
+    },
+  )
+  if (isHeld) onHeld(subscription.id, 'keys')
+  return [
+    ...splitIntoBatches(free, subscription.batchSize).map((ids) => firstAttemptJob(ids, subscription)),
+    ...jobs,
+  ]
+}

@@ -1,0 +1,283 @@
+import type { EventCatalogue } from '../../events/catalogue.ts'
+import type { StoredEvent } from '../../events/envelope.ts'
+import { ConfigurationError } from '../../foundation/errors.ts'
+import { limits } from '../../foundation/limits.ts'
+import {
+  booleanOption,
+  describe,
+  integerOption,
+  refuseUnknownKeys,
+  invalidOption,
+} from '../../foundation/options.ts'
+import { checkPattern, isWildcard } from '../../events/pattern.ts'
+import type { HandlerContext } from './handler-context.ts'
+import type {
+  AnySubscriptionOptions,
+  CircuitBreakerOptions,
+  DeliveryMode,
+  KeyFailureRule,
+  RetryOptions,
+} from './subscription-options.ts'
+import { isLonger, textProblem } from '../../foundation/text.ts'
+
+/** Retry options with every default in place. */
+export interface ResolvedRetry {
+  readonly maxAttempts: number
+  readonly delaySeconds: number
+  readonly backoff: boolean
+  readonly maxDelaySeconds: number
+}
+
+/** Circuit breaker options with every default in place. */
+export interface CircuitBreaker {
+  readonly windowSize: number
+  readonly failureRatio: number
+  readonly probeSeconds: number
+  readonly maxProbeSeconds: number
+}
+
+/** What of a subscription is kept in the database and read by every relay. */
+export interface DurableOptions {
+  readonly batchSize: number
+  /** Left out where it is false. */
+  readonly ordered?: true
+  /** Left out where the subscription is not ordered. */
+  readonly onKeyFailure?: KeyFailureRule
+  readonly timeoutSeconds: number
+  readonly heartbeatSeconds: number
+  readonly retry: ResolvedRetry
+}
+
+/** All options of a subscription but what it is for, as they are registered. */
+export interface RegisteredOptions extends DurableOptions {
+  readonly mode: DeliveryMode
+  readonly concurrency: number
+  readonly tenantConcurrency?: number
+  readonly circuitBreaker: CircuitBreaker | false
+}
+
+/** A subscription with every option checked and in place. */
+export interface Subscription extends RegisteredOptions {
+  readonly name: string
+  readonly patterns: readonly string[]
+  readonly where: string | undefined
+  readonly handler: (event: StoredEvent, ctx: HandlerContext) => unknown
+}
+
+const optionNames = [
+  'name',
+  'events',
+  'where',
+  'mode',
+  'concurrency',
+  'tenantConcurrency',
+  'batchSize',
+  'ordered',
+  'onKeyFailure',
+  'timeoutSeconds',
+  'heartbeatSeconds',
+  'retry',
+  'circuitBreaker',
+  'handler',
+]
+
+/** @throws {@link ConfigurationError} where a bus has as many subscriptions, or patterns, as it may have */
+export function assertRoom(subscriptions: readonly Subscription[], added: Subscription): void {
+  if (subscriptions.length >= limits.subscriptionCount)
+    throw invalidOption(`Expected at most ${limits.subscriptionCount} subscriptions in one bus`)
+  const patternCount = [...subscriptions, added].reduce((sum, { patterns }) => sum + patterns.length, 0)
+  if (patternCount > limits.busPatternCount)
+    throw invalidOption(
+      `Expected at most ${limits.busPatternCount} names and patterns in the subscriptions of one bus, got ${patternCount}`,
+    )
+}
+
+/**
+ * Checks the options of a subscription and fills in the defaults. The predicate's syntax is PostgreSQL's to judge,
+ * at the start.
+ *
+ * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`
+ */
+export function resolveSubscription(
+  options: AnySubscriptionOptions,
+  catalogue: EventCatalogue,
+): Subscription {
+  if (options === null || typeof options !== 'object')
+    throw invalidOption(`Expected the options of a subscription, got ${describe(options)}`)
+  refuseUnknownKeys(options, optionNames, 'a subscription')
+  const { name, where, retry = {} } = options
+  if (
+    typeof name !== 'string' ||
+    name.length > limits.subscriptionNameLength ||
+    !/^[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?$/.test(name) ||
+    name.endsWith('.dead')
+  ) {
+    throw invalidOption(
+      `Expected \`name\` to be 1 to ${limits.subscriptionNameLength} letters, digits, \`.\`, \`_\` or \`-\`, not ending in \`.dead\`, got ${describe(name)}`,
+      'name',
+    )
+  }
+  const mode: DeliveryMode = options.mode === undefined ? 'at-least-once' : options.mode
+  if (mode !== 'at-least-once' && mode !== 'exactly-once')
+    throw invalidOption(
+      `Expected \`mode\` to be 'at-least-once' or 'exactly-once', got ${describe(mode)}`,
+      'mode',
+    )
+  if (typeof options.handler !== 'function')
+    throw invalidOption(
+      `Expected \`handler\` of \`${name}\` to be a function, got ${describe(options.handler)}`,
+      'handler',
+    )
+  if (
+    where !== undefined &&
+    (typeof where !== 'string' ||
+      where.trim() === '' ||
+      isLonger(where, limits.whereLength) ||
+      textProblem(where) !== undefined)
+  ) {
+    throw new ConfigurationError(
+      'BUS_INVALID_WHERE',
+      `Expected \`where\` of \`${name}\` to be a SQL/JSON path predicate like \`$.amountCents > 1000\``,
+      { option: 'where' },
+    )
+  }
+  if (where !== undefined && !where.includes('$')) {
+    throw new ConfigurationError(
+      'BUS_INVALID_WHERE',
+      `Expected \`where\` of \`${name}\` to be a SQL/JSON path predicate over the payload, which is \`$\`: such as ${describe(`$.${where.trim()}`)}, got ${describe(where)}`,
+      { option: 'where' },
+    )
+  }
+  return Object.freeze({
+    name,
+    patterns: resolvePatterns(name, options.events, catalogue),
+    where,
+    mode,
+    concurrency: integerOption('concurrency', options.concurrency, limits.concurrency),
+    ...resolveTenantConcurrency(options.tenantConcurrency),
+    batchSize: integerOption('batchSize', options.batchSize, limits.batchSize),
+    timeoutSeconds: integerOption('timeoutSeconds', options.timeoutSeconds, limits.timeoutSeconds),
+    heartbeatSeconds: integerOption('heartbeatSeconds', options.heartbeatSeconds, limits.heartbeatSeconds),
+    retry: resolveRetry(name, retry),
+    circuitBreaker: resolveCircuitBreaker(name, options.circuitBreaker),
+    ...resolveOrder(name, options),
+    // The catalogue's types end here: inside, an event is what the log says it is.
+    handler: options.handler as unknown as Subscription['handler'],
+  })
+}
+
+function resolvePatterns(name: string, given: unknown, catalogue: EventCatalogue): readonly string[] {
+  // Read once: what is checked is what is kept.
+  const patterns: unknown = Array.isArray(given) ? given.slice(0, limits.patternCount + 1) : given
+  if (!Array.isArray(patterns) || patterns.length === 0 || patterns.length > limits.patternCount) {
+    throw new ConfigurationError(
+      'BUS_INVALID_PATTERN',
+      `Expected \`events\` of \`${name}\` to be a list of 1 to ${limits.patternCount} event names or patterns`,
+    )
+  }
+  for (const pattern of patterns as unknown[]) {
+    checkPattern(pattern)
+    if (!isWildcard(pattern) && !Object.hasOwn(catalogue, pattern)) {
+      throw new ConfigurationError(
+        'BUS_INVALID_PATTERN',
+        `The subscription \`${name}\` names ${describe(pattern)}, which the catalogue does not have. Declare it, or use a pattern`,
+      )
+    }
+  }
+  return Object.freeze([...new Set(patterns as string[])])
+}
+
+function resolveOrder(
+  name: string,
+  options: { readonly ordered?: unknown; readonly onKeyFailure?: unknown; readonly mode?: unknown },
+): Pick<DurableOptions, 'ordered' | 'onKeyFailure'> {
+  const ordered = booleanOption('ordered', options.ordered, false)
+  const { onKeyFailure } = options
+  if (!ordered) {
+    if (onKeyFailure !== undefined)
+      throw invalidOption(
+        `Expected \`onKeyFailure\` of \`${name}\` only together with \`ordered: true\``,
+        'onKeyFailure',
+      )
+    return {}
+  }
+  if (
+    onKeyFailure !== undefined &&
+    onKeyFailure !== 'block' &&
+    onKeyFailure !== 'park' &&
+    onKeyFailure !== 'skip'
+  ) {
+    throw invalidOption(
+      `Expected \`onKeyFailure\` of \`${name}\` to be 'block', 'park' or 'skip', got ${describe(onKeyFailure)}`,
+      'onKeyFailure',
+    )
+  }
+  return { ordered: true, onKeyFailure: onKeyFailure ?? 'block' }
+}
+
+function resolveRetry(name: string, retry: RetryOptions): ResolvedRetry {
+  if (retry === null || typeof retry !== 'object' || Array.isArray(retry))
+    throw invalidOption(`Expected \`retry\` of \`${name}\` to be an object, got ${describe(retry)}`, 'retry')
+  refuseUnknownKeys(retry, ['maxAttempts', 'delaySeconds', 'backoff', 'maxDelaySeconds'], '`retry`')
+  const resolved = {
+    maxAttempts: integerOption('retry.maxAttempts', retry.maxAttempts, limits['retry.maxAttempts']),
+    delaySeconds: integerOption('retry.delaySeconds', retry.delaySeconds, limits['retry.delaySeconds']),
+    backoff: booleanOption('retry.backoff', retry.backoff, true),
+    maxDelaySeconds: integerOption('retry.maxDelaySeconds', retry.maxDelaySeconds, {
+      ...limits['retry.maxDelaySeconds'],
+      default: Math.max(limits['retry.maxDelaySeconds'].default, retry.delaySeconds ?? 0),
+    }),
+  }
+  if (resolved.maxDelaySeconds < resolved.delaySeconds) {
+    throw invalidOption(
+      `Expected \`retry.maxDelaySeconds\` to be at least \`retry.delaySeconds\`, got ${resolved.maxDelaySeconds} and ${resolved.delaySeconds}`,
+      'retry.maxDelaySeconds',
+    )
+  }
+  return Object.freeze(resolved)
+}
+
+function resolveTenantConcurrency(given: unknown): { readonly tenantConcurrency?: number } {
+  if (given === undefined) return {}
+  return { tenantConcurrency: integerOption('tenantConcurrency', given, { min: 1, max: 1000, default: 1 }) }
+}
+
+function resolveCircuitBreaker(
+  name: string,
+  given: CircuitBreakerOptions | false = {},
+): CircuitBreaker | false {
+  if (given === false) return false
+  if (given === null || typeof given !== 'object' || Array.isArray(given))
+    throw invalidOption(
+      `Expected \`circuitBreaker\` of \`${name}\` to be an object or false, got ${describe(given)}`,
+      'circuitBreaker',
+    )
+  const known = ['windowSize', 'failureRatio', 'probeSeconds', 'maxProbeSeconds']
+  refuseUnknownKeys(given, known, '`circuitBreaker`')
+  const failureRatio: unknown = given.failureRatio ?? 0.9
+  if (typeof failureRatio !== 'number' || !(failureRatio >= 0.5 && failureRatio <= 1)) {
+    throw invalidOption(
+      `Expected \`circuitBreaker.failureRatio\` to be a number of at least 0.5 and at most 1, got ${describe(failureRatio)}`,
+      'circuitBreaker.failureRatio',
+    )
+  }
+  const seconds = { min: 1, max: 86_400 }
+  const probeSeconds = integerOption('circuitBreaker.probeSeconds', given.probeSeconds, {
+    ...seconds,
+    default: 5,
+  })
+  return Object.freeze({
+    windowSize: integerOption('circuitBreaker.windowSize', given.windowSize, {
+      min: 5,
+      max: 1000,
+      default: 20,
+    }),
+    failureRatio,
+    probeSeconds,
+    maxProbeSeconds: integerOption('circuitBreaker.maxProbeSeconds', given.maxProbeSeconds, {
+      min: probeSeconds,
+      max: 86_400,
+      default: Math.max(300, probeSeconds),
+    }),
+  })
+}

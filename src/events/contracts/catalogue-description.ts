@@ -1,0 +1,46 @@
+import type { EventCatalogue } from '../catalogue.ts'
+import { describeSchema, type SchemaOrigin } from './json-schema.ts'
+import type { JsonSchema, SchemaDialect } from './schema-dialect.ts'
+
+/** One version of an event type, as data: what a catalogue is compared and exported as. */
+export interface TypeDescription {
+  readonly type: string
+  readonly version: number
+  /** JSON Schema (2020-12) of the stored payload, which is what the type's schema returns. Undefined: not known. */
+  readonly schema: JsonSchema | undefined
+  /** Where `schema` comes from; `unknown`: the schema's library gives none. */
+  readonly schemaOrigin: SchemaOrigin
+  /** Who may publish it. Undefined: every source. */
+  readonly sources: readonly string[] | undefined
+  /** The oldest version that an upcast leads on from. Undefined: there is no upcast. */
+  readonly upcastsFrom: number | undefined
+  readonly redact: readonly string[] | undefined
+}
+
+/** A {@link TypeDescription}, and the service that declared it. */
+export interface KnownType extends TypeDescription {
+  readonly service: string
+}
+
+/** The newest version of each type of a catalogue, as data, in the order of their names. */
+export async function describeCatalogue(
+  catalogue: EventCatalogue,
+  dialect: SchemaDialect = 'draft-2020-12',
+): Promise<readonly TypeDescription[]> {
+  const described = await Promise.all(
+    Object.entries(catalogue).map(async ([type, definition]): Promise<TypeDescription> => {
+      const { output, origin } = await describeSchema(definition.schema, dialect)
+      const steps = Object.keys(definition.upcast ?? {}).map(Number)
+      return {
+        type,
+        version: definition.version ?? 1,
+        schema: output,
+        schemaOrigin: origin,
+        sources: definition.sources,
+        upcastsFrom: steps.length === 0 ? undefined : Math.min(...steps),
+        redact: definition.redact,
+      }
+    }),
+  )
+  return described.toSorted((a, b) => (a.type < b.type ? -1 : 1))
+}

@@ -1,0 +1,97 @@
+import type { StandardJSONSchemaV1, StandardSchemaV1 } from '@standard-schema/spec'
+import { importValibotConverter } from './valibot-json-schema.ts'
+import { overrideZod } from './zod-json-schema.ts'
+import type { SchemaDialect, JsonSchema } from './schema-dialect.ts'
+
+/** Where the JSON Schema of a type comes from; `unknown`: its library gives none. */
+export type SchemaOrigin = 'standard' | 'arktype' | 'valibot' | 'unknown'
+
+/** A schema as JSON Schema 2020-12. What it cannot express, such as a transformation, is left open in it. */
+export interface DescribedSchema {
+  /** Of what is stored: the schema's output. Undefined where the library gives none. */
+  readonly output: JsonSchema | undefined
+  /** Of what publish takes. */
+  readonly input: JsonSchema | undefined
+  readonly origin: SchemaOrigin
+}
+
+type Side = 'input' | 'output'
+type Converter = (side: Side) => unknown
+
+/**
+ * The JSON Schema of any Standard Schema: by the Standard JSON Schema interface (zod from 4.2, arktype from 2.1.28 and others
+ * have it), by `toJsonSchema()` of an older arktype, or for valibot by the package `@valibot/to-json-schema` where it is
+ * installed. Never throws: what gives no JSON Schema is `unknown`.
+ */
+export async function describeSchema(
+  schema: StandardSchemaV1,
+  target: SchemaDialect = 'draft-2020-12',
+): Promise<DescribedSchema> {
+  const standard = schema['~standard'] as StandardSchemaV1.Props & Partial<StandardJSONSchemaV1.Props>
+  const { jsonSchema } = standard
+  if (typeof jsonSchema?.output === 'function') {
+    const described = convert('standard', (side) =>
+      convertStandard(jsonSchema, side, target, standard.vendor === 'zod'),
+    )
+    if (described !== undefined) return described
+  }
+  if (standard.vendor === 'arktype' && typeof (schema as Partial<OldArktype>).toJsonSchema === 'function') {
+    const described = convert('arktype', (side) => describeArktype(schema as OldArktype, side))
+    if (described !== undefined) return described
+  }
+  if (standard.vendor === 'valibot') {
+    const described = await importValibotConverter().then(
+      (toJsonSchema) => convert('valibot', (side) => toJsonSchema(schema, side, target)),
+      // Not installed, or not for this version of valibot.
+      () => undefined,
+    )
+    if (described !== undefined) return described
+  }
+  return { output: undefined, input: undefined, origin: 'unknown' }
+}
+
+/** zod refuses to describe what JSON Schema cannot express, unless told to leave it open. */
+function convertStandard(
+  converter: StandardJSONSchemaV1.Converter,
+  side: Side,
+  target: SchemaDialect,
+  isZod: boolean,
+): unknown {
+  const own = isZod ? { override: overrideZod(side, target) } : {}
+  try {
+    return converter[side]({ target, libraryOptions: own })
+  } catch {
+    return converter[side]({ target, libraryOptions: { ...own, unrepresentable: 'any' } })
+  }
+}
+
+/** An arktype of before it had the interface: types of what goes in, and of what comes out. */
+interface OldArktype extends StandardSchemaV1 {
+  readonly in?: OldArktype
+  readonly out?: OldArktype
+  readonly toJsonSchema: (options?: object) => unknown
+}
+
+function describeArktype(schema: OldArktype, side: Side): unknown {
+  const type = (side === 'output' ? schema.out : schema.in) ?? schema
+  return type.toJsonSchema({ fallback: ({ base }: { base: unknown }) => base })
+}
+
+function convert(origin: SchemaOrigin, converter: Converter): DescribedSchema | undefined {
+  const output = attempt(() => converter('output'))
+  if (output === undefined) return undefined
+  return { output, input: attempt(() => converter('input')), origin }
+}
+
+/** A copy that is JSON and nothing else, without the dialect, which is always the same. */
+function attempt(converted: () => unknown): JsonSchema | undefined {
+  try {
+    const copy = JSON.parse(JSON.stringify(converted())) as JsonSchema
+    if (typeof copy !== 'object') return copy
+    if (copy === null || Array.isArray(copy)) return undefined
+    const { $schema: _dialect, ...rest } = copy
+    return rest
+  } catch {
+    return undefined
+  }
+}

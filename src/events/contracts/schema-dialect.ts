@@ -1,0 +1,5 @@
+/** The dialects that are asked for: that of what is stored and compared, and AsyncAPI's. */
+export type SchemaDialect = 'draft-2020-12' | 'draft-07'
+
+/** A JSON Schema: an object, or true (anything) or false (nothing). */
+export type JsonSchema = boolean | { readonly [keyword: string]: unknown }

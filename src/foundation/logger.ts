@@ -1,0 +1,65 @@
+import { isError, isThenable } from './cross-realm.ts'
+import { reasonOf } from './error-reason.ts'
+import { escapeUnprintable } from './text.ts'
+
+/** Fields of a log line. Never a payload. */
+export type LogFields = Readonly<Record<string, unknown>>
+
+/** The four methods the bus logs through. pino and `fastify.log` fit as they are. */
+export interface BusLogger {
+  debug: (fields: LogFields, message: string) => void
+  info: (fields: LogFields, message: string) => void
+  warn: (fields: LogFields, message: string) => void
+  error: (fields: LogFields, message: string) => void
+}
+
+/** The logger when none is given: warnings and errors as JSON lines on standard error, the rest dropped. Never throws. */
+export const stderrLogger: BusLogger = {
+  debug: () => {},
+  info: () => {},
+  warn: (fields, message) => writeLine('warn', fields, message),
+  error: (fields, message) => writeLine('error', fields, message),
+}
+
+function writeLine(level: string, fields: LogFields, message: string): void {
+  const line = { level, time: new Date().toISOString(), name: 'bossbus', message }
+  process.stderr.write(`${escapeUnprintable(toJson(line, fields) ?? JSON.stringify(line))}\n`)
+}
+
+/** The text of a line; undefined where a field cannot be written: a log line is never a reason to fail. */
+function toJson(line: LogFields, fields: LogFields): string | undefined {
+  try {
+    return JSON.stringify({ ...line, ...fields, ...line }, (_key, value: unknown) => {
+      if (typeof value === 'bigint') return String(value)
+      return isError(value) ? { name: value.name, message: reasonOf(value), stack: value.stack } : value
+    })
+  } catch {
+    return undefined
+  }
+}
+
+/** A logger that never throws, whatever the one underneath does: a log line is never a reason to fail. */
+export function guarded(logger: BusLogger): BusLogger {
+  const guard =
+    (level: keyof BusLogger) =>
+    (fields: LogFields, message: string): void => {
+      try {
+        const returned = logger[level](fields, message) as unknown
+        // An asynchronous one may fail later.
+        if (isThenable(returned)) returned.then(undefined, () => {})
+      } catch {
+        // There is nobody left to tell.
+      }
+    }
+  return { debug: guard('debug'), info: guard('info'), warn: guard('warn'), error: guard('error') }
+}
+
+/** A logger that adds fields to every line. */
+export function withFields(logger: BusLogger, fields: LogFields): BusLogger {
+  return {
+    debug: (more, message) => logger.debug({ ...fields, ...more }, message),
+    info: (more, message) => logger.info({ ...fields, ...more }, message),
+    warn: (more, message) => logger.warn({ ...fields, ...more }, message),
+    error: (more, message) => logger.error({ ...fields, ...more }, message),
+  }
+}

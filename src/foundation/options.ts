@@ -1,0 +1,186 @@
+import { ConfigurationError } from './errors.ts'
+import type { Range } from './limits.ts'
+import { printable, isLonger, textProblem } from './text.ts'
+
+/**
+ * Refuses keys that an object of options does not have, naming the one that was probably meant.
+ *
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
+ */
+export function refuseUnknownKeys(given: object, known: readonly string[], what: string): void {
+  for (const key of Object.keys(given)) {
+    if (known.includes(key)) continue
+    const near = meantBy(key, known)
+    const hint = near === undefined ? `Known are: ${known.join(', ')}` : `Did you mean \`${near}\`?`
+    throw invalidOption(`Unknown option \`${printable(key, 60)}\` in ${what}. ${hint}`, printable(key, 60))
+  }
+}
+
+/**
+ * Names of other libraries, and ours for the same. Left out where it is not known to mean the same.
+ *
+ * BullMQ, pg-boss, graphile-worker, Inngest, Trigger.dev, NestJS and AWS are where people come from.
+ */
+const namesElsewhere: Readonly<Record<string, readonly string[]>> = {
+  timeout: ['timeoutSeconds', 'graceMs', 'timeoutMs'],
+  timeoutMs: ['timeoutSeconds'],
+  expireInSeconds: ['timeoutSeconds'],
+  visibilityTimeout: ['timeoutSeconds'],
+  retries: ['retry'],
+  retryLimit: ['retry', 'maxAttempts'],
+  attempts: ['retry', 'maxAttempts'],
+  maxAttempts: ['retry'],
+  maxRetries: ['retry', 'maxAttempts'],
+  retryDelay: ['retry', 'delaySeconds'],
+  retryBackoff: ['retry', 'backoff'],
+  backoff: ['retry'],
+  delay: ['delaySeconds', 'availableIn'],
+  delaySeconds: ['availableIn'],
+  startAfter: ['availableAt'],
+  runAt: ['availableAt'],
+  scheduledAt: ['availableAt'],
+  expireIn: ['expiresAt'],
+  name: ['type'],
+  event: ['type', 'events'],
+  eventName: ['type'],
+  eventType: ['type'],
+  topic: ['type', 'events'],
+  pattern: ['events'],
+  types: ['events'],
+  type: ['events'],
+  data: ['payload'],
+  body: ['payload'],
+  detail: ['payload'],
+  key: ['orderingKey'],
+  partitionKey: ['orderingKey'],
+  groupId: ['orderingKey', 'name'],
+  messageGroupId: ['orderingKey'],
+  jobId: ['idempotencyKey'],
+  singletonKey: ['idempotencyKey'],
+  deduplicationId: ['idempotencyKey'],
+  id: ['eventId', 'name'],
+  tenant: ['tenantId'],
+  headers: ['metadata'],
+  filter: ['where'],
+  if: ['where'],
+  fn: ['handler'],
+  run: ['handler'],
+  process: ['handler'],
+  teamSize: ['concurrency'],
+  localConcurrency: ['concurrency'],
+  poolSize: ['concurrency'],
+  prefetch: ['batchSize'],
+  connectionString: ['database'],
+  connection: ['database'],
+  url: ['database'],
+  db: ['database'],
+  pool: ['database'],
+  service: ['source'],
+  serviceName: ['source'],
+  catalogue: ['events'],
+  catalog: ['events'],
+  schema: ['events', 'bossSchema'],
+  log: ['logger'],
+}
+
+/** The known name that was probably meant: spelt nearly so, or called so elsewhere. */
+export function meantBy(key: string, known: readonly string[]): string | undefined {
+  const elsewhere = Object.hasOwn(namesElsewhere, key) ? (namesElsewhere[key] ?? []) : []
+  return elsewhere.find((name) => known.includes(name)) ?? nearest(key, known)
+}
+
+/** An option that is not as it should be. */
+export function invalidOption(message: string, option?: string): ConfigurationError {
+  return new ConfigurationError('BUS_INVALID_OPTION', message, { option })
+}
+
+/** A whole number inside its bounds, or the default when left out. @throws a {@link ConfigurationError} */
+export function integerOption(name: string, value: unknown, range: Range): number {
+  const given = value ?? range.default
+  if (typeof given === 'number' && Number.isInteger(given) && given >= range.min && given <= range.max)
+    return given
+  throw invalidOption(
+    `Expected \`${name}\` to be an integer of at least ${range.min} and at most ${range.max}, got ${describe(given)}`,
+    name,
+  )
+}
+
+/** True or false, or the default when left out. @throws a {@link ConfigurationError} */
+export function booleanOption(name: string, value: unknown, fallback: boolean): boolean {
+  const given = value ?? fallback
+  if (typeof given === 'boolean') return given
+  throw invalidOption(`Expected \`${name}\` to be true or false, got ${describe(given)}`, name)
+}
+
+/** An object of options. @throws a {@link ConfigurationError} */
+export function assertObject(what: string, value: unknown): asserts value is object {
+  if (value !== null && typeof value === 'object') return
+  throw invalidOption(`Expected ${what}, got ${describe(value)}`)
+}
+
+/**
+ * A text that PostgreSQL can store, so can be asked for. @throws a {@link ConfigurationError}
+ *
+ * @param maxLength - where something longer is not a name of that kind at all
+ */
+export function assertTextOption(
+  name: string,
+  value: unknown,
+  maxLength = Number.POSITIVE_INFINITY,
+): asserts value is string {
+  if (
+    typeof value === 'string' &&
+    value !== '' &&
+    !isLonger(value, maxLength) &&
+    textProblem(value) === undefined
+  )
+    return
+  const bound = Number.isFinite(maxLength) ? ` of 1 to ${maxLength} characters` : ''
+  throw invalidOption(
+    `Expected \`${name}\` to be a text${bound} that PostgreSQL can store, got ${describe(value)}`,
+    name,
+  )
+}
+
+/** A short, printable account of a value for an error message. */
+export function describe(value: unknown): string {
+  if (typeof value === 'string') return `"${printable(value, 60).replaceAll('"', String.raw`\"`)}"`
+  if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint')
+    return String(value)
+  return kindOf(value)
+}
+
+/** What kind of value it is, never the value itself: where it may be a payload. */
+export function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  return Array.isArray(value) ? 'an array' : `a value of type ${typeof value}`
+}
+
+/** Characters of a name that are looked at: what is given may be of any length. */
+const maxComparedLength = 60
+
+/** The name that was probably meant: the one with the fewest letters to change, where those are few. */
+export function nearest(key: string, known: readonly string[]): string | undefined {
+  const typed = key.slice(0, maxComparedLength).toLowerCase()
+  const scored = known
+    .map((candidate) => ({ candidate, distance: editDistance(typed, candidate.toLowerCase()) }))
+    .toSorted((a, b) => a.distance - b.distance)
+  const best = scored[0]
+  return best !== undefined && best.distance <= Math.max(2, Math.floor(typed.length / 3))
+    ? best.candidate
+    : undefined
+}
+
+/** Levenshtein's distance. */
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= a.length; i += 1) {
+    const row = [i]
+    for (let j = 1; j <= b.length; j += 1) {
+      const substitution = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      row.push(Math.min((previous[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1, substitution))
+    }
+    previous = row
+  }
+  return previous[b.length] ?? 0
+}

@@ -1,0 +1,165 @@
+import { ConfigurationError, DatabaseError } from '../foundation/errors.ts'
+import type { BusLogger } from '../foundation/logger.ts'
+import { withLock } from '../database/advisory-lock.ts'
+import { defaultBossSchema, forBossSchema } from '../database/boss-schema.ts'
+import type { BusClient } from '../database/bus-client.ts'
+import type { Database, Executor } from '../database/database.ts'
+import { toBusError } from '../database/database-errors.ts'
+import { checkRowSecurity, checkServer } from './server-check.ts'
+import { beginOn, beginWriting } from '../database/session-settings.ts'
+import { hashOf, loadShippedSql, type Migration } from './shipped-sql.ts'
+import { locks } from '../database/locks.ts'
+
+/** What is done beside the migrations of the schema `bus`. */
+export interface MigrationSteps {
+  /** Refuses before anything is written. */
+  readonly before: (isBusThere: boolean) => Promise<void>
+  readonly after: () => Promise<void>
+  readonly logger: BusLogger
+}
+
+/**
+ * Brings the schema `bus` up to this version, between two steps, all under one advisory lock: any number of
+ * processes may start at once, and each finds everything done when its turn comes.
+ *
+ * @throws a {@link DatabaseError} `BUS_SCHEMA_TOO_NEW` when a newer version of the bus has migrated this database
+ * @throws a {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
+ */
+export async function migrateSchema(database: Database, steps: MigrationSteps): Promise<void> {
+  await checkServer(database)
+  await checkRowSecurity(database)
+  await withLock(database, locks.migrate, async () => migrateAlone(database, steps)).catch(
+    (error: unknown) => {
+      throw toBusError(error)
+    },
+  )
+}
+
+async function migrateAlone(database: Database, steps: MigrationSteps): Promise<void> {
+  const session = await database.openSession()
+  try {
+    const { migrations } = await loadShippedSql()
+    const applied = await countApplied(session)
+    if (applied > migrations.length) throw tooNew(applied, migrations.length)
+    if (applied > 0) await checkBossSchema(session, database.bossSchemaName)
+    await steps.before(applied > 0)
+    if (applied < migrations.length) {
+      await applyMigrations(session, migrations, database.bossSchemaName)
+      await database.reach?.('migrate.applied')
+    }
+    await session.query('select bus.create_partitions()')
+    await database.reach?.('migrate.partitions-created')
+    await steps.after()
+    const shipped = migrations.length
+    const message = applied < shipped ? 'the schema `bus` was migrated' : 'the schema `bus` is up to date'
+    steps.logger.info({ from: applied, to: shipped }, message)
+  } finally {
+    await session.end().catch(() => {})
+  }
+}
+
+/**
+ * Applies the migrations that are newer than the newest one that the database has, all in one transaction. The table that
+ * says which it has, made before, is that of Drizzle's migrator, as older versions of the bus used that.
+ *
+ * The transaction finds nothing but what PostgreSQL brings: functions keep what they found when they were made, and others may have
+ * put something that fits better into the schema `public`. For the transaction alone, so that no pooler hands the setting to
+ * anybody else. What the migrations say of pg-boss's schema is said of the one that was chosen.
+ */
+async function applyMigrations(
+  session: BusClient,
+  migrations: readonly Migration[],
+  bossSchemaName: string,
+): Promise<void> {
+  await session.query('create schema if not exists bus')
+  await session.query(
+    'create table if not exists bus.migrations (id serial primary key, hash text not null, created_at bigint)',
+  )
+  await session.query(`${beginOn(session, beginWriting)}; set local search_path = pg_catalog, pg_temp`)
+  try {
+    const { rows } = await session.query<{ newest: string | null }>(
+      'select max(created_at) as newest from bus.migrations',
+    )
+    const newest = Number(rows[0]?.newest ?? Number.NEGATIVE_INFINITY)
+    for (const migration of migrations.filter(({ createdAt }) => createdAt > newest)) {
+      for (const statements of migration.text.split('--> statement-breakpoint'))
+        await session.query(forBossSchema(statements, bossSchemaName))
+      await session.query('insert into bus.migrations (hash, created_at) values ($1, $2)', [
+        hashOf(migration),
+        migration.createdAt,
+      ])
+    }
+    await session.query('commit')
+  } catch (error) {
+    await session.query('rollback').catch(() => {})
+    throw error
+  }
+}
+
+/**
+ * Makes sure that the database has exactly the schema this version of the bus was written for.
+ *
+ * @throws a {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SETTING_UNSUPPORTED`, `BUS_PERMISSION_DENIED`, `BUS_SCHEMA_MISSING`, `BUS_SCHEMA_OUTDATED`, `BUS_SCHEMA_TOO_NEW`
+ * @throws a {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
+ */
+export async function checkSchema(executor: Executor & Pick<Database, 'bossSchemaName'>): Promise<void> {
+  await checkServer(executor)
+  await checkRowSecurity(executor)
+  const shipped = (await loadShippedSql()).migrations.length
+  const applied = await countApplied(executor)
+  if (applied < shipped) {
+    const where = await whereItIs(executor)
+    const remedy = 'run `npx bossbus migrate`, or bus.migrate() before bus.start()'
+    if (applied === 0)
+      throw new DatabaseError('BUS_SCHEMA_MISSING', `The schema \`bus\` is missing in ${where}: ${remedy}`)
+    throw new DatabaseError(
+      'BUS_SCHEMA_OUTDATED',
+      `The schema \`bus\` in ${where} is at migration ${applied} of ${shipped}: ${remedy}`,
+    )
+  }
+  if (applied > shipped) throw tooNew(applied, shipped)
+  await checkBossSchema(executor, executor.bossSchemaName)
+}
+
+/** The database and its server, as one that was meant or another. */
+async function whereItIs(executor: Pick<Executor, 'query'>): Promise<string> {
+  const { rows } = await executor.query<{ name: string; host: string | null; port: number }>(
+    'select current_database() as name, host(inet_server_addr()) as host, inet_server_port() as port',
+  )
+  const { name = '', host, port } = rows[0] ?? {}
+  return `the database \`${name}\` at ${host === null || host === undefined ? 'the local socket' : `${host}:${port}`}`
+}
+
+/** The jobs of a database are in one schema: two would each have a part of them. */
+async function checkBossSchema(executor: Pick<Executor, 'query'>, wanted: string): Promise<void> {
+  const { rows } = await executor.query<{ known: boolean }>(
+    "select to_regprocedure('bus.boss_schema()') is not null as known",
+  )
+  const { rows: names } =
+    rows[0]?.known === true
+      ? await executor.query<{ name: string }>('select bus.boss_schema() as name')
+      : { rows: [{ name: defaultBossSchema }] }
+  const { name } = names[0] ?? { name: defaultBossSchema }
+  if (name === wanted) return
+  throw new ConfigurationError(
+    'BUS_BOSS_SCHEMA_MISMATCH',
+    `The jobs of this database are in the schema \`${name}\`, and \`bossSchema\` says \`${wanted}\`: set \`bossSchema: '${name}'\` in every service that uses it`,
+  )
+}
+
+function tooNew(applied: number, shipped: number): DatabaseError {
+  return new DatabaseError(
+    'BUS_SCHEMA_TOO_NEW',
+    `The schema \`bus\` is at migration ${applied}, but this version of bossbus knows ${shipped}: update bossbus in this service`,
+  )
+}
+
+/** How many migrations a database has. */
+async function countApplied(executor: Pick<Executor, 'query'>): Promise<number> {
+  const { rows: found } = await executor.query<{ there: boolean }>(
+    "select to_regclass('bus.migrations') is not null as there",
+  )
+  if (found[0]?.there !== true) return 0
+  const { rows } = await executor.query<{ count: string }>('select count(*) from bus.migrations')
+  return Number(rows[0]?.count ?? 0)
+}

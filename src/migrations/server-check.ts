@@ -1,0 +1,85 @@
+import { DatabaseError } from '../foundation/errors.ts'
+import type { Executor } from '../database/database.ts'
+
+/** Oldest supported server, as `server_version_num` counts. */
+const minServerVersion = 140_000
+
+interface Need {
+  readonly name: string
+  readonly isMet: (value: string) => boolean
+  readonly wanted: string
+}
+
+/**
+ * What the statements of the bus need. The bus sets it for its own sessions (see session-settings.ts), but a pooler may stand between
+ * and keep it from doing so; and one of these only a superuser may set.
+ */
+const needs: readonly Need[] = [
+  is('standard_conforming_strings', 'on'),
+  is('default_transaction_isolation', 'read committed'),
+  is('default_transaction_read_only', 'off'),
+  is('row_security', 'on'),
+  { name: 'session_replication_role', isMet: (value) => value !== 'replica', wanted: 'origin' },
+  { name: 'DateStyle', isMet: (value) => value.startsWith('ISO'), wanted: 'ISO' },
+  { name: 'search_path', isMet: (value) => !/,\s*"?pg_catalog\b/.test(value), wanted: 'pg_catalog first' },
+]
+
+function is(name: string, wanted: string): Need {
+  return { name, isMet: (value) => value === wanted, wanted }
+}
+
+/**
+ * Makes sure that the server, as a connection of the bus finds it, is one that the bus can work with.
+ *
+ * @throws a {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SETTING_UNSUPPORTED`
+ */
+export async function checkServer(executor: Pick<Executor, 'query'>): Promise<void> {
+  const columns = needs.map(({ name }) => `current_setting('${name}') as "${name}"`)
+  const { rows } = await executor.query<Record<string, string>>(
+    `select current_setting('server_version_num') as version, ${columns.join(', ')}`,
+  )
+  const found = rows[0] ?? {}
+  const version = Number(found['version'])
+  if (version < minServerVersion)
+    throw new DatabaseError(
+      'BUS_DATABASE_UNSUPPORTED',
+      `Expected PostgreSQL 14 or newer, got ${Math.floor(version / 10_000)}`,
+    )
+  for (const { name, isMet, wanted } of needs) {
+    const value = found[name] ?? ''
+    if (isMet(value)) continue
+    throw new DatabaseError(
+      'BUS_SETTING_UNSUPPORTED',
+      `The setting \`${name}\` is \`${value}\` for the bus, which needs \`${wanted}\` and could not set it for itself: ` +
+        'give the bus a direct database URL instead of a pooler’s, or set it for the role or the database',
+    )
+  }
+}
+
+/**
+ * Makes sure that row security shows this role the tables that it may read: an event trigger, as some platforms have one, may have
+ * enabled it on tables that the bus made without. Then they seem to be empty.
+ *
+ * @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED`
+ */
+export async function checkRowSecurity(executor: Pick<Executor, 'query'>): Promise<void> {
+  const { rows } = await executor.query<{ table_name: string; role: string }>(
+    `select n.nspname || '.' || c.relname as table_name, current_user::text as role
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where n.nspname in ('bus', 'pgboss') and c.relrowsecurity
+       and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') and row_security_active(c.oid)
+       and not exists (
+         select from pg_policy p cross join lateral unnest(p.polroles) as r (role_id)
+         where p.polrelid = c.oid and p.polpermissive and p.polcmd in ('*', 'r')
+           and (r.role_id = 0 or pg_has_role(r.role_id, 'usage')))
+     order by 1 limit 1`,
+  )
+  const [hidden] = rows
+  if (hidden === undefined) return
+  throw new DatabaseError(
+    'BUS_PERMISSION_DENIED',
+    `Row security is enabled on \`${hidden.table_name}\`, and no policy shows its rows to the role \`${hidden.role}\`: ` +
+      'run bus.migrate() as the owner of the schemas, which makes the policies of the roles of the bus',
+    { sqlState: '42501' },
+  )
+}

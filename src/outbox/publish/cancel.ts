@@ -1,0 +1,77 @@
+import {
+  assertObject,
+  assertTextOption,
+  describe,
+  refuseUnknownKeys,
+  invalidOption,
+} from '../../foundation/options.ts'
+import { statement } from '../transactions/statement.ts'
+import {
+  assertTransaction,
+  callInTransaction,
+  type CallerTransaction,
+} from '../transactions/caller-transaction.ts'
+import { uuidShape } from '../../foundation/text.ts'
+
+/**
+ * Cancels a scheduled event in the transaction that the handle stands for: as `publishInTransaction`, and with the same
+ * proof.
+ *
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
+ */
+export async function cancelInTransaction(
+  tx: CallerTransaction,
+  { id, tenantId }: EventReference,
+): Promise<boolean> {
+  assertTransaction(tx, 'bus.cancel(tx, id)')
+  const answer = await callInTransaction(
+    tx,
+    (proof) =>
+      statement`select bus.cancel_in_transaction(${proof}::pg_catalog.text, ${id}::pg_catalog.uuid, ${tenantId ?? null}::pg_catalog.text) as reply`,
+  )
+  return answer === 'true'
+}
+
+/** Cancels a scheduled event in a transaction of its own. */
+export async function cancelOnItsOwn(
+  executor: {
+    query: (text: string, values: unknown[]) => Promise<{ rows: { cancelled: boolean }[] }>
+  },
+  { id, tenantId }: EventReference,
+): Promise<boolean> {
+  const { rows } = await executor.query('select bus.cancel($1::uuid, $2::text) as cancelled', [
+    id,
+    tenantId ?? null,
+  ])
+  return rows[0]?.cancelled === true
+}
+
+/** What `cancel` takes beside the id. */
+export interface CancelOptions {
+  /** Cancels the event only if it is this tenant's. */
+  readonly tenantId?: string | undefined
+}
+
+/** `cancel(id)`, or with a transaction in front. */
+export interface CancelCall {
+  (id: string, options?: CancelOptions): Promise<boolean>
+  (tx: CallerTransaction, id: string, options?: CancelOptions): Promise<boolean>
+}
+
+/** Which event is meant; with a tenant, only if it is that tenant's. */
+export interface EventReference {
+  readonly id: string
+  readonly tenantId: string | undefined
+}
+
+/** Checks what a caller gave as an event's id and the options beside it. */
+export function checkReference(id: unknown, options: unknown): EventReference {
+  if (typeof id !== 'string' || !uuidShape.test(id))
+    throw invalidOption(`Expected the id of an event (a uuid), got ${describe(id)}`)
+  assertObject('options', options)
+  refuseUnknownKeys(options, ['tenantId'], 'cancel')
+  const { tenantId } = options as { tenantId?: unknown }
+  if (tenantId === undefined) return { id, tenantId }
+  assertTextOption('tenantId', tenantId)
+  return { id, tenantId }
+}

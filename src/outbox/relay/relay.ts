@@ -1,0 +1,304 @@
+import { createClaimFloors, type ClaimFloor } from './claim-floors.ts'
+import { claimSize, type ClaimPatience } from './claim-conditions.ts'
+import { claimSql, dueClaimSql, heldClaimSql } from './claim-sql.ts'
+import { claimOnce, isLockTimeout, type Claim, type ClaimProtocol, type Dispatch } from './claim.ts'
+import type { Database } from '../../database/database.ts'
+import type { Doorbell } from './notifier.ts'
+import { failureDelayMs } from '../../foundation/retry-delay.ts'
+import { createHeldEvents } from './held-events.ts'
+import { orderedClaimSql, orderedPositions } from './ordered-claim.ts'
+import type { BusLogger } from '../../foundation/logger.ts'
+
+export { claimRowsSql } from './claim-sql.ts'
+export type { ClaimedEvent, Dispatch, DispatchTerms } from './claim.ts'
+
+/** What the relay is doing, for health. */
+export type RelayState = 'stopped' | 'awake' | 'sleeping' | 'standby' | 'polling' | 'failing'
+
+/** Moves events from the outbox to the subscriptions. */
+export interface Relay {
+  readonly state: RelayState
+  /** Events handed over since the start. */
+  readonly dispatchedCount: number
+  /** Something may be waiting. */
+  ring: () => void
+  /** Resolves when no claim is open and none will be opened. */
+  stop: () => Promise<void>
+}
+
+/** From this many events in one claim on, publishers are told not to ring: ringing takes a database-wide lock. */
+const busyClaimSize = 16
+
+/** So many events in so short a time are many, too, however small the claims that found them. */
+const busyWindowMs = 50
+const busyWindowEvents = 50
+
+/** While many events come, claims are collected for this long: each costs as much for one event as for some. */
+const collectPauseMs = 5
+
+/** A relay that is awake looks again after this long, and tries to sleep after this many rounds that were not busy. */
+const busyPauseMs = 2
+const quietRoundsBeforeSleep = 10
+
+/** How often a relay that cannot sleep yet looks again. */
+const restlessPauseMs = 10
+
+/** A relay that does not lead leaves single events to the leader and looks after this long. */
+const standbyDelayMs = 25
+const standbyPollMs = 2000
+
+/** What is due, but locked, is looked for again after this long. */
+const lockedPauseMs = 50
+
+/** Without a bell, how often a relay looks: soon again while there is something. */
+const busyPollMs = 50
+const bellLessPollMs = 500
+
+/** The slowest poll, in case a bell was lost. */
+const safetyPollMs = 30_000
+
+/** So long events with an ordering key are claimed with care at once, after that was needed. */
+const carefulForMs = 5000
+
+/** Held events of so many subscriptions are handed over between two claims. */
+const maxHeldTries = 32
+
+const isPast = (ms: number | undefined): boolean => ms !== undefined && ms <= 0
+
+/** Starts claiming. Any number of relays may run on one database. */
+export function startRelay(
+  database: Database,
+  doorbell: Doorbell,
+  dispatch: Dispatch,
+  logger: BusLogger,
+): Relay {
+  let stopping = false
+  let rang = false
+  let state: RelayState = 'awake'
+  let dispatchedCount = 0
+  let failures = 0
+  let quietRounds = 0
+  let windowBeganAt = 0
+  let windowCount = 0
+  let busyAt = Number.NEGATIVE_INFINITY
+  const floors = createClaimFloors()
+  const held = createHeldEvents()
+  let nextDueMs = safetyPollMs
+  let orderCarefulUntil = Number.NEGATIVE_INFINITY
+  let orderTaken = false
+  let interrupt: () => void = () => {}
+
+  /** Waits, unless somebody rings or the relay is told to stop. */
+  async function rest(durationMs: number, wakeOnRing: boolean): Promise<void> {
+    if (stopping || (wakeOnRing && rang)) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, durationMs)
+      interrupt = () => {
+        if (!stopping && !wakeOnRing) return
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+    interrupt = () => {}
+  }
+
+  function noteClaim(count: number): void {
+    const now = performance.now()
+    if (now - windowBeganAt > busyWindowMs) {
+      windowBeganAt = now
+      windowCount = 0
+    }
+    windowCount += count
+    if (count >= busyClaimSize || windowCount >= busyWindowEvents) busyAt = now
+  }
+
+  const isBusy = (): boolean => performance.now() - busyAt < busyWindowMs * 2
+
+  /** After each claim, not where it rests: under a steady load it may not rest for hours. */
+  function noteSuccess(): void {
+    failures = 0
+    if (state === 'failing') state = 'awake'
+  }
+
+  /** Claims until nothing is ready. Resolves to whether anything was. */
+  async function drain(): Promise<boolean> {
+    const countBefore = dispatchedCount
+    const wasRung = rang
+    // Behind the last full claim.
+    let cursor: bigint | undefined
+    orderTaken = false
+    while (!stopping) {
+      rang = false
+      const floor = floors.next(cursor)
+      const claim = await handOver('relay', (patience) => claimSql(floor, patience))
+      if (claim.count > 0) await database.reach?.('relay.woken')
+      const isOrderedReady = claim.orderedReady || isPast(claim.orderedDueMs)
+      const orderedCount = isOrderedReady ? await handOverOrdered(floor) : 0
+      const isDue = isPast(claim.dueMs)
+      const dueCount = isDue
+        ? (await handOver('relay-due', (patience) => dueClaimSql(floor, patience))).count
+        : 0
+      let retriedCount = 0
+      for (let tries = 0; tries < maxHeldTries; tries += 1) {
+        const got = await retryHeld()
+        retriedCount += got
+        if (got === 0) break
+      }
+      const count = claim.count + orderedCount + dueCount
+      dispatchedCount += count
+      if (claim.sweep !== undefined) {
+        floors.noteSweep(floor, claim.sweep, claim.readMs)
+        held.noteAll(claim.sweep.heldFor)
+      }
+      // What is ready and could not be claimed is locked: somebody cancels it, or another relay is at it.
+      const isLocked = (isDue && dueCount === 0) || (isOrderedReady && orderedCount === 0 && !orderTaken)
+      nextDueMs = isLocked
+        ? lockedPauseMs
+        : Math.min(claim.dueMs ?? safetyPollMs, claim.orderedDueMs ?? safetyPollMs)
+      noteClaim(count)
+      if (isBusy() && doorbell.sleeping) await doorbell.wake()
+      noteSuccess()
+      if (claim.count === claimSize) {
+        // Late committers below are found by the next sweep.
+        cursor = claim.lastPosition + 1n
+        continue
+      }
+      if (orderTaken) break
+      if (cursor === undefined && orderedCount + dueCount + retriedCount === 0) {
+        // Who rang committed late, below the floor. Others leave that to the one that leads.
+        const foundNothing = floor.level === 'recent' && dispatchedCount === countBefore
+        if (!(wasRung && foundNothing && doorbell.leading && floors.sweepAfterRing())) break
+      }
+      cursor = undefined
+    }
+    return dispatchedCount > countBefore
+  }
+
+  /**
+   * One claim. Where it meets a lock that somebody else holds for longer, it is made again with care: what cannot be handed over
+   * now is held in the outbox for the subscription that it is locked for, and all else goes on.
+   */
+  async function handOver(
+    protocol: ClaimProtocol,
+    statements: (patience: ClaimPatience) => string,
+    retakenFor?: number,
+  ): Promise<Claim> {
+    const claimAs = async (patience: ClaimPatience): Promise<Claim> =>
+      claimOnce(database, statements(patience), dispatch, protocol, {
+        careful: patience === 'careful',
+        retakenFor,
+        patient: held.isPatient,
+        isClosed: (subscriptionId) => held.isClosed(subscriptionId),
+        onHeld: (subscriptionId, what) => held.note(subscriptionId, what),
+      })
+    const isOrdered = protocol === 'relay-ordered'
+    const claim = await claimAs(
+      isOrdered && performance.now() < orderCarefulUntil ? 'careful' : 'normal',
+    ).catch(async (error: unknown) => {
+      if (!isLockTimeout(error) || retakenFor !== undefined) throw error
+      if (isOrdered) orderCarefulUntil = performance.now() + carefulForMs
+      return claimAs('careful')
+    })
+    if (claim.count > 0) await database.reach?.(`${protocol}.committed`)
+    claim.afterCommit()
+    if (claim.count > 0 && protocol === 'relay') floors.noteClaimed(claim.lastPosition)
+    if (claim.count > 0 && isOrdered) floors.noteClaimed(claim.lastPosition - orderedPositions)
+    return claim
+  }
+
+  /** One claim of events with an ordering key, unless another relay is at it: then this one looks again soon. */
+  async function handOverOrdered(floor: ClaimFloor): Promise<number> {
+    const claim = await handOver('relay-ordered', (patience) => orderedClaimSql(floor, patience))
+    orderTaken = claim.orderTaken
+    return claim.count
+  }
+
+  /** Tries again what was held for one subscription, when it is time. Resolves to the number of events that it got. */
+  async function retryHeld(): Promise<number> {
+    const due = held.next()
+    if (due === undefined) return 0
+    const { subscriptionId, cursor } = due
+    const claim = await handOver(
+      'relay-held',
+      () => heldClaimSql(subscriptionId, cursor),
+      subscriptionId,
+    ).catch((error: unknown) => {
+      if (!isLockTimeout(error)) throw error
+      return undefined
+    })
+    const change = held.noteTry(subscriptionId, claim)
+    if (change === 'waits long')
+      logger.warn(
+        { subscriptionId },
+        'a lock keeps events from a subscription: they wait in the outbox until it is gone',
+      )
+    else if (change === 'goes on')
+      logger.info({ subscriptionId }, 'the events that waited for a lock were handed over')
+    return claim?.count ?? 0
+  }
+
+  async function restAfter(foundAny: boolean): Promise<void> {
+    if (orderTaken) return rest(restlessPauseMs, false)
+    const pauseMs = isBusy() ? collectPauseMs : busyPauseMs
+    if (rang && !doorbell.sleeping) return rest(pauseMs, false)
+    if (rang) return
+    const dueMs = Math.max(0, Math.min(nextDueMs, safetyPollMs, floors.restMs, held.restMs))
+    if (!doorbell.connected) {
+      state = doorbell.polling ? 'polling' : 'awake'
+      return rest(Math.min(dueMs, foundAny ? busyPollMs : bellLessPollMs), true)
+    }
+    if (!doorbell.leading && !(await doorbell.lead())) {
+      state = 'standby'
+      await rest(Math.min(dueMs, standbyPollMs), true)
+      return rest(rang ? standbyDelayMs : 0, false)
+    }
+    if (doorbell.sleeping) {
+      state = 'sleeping'
+      return rest(dueMs, true)
+    }
+    state = 'awake'
+    quietRounds = isBusy() ? 0 : quietRounds + 1
+    if (dispatchedCount > 0 && quietRounds < quietRoundsBeforeSleep) return rest(pauseMs, false)
+    // Granted: one more look, because what was published before the lock was taken did not ring.
+    if (!(await doorbell.sleep())) return rest(Math.min(dueMs, restlessPauseMs), false)
+    floors.sweepBeforeSleep()
+    await database.reach?.('relay.asleep')
+  }
+
+  async function run(): Promise<void> {
+    while (!stopping) {
+      try {
+        await restAfter(await drain())
+        failures = 0
+      } catch (error) {
+        state = 'failing'
+        floors.reset()
+        const delayMs = failureDelayMs(failures)
+        failures += 1
+        logger.error({ err: error, failures, delayMs }, 'the relay could not hand events over, trying again')
+        await rest(delayMs, false)
+      }
+    }
+  }
+
+  const running = run()
+
+  return {
+    get state() {
+      return state
+    },
+    get dispatchedCount() {
+      return dispatchedCount
+    },
+    ring() {
+      rang = true
+      interrupt()
+    },
+    async stop() {
+      stopping = true
+      interrupt()
+      await running
+      state = 'stopped'
+    },
+  }
+}

@@ -1,0 +1,88 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import type { BusLogger } from '../../foundation/logger.ts'
+import type { Database, Executor } from '../../database/database.ts'
+import { toBusError } from '../../database/database-errors.ts'
+
+/** Rows of the log that are in no partition of their month. */
+export interface DefaultPartition {
+  /** Events in the default partition, counted up to 10,000. */
+  readonly eventCount: number
+  /** Receipts in the default partition, counted up to 10,000. */
+  readonly deliveryCount: number
+  /** What it means, and what to do. */
+  readonly advice: string
+}
+
+/** Makes the partitions of the log, and says what it could not do. */
+export interface PartitionKeeper {
+  /** Makes what is missing. Resolves to whether there is nothing left to do, or nothing that this role may do. Never rejects. */
+  keep: () => Promise<boolean>
+}
+
+interface PartitionState {
+  readonly defaultPartition: DefaultPartition | undefined
+  /** The partitions of coming months that are not there. */
+  readonly missing: readonly string[]
+}
+
+/** A call may find the tables in use, and a large default partition takes three calls. */
+const maxCalls = 8
+const pauseMs = 50
+
+const advice =
+  'a month that had begun without a partition stays in bus.events_default and bus.deliveries_default: ' +
+  'its events are delivered and read like all others. Nothing has to be done; the coming months get partitions of their own'
+
+/** @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED` where the role may not ask */
+export async function readPartitions(executor: Executor): Promise<PartitionState> {
+  const { rows } = await executor.query<{
+    default_events: number
+    default_deliveries: number
+    missing: readonly string[]
+  }>('select default_events, default_deliveries, missing from bus.partition_state()')
+  const [state] = rows
+  const eventCount = state?.default_events ?? 0
+  const deliveryCount = state?.default_deliveries ?? 0
+  return {
+    defaultPartition: eventCount + deliveryCount > 0 ? { eventCount, deliveryCount, advice } : undefined,
+    missing: state?.missing ?? [],
+  }
+}
+
+export function createPartitionKeeper(database: Database, logger: BusLogger): PartitionKeeper {
+  let toldOfRows = false
+
+  async function keep(): Promise<boolean> {
+    for (let call = 1; ; call += 1) {
+      await database.query('select bus.create_partitions()')
+      const { defaultPartition, missing } = await readPartitions(database)
+      const isDone = missing.length === 0
+      if (!isDone && call < maxCalls) {
+        // Not in step with whoever does the same.
+        await pause(pauseMs * (0.5 + Math.random()))
+        continue
+      }
+      if (!isDone) logger.warn({ missing }, 'partitions of coming months could not be made yet')
+      if (defaultPartition !== undefined && !toldOfRows) {
+        toldOfRows = true
+        logger.warn({ ...defaultPartition }, 'the default partition of the log is not empty')
+      }
+      return isDone
+    }
+  }
+
+  return {
+    async keep() {
+      try {
+        return await keep()
+      } catch (thrown) {
+        const error = toBusError(thrown)
+        logger.warn(
+          { reason: error.message },
+          'the partitions of the coming months could not be made: run bus.migrate(), or `select bus.create_partitions()`, as the owner of the schema `bus`',
+        )
+        return error.code === 'BUS_PERMISSION_DENIED'
+      }
+    },
+  }
+}

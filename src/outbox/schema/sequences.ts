@@ -1,0 +1,37 @@
+import { DatabaseError } from '../../foundation/errors.ts'
+import type { BusLogger } from '../../foundation/logger.ts'
+import type { Executor } from '../../database/database.ts'
+import { toBusError } from '../../database/database-errors.ts'
+
+/**
+ * Raises the sequences of the schema `bus` that have fallen behind their tables, and warns of them by name. A copy of the
+ * database may come without their values: by logical replication, or table by table out of a dump. Positions and ids that
+ * are in use would then be given again. Looks into the indexes, but for what ordered subscriptions have waiting, which is
+ * read once.
+ *
+ * @param options.isOlderAllowed - passes over a schema that cannot be asked yet
+ * @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED` where the role may neither look nor raise them
+ */
+export async function repairSequences(
+  executor: Executor,
+  logger: BusLogger,
+  { isOlderAllowed = false }: { readonly isOlderAllowed?: boolean } = {},
+): Promise<void> {
+  const { rows } = await executor
+    .query<{ name: string; was: string; now: string }>('select name, was, now from bus.repair_sequences()')
+    .catch((thrown: unknown) => {
+      const error = toBusError(thrown)
+      if (isOlderAllowed && error.code === 'BUS_SCHEMA_MISSING') return { rows: [] }
+      if (error.code !== 'BUS_PERMISSION_DENIED') throw error
+      throw new DatabaseError(
+        error.code,
+        'The role of this bus may not call bus.repair_sequences(), so it cannot make sure that no position is given twice: grant it bus_worker, and run bus.migrate() as the owner of the schema `bus`',
+        { cause: error, sqlState: '42501' },
+      )
+    })
+  if (rows.length === 0) return
+  logger.warn(
+    { sequences: rows },
+    'sequences were behind their tables and have been raised: this database is a copy that came without their values',
+  )
+}

@@ -1,0 +1,72 @@
+import { TransactionError } from '../../../foundation/errors.ts'
+import { kindOf } from '../../../foundation/options.ts'
+import { unparsed } from '../node-postgres-connection.ts'
+import { replyOf, type Statement } from '../statement.ts'
+import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
+
+/** What Knex hands to the callback of `knex.transaction`, or what it resolves to without one. */
+export interface KnexTransaction {
+  readonly raw: (...args: never[]) => unknown
+  readonly isCompleted: () => boolean
+}
+
+/**
+ * A transaction of Knex, on its `pg` dialect.
+ *
+ * @example
+ * ```ts
+ * await knex.transaction(async (trx) => {
+ *   await trx('payments').insert({ id: paymentId, amountCents })
+ *   await bus.publish(fromKnex(trx), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
+ * })
+ * ```
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for Knex itself, at once; for a transaction that has ended, publish does
+ */
+export function fromKnex(trx: KnexTransaction): AdaptedTransaction {
+  const { raw, isCompleted } = (trx ?? {}) as Partial<Record<keyof KnexTransaction, unknown>>
+  if (typeof raw !== 'function') throw notATransaction('fromKnex', expected, kindOf(trx))
+  if (typeof isCompleted !== 'function')
+    throw notATransaction('fromKnex', expected, 'a handle outside a transaction')
+  return adapt(
+    {
+      async send(sent) {
+        if (trx.isCompleted()) throw new TransactionError('Expected the `trx` of a transaction that is open')
+        const query = (trx as unknown as RawQueries).raw(questionMarks(sent), sent.values)
+        const { rows } = await query.options(unparsed).then((result) => result, rethrow)
+        return replyOf(rows[0]?.[0])
+      },
+    },
+    trx,
+  )
+}
+
+const expected = 'the `trx` of knex.transaction(async (trx) => …)'
+
+/** Knex's `raw`: its options go to node-postgres with the statement. */
+interface RawQueries {
+  readonly raw: (
+    text: string,
+    values: readonly (string | null)[],
+  ) => {
+    readonly options: (
+      options: typeof unparsed,
+    ) => PromiseLike<{ readonly rows: readonly (readonly unknown[])[] }>
+  }
+}
+
+/** Knex puts values where question marks are; no statement of the bus has one of its own. */
+function questionMarks({ strings }: Statement): string {
+  return strings.join('?')
+}
+
+/** How each statement of the bus ends. */
+const statementEnd = ' as reply - '
+
+/** Knex puts the statement in front of the server's message, where what the message quotes is no longer recognised and taken out. */
+function rethrow(error: unknown): never {
+  if (error instanceof Error) {
+    const end = error.message.lastIndexOf(statementEnd)
+    if (end !== -1) error.message = error.message.slice(end + statementEnd.length)
+  }
+  throw error
+}

@@ -1,0 +1,31 @@
+import { kindOf } from '../../../foundation/options.ts'
+import { throughNodePostgres, type NodePostgresClient } from '../node-postgres-connection.ts'
+import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
+
+/** A client of node-postgres, from `pool.connect()` or `new pg.Client()`. A pool is none: each of its statements may take another connection. */
+export interface PgClient {
+  query(text: string, values?: unknown[]): Promise<unknown>
+  readonly totalCount?: never
+}
+
+/**
+ * The transaction that is open on a client of node-postgres (`pg`), after BEGIN. Make it anew for each transaction, or for each
+ * call: what it gives stands for the transaction in which it is first used, and is refused in any other one of that client.
+ *
+ * @example
+ * ```ts
+ * await client.query('begin')
+ * await client.query('insert into payments (id, amount_cents) values ($1, $2)', [paymentId, amountCents])
+ * await bus.publish(fromPg(client), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
+ * await client.query('commit')
+ * ```
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for a pool, at once; for a client outside a transaction, publish does
+ */
+export function fromPg(client: PgClient): AdaptedTransaction {
+  const { query, totalCount } = (client ?? {}) as Partial<Record<keyof PgClient, unknown>>
+  if (typeof query !== 'function') throw notATransaction('fromPg', expected, kindOf(client))
+  if (totalCount !== undefined) throw notATransaction('fromPg', expected, 'a pool')
+  return adapt(throughNodePostgres(client as unknown as NodePostgresClient))
+}
+
+const expected = 'a client of node-postgres, as pool.connect() gives it, after BEGIN'

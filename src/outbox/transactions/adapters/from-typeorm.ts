@@ -1,0 +1,41 @@
+import { TransactionError } from '../../../foundation/errors.ts'
+import { kindOf } from '../../../foundation/options.ts'
+import { replyIn, textOf } from '../statement.ts'
+import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
+
+/** The entity manager that TypeORM hands to the callback of `dataSource.transaction`, or the `manager` of a query runner. */
+export interface TypeOrmTransaction {
+  query(query: string, parameters?: unknown[]): Promise<unknown>
+  readonly queryRunner?: { readonly isTransactionActive: boolean } | undefined
+}
+
+/**
+ * The transaction of a TypeORM entity manager, on PostgreSQL. A query runner's manager serves one transaction after the other:
+ * what this gives stands for the transaction in which it is first used.
+ *
+ * @example
+ * ```ts
+ * await dataSource.transaction(async (manager) => {
+ *   await manager.insert(Payment, { id: paymentId, amountCents })
+ *   await bus.publish(fromTypeOrm(manager), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
+ * })
+ * ```
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for a manager outside a transaction, at once; for a transaction that has ended, publish does
+ */
+export function fromTypeOrm(manager: TypeOrmTransaction): AdaptedTransaction {
+  const { query } = (manager ?? {}) as Partial<Record<keyof TypeOrmTransaction, unknown>>
+  if (typeof query !== 'function') throw notATransaction('fromTypeOrm', expected, kindOf(manager))
+  if (!isOpen(manager)) throw notATransaction('fromTypeOrm', expected, 'a manager outside a transaction')
+  return adapt({
+    async send(sent) {
+      if (!isOpen(manager)) throw new TransactionError('Expected the `manager` of a transaction that is open')
+      return replyIn(await manager.query(textOf(sent), [...sent.values]))
+    },
+  })
+}
+
+const expected = 'the `manager` of dataSource.transaction(async (manager) => …)'
+
+function isOpen({ queryRunner }: TypeOrmTransaction): boolean {
+  return queryRunner?.isTransactionActive === true
+}

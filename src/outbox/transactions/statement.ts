@@ -1,0 +1,54 @@
+import { createHash } from 'node:crypto'
+import { DatabaseError } from '../../foundation/errors.ts'
+
+/** A statement, as a template literal gives it: texts, and the values between them. It answers with one row of one text. */
+export interface Statement {
+  readonly strings: TemplateStringsArray
+  readonly values: readonly (string | null)[]
+}
+
+/** Makes a statement of a template literal. */
+export function statement(strings: TemplateStringsArray, ...values: readonly (string | null)[]): Statement {
+  return { strings, values }
+}
+
+const texts = new WeakMap<TemplateStringsArray, string>()
+
+/** Its text, with `$1`, `$2` … for the values. */
+export function textOf({ strings }: Statement): string {
+  let text = texts.get(strings)
+  if (text === undefined) {
+    text = strings.reduce((before, part, index) => `${before}$${index}${part}`)
+    texts.set(strings, text)
+  }
+  return text
+}
+
+/** Statements that connections keep: a few for each set of fields that a service's events have. */
+const maxKeptStatements = 50
+const keptNames = new Map<string, string>()
+
+/** What a statement is called that connections keep. */
+export function keptName(text: string): string | undefined {
+  let name = keptNames.get(text)
+  if (name === undefined && keptNames.size < maxKeptStatements) {
+    name = `bus_${createHash('sha256').update(text).digest('hex').slice(0, 24)}`
+    keptNames.set(text, name)
+  }
+  return name
+}
+
+/** @throws when a driver gives something else: then the caller's transaction must not go on as if nothing was wrong */
+export function replyOf(value: unknown): string {
+  if (typeof value === 'string') return value
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('utf8')
+  throw new DatabaseError(
+    'BUS_DATABASE_ERROR',
+    'Expected the driver to give a text as a string: a parser of its own makes something else of it',
+  )
+}
+
+/** The reply, where rows are objects. */
+export function replyIn(rows: unknown): string {
+  return replyOf((rows as readonly ({ readonly reply?: unknown } | undefined)[] | undefined)?.[0]?.reply)
+}
