@@ -9,6 +9,7 @@ import { repairSequences } from '../outbox/schema/sequences.ts'
 import { version } from '../foundation/version.ts'
 import type { HandlerPublishing } from './attempts/context-publisher.ts'
 import { openBoss } from './jobs/boss.ts'
+import { queueName } from './jobs/queues.ts'
 import { createCoverage } from './registry/coverage.ts'
 import type { Registration } from './registry/declarations.ts'
 import { createEventReader } from './attempts/event-reader.ts'
@@ -100,12 +101,11 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       const follow = (state: SubscriptionState | undefined): void => followQueue(subscription, state)
       follow(states.get(id))
       const declarationId = (): number => registrations.get(name)?.declarationId ?? 0
+      const context = { subscription, subscriptionId: id, queue: queueName(name), database, boss, logger }
       const workerParts = {
-        database,
-        boss,
+        context,
         catalogue,
         events,
-        logger,
         publishing,
         quarantine,
         coverage: createCoverage(database, subscription, id, declarationId),
@@ -115,11 +115,11 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
           paused: false,
           probeInMs: undefined,
         },
-        connections: subscription.mode === 'exactly-once' ? handlerPool?.connectionsOf() : undefined,
-        onFailures: () => upkeep?.soon(subscription.name),
+        connections: subscription.mode === 'exactly-once' ? handlerPool?.createMember() : undefined,
+        requestPoll: () => upkeep?.soon(subscription.name),
         onState: follow,
       }
-      workers.set(id, startWorker(subscription, id, workerParts))
+      workers.set(id, startWorker(workerParts))
     }
   } catch (error) {
     await presence?.leave().catch(() => {})

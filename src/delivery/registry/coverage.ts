@@ -2,7 +2,7 @@ import type { Database, Executor } from '../../database/database.ts'
 import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
 import { fulfilling, readDeclarations, typeMatcher } from './declarations.ts'
 import { hasExpired, isErased, type LoadedEvents } from '../attempts/event-reader.ts'
-import { type JobData, leftGroup } from '../jobs/job.ts'
+import { type JobData, declinedGroup } from '../jobs/job.ts'
 import { type Subscription } from '../subscriptions/subscription.ts'
 import { queueName } from '../jobs/queues.ts'
 
@@ -94,9 +94,9 @@ export function createCoverage(
       }
       return { isCoveredElsewhere, unwanted: [...left] }
     },
-    leave({ leftBy = [] }) {
-      const by = [...new Set([...leftBy, declarationId()])].toSorted((a, b) => a - b)
-      const group = leftGroup(by)
+    leave({ declinedBy = [] }) {
+      const by = [...new Set([...declinedBy, declarationId()])].toSorted((a, b) => a - b)
+      const group = declinedGroup(by)
       if (!ignoredGroups.includes(group)) ignoredGroups.push(group)
       return by
     },
@@ -110,7 +110,7 @@ export function createCoverage(
 }
 
 /** Lets every process look again at what was left to other code: that may be the one which was just declared, or nobody's by now. */
-export async function callBackLeft(
+export async function offerDeclined(
   executor: Pick<Database, 'query' | 'bossSchema'>,
   names: readonly string[],
 ): Promise<void> {
@@ -121,7 +121,7 @@ export async function callBackLeft(
   for (const { id, name } of rows) {
     await executor.query(
       `update ${executor.bossSchema}.job set group_id = null, priority = greatest(priority, 0)
-       where name = $1 and state < 'active' and data ? 'leftBy'`,
+       where name = $1 and state < 'active' and data ? 'declinedBy'`,
       [queueName(name)],
     )
     await executor.query(wakeSql, [wakePayload('', [id])])

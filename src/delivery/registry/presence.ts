@@ -5,7 +5,7 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import { withLock } from '../../database/advisory-lock.ts'
 import type { Database, Executor } from '../../database/database.ts'
 import { version } from '../../foundation/version.ts'
-import { callBackLeft } from './coverage.ts'
+import { offerDeclined } from './coverage.ts'
 import { liveSeconds, readDeclarations, retireDeclarations, type Registration } from './declarations.ts'
 import { registerSubscriptions } from './registry.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
@@ -177,7 +177,7 @@ export async function announce(parts: PresenceParts): Promise<Presence> {
         if (newest !== undefined) await ensureQueues(boss, { name, ...newest.options })
       }
       const retired = await database.transaction(async (client) => retireDeclarations(client, ids))
-      await callBackLeft(
+      await offerDeclined(
         database,
         retired.map(({ name }) => name),
       )

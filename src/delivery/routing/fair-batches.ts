@@ -2,7 +2,7 @@ import type pg from 'pg'
 import type { JobInsert } from 'pg-boss'
 import { queryPrepared } from '../../database/prepared.ts'
 import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
-import { firstAttemptJob, splitIntoBatches, type JobData, lastPlace } from '../jobs/job.ts'
+import { firstAttemptJob, splitIntoBatches, type JobData, lastPosition } from '../jobs/job.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'
 import { queueName } from '../jobs/queues.ts'
 
@@ -110,7 +110,7 @@ function placeGroup(
   const now = Math.min(front ?? served ?? 0, served ?? front ?? 0)
   let place = Math.max(now, last.get(key) ?? 0)
   return splitIntoBatches(events, subscription.batchSize).map((eventIds) => {
-    place = Math.min(lastPlace, place + Math.ceil(eventIds.length / tenantCount))
+    place = Math.min(lastPosition, place + Math.ceil(eventIds.length / tenantCount))
     const job = firstAttemptJob(eventIds, subscription, declarations)
     return { ...job, priority: -place, singletonKey: key }
   })

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
-import { createFlow } from '../../../src/delivery/flow-control/pause-and-breaker.ts'
+import { createPauseAndBreaker } from '../../../src/delivery/flow-control/pause-and-breaker.ts'
 import type { SubscriptionState } from '../../../src/delivery/flow-control/subscription-state.ts'
 import type { Subscription } from '../../../src/delivery/subscriptions/subscription.ts'
-import type { Database } from '../../../src/database/database.ts'
+import type { SubscriptionContext } from '../../../src/delivery/jobs/subscription-context.ts'
 import { recordingLogger } from '../../support/bus.ts'
 
 const state = (paused: boolean): SubscriptionState =>
@@ -11,14 +11,19 @@ const state = (paused: boolean): SubscriptionState =>
 test('what was read before the latest state does not undo it, in whichever order the answers arrive', () => {
   const logger = recordingLogger()
   const subscription = { name: 'a', circuitBreaker: false } as Partial<Subscription> as Subscription
-  const flow = createFlow({} as Database, subscription, 1, state(false), logger, () => {})
-  flow.apply(state(true), 20)
-  flow.apply(state(false), 10)
-  expect(flow.isHalted).toBe(true)
-  flow.apply(state(false), 30)
-  expect(flow.isHalted).toBe(false)
-  flow.apply(state(true), 25)
-  expect(flow.isHalted).toBe(false)
+  const context = {
+    subscription,
+    subscriptionId: 1,
+    logger,
+  } as Partial<SubscriptionContext> as SubscriptionContext
+  const breaker = createPauseAndBreaker(context, state(false), () => {})
+  breaker.apply(state(true), 20)
+  breaker.apply(state(false), 10)
+  expect(breaker.isHalted).toBe(true)
+  breaker.apply(state(false), 30)
+  expect(breaker.isHalted).toBe(false)
+  breaker.apply(state(true), 25)
+  expect(breaker.isHalted).toBe(false)
   expect(logger.lines.map(({ message }) => message)).toEqual([
     'a subscription was paused',
     'a subscription was resumed',

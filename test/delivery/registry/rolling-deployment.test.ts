@@ -212,7 +212,7 @@ test('what was routed for code without a predicate is judged by that of the code
     'the other one was put back',
     async () =>
       (await database.count(
-        `select count(*) from pgboss.job where name = 'bus.ledger' and data ? 'leftBy'`,
+        `select count(*) from pgboss.job where name = 'bus.ledger' and data ? 'declinedBy'`,
       )) === 1,
   )
   const again = await startVersion(database, {})
@@ -238,7 +238,7 @@ test('after a rollback, what only newer code covers waits for it', async () => {
     'the other one was left to other code',
     async () =>
       (await database.count(
-        `select count(*) from pgboss.job where name = 'bus.ledger' and data ? 'leftBy'`,
+        `select count(*) from pgboss.job where name = 'bus.ledger' and data ? 'declinedBy'`,
       )) === 1,
   )
   expect(old.seen).toEqual(['order.placed 2'])
