@@ -129,8 +129,7 @@ async function publish(events: readonly Note[], isRolledBack = false): Promise<v
 /** What a process comes by before it stops, and has not yet. */
 function notReached(): readonly FaultPoint[] {
   return faultPoints.filter(
-    (name) =>
-      counts[name] === undefined && name !== 'settle.handed-back' && !/^(?:migrate|stop)\./.test(name),
+    (name) => counts[name] === undefined && name !== 'settle.requeued' && !/^(?:migrate|stop)\./.test(name),
   )
 }
 

@@ -74,7 +74,7 @@ export async function beginEventTransaction(
       `${begin}; set local application_name = ${client.escapeLiteral(name)};
        set local idle_in_transaction_session_timeout = '${idleLimitSeconds}s'; savepoint ${savepoint}`,
     )
-    await reach?.('once.begun')
+    await reach?.('exactly-once.begun')
   } catch (error) {
     release(true)
     throw toBusError(error)

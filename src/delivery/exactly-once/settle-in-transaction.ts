@@ -30,8 +30,8 @@ interface SettledInTransaction {
 }
 
 /** The names of its fault points. */
-export function protocolOf({ data }: JobClaim, isComplete: boolean): 'once' | 'once-ordered' {
-  return isComplete && data.keyId !== undefined ? 'once-ordered' : 'once'
+export function protocolOf({ data }: JobClaim, isComplete: boolean): 'exactly-once' | 'exactly-once-ordered' {
+  return isComplete && data.keyId !== undefined ? 'exactly-once-ordered' : 'exactly-once'
 }
 
 /**
@@ -79,7 +79,7 @@ export async function settleInTransaction(
       affected?: number
     }
     if (affected !== 1) throw new ClaimLost()
-    await reach?.('once.completed')
+    await reach?.('exactly-once.completed')
   } else if (!(await holdsClaim(client, bossSchema, subscription, claim, 'for update'))) throw new ClaimLost()
   return {
     readyCount: 0,

@@ -80,7 +80,7 @@ export class KeyWriter {
   readonly #holds: HeldKey[] = []
   /** Jobs for single events of keys that are held for them. */
   readonly #laterJobs: LaterJob[] = []
-  readonly #protocol: 'settle-ordered' | 'once-ordered'
+  readonly #protocol: 'settle-ordered' | 'exactly-once-ordered'
   readonly #reach: FaultHook | undefined
   #readyCount = 0
 
@@ -90,7 +90,7 @@ export class KeyWriter {
     boss: PgBoss,
     bossSchema: string,
     subscription: Subscription,
-    protocol: 'settle-ordered' | 'once-ordered',
+    protocol: 'settle-ordered' | 'exactly-once-ordered',
     reach: FaultHook | undefined,
   ) {
     this.#protocol = protocol

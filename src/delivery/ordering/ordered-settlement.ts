@@ -98,7 +98,7 @@ export async function settleKey(
     if (isLockTimeout(error)) return 'locked'
     throw error
   }
-  const keys = new KeyWriter(client, boss, bossSchema, subscription, 'once-ordered', reach)
+  const keys = new KeyWriter(client, boss, bossSchema, subscription, 'exactly-once-ordered', reach)
   const written = await keys.write(planOrderedWrites([settlement]))
   return { ...written, isCurrent: keys.current.has(claim.id) }
 }
@@ -144,11 +144,11 @@ export async function takeApartOrdered(
     const lost = next === -1 ? undefined : afterLoss(claim, subscription)
     await lockKeys(client, [claim])
     await keys.complete([{ claim, doneCount, failed: lost }])
-    await database.reach?.('explode-ordered.completed')
+    await database.reach?.('recover-ordered-job.completed')
     await keys.goOn()
     return keys.buried
   })
-  await database.reach?.('explode-ordered.committed')
+  await database.reach?.('recover-ordered-job.committed')
   return buried
 }
 

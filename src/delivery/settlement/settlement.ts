@@ -84,7 +84,7 @@ export async function writeSettlements(
       )
       for (const { claim, job } of plan.handedBack) {
         await replaceClaim(client, boss, queue, claim, job)
-        await reach?.('settle.handed-back')
+        await reach?.('settle.requeued')
       }
     })
   // Looking for each receipt before it is written costs half as much again, and next to none is there already.

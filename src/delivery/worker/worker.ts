@@ -383,7 +383,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     )
     for (const job of inHand) if (!job.done && job.left.size > 0) void handBack(job)
     await settler.idle()
-    await database.reach?.('stop.handed-back')
+    await database.reach?.('stop.requeued')
     clearInterval(ticker)
   }
 

@@ -131,7 +131,7 @@ export function startRelay(
       rang = false
       const floor = floors.next(cursor)
       const claim = await handOver('relay', (patience) => claimSql(floor, patience))
-      if (claim.count > 0) await database.reach?.('relay.woken')
+      if (claim.count > 0) await database.reach?.('relay.workers-woken')
       const isOrderedReady = claim.orderedReady || isPast(claim.orderedDueMs)
       const orderedCount = isOrderedReady ? await handOverOrdered(floor) : 0
       const isDue = isPast(claim.dueMs)
