@@ -112,7 +112,7 @@ export function createBus<
       hasWarnedOfPooler = true
       logger.error({}, lostCommitsError)
     }
-    await database.reach?.('publish.written')
+    await database.faultPoint?.('publish.written')
     return published
   }
 
@@ -122,7 +122,7 @@ export function createBus<
 
   async function publishManyAlone(newEvents: readonly UncheckedEvent[]): Promise<Published[]> {
     const published = await publishOnItsOwn(database, await encodeEvents(settings, newEvents))
-    await database.reach?.('publish.committed')
+    await database.faultPoint?.('publish.committed')
     return published
   }
 

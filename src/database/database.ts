@@ -31,7 +31,7 @@ export interface Database extends Executor {
   readonly bossSchemaName: string
   readonly bossSchema: string
   /** Told of each step that is done, by those who try what a crash there does. Else undefined: nothing is called. */
-  readonly reach: FaultHook | undefined
+  readonly faultPoint: FaultHook | undefined
   /** Drizzle, for what others run on connections of the bus. */
   readonly drizzle: DrizzleHandles
   /** Runs a statement that is sent again and again: planned once a connection, where that is possible. */
@@ -137,7 +137,7 @@ export function createDatabase(
     pool,
     bossSchemaName,
     bossSchema: quoteBossSchema(bossSchemaName),
-    reach: currentFaultHook(),
+    faultPoint: currentFaultHook(),
     drizzle: createDrizzleHandles(drizzle),
     async queryPrepared<R extends pg.QueryResultRow>(text: string, values: unknown[] = []) {
       assertOpen()

@@ -199,11 +199,11 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     },
     followStates: async () => followStates([...workers.keys()]),
     async stop(graceMs) {
-      await database.reach?.('stop.began')
+      await database.faultPoint?.('stop.began')
       const relayStopped = runningRelay.stop()
       const stops = [...workers.values()].map(async (worker) => worker.stop(graceMs, relayStopped))
       await Promise.all([relayStopped, upkeep?.stop(), ...stops])
-      await database.reach?.('stop.workers-stopped')
+      await database.faultPoint?.('stop.workers-stopped')
       await handlerPool?.close()
       await doorbell.close()
       // Where the database is away, others find out.

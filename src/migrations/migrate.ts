@@ -45,10 +45,10 @@ async function migrateAlone(database: Database, steps: MigrationSteps): Promise<
     await steps.before(applied > 0)
     if (applied < migrations.length) {
       await applyMigrations(session, migrations, database.bossSchemaName)
-      await database.reach?.('migrate.applied')
+      await database.faultPoint?.('migrate.applied')
     }
     await session.query('select bus.create_partitions()')
-    await database.reach?.('migrate.partitions-created')
+    await database.faultPoint?.('migrate.partitions-created')
     await steps.after()
     const shipped = migrations.length
     const message = applied < shipped ? 'the schema `bus` was migrated' : 'the schema `bus` is up to date'

@@ -70,7 +70,7 @@ export async function startInProcess<C extends EventCatalogue, D extends Drizzle
   let isDead = false
   let isBuried = false
 
-  function reach(point: FaultPoint): Promise<void> | undefined {
+  function onFaultPoint(point: FaultPoint): Promise<void> | undefined {
     if (!isDead) {
       if (!counter.pass(point)) return undefined
       isDead = true
@@ -96,7 +96,7 @@ export async function startInProcess<C extends EventCatalogue, D extends Drizzle
     return socket
   }
 
-  const bus = withFaultHook(reach, () =>
+  const bus = withFaultHook(onFaultPoint, () =>
     createBus<C, D>({ ...options, database: { connectionString: url, stream }, logger: silentLogger }),
   )
   subscribe(bus)

@@ -33,7 +33,7 @@ interface CrashModule {
 const counter = new StepCounter()
 let bus: Bus | undefined
 
-function reach(point: FaultPoint): void {
+function onFaultPoint(point: FaultPoint): void {
   if (counter.pass(point)) process.kill(process.pid, 'SIGKILL')
 }
 
@@ -48,7 +48,7 @@ async function start(url: string, source: string, module: string): Promise<void>
   if (events === undefined || subscription === undefined)
     throw new Error(`Expected ${module} to export \`events\` and \`subscription\``)
   const options = typeof subscription === 'function' ? await subscription({ url }) : subscription
-  bus = withFaultHook(reach, () =>
+  bus = withFaultHook(onFaultPoint, () =>
     createBus<EventCatalogue>({
       ...{ database: url, events: defineEvents(events), source, drizzle, logger: silentLogger },
     }),

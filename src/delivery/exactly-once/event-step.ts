@@ -115,7 +115,7 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       takeFollowing()
       return { kind: 'done', outcome: expiredBefore(eventId, attempt) }
     }
-    await database.reach?.('exactly-once.handler-begins')
+    await database.faultPoint?.('exactly-once.handler-begins')
     const handle = await transaction.openHandle()
     const running = parts.startAttempt(event, attempt, handle.tx)
     lane.current = running
@@ -126,7 +126,7 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
       lane.overrun = overrun
       noteOverrun(job, event, attempt, overrun, result)
     }
-    await database.reach?.('exactly-once.handler-done')
+    await database.faultPoint?.('exactly-once.handler-done')
     lane.current = undefined
     const closed = handle.close()
     if (result === undefined || job.lost || job.done) return { kind: 'given up' }
@@ -139,12 +139,12 @@ export function createEventRunner<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     try {
       if (result.outcome === 'delivered') {
         if (handle.used || then === 'settling') await transaction.keep(then)
-        await database.reach?.('exactly-once.savepoint-released')
+        await database.faultPoint?.('exactly-once.savepoint-released')
         return { kind: 'done', outcome: toOutcome(eventId, attempt, result) }
       }
       if (handle.lostRace) return { kind: 'broken', thrown: result.thrown, lostRace: true }
       await transaction.undo(then)
-      await database.reach?.('exactly-once.savepoint-rolled-back')
+      await database.faultPoint?.('exactly-once.savepoint-rolled-back')
       return forgive(job, result.thrown) ? { kind: 'cut short' } : failed(result.thrown, result.durationMs)
     } catch (error) {
       const { code } = error as { code?: string }

@@ -54,7 +54,7 @@ export async function settleInTransaction(
   claim: JobClaim,
   outcomes: readonly EventOutcome[],
   isComplete: boolean,
-  reach: FaultHook | undefined,
+  faultPoint: FaultHook | undefined,
 ): Promise<SettledInTransaction> {
   const queue = queueName(subscription.name)
   const { receipts, buried, laterJobs } = planWrites(subscription, [{ claim, outcomes, done: false }])
@@ -64,11 +64,11 @@ export async function settleInTransaction(
     await insertReceipts(client, subscriptionId, ordered, false).catch((error: unknown) => {
       throw (error as { code?: string }).code === uniqueViolation ? new AlreadyDelivered() : error
     })
-    await reach?.(`${protocolOf(claim, isComplete)}.receipts-inserted`)
+    await faultPoint?.(`${protocolOf(claim, isComplete)}.receipts-inserted`)
   }
   if (isComplete && claim.data.keyId !== undefined) {
     const settlement = { claim, outcomes, done: true }
-    const written = await settleKey(client, boss, bossSchema, subscription, settlement, reach)
+    const written = await settleKey(client, boss, bossSchema, subscription, settlement, faultPoint)
     if (written === 'locked') throw new KeyLocked()
     if (!written.isCurrent) throw new ClaimLost()
     return written
@@ -79,7 +79,7 @@ export async function settleInTransaction(
       affected?: number
     }
     if (affected !== 1) throw new ClaimLost()
-    await reach?.('exactly-once.completed')
+    await faultPoint?.('exactly-once.completed')
   } else if (!(await holdsClaim(client, bossSchema, subscription, claim, 'for update'))) throw new ClaimLost()
   return {
     readyCount: 0,

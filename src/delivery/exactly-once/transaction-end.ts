@@ -92,11 +92,11 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
         job.claim,
         outcomes,
         isComplete,
-        database.reach,
+        database.faultPoint,
       )
       committing = true
       await transaction.commit()
-      await database.reach?.(`${protocol}.committed`)
+      await database.faultPoint?.(`${protocol}.committed`)
       work.completed = isComplete
       work.settleFailures = 0
       log(logger)

@@ -207,7 +207,7 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
     if (seen.lapsed && !isFit) {
       // pg-boss fails the attempts of workers that were not heard of: they run again, or go to the dead letters.
       await boss.supervise(seen.name, { reindex: false })
-      await database.reach?.('maintenance.expired')
+      await database.faultPoint?.('maintenance.expired')
       if (worker.ordered) await worker.recoverKeys()
       // When those are due is not known yet.
       watched.dueAt = Math.min(watched.dueAt, performance.now() + expiredPauseMs)

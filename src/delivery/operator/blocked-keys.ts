@@ -147,7 +147,7 @@ async function releaseKey(
     const options = inTransaction(client)
     const key = await retakeKey(client, subscription.id, tenantId, orderingKey)
     if (key === undefined) return false
-    await database.reach?.('release-key.locked')
+    await database.faultPoint?.('release-key.locked')
     const { keyId, failedEventId, attempts, failures } = key
     if (skipFailed === true) {
       const progress = { keyId, jobId: failedEventId, eventId: failedEventId, doneCount: 1 }
@@ -170,11 +170,11 @@ async function releaseKey(
         [deadLetterQueueName(subscription.name), keyId, failedEventId],
       )
     }
-    await database.reach?.('release-key.job-inserted')
+    await database.faultPoint?.('release-key.job-inserted')
     await client.query(wakeSql, [wakePayload('', [subscription.id])])
     return true
   })
-  if (released) await database.reach?.('release-key.committed')
+  if (released) await database.faultPoint?.('release-key.committed')
   return released
 }
 

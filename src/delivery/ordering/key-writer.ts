@@ -81,7 +81,7 @@ export class KeyWriter {
   /** Jobs for single events of keys that are held for them. */
   readonly #laterJobs: LaterJob[] = []
   readonly #protocol: 'settle-ordered' | 'exactly-once-ordered'
-  readonly #reach: FaultHook | undefined
+  readonly #faultPoint: FaultHook | undefined
   #readyCount = 0
 
   /** @param protocol - the names of its fault points */
@@ -91,10 +91,10 @@ export class KeyWriter {
     bossSchema: string,
     subscription: Subscription,
     protocol: 'settle-ordered' | 'exactly-once-ordered',
-    reach: FaultHook | undefined,
+    faultPoint: FaultHook | undefined,
   ) {
     this.#protocol = protocol
-    this.#reach = reach
+    this.#faultPoint = faultPoint
     this.#bossSchema = bossSchema
     this.#client = client
     this.#boss = boss
@@ -107,9 +107,9 @@ export class KeyWriter {
     await this.complete(ended)
     for (const { claim, failed } of failedSingles) await this.#failSingle(claim, failed)
     for (const back of handedBack) await this.#handBack(back)
-    await this.#reach?.(`${this.#protocol}.completed`)
+    await this.#faultPoint?.(`${this.#protocol}.completed`)
     const readyCount = await this.goOn()
-    await this.#reach?.(`${this.#protocol}.next-inserted`)
+    await this.#faultPoint?.(`${this.#protocol}.next-inserted`)
     return {
       readyCount,
       log: (logger) => {
@@ -162,10 +162,10 @@ export class KeyWriter {
   /** Writes what becomes of the keys, and inserts their next jobs. Gives the number of jobs that are ready now. */
   async goOn(): Promise<number> {
     const held = await holdKeys(this.#client, this.#holds)
-    if (this.#holds.length > 0) await this.#reach?.(`${this.#protocol}.held`)
+    if (this.#holds.length > 0) await this.#faultPoint?.(`${this.#protocol}.held`)
     const later = this.#laterJobs.filter(({ data }) => held.has(data.keyId))
     const next = await advanceKeys(this.#client, this.#subscription, this.#progress)
-    if (this.#progress.length > 0) await this.#reach?.(`${this.#protocol}.advanced`)
+    if (this.#progress.length > 0) await this.#faultPoint?.(`${this.#protocol}.advanced`)
     const jobs = [...later, ...next]
     if (jobs.length > 0) await this.#boss.insert(this.#queue, jobs, inTransaction(this.#client))
     const readyAtOnce = later.filter(({ startAfter }) => startAfter === 0)

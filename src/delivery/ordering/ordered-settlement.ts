@@ -48,11 +48,11 @@ export async function writeOrderedSettlements(
       database.bossSchema,
       subscription,
       'settle-ordered',
-      database.reach,
+      database.faultPoint,
     )
     if (plan.receipts.length > 0) {
       await insertReceipts(client, subscriptionId, plan.receipts, true)
-      await database.reach?.('settle-ordered.receipts-inserted')
+      await database.faultPoint?.('settle-ordered.receipts-inserted')
     }
     // Where nothing failed one statement takes them all.
     if (plan.failedSingles.length > 0 || plan.ended.some(({ failed }) => failed !== undefined)) {
@@ -67,7 +67,7 @@ export async function writeOrderedSettlements(
     )
     return keys.write(plan)
   }, `${beginSql}; set local lock_timeout = '${lockTimeoutMs}ms'`)
-  await database.reach?.('settle-ordered.committed')
+  await database.faultPoint?.('settle-ordered.committed')
   given.log(logger)
   return given.readyCount
 }
@@ -84,7 +84,7 @@ export async function settleKey(
   bossSchema: string,
   subscription: Subscription,
   settlement: Settlement,
-  reach: FaultHook | undefined,
+  faultPoint: FaultHook | undefined,
 ): Promise<'locked' | (KeysWritten & { readonly isCurrent: boolean })> {
   const { claim } = settlement
   try {
@@ -98,7 +98,7 @@ export async function settleKey(
     if (isLockTimeout(error)) return 'locked'
     throw error
   }
-  const keys = new KeyWriter(client, boss, bossSchema, subscription, 'exactly-once-ordered', reach)
+  const keys = new KeyWriter(client, boss, bossSchema, subscription, 'exactly-once-ordered', faultPoint)
   const written = await keys.write(planOrderedWrites([settlement]))
   return { ...written, isCurrent: keys.current.has(claim.id) }
 }
@@ -139,16 +139,16 @@ export async function takeApartOrdered(
       database.bossSchema,
       subscription,
       'settle-ordered',
-      database.reach,
+      database.faultPoint,
     )
     const lost = next === -1 ? undefined : afterLoss(claim, subscription)
     await lockKeys(client, [claim])
     await keys.complete([{ claim, doneCount, failed: lost }])
-    await database.reach?.('recover-ordered-job.completed')
+    await database.faultPoint?.('recover-ordered-job.completed')
     await keys.goOn()
     return keys.buried
   })
-  await database.reach?.('recover-ordered-job.committed')
+  await database.faultPoint?.('recover-ordered-job.committed')
   return buried
 }
 

@@ -63,7 +63,7 @@ async function recoverKey(
       [key.id, key.job_id],
     )
     if (held.length === 0) return false
-    await database.reach?.('recover-key.locked')
+    await database.faultPoint?.('recover-key.locked')
     const [job] = await boss.findJobs<JobData>(queue, { id: key.job_id, ...options })
     if (job !== undefined && ['created', 'retry', 'active'].includes(job.state)) return false
     const progress = { keyId: key.id, jobId: key.job_id, eventId: job?.data.eventIds[0] ?? key.job_id }
@@ -85,7 +85,7 @@ async function recoverKey(
     if (jobs.length > 0) await boss.insert(queue, jobs, options)
     return jobs.length > 0
   })
-  await database.reach?.('recover-key.committed')
+  await database.faultPoint?.('recover-key.committed')
   for (const { eventId, output } of buried) logBuried(logger, subscription.name, eventId, output)
   return ready
 }

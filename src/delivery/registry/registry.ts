@@ -68,13 +68,13 @@ export async function registerSubscriptions(
     const queues = await readQueues(boss, subscriptions)
     for (const subscription of subscriptions) {
       await ensureQueues(boss, withNewestOptions(subscription, declared), queues)
-      await database.reach?.('start.queues-created')
+      await database.faultPoint?.('start.queues-created')
     }
     await applyQueueStorage(boss)
     const registrations = await database.transaction(async (client) =>
       writeDeclarations(client, service, subscriptions, knownIds),
     )
-    await database.reach?.('start.registered')
+    await database.faultPoint?.('start.registered')
     await callBackLeft(
       database,
       subscriptions.map(({ name }) => name),

@@ -75,7 +75,7 @@ const directFetch = (priority: number) =>
  */
 export function createRouter(
   boss: PgBoss,
-  { bossSchema, reach, pool }: Pick<Database, 'bossSchema' | 'reach' | 'pool'>,
+  { bossSchema, faultPoint, pool }: Pick<Database, 'bossSchema' | 'faultPoint' | 'pool'>,
   instanceId: string,
   workers: LocalWorkers,
 ): Dispatch {
@@ -112,7 +112,7 @@ export function createRouter(
         terms.onHeld(subscription.id, 'subscription')
       } else wanted.push(...(await findWanted(client, route, matched)))
     }
-    await reach?.('relay.routed')
+    await faultPoint?.('relay.routed')
     const direct = claimed.length <= maxDirectEvents ? wanted.filter(mayGoDirectly) : []
     if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
     if (direct.length > 0 && direct.length === wanted.length) return deliverAtOnce(client, direct, commit)
@@ -197,7 +197,7 @@ export function createRouter(
         terms.onHeld(subscription.id, 'subscription')
       } else if (jobCount > 0) dispatched.set(subscription.id, jobCount)
     }
-    await reach?.('relay.routed')
+    await faultPoint?.('relay.routed')
     if (dispatched.size > 0) await notifyOthers(client, dispatched)
     return () => {
       for (const id of dispatched.keys()) workers.wake(id)
@@ -235,7 +235,7 @@ export function createRouter(
       ...directFetch(priority),
       ...preparedIn(client),
     })
-    await reach?.('relay.fetched-for-worker')
+    await faultPoint?.('relay.fetched-for-worker')
     return () => {
       workers.adopt(subscription.id, jobs, fetchedAt)
       if (jobs.length === directFetchSize) workers.wake(subscription.id)
@@ -266,7 +266,7 @@ export function createRouter(
       ]
     })
     const commitBehind: Commit = async () => {
-      await reach?.('relay.fetched-for-worker')
+      await faultPoint?.('relay.fetched-for-worker')
       await commit()
     }
     const answers = await sendTogether(client as BusClient, commitBehind, calls).catch((error: unknown) => {

@@ -83,15 +83,15 @@ export async function takeApart(
     }
     // Another worker was faster.
     if (affected !== 1) return []
-    await database.reach?.('recover-job.completed')
+    await database.faultPoint?.('recover-job.completed')
     const buried =
       output === undefined
         ? []
         : jobs.map((job) => ({ job: { ...job, retryLimit: 0 }, output: { ...output } }))
     await insertBatchFailures(client, boss, queue, { buried, laterJobs: output === undefined ? jobs : [] })
-    await database.reach?.('recover-job.jobs-inserted')
+    await database.faultPoint?.('recover-job.jobs-inserted')
     return output === undefined ? [] : left.map((eventId) => ({ eventId, output }))
   })
-  await database.reach?.('recover-job.committed')
+  await database.faultPoint?.('recover-job.committed')
   return buriedEvents
 }

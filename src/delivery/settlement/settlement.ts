@@ -56,25 +56,25 @@ export async function writeSettlements(
 ): Promise<void> {
   const queue = queueName(subscription.name)
   const plan = planWrites(subscription, settlements)
-  const { reach } = database
+  const { faultPoint } = database
   const write = async (receiptsMayExist: boolean): Promise<void> =>
     database.transaction(async (client) => {
       const options = inTransaction(client)
       await insertBatchFailures(client, boss, queue, plan)
-      if (plan.laterJobs.length + plan.buried.length > 0) await reach?.('settle.later-jobs-inserted')
+      if (plan.laterJobs.length + plan.buried.length > 0) await faultPoint?.('settle.later-jobs-inserted')
       if (plan.receipts.length > 0) {
         await insertReceipts(client, subscriptionId, plan.receipts, receiptsMayExist)
-        await reach?.('settle.receipts-inserted')
+        await faultPoint?.('settle.receipts-inserted')
       }
       if (plan.completed.length > 0) {
         await boss.complete(queue, plan.completed.map(fence), null, options)
-        await reach?.('settle.completed')
+        await faultPoint?.('settle.completed')
       }
       for (const failed of plan.failed) {
         if (failed.final || isLastAttempt(failed.claim))
           await buryClaim(client, boss, queue, failed.claim, failed.output)
         else await failClaim(client, boss, queue, failed)
-        await reach?.('settle.failed')
+        await faultPoint?.('settle.failed')
       }
       await joinLater(
         client,
@@ -84,7 +84,7 @@ export async function writeSettlements(
       )
       for (const { claim, job } of plan.handedBack) {
         await replaceClaim(client, boss, queue, claim, job)
-        await reach?.('settle.requeued')
+        await faultPoint?.('settle.requeued')
       }
     })
   // Looking for each receipt before it is written costs half as much again, and next to none is there already.
@@ -92,7 +92,7 @@ export async function writeSettlements(
     if ((error as { sqlState?: string }).sqlState !== uniqueViolation) throw error
     await write(true)
   })
-  await reach?.('settle.committed')
+  await faultPoint?.('settle.committed')
   for (const { job, output } of plan.buried)
     logBuried(logger, subscription.name, job.data?.eventIds[0], output)
   for (const { claim, output } of plan.failed) {

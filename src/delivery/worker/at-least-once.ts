@@ -146,7 +146,7 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
    * the turn of the event loop in which they begin, with a hook as without.
    */
   function reached(point: FaultPoint, goOn: () => Begun): Begun {
-    const pause = database.reach?.(point)
+    const pause = database.faultPoint?.(point)
     return pause instanceof Promise ? pause.then(goOn) : goOn()
   }
 
@@ -158,7 +158,7 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
   ): Promise<Overrun | undefined> {
     job.running.set(event.id, running)
     const result = await running.result
-    const pause = database.reach?.('worker.handler-done')
+    const pause = database.faultPoint?.('worker.handler-done')
     if (pause instanceof Promise) await pause
     const overrun = result.outcome === 'failed' ? result.overrun : undefined
     if (overrun === undefined || job.claim.data.keyId === undefined) {

@@ -98,7 +98,7 @@ export function startFetcher({
           ...prepared,
         })
         failures = 0
-        if (jobs.length > 0) await database.reach?.('worker.fetched')
+        if (jobs.length > 0) await database.faultPoint?.('worker.fetched')
         noteLanes(lane, jobs, batchSize)
         for (const job of jobs.toSorted(byPlace)) begin(job, fetchedAt)
         adaptFetchSize(jobs)

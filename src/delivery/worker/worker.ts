@@ -188,7 +188,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
         mayBeDelivered ? readReceipts(database, subscriptionId, claim.data.eventIds) : new Set<string>(),
       ]),
     )
-    await database.reach?.('worker.loaded')
+    await database.faultPoint?.('worker.loaded')
     for (const eventId of delivered) finishEvent(job, eventId, undefined)
     const runnable = await uncovered.split(job)
     const run = async (eventIds: Iterable<string>): Promise<boolean> => {
@@ -376,14 +376,14 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
       job.cutShort = true
       abortAll(job, 'shutdown')
     }
-    if (inHand.size > 0) await database.reach?.('stop.aborted')
+    if (inHand.size > 0) await database.faultPoint?.('stop.aborted')
     await inHand.untilIdle(performance.now() + abortedHandlersMs)
     await Promise.allSettled(
       [...inHand].map(async ({ splitting, marking }) => Promise.all([splitting, marking])),
     )
     for (const job of inHand) if (!job.done && job.left.size > 0) void handBack(job)
     await settler.idle()
-    await database.reach?.('stop.requeued')
+    await database.faultPoint?.('stop.requeued')
     clearInterval(ticker)
   }
 

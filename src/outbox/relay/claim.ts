@@ -119,7 +119,7 @@ export async function claimOnce(
     const [state] = (begun.at(-1)?.rows ?? []) as readonly StateRow[]
     const rows = found.filter((row): row is ClaimRow & { readonly event_id: string } => row.event_id !== null)
     const cursor = found.find((row) => row.event_id === null)
-    if (rows.length > 0) await database.reach?.(`${protocol}.claimed`)
+    if (rows.length > 0) await database.faultPoint?.(`${protocol}.claimed`)
     const measured = await measureLarge(client, rows, terms.careful)
     const claimed = rows.map(({ event_id, tenant_id, type, ordering_key, payload_bytes }) => ({
       id: event_id,
@@ -133,7 +133,7 @@ export async function claimOnce(
     const noteInserted = async (): Promise<void> => {
       if (isInserted) return
       isInserted = true
-      await database.reach?.(`${protocol}.jobs-inserted`)
+      await database.faultPoint?.(`${protocol}.jobs-inserted`)
     }
     const commitInserted: Commit = async () => {
       await noteInserted()

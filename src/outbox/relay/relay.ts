@@ -131,7 +131,7 @@ export function startRelay(
       rang = false
       const floor = floors.next(cursor)
       const claim = await handOver('relay', (patience) => claimSql(floor, patience))
-      if (claim.count > 0) await database.reach?.('relay.workers-woken')
+      if (claim.count > 0) await database.faultPoint?.('relay.workers-woken')
       const isOrderedReady = claim.orderedReady || isPast(claim.orderedDueMs)
       const orderedCount = isOrderedReady ? await handOverOrdered(floor) : 0
       const isDue = isPast(claim.dueMs)
@@ -199,7 +199,7 @@ export function startRelay(
       if (isOrdered) orderCarefulUntil = performance.now() + carefulForMs
       return claimAs('careful')
     })
-    if (claim.count > 0) await database.reach?.(`${protocol}.committed`)
+    if (claim.count > 0) await database.faultPoint?.(`${protocol}.committed`)
     claim.afterCommit()
     if (claim.count > 0 && protocol === 'relay') floors.noteClaimed(claim.lastPosition)
     if (claim.count > 0 && isOrdered) floors.noteClaimed(claim.lastPosition - orderedPositions)
@@ -262,7 +262,7 @@ export function startRelay(
     // Granted: one more look, because what was published before the lock was taken did not ring.
     if (!(await doorbell.sleep())) return rest(Math.min(dueMs, restlessPauseMs), false)
     floors.sweepBeforeSleep()
-    await database.reach?.('relay.asleep')
+    await database.faultPoint?.('relay.asleep')
   }
 
   async function run(): Promise<void> {

@@ -20,8 +20,11 @@ const proofs = new WeakMap<object, string>()
 /** Makes the statement that calls a function of the migrations, given the proof to send with it. */
 type Call = (proof: string | null) => Statement
 
-/** How to reach a transaction, and the object that its proof is remembered for. */
-function reach(tx: CallerTransaction): { readonly connection: CallerConnection; readonly identity: object } {
+/** How to resolveTransaction a transaction, and the object that its proof is remembered for. */
+function resolveTransaction(tx: CallerTransaction): {
+  readonly connection: CallerConnection
+  readonly identity: object
+} {
   return isAdapted(tx) ? tx[adapted] : { connection: connectionOf(tx), identity: tx }
 }
 
@@ -38,7 +41,7 @@ function reach(tx: CallerTransaction): { readonly connection: CallerConnection; 
  *   lost and replaced underneath. Nothing was written.
  */
 export async function callInTransaction(tx: CallerTransaction, call: Call, ask?: Call): Promise<string> {
-  const { connection, identity } = reach(tx)
+  const { connection, identity } = resolveTransaction(tx)
   let proof = proofs.get(identity) ?? null
   let first = connection.send
   if (proof === null && connection.sendWithTransactionId !== undefined)
@@ -52,7 +55,7 @@ export async function callInTransaction(tx: CallerTransaction, call: Call, ask?:
 
 /** Whether what is committed on this connection may be lost: see {@link CallerConnection.mayLoseCommits}. */
 export function mayLoseCommits(tx: CallerTransaction): boolean {
-  return reach(tx).connection.mayLoseCommits?.() ?? false
+  return resolveTransaction(tx).connection.mayLoseCommits?.() ?? false
 }
 
 /** Such functions answer with the name of the transaction and, where they went through, after a blank, their result. */
