@@ -2,7 +2,7 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import type { BusLogger } from '../foundation/logger.ts'
 import { reasonOf } from '../foundation/error-reason.ts'
 import type { Database } from '../database/database.ts'
-import { openDoorbell } from '../outbox/relay/notifier.ts'
+import { openNotifier } from '../outbox/relay/notifier.ts'
 import { createPartitionKeeper } from '../outbox/schema/partitions.ts'
 import { startRelay, type Relay, type RelayState } from '../outbox/relay/relay.ts'
 import { repairSequences } from '../outbox/schema/sequences.ts'
@@ -148,8 +148,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   }
   const router = createRouter(boss, database, instanceId, localWorkers)
   let wasConnected = false
-  const doorbell = openDoorbell(database, instanceId, logger, {
-    onRing: () => relay?.ring(),
+  const notifier = openNotifier(database, instanceId, logger, {
+    onPublished: () => relay?.notify(),
     onWake: (ids) => {
       for (const id of ids) workers.get(id)?.wake()
     },
@@ -168,7 +168,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   })
   warnOfIdlePatterns(subscriptions, catalogue, logger)
   void warnOfUnserved(database, service, parts.declaredNames, logger)
-  const runningRelay = startRelay(database, doorbell, router, logger)
+  const runningRelay = startRelay(database, notifier, router, logger)
   relay = runningRelay
   upkeep = startUpkeep({
     database,
@@ -177,8 +177,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     partitions,
     hasPartitions,
     // Without a bell there is no leader: each process does what does no harm when done twice.
-    isLeader: () => doorbell.leading || doorbell.polling,
-    isPolling: () => doorbell.polling,
+    isLeader: () => notifier.leading || notifier.polling,
+    isPolling: () => notifier.polling,
     presence,
     logger,
   })
@@ -190,7 +190,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       return runningRelay.state
     },
     get isListening() {
-      return doorbell.connected
+      return notifier.connected
     },
     get overrunningHandlerCount() {
       let count = 0
@@ -205,7 +205,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       await Promise.all([relayStopped, upkeep?.stop(), ...stops])
       await database.faultPoint?.('stop.workers-stopped')
       await handlerPool?.close()
-      await doorbell.close()
+      await notifier.close()
       // Where the database is away, others find out.
       await presence?.leave().catch(() => {})
       await boss.stop({ graceful: false })

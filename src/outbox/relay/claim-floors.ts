@@ -69,7 +69,7 @@ export interface ClaimFloors {
   /** Has the next claim sweep: after this one nobody looks until somebody rings. */
   sweepBeforeSleep: () => void
   /** Has the next claim sweep, unless sweeping takes long and was done just now. Gives whether it will. */
-  sweepAfterRing: () => boolean
+  sweepAfterNotification: () => boolean
   /** Begins from nothing: the server may be another one. */
   reset: () => void
   /** How long the relay may rest before it has to sweep. */
@@ -170,7 +170,7 @@ export function createClaimFloors(now: () => number = () => performance.now()): 
     sweepBeforeSleep() {
       requested = 'sweep'
     },
-    sweepAfterRing() {
+    sweepAfterNotification() {
       if (now() - sweptAt < intervalMs(0, sweepMs)) return false
       requested = 'sweep'
       return true

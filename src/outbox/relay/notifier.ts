@@ -6,13 +6,13 @@ import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import { createListenTest, type ListenTest } from './listen-test.ts'
 import { locks } from '../../database/locks.ts'
 
-const doorbellChannel = 'bus_doorbell'
+const outboxChannel = 'bus_doorbell'
 const wakeChannel = 'bus_wake'
 
-/** What a doorbell tells its owner. */
-export interface DoorbellEvents {
+/** What a notifier tells its owner. */
+export interface NotifierEvents {
   /** Something may be waiting in the outbox: a publisher rang, or rings may have been missed. */
-  readonly onRing: () => void
+  readonly onPublished: () => void
   /** Another process inserted jobs for these subscriptions. */
   readonly onWake: (subscriptionIds: readonly number[]) => void
   /** Subscriptions were paused or resumed, or their circuit breakers opened or closed, in another process. */
@@ -27,7 +27,7 @@ export interface DoorbellEvents {
  * It is tested before it is relied on, and now and then after. Behind a pooler that hands every transaction another
  * session, notifications get lost and a session's locks stay with whoever comes next: there it takes none and polls.
  */
-export interface Doorbell {
+export interface Notifier {
   /** True while this process is the one that may sleep and is woken at once. */
   readonly leading: boolean
   /** True while publishers ring, because this process sleeps. */
@@ -68,12 +68,12 @@ export function statePayload(instanceId: string, subscriptionIds: readonly numbe
 export const wakeSql = `select pg_notify('${wakeChannel}', $1)`
 
 /** Opens the session in the background and keeps it open. */
-export function openDoorbell(
+export function openNotifier(
   database: Database,
   instanceId: string,
   logger: BusLogger,
-  events: DoorbellEvents,
-): Doorbell {
+  events: NotifierEvents,
+): Notifier {
   let client: BusClient | undefined
   let leading = false
   let sleeping = false
@@ -126,10 +126,10 @@ export function openDoorbell(
       next.on('error', () => onLost(next))
       next.on('end', () => onLost(next))
       next.on('notification', ({ channel, payload = '' }) => {
-        if (channel === doorbellChannel) events.onRing()
+        if (channel === outboxChannel) events.onPublished()
         else if (channel === wakeChannel) receiveWake(payload)
       })
-      await next.query(`listen ${doorbellChannel}; listen ${wakeChannel}`)
+      await next.query(`listen ${outboxChannel}; listen ${wakeChannel}`)
       if (closed) {
         await next.end()
         return
@@ -145,7 +145,7 @@ export function openDoorbell(
       scheduleTest()
       events.onConnection(true)
       // Rings from before the LISTEN were missed.
-      events.onRing()
+      events.onPublished()
     } catch (error) {
       if (opened !== undefined && client === opened) client = undefined
       opened?.end().catch(() => {})
@@ -161,7 +161,7 @@ export function openDoorbell(
     if (!polling) {
       polling = true
       logger.warn({}, pollingWarning)
-      events.onRing()
+      events.onPublished()
     }
     scheduleConnect(retestIntervalMs)
   }

@@ -3,7 +3,7 @@ import { claimSize, type ClaimPatience } from './claim-conditions.ts'
 import { claimSql, dueClaimSql, heldClaimSql } from './claim-sql.ts'
 import { claimOnce, isLockTimeout, type Claim, type ClaimProtocol, type Dispatch } from './claim.ts'
 import type { Database } from '../../database/database.ts'
-import type { Doorbell } from './notifier.ts'
+import type { Notifier } from './notifier.ts'
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import { createHeldEvents } from './held-events.ts'
 import { orderedClaimSql, orderedPositions } from './ordered-claim.ts'
@@ -21,12 +21,12 @@ export interface Relay {
   /** Events handed over since the start. */
   readonly dispatchedCount: number
   /** Something may be waiting. */
-  ring: () => void
+  notify: () => void
   /** Resolves when no claim is open and none will be opened. */
   stop: () => Promise<void>
 }
 
-/** From this many events in one claim on, publishers are told not to ring: ringing takes a database-wide lock. */
+/** From this many events in one claim on, publishers are told not to notify: notifying takes a database-wide lock. */
 const busyClaimSize = 16
 
 /** So many events in so short a time are many, too, however small the claims that found them. */
@@ -41,7 +41,7 @@ const busyPauseMs = 2
 const quietRoundsBeforeSleep = 10
 
 /** How often a relay that cannot sleep yet looks again. */
-const restlessPauseMs = 10
+const retryPauseMs = 10
 
 /** A relay that does not lead leaves single events to the leader and looks after this long. */
 const standbyDelayMs = 25
@@ -52,7 +52,7 @@ const lockedPauseMs = 50
 
 /** Without a bell, how often a relay looks: soon again while there is something. */
 const busyPollMs = 50
-const bellLessPollMs = 500
+const idlePollMs = 500
 
 /** The slowest poll, in case a bell was lost. */
 const safetyPollMs = 30_000
@@ -68,12 +68,12 @@ const isPast = (ms: number | undefined): boolean => ms !== undefined && ms <= 0
 /** Starts claiming. Any number of relays may run on one database. */
 export function startRelay(
   database: Database,
-  doorbell: Doorbell,
+  notifier: Notifier,
   dispatch: Dispatch,
   logger: BusLogger,
 ): Relay {
   let stopping = false
-  let rang = false
+  let wasNotified = false
   let state: RelayState = 'awake'
   let dispatchedCount = 0
   let failures = 0
@@ -89,12 +89,12 @@ export function startRelay(
   let interrupt: () => void = () => {}
 
   /** Waits, unless somebody rings or the relay is told to stop. */
-  async function rest(durationMs: number, wakeOnRing: boolean): Promise<void> {
-    if (stopping || (wakeOnRing && rang)) return
+  async function rest(durationMs: number, wakeOnNotification: boolean): Promise<void> {
+    if (stopping || (wakeOnNotification && wasNotified)) return
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, durationMs)
       interrupt = () => {
-        if (!stopping && !wakeOnRing) return
+        if (!stopping && !wakeOnNotification) return
         clearTimeout(timer)
         resolve()
       }
@@ -123,12 +123,12 @@ export function startRelay(
   /** Claims until nothing is ready. Resolves to whether anything was. */
   async function drain(): Promise<boolean> {
     const countBefore = dispatchedCount
-    const wasRung = rang
+    const beganNotified = wasNotified
     // Behind the last full claim.
     let cursor: bigint | undefined
     orderTaken = false
     while (!stopping) {
-      rang = false
+      wasNotified = false
       const floor = floors.next(cursor)
       const claim = await handOver('relay', (patience) => claimSql(floor, patience))
       if (claim.count > 0) await database.faultPoint?.('relay.workers-woken')
@@ -156,7 +156,7 @@ export function startRelay(
         ? lockedPauseMs
         : Math.min(claim.dueMs ?? safetyPollMs, claim.orderedDueMs ?? safetyPollMs)
       noteClaim(count)
-      if (isBusy() && doorbell.sleeping) await doorbell.wake()
+      if (isBusy() && notifier.sleeping) await notifier.wake()
       noteSuccess()
       if (claim.count === claimSize) {
         // Late committers below are found by the next sweep.
@@ -165,9 +165,9 @@ export function startRelay(
       }
       if (orderTaken) break
       if (cursor === undefined && orderedCount + dueCount + retriedCount === 0) {
-        // Who rang committed late, below the floor. Others leave that to the one that leads.
+        // A publisher that notified may have committed late, below the floor. Others leave that to the one that leads.
         const foundNothing = floor.level === 'recent' && dispatchedCount === countBefore
-        if (!(wasRung && foundNothing && doorbell.leading && floors.sweepAfterRing())) break
+        if (!(beganNotified && foundNothing && notifier.leading && floors.sweepAfterNotification())) break
       }
       cursor = undefined
     }
@@ -238,29 +238,29 @@ export function startRelay(
   }
 
   async function restAfter(foundAny: boolean): Promise<void> {
-    if (orderTaken) return rest(restlessPauseMs, false)
+    if (orderTaken) return rest(retryPauseMs, false)
     const pauseMs = isBusy() ? collectPauseMs : busyPauseMs
-    if (rang && !doorbell.sleeping) return rest(pauseMs, false)
-    if (rang) return
+    if (wasNotified && !notifier.sleeping) return rest(pauseMs, false)
+    if (wasNotified) return
     const dueMs = Math.max(0, Math.min(nextDueMs, safetyPollMs, floors.restMs, held.restMs))
-    if (!doorbell.connected) {
-      state = doorbell.polling ? 'polling' : 'awake'
-      return rest(Math.min(dueMs, foundAny ? busyPollMs : bellLessPollMs), true)
+    if (!notifier.connected) {
+      state = notifier.polling ? 'polling' : 'awake'
+      return rest(Math.min(dueMs, foundAny ? busyPollMs : idlePollMs), true)
     }
-    if (!doorbell.leading && !(await doorbell.lead())) {
+    if (!notifier.leading && !(await notifier.lead())) {
       state = 'standby'
       await rest(Math.min(dueMs, standbyPollMs), true)
-      return rest(rang ? standbyDelayMs : 0, false)
+      return rest(wasNotified ? standbyDelayMs : 0, false)
     }
-    if (doorbell.sleeping) {
+    if (notifier.sleeping) {
       state = 'sleeping'
       return rest(dueMs, true)
     }
     state = 'awake'
     quietRounds = isBusy() ? 0 : quietRounds + 1
     if (dispatchedCount > 0 && quietRounds < quietRoundsBeforeSleep) return rest(pauseMs, false)
-    // Granted: one more look, because what was published before the lock was taken did not ring.
-    if (!(await doorbell.sleep())) return rest(Math.min(dueMs, restlessPauseMs), false)
+    // Granted: one more look, because what was published before the lock was taken did not notify.
+    if (!(await notifier.sleep())) return rest(Math.min(dueMs, retryPauseMs), false)
     floors.sweepBeforeSleep()
     await database.faultPoint?.('relay.asleep')
   }
@@ -290,8 +290,8 @@ export function startRelay(
     get dispatchedCount() {
       return dispatchedCount
     },
-    ring() {
-      rang = true
+    notify() {
+      wasNotified = true
       interrupt()
     },
     async stop() {
