@@ -20,7 +20,7 @@ import { registerSubscriptions } from './registry/registry.ts'
 import { createRouter, type LocalWorkers } from './routing/router.ts'
 import { readStates, type SubscriptionState } from './flow-control/subscription-state.ts'
 import type { Subscription } from './subscriptions/subscription.ts'
-import { startUpkeep, type Upkeep } from './maintenance/maintenance.ts'
+import { startMaintenance, type Maintenance } from './maintenance/maintenance.ts'
 import { startWorker } from './worker/worker.ts'
 import type { Worker } from './worker/worker-parts.ts'
 
@@ -50,7 +50,7 @@ export interface DeliveryParts {
 }
 
 /**
- * Puts sequences and partitions in order and registers the subscriptions, then starts the workers, the relay and the upkeep
+ * Puts sequences and partitions in order and registers the subscriptions, then starts the workers, the relay and the maintenance
  * of one process.
  */
 export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
@@ -66,7 +66,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const running = subscriptions.map((subscription): RunningSubscription => ({ ...subscription }))
   const events = createEventReader(database, subscriptions.length)
   const quarantine = createQuarantine()
-  let upkeep: Upkeep | undefined
+  let maintenance: Maintenance | undefined
   const handlerPool = exactlyOnceCount > 0 ? createHandlerPool(database, exactlyOnceCount) : undefined
   let registrations: ReadonlyMap<string, Registration>
   let presence: Presence | undefined
@@ -116,7 +116,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
           probeInMs: undefined,
         },
         connections: subscription.mode === 'exactly-once' ? handlerPool?.connectionsOf() : undefined,
-        onFailures: () => upkeep?.soon(subscription.name),
+        onFailures: () => maintenance?.requestPoll(subscription.name),
         onState: follow,
       }
       workers.set(id, startWorker(subscription, id, workerParts))
@@ -133,14 +133,14 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     },
     onIncomplete: () => {
       presence?.suspect()
-      upkeep?.atOnce()
+      maintenance?.runNow()
     },
     isFree: (id, types, declarations) => workers.get(id)?.isFree(types, declarations) ?? false,
     wake: (id) => workers.get(id)?.wake(),
     adopt: (id, jobs, fetchedAt) => workers.get(id)?.adopt(jobs, fetchedAt),
     prefetch: (ids) => events.prefetch(ids),
   } satisfies LocalWorkers
-  /** Where it fails, upkeep finds out. */
+  /** Where it fails, maintenance finds out. */
   async function followStates(ids: readonly number[]): Promise<void> {
     const readAt = performance.now()
     const states = await readStates(database, ids).catch(() => new Map<number, SubscriptionState>())
@@ -170,7 +170,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   void warnOfUnserved(database, service, parts.declaredNames, logger)
   const runningRelay = startRelay(database, notifier, router, logger)
   relay = runningRelay
-  upkeep = startUpkeep({
+  maintenance = startMaintenance({
     database,
     boss,
     workers: [...workers.values()],
@@ -202,7 +202,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       await database.faultPoint?.('stop.began')
       const relayStopped = runningRelay.stop()
       const stops = [...workers.values()].map(async (worker) => worker.stop(graceMs, relayStopped))
-      await Promise.all([relayStopped, upkeep?.stop(), ...stops])
+      await Promise.all([relayStopped, maintenance?.stop(), ...stops])
       await database.faultPoint?.('stop.workers-stopped')
       await handlerPool?.close()
       await notifier.close()

@@ -15,14 +15,14 @@ const fullIntervalMs = 24 * 60 * 60_000
  * Lets pg-boss count, expire and delete jobs: at first, and then from time to time, in every queue where there are few; else in those
  * where there is something to do.
  */
-export function createTidying(
+export function createCleanup(
   executor: Pick<Database, 'query' | 'bossSchema'>,
   boss: PgBoss,
 ): () => Promise<void> {
   const startedAt = performance.now()
   let fullAt: number | undefined
   return async () => {
-    const { total, names } = await queuesToTidy(executor)
+    const { total, names } = await queuesToCleanUp(executor)
     const areFew = total <= fewQueues
     const lastFullAt = fullAt ?? (areFew ? Number.NEGATIVE_INFINITY : startedAt)
     if (performance.now() - lastFullAt > (areFew ? fewIntervalMs : fullIntervalMs)) {
@@ -39,7 +39,7 @@ export function createTidying(
  * The queues of all services that have jobs to run or to delete, or whose jobs have changed since pg-boss counted them:
  * each by the first or last entry of an index.
  */
-async function queuesToTidy(
+async function queuesToCleanUp(
   executor: Pick<Database, 'query' | 'bossSchema'>,
 ): Promise<{ readonly total: number; readonly names: readonly string[] }> {
   const { rows } = await executor.query<{ total: number; names: string[] }>(

@@ -3,28 +3,28 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import type { Database } from '../../database/database.ts'
 import type { PartitionKeeper } from '../../outbox/schema/partitions.ts'
-import { lookInto, type LookFloor, type QueueLook } from './queue-poll.ts'
+import { pollQueues, type PollFloor, type QueuePoll } from './queue-poll.ts'
 import type { Presence } from '../registry/presence.ts'
 import { createServerClock, fitToClock } from './server-clock.ts'
-import { createTidying } from './cleanup.ts'
+import { createCleanup } from './cleanup.ts'
 import type { Worker } from '../worker/worker-parts.ts'
 import { queueName } from '../jobs/queues.ts'
 
 /** How often one process looks into each of its queues for due retries and lost workers. */
-const lookIntervalMs = 5000
+const pollIntervalMs = 5000
 
 /** The same where notifications do not arrive: then nobody says either that another process has inserted jobs. */
-const pollingIntervalMs = 1000
+const pollIntervalWithoutNotificationsMs = 1000
 
 /** Queues in one look. With more of them a process looks more often, and at some each time. */
-const queuesPerLook = 24
+const queuesPerPoll = 24
 
 /**
  * But not more often than this: then each queue's turn comes later. With 1,000 queues it comes every 42 seconds, or every 4 where
  * notifications do not arrive.
  */
 const minPauseMs = 1000
-const minPollingPauseMs = 100
+const minPauseWithoutNotificationsMs = 100
 
 /** How often a look begins at the very first job of a queue, whatever the last one has seen. */
 const sweepIntervalMs = 60_000
@@ -33,8 +33,8 @@ const sweepIntervalMs = 60_000
 const sweepShare = 1 / 20
 
 /** How often the leader lets pg-boss count, expire and delete jobs, which is how fresh its dashboard is; and how soon after its start. */
-const tidyIntervalMs = 60_000
-const firstTidyMs = 5000
+const cleanupIntervalMs = 60_000
+const firstCleanupMs = 5000
 
 /** How often it makes partitions for coming months. */
 const partitionIntervalMs = 5 * 60_000
@@ -49,15 +49,15 @@ const recoverIntervalMs = 60_000
 const expiredPauseMs = 250
 
 /** Does what no event triggers: wakes workers for due retries, finds dead workers, keeps the queues tidy. */
-export interface Upkeep {
+export interface Maintenance {
   /** Looks into the queue of a subscription now, because something may be due sooner than at its next turn. */
-  soon: (subscription: string) => void
+  requestPoll: (subscription: string) => void
   /** Does what is due, and looks whether the registration of this process is still there. */
-  atOnce: () => void
+  runNow: () => void
   stop: () => Promise<void>
 }
 
-export interface UpkeepParts {
+export interface MaintenanceParts {
   readonly database: Database
   readonly boss: PgBoss
   readonly workers: readonly Worker[]
@@ -76,14 +76,14 @@ interface Watched {
   dueAt: number
   /** Somebody has asked for a look, and it is to begin at the very first job. */
   asked: boolean
-  floor: LookFloor | undefined
+  floor: PollFloor | undefined
   /** When the last look without a floor began, and how long it took. */
   sweptAt: number
   sweepMs: number
 }
 
 /** pg-boss notifies nobody of retries, dead letters and redrives, and with its timers off nobody of dead workers. */
-export function startUpkeep(parts: UpkeepParts): Upkeep {
+export function startMaintenance(parts: MaintenanceParts): Maintenance {
   const { database, boss, workers, partitions, isLeader, isPolling, presence, logger } = parts
   /** Whose turn is next comes first. */
   const queues = new Map<string, Watched>()
@@ -93,7 +93,7 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
       ...{ sweptAt: Number.NEGATIVE_INFINITY, sweepMs: 0 },
     })
   const clock = createServerClock()
-  const tidy = createTidying(database, boss)
+  const cleanUp = createCleanup(database, boss)
   let stopped = false
   let timer: NodeJS.Timeout | undefined
   let running: Promise<void> | undefined
@@ -101,8 +101,8 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
   let restUntil = Number.NEGATIVE_INFINITY
   // At once: a process that starts finds what one before it left behind.
   let unseenCount = queues.size
-  let tidyDueAt = performance.now() + firstTidyMs
-  let tidying = false
+  let cleanupDueAt = performance.now() + firstCleanupMs
+  let isCleaningUp = false
   let partitionsDueAt = performance.now() + (parts.hasPartitions ? partitionIntervalMs : partitionRetryMs)
   let recoveredAt = Number.NEGATIVE_INFINITY
 
@@ -126,7 +126,7 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
     const beganAt = performance.now()
     const names = takeNext(beganAt)
     try {
-      if (names.length > 0) await look(names)
+      if (names.length > 0) await poll(names)
       // However many ask, half of the time at most.
       restUntil = 2 * performance.now() - beganAt
       await presence.upkeep(isLeader()).catch((error: unknown) => {
@@ -134,7 +134,7 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
       })
       if (performance.now() - recoveredAt > recoverIntervalMs) await recover()
       if (isLeader() && performance.now() > partitionsDueAt) await keepPartitions()
-      if (isLeader() && performance.now() > tidyDueAt) tidyBeside()
+      if (isLeader() && performance.now() > cleanupDueAt) startCleanup()
     } catch (error) {
       logger.warn({ reason: reasonOf(error) }, 'upkeep failed, trying again')
       restUntil = performance.now() + minPauseMs
@@ -144,15 +144,15 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
   /** Those that are due, and those whose turn it is. */
   function takeNext(now: number): readonly string[] {
     const due = [...queues].filter(([, { dueAt }]) => dueAt <= now).map(([name]) => name)
-    const names = new Set(due.slice(0, queuesPerLook))
+    const names = new Set(due.slice(0, queuesPerPoll))
     if (now >= turnAt) {
-      for (const name of queues.keys()) if (names.size < queuesPerLook) names.add(name)
-      const turns = Math.max(1, Math.ceil(queues.size / queuesPerLook))
+      for (const name of queues.keys()) if (names.size < queuesPerPoll) names.add(name)
+      const turns = Math.max(1, Math.ceil(queues.size / queuesPerPoll))
       unseenCount -= names.size
       if (unseenCount <= 0)
         turnAt = isPolling()
-          ? now + Math.max(minPollingPauseMs, pollingIntervalMs / turns)
-          : now + Math.max(minPauseMs, lookIntervalMs / turns)
+          ? now + Math.max(minPauseWithoutNotificationsMs, pollIntervalWithoutNotificationsMs / turns)
+          : now + Math.max(minPauseMs, pollIntervalMs / turns)
     }
     for (const name of names) {
       const watched = queues.get(name)
@@ -169,7 +169,7 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
     return now - sweptAt > Math.max(asked ? 0 : sweepIntervalMs, sweepMs / sweepShare)
   }
 
-  async function look(names: readonly string[]): Promise<void> {
+  async function poll(names: readonly string[]): Promise<void> {
     const askedAt = performance.now()
     const swept: Watched[] = []
     const asked = names.map((name) => {
@@ -179,7 +179,7 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
       swept.push(watched)
       return { name, floor: undefined }
     })
-    const found = await lookInto(database, asked)
+    const found = await pollQueues(database, asked)
     const answeredAt = performance.now()
     for (const watched of swept) {
       watched.sweptAt = askedAt
@@ -193,7 +193,7 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
     }
   }
 
-  async function act(seen: QueueLook, watched: Watched, askedAt: number, isFit: boolean): Promise<void> {
+  async function act(seen: QueuePoll, watched: Watched, askedAt: number, isFit: boolean): Promise<void> {
     const { worker } = watched
     const now = performance.now()
     // Jobs that were moved may lie below it.
@@ -218,7 +218,7 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
   /** The clock was set: all times that the database holds are those of another one. */
   async function followClock(setMs: number): Promise<void> {
     logger.warn({ setSeconds: Math.round(setMs / 1000) }, 'the clock of the database server was set')
-    tidyDueAt = performance.now() + tidyIntervalMs
+    cleanupDueAt = performance.now() + cleanupIntervalMs
     for (const watched of queues.values()) await fit(watched, setMs)
   }
 
@@ -254,27 +254,27 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
   }
 
   /** Not waited for: it may take long, with many queues and a database that is far away, and retries that are due are not to wait for it. */
-  function tidyBeside(): void {
-    if (tidying) return
-    tidying = true
-    tidyDueAt = performance.now() + tidyIntervalMs
-    tidy()
+  function startCleanup(): void {
+    if (isCleaningUp) return
+    isCleaningUp = true
+    cleanupDueAt = performance.now() + cleanupIntervalMs
+    cleanUp()
       .catch((error: unknown) => {
         if (!stopped) logger.warn({ reason: reasonOf(error) }, 'upkeep failed, trying again')
       })
       .finally(() => {
-        tidying = false
+        isCleaningUp = false
       })
   }
 
   schedule()
 
   return {
-    atOnce() {
+    runNow() {
       turnAt = performance.now()
       schedule()
     },
-    soon(subscription) {
+    requestPoll(subscription) {
       const watched = queues.get(queueName(subscription))
       if (watched === undefined) return
       watched.asked = true

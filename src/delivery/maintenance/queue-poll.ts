@@ -17,13 +17,13 @@ const lateCommitSeconds = 2
 const timeFormat = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 
 /** Where a look at a queue begins: nothing that still lives lies before, but for what was committed late. */
-export interface LookFloor {
+export interface PollFloor {
   readonly waiting: string
   readonly active: string
 }
 
 /** What a look found in a queue. */
-export interface QueueLook {
+export interface QueuePoll {
   readonly name: string
   /** A job may run now. */
   readonly ready: boolean
@@ -34,17 +34,17 @@ export interface QueueLook {
   /** A job was inserted, begun or touched at a time that is yet to come: the server's clock was set back since. */
   readonly isAhead: boolean
   /** For the next look. */
-  readonly floor: LookFloor
+  readonly floor: PollFloor
   readonly state: SubscriptionState
 }
 
 /** What the looks of one statement found, and what the server's clock said when it answered. */
-export interface Look {
-  readonly queues: readonly QueueLook[]
+export interface PollResult {
+  readonly queues: readonly QueuePoll[]
   readonly clockMs: number | undefined
 }
 
-interface LookRow extends StateRow, Record<string, unknown> {
+interface PollRow extends StateRow, Record<string, unknown> {
   readonly clock_ms: number
   readonly found: {
     readonly name: string
@@ -64,14 +64,14 @@ interface LookRow extends StateRow, Record<string, unknown> {
  * wait. While an old snapshot is held, the index keeps the entries of jobs that are gone, and every look would read past
  * more of them: so it begins at the floor that the last one found.
  */
-export async function lookInto(
+export async function pollQueues(
   executor: Pick<Database, 'query' | 'bossSchema'>,
-  queues: readonly { readonly name: string; readonly floor: LookFloor | undefined }[],
-): Promise<Look> {
-  const { rows } = await executor.query<LookRow>(
+  queues: readonly { readonly name: string; readonly floor: PollFloor | undefined }[],
+): Promise<PollResult> {
+  const { rows } = await executor.query<PollRow>(
     `select (extract(epoch from clock_timestamp()) * 1000)::float8 as clock_ms, r.found, ${stateColumns}
      from bus.read_each($1::text[]) as r (found) join bus.subscriptions s on s.name = substr(r.found->>'name', 5)`,
-    [queues.map(({ name, floor }) => lookSql(executor.bossSchema, name, floor))],
+    [queues.map(({ name, floor }) => pollSql(executor.bossSchema, name, floor))],
   )
   return {
     clockMs: rows[0]?.clock_ms,
@@ -85,7 +85,7 @@ export async function lookInto(
 }
 
 /** Two references to the queue and no more: planning each of them takes most of the time, for its dozen indexes. */
-function lookSql(bossSchema: string, queue: string, floor: LookFloor | undefined): string {
+function pollSql(bossSchema: string, queue: string, floor: PollFloor | undefined): string {
   // With the states the index is for, as the planner cannot tell from a variable.
   const jobs = `${bossSchema}.job where name = '${queue}' and not blocked and state in ('created', 'retry', 'active', 'failed')`
   return `

@@ -17,7 +17,7 @@ const maxSinglesPerFetch = 50
 /** Handlers slower than this on average get one batch at a time, so that other processes get theirs. */
 export const slowHandlerMs = 5
 
-/** Without any bell, how often a fetcher looks. Upkeep finds every ready job sooner, with one query for many queues. */
+/** Without any bell, how often a fetcher looks. Maintenance finds every ready job sooner, with one query for many queues. */
 const idlePollMs = 3_600_000
 
 /** What of the queue a fetch is to look at. */
