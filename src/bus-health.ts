@@ -1,6 +1,6 @@
 import { beforeTimeout } from './foundation/with-timeout.ts'
 import type { Delivery } from './delivery/delivery.ts'
-import { readUnserved } from './delivery/registry/presence.ts'
+import { readUnserved } from './delivery/registry/instance-heartbeat.ts'
 import type { Database } from './database/database.ts'
 import { readPartitions, type DefaultPartition } from './outbox/schema/partitions.ts'
 import type { RelayState } from './outbox/relay/relay.ts'

@@ -14,7 +14,11 @@ import type { Registration } from './registry/declarations.ts'
 import { createEventReader } from './attempts/event-reader.ts'
 import { createHandlerPool } from './exactly-once/handler-connections.ts'
 import { warnOfIdlePatterns } from './subscriptions/idle-patterns.ts'
-import { announce, warnOfUnserved, type Presence } from './registry/presence.ts'
+import {
+  startInstanceHeartbeat,
+  warnOfUnserved,
+  type InstanceHeartbeat,
+} from './registry/instance-heartbeat.ts'
 import { createQuarantine } from './in-flight/quarantine.ts'
 import { registerSubscriptions } from './registry/registry.ts'
 import { createRouter, type LocalWorkers } from './routing/router.ts'
@@ -69,11 +73,11 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   let maintenance: Maintenance | undefined
   const handlerPool = exactlyOnceCount > 0 ? createHandlerPool(database, exactlyOnceCount) : undefined
   let registrations: ReadonlyMap<string, Registration>
-  let presence: Presence | undefined
+  let instanceHeartbeat: InstanceHeartbeat | undefined
   let relay: Relay | undefined
   try {
     registrations = await registerSubscriptions(database, boss, service, subscriptions)
-    presence = await announce({
+    instanceHeartbeat = await startInstanceHeartbeat({
       database,
       boss,
       service,
@@ -122,7 +126,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       workers.set(id, startWorker(subscription, id, workerParts))
     }
   } catch (error) {
-    await presence?.leave().catch(() => {})
+    await instanceHeartbeat?.leave().catch(() => {})
     await handlerPool?.close()
     await boss.stop({ graceful: false })
     throw error
@@ -132,7 +136,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       return workers.keys()
     },
     onIncomplete: () => {
-      presence?.suspect()
+      instanceHeartbeat?.recheckRegistration()
       maintenance?.runNow()
     },
     isFree: (id, types, declarations) => workers.get(id)?.isFree(types, declarations) ?? false,
@@ -179,7 +183,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     // Without a bell there is no leader: each process does what does no harm when done twice.
     isLeader: () => notifier.leading || notifier.polling,
     isPolling: () => notifier.polling,
-    presence,
+    instanceHeartbeat,
     logger,
   })
   const started = { service, instanceId, version, subscriptionCount: subscriptions.length }
@@ -207,7 +211,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       await handlerPool?.close()
       await notifier.close()
       // Where the database is away, others find out.
-      await presence?.leave().catch(() => {})
+      await instanceHeartbeat?.leave().catch(() => {})
       await boss.stop({ graceful: false })
     },
   }

@@ -4,7 +4,7 @@ import { reasonOf } from '../../foundation/error-reason.ts'
 import type { Database } from '../../database/database.ts'
 import type { PartitionKeeper } from '../../outbox/schema/partitions.ts'
 import { pollQueues, type PollFloor, type QueuePoll } from './queue-poll.ts'
-import type { Presence } from '../registry/presence.ts'
+import type { InstanceHeartbeat } from '../registry/instance-heartbeat.ts'
 import { createServerClock, fitToClock } from './server-clock.ts'
 import { createCleanup } from './cleanup.ts'
 import type { Worker } from '../worker/worker-parts.ts'
@@ -66,7 +66,7 @@ export interface MaintenanceParts {
   readonly hasPartitions: boolean
   readonly isLeader: () => boolean
   readonly isPolling: () => boolean
-  readonly presence: Presence
+  readonly instanceHeartbeat: InstanceHeartbeat
   readonly logger: BusLogger
 }
 
@@ -84,7 +84,7 @@ interface Watched {
 
 /** pg-boss notifies nobody of retries, dead letters and redrives, and with its timers off nobody of dead workers. */
 export function startMaintenance(parts: MaintenanceParts): Maintenance {
-  const { database, boss, workers, partitions, isLeader, isPolling, presence, logger } = parts
+  const { database, boss, workers, partitions, isLeader, isPolling, instanceHeartbeat, logger } = parts
   /** Whose turn is next comes first. */
   const queues = new Map<string, Watched>()
   for (const worker of workers)
@@ -129,7 +129,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
       if (names.length > 0) await poll(names)
       // However many ask, half of the time at most.
       restUntil = 2 * performance.now() - beganAt
-      await presence.upkeep(isLeader()).catch((error: unknown) => {
+      await instanceHeartbeat.maintain(isLeader()).catch((error: unknown) => {
         logger.warn({ reason: reasonOf(error) }, 'this process could not say that it is there, trying again')
       })
       if (performance.now() - recoveredAt > recoverIntervalMs) await recover()

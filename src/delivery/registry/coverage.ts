@@ -110,7 +110,7 @@ export function createCoverage(
 }
 
 /** Lets every process look again at what was left to other code: that may be the one which was just declared, or nobody's by now. */
-export async function callBackLeft(
+export async function reofferLeftJobs(
   executor: Pick<Database, 'query' | 'bossSchema'>,
   names: readonly string[],
 ): Promise<void> {

@@ -17,7 +17,7 @@ import {
 } from '../jobs/job.ts'
 import { createKnownQueues } from '../registry/known-queues.ts'
 import { enqueueOrdered } from '../ordering/ordered-keys.ts'
-import { assertComplete } from '../registry/presence.ts'
+import { assertComplete } from '../registry/instance-heartbeat.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
 import { sendTogether, type BossCall } from '../jobs/pipelined-calls.ts'
 import { findWanted, findWantedByMonth, toRoute, type Route } from './match-events.ts'

@@ -5,7 +5,7 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import { withLock } from '../../database/advisory-lock.ts'
 import type { Database, Executor } from '../../database/database.ts'
 import { version } from '../../foundation/version.ts'
-import { callBackLeft } from './coverage.ts'
+import { reofferLeftJobs } from './coverage.ts'
 import { liveSeconds, readDeclarations, retireDeclarations, type Registration } from './declarations.ts'
 import { registerSubscriptions } from './registry.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
@@ -13,10 +13,10 @@ import { locks } from '../../database/locks.ts'
 import { ensureQueues } from '../jobs/queues.ts'
 
 /** How often a process says that it is there. */
-const beatIntervalMs = 10_000
+const heartbeatIntervalMs = 10_000
 
 /** How often the leader looks for declarations that nobody has any more. */
-const tidyIntervalMs = 60_000
+const retireIntervalMs = 60_000
 
 /**
  * A declaration stops counting when no process has had it for so long while others have another one: long enough for a process
@@ -32,16 +32,16 @@ interface InstanceState {
 }
 
 /** Keeps `bus.instances` and the registry true for one process. */
-export interface Presence {
+export interface InstanceHeartbeat {
   /** Says that the process is there, where it is time, and mends the registry. To be called by what works, not by a timer of its own. */
-  upkeep: (isLeader: boolean) => Promise<void>
-  /** The next upkeep is to look whether the registration is still there. */
-  suspect: () => void
+  maintain: (isLeader: boolean) => Promise<void>
+  /** The next maintain is to look whether the registration is still there. */
+  recheckRegistration: () => void
   /** Takes the process out. Its declarations go on to count for a while. */
   leave: () => Promise<void>
 }
 
-export interface PresenceParts {
+export interface InstanceHeartbeatParts {
   readonly database: Database
   readonly boss: PgBoss
   readonly service: string
@@ -63,11 +63,11 @@ interface ActiveRow extends Record<string, unknown> {
 }
 
 /** Announces a process that has registered its subscriptions. */
-export async function announce(parts: PresenceParts): Promise<Presence> {
+export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Promise<InstanceHeartbeat> {
   const { database, boss, service, instanceId, subscriptions, logger, now = () => performance.now() } = parts
   let { registrations } = parts
-  let beatAt = Number.NEGATIVE_INFINITY
-  let tidiedAt = now()
+  let heartbeatAt = Number.NEGATIVE_INFINITY
+  let retiredAt = now()
   let wasConflicting = false
   /** Since when each declaration was seen with no process. */
   const missingSince = new Map<number, number>()
@@ -75,7 +75,7 @@ export async function announce(parts: PresenceParts): Promise<Presence> {
   const changedAt = new Map<string, { readonly seenAt: string; readonly at: number }>()
 
   /** One statement: the row of this process, and how much of its registration is still there. */
-  async function beat(): Promise<boolean> {
+  async function sendHeartbeat(): Promise<boolean> {
     const { relay, inHandCount } = parts.state()
     const mine = [...registrations]
     const { rows } = await database.query<{ count: number }>(
@@ -101,7 +101,7 @@ export async function announce(parts: PresenceParts): Promise<Presence> {
         mine.map(([name]) => name),
       ],
     )
-    beatAt = now()
+    heartbeatAt = now()
     return rows[0]?.count === mine.length
   }
 
@@ -126,11 +126,11 @@ export async function announce(parts: PresenceParts): Promise<Presence> {
       { subscriptions: [...knownIds.keys()] },
       'the registration of this process was gone: it has registered its subscriptions again',
     )
-    await beat()
+    await sendHeartbeat()
   }
 
   /** Ends what no live process declares any more, where another declaration of the subscription is live. */
-  async function tidy(): Promise<void> {
+  async function retireAbandoned(): Promise<void> {
     const declared = await readDeclared(database)
     const { rows: active } = await database.query<ActiveRow>(
       `select d.id, d.subscription_id, s.name
@@ -177,7 +177,7 @@ export async function announce(parts: PresenceParts): Promise<Presence> {
         if (newest !== undefined) await ensureQueues(boss, { name, ...newest.options })
       }
       const retired = await database.transaction(async (client) => retireDeclarations(client, ids))
-      await callBackLeft(
+      await reofferLeftJobs(
         database,
         retired.map(({ name }) => name),
       )
@@ -189,17 +189,17 @@ export async function announce(parts: PresenceParts): Promise<Presence> {
     })
   }
 
-  await beat()
+  await sendHeartbeat()
 
   return {
-    async upkeep(isLeader) {
-      if (now() - beatAt >= beatIntervalMs && !(await beat())) await registerAgain()
-      if (!isLeader || now() - tidiedAt < tidyIntervalMs) return
-      tidiedAt = now()
-      await tidy()
+    async maintain(isLeader) {
+      if (now() - heartbeatAt >= heartbeatIntervalMs && !(await sendHeartbeat())) await registerAgain()
+      if (!isLeader || now() - retiredAt < retireIntervalMs) return
+      retiredAt = now()
+      await retireAbandoned()
     },
-    suspect() {
-      beatAt = Number.NEGATIVE_INFINITY
+    recheckRegistration() {
+      heartbeatAt = Number.NEGATIVE_INFINITY
     },
     async leave() {
       await database.query('delete from bus.instances where id = $1', [instanceId])
