@@ -9,7 +9,7 @@ import type { KnownType } from '../events/contracts/catalogue-description.ts'
 import { InvalidEventError, type EventIssue } from '../foundation/errors.ts'
 import { describeSchema } from '../events/contracts/json-schema.ts'
 import { compilePatterns } from '../events/pattern.ts'
-import { findMisfits } from '../events/compatibility/schema-comparison.ts'
+import { findIncompatibilities } from '../events/compatibility/schema-comparison.ts'
 import { parseJson } from '../events/json/parse-json.ts'
 import type { Executor } from '../database/database.ts'
 
@@ -62,13 +62,13 @@ export async function checkHistory(
       if (stored === undefined) byVersion.set(row.schema_version, [row])
       else stored.push(row)
     }
-    const reshapes = await isReshaping(definition)
+    const isTransformed = await hasTransforms(definition)
     for (const [version, stored] of [...byVersion].toSorted(([a], [b]) => a - b)) {
       const complaints = await checkEvents(type, definition, stored)
       const unfitCount = complaints.reduce((most, { count }) => Math.max(most, count), 0)
       versions.push({ type, version, sampledCount: stored.length, unfitCount })
       findings.push(
-        ...complaints.map((complaint) => toFinding(type, version, complaint, stored.length, reshapes)),
+        ...complaints.map((complaint) => toFinding(type, version, complaint, stored.length, isTransformed)),
       )
     }
     findings.push(...notFound(type, known, byVersion))
@@ -189,9 +189,9 @@ async function issuesOf(
 }
 
 /** Whether a schema takes something else than it gives: what is stored may then not be valid input, and is right all the same. */
-async function isReshaping({ schema }: EventDefinition): Promise<boolean> {
+async function hasTransforms({ schema }: EventDefinition): Promise<boolean> {
   const { input, output } = await describeSchema(schema)
-  return output !== undefined && findMisfits(output, input ?? true).length > 0
+  return output !== undefined && findIncompatibilities(output, input ?? true).length > 0
 }
 
 function toFinding(
@@ -199,7 +199,7 @@ function toFinding(
   version: number,
   { rule, path, reason, exampleId, count }: Complaint,
   sampledCount: number,
-  reshapes: boolean,
+  isTransformed: boolean,
 ): CatalogueFinding {
   const share = `${count} of ${sampledCount} sampled events of version ${version}, such as ${exampleId}`
   const about = { rule, type, version, ...(path === '' ? {} : { path }) }
@@ -220,7 +220,7 @@ function toFinding(
       remedy: 'Correct the upcast.',
     }
   const what = `${share}, do not fit in the newest shape: ${path === '' ? '' : `${path}: `}${reason}`
-  if (reshapes)
+  if (isTransformed)
     return {
       ...about,
       severity: 'warning',

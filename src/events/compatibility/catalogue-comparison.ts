@@ -1,5 +1,5 @@
 import type { KnownType, TypeDescription } from '../contracts/catalogue-description.ts'
-import { findMisfits, type Misfit } from './schema-comparison.ts'
+import { findIncompatibilities, type Incompatibility } from './schema-comparison.ts'
 import type { JsonSchema } from '../contracts/schema-dialect.ts'
 
 /** One thing that a change of a catalogue means. `breaking` ones fail the check. */
@@ -156,20 +156,22 @@ function toFindings(
       },
     ]
   }
-  return findMisfits(from, to).map((found) => describeMisfit(type, version, rule, found, reader))
+  return findIncompatibilities(from, to).map((found) =>
+    describeIncompatibility(type, version, rule, found, reader),
+  )
 }
 
-function describeMisfit(
+function describeIncompatibility(
   type: string,
   version: number,
   rule: 'stored-events-unfit' | 'readers-unfit',
-  { path, rule: misfitRule, detail }: Misfit,
+  { path, rule: incompatibilityRule, detail }: Incompatibility,
   reader: string | undefined,
 ): CatalogueFinding {
   const where = path === '' ? 'The payload' : `\`${path}\``
   const isStored = rule === 'stored-events-unfit'
   return {
-    severity: misfitRule === 'unclear' ? 'warning' : 'breaking',
+    severity: incompatibilityRule === 'unclear' ? 'warning' : 'breaking',
     rule,
     type,
     version,

@@ -5,7 +5,7 @@ import type { Part } from './schemas/shape.ts'
 import type { JsonSchema } from '../contracts/schema-dialect.ts'
 
 /** A way in which a value that fits one schema may not fit another. Constraints of schemas are named, never values of events. */
-export interface Misfit {
+export interface Incompatibility {
   /**
    * Dotted, `*` for the items of an array or the values of a record, `<name>` for the names of a record. Empty: the payload
    * itself. The shortest of those that lead there.
@@ -21,13 +21,13 @@ const maxReasons = 20_000
 
 /**
  * Why a value that fits `from` may not fit `to`; empty when each one does. What is not `unclear` is sure: there are such
- * values. Properties that `to` does not name are no misfit, whatever it says of additional ones: readers leave alone what they
+ * values. Properties that `to` does not name are no incompatibility, whatever it says of additional ones: readers leave alone what they
  * do not know. And `from` is taken to hold what it names, where it says nothing of additional ones.
  *
  * Each finding is told once, at its shortest path. Takes time in proportion to the schemas, but for unions whose alternatives
  * cannot be told apart; what would take too long is `unclear`.
  */
-export function findMisfits(from: JsonSchema, to: JsonSchema): readonly Misfit[] {
+export function findIncompatibilities(from: JsonSchema, to: JsonSchema): readonly Incompatibility[] {
   if (JSON.stringify(from) === JSON.stringify(to)) return []
   try {
     const numbers = new Map<string, number>()
@@ -54,14 +54,14 @@ interface Reason {
 }
 
 /** Breadth first, so that each finding has its shortest path. */
-function explain(fits: Fits, from: SchemaNode, to: SchemaNode): readonly Misfit[] {
-  const found = new Map<string, Misfit>()
+function explain(fits: Fits, from: SchemaNode, to: SchemaNode): readonly Incompatibility[] {
+  const found = new Map<string, Incompatibility>()
   const seen = new Set<string>()
   const queue: Reason[] = []
 
   function note(need: Extract<Need, { kind: 'unmet' }>, { path }: Reason, isSure: boolean): void {
     const at = [...path, ...(need.step === undefined ? [] : [need.step])].join('.')
-    const misfit: Misfit = isSure
+    const incompatibility: Incompatibility = isSure
       ? { path: at, rule: need.rule, detail: need.detail }
       : {
           path: at,
@@ -69,7 +69,7 @@ function explain(fits: Fits, from: SchemaNode, to: SchemaNode): readonly Misfit[
           detail: `${need.detail} (whether this affects any value cannot be told)`,
         }
     const key = JSON.stringify([at, need.detail])
-    if (isSure || !found.has(key)) found.set(key, misfit)
+    if (isSure || !found.has(key)) found.set(key, incompatibility)
   }
 
   function add(parts: readonly Part[], target: SchemaNode, next: Omit<Reason, 'pair'>): void {
@@ -82,16 +82,16 @@ function explain(fits: Fits, from: SchemaNode, to: SchemaNode): readonly Misfit[
   add(fits.shapes.partsOf([from]), to, { path: [], place: to.key, isSure: true })
   for (const reason of queue) {
     const { pair, path, place } = reason
-    const isSure = reason.isSure && fits.verdictOf(pair) === 'misfit'
+    const isSure = reason.isSure && fits.verdictOf(pair) === 'incompatible'
     const key = `${place} ${pair.key} ${isSure}`
     if (seen.has(key)) continue
     seen.add(key)
     if (seen.size > maxReasons) throw new TooComplex()
     const needs = fits.needsOf(pair).filter((need) => fits.verdictOfNeed(need) !== 'fits')
     // Where no need alone decides, a value that was found does: then all of them are told.
-    const isFound = isSure && needs.every((need) => fits.verdictOfNeed(need) !== 'misfit')
+    const isFound = isSure && needs.every((need) => fits.verdictOfNeed(need) !== 'incompatible')
     for (const need of needs) {
-      const isNeedSure = isSure && (isFound || fits.verdictOfNeed(need) === 'misfit')
+      const isNeedSure = isSure && (isFound || fits.verdictOfNeed(need) === 'incompatible')
       const here = { path, place, isSure: isNeedSure }
       if (need.kind === 'unmet') {
         note(need, reason, isNeedSure)

@@ -6,7 +6,7 @@ import { type Part } from './shape.ts'
 import { Shapes } from './shapes.ts'
 
 /** `unclear`: it cannot be told. */
-export type Verdict = 'fits' | 'unclear' | 'misfit'
+export type Verdict = 'fits' | 'unclear' | 'incompatible'
 
 /** A part and a schema that it may fit. */
 export interface Pair {
@@ -24,7 +24,7 @@ interface Known extends Pair {
   isQueued: boolean
 }
 
-const ranks: Readonly<Record<Verdict, number>> = { fits: 2, unclear: 1, misfit: 0 }
+const ranks: Readonly<Record<Verdict, number>> = { fits: 2, unclear: 1, incompatible: 0 }
 
 /** More pairs than this are not compared. */
 const maxPairs = 100_000
@@ -109,7 +109,7 @@ export class Fits {
   }
 
   #enqueue(known: Known): void {
-    if (known.isQueued || known.verdict === 'misfit') return
+    if (known.isQueued || known.verdict === 'incompatible') return
     known.isQueued = true
     this.#queue.push(known)
   }
@@ -129,19 +129,19 @@ export class Fits {
   #look(known: Known): Verdict {
     known.needs ??= this.#findNeeds(known.part, known.to)
     const verdict = lowest(known.needs.map((need) => this.#judge(need, known)))
-    if (verdict === 'fits' || (verdict === 'misfit' && !known.part.shape.loose.has(known.part.kind)))
+    if (verdict === 'fits' || (verdict === 'incompatible' && !known.part.shape.loose.has(known.part.kind)))
       return verdict
     known.witness ??= this.#samples.tellApart(known.part, known.to)
-    return known.witness ? 'misfit' : 'unclear'
+    return known.witness ? 'incompatible' : 'unclear'
   }
 
   #judge(need: Need, dependent: Known | undefined): Verdict {
-    if (need.kind === 'unmet') return need.decides ? 'misfit' : 'unclear'
+    if (need.kind === 'unmet') return need.decides ? 'incompatible' : 'unclear'
     if (need.kind === 'fit') {
       const verdict = this.#all(need.parts, need.to, dependent)
-      return verdict === 'misfit' && !need.decides ? 'unclear' : verdict
+      return verdict === 'incompatible' && !need.decides ? 'unclear' : verdict
     }
-    let highest: Verdict = 'misfit'
+    let highest: Verdict = 'incompatible'
     for (const target of need.alternatives) {
       const verdict = this.#ask(need.part, target, dependent)
       if (ranks[verdict] > ranks[highest]) highest = verdict
@@ -149,7 +149,7 @@ export class Fits {
     }
     const split = need.split()
     if (split !== undefined) return this.#all(split, need.to, dependent)
-    return highest === 'misfit' && !need.decides() ? 'unclear' : highest
+    return highest === 'incompatible' && !need.decides() ? 'unclear' : highest
   }
 
   #all(parts: readonly Part[], to: SchemaNode, dependent: Known | undefined): Verdict {
@@ -164,6 +164,6 @@ export class Fits {
 }
 
 function lowest(verdicts: readonly Verdict[]): Verdict {
-  if (verdicts.includes('misfit')) return 'misfit'
+  if (verdicts.includes('incompatible')) return 'incompatible'
   return verdicts.includes('unclear') ? 'unclear' : 'fits'
 }

@@ -2,7 +2,7 @@ import type { SchemaNode } from './document.ts'
 import type { Part } from './shape.ts'
 import { isAnything, list, typeName } from './wording.ts'
 
-/** What a finding is about: see `Misfit`. */
+/** What a finding is about: see `Incompatibility`. */
 export type FindingRule = 'required' | 'type' | 'values' | 'bounds' | 'format'
 
 /**
