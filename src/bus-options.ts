@@ -1,6 +1,6 @@
 import { defineEvents, isSourceName, type EventCatalogue } from './events/catalogue.ts'
 import { limits } from './foundation/limits.ts'
-import { guarded, stderrLogger, type BusLogger } from './foundation/logger.ts'
+import { nonThrowing, stderrLogger, type BusLogger } from './foundation/logger.ts'
 import { describe, integerOption, refuseUnknownKeys, invalidOption } from './foundation/options.ts'
 import { resolveBossSchema } from './database/boss-schema.ts'
 import type { DatabaseOption } from './database/database.ts'
@@ -93,7 +93,7 @@ export function resolveBusOptions<C extends EventCatalogue>(
   const maxPayloadBytes = integerOption('maxPayloadBytes', options.maxPayloadBytes, limits.payloadBytes)
   return {
     settings: Object.freeze({ catalogue: defineEvents(events), source, maxPayloadBytes }),
-    logger: guarded(logger),
+    logger: nonThrowing(logger),
     bossSchema: resolveBossSchema(options.bossSchema),
     drizzle: resolveDrizzle(options.drizzle),
     defaults: options.defaults,

@@ -19,7 +19,11 @@ import { migrateBoss } from './delivery/jobs/boss.ts'
 import { assertMigratableBoss } from './delivery/jobs/boss-version.ts'
 import type { HandlerPublishing } from './delivery/attempts/context-publisher.ts'
 import { assertFits } from './delivery/subscriptions/define-subscription.ts'
-import { assertRoom, resolveSubscription, type Subscription } from './delivery/subscriptions/subscription.ts'
+import {
+  assertSubscriptionLimits,
+  resolveSubscription,
+  type Subscription,
+} from './delivery/subscriptions/subscription.ts'
 import type { AnySubscriptionOptions } from './delivery/subscriptions/subscription-options.ts'
 import { createSubscriptions } from './delivery/operator/subscriptions.ts'
 import { createErasures, eraseSubject } from './operations/erase.ts'
@@ -267,7 +271,7 @@ export function createBus<
           `The subscription \`${subscription.name}\` exists already in this bus`,
         )
       }
-      assertRoom(subscriptions, subscription)
+      assertSubscriptionLimits(subscriptions, subscription)
       subscriptions.push(subscription)
     },
     async start(startOptions = {}) {

@@ -8,7 +8,7 @@ import { loadConfig, type Config } from './command/config.ts'
 import { UsageError } from './command/usage-error.ts'
 
 /** Where a run reads from and writes to. */
-export interface Surroundings {
+export interface CliEnvironment {
   readonly args: readonly string[]
   readonly env: Readonly<Record<string, string | undefined>>
   readonly cwd: string
@@ -25,18 +25,18 @@ const commonOptions = {
 } as const satisfies ParseArgsOptionsConfig
 
 /** Runs the CLI once. Never throws: what goes wrong is told, and gives 2. */
-export async function run(surroundings: Surroundings): Promise<ExitCode> {
-  const { args, note } = surroundings
+export async function run(environment: CliEnvironment): Promise<ExitCode> {
+  const { args, note } = environment
   try {
-    return await runCommand(surroundings)
+    return await runCommand(environment)
   } catch (error) {
-    if (args.includes('--json')) surroundings.print(JSON.stringify({ error: toJson(error) }))
+    if (args.includes('--json')) environment.print(JSON.stringify({ error: toJson(error) }))
     else note(describe(error))
     return 2
   }
 }
 
-async function runCommand({ args, env, cwd, print, note }: Surroundings): Promise<ExitCode> {
+async function runCommand({ args, env, cwd, print, note }: CliEnvironment): Promise<ExitCode> {
   const command = findCommand(args)
   if (command === undefined) {
     const { values, positionals } = parseArgs({

@@ -5,7 +5,7 @@ import { limits } from '../foundation/limits.ts'
 import { isThenable } from '../foundation/cross-realm.ts'
 import { describe, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
 import { redactIssue, redactThrown } from '../foundation/error-redaction.ts'
-import { hasControls, printable, isLonger, printablePath, textProblem } from '../foundation/text.ts'
+import { hasControls, printable, isLonger, printablePath, invalidTextReason } from '../foundation/text.ts'
 import { checkRedact } from './redact-paths.ts'
 
 /** What one event type is: its payload's schema, who may publish it, and how older payloads are read. */
@@ -202,7 +202,7 @@ export function isSourceName(value: unknown): value is string {
     typeof value === 'string' &&
     value !== '' &&
     !isLonger(value, limits.sourceLength) &&
-    textProblem(value) === undefined &&
+    invalidTextReason(value) === undefined &&
     !hasControls(value)
   )
 }

@@ -2,7 +2,7 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import { limits } from '../foundation/limits.ts'
 import { describe, invalidOption } from '../foundation/options.ts'
 import type { EventDefaults, Publisher } from '../outbox/publish/publisher.ts'
-import { firstCharacters, textProblem } from '../foundation/text.ts'
+import { firstCharacters, invalidTextReason } from '../foundation/text.ts'
 
 /** What of a request is used for the correlation id. */
 interface IdentifiedRequest {
@@ -34,7 +34,7 @@ export function createRequestBus<
 function toDefaults(requestId: unknown): EventDefaults {
   if (typeof requestId !== 'string' && typeof requestId !== 'number') return {}
   const text = firstCharacters(String(requestId), limits.keyLength)
-  return text === '' || textProblem(text) !== undefined ? {} : { correlationId: text }
+  return text === '' || invalidTextReason(text) !== undefined ? {} : { correlationId: text }
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */

@@ -39,7 +39,7 @@ function toJson(line: LogFields, fields: LogFields): string | undefined {
 }
 
 /** A logger that never throws, whatever the one underneath does: a log line is never a reason to fail. */
-export function guarded(logger: BusLogger): BusLogger {
+export function nonThrowing(logger: BusLogger): BusLogger {
   const guard =
     (level: keyof BusLogger) =>
     (fields: LogFields, message: string): void => {

@@ -1,6 +1,6 @@
 import { ConfigurationError } from './errors.ts'
 import type { Range } from './limits.ts'
-import { printable, isLonger, textProblem } from './text.ts'
+import { printable, isLonger, invalidTextReason } from './text.ts'
 
 /**
  * Refuses keys that an object of options does not have, naming the one that was probably meant.
@@ -132,7 +132,7 @@ export function assertTextOption(
     typeof value === 'string' &&
     value !== '' &&
     !isLonger(value, maxLength) &&
-    textProblem(value) === undefined
+    invalidTextReason(value) === undefined
   )
     return
   const bound = Number.isFinite(maxLength) ? ` of 1 to ${maxLength} characters` : ''

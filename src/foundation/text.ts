@@ -61,7 +61,7 @@ function isLow(unit: number): boolean {
 }
 
 /** Why PostgreSQL could not store a text, or undefined when it can. */
-export function textProblem(text: string): string | undefined {
+export function invalidTextReason(text: string): string | undefined {
   if (text.includes('\u0000')) return 'a NUL character'
   if (!text.isWellFormed()) return 'half of a surrogate pair'
   return undefined

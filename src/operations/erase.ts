@@ -2,7 +2,7 @@ import { maxPayloadAgeMs } from '../delivery/attempts/event-reader.ts'
 import { limits } from '../foundation/limits.ts'
 import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
 import type { Database } from '../database/database.ts'
-import { characterCount, isLonger, textProblem } from '../foundation/text.ts'
+import { characterCount, isLonger, invalidTextReason } from '../foundation/text.ts'
 import { deadLetterQueueName, queueName } from '../delivery/jobs/queues.ts'
 
 /** What `bus.erase` takes. */
@@ -221,7 +221,7 @@ function assertText(name: string, value: unknown, maxLength: number): void {
       ? `got ${describe(value)}`
       : value.length === 0 || isLonger(value, maxLength)
         ? `got ${characterCount(value)} characters`
-        : textProblem(value)
+        : invalidTextReason(value)
   if (problem !== undefined)
     throw invalidOption(`Expected \`${name}\` to be a text of 1 to ${maxLength} characters: ${problem}`)
 }

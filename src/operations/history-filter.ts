@@ -1,7 +1,7 @@
 import { limits } from '../foundation/limits.ts'
 import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
 import { isDate } from '../foundation/cross-realm.ts'
-import { characterCount, isLonger, textProblem, uuidShape } from '../foundation/text.ts'
+import { characterCount, isLonger, invalidTextReason, uuidShape } from '../foundation/text.ts'
 
 /** Which events of the log to find, and in which order. */
 export interface EventFilter<T extends string = string> {
@@ -84,7 +84,7 @@ export function checkText(name: string, value: unknown): string {
   const problem =
     typeof value !== 'string' || value.length === 0 || isLonger(value, limits.keyLength)
       ? `got ${typeof value === 'string' ? `${characterCount(value)} characters` : describe(value)}`
-      : textProblem(value)
+      : invalidTextReason(value)
   if (problem === undefined) return value as string
   throw invalidOption(
     `Expected \`${name}\` to be a text of 1 to ${limits.keyLength} characters that PostgreSQL can store: ${problem}`,

@@ -3,7 +3,7 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import { isError } from '../../foundation/cross-realm.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import { withoutQuotedData } from '../../foundation/error-redaction.ts'
-import { textProblem } from '../../foundation/text.ts'
+import { invalidTextReason } from '../../foundation/text.ts'
 
 /** How one attempt failed: readable, and bounded whatever was thrown. */
 export interface AttemptFailure {
@@ -90,7 +90,7 @@ function bounded(text: unknown, maxLength: number): string {
   const given = typeof text === 'string' ? text : String(text)
   const short =
     given.length > maxLength ? `${given.slice(0, maxLength)}… (${given.length} characters)` : given
-  return textProblem(short) === undefined ? short : short.replaceAll('\u0000', '\\0').toWellFormed()
+  return invalidTextReason(short) === undefined ? short : short.replaceAll('\u0000', '\\0').toWellFormed()
 }
 
 /** Says that an event has become a dead letter, and why. */

@@ -7,7 +7,7 @@ import {
   retryFields,
   type JobData,
   leftGroup,
-  lastPlace,
+  maxFinishTag,
 } from './job.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
 import type { JobClaim, LeftToOthers } from './job-claim.ts'
@@ -51,7 +51,7 @@ export function handedBackJob(
     ...firstAttemptJob(eventIds, subscription),
     data,
     startAfter: delaySeconds,
-    priority: left?.isLast === true ? -lastPlace : place,
+    priority: left?.isLast === true ? -maxFinishTag : place,
     // What is left to others has no place in the line: nobody is to wait behind it.
     ...(left === undefined ? {} : { group: { id: leftGroup(left.by) } }),
     ...(lineKey === undefined || left !== undefined ? {} : { singletonKey: lineKey }),

@@ -5,7 +5,7 @@ import type { Database } from '../../database/database.ts'
 import { pauseSubscription, resumeSubscription } from '../flow-control/subscription-state.ts'
 import { liveSeconds } from '../registry/declarations.ts'
 import type { RegisteredOptions } from '../subscriptions/subscription.ts'
-import { isLonger, textProblem } from '../../foundation/text.ts'
+import { isLonger, invalidTextReason } from '../../foundation/text.ts'
 
 /** A subscription as the database knows it, whether its service runs or not. */
 export interface SubscriptionInfo {
@@ -196,7 +196,7 @@ function checkName(name: unknown): string {
 
 function checkText(option: string, value: unknown, maxLength: number): void {
   if (value === undefined) return
-  if (typeof value !== 'string' || isLonger(value, maxLength) || textProblem(value) !== undefined)
+  if (typeof value !== 'string' || isLonger(value, maxLength) || invalidTextReason(value) !== undefined)
     throw invalidOption(
       `Expected \`${option}\` to be a text of at most ${maxLength} characters, got ${describe(value)}`,
     )

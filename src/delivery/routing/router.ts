@@ -6,7 +6,7 @@ import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
 import { isLockTimeout, unlessLocked } from '../../outbox/relay/claim.ts'
 import type { ClaimedEvent, Dispatch, DispatchTerms } from '../../outbox/relay/relay.ts'
 import { inTransaction, preparedIn } from '../jobs/boss.ts'
-import { planJobs, type Wanted } from './fair-batches.ts'
+import { planJobs, type RoutedEvents } from './fair-batches.ts'
 import { holdEvents } from './hold-events.ts'
 import {
   directPriority,
@@ -20,7 +20,7 @@ import { enqueueOrdered } from '../ordering/ordered-keys.ts'
 import { assertComplete } from '../registry/instance-heartbeat.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
 import { sendTogether, type BossCall } from '../jobs/pipelined-calls.ts'
-import { findWanted, findWantedByMonth, toRoute, type Route } from './match-events.ts'
+import { findRoutedEvents, findRoutedEventsByMonth, toRoute, type Route } from './match-events.ts'
 import { queueName, ensureQueues } from '../jobs/queues.ts'
 
 /** The workers of this process, as the router sees them. */
@@ -101,7 +101,7 @@ export function createRouter(
     if (terms.careful || terms.retakenFor !== undefined) return dispatchApart(client, current, claimed, terms)
     const dispatched = new Map<number, number>()
     const afterCommit: (() => void)[] = []
-    const wanted: Wanted[] = []
+    const routed: RoutedEvents[] = []
     for (const route of current) {
       const { subscription } = route
       const matched = claimed.filter((event) => route.matches(event.type))
@@ -110,14 +110,14 @@ export function createRouter(
       else if (!queues.canTakeJobs(subscription)) {
         await holdEvents(client, subscription, matched)
         terms.onHeld(subscription.id, 'subscription')
-      } else wanted.push(...(await findWanted(client, route, matched)))
+      } else routed.push(...(await findRoutedEvents(client, route, matched)))
     }
     await faultPoint?.('relay.routed')
-    const direct = claimed.length <= maxDirectEvents ? wanted.filter(mayGoDirectly) : []
+    const direct = claimed.length <= maxDirectEvents ? routed.filter(mayGoDirectly) : []
     if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
-    if (direct.length > 0 && direct.length === wanted.length) return deliverAtOnce(client, direct, commit)
+    if (direct.length > 0 && direct.length === routed.length) return deliverAtOnce(client, direct, commit)
     for (const each of direct) afterCommit.push(await deliverDirectly(client, each))
-    const queued = wanted.filter((each) => !direct.includes(each))
+    const queued = routed.filter((each) => !direct.includes(each))
     const inLine = queued.filter(({ subscription }) => subscription.ordered !== true)
     const planned = inLine.length === 0 ? [] : await planJobs(client, bossSchema, inLine)
     for (const each of queued) {
@@ -158,7 +158,7 @@ export function createRouter(
         retakenFor === undefined ? claimed.filter((event) => route.matches(event.type)) : claimed
       if (matched.length === 0) continue
       const dispatch = async (): Promise<number> => {
-        const { wanted, unreadable } = await findWantedByMonth(
+        const { routed, unreadable } = await findRoutedEventsByMonth(
           client,
           route,
           matched,
@@ -169,7 +169,7 @@ export function createRouter(
           terms.onHeld(subscription.id, 'payloads')
         }
         let jobCount = 0
-        for (const each of wanted) {
+        for (const each of routed) {
           const jobs =
             subscription.ordered === true
               ? await planOrderedJobs(client, each, terms)
@@ -204,7 +204,7 @@ export function createRouter(
     }
   }
 
-  function mayGoDirectly({ subscription, events, declarations }: Wanted): boolean {
+  function mayGoDirectly({ subscription, events, declarations }: RoutedEvents): boolean {
     return (
       subscription.ordered !== true &&
       events.length <= subscription.batchSize &&
@@ -223,7 +223,7 @@ export function createRouter(
    */
   async function deliverDirectly(
     client: pg.ClientBase,
-    { subscription, events, declarations }: Wanted,
+    { subscription, events, declarations }: RoutedEvents,
   ): Promise<() => void> {
     const ids = events.map(({ id }) => id)
     const priority = directPriority()
@@ -248,7 +248,7 @@ export function createRouter(
    */
   async function deliverAtOnce(
     client: pg.ClientBase,
-    direct: readonly Wanted[],
+    direct: readonly RoutedEvents[],
     commit: Commit,
   ): Promise<() => void> {
     const fetchedAt = performance.now()
@@ -331,7 +331,7 @@ function bytesOf(events: readonly ClaimedEvent[]): number {
 /** The jobs of keys have no place in the line: what an ordered subscription gets beside them has none either. */
 async function planOrderedJobs(
   client: pg.ClientBase,
-  { subscription, events }: Wanted,
+  { subscription, events }: RoutedEvents,
   { retakenFor, patient, onHeld }: DispatchTerms,
 ): Promise<JobInsert<JobData>[]> {
   const hasKey = ({ orderingKey }: ClaimedEvent): boolean => orderingKey !== undefined

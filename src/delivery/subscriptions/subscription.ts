@@ -18,7 +18,7 @@ import type {
   KeyFailureRule,
   RetryOptions,
 } from './subscription-options.ts'
-import { isLonger, textProblem } from '../../foundation/text.ts'
+import { isLonger, invalidTextReason } from '../../foundation/text.ts'
 
 /** Retry options with every default in place. */
 export interface ResolvedRetry {
@@ -82,7 +82,7 @@ const optionNames = [
 ]
 
 /** @throws {@link ConfigurationError} where a bus has as many subscriptions, or patterns, as it may have */
-export function assertRoom(subscriptions: readonly Subscription[], added: Subscription): void {
+export function assertSubscriptionLimits(subscriptions: readonly Subscription[], added: Subscription): void {
   if (subscriptions.length >= limits.subscriptionCount)
     throw invalidOption(`Expected at most ${limits.subscriptionCount} subscriptions in one bus`)
   const patternCount = [...subscriptions, added].reduce((sum, { patterns }) => sum + patterns.length, 0)
@@ -133,7 +133,7 @@ export function resolveSubscription(
     (typeof where !== 'string' ||
       where.trim() === '' ||
       isLonger(where, limits.whereLength) ||
-      textProblem(where) !== undefined)
+      invalidTextReason(where) !== undefined)
   ) {
     throw new ConfigurationError(
       'BUS_INVALID_WHERE',

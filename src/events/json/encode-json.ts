@@ -1,7 +1,7 @@
 import { InvalidEventError } from '../../foundation/errors.ts'
 import { limits } from '../../foundation/limits.ts'
 import { redactThrown } from '../../foundation/error-redaction.ts'
-import { textProblem, printablePath } from '../../foundation/text.ts'
+import { invalidTextReason, printablePath } from '../../foundation/text.ts'
 
 /** A walk over a value: where it is, what it is inside of, and how much of the JSON text it may still take. */
 interface Walk {
@@ -138,7 +138,7 @@ function spend(walk: Walk, byteCount: number): void {
 }
 
 function assertText(text: string, walk: Walk): void {
-  const problem = textProblem(text)
+  const problem = invalidTextReason(text)
   if (problem !== undefined) refuse(walk, `contains ${problem}, which PostgreSQL cannot store`)
 }
 

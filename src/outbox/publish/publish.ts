@@ -10,7 +10,7 @@ import { redactThrown } from '../../foundation/error-redaction.ts'
 import { statement } from '../transactions/statement.ts'
 import { callInTransaction, type CallerTransaction } from '../transactions/caller-transaction.ts'
 import { around, publishTemplate, toColumns, type CheckedEvent, type EventColumns } from './event-columns.ts'
-import { printable, characterCount, isLonger, textProblem, uuidShape } from '../../foundation/text.ts'
+import { printable, characterCount, isLonger, invalidTextReason, uuidShape } from '../../foundation/text.ts'
 
 /** What is true of every publish of one bus. */
 export interface PublishSettings {
@@ -252,7 +252,7 @@ function assertText(name: string, value: unknown, maxLength: number): void {
   const problem =
     typeof value !== 'string' || value.length === 0 || isLonger(value, maxLength)
       ? `got ${typeof value === 'string' ? `${characterCount(value)} characters` : describe(value)}`
-      : textProblem(value)
+      : invalidTextReason(value)
   if (problem !== undefined)
     throw invalid(
       `Expected \`${name}\` to be a text of 1 to ${maxLength} characters that PostgreSQL can store: ${problem}`,
