@@ -58,19 +58,23 @@ import { version } from './foundation/version.ts'
 
 export type { Bus, StartOptions, StopOptions } from './bus-interface.ts'
 
-/** How long a stop may take beyond its grace: aborted handlers end, and what is left is handed back, on a slow database too. */
+/**
+ * How long a stop may take after its grace period: aborted handlers end and the remaining jobs are requeued, even on a
+ * slow database.
+ */
 const stopMarginMs = 5000
 
-/** How long what was cut off may take to notice. */
+/** How long operations may take to fail after their connections were cut. */
 const cutMarginMs = 500
 
-/** Logged once, as an error: what was answered as committed may not be there. */
+/** Logged once, as an error: a commit that was reported as successful may have failed. */
 export const lostCommitsError =
   'postgres.js prepares statements behind a pooler in transaction mode: unless the pooler keeps prepared statements, COMMITs can fail ' +
   'and be reported as done. Open the client with prepare: false, or give it a direct database URL (docs/drivers.md)'
 
 /**
- * Makes a bus. Nothing is connected before `migrate`, `start` or `tryPublish`; `publish` uses the caller's connection.
+ * Creates a bus. It opens no connection before `migrate`, `start` or `tryPublish`; `publish` uses the caller's
+ * connection.
  *
  * @example
  * ```ts
@@ -144,7 +148,7 @@ export function createBus<
   async function tryPublish(event: UncheckedEvent): Promise<Published | undefined> {
     try {
       const publishing = publishManyAlone([event])
-      // Whoever is too late is not waited for; the event may still have been written.
+      // A publish that is too late is not awaited; the event may still have been written.
       publishing.catch(() => {})
       return theOnly(await beforeTimeout(publishing))
     } catch (error) {
@@ -158,7 +162,10 @@ export function createBus<
     tryFailed,
   )
 
-  /** For handlers: in a transaction of its own where there is none. What an event hands down comes before the defaults. */
+  /**
+   * For handlers: without a transaction, the events are written in a transaction of their own. Fields inherited from
+   * the handled event take precedence over the defaults.
+   */
   const publishFor = async (
     tx: CallerTransaction | undefined,
     newEvents: readonly UncheckedEvent[],
@@ -202,7 +209,7 @@ export function createBus<
     await recorded
   }
 
-  /** What waits for a database that does not answer is cut off, so that the stop always ends. */
+  /** Operations that wait for a database that does not answer are cut off, so that the stop always ends. */
   async function stopInTime(graceMs: number): Promise<void> {
     const isStarting = state === 'starting'
     const beganAt = performance.now()
@@ -245,7 +252,7 @@ export function createBus<
         logger,
         async before(isBusThere) {
           await assertMigratableBoss(database, { isBusThere, mayMigrateShared: sharedBoss === 'migrate' })
-          // The table of the migrations has one too.
+          // The table of migrations has a sequence too.
           if (isBusThere) await repairSequences(database, logger, { isOlderAllowed: true })
         },
         async after() {
@@ -309,7 +316,7 @@ export function createBus<
   }
 }
 
-/** Whatever the event or the logger do, business code does not hear of it. */
+/** Logs a failed tryPublish. Never throws, whatever the event or the logger do. */
 function logFailedTryPublish(logger: BusLogger, event: unknown, error: unknown): void {
   try {
     const { code } = (error ?? {}) as { code?: string }
@@ -318,7 +325,7 @@ function logFailedTryPublish(logger: BusLogger, event: unknown, error: unknown):
       'an event could not be published',
     )
   } catch {
-    // Counted all the same.
+    // The failure is counted anyway.
   }
 }
 

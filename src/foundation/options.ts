@@ -3,7 +3,7 @@ import type { Range } from './limits.ts'
 import { printable, isLonger, invalidTextReason } from './text.ts'
 
 /**
- * Refuses keys that an object of options does not have, naming the one that was probably meant.
+ * Refuses unknown keys of an options object, and suggests the key that was probably meant.
  *
  * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
@@ -17,9 +17,9 @@ export function refuseUnknownKeys(given: object, known: readonly string[], what:
 }
 
 /**
- * Names of other libraries, and ours for the same. Left out where it is not known to mean the same.
+ * Names that other libraries use, and our names for the same thing. A name is omitted if its meaning is uncertain.
  *
- * BullMQ, pg-boss, graphile-worker, Inngest, Trigger.dev, NestJS and AWS are where people come from.
+ * The names come from BullMQ, pg-boss, graphile-worker, Inngest, Trigger.dev, NestJS and AWS, which users migrate from.
  */
 const namesElsewhere: Readonly<Record<string, readonly string[]>> = {
   timeout: ['timeoutSeconds', 'graceMs', 'timeoutMs'],
@@ -83,18 +83,18 @@ const namesElsewhere: Readonly<Record<string, readonly string[]>> = {
   log: ['logger'],
 }
 
-/** The known name that was probably meant: spelt nearly so, or called so elsewhere. */
+/** The known name that was probably meant: one with a similar spelling, or another library's name for it. */
 export function meantBy(key: string, known: readonly string[]): string | undefined {
   const elsewhere = Object.hasOwn(namesElsewhere, key) ? (namesElsewhere[key] ?? []) : []
   return elsewhere.find((name) => known.includes(name)) ?? nearest(key, known)
 }
 
-/** An option that is not as it should be. */
+/** The error for an invalid option. */
 export function invalidOption(message: string, option?: string): ConfigurationError {
   return new ConfigurationError('BUS_INVALID_OPTION', message, { option })
 }
 
-/** A whole number inside its bounds, or the default when left out. @throws a {@link ConfigurationError} */
+/** An integer within its bounds, or the default if omitted. @throws a {@link ConfigurationError} */
 export function integerOption(name: string, value: unknown, range: Range): number {
   const given = value ?? range.default
   if (typeof given === 'number' && Number.isInteger(given) && given >= range.min && given <= range.max)
@@ -105,14 +105,14 @@ export function integerOption(name: string, value: unknown, range: Range): numbe
   )
 }
 
-/** True or false, or the default when left out. @throws a {@link ConfigurationError} */
+/** A boolean, or the default if omitted. @throws a {@link ConfigurationError} */
 export function booleanOption(name: string, value: unknown, fallback: boolean): boolean {
   const given = value ?? fallback
   if (typeof given === 'boolean') return given
   throw invalidOption(`Expected \`${name}\` to be true or false, got ${describe(given)}`, name)
 }
 
-/** An object of options. @throws a {@link ConfigurationError} */
+/** Refuses a value that is not an object. @throws a {@link ConfigurationError} */
 export function assertObject(what: string, value: unknown): asserts value is object {
   if (value !== null && typeof value === 'object') return
   throw invalidOption(`Expected ${what}, got ${describe(value)}`)
@@ -142,7 +142,7 @@ export function assertTextOption(
   )
 }
 
-/** A short, printable account of a value for an error message. */
+/** A short, printable description of a value for an error message. */
 export function describe(value: unknown): string {
   if (typeof value === 'string') return `"${printable(value, 60).replaceAll('"', String.raw`\"`)}"`
   if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint')
@@ -150,16 +150,16 @@ export function describe(value: unknown): string {
   return kindOf(value)
 }
 
-/** What kind of value it is, never the value itself: where it may be a payload. */
+/** The kind of a value, never the value itself: for values that may be a payload. */
 export function kindOf(value: unknown): string {
   if (value === null || value === undefined) return String(value)
   return Array.isArray(value) ? 'an array' : `a value of type ${typeof value}`
 }
 
-/** Characters of a name that are looked at: what is given may be of any length. */
+/** Maximum number of characters of a name that are compared: the input may have any length. */
 const maxComparedLength = 60
 
-/** The name that was probably meant: the one with the fewest letters to change, where those are few. */
+/** The known name with the smallest edit distance, if that distance is small. */
 export function nearest(key: string, known: readonly string[]): string | undefined {
   const typed = key.slice(0, maxComparedLength).toLowerCase()
   const scored = known
@@ -171,7 +171,7 @@ export function nearest(key: string, known: readonly string[]): string | undefin
     : undefined
 }
 
-/** Levenshtein's distance. */
+/** Levenshtein distance. */
 function editDistance(a: string, b: string): number {
   let previous = Array.from({ length: b.length + 1 }, (_, i) => i)
   for (let i = 1; i <= a.length; i += 1) {

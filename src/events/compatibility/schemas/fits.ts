@@ -5,7 +5,7 @@ import { Samples } from './samples.ts'
 import { type Part } from './shape.ts'
 import { Shapes } from './shapes.ts'
 
-/** `unclear`: it cannot be told. */
+/** `unclear` means that it cannot be told. */
 export type Verdict = 'fits' | 'unclear' | 'incompatible'
 
 /** A part and a schema that it may fit. */
@@ -18,7 +18,7 @@ export interface Pair {
 interface Known extends Pair {
   verdict: Verdict
   needs: readonly Need[] | undefined
-  /** Whether a value was found that tells them apart, once it was looked for. */
+  /** Whether a counterexample was found, once one has been searched for. */
   witness: boolean | undefined
   readonly dependents: Set<Known>
   isQueued: boolean
@@ -26,14 +26,14 @@ interface Known extends Pair {
 
 const ranks: Readonly<Record<Verdict, number>> = { fits: 2, unclear: 1, incompatible: 0 }
 
-/** More pairs than this are not compared. */
+/** No more pairs than this are compared. */
 const maxPairs = 100_000
-/** Nor are they looked at more often than this. */
+/** No pair is examined again after this many examinations in total. */
 const maxLooks = 500_000
 
 /**
- * Whether parts fit schemas. A pair counts as fitting until something is found against it, so that schemas which refer to
- * themselves come to an end: each finding lowers the verdict of a pair, and of those that rest on it, twice at most.
+ * Decides whether parts fit schemas. A pair counts as fitting until a reason against it is found, so recursive schemas
+ * terminate: each finding lowers the verdict of a pair and of the pairs that depend on it, at most twice.
  */
 export class Fits {
   readonly shapes = new Shapes()
@@ -46,7 +46,7 @@ export class Fits {
     return this.#find(part, to)
   }
 
-  /** The verdict that stands, all things considered. */
+  /** The final verdict. */
   verdictOf({ part, to }: Pick<Pair, 'part' | 'to'>): Verdict {
     const known = this.#find(part, to)
     this.#settle()
@@ -74,7 +74,7 @@ export class Fits {
     return this.#queue.length === 0 ? this.#judge(need, undefined) : verdict
   }
 
-  /** The alternative that was probably meant: of those that take such values, the one with the fewest needs that are not met. */
+  /** The alternative that was probably meant: among those that accept such values, the one with the fewest unmet needs. */
   nearest(part: Part, alternatives: readonly SchemaNode[]): SchemaNode | undefined {
     const weighed = alternatives.map((to) => {
       const needs = this.needsOf({ part, to }).filter((need) => this.verdictOfNeed(need) !== 'fits')
