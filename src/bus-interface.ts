@@ -31,8 +31,8 @@ export interface Bus<
   /**
    * Creates or updates the schema `bus` and pg-boss's schema. Safe to call from any number of processes at once;
    * calling it again changes nothing. The role must be allowed to create schemas. Also creates the queues of the
-   * subscriptions declared so far, for processes whose role may not, and the roles of the bus: see {@link
-   * MigrateOptions}.
+   * subscriptions declared so far, for processes whose role may not, and the roles of the bus: see
+   * {@link MigrateOptions}.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
    */
   migrate: (options?: MigrateOptions) => Promise<void>

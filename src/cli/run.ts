@@ -7,7 +7,7 @@ import { commands } from './commands/all.ts'
 import { loadConfig, type Config } from './command/config.ts'
 import { UsageError } from './command/usage-error.ts'
 
-/** Where a run reads from and writes to. */
+/** The arguments, environment and outputs of a run. */
 export interface CliEnvironment {
   readonly args: readonly string[]
   readonly env: Readonly<Record<string, string | undefined>>
@@ -24,7 +24,7 @@ const commonOptions = {
   version: { type: 'boolean' },
 } as const satisfies ParseArgsOptionsConfig
 
-/** Runs the CLI once. Never throws: what goes wrong is told, and gives 2. */
+/** Runs the CLI once. Never throws: an error is printed, and the result is 2. */
 export async function run(environment: CliEnvironment): Promise<ExitCode> {
   const { args, note } = environment
   try {
@@ -81,7 +81,7 @@ async function runCommand({ args, env, cwd, print, note }: CliEnvironment): Prom
   })
 }
 
-/** The command whose words come first. */
+/** The command that the first words name. */
 function findCommand(args: readonly string[]): Command | undefined {
   return commands.find(({ name }) => name.split(' ').every((word, index) => args[index] === word))
 }

@@ -287,7 +287,7 @@ function describeIssue(issue: StandardSchemaV1.Issue, payload: unknown): EventIs
  * sample of the log.
  *
  * @throws a {@link DeliveryError} `BUS_EVENT_TOO_NEW` if the payload was stored under a newer version than this code
- * knows; `BUS_UPCAST_FAILED` if an upcast throws or returns a promise or undefined
+ *   knows; `BUS_UPCAST_FAILED` if an upcast throws or returns a promise or undefined
  */
 export function upcastPayload(
   type: string,

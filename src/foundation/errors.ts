@@ -261,7 +261,7 @@ export class RetryAfterError extends BusError {
   /**
    * @param seconds - 0 to 604,800 (7 days), fractions allowed
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` for any other value. Thrown inside a handler, that error
-   * fails the attempt, and the next attempt follows `retry`
+   *   fails the attempt, and the next attempt follows `retry`
    */
   constructor(seconds: number, message?: string, options?: { readonly cause?: unknown }) {
     if (typeof seconds !== 'number' || !(seconds >= 0 && seconds <= limits.retryAfterSeconds)) {

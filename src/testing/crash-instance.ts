@@ -7,18 +7,18 @@ import { withFaultHook, type FaultPoint } from '../foundation/fault-points.ts'
 import type { BusLogger } from '../foundation/logger.ts'
 import type { DrizzleOption, HandlerTransaction } from '../database/drizzle-handle.ts'
 
-/** A place to crash at: a fault point, the n-th time since the instance was told. */
+/** A step to crash at: a fault point, and its occurrence since the instance was armed. */
 export interface CrashStep {
   readonly point: FaultPoint
-  /** 1 for the first time. */
+  /** 1 for the first occurrence. */
   readonly occurrence: number
 }
 
-/** A bus with the subscription that can be made to die at a step. */
+/** A bus with the subscription that can be killed at a step. */
 export interface CrashInstance {
-  /** From now on it notes the steps it comes by, and dies at this one, if any is given. */
+  /** From now on it records the steps it passes, and dies at this one if given. */
   readonly arm: (step: CrashStep | undefined) => Promise<void>
-  /** The steps it came by since. */
+  /** The steps it has passed since then. */
   readonly trail: () => Promise<readonly CrashStep[]>
   /** Resolves when it has died. */
   readonly died: Promise<void>
@@ -27,7 +27,7 @@ export interface CrashInstance {
   readonly end: () => Promise<void>
 }
 
-/** Counts the steps an instance comes by. */
+/** Counts the steps that an instance passes. */
 export class StepCounter {
   #target: CrashStep | undefined
   #trail: CrashStep[] = []
@@ -41,7 +41,7 @@ export class StepCounter {
     return this.#trail
   }
 
-  /** Whether this is where to die. */
+  /** Whether the instance dies at this step. */
   pass(point: FaultPoint): boolean {
     const occurrence = this.#trail.filter((step) => step.point === point).length + 1
     this.#trail.push({ point, occurrence })
@@ -51,12 +51,13 @@ export class StepCounter {
 
 export const silentLogger: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 
-/** How long the remains of a dead instance may take to be cleared away. */
+/** Time limit for closing the resources of a dead instance. */
 const burialMs = 1000
 
 /**
- * Starts a bus in this process whose death is played: at its step it stops for good, its sockets are destroyed, so that the
- * server ends what was open as it does when a process dies, no new connection is made, and whatever else of it comes by a step stops too.
+ * Starts a bus in this process whose crash is simulated. At its step it stops for good. Its sockets are destroyed, so
+ * that the server ends open transactions as it does when a process dies. It opens no new connection, and any other part
+ * of it that reaches a step stops too.
  */
 export async function startInProcess<C extends EventCatalogue, D extends DrizzleOption>(
   url: string,
@@ -77,10 +78,10 @@ export async function startInProcess<C extends EventCatalogue, D extends Drizzle
       for (const socket of sockets) socket.destroy()
       reportDeath()
     }
-    // It is only to come to its end now.
+    // It must only end now.
     if (isBuried && point.startsWith('stop.')) return undefined
     return new Promise((_, reject) => {
-      // What the handler itself waits for stays as it is: it must not go on, not even with an error.
+      // An operation that the handler itself awaits stays pending: it must not continue, not even with an error.
       if (isOfHandler(point)) return
       const fail = (): void => reject(new Error('the instance is dead'))
       if (isBuried) fail()
@@ -103,7 +104,7 @@ export async function startInProcess<C extends EventCatalogue, D extends Drizzle
   await bus.start()
   return {
     arm: async (step) => counter.arm(step),
-    // A copy: it goes on to grow.
+    // A copy, because the original keeps growing.
     trail: async () => [...counter.trail],
     died,
     get isDead() {
@@ -127,7 +128,7 @@ function isOfHandler(point: FaultPoint): boolean {
   return point.startsWith('publish.')
 }
 
-/** A connection that nobody answers: what a dead process opens. */
+/** A connection that never answers: what a dead process opens. */
 class DeadStream extends Duplex {
   connect(): this {
     queueMicrotask(() => this.destroy(new Error('the instance is dead')))

@@ -115,8 +115,8 @@ const illegal = /[\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]/u
  * }
  * ```
  * @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for a text with control characters or Unicode
- * noncharacters, and for a time that RFC 3339 cannot express, such as infinity; {@link ConfigurationError}
- * `BUS_INVALID_OPTION`
+ *   noncharacters, and for a time that RFC 3339 cannot express, such as infinity; {@link ConfigurationError}
+ *   `BUS_INVALID_OPTION`
  */
 export function toCloudEvent<E extends StoredEvent>(
   event: E,
@@ -203,7 +203,7 @@ function toEscape(character: string): string {
  * })
  * ```
  * @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` if the value is not a CloudEvent 1.0 with JSON data,
- * or `BUS_TENANT_REQUIRED`; {@link ConfigurationError} `BUS_INVALID_OPTION`
+ *   or `BUS_TENANT_REQUIRED`; {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function fromCloudEvent<C extends EventCatalogue = EventCatalogue>(
   given: unknown,

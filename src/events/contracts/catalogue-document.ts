@@ -45,7 +45,7 @@ function inPointer(name: string): string {
 
 /**
  * @param older - known versions that the code has replaced; versions of types that the code no longer declares are
- * dropped
+ *   dropped
  */
 export function toCatalogueDocument(
   source: string,

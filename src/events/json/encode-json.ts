@@ -25,10 +25,9 @@ interface Walk {
  * Negative zero becomes zero, as in JSON. Every other finite number is preserved.
  *
  * @param what - how errors name the value: `payload`, `metadata`
- *
  * @param maxBytes - maximum bytes of the text as UTF-8, and of the text with numbers as PostgreSQL writes them
  * @throws an {@link InvalidEventError} `BUS_PAYLOAD_NOT_JSON`, naming the path and never the value, or
- * `BUS_PAYLOAD_TOO_LARGE`
+ *   `BUS_PAYLOAD_TOO_LARGE`
  */
 export function encodeJson(value: unknown, what: string, maxBytes: number): string {
   const walk: Walk = { what, path: [], open: new Set(), maxBytes, bytesLeft: maxBytes }
