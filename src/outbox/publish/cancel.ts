@@ -14,8 +14,8 @@ import {
 import { uuidShape } from '../../foundation/text.ts'
 
 /**
- * Cancels a scheduled event in the transaction that the handle stands for: as `publishInTransaction`, and with the same
- * proof.
+ * Cancels a scheduled event in the caller's transaction, with the same proof of an open transaction as
+ * `publishInTransaction`.
  *
  * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
  */
@@ -46,25 +46,25 @@ export async function cancelOnItsOwn(
   return rows[0]?.cancelled === true
 }
 
-/** What `cancel` takes beside the id. */
+/** Options of `cancel`. */
 export interface CancelOptions {
-  /** Cancels the event only if it is this tenant's. */
+  /** Cancels the event only if it belongs to this tenant. */
   readonly tenantId?: string | undefined
 }
 
-/** `cancel(id)`, or with a transaction in front. */
+/** `cancel(id)`, or with a transaction as the first argument. */
 export interface CancelCall {
   (id: string, options?: CancelOptions): Promise<boolean>
   (tx: CallerTransaction, id: string, options?: CancelOptions): Promise<boolean>
 }
 
-/** Which event is meant; with a tenant, only if it is that tenant's. */
+/** The event to cancel; with a tenant, only if it belongs to that tenant. */
 export interface EventReference {
   readonly id: string
   readonly tenantId: string | undefined
 }
 
-/** Checks what a caller gave as an event's id and the options beside it. */
+/** Validates an event id and the options passed with it. */
 export function checkReference(id: unknown, options: unknown): EventReference {
   if (typeof id !== 'string' || !uuidShape.test(id))
     throw invalidOption(`Expected the id of an event (a uuid), got ${describe(id)}`)

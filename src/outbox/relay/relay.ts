@@ -12,55 +12,58 @@ import type { BusLogger } from '../../foundation/logger.ts'
 export { claimRowsSql } from './claim-sql.ts'
 export type { ClaimedEvent, Dispatch, DispatchTerms } from './claim.ts'
 
-/** What the relay is doing, for health. */
+/** The relay's current activity, for health. */
 export type RelayState = 'stopped' | 'awake' | 'sleeping' | 'standby' | 'polling' | 'failing'
 
-/** Moves events from the outbox to the subscriptions. */
+/** Moves events from the outbox to the queues of the subscriptions. */
 export interface Relay {
   readonly state: RelayState
-  /** Events handed over since the start. */
+  /** Events dispatched since the start. */
   readonly dispatchedCount: number
-  /** Something may be waiting. */
+  /** The outbox may contain events: look now. */
   notify: () => void
   /** Resolves when no claim is open and none will be opened. */
   stop: () => Promise<void>
 }
 
-/** From this many events in one claim on, publishers are told not to notify: notifying takes a database-wide lock. */
+/**
+ * From this many events in one claim on, publishers are told not to send notifications, because sending one takes a
+ * database-wide lock.
+ */
 const busyClaimSize = 16
 
-/** So many events in so short a time are many, too, however small the claims that found them. */
+/** This many events within this time also count as busy, even if each claim was small. */
 const busyWindowMs = 50
 const busyWindowEvents = 50
 
-/** While many events come, claims are collected for this long: each costs as much for one event as for some. */
+/** While busy, events are collected for this long, because a claim costs the same for one event as for several. */
 const collectPauseMs = 5
 
-/** A relay that is awake looks again after this long, and tries to sleep after this many rounds that were not busy. */
+/** The pause of an awake relay between claims, and the number of rounds without load after which it tries to sleep. */
 const busyPauseMs = 2
 const quietRoundsBeforeSleep = 10
 
-/** How often a relay that cannot sleep yet looks again. */
+/** The pause of a relay that cannot sleep yet. */
 const retryPauseMs = 10
 
-/** A relay that does not lead leaves single events to the leader and looks after this long. */
+/** A relay that is not the leader leaves single events to the leader, and looks after this long. */
 const standbyDelayMs = 25
 const standbyPollMs = 2000
 
-/** What is due, but locked, is looked for again after this long. */
+/** Due events that are locked are tried again after this long. */
 const lockedPauseMs = 50
 
-/** Without a bell, how often a relay looks: soon again while there is something. */
+/** Without notifications, how often a relay polls: more often while it finds events. */
 const busyPollMs = 50
 const idlePollMs = 500
 
-/** The slowest poll, in case a bell was lost. */
+/** The longest pause, in case a notification was lost. */
 const safetyPollMs = 30_000
 
-/** So long events with an ordering key are claimed with care at once, after that was needed. */
+/** How long claims of keyed events stay careful after a lock was met. */
 const carefulForMs = 5000
 
-/** Held events of so many subscriptions are handed over between two claims. */
+/** Maximum number of subscriptions whose held events are retried between two claims. */
 const maxHeldTries = 32
 
 const isPast = (ms: number | undefined): boolean => ms !== undefined && ms <= 0
@@ -88,7 +91,7 @@ export function startRelay(
   let orderTaken = false
   let interrupt: () => void = () => {}
 
-  /** Waits, unless somebody rings or the relay is told to stop. */
+  /** Waits until the time is over, a notification arrives, or the relay is stopped. */
   async function rest(durationMs: number, wakeOnNotification: boolean): Promise<void> {
     if (stopping || (wakeOnNotification && wasNotified)) return
     await new Promise<void>((resolve) => {
@@ -114,7 +117,7 @@ export function startRelay(
 
   const isBusy = (): boolean => performance.now() - busyAt < busyWindowMs * 2
 
-  /** After each claim, not where it rests: under a steady load it may not rest for hours. */
+  /** Called after each claim, not only before a rest: under a steady load the relay may not rest for hours. */
   function noteSuccess(): void {
     failures = 0
     if (state === 'failing') state = 'awake'
@@ -124,7 +127,7 @@ export function startRelay(
   async function drain(): Promise<boolean> {
     const countBefore = dispatchedCount
     const beganNotified = wasNotified
-    // Behind the last full claim.
+    // The position after the last full claim.
     let cursor: bigint | undefined
     orderTaken = false
     while (!stopping) {
@@ -150,7 +153,7 @@ export function startRelay(
         floors.noteSweep(floor, claim.sweep, claim.readMs)
         held.noteAll(claim.sweep.heldFor)
       }
-      // What is ready and could not be claimed is locked: somebody cancels it, or another relay is at it.
+      // Ready events that could not be claimed are locked: somebody cancels them, or another relay is claiming them.
       const isLocked = (isDue && dueCount === 0) || (isOrderedReady && orderedCount === 0 && !orderTaken)
       nextDueMs = isLocked
         ? lockedPauseMs
@@ -159,13 +162,13 @@ export function startRelay(
       if (isBusy() && notifier.sleeping) await notifier.wake()
       noteSuccess()
       if (claim.count === claimSize) {
-        // Late committers below are found by the next sweep.
+        // The next sweep finds events below that are committed late.
         cursor = claim.lastPosition + 1n
         continue
       }
       if (orderTaken) break
       if (cursor === undefined && orderedCount + dueCount + retriedCount === 0) {
-        // A publisher that notified may have committed late, below the floor. Others leave that to the one that leads.
+        // A publisher that notified may have committed late, below the floor. Only the leader sweeps for that.
         const foundNothing = floor.level === 'recent' && dispatchedCount === countBefore
         if (!(beganNotified && foundNothing && notifier.leading && floors.sweepAfterNotification())) break
       }
@@ -175,8 +178,8 @@ export function startRelay(
   }
 
   /**
-   * One claim. Where it meets a lock that somebody else holds for longer, it is made again with care: what cannot be handed over
-   * now is held in the outbox for the subscription that it is locked for, and all else goes on.
+   * One claim. If it meets a lock that is held for long, it is repeated carefully: events that cannot be dispatched now
+   * are held back in the outbox for the subscription that needs the lock, and everything else continues.
    */
   async function handOver(
     protocol: ClaimProtocol,
@@ -206,14 +209,14 @@ export function startRelay(
     return claim
   }
 
-  /** One claim of events with an ordering key, unless another relay is at it: then this one looks again soon. */
+  /** Claims events with an ordering key, unless another relay is doing so: then this one retries soon. */
   async function handOverOrdered(floor: ClaimFloor): Promise<number> {
     const claim = await handOver('relay-ordered', (patience) => orderedClaimSql(floor, patience))
     orderTaken = claim.orderTaken
     return claim.count
   }
 
-  /** Tries again what was held for one subscription, when it is time. Resolves to the number of events that it got. */
+  /** Retries the held events of one subscription if it is time. Resolves to the number of events dispatched. */
   async function retryHeld(): Promise<number> {
     const due = held.next()
     if (due === undefined) return 0
@@ -259,7 +262,7 @@ export function startRelay(
     state = 'awake'
     quietRounds = isBusy() ? 0 : quietRounds + 1
     if (dispatchedCount > 0 && quietRounds < quietRoundsBeforeSleep) return rest(pauseMs, false)
-    // Granted: one more look, because what was published before the lock was taken did not notify.
+    // The lock was granted. Look once more, because events published before that sent no notification.
     if (!(await notifier.sleep())) return rest(Math.min(dueMs, retryPauseMs), false)
     floors.sweepBeforeSleep()
     await database.faultPoint?.('relay.asleep')
