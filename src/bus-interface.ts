@@ -107,7 +107,8 @@ export interface StopOptions {
   readonly graceMs?: number | undefined
   /**
    * Keeps the connections open, for `tryPublish` and reads, until `stop` is called again without this option or
-   * `graceMs` has passed. Use it while the requests of an HTTP server finish. @defaultValue `false`
+   * `graceMs` has passed. Use it while the requests of an HTTP server finish.
+   * @defaultValue `false`
    */
   readonly keepOpen?: boolean | undefined
 }

@@ -28,14 +28,17 @@ import { startMaintenance, type Maintenance } from './maintenance/maintenance.ts
 import { startWorker } from './worker/worker.ts'
 import type { Worker } from './worker/worker-parts.ts'
 
-/** What of a process delivers events. */
+/** The delivery side of one process. */
 export interface Delivery {
   readonly relayState: RelayState
-  /** Whether the notifications of the database arrive. */
+  /** Whether notifications of the database arrive. */
   readonly isListening: boolean
-  /** Handlers that run on after their attempt. */
+  /** Handlers that are still running after their attempt ended. */
   readonly overrunningHandlerCount: number
-  /** Lets its workers see what was decided about their subscriptions. Where the database is away, they find out later. */
+  /**
+   * Applies the current states of the subscriptions to the workers of this process. If the database is down,
+   * maintenance applies them later.
+   */
   followStates: () => Promise<void>
   stop: (graceMs: number) => Promise<void>
 }
@@ -45,17 +48,17 @@ export interface DeliveryParts {
   readonly catalogue: EventCatalogue
   readonly service: string
   readonly instanceId: string
-  /** Those that this process runs. */
+  /** The subscriptions that this process runs. */
   readonly subscriptions: readonly Subscription[]
-  /** The names of all that this code declares. */
+  /** The names of all subscriptions that this code declares. */
   readonly declaredNames: readonly string[]
   readonly logger: BusLogger
   readonly publishing: HandlerPublishing
 }
 
 /**
- * Puts sequences and partitions in order and registers the subscriptions, then starts the workers, the relay and the maintenance
- * of one process.
+ * Repairs sequences and partitions and registers the subscriptions, then starts the workers, the relay and the
+ * maintenance of one process.
  */
 export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const { database, catalogue, service, instanceId, subscriptions, logger, publishing } = parts
@@ -66,7 +69,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const hasPartitions = await partitions.keep()
   const boss = await openBoss(database, service, logger, { registerInstance: true })
   const workers = new Map<number, Worker>()
-  /** Copies, so that what counts for a whole queue follows the newest declaration, whichever process it is of. */
+  /** Copies, so that queue-wide options follow the newest declaration, whichever process it belongs to. */
   const running = subscriptions.map((subscription): RunningSubscription => ({ ...subscription }))
   const events = createEventReader(database, subscriptions.length)
   const quarantine = createQuarantine()
@@ -144,7 +147,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     adopt: (id, jobs, fetchedAt) => workers.get(id)?.adopt(jobs, fetchedAt),
     prefetch: (ids) => events.prefetch(ids),
   } satisfies LocalWorkers
-  /** Where it fails, maintenance finds out. */
+  /** If it fails, maintenance applies the states later. */
   async function followStates(ids: readonly number[]): Promise<void> {
     const readAt = performance.now()
     const states = await readStates(database, ids).catch(() => new Map<number, SubscriptionState>())
@@ -160,13 +163,13 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     onStateChange: (ids) => void followStates(ids.filter((id) => workers.has(id))),
     onConnection: (connected) => {
       if (!connected) return
-      // It may be another server by now, which came without the values of its sequences.
+      // The server may have changed, and the new one may lack the values of the sequences.
       if (wasConnected)
         repairSequences(database, logger).catch((error: unknown) => {
           logger.warn({ reason: reasonOf(error) }, 'the sequences could not be compared with their tables')
         })
       wasConnected = true
-      // Whatever was notified meanwhile was missed.
+      // Notifications in the meantime were missed.
       for (const worker of workers.values()) worker.wake()
     },
   })
@@ -180,7 +183,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     workers: [...workers.values()],
     partitions,
     hasPartitions,
-    // Without a bell there is no leader: each process does what does no harm when done twice.
+    // Without notifications there is no leader: each process runs the tasks that are harmless when repeated.
     isLeader: () => notifier.leading || notifier.polling,
     isPolling: () => notifier.polling,
     instanceHeartbeat,
@@ -210,7 +213,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       await database.faultPoint?.('stop.workers-stopped')
       await handlerPool?.close()
       await notifier.close()
-      // Where the database is away, others find out.
+      // If the database is down, other processes detect it by the missing heartbeat.
       await instanceHeartbeat?.leave().catch(() => {})
       await boss.stop({ graceful: false })
     },
@@ -219,7 +222,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
 
 type RunningSubscription = { -readonly [K in keyof Subscription]: Subscription[K] }
 
-/** Retries and what becomes of a failed key are those of the queue: of the newest declaration, not of this process's. */
+/** Retries and the failure rule of keys belong to the queue: they are those of the newest declaration, not of this process's. */
 function followQueue(subscription: RunningSubscription, state: SubscriptionState | undefined): void {
   if (state === undefined) return
   subscription.retry = state.retry

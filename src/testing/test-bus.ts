@@ -44,12 +44,14 @@ export interface TestBusOptions<
   readonly source?: string | undefined
   /**
    * True: the bus gets a new database, which `dispose()` drops, so that tests do not affect each other. False: the bus
-   * uses the database of the URL, migrates it, and leaves it in place. @defaultValue `true`
+   * uses the database of the URL, migrates it, and leaves it in place.
+   * @defaultValue `true`
    */
   readonly isolated?: boolean | undefined
   /**
    * `'skipped'`: while `drain` and `waitFor` wait, delayed attempts are made immediately, so that a test of a dead
-   * letter need not wait for the backoff. Attempts are counted as usual. @defaultValue `'as declared'`
+   * letter need not wait for the backoff. Attempts are counted as usual.
+   * @defaultValue `'as declared'`
    */
   readonly retryDelays?: 'as declared' | 'skipped' | undefined
 }

@@ -10,49 +10,52 @@ import { createCleanup } from './cleanup.ts'
 import type { Worker } from '../worker/worker-parts.ts'
 import { queueName } from '../jobs/queues.ts'
 
-/** How often one process looks into each of its queues for due retries and lost workers. */
+/** How often a process polls each of its queues for due retries and lost workers. */
 const pollIntervalMs = 5000
 
-/** The same where notifications do not arrive: then nobody says either that another process has inserted jobs. */
+/** The same interval without notifications: then polling is also the only way to find jobs that another process has inserted. */
 const pollIntervalWithoutNotificationsMs = 1000
 
-/** Queues in one look. With more of them a process looks more often, and at some each time. */
+/** Maximum number of queues in one poll. A process with more queues polls more often, a part of them each time. */
 const queuesPerPoll = 24
 
 /**
- * But not more often than this: then each queue's turn comes later. With 1,000 queues it comes every 42 seconds, or every 4 where
- * notifications do not arrive.
+ * The shortest interval between polls; each queue is then polled less often. With 1,000 queues it is every 42 seconds,
+ * or every 4 seconds without notifications.
  */
 const minPauseMs = 1000
 const minPauseWithoutNotificationsMs = 100
 
-/** How often a look begins at the very first job of a queue, whatever the last one has seen. */
+/** How often a poll starts at the very first job of a queue, whatever the last poll has seen. */
 const sweepIntervalMs = 60_000
 
-/** A look that does so may take this share of a process's time. It is slow only while an old snapshot is held. */
+/** Maximum share of a process's time for such polls. They are slow only while an old snapshot is held. */
 const sweepShare = 1 / 20
 
-/** How often the leader lets pg-boss count, expire and delete jobs, which is how fresh its dashboard is; and how soon after its start. */
+/**
+ * How often the leader makes pg-boss count, expire and delete jobs, which determines how current its dashboard is; and
+ * the delay of the first time.
+ */
 const cleanupIntervalMs = 60_000
 const firstCleanupMs = 5000
 
-/** How often it makes partitions for coming months. */
+/** How often the leader creates partitions for coming months. */
 const partitionIntervalMs = 5 * 60_000
 
-/** How soon partitions that could not be made, because the log was in use, are tried again. */
+/** The delay before retrying partitions that could not be created because the log was in use. */
 const partitionRetryMs = 30_000
 
-/** How often a process looks for keys whose job ended without a word: see recover-keys.ts. */
+/** How often a process looks for keys whose job has disappeared: see recover-keys.ts. */
 const recoverIntervalMs = 60_000
 
-/** pg-boss looks after a queue once a second at most: whoever was too early looks again after this long. */
+/** pg-boss maintains a queue at most once a second: a poll that was too early is repeated after this delay. */
 const expiredPauseMs = 250
 
-/** Does what no event triggers: wakes workers for due retries, finds dead workers, keeps the queues tidy. */
+/** Does everything that no event triggers: wakes workers for due retries, finds dead workers, cleans up the queues. */
 export interface Maintenance {
-  /** Looks into the queue of a subscription now, because something may be due sooner than at its next turn. */
+  /** Polls the queue of a subscription now, because something may be due before its next turn. */
   requestPoll: (subscription: string) => void
-  /** Does what is due, and looks whether the registration of this process is still there. */
+  /** Runs everything that is due now, and checks the registration of this process. */
   runNow: () => void
   stop: () => Promise<void>
 }
@@ -62,7 +65,7 @@ export interface MaintenanceParts {
   readonly boss: PgBoss
   readonly workers: readonly Worker[]
   readonly partitions: PartitionKeeper
-  /** Whether they were all there at the start. */
+  /** Whether all partitions existed at the start. */
   readonly hasPartitions: boolean
   readonly isLeader: () => boolean
   readonly isPolling: () => boolean
@@ -72,20 +75,20 @@ export interface MaintenanceParts {
 
 interface Watched {
   readonly worker: Worker
-  /** When it is to be looked at though it is not its turn, in the time of `performance.now()`. */
+  /** When to poll the queue out of turn, in terms of `performance.now()`. */
   dueAt: number
-  /** Somebody has asked for a look, and it is to begin at the very first job. */
+  /** A poll was requested, and must start at the very first job. */
   asked: boolean
   floor: PollFloor | undefined
-  /** When the last look without a floor began, and how long it took. */
+  /** When the last poll without a floor started, and how long it took. */
   sweptAt: number
   sweepMs: number
 }
 
-/** pg-boss notifies nobody of retries, dead letters and redrives, and with its timers off nobody of dead workers. */
+/** pg-boss sends no notification for retries, dead letters and redrives, nor, with its timers off, for dead workers. */
 export function startMaintenance(parts: MaintenanceParts): Maintenance {
   const { database, boss, workers, partitions, isLeader, isPolling, instanceHeartbeat, logger } = parts
-  /** Whose turn is next comes first. */
+  /** Ordered by turn: the next queue to poll comes first. */
   const queues = new Map<string, Watched>()
   for (const worker of workers)
     queues.set(queueName(worker.name), {
@@ -99,7 +102,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
   let running: Promise<void> | undefined
   let turnAt = performance.now()
   let restUntil = Number.NEGATIVE_INFINITY
-  // At once: a process that starts finds what one before it left behind.
+  // Immediately: a new process takes over what the previous one left behind.
   let unseenCount = queues.size
   let cleanupDueAt = performance.now() + firstCleanupMs
   let isCleaningUp = false
@@ -127,7 +130,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
     const names = takeNext(beganAt)
     try {
       if (names.length > 0) await poll(names)
-      // However many ask, half of the time at most.
+      // Polls take at most half of the time, however many are requested.
       restUntil = 2 * performance.now() - beganAt
       await instanceHeartbeat.maintain(isLeader()).catch((error: unknown) => {
         logger.warn({ reason: reasonOf(error) }, 'this process could not say that it is there, trying again')
@@ -141,7 +144,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
     }
   }
 
-  /** Those that are due, and those whose turn it is. */
+  /** Takes the queues that are due, and those whose turn it is. */
   function takeNext(now: number): readonly string[] {
     const due = [...queues].filter(([, { dueAt }]) => dueAt <= now).map(([name]) => name)
     const names = new Set(due.slice(0, queuesPerPoll))
@@ -164,7 +167,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
     return [...names]
   }
 
-  /** Whether a look begins at the very first job. Somebody who asks may have put one back below the floor. */
+  /** Whether a poll starts at the very first job. A requested poll may concern a job that was put back below the floor. */
   function mayForgetFloor({ asked, sweptAt, sweepMs }: Watched, now: number): boolean {
     return now - sweptAt > Math.max(asked ? 0 : sweepIntervalMs, sweepMs / sweepShare)
   }
@@ -196,26 +199,26 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
   async function act(seen: QueuePoll, watched: Watched, askedAt: number, isFit: boolean): Promise<void> {
     const { worker } = watched
     const now = performance.now()
-    // Jobs that were moved may lie below it.
+    // Moved jobs may be below the floor.
     if (!isFit) watched.floor = seen.floor
     worker.applyState(seen.state, askedAt)
     const dueAt = seen.dueMs === undefined ? Number.POSITIVE_INFINITY : now + Math.max(0, seen.dueMs) + 5
     watched.dueAt = Math.min(watched.dueAt, dueAt)
     if (watched.asked) watched.dueAt = Math.min(watched.dueAt, watched.sweptAt + watched.sweepMs / sweepShare)
     if (seen.isAhead && !isFit) await fit(watched, 0)
-    // The clock was set, and who was alive before has not been heard of since.
+    // After the clock was set, live workers have not sent a heartbeat yet either.
     if (seen.lapsed && !isFit) {
-      // pg-boss fails the attempts of workers that were not heard of: they run again, or go to the dead letters.
+      // pg-boss fails the attempts of silent workers: their jobs run again, or become dead letters.
       await boss.supervise(seen.name, { reindex: false })
       await database.faultPoint?.('maintenance.expired')
       if (worker.ordered) await worker.recoverKeys()
-      // When those are due is not known yet.
+      // When these jobs are due is not known yet.
       watched.dueAt = Math.min(watched.dueAt, performance.now() + expiredPauseMs)
     }
     if (seen.lapsed || seen.ready) worker.wake()
   }
 
-  /** The clock was set: all times that the database holds are those of another one. */
+  /** The clock was set: every time in the database refers to another clock. */
   async function followClock(setMs: number): Promise<void> {
     logger.warn({ setSeconds: Math.round(setMs / 1000) }, 'the clock of the database server was set')
     cleanupDueAt = performance.now() + cleanupIntervalMs
@@ -225,7 +228,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
   async function fit(watched: Watched, setMs: number): Promise<void> {
     const { worker } = watched
     const movedCount = await fitToClock(database, worker.name, setMs)
-    // Its floor is a time of the clock before.
+    // Its floor is a time of the previous clock.
     watched.floor = undefined
     watched.dueAt = performance.now()
     if (movedCount > 0)
@@ -253,7 +256,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
     partitionsDueAt = performance.now() + (isDone ? partitionIntervalMs : partitionRetryMs)
   }
 
-  /** Not waited for: it may take long, with many queues and a database that is far away, and retries that are due are not to wait for it. */
+  /** Not awaited: with many queues and a distant database it may take long, and due retries must not wait for it. */
   function startCleanup(): void {
     if (isCleaningUp) return
     isCleaningUp = true

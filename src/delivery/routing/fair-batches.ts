@@ -6,51 +6,51 @@ import { firstAttemptJob, splitIntoBatches, type JobData, maxFinishTag } from '.
 import type { RegisteredSubscription } from '../registry/registry.ts'
 import { queueName } from '../jobs/queues.ts'
 
-/** A tenant with at least this share of a claim gets batches of its own; the others share theirs. */
+/** A tenant with at least this share of a claim gets batches of its own; the other tenants share theirs. */
 const minOwnShare = 0.25
 
 /**
- * The keys of the batches that tenants share, and how those of one tenant begin. Events that waited for their time stand in a
- * snapshot of their own beside those that come meanwhile, so that a million that are due at midnight delay nobody.
+ * The flows of a queue: one that tenants share, and one per large tenant, whose key starts with this prefix. Events
+ * that were scheduled have flows of their own, so that a million events due at midnight delay nobody.
  */
 const flowKeys = { shared: '*', own: '=' } as const
 const scheduledFlowKeys = { shared: '+', own: '@' } as const
 
-/** Stands for the jobs that are being worked on, beside the keys of those that wait. */
+/** Stands for the active jobs, among the keys of the waiting ones. */
 const activeKey = '!'
 
-/** Waiting jobs that are looked at to find the first one that has a finishTag in the snapshot. */
+/** Maximum number of waiting jobs that are read to find the first one with a finish tag. */
 const lookAhead = 200
 
-/** What of a claim goes to one subscription: events that the same declarations of it cover. */
+/** The events of a claim for one subscription that the same declarations cover. */
 export interface RoutedEvents {
   readonly subscription: RegisteredSubscription
   readonly events: readonly ClaimedEvent[]
-  /** The declarations that cover them, where their types do not tell. */
+  /** The declarations that cover them, if the types alone do not decide. */
   readonly declarations?: readonly number[] | undefined
 }
 
-/** Events that stand in snapshot together: those of one tenant, or of all that have only a few. */
+/** The events of one flow: those of one tenant, or of all tenants with only a few. */
 interface Group {
   readonly key: string
   readonly tenantCount: number
   readonly events: ClaimedEvent[]
 }
 
-/** What waits in a queue already: the finishTag of its first job, and of the last one of each group that has any. */
+/** The waiting jobs of a queue: the finish tag of the first job, and of the last job of each flow. */
 interface QueueSnapshot {
   readonly front: number | undefined
-  /** The finishTag of the last job that was taken and is not done: who comes now comes behind that, and not behind the front. */
+  /** The finish tag of the last job that was fetched and is not settled: new jobs are placed after it, not after the front. */
   readonly served: number | undefined
   readonly last: ReadonlyMap<string, number>
 }
 
 /**
- * Makes the jobs of a claim so that no tenant waits behind another one's backlog (docs/adr/0009). Each job has a finishTag in
- * its queue's snapshot, and pg-boss takes the lowest first, through its priority: the finishTag of the front, or of the tenant's
- * last waiting job where that is later, plus the number of events. So tenants that wait take turns by their events.
- * What is known of the snapshot is read from the queue, in one statement for all of them: any number of relays see the same, and
- * nothing is lost with one.
+ * Creates the jobs of a claim so that no tenant waits behind another one's backlog: self-clocked fair queueing
+ * (docs/adr/0009). Each job has a finish tag: the tag at the front of its queue, or of the last waiting job of its flow
+ * if that is later, plus the number of its events. pg-boss fetches the lowest tag first, because the job's priority is
+ * its negative tag. So waiting tenants take turns by number of events. The tags are read from all queues in one
+ * statement, so any number of relays see the same state, and no state is lost with a relay.
  */
 export async function planJobs(
   client: pg.ClientBase,
@@ -66,7 +66,8 @@ export async function planJobs(
   )
   return routed.map(({ subscription, events, declarations }, index) => {
     const snapshot = snapshots[index] ?? emptyQueue
-    // Nothing waits, and it is one batch: no snapshot, so that few events of many tenants cost one job.
+    // If nothing waits and the events fit one batch, there is no need for flows: a few events of many tenants then cost
+    // one job.
     const groups =
       snapshot.front === undefined && events.length <= subscription.batchSize
         ? [{ key: keysOf(events).shared, tenantCount: 1, events: [...events] }]
@@ -77,7 +78,7 @@ export async function planJobs(
 
 const emptyQueue: QueueSnapshot = { front: undefined, served: undefined, last: new Map() }
 
-/** Of one claim, all have waited for their time, or none has. */
+/** Within a claim either all events were scheduled, or none. */
 const keysOf = (events: readonly ClaimedEvent[]): typeof flowKeys | typeof scheduledFlowKeys =>
   events[0]?.wasScheduled === true ? scheduledFlowKeys : flowKeys
 
@@ -117,10 +118,10 @@ function planGroup(
 }
 
 /**
- * Reads the snapshots of some queues, without locks: a job that is inserted or taken meanwhile makes a finishTag a little better or
- * worse. Each branch reads its own partition of pg-boss's job table: the front is at the beginning of the index that
- * pg-boss fetches through, the last job of a group at the end of that group's entries in the index of its keys. The keys come
- * as JSON, because of an array PostgreSQL would count the elements and plan anew each time.
+ * Reads the finish tags of some queues without locks: a concurrent insert or fetch makes a tag slightly better or
+ * worse. Each branch reads its own partition of pg-boss's job table: the front is at the start of the index that
+ * pg-boss fetches through, the last job of a flow at the end of its entries in the index on keys. The keys are passed
+ * as JSON, because PostgreSQL would plan again for each array length.
  */
 async function readSnapshots(
   client: pg.ClientBase,

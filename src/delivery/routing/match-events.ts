@@ -6,11 +6,11 @@ import { fulfilling, type Declaration } from '../registry/declarations.ts'
 import type { RoutedEvents } from './fair-batches.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'
 
-/** A subscription, as claims are routed to it. */
+/** A subscription prepared for routing claims. */
 export interface Route {
   readonly subscription: RegisteredSubscription
   readonly declarations: readonly RoutedDeclaration[]
-  /** Whether a declaration has events of a type. */
+  /** Whether one of its declarations covers a type. */
   readonly matches: (type: string) => boolean
 }
 
@@ -32,8 +32,9 @@ export function toRoute(subscription: RegisteredSubscription): Route {
 }
 
 /**
- * The events that a subscription wants, of some whose types it has: those that a declaration of it covers. Where it has predicates, the
- * jobs say which declarations cover them, so that a process need not ask again, and those that the same ones cover come together.
+ * The events, among some with matching types, that a declaration of the subscription covers. If it has predicates,
+ * events are grouped by the declarations that cover them, and their jobs name these, so that a process need not
+ * evaluate the predicates again.
  */
 export async function findRoutedEvents(
   client: pg.ClientBase,
@@ -41,7 +42,7 @@ export async function findRoutedEvents(
   matched: readonly ClaimedEvent[],
 ): Promise<readonly RoutedEvents[]> {
   if (matched.length === 0) return []
-  // Types are each process's own to judge.
+  // Each process checks the types itself.
   if (declarations.every(({ where }) => where === undefined)) return [{ subscription, events: matched }]
   const covering = new Map<string, number[]>()
   for (const declaration of declarations) {
@@ -73,8 +74,9 @@ async function coveredBy(
 }
 
 /**
- * The same where a lock is in the way: payloads of months that somebody has locked cannot be read now. Where order is kept, events
- * that were held cannot be held again, behind later ones of their key: then none is read.
+ * The same if a lock is in the way: payloads of a month whose partition is locked cannot be read now. For an ordered
+ * subscription, events that were held cannot be held again, behind later ones of their key; then the error is passed
+ * on.
  */
 export async function findRoutedEventsByMonth(
   client: pg.ClientBase,
@@ -98,7 +100,7 @@ export async function findRoutedEventsByMonth(
   }
 }
 
-/** Keys stay in order: what an ordered subscription wants of several months is put together again. */
+/** Keys stay in order: merges an ordered subscription's events of several months. */
 function inOrder(
   routed: readonly RoutedEvents[],
   subscription: RegisteredSubscription,
@@ -109,7 +111,7 @@ function inOrder(
   return [{ subscription, events: matched.filter((event) => events.has(event)) }]
 }
 
-/** The month of a uuid v7, in UTC: its partition of the log. */
+/** The month of a uuid v7, in UTC, which determines its partition of the log. */
 function monthOf(id: string): string {
   const time = new Date(Number.parseInt(id.replaceAll('-', '').slice(0, 12), 16))
   return `${time.getUTCFullYear()}-${time.getUTCMonth()}`

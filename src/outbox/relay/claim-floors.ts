@@ -65,7 +65,7 @@ interface Candidate {
  * read more, other claims do not.
  */
 export interface ClaimFloors {
-  /** The floor of the next claim; above `cursor` if the last claim was full. */
+  /** The floor of the next claim; at `cursor` if the last claim returned as many events as a claim may. */
   next: (cursor: bigint | undefined) => ClaimFloor
   /** Records the highest claimed position, as a value of the sequence. */
   noteClaimed: (sequence: bigint) => void
