@@ -1,4 +1,4 @@
-import { beforeTimeout } from './foundation/with-timeout.ts'
+import { withAnswerLimit } from './foundation/with-timeout.ts'
 import type { Delivery } from './delivery/delivery.ts'
 import { readUnserved } from './delivery/registry/instance-heartbeat.ts'
 import type { Database } from './database/database.ts'
@@ -52,12 +52,12 @@ export async function readHealth(
   { state, delivery, failedTryPublishCount }: OwnState,
 ): Promise<BusHealth> {
   const relay = delivery?.relayState ?? 'stopped'
-  const up = await beforeTimeout(database.query('select 1')).then(
+  const up = await withAnswerLimit(database.query('select 1')).then(
     () => true,
     () => false,
   )
   const ifUp = async <T>(read: () => Promise<T>, otherwise: T): Promise<T> =>
-    up ? beforeTimeout(read()).catch(() => otherwise) : otherwise
+    up ? withAnswerLimit(read()).catch(() => otherwise) : otherwise
   const partitions = await ifUp(async () => readPartitions(database), undefined)
   const unservedSubscriptions = await ifUp<readonly string[]>(async () => readUnserved(database), [])
   return {

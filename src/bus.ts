@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { readHealth, type BusState } from './bus-health.ts'
 import type { Bus } from './bus-interface.ts'
-import { beforeTimeout, within } from './foundation/with-timeout.ts'
+import { withAnswerLimit, waitUntil } from './foundation/with-timeout.ts'
 import { resolveBusOptions, type BusOptions } from './bus-options.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
 import type { Published } from './events/envelope.ts'
@@ -33,7 +33,12 @@ import {
   mayLoseCommits,
   type CallerTransaction,
 } from './outbox/transactions/caller-transaction.ts'
-import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/publish/cancel.ts'
+import {
+  cancelInTransaction,
+  cancelOnItsOwn,
+  checkReference,
+  type CancelOptions,
+} from './outbox/publish/cancel.ts'
 import { createDatabase } from './database/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './database/drizzle-handle.ts'
 import { checkSchema, migrateSchema } from './migrations/migrate.ts'
@@ -134,10 +139,13 @@ export function createBus<
     return published
   }
 
-  async function cancel(...args: readonly unknown[]): Promise<boolean> {
-    if (typeof args[0] === 'string') return cancelOnItsOwn(database, checkReference(args[0], args[1] ?? {}))
-    const [tx, id, cancelOptions = {}] = args
-    return cancelInTransaction(tx as CallerTransaction, checkReference(id, cancelOptions))
+  async function cancel(
+    first: string | CallerTransaction,
+    second?: string | CancelOptions,
+    third: CancelOptions = {},
+  ): Promise<boolean> {
+    if (typeof first === 'string') return cancelOnItsOwn(database, checkReference(first, second ?? {}))
+    return cancelInTransaction(first, checkReference(second, third))
   }
 
   function tryFailed(event: unknown, error: unknown): undefined {
@@ -150,7 +158,7 @@ export function createBus<
       const publishing = publishManyAlone([event])
       // A publish that is too late is not awaited; the event may still have been written.
       publishing.catch(() => {})
-      return theOnly(await beforeTimeout(publishing))
+      return theOnly(await withAnswerLimit(publishing))
     } catch (error) {
       return tryFailed(event, error)
     }
@@ -219,14 +227,14 @@ export function createBus<
     const stopped = (async () => {
       if (isStarting) await starting?.catch(() => {})
       await delivery?.stop(graceMs)
-      await within(deadline, mayClose.promise)
+      await waitUntil(deadline, mayClose.promise)
       await database.close()
     })().catch((error: unknown) =>
       logger.error({ reason: reasonOf(error) }, 'the bus could not be stopped in order'),
     )
-    await within(deadline + stopMarginMs, stopped)
+    await waitUntil(deadline + stopMarginMs, stopped)
     database.abandon()
-    await within(performance.now() + cutMarginMs, stopped)
+    await waitUntil(performance.now() + cutMarginMs, stopped)
     state = 'stopped'
     const durationMs = Math.round(performance.now() - beganAt)
     logger.info({ service: settings.source, durationMs }, 'the bus has stopped')

@@ -3,6 +3,7 @@ import { createHostChooser } from './choose-host.ts'
 import { toConnectError } from './database-errors.ts'
 import { handleKind, poolDefaults, toTarget, type Target } from './configuration/pool-config.ts'
 import { withTlsFiles } from './configuration/tls-parameters.ts'
+import { withTimeout } from '../foundation/with-timeout.ts'
 
 type Answer = string | pg.PoolConfig
 
@@ -48,16 +49,14 @@ export function createConnectionSource(option: DatabaseOption): ConnectionSource
 
   /** A function that throws or does not answer counts as an unreachable database: it is called again later. */
   async function answerInTime(ask: () => Answer | Promise<Answer>): Promise<Answer> {
-    const { promise: tooLate, reject } = Promise.withResolvers<never>()
-    const timer = setTimeout(() => {
-      const error = new Error(`the function \`database\` gave no answer within ${answerLimitMs} ms`)
-      reject(Object.assign(error, { code: 'ETIMEDOUT' }))
-    }, answerLimitMs)
+    const { promise: closed, reject } = Promise.withResolvers<never>()
     waiting.add(reject)
     try {
-      return await Promise.race([Promise.resolve().then(ask), tooLate])
+      return await withTimeout(Promise.race([Promise.resolve().then(ask), closed]), answerLimitMs, () => {
+        const error = new Error(`the function \`database\` gave no answer within ${answerLimitMs} ms`)
+        throw Object.assign(error, { code: 'ETIMEDOUT' })
+      })
     } finally {
-      clearTimeout(timer)
       waiting.delete(reject)
     }
   }

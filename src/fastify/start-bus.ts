@@ -1,5 +1,6 @@
 import type { Bus } from '../bus.ts'
 import { DatabaseError } from '../foundation/errors.ts'
+import { withTimeout } from '../foundation/with-timeout.ts'
 import type { RunOption } from '../run-option.ts'
 
 /** How to start a bus. */
@@ -27,19 +28,11 @@ const shareOfHookTimeout = 0.95
 export async function startBus(bus: StartableBus, plan: StartPlan): Promise<void> {
   const starting = startOrStop(bus, plan)
   if (plan.hookTimeoutMs === 0) return starting
-  let timer: NodeJS.Timeout | undefined
-  const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      // Not awaited: it ends with the start that is still running.
-      if (plan.ownsBus) void stopQuietly(bus)
-      reject(tooLate(plan.hookTimeoutMs))
-    }, plan.hookTimeoutMs * shareOfHookTimeout)
+  await withTimeout(starting, plan.hookTimeoutMs * shareOfHookTimeout, () => {
+    // Not awaited: it ends with the start that is still running.
+    if (plan.ownsBus) void stopQuietly(bus)
+    throw tooLate(plan.hookTimeoutMs)
   })
-  try {
-    return await Promise.race([starting, timeout])
-  } finally {
-    clearTimeout(timer)
-  }
 }
 
 async function startOrStop(bus: StartableBus, plan: StartPlan): Promise<void> {

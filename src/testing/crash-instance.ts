@@ -5,6 +5,7 @@ import { createBus, type Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { withFaultHook, type FaultPoint } from '../foundation/fault-points.ts'
 import type { BusLogger } from '../foundation/logger.ts'
+import { withTimeout } from '../foundation/with-timeout.ts'
 import type { DrizzleOption, HandlerTransaction } from '../database/drizzle-handle.ts'
 
 /** A step to crash at: a fault point, and its occurrence since the instance was armed. */
@@ -52,7 +53,7 @@ export class StepCounter {
 export const silentLogger: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 
 /** Time limit for closing the resources of a dead instance. */
-const burialMs = 1000
+const closeLimitMs = 1000
 
 /**
  * Starts a bus in this process whose crash is simulated. At its step it stops for good. Its sockets are destroyed, so
@@ -69,7 +70,7 @@ export async function startInProcess<C extends EventCatalogue, D extends Drizzle
   const frozen: (() => void)[] = []
   const { promise: died, resolve: reportDeath } = Promise.withResolvers<void>()
   let isDead = false
-  let isBuried = false
+  let isClosing = false
 
   function onFaultPoint(point: FaultPoint): Promise<void> | undefined {
     if (!isDead) {
@@ -79,12 +80,12 @@ export async function startInProcess<C extends EventCatalogue, D extends Drizzle
       reportDeath()
     }
     // It must only end now.
-    if (isBuried && point.startsWith('stop.')) return undefined
+    if (isClosing && point.startsWith('stop.')) return undefined
     return new Promise((_, reject) => {
       // An operation that the handler itself awaits stays pending: it must not continue, not even with an error.
       if (isOfHandler(point)) return
       const fail = (): void => reject(new Error('the instance is dead'))
-      if (isBuried) fail()
+      if (isClosing) fail()
       else frozen.push(fail)
     })
   }
@@ -112,14 +113,10 @@ export async function startInProcess<C extends EventCatalogue, D extends Drizzle
     },
     async end() {
       if (!isDead) return bus.stop({ graceMs: 1000 })
-      isBuried = true
+      isClosing = true
       for (const unfreeze of frozen.splice(0)) unfreeze()
-      let timer: NodeJS.Timeout | undefined
-      const tooLong = new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, burialMs)
-      })
-      await Promise.race([bus.stop({ graceMs: 0 }).catch(() => {}), tooLong])
-      clearTimeout(timer)
+      const stopped = bus.stop({ graceMs: 0 }).catch(() => {})
+      await withTimeout(stopped, closeLimitMs, () => {})
     },
   }
 }

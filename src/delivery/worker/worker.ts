@@ -41,7 +41,7 @@ import { type Subscription } from '../subscriptions/subscription.ts'
 import { handleUncovered } from './uncovered-events.ts'
 import type { Worker, WorkerParts } from './worker-parts.ts'
 import { queueName } from '../jobs/queues.ts'
-import { within } from '../../foundation/with-timeout.ts'
+import { waitUntil } from '../../foundation/with-timeout.ts'
 
 /** Keys of an ordered subscription that are worked on at a time, while handlers are fast. */
 const maxKeysInHand = 64
@@ -370,7 +370,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     flow.stop()
     const deadline = performance.now() + graceMs
     settler.giveUpAt(deadline + abortedHandlersMs)
-    await within(deadline, Promise.all([fetcher.stop(), relayStopped]))
+    await waitUntil(deadline, Promise.all([fetcher.stop(), relayStopped]))
     await inHand.untilIdle(deadline)
     for (const job of inHand) {
       job.cutShort = true
