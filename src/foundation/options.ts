@@ -1,6 +1,6 @@
 import { ConfigurationError } from './errors.ts'
 import type { Range } from './limits.ts'
-import { printable, isLonger, invalidTextReason } from './text.ts'
+import { characterCount, printable, isLonger, invalidTextReason } from './text.ts'
 
 /**
  * Refuses unknown keys of an options object, and suggests the key that was probably meant.
@@ -118,28 +118,43 @@ export function assertObject(what: string, value: unknown): asserts value is obj
   throw invalidOption(`Expected ${what}, got ${describe(value)}`)
 }
 
+/** The lengths that a text may have, in characters. */
+interface TextLength {
+  readonly min?: number
+  readonly max?: number
+}
+
 /**
- * A text that PostgreSQL can store, so can be asked for. @throws a {@link ConfigurationError}
- *
- * @param maxLength - where something longer is not a name of that kind at all
+ * Why a value is not a text of these lengths that PostgreSQL can store, as a message; undefined if it is one. The message
+ * does not quote the text, which may be personal data.
  */
+export function describeInvalidText(name: string, value: unknown, max: number, min = 1): string | undefined {
+  const reason = invalidTextValueReason(value, min, max)
+  if (reason === undefined) return undefined
+  const bound = Number.isFinite(max) ? ` of ${min} to ${max} characters` : ''
+  return `Expected \`${name}\` to be a text${bound} that PostgreSQL can store: ${reason}`
+}
+
+function invalidTextValueReason(value: unknown, min: number, max: number): string | undefined {
+  if (typeof value !== 'string') return `got ${describe(value)}`
+  if (value.length < min || isLonger(value, max)) return `got ${characterCount(value)} characters`
+  return invalidTextReason(value)
+}
+
+/** A text that PostgreSQL can store, 1 to `max` characters unless `min` is given. @throws a {@link ConfigurationError} */
+export function textOption(name: string, value: unknown, length: TextLength): string {
+  assertTextOption(name, value, length)
+  return value
+}
+
+/** Refuses a value that {@link textOption} would refuse. @throws a {@link ConfigurationError} */
 export function assertTextOption(
   name: string,
   value: unknown,
-  maxLength = Number.POSITIVE_INFINITY,
+  { min = 1, max = Number.POSITIVE_INFINITY }: TextLength = {},
 ): asserts value is string {
-  if (
-    typeof value === 'string' &&
-    value !== '' &&
-    !isLonger(value, maxLength) &&
-    invalidTextReason(value) === undefined
-  )
-    return
-  const bound = Number.isFinite(maxLength) ? ` of 1 to ${maxLength} characters` : ''
-  throw invalidOption(
-    `Expected \`${name}\` to be a text${bound} that PostgreSQL can store, got ${describe(value)}`,
-    name,
-  )
+  const message = describeInvalidText(name, value, max, min)
+  if (message !== undefined) throw invalidOption(message, name)
 }
 
 /** A short, printable description of a value for an error message. */

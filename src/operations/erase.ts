@@ -1,8 +1,13 @@
 import { maxPayloadAgeMs } from '../delivery/attempts/event-reader.ts'
 import { limits } from '../foundation/limits.ts'
-import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
+import {
+  assertTextOption,
+  describe,
+  integerOption,
+  refuseUnknownKeys,
+  invalidOption,
+} from '../foundation/options.ts'
 import type { Database } from '../database/database.ts'
-import { characterCount, isLonger, invalidTextReason } from '../foundation/text.ts'
 import { deadLetterQueueName, queueName } from '../delivery/jobs/queues.ts'
 
 /** Options of `bus.erase`. */
@@ -173,7 +178,7 @@ export function createErasures(database: Database): Erasures {
       refuseUnknownKeys(filter, ['tenantId', 'limit'], 'erasures.list')
       const { tenantId, limit } = filter
       const count = integerOption('limit', limit, limits.listLimit)
-      if (tenantId !== undefined) assertText('tenantId', tenantId, 255)
+      if (tenantId !== undefined) assertTextOption('tenantId', tenantId, { max: 255 })
       const { rows } = await database.query<ErasureRow>(
         `select id, tenant_id, subject, erased_by, reason, event_count, failure_count, started_at, finished_at
          from bus.erasures where $1::text is null or tenant_id = $1 order by id desc limit $2`,
@@ -211,21 +216,9 @@ function checkErase(given: EraseOptions): EraseOptions {
     throw invalidOption(`Expected options like { tenantId, subject, by }, got ${describe(given)}`)
   refuseUnknownKeys(given, ['tenantId', 'subject', 'by', 'reason'], 'erase')
   const { tenantId, subject, by, reason } = given
-  assertText('tenantId', tenantId, 255)
-  assertText('subject', subject, 1024)
-  assertText('by', by, 255)
-  if (reason !== undefined) assertText('reason', reason, 1024)
+  assertTextOption('tenantId', tenantId, { max: 255 })
+  assertTextOption('subject', subject, { max: 1024 })
+  assertTextOption('by', by, { max: 255 })
+  if (reason !== undefined) assertTextOption('reason', reason, { max: 1024 })
   return { tenantId, subject, by, reason }
-}
-
-/** The text is not shown, because a subject may be a person. */
-function assertText(name: string, value: unknown, maxLength: number): void {
-  const problem =
-    typeof value !== 'string'
-      ? `got ${describe(value)}`
-      : value.length === 0 || isLonger(value, maxLength)
-        ? `got ${characterCount(value)} characters`
-        : invalidTextReason(value)
-  if (problem !== undefined)
-    throw invalidOption(`Expected \`${name}\` to be a text of 1 to ${maxLength} characters: ${problem}`)
 }

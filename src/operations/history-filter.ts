@@ -1,7 +1,13 @@
 import { limits } from '../foundation/limits.ts'
-import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
+import {
+  describe,
+  integerOption,
+  refuseUnknownKeys,
+  invalidOption,
+  textOption,
+} from '../foundation/options.ts'
 import { isDate } from '../foundation/cross-realm.ts'
-import { characterCount, isLonger, invalidTextReason, uuidShape } from '../foundation/text.ts'
+import { uuidShape } from '../foundation/text.ts'
 
 /** Which events of the log to find, and in which order. */
 export interface EventFilter<T extends string = string> {
@@ -54,9 +60,11 @@ export function checkFilter(given: unknown, call: string, isOperator: boolean): 
     values.push(value)
     conditions.push(condition.replace('?', `$${values.length}`))
   }
-  if (tenantId !== undefined) add('e.tenant_id = ?', checkText('tenantId', tenantId))
+  if (tenantId !== undefined)
+    add('e.tenant_id = ?', textOption('tenantId', tenantId, { max: limits.keyLength }))
   if (type !== undefined) add('e.type = any(?::text[])', checkTypes(type))
-  if (correlationId !== undefined) add('e.correlation_id = ?', checkText('correlationId', correlationId))
+  if (correlationId !== undefined)
+    add('e.correlation_id = ?', textOption('correlationId', correlationId, { max: limits.keyLength }))
   if (from !== undefined) add('e.id >= ?::uuid', floorUuid(checkTime('from', from)))
   if (to !== undefined) add('e.id < ?::uuid', floorUuid(checkTime('to', to)))
   if (after !== undefined)
@@ -80,18 +88,6 @@ export function checkSpan(given: unknown, call: string): { readonly from: string
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
-export function checkText(name: string, value: unknown): string {
-  const problem =
-    typeof value !== 'string' || value.length === 0 || isLonger(value, limits.keyLength)
-      ? `got ${typeof value === 'string' ? `${characterCount(value)} characters` : describe(value)}`
-      : invalidTextReason(value)
-  if (problem === undefined) return value as string
-  throw invalidOption(
-    `Expected \`${name}\` to be a text of 1 to ${limits.keyLength} characters that PostgreSQL can store: ${problem}`,
-  )
-}
-
-/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function checkId(name: string, value: unknown): string {
   if (typeof value === 'string' && uuidShape.test(value)) return value.toLowerCase()
   throw invalidOption(`Expected \`${name}\` to be the id of an event (a uuid), got ${describe(value)}`)
@@ -111,7 +107,7 @@ function checkTypes(type: unknown): string[] {
       'type',
     )
   return types.map((each) => {
-    const name = checkText('type', each)
+    const name = textOption('type', each, { max: limits.keyLength })
     if (name.includes('*'))
       throw invalidOption(
         `Expected \`type\` to be the name of a type, not a pattern, got ${describe(name)}`,

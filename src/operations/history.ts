@@ -2,13 +2,12 @@ import type { EventCatalogue, EventType } from '../events/catalogue.ts'
 import type { EventMetadata, StoredEvent } from '../events/envelope.ts'
 import { parseJson } from '../events/json/parse-json.ts'
 import { limits } from '../foundation/limits.ts'
-import { integerOption, refuseUnknownKeys } from '../foundation/options.ts'
+import { integerOption, refuseUnknownKeys, textOption } from '../foundation/options.ts'
 import type { Executor } from '../database/database.ts'
 import {
   assertOptions,
   checkFilter,
   checkId,
-  checkText,
   type EventFilter,
   type OperatorFilter,
 } from './history-filter.ts'
@@ -127,9 +126,9 @@ export function createHistory<C extends EventCatalogue>(
       assertOptions(options, 'events.trace')
       refuseUnknownKeys(options, isOperator ? ['limit', 'tenantId'] : ['limit'], 'events.trace')
       const limit = integerOption('limit', options.limit, limits.traceLimit)
-      const values: unknown[] = [checkText('correlationId', correlationId)]
+      const values: unknown[] = [textOption('correlationId', correlationId, { max: limits.keyLength })]
       const { tenantId } = options
-      if (tenantId !== undefined) values.push(checkText('tenantId', tenantId))
+      if (tenantId !== undefined) values.push(textOption('tenantId', tenantId, { max: limits.keyLength }))
       const ofTenant = tenantId === undefined ? '' : ' and e.tenant_id = $2'
       const correlated = `${selectSql} where e.correlation_id = $1${ofTenant} order by e.id limit ${limit}`
       // A handler's events carry the id of the event that started everything, which has no correlation id itself.

@@ -1,10 +1,10 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { limits } from '../foundation/limits.ts'
-import { integerOption, refuseUnknownKeys } from '../foundation/options.ts'
+import { integerOption, refuseUnknownKeys, textOption } from '../foundation/options.ts'
 import { toDeadLetter, type DeadLetterRow, type DeadLetters } from '../delivery/operator/dead-letters.ts'
 import { readDeliveries, type EventDelivery } from '../operations/event-deliveries.ts'
 import { createHistory, type EventHistory, type ShowPayload } from '../operations/history.ts'
-import { assertOptions, checkSpan, checkText } from '../operations/history-filter.ts'
+import { assertOptions, checkSpan } from '../operations/history-filter.ts'
 import type { Database, Executor } from '../database/database.ts'
 import { runTenantQuery, type TenantDatabase } from './query.ts'
 import { scopedExecutor } from './scope.ts'
@@ -74,7 +74,7 @@ export function createTenant<C extends EventCatalogue, Tx>(
   tenantId: unknown,
   show: ShowPayload,
 ): Tenant<C, Tx> {
-  const id = checkText('id', tenantId)
+  const id = textOption('id', tenantId, { max: limits.keyLength })
   const executor = scopedExecutor(database, id)
   return {
     id,
@@ -87,7 +87,10 @@ export function createTenant<C extends EventCatalogue, Tx>(
         refuseUnknownKeys(filter, ['subscription', 'limit'], 'deadLetters.list')
         const { subscription, limit } = filter
         const count = integerOption('limit', limit, limits.listLimit)
-        const name = subscription === undefined ? null : checkText('subscription', subscription)
+        const name =
+          subscription === undefined
+            ? null
+            : textOption('subscription', subscription, { max: limits.keyLength })
         const { rows } = await executor.query<DeadLetterRow>(
           'select * from bus.tenant_dead_letters($1::text, $2::int)',
           [name, count],

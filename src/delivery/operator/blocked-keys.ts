@@ -94,7 +94,7 @@ export function createBlockedKeys(database: Database, logger: BusLogger): Blocke
       const { subscription, limit } = filter
       const count = integerOption('limit', limit, limits.listLimit)
       if (subscription !== undefined)
-        assertTextOption('subscription', subscription, limits.subscriptionNameLength)
+        assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
       const { rows } = await database.query<BlockedKeyRow>(
         `select s.name as subscription, k.tenant_id, k.ordering_key, k.state, k.failed_event_id, k.attempts, k.failures, k.failed_at,
            (select count(*) from bus.ordered_events e where e.key_id = k.id and e.seq > k.done_seq) as event_count
@@ -193,7 +193,7 @@ function checkRelease(given: KeyRelease): Required<KeyRelease> {
   assertObject('a key like { subscription, tenantId, orderingKey }', given)
   refuseUnknownKeys(given, ['subscription', 'tenantId', 'orderingKey', 'skipFailed'], 'blockedKeys.release')
   const { subscription, tenantId, orderingKey } = given
-  assertTextOption('subscription', subscription, limits.subscriptionNameLength)
+  assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
   // Plain SQL may have published longer keys than publish accepts.
   assertTextOption('tenantId', tenantId)
   assertTextOption('orderingKey', orderingKey)

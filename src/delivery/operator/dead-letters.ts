@@ -61,7 +61,7 @@ export function createDeadLetters(database: Database): DeadLetters {
       const { subscription, limit } = filter
       const count = integerOption('limit', limit, limits.listLimit)
       if (subscription !== undefined)
-        assertTextOption('subscription', subscription, limits.subscriptionNameLength)
+        assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
       const { rows } = await database.query<DeadLetterRow>(
         `(select (r.job->>'id')::uuid as id, r.job->>'subscription' as subscription, r.job->'data' as data,
            (r.job->>'source_retry_count')::int as source_retry_count, nullif(r.job->'source_output', 'null') as source_output,

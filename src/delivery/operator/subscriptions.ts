@@ -5,7 +5,6 @@ import type { Database } from '../../database/database.ts'
 import { pauseSubscription, resumeSubscription } from '../flow-control/subscription-state.ts'
 import { liveSeconds } from '../registry/declarations.ts'
 import type { RegisteredOptions } from '../subscriptions/subscription.ts'
-import { isLonger, invalidTextReason } from '../../foundation/text.ts'
 
 /** A subscription as the database knows it, whether or not its service is running. */
 export interface SubscriptionInfo {
@@ -146,9 +145,10 @@ export function createSubscriptions(database: Database, onChange: () => Promise<
       if (options === null || typeof options !== 'object')
         throw invalidOption(`Expected options like { by, reason }, got ${describe(options)}`)
       refuseUnknownKeys(options, ['by', 'reason'], 'subscriptions.pause')
-      checkText('by', options.by, 255)
-      checkText('reason', options.reason, 2000)
-      return changed(name, pauseSubscription(database, checkName(name), options.by, options.reason))
+      const { by, reason } = options
+      if (by !== undefined) assertTextOption('by', by, { min: 0, max: 255 })
+      if (reason !== undefined) assertTextOption('reason', reason, { min: 0, max: 2000 })
+      return changed(name, pauseSubscription(database, checkName(name), by, reason))
     },
     async resume(name) {
       return changed(name, resumeSubscription(database, checkName(name)))
@@ -196,14 +196,6 @@ function found(name: string, changed: boolean | undefined): boolean {
 }
 
 function checkName(name: unknown): string {
-  assertTextOption('name', name, limits.subscriptionNameLength)
+  assertTextOption('name', name, { max: limits.subscriptionNameLength })
   return name
-}
-
-function checkText(option: string, value: unknown, maxLength: number): void {
-  if (value === undefined) return
-  if (typeof value !== 'string' || isLonger(value, maxLength) || invalidTextReason(value) !== undefined)
-    throw invalidOption(
-      `Expected \`${option}\` to be a text of at most ${maxLength} characters, got ${describe(value)}`,
-    )
 }

@@ -210,7 +210,8 @@ export function fromCloudEvent<C extends EventCatalogue = EventCatalogue>(
   options: FromCloudEventOptions = {},
 ): ReceivedCloudEvent<C> {
   refuseUnknownKeys(options, ['tenantId'], 'fromCloudEvent')
-  if (options.tenantId !== undefined) assertTextOption('tenantId', options.tenantId, limits.keyLength)
+  if (options.tenantId !== undefined)
+    assertTextOption('tenantId', options.tenantId, { max: limits.keyLength })
   const { id, source, type, time, expirytime, data, texts } = readAttributes(given)
   const tenantId = options.tenantId ?? texts.get('tenantid')
   if (tenantId === undefined)

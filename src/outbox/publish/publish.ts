@@ -4,13 +4,13 @@ import { eventFieldNames } from '../../events/event-defaults.ts'
 import { InvalidEventError, type BusErrorCode } from '../../foundation/errors.ts'
 import { encodeJson } from '../../events/json/encode-json.ts'
 import { limits } from '../../foundation/limits.ts'
-import { describe, kindOf, meantBy, nearest } from '../../foundation/options.ts'
+import { describe, describeInvalidText, kindOf, meantBy, nearest } from '../../foundation/options.ts'
 import { isDate } from '../../foundation/cross-realm.ts'
 import { redactThrown } from '../../foundation/error-redaction.ts'
 import { statement } from '../transactions/statement.ts'
 import { callInTransaction, type CallerTransaction } from '../transactions/caller-transaction.ts'
 import { around, publishTemplate, toColumns, type CheckedEvent, type EventColumns } from './event-columns.ts'
-import { printable, characterCount, isLonger, invalidTextReason, uuidShape } from '../../foundation/text.ts'
+import { printable, uuidShape } from '../../foundation/text.ts'
 
 /** Settings that apply to every publish of a bus. */
 export interface PublishSettings {
@@ -248,15 +248,9 @@ function assertTime(name: string, value: unknown): void {
   if (!(year >= 1970 && year <= 9999)) throw invalid(`Expected \`${name}\` to be a Date from 1970 to 9999`)
 }
 
-function assertText(name: string, value: unknown, maxLength: number): void {
-  const problem =
-    typeof value !== 'string' || value.length === 0 || isLonger(value, maxLength)
-      ? `got ${typeof value === 'string' ? `${characterCount(value)} characters` : describe(value)}`
-      : invalidTextReason(value)
-  if (problem !== undefined)
-    throw invalid(
-      `Expected \`${name}\` to be a text of 1 to ${maxLength} characters that PostgreSQL can store: ${problem}`,
-    )
+function assertText(name: string, value: unknown, max: number): void {
+  const message = describeInvalidText(name, value, max)
+  if (message !== undefined) throw invalid(message)
 }
 
 function encodeMetadata(metadata: EventMetadata | undefined): string | undefined {
