@@ -33,12 +33,7 @@ import {
   mayLoseCommits,
   type CallerTransaction,
 } from './outbox/transactions/caller-transaction.ts'
-import {
-  cancelInTransaction,
-  cancelOnItsOwn,
-  checkReference,
-  type CancelOptions,
-} from './outbox/publish/cancel.ts'
+import { createCancel } from './outbox/publish/cancel.ts'
 import { createDatabase } from './database/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './database/drizzle-handle.ts'
 import { checkSchema, migrateSchema } from './migrations/migrate.ts'
@@ -106,6 +101,7 @@ export function createBus<
   const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, logger)
   const erasures = createErasures(database)
+  const cancel = createCancel(database)
   const registered = createSubscriptions(database, async () => delivery?.followStates())
   let state: BusState = 'created'
   let delivery: Delivery | undefined
@@ -137,15 +133,6 @@ export function createBus<
     const published = await publishOnItsOwn(database, await encodeEvents(settings, newEvents))
     await database.faultPoint?.('publish.committed')
     return published
-  }
-
-  async function cancel(
-    first: string | CallerTransaction,
-    second?: string | CancelOptions,
-    third: CancelOptions = {},
-  ): Promise<boolean> {
-    if (typeof first === 'string') return cancelOnItsOwn(database, checkReference(first, second ?? {}))
-    return cancelInTransaction(first, checkReference(second, third))
   }
 
   function tryFailed(event: unknown, error: unknown): undefined {

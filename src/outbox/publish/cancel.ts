@@ -5,6 +5,7 @@ import {
   refuseUnknownKeys,
   invalidOption,
 } from '../../foundation/options.ts'
+import type { Executor } from '../../database/database.ts'
 import { statement } from '../transactions/statement.ts'
 import {
   assertTransaction,
@@ -19,7 +20,7 @@ import { uuidShape } from '../../foundation/text.ts'
  *
  * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
  */
-export async function cancelInTransaction(
+async function cancelInTransaction(
   tx: CallerTransaction,
   { id, tenantId }: EventReference,
 ): Promise<boolean> {
@@ -33,16 +34,11 @@ export async function cancelInTransaction(
 }
 
 /** Cancels a scheduled event in a transaction of its own. */
-export async function cancelOnItsOwn(
-  executor: {
-    query: (text: string, values: unknown[]) => Promise<{ rows: { cancelled: boolean }[] }>
-  },
-  { id, tenantId }: EventReference,
-): Promise<boolean> {
-  const { rows } = await executor.query('select bus.cancel($1::uuid, $2::text) as cancelled', [
-    id,
-    tenantId ?? null,
-  ])
+async function cancelOnItsOwn(executor: Executor, { id, tenantId }: EventReference): Promise<boolean> {
+  const { rows } = await executor.query<{ cancelled: boolean }>(
+    'select bus.cancel($1::uuid, $2::text) as cancelled',
+    [id, tenantId ?? null],
+  )
   return rows[0]?.cancelled === true
 }
 
@@ -58,14 +54,26 @@ export interface CancelCall {
   (tx: CallerTransaction, id: string, options?: CancelOptions): Promise<boolean>
 }
 
+/** Creates `bus.cancel`. */
+export function createCancel(executor: Executor): CancelCall {
+  return async (
+    first: string | CallerTransaction,
+    second?: string | CancelOptions,
+    third: CancelOptions = {},
+  ): Promise<boolean> =>
+    typeof first === 'string'
+      ? cancelOnItsOwn(executor, checkReference(first, second ?? {}))
+      : cancelInTransaction(first, checkReference(second, third))
+}
+
 /** The event to cancel; with a tenant, only if it belongs to that tenant. */
-export interface EventReference {
+interface EventReference {
   readonly id: string
   readonly tenantId: string | undefined
 }
 
 /** Validates an event id and the options passed with it. */
-export function checkReference(id: unknown, options: unknown): EventReference {
+function checkReference(id: unknown, options: unknown): EventReference {
   if (typeof id !== 'string' || !uuidShape.test(id))
     throw invalidOption(`Expected the id of an event (a uuid), got ${describe(id)}`)
   assertObject('options', options)
