@@ -2,11 +2,11 @@ import type { EventCatalogue } from './events/catalogue.ts'
 import type { DatabaseOption } from './database/database.ts'
 
 /**
- * What `bossbus.config.ts` (or `.js`, `.mjs`) exports by default: what the CLI has to know of a service. Import this type
- * with `import type { BossbusConfig } from 'bossbus'`.
+ * The default export of `bossbus.config.ts` (or `.js`, `.mjs`): what the CLI needs to know about a service. Import the
+ * type with `import type { BossbusConfig } from 'bossbus'`.
  */
 export interface BossbusConfig {
-  /** As in `createBus`. The flag `--database` and the environment come first. */
+  /** As in `createBus`. The flag `--database` and the environment take precedence. */
   readonly database?: DatabaseOption | undefined
   /** The catalogue made by `defineEvents`. */
   readonly events?: EventCatalogue | undefined

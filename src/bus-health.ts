@@ -1,44 +1,46 @@
-import { beforeTimeout } from './foundation/with-timeout.ts'
+import { withAnswerLimit } from './foundation/with-timeout.ts'
 import type { Delivery } from './delivery/delivery.ts'
-import { readUnserved } from './delivery/registry/presence.ts'
+import { readUnserved } from './delivery/registry/instance-heartbeat.ts'
 import type { Database } from './database/database.ts'
 import { readPartitions, type DefaultPartition } from './outbox/schema/partitions.ts'
 import type { RelayState } from './outbox/relay/relay.ts'
 
 export type BusState = 'created' | 'starting' | 'started' | 'stopping' | 'stopped'
 
-/** The bus's state, for a readiness probe. */
+/** The state of the bus, for a readiness probe. */
 export interface BusHealth {
-  /** True when the bus is started, the database answers, and the relay is not failing. */
+  /** True if the bus has started, the database answers, and the relay is not failing. */
   readonly ok: boolean
   readonly state: BusState
   readonly database: 'up' | 'down'
   readonly relay: RelayState
   /**
    * Whether notifications arrive. False behind a pooler in transaction mode, where the bus polls, and while a lost
-   * connection is being replaced: events are then delivered later, by up to a second.
+   * connection is being replaced. Events are then delivered up to a second later.
    */
   readonly listening: boolean
   /**
-   * Handlers of this process that run on although their attempt has timed out or was taken over. Each keeps its place among the
-   * `concurrency` of its subscription until it ends: a number that stays means handlers that ignore `ctx.signal`.
+   * Handlers of this process that are still running although their attempt timed out or was taken over. Each occupies
+   * one of the `concurrency` of its subscription until it ends. If this number stays above 0, handlers ignore
+   * `ctx.signal`.
    */
   readonly overrunningHandlerCount: number
-  /** `tryPublish` calls of this process that did not publish. */
+  /** `tryPublish` calls of this process that failed to publish. */
   readonly failedTryPublishCount: number
   /**
-   * What of the log lies in the default partition, because its month had begun without a partition of its own, and what to do.
-   * Undefined where that is empty, as it should be, and where the database does not answer or the role may not look.
+   * The part of the log that is in the default partition because its month began without a partition, and the remedy.
+   * Undefined if the default partition is empty, as it should be, and if the database does not answer or the role may
+   * not read it.
    */
   readonly defaultPartition: DefaultPartition | undefined
   /**
-   * Subscriptions, of all services, that no process runs: a service that is down, or one that was renamed or removed and whose events
-   * pile up. Empty where the database does not answer or the role may not look.
+   * Subscriptions, of all services, that no process runs: their service is down, or they were renamed or removed and
+   * their events accumulate. Empty if the database does not answer or the role may not read them.
    */
   readonly unservedSubscriptions: readonly string[]
 }
 
-/** What a bus knows of itself. */
+/** What a bus knows about itself. */
 interface OwnState {
   readonly state: BusState
   readonly delivery: Delivery | undefined
@@ -50,12 +52,12 @@ export async function readHealth(
   { state, delivery, failedTryPublishCount }: OwnState,
 ): Promise<BusHealth> {
   const relay = delivery?.relayState ?? 'stopped'
-  const up = await beforeTimeout(database.query('select 1')).then(
+  const up = await withAnswerLimit(database.query('select 1')).then(
     () => true,
     () => false,
   )
   const ifUp = async <T>(read: () => Promise<T>, otherwise: T): Promise<T> =>
-    up ? beforeTimeout(read()).catch(() => otherwise) : otherwise
+    up ? withAnswerLimit(read()).catch(() => otherwise) : otherwise
   const partitions = await ifUp(async () => readPartitions(database), undefined)
   const unservedSubscriptions = await ifUp<readonly string[]>(async () => readUnserved(database), [])
   return {

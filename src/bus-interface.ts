@@ -18,8 +18,8 @@ import type { MigrateOptions } from './tenancy/roles.ts'
  * A durable event bus on PostgreSQL.
  *
  * @typeParam C - the catalogue
- * @typeParam Tx - what `ctx.tx` is, and the `db` of `tenant.query`: it follows from the option `drizzle`
- * @typeParam Defaulted - `'tenantId'` where the option `defaults` says the tenant
+ * @typeParam Tx - the type of `ctx.tx` and of the `db` of `tenant.query`; it follows from the option `drizzle`
+ * @typeParam Defaulted - `'tenantId'` if the option `defaults` supplies the tenant
  */
 export interface Bus<
   C extends EventCatalogue = EventCatalogue,
@@ -29,59 +29,63 @@ export interface Bus<
   extends Publisher<C, Defaulted>, Reads<C, Tx> {
   readonly state: BusState
   /**
-   * Creates or updates the schema `bus` and pg-boss's. Safe from any number of processes at once; run again it
-   * changes nothing. Needs a role that may create schemas. Makes the queues of the subscriptions declared so far, for
-   * processes whose role may not, and the roles of the bus: see {@link MigrateOptions}.
+   * Creates or updates the schema `bus` and pg-boss's schema. Safe to call from any number of processes at once;
+   * calling it again changes nothing. The role must be allowed to create schemas. Also creates the queues of the
+   * subscriptions declared so far, for processes whose role may not, and the roles of the bus: see
+   * {@link MigrateOptions}.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
    */
   migrate: (options?: MigrateOptions) => Promise<void>
   /**
-   * Declares a subscription of this service, before `start`. Every event that matches, from the first start on, is
-   * delivered to the handler of one instance, at least once; with `mode: 'exactly-once'` what the handler writes through
-   * `ctx.tx` happens exactly once.
+   * Declares a subscription of this service. Call it before `start`. Every matching event that is published after the
+   * first start is delivered to the handler of one instance, at least once. With `mode: 'exactly-once'`, what the
+   * handler writes through `ctx.tx` takes effect exactly once.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`, `BUS_DUPLICATE_SUBSCRIPTION`
-   * @throws a {@link StateError} when the bus was started already
+   * @throws a {@link StateError} if the bus has already been started
    */
-  // One signature: of several, an editor would offer the options of the first alone.
+  // A single signature: with overloads an editor would suggest the options of the first one only.
   subscribe: <const P extends EventPattern<C>, const M extends DeliveryMode = 'at-least-once'>(
     subscription: SubscriptionOptions<C, P, M, Tx> | DefinedSubscription<C, Tx>,
   ) => void
   /**
-   * Checks the schema, registers the subscriptions, and starts relay and workers. What of the catalogue is new or changed is
-   * recorded in `bus.catalogue`, where the role may write it. Of several calls the first one counts.
+   * Checks the schema, registers the subscriptions, and starts the relay and the workers. New or changed event types of
+   * the catalogue are recorded in `bus.catalogue`, if the role may write it. If called several times, only the first
+   * call counts.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link StateError}; {@link DatabaseError}
    */
   start: (options?: StartOptions) => Promise<void>
   /**
-   * Stops: nothing new is begun, running handlers get `graceMs` to finish, then their signals are aborted and their
-   * events go back with no attempt counted. Calling it again waits for the same stop. It always ends: six seconds after
-   * `graceMs` at the latest, also while the bus starts or the database does not answer; what could not be handed back then
-   * is found by its heartbeat. When it resolves, nothing of the bus keeps the process alive, whatever its handlers still do.
+   * Stops the bus. No new handler starts; running handlers get `graceMs` to finish. Then their signals are aborted, and
+   * their events are requeued without counting an attempt. Another call waits for the same stop. It always resolves, at
+   * most six seconds after `graceMs`, even while the bus is starting or the database does not answer. Jobs that could
+   * not be requeued by then are recovered when their heartbeat is missed. After it resolves, the bus no longer keeps
+   * the process alive, whatever its handlers still do.
    */
   stop: (options?: StopOptions) => Promise<void>
   /**
-   * Cancels a scheduled event (one with `availableAt` or `availableIn`), by the `id` that publish gave, before it fires, so that nobody gets it; with a Drizzle
-   * transaction in front, if and only if that commits. Resolves to whether it was cancelled: false when it has fired,
-   * was cancelled before, was never scheduled, is unknown or, with `tenantId`, another tenant's. Exactly one of the
-   * cancellation and the delivery happens. The event stays in the log, `bus.cancellations` says when it was cancelled,
-   * and its `eventId` and `idempotencyKey` stay used.
+   * Cancels a scheduled event (one with `availableAt` or `availableIn`) before it is due, by the `id` that publish
+   * returned. If the first argument is a transaction, the cancellation takes effect only if that transaction commits.
+   * Resolves to `true` if cancelled, and to `false` if the event has already been dispatched, was already cancelled,
+   * was never scheduled, does not exist or, with `tenantId`, belongs to another tenant. An event is either delivered or
+   * cancelled, never both. The event stays in the log, `bus.cancellations` records the time, and its `eventId` and
+   * `idempotencyKey` remain in use.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link TransactionError}; {@link DatabaseError}
    */
   cancel: CancelCall
   /**
-   * Erases what the log holds about a subject of a tenant: payload and metadata of its events become a tombstone, what
-   * failed attempts wrote down about them is emptied, and who asked for it is recorded in `bus.erasures`. Receipts, ids and
-   * keys stay. Events that still wait are settled as erased. When it resolves, everything that was committed before the call
-   * is erased, and no handler begins with an erased payload any more, in any process; for that it takes 5 seconds where
-   * there was something to erase. What is published later is not touched, what is published meanwhile may be. Calling it again is harmless, and
-   * goes on with what was cut off.
+   * Erases what the log holds about a subject of a tenant. The payload and metadata of its events are replaced by a
+   * tombstone, the records of failed attempts at them are emptied, and `bus.erasures` records who asked for it.
+   * Receipts, ids and keys remain. Waiting events are settled as erased. When it resolves, every event that was
+   * committed before the call is erased, and no handler in any process starts with an erased payload; if there was
+   * anything to erase, this takes 5 seconds. Events published later are not affected; events published during the call
+   * may be. Repeating the call is harmless, and resumes one that was interrupted.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
    */
   erase: (options: EraseOptions) => Promise<Erased>
-  /** Who erased what. */
+  /** The record of erasures. */
   readonly erasures: Erasures
   readonly deadLetters: DeadLetters
-  /** The keys of ordered subscriptions that wait for a person, or for a handler that ignores its signal. */
+  /** The blocked keys of ordered subscriptions: they wait for a person, or for a handler that ignores its signal. */
   readonly blockedKeys: BlockedKeys
   /** The subscriptions of all services in this database. */
   readonly subscriptions: Subscriptions
@@ -90,8 +94,9 @@ export interface Bus<
 
 export interface StartOptions {
   /**
-   * What this process runs: `'everything'`; some subscriptions, by name; or `'nothing'`, for a process that only publishes, whose
-   * health is good without a relay. Every process may declare all subscriptions: those that it does not run are others' to run.
+   * What this process runs: `'everything'`; some subscriptions, by name; or `'nothing'`, for a process that only
+   * publishes and is healthy without a relay. Every process may declare all subscriptions; those that it does not run
+   * are left to other processes.
    * @defaultValue `'everything'`
    */
   readonly run?: RunOption | undefined
@@ -101,8 +106,9 @@ export interface StopOptions {
   /** How long running handlers may take to finish, in milliseconds. @defaultValue `30000` */
   readonly graceMs?: number | undefined
   /**
-   * Whether the connections stay, for `tryPublish` and the reads, until `stop` is called again without it, or `graceMs` is
-   * over: while requests of an HTTP server finish. @defaultValue `false`
+   * Keeps the connections open, for `tryPublish` and reads, until `stop` is called again without this option or
+   * `graceMs` has passed. Use it while the requests of an HTTP server finish.
+   * @defaultValue `false`
    */
   readonly keepOpen?: boolean | undefined
 }

@@ -1,6 +1,6 @@
 import { defineEvents, isSourceName, type EventCatalogue } from './events/catalogue.ts'
 import { limits } from './foundation/limits.ts'
-import { guarded, stderrLogger, type BusLogger } from './foundation/logger.ts'
+import { nonThrowing, stderrLogger, type BusLogger } from './foundation/logger.ts'
 import { describe, integerOption, refuseUnknownKeys, invalidOption } from './foundation/options.ts'
 import { resolveBossSchema } from './database/boss-schema.ts'
 import type { DatabaseOption } from './database/database.ts'
@@ -8,51 +8,54 @@ import { resolveDrizzle, type DrizzleOption, type Settings } from './database/dr
 import type { PublishSettings } from './outbox/publish/publish.ts'
 import type { DefaultsOption, EventDefaults } from './outbox/publish/publisher.ts'
 
-/** What `createBus` takes. */
+/** Options of `createBus`. */
 export interface BusOptions<
   C extends EventCatalogue,
   D extends DrizzleOption = DrizzleOption,
   E extends EventDefaults | undefined = EventDefaults | undefined,
 > {
   /**
-   * Where the bus's own connections go: a `postgres://` URL, a node-postgres pool configuration, or a function that gives
-   * one of these. The function is asked again for each new connection, for 10 seconds at most, so that a failover to
-   * another address, port or secret needs no restart. A direct connection, not a pooler in transaction mode. What of a URL
-   * works is in docs/drivers.md; what cannot be made out is refused. `max` of a configuration counts all connections of a running
-   * bus together: one that listens, those of relay and workers, those of exactly-once handlers. At least 2, with exactly-once
-   * subscriptions 3; left out, 11, and 10 more for such handlers.
+   * The database for the bus's own connections: a `postgres://` URL, a node-postgres pool configuration, or a function
+   * that returns one of these. The function is called again for each new connection, and may take up to 10 seconds, so
+   * that a failover to another address, port or secret needs no restart. Use a direct connection, not a pooler in
+   * transaction mode. docs/drivers.md lists the supported parts of a URL; a setting that cannot be interpreted is
+   * refused. `max` of a configuration limits all connections of a running bus together: one that listens, those of the
+   * relay and the workers, and those of exactly-once handlers. The minimum is 2, or 3 with exactly-once subscriptions;
+   * the default is 11, plus 10 for exactly-once handlers.
    */
   readonly database: DatabaseOption
   /** The catalogue made by `defineEvents`. */
   readonly events: C
-  /** The name of this service: the source of what it publishes, the owner of its subscriptions. */
+  /** The name of this service: the source of its events, and the owner of its subscriptions. */
   readonly source: string
-  /** pino, `fastify.log` or alike. @defaultValue warnings and errors as JSON lines on standard error */
+  /** A logger such as pino or `fastify.log`. @defaultValue warnings and errors as JSON lines on standard error */
   readonly logger?: BusLogger | undefined
   /**
-   * Most bytes of one payload as JSON text, 1 to 16,777,216. Large payloads cost every subscriber memory.
+   * Maximum bytes of one payload as JSON text, 1 to 16,777,216. Large payloads use memory in every subscriber.
    * @defaultValue `262144` (256 KiB)
    */
   readonly maxPayloadBytes?: number | undefined
   /**
-   * The PostgreSQL schema of pg-boss: another one where `pgboss` is somebody else's already. One for all services that share a
-   * database, and for good: `bus.migrate()` writes it down. 1 to 50 bytes, any name that is not `bus`, `public` or one of
-   * PostgreSQL's, without quotes, dots, `%`, `$` and `\\`; upper case is kept.
+   * The PostgreSQL schema of pg-boss. Choose another one if something else already uses `pgboss`. All services that
+   * share a database use the same schema, and it cannot be changed later: `bus.migrate()` records it. 1 to 50 bytes,
+   * any name except `bus`, `public` and those of PostgreSQL, without quotes, dots, `%`, `$` and `\\`; upper case is
+   * preserved.
    * @defaultValue `'pgboss'`
    */
   readonly bossSchema?: string | undefined
   /**
-   * How `ctx.tx` of exactly-once handlers, and the `db` of `tenant.query`, are made: the settings of your own Drizzle handle without its
-   * connection, such as `{ casing: 'snake_case', schema }`, or a function that makes a handle of the pool it gets, on
-   * node-postgres: `(client) => drizzle({ client, relations })`. The function is called once, at the start; with it, Drizzle is the copy
-   * and version that it uses. See docs/drizzle.md.
+   * How `ctx.tx` of exactly-once handlers and the `db` of `tenant.query` are made: the settings of your own Drizzle
+   * handle without its connection, such as `{ casing: 'snake_case', schema }`, or a function that makes a node-postgres
+   * handle of the pool that it receives: `(client) => drizzle({ client, relations })`. The function is called once, at
+   * the start, and determines which copy and version of Drizzle is used. See docs/drizzle.md.
    * @defaultValue no settings
    */
   readonly drizzle?: Settings<D> | undefined
   /**
-   * What published events get that they do not have themselves: `tenantId`, `correlationId`, `causationId`, `subject`, entries of
-   * `metadata`; an object, or a function that is asked at each publish, such as `() => requestContext.getStore()` of an
-   * AsyncLocalStorage. Events that handlers publish take tenant, correlation and cause from their event first.
+   * Values for fields that a published event does not set itself: `tenantId`, `correlationId`, `causationId`,
+   * `subject`, entries of `metadata`. An object, or a function that is called for each publish, such as `() =>
+   * requestContext.getStore()` of an AsyncLocalStorage. Events that handlers publish take tenant, correlation and cause
+   * from the handled event first.
    */
   readonly defaults?: DefaultsOption<E> | undefined
 }
@@ -93,7 +96,7 @@ export function resolveBusOptions<C extends EventCatalogue>(
   const maxPayloadBytes = integerOption('maxPayloadBytes', options.maxPayloadBytes, limits.payloadBytes)
   return {
     settings: Object.freeze({ catalogue: defineEvents(events), source, maxPayloadBytes }),
-    logger: guarded(logger),
+    logger: nonThrowing(logger),
     bossSchema: resolveBossSchema(options.bossSchema),
     drizzle: resolveDrizzle(options.drizzle),
     defaults: options.defaults,

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { readHealth, type BusState } from './bus-health.ts'
 import type { Bus } from './bus-interface.ts'
-import { beforeTimeout, within } from './foundation/with-timeout.ts'
+import { withAnswerLimit, waitUntil } from './foundation/with-timeout.ts'
 import { resolveBusOptions, type BusOptions } from './bus-options.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
 import type { Published } from './events/envelope.ts'
@@ -19,7 +19,11 @@ import { migrateBoss } from './delivery/jobs/boss.ts'
 import { assertMigratableBoss } from './delivery/jobs/boss-version.ts'
 import type { HandlerPublishing } from './delivery/attempts/context-publisher.ts'
 import { assertFits } from './delivery/subscriptions/define-subscription.ts'
-import { assertRoom, resolveSubscription, type Subscription } from './delivery/subscriptions/subscription.ts'
+import {
+  assertSubscriptionLimits,
+  resolveSubscription,
+  type Subscription,
+} from './delivery/subscriptions/subscription.ts'
 import type { AnySubscriptionOptions } from './delivery/subscriptions/subscription-options.ts'
 import { createSubscriptions } from './delivery/operator/subscriptions.ts'
 import { createErasures, eraseSubject } from './operations/erase.ts'
@@ -29,7 +33,7 @@ import {
   mayLoseCommits,
   type CallerTransaction,
 } from './outbox/transactions/caller-transaction.ts'
-import { cancelInTransaction, cancelOnItsOwn, checkReference } from './outbox/publish/cancel.ts'
+import { createCancel } from './outbox/publish/cancel.ts'
 import { createDatabase } from './database/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './database/drizzle-handle.ts'
 import { checkSchema, migrateSchema } from './migrations/migrate.ts'
@@ -54,19 +58,23 @@ import { version } from './foundation/version.ts'
 
 export type { Bus, StartOptions, StopOptions } from './bus-interface.ts'
 
-/** How long a stop may take beyond its grace: aborted handlers end, and what is left is handed back, on a slow database too. */
+/**
+ * How long a stop may take after its grace period: aborted handlers end and the remaining jobs are requeued, even on a
+ * slow database.
+ */
 const stopMarginMs = 5000
 
-/** How long what was cut off may take to notice. */
+/** How long operations may take to fail after their connections were cut. */
 const cutMarginMs = 500
 
-/** Logged once, as an error: what was answered as committed may not be there. */
+/** Logged once, as an error: a commit that was reported as successful may have failed. */
 export const lostCommitsError =
   'postgres.js prepares statements behind a pooler in transaction mode: unless the pooler keeps prepared statements, COMMITs can fail ' +
   'and be reported as done. Open the client with prepare: false, or give it a direct database URL (docs/drivers.md)'
 
 /**
- * Makes a bus. Nothing is connected before `migrate`, `start` or `tryPublish`; `publish` uses the caller's connection.
+ * Creates a bus. It opens no connection before `migrate`, `start` or `tryPublish`; `publish` uses the caller's
+ * connection.
  *
  * @example
  * ```ts
@@ -93,6 +101,7 @@ export function createBus<
   const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, logger)
   const erasures = createErasures(database)
+  const cancel = createCancel(database)
   const registered = createSubscriptions(database, async () => delivery?.followStates())
   let state: BusState = 'created'
   let delivery: Delivery | undefined
@@ -112,7 +121,7 @@ export function createBus<
       hasWarnedOfPooler = true
       logger.error({}, lostCommitsError)
     }
-    await database.reach?.('publish.written')
+    await database.faultPoint?.('publish.written')
     return published
   }
 
@@ -122,14 +131,8 @@ export function createBus<
 
   async function publishManyAlone(newEvents: readonly UncheckedEvent[]): Promise<Published[]> {
     const published = await publishOnItsOwn(database, await encodeEvents(settings, newEvents))
-    await database.reach?.('publish.committed')
+    await database.faultPoint?.('publish.committed')
     return published
-  }
-
-  async function cancel(...args: readonly unknown[]): Promise<boolean> {
-    if (typeof args[0] === 'string') return cancelOnItsOwn(database, checkReference(args[0], args[1] ?? {}))
-    const [tx, id, cancelOptions = {}] = args
-    return cancelInTransaction(tx as CallerTransaction, checkReference(id, cancelOptions))
   }
 
   function tryFailed(event: unknown, error: unknown): undefined {
@@ -140,9 +143,9 @@ export function createBus<
   async function tryPublish(event: UncheckedEvent): Promise<Published | undefined> {
     try {
       const publishing = publishManyAlone([event])
-      // Whoever is too late is not waited for; the event may still have been written.
+      // A publish that is too late is not awaited; the event may still have been written.
       publishing.catch(() => {})
-      return theOnly(await beforeTimeout(publishing))
+      return theOnly(await withAnswerLimit(publishing))
     } catch (error) {
       return tryFailed(event, error)
     }
@@ -154,7 +157,10 @@ export function createBus<
     tryFailed,
   )
 
-  /** For handlers: in a transaction of its own where there is none. What an event hands down comes before the defaults. */
+  /**
+   * For handlers: without a transaction, the events are written in a transaction of their own. Fields inherited from
+   * the handled event take precedence over the defaults.
+   */
   const publishFor = async (
     tx: CallerTransaction | undefined,
     newEvents: readonly UncheckedEvent[],
@@ -198,7 +204,7 @@ export function createBus<
     await recorded
   }
 
-  /** What waits for a database that does not answer is cut off, so that the stop always ends. */
+  /** Operations that wait for a database that does not answer are cut off, so that the stop always ends. */
   async function stopInTime(graceMs: number): Promise<void> {
     const isStarting = state === 'starting'
     const beganAt = performance.now()
@@ -208,14 +214,14 @@ export function createBus<
     const stopped = (async () => {
       if (isStarting) await starting?.catch(() => {})
       await delivery?.stop(graceMs)
-      await within(deadline, mayClose.promise)
+      await waitUntil(deadline, mayClose.promise)
       await database.close()
     })().catch((error: unknown) =>
       logger.error({ reason: reasonOf(error) }, 'the bus could not be stopped in order'),
     )
-    await within(deadline + stopMarginMs, stopped)
+    await waitUntil(deadline + stopMarginMs, stopped)
     database.abandon()
-    await within(performance.now() + cutMarginMs, stopped)
+    await waitUntil(performance.now() + cutMarginMs, stopped)
     state = 'stopped'
     const durationMs = Math.round(performance.now() - beganAt)
     logger.info({ service: settings.source, durationMs }, 'the bus has stopped')
@@ -241,7 +247,7 @@ export function createBus<
         logger,
         async before(isBusThere) {
           await assertMigratableBoss(database, { isBusThere, mayMigrateShared: sharedBoss === 'migrate' })
-          // The table of the migrations has one too.
+          // The table of migrations has a sequence too.
           if (isBusThere) await repairSequences(database, logger, { isOlderAllowed: true })
         },
         async after() {
@@ -267,7 +273,7 @@ export function createBus<
           `The subscription \`${subscription.name}\` exists already in this bus`,
         )
       }
-      assertRoom(subscriptions, subscription)
+      assertSubscriptionLimits(subscriptions, subscription)
       subscriptions.push(subscription)
     },
     async start(startOptions = {}) {
@@ -305,7 +311,7 @@ export function createBus<
   }
 }
 
-/** Whatever the event or the logger do, business code does not hear of it. */
+/** Logs a failed tryPublish. Never throws, whatever the event or the logger do. */
 function logFailedTryPublish(logger: BusLogger, event: unknown, error: unknown): void {
   try {
     const { code } = (error ?? {}) as { code?: string }
@@ -314,7 +320,7 @@ function logFailedTryPublish(logger: BusLogger, event: unknown, error: unknown):
       'an event could not be published',
     )
   } catch {
-    // Counted all the same.
+    // The failure is counted anyway.
   }
 }
 

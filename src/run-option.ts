@@ -2,8 +2,8 @@ import { describe, nearest, invalidOption } from './foundation/options.ts'
 import type { Subscription } from './delivery/subscriptions/subscription.ts'
 
 /**
- * What a process runs: `'everything'` is the relay and all subscriptions; names are the relay and those of the subscriptions; `'nothing'` is
- * neither, for a process that only publishes.
+ * What a process runs: `'everything'` is the relay and all subscriptions; names are the relay and these subscriptions;
+ * `'nothing'` is neither, for a process that only publishes.
  */
 export type RunOption = 'everything' | 'nothing' | readonly string[]
 
@@ -21,7 +21,7 @@ export function resolveRun(given: unknown): RunOption {
 
 /**
  * The subscriptions of a bus that its process runs.
- * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` where one of the names is not subscribed
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` if one of the names is not subscribed
  */
 export function chosenOf(subscriptions: readonly Subscription[], run: RunOption): readonly Subscription[] {
   if (run === 'everything') return subscriptions

@@ -1,6 +1,6 @@
 /**
- * The Drizzle tables of the bus, for reads and joins. Import them; do not export them from a file that drizzle-kit reads: it would
- * plan to make, change or drop what `bus.migrate()` has made. See docs/drizzle.md.
+ * The Drizzle tables of the bus, for reads and joins. Import them, but do not export them from a file that drizzle-kit
+ * reads: it would plan to create, change or drop what `bus.migrate()` has created. See docs/drizzle.md.
  *
  * @module
  */

@@ -9,22 +9,22 @@ import {
   invalidOption,
 } from './foundation/options.ts'
 
-/** What {@link stopOnSignals} takes beside the bus. */
+/** Options of {@link stopOnSignals}. */
 export interface StopOnSignalsOptions {
   /**
-   * How long running handlers, and `onSignal`, may take to finish, in milliseconds. The bus has stopped six seconds later at the
-   * latest: stay that much below what the platform allows between SIGTERM and SIGKILL.
+   * How long running handlers, and `onSignal`, may take to finish, in milliseconds. The bus has stopped at most six
+   * seconds later: stay that much below the platform's time between SIGTERM and SIGKILL.
    * @defaultValue `30000`
    */
   readonly graceMs?: number | undefined
   /** @defaultValue `['SIGTERM', 'SIGINT']` */
   readonly signals?: readonly NodeJS.Signals[] | undefined
   /**
-   * Called at the first signal, while handlers finish, such as to close an HTTP server. Until it has resolved, or `graceMs` are over,
-   * the bus keeps its connections: requests that run may publish. Nothing else of the bus waits for it.
+   * Called at the first signal, while handlers finish, for example to close an HTTP server. The bus keeps its
+   * connections until it resolves or `graceMs` has passed, so running requests may publish. Nothing else waits for it.
    */
   readonly onSignal?: ((signal: NodeJS.Signals) => unknown) | undefined
-  /** Called when the bus has stopped, such as to end the pools that handlers used. */
+  /** Called after the bus has stopped, for example to end the pools that handlers used. */
   readonly onStopped?: (() => unknown) | undefined
 }
 
@@ -32,14 +32,15 @@ interface Stoppable {
   readonly stop: (options?: StopOptions) => Promise<void>
 }
 
-/** Within this time of the first one a signal is the same one: Ctrl-C reaches a process of npm or of a shell twice. */
+/** A signal within this time of the first one counts as the same: npm and shells deliver Ctrl-C twice. */
 const repeatMs = 1000
 
 /**
- * Stops the bus at the first SIGTERM or SIGINT: nothing new is begun, running handlers finish, the rest goes back. A further signal,
- * a second later or more, ends the process at once, with the exit code 128 + its number; events in hand are then found by their heartbeat.
- * When the bus has stopped its listeners are gone, and the process ends when nothing else keeps it alive. What `onSignal` or
- * `onStopped` throws is rethrown then, as an unhandled rejection. `bossbus/fastify` does the same by `closeOnSignals`.
+ * Stops the bus at the first SIGTERM or SIGINT: no new handler starts, running handlers finish, other jobs are
+ * requeued. Another signal, at least a second later, ends the process immediately with exit code 128 + its number;
+ * events in progress are then recovered when their heartbeat is missed. After the bus has stopped, the listeners are
+ * removed, and the process ends when nothing else keeps it alive. An error of `onSignal` or `onStopped` is rethrown
+ * then, as an unhandled rejection. The option `closeOnSignals` of `bossbus/fastify` does the same.
  *
  * @example
  * ```ts
@@ -49,7 +50,7 @@ const repeatMs = 1000
  *   onStopped: () => pool.end(),
  * })
  * ```
- * @returns a function that removes the listeners: a signal then does what it did before
+ * @returns a function that removes the listeners, so that signals have their previous effect
  * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function stopOnSignals(bus: Stoppable, options: StopOnSignalsOptions = {}): () => void {
@@ -72,7 +73,7 @@ export function stopOnSignals(bus: Stoppable, options: StopOnSignalsOptions = {}
   async function stop(signal: NodeJS.Signals): Promise<void> {
     const stopping = bus.stop({ graceMs, keepOpen: onSignal !== undefined })
     const closed = (async () => onSignal?.(signal))().finally(() => void bus.stop())
-    // What it throws is heard of at the end.
+    // An error is reported at the end.
     closed.catch(() => {})
     try {
       await stopping

@@ -8,7 +8,7 @@ import { assertNodeVersion } from '../foundation/node-version.ts'
 
 process.exitCode = await main()
 
-/** What the command needs is loaded once it is known that this Node can. */
+/** Loads the command only after the Node version has been checked. */
 async function main(): Promise<number> {
   try {
     assertNodeVersion()

@@ -7,8 +7,8 @@ import { commands } from './commands/all.ts'
 import { loadConfig, type Config } from './command/config.ts'
 import { UsageError } from './command/usage-error.ts'
 
-/** Where a run reads from and writes to. */
-export interface Surroundings {
+/** The arguments, environment and outputs of a run. */
+export interface CliEnvironment {
   readonly args: readonly string[]
   readonly env: Readonly<Record<string, string | undefined>>
   readonly cwd: string
@@ -24,19 +24,19 @@ const commonOptions = {
   version: { type: 'boolean' },
 } as const satisfies ParseArgsOptionsConfig
 
-/** Runs the CLI once. Never throws: what goes wrong is told, and gives 2. */
-export async function run(surroundings: Surroundings): Promise<ExitCode> {
-  const { args, note } = surroundings
+/** Runs the CLI once. Never throws: an error is printed, and the result is 2. */
+export async function run(environment: CliEnvironment): Promise<ExitCode> {
+  const { args, note } = environment
   try {
-    return await runCommand(surroundings)
+    return await runCommand(environment)
   } catch (error) {
-    if (args.includes('--json')) surroundings.print(JSON.stringify({ error: toJson(error) }))
+    if (args.includes('--json')) environment.print(JSON.stringify({ error: toJson(error) }))
     else note(describe(error))
     return 2
   }
 }
 
-async function runCommand({ args, env, cwd, print, note }: Surroundings): Promise<ExitCode> {
+async function runCommand({ args, env, cwd, print, note }: CliEnvironment): Promise<ExitCode> {
   const command = findCommand(args)
   if (command === undefined) {
     const { values, positionals } = parseArgs({
@@ -81,7 +81,7 @@ async function runCommand({ args, env, cwd, print, note }: Surroundings): Promis
   })
 }
 
-/** The command whose words come first. */
+/** The command that the first words name. */
 function findCommand(args: readonly string[]): Command | undefined {
   return commands.find(({ name }) => name.split(' ').every((word, index) => args[index] === word))
 }

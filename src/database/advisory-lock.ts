@@ -3,18 +3,18 @@ import type { Database } from './database.ts'
 import { beginOn, beginWriting } from './session-settings.ts'
 import { locks } from './locks.ts'
 
-/** How often a process asks for its turn. */
+/** How often a process tries to take the lock. */
 const turnPollMs = 50
 
 /**
- * Runs `work` while this process alone holds a lock of the bus. `work` uses other connections.
+ * Runs `work` while this process holds an exclusive lock of the bus. `work` uses other connections.
  *
- * The lock is a transaction's, and that transaction stays open and idle meanwhile. A session's lock would get lost behind
- * a pooler that hands every transaction another session: nobody could release it, and all others would wait for good.
+ * The lock is transaction-level, and its transaction stays open and idle meanwhile. A session-level lock would leak
+ * behind a pooler in transaction mode: nobody could release it, and every other process would wait forever.
  *
- * Whoever waits asks again and again instead of waiting in the server: a statement that waits holds a snapshot, for which
- * a CREATE INDEX CONCURRENTLY under the lock would wait in turn, a deadlock no server detects. The holder has none
- * between its statements, at the isolation level read committed.
+ * A waiting process polls instead of blocking in the server. A blocked statement holds a snapshot, and a CREATE INDEX
+ * CONCURRENTLY under the lock would wait for that snapshot: a deadlock that no server detects. The holder has no
+ * snapshot between its statements, because its isolation level is read committed.
  */
 export async function withLock<T>(
   database: Database,
@@ -34,7 +34,7 @@ export async function withLock<T>(
     }
     return await work()
   } finally {
-    // The server ends the transaction with its session; a pooler does too.
+    // The server ends the transaction with its session; so does a pooler.
     await session.end().catch(() => {})
   }
 }

@@ -1,20 +1,20 @@
 import { describe, invalidOption } from '../foundation/options.ts'
 
-/** The PostgreSQL schema of pg-boss, unless `bossSchema` names another one. The migrations say this name. */
+/** The PostgreSQL schema of pg-boss, unless `bossSchema` names another one. The migrations contain this name. */
 export const defaultBossSchema = 'pgboss'
 
-/** What pg-boss takes: it makes names of indexes of it. */
+/** The longest name that pg-boss accepts: it derives index names from it. */
 const maxNameBytes = 50
 
-/** What pg-boss cannot have in a name even where it is quoted. */
+/** Characters that pg-boss cannot handle in a name, even if it is quoted. */
 // eslint-disable-next-line no-control-regex
 const unusable = /["'%$.\\\u0000-\u001f\u007f]/
 
-/** Schemas that hold other things: whoever may use the queues is granted everything in theirs. */
+/** Schemas that hold other things: roles that may use the queues get every privilege on the schema of the queues. */
 const reserved = /^(?:bus|public|information_schema|pg_.*)$/
 
 /**
- * The name of the schema, as the catalogues of PostgreSQL have it.
+ * The name of the schema as in the catalogues of PostgreSQL.
  *
  * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
@@ -35,19 +35,22 @@ export function resolveBossSchema(given: unknown): string {
   )
 }
 
-/** Words of PostgreSQL that are no names without quotes: its reserved ones, and those that are so but for functions and types. */
+/**
+ * PostgreSQL keywords that must be quoted as names: the reserved ones, and those that are reserved except as names of
+ * functions and types.
+ */
 const keywords =
   /^(?:all|analy[sz]e|and|any|array|as|asc|asymmetric|authorization|binary|both|case|cast|check|collate|collation|column|concurrently|constraint|create|cross|current_(?:catalog|date|role|schema|time|timestamp|user)|default|deferrable|desc|distinct|do|else|end|except|false|fetch|for|foreign|freeze|from|full|grant|group|having|ilike|in|initially|inner|intersect|into|is|isnull|join|lateral|leading|left|like|limit|localtime|localtimestamp|natural|not|notnull|null|offset|on|only|or|order|outer|overlaps|placing|primary|references|returning|right|select|session_user|similar|some|symmetric|system_user|table|tablesample|then|to|trailing|true|union|unique|user|using|variadic|verbose|when|where|window|with)$/
 
 /**
- * The name as SQL: quoted only where it has to be, as pg-boss's own look at its schema compares the texts of its functions.
- * What would have to be escaped is refused.
+ * The name as SQL. It is quoted only if necessary, because pg-boss verifies its schema by comparing the text of its
+ * functions. Names that would need escaping are refused.
  */
 export function quoteBossSchema(name: string): string {
   return /^[a-z_][a-z0-9_]*$/.test(name) && !keywords.test(name) ? name : `"${name}"`
 }
 
-/** Statements of a migration, for another schema than the one they name. */
+/** Rewrites the statements of a migration for another schema than the one they name. */
 export function forBossSchema(text: string, name: string): string {
   if (name === defaultBossSchema) return text
   return text

@@ -5,27 +5,27 @@ import { clientKeepaliveMs } from './configuration/keepalive.ts'
 import { pinLocallySql, pinSql, startupSettings, type SessionKind } from './session-settings.ts'
 import { valueTypes } from './value-types.ts'
 
-/** How long the goodbye of a connection may take: one that is cut off never hears it. */
+/** Time limit for closing a connection gracefully: a disconnected server never answers. */
 const endLimitMs = 1000
 
 /**
- * A connection of the bus: with parsers and settings of its own, whatever the process and the server have set, and one that knows
- * how long it has been waiting for the server, for the {@link Watchdog}. Connecting either succeeds, with the settings of the bus
- * made, or gives an error: nothing that node-postgres throws meanwhile gets away.
+ * A connection of the bus. Its parsers and settings are independent of those of the process and the server, and it
+ * tracks how long it has been waiting for the server, for the {@link Watchdog}. Connecting either succeeds, with the
+ * bus's settings applied, or fails with an error: no exception of node-postgres escapes.
  */
 export class BusClient extends pg.Client {
   #connected = false
   #waitingSince: number | undefined
   #isReadOnly = false
   #isEnding = false
-  /** Set while a transaction is open that may not write: that it is refused then says nothing of the server. */
+  /** Set while a read-only transaction is open: a refused write then says nothing about the server. */
   inReadOnlyTransaction = false
   readonly #kind: SessionKind
   #isPinned = false
 
   constructor(config?: pg.ClientConfig, kind: SessionKind = 'bus') {
-    // A pool hides its password from copies. The other two are looked after here: node-postgres's timer and its keepalive
-    // throw where a stream of the caller's is none.
+    // A pool hides its password from copies. The timer and the keepalive are implemented here, because those of
+    // node-postgres throw if the caller's stream is not a real one.
     super({
       ...config,
       password: config?.password,
@@ -34,15 +34,15 @@ export class BusClient extends pg.Client {
       connectionTimeoutMillis: 0,
     })
     this.#kind = kind
-    // `pg.defaults.binary` of the application.
+    // Overrides `pg.defaults.binary` of the application.
     Object.assign(this, { binary: false })
     if (typeof (this.connection.stream as unknown) !== 'object')
       throw new TypeError('The function `stream` gave no stream')
-    // Of some failures node-postgres tells its client alone, where nobody listens while it connects.
+    // node-postgres reports some failures only to its client, which has no listener while it connects.
     this.on('error', (error: unknown) => {
       if (!this.#connected) this.connection.stream.destroy(asError(error))
     })
-    // Registered before node-postgres's own listeners, which send the next statement or say that there is none.
+    // Registered before node-postgres's own listeners, which send the next statement or report that there is none.
     const connection: NodeJS.EventEmitter = this.connection
     connection.on('readyForQuery', () => {
       this.#waitingSince = this.#connected && this.#waitingSince !== undefined ? performance.now() : undefined
@@ -86,7 +86,7 @@ export class BusClient extends pg.Client {
       this.#waitingSince = undefined
       clearTimeout(timer)
       unguard()
-      // Where it failed half-way node-postgres leaves its socket open.
+      // node-postgres leaves its socket open if connecting fails half-way.
       if (error !== undefined) connection.stream.destroy()
       process.nextTick(callback, error)
     }
@@ -104,24 +104,24 @@ export class BusClient extends pg.Client {
     })
     try {
       connect((error, client) => {
-        // What was thrown may be anything, also nothing.
+        // The thrown value may be anything, including undefined.
         if (client === undefined) return fail(error)
-        // oxlint-disable-next-line promise/no-promise-in-callback -- node-postgres gives the connection so
+        // oxlint-disable-next-line promise/no-promise-in-callback -- node-postgres passes the connection to a callback
         void this.#pinSettings().then(() => answer(), fail)
       })
     } catch (error) {
       fail(error)
-      // There will be none from the socket.
+      // The socket will not emit it.
       this.emit('end')
     }
   }
 
-  /** The settings of the bus for one transaction, where the session could not be given them: behind a pooler. */
+  /** The bus's settings for one transaction, if the session could not be given them because of a pooler. */
   get localSettingsSql(): string | undefined {
     return this.#isPinned ? undefined : pinLocallySql(this.#kind, this.#ownLimits())
   }
 
-  /** A stream of the caller's own may lack them. */
+  /** A stream of the caller may lack ref and unref. */
   ref(): void {
     streamOf(this).ref?.()
   }
@@ -130,7 +130,7 @@ export class BusClient extends pg.Client {
     streamOf(this).unref?.()
   }
 
-  /** What node-postgres sends when it connects. */
+  /** The parameters that node-postgres sends when it connects. */
   getStartupConf(): Record<string, string> {
     const { getStartupConf } = pg.Client.prototype as unknown as {
       getStartupConf: () => Record<string, string>
@@ -143,7 +143,7 @@ export class BusClient extends pg.Client {
     this.#isPinned = rows.length > 0
   }
 
-  /** The limits that the configuration of the connection itself names. */
+  /** The limits that the connection's own configuration names. */
   #ownLimits(): readonly string[] {
     const { connectionParameters } = this as unknown as {
       readonly connectionParameters: Record<string, unknown>
@@ -153,29 +153,29 @@ export class BusClient extends pg.Client {
     )
   }
 
-  /** Since which moment of `performance.now()` an answer is awaited; undefined where none is. */
+  /** The moment since when an answer is awaited, by `performance.now()`; undefined if none is. */
   get waitingSince(): number | undefined {
     return this.#waitingSince
   }
 
-  /** The server's process behind it, as the server, or a pooler in front of it, says. */
+  /** The id of the server process, as reported by the server or by a pooler in front of it. */
   get backendPid(): number | undefined {
     return (this as { readonly processID?: number | null }).processID ?? undefined
   }
 
-  /** Whether its goodbye was sent, so that it is gone within {@link endLimitMs}. */
+  /** Whether the connection is closing, and will be closed within {@link endLimitMs}. */
   get isEnding(): boolean {
     return this.#isEnding
   }
 
-  /** Whether the server refused to write: it was demoted, and its name leads elsewhere by now. */
+  /** Whether the server refused to write: it was demoted, and its name probably resolves to another server by now. */
   get isReadOnly(): boolean {
     return this.#isReadOnly
   }
 
   /**
-   * What `work` sends goes to the server at once, without waiting for the answers of what went before. Only for `work` that
-   * has all its answers when it resolves or rejects, and with nothing else under way on this connection.
+   * Sends the statements of `work` to the server immediately, without waiting for earlier answers. `work` must have all
+   * its answers when it resolves or rejects, and nothing else may use this connection meanwhile.
    */
   async pipelined<T>(work: () => Promise<T>): Promise<T> {
     const client = this as { pipeline?: boolean }
@@ -187,7 +187,7 @@ export class BusClient extends pg.Client {
     }
   }
 
-  /** Cuts the connection: what waits for it fails at once. */
+  /** Closes the socket: everything that waits for the connection fails at once. */
   cut(reason: string): void {
     this.connection.stream.destroy(Object.assign(new Error(reason), { code: 'ETIMEDOUT' }))
   }
@@ -202,8 +202,8 @@ function streamOf({ connection }: pg.Client): Partial<Socket> {
 type Opened = (error: unknown, client: pg.Client | undefined) => void
 
 /**
- * Until the function it gives is called, what a listener of the connection throws is caught: node-postgres has some that
- * throw at a password or an option that is no text, in the middle of an event of the socket, where it ends the process.
+ * Catches what the connection's listeners throw, until the returned function is called. Some listeners of node-postgres
+ * throw if a password or an option is not a string, inside a socket event, which would end the process.
  */
 function guardListeners(connection: NodeJS.EventEmitter, onThrown: (error: unknown) => void): () => void {
   const emit = connection.emit.bind(connection)
@@ -225,15 +225,15 @@ function asError(thrown: unknown): Error {
   return new Error(typeof thrown === 'string' ? thrown : 'no reason was given')
 }
 
-/** Whether the caller of `query` gave neither a callback nor an object that takes the answer itself. */
+/** Whether the caller of `query` passed neither a callback nor an object that receives the answer itself. */
 function isAnsweredByPromise([config, ...more]: readonly unknown[]): boolean {
   const { submit, callback } = (config ?? {}) as { readonly submit?: unknown; readonly callback?: unknown }
   return submit === undefined && callback === undefined && !more.some((arg) => typeof arg === 'function')
 }
 
 /**
- * Of the promises that node-postgres makes itself (8.23), each one keeps the next alive in V8's young generation, with all
- * the rows of its answer: two thirds of what was allocated outlived a collection, and lived until the next full one.
+ * Each promise that node-postgres (8.23) creates itself keeps the next one alive in V8's young generation, with all the
+ * rows of its answer: two thirds of the allocations survived a collection, and lived until the next full one.
  */
 async function promiseOf(
   query: (...args: unknown[]) => unknown,
@@ -245,7 +245,7 @@ async function promiseOf(
       else reject(error)
     })
   }).catch((error: Error) => {
-    // As node-postgres does: a stack that leads to who asked, not to the socket.
+    // Like node-postgres: a stack trace that leads to the caller, not to the socket.
     Error.captureStackTrace(error)
     throw error
   })

@@ -11,16 +11,16 @@ type Connected = (
   release: (release?: unknown) => void,
 ) => void
 
-/** A pool whose new connections go where the source says at that time. */
+/** A pool that asks the source for the address of each new connection. */
 export class BusPool extends pg.Pool {
   readonly #source: ConnectionSource
   readonly #toOptions: (config: pg.PoolConfig) => pg.PoolOptions
   readonly #sizeOf: (max: number | undefined) => number
 
   /**
-   * @param sizeOf - how many connections it may have, where the source says that the bus may have `max`
+   * @param sizeOf - the pool's share of the connections, if the bus may have `max`
    * @param kind - whose statements its sessions run
-   * @param onOpening - called with each connection before it is opened; may throw, and it is not opened
+   * @param onOpening - called before each connection is opened; if it throws, the connection is not opened
    */
   constructor(
     source: ConnectionSource,
@@ -28,7 +28,7 @@ export class BusPool extends pg.Pool {
     kind: SessionKind,
     onOpening: (client: BusClient) => void,
   ) {
-    /** Called with `new`. A pool opens connections in callbacks, where nobody could catch what a constructor throws. */
+    /** Called with `new`. A pool opens connections in callbacks, where nobody could catch an exception of a constructor. */
     function OpeningClient(config?: pg.ClientConfig): BusClient | FailedClient {
       try {
         const client = new BusClient(config, kind)
@@ -40,7 +40,7 @@ export class BusPool extends pg.Pool {
     }
     const complete = (config: pg.PoolConfig): pg.PoolConfig => ({
       ...config,
-      // Connections that nobody uses keep no script alive. A bus that runs does so by itself.
+      // Idle connections do not keep a script alive. A running bus does so itself.
       allowExitOnIdle: config.allowExitOnIdle ?? true,
       max: sizeOf(config.max),
       Client: OpeningClient as unknown as new () => pg.ClientBase,
@@ -48,7 +48,7 @@ export class BusPool extends pg.Pool {
     super(complete(source.known))
     this.#source = source
     this.#sizeOf = sizeOf
-    // A pool fills in its options itself, and opens nothing.
+    // A pool completes its options itself, and opens no connection.
     this.#toOptions = (config) => new pg.Pool(complete(config)).options
   }
 
@@ -57,7 +57,7 @@ export class BusPool extends pg.Pool {
   override connect(callback?: Connected): Promise<pg.PoolClient> | undefined {
     const { ask } = this.#source
     if (callback === undefined) return this.#refresh(ask).then(async () => super.connect())
-    // oxlint-disable promise/no-callback-in-promise -- node-postgres itself calls its pool so
+    // oxlint-disable promise/no-callback-in-promise -- node-postgres calls its pool like this
     this.#refresh(ask).then(
       () => super.connect(callback),
       (error: Error) => callback(error, undefined, () => {}),
@@ -66,19 +66,19 @@ export class BusPool extends pg.Pool {
     return undefined
   }
 
-  /** Takes the size that it may have by now. What is open and idle beyond that is closed. */
+  /** Applies the current share. Idle connections in excess of it are closed. */
   async resize(): Promise<void> {
     this.options.max = this.#sizeOf(this.#source.known.max)
     while (this.totalCount > this.options.max && this.idleCount > 0) (await super.connect()).release(true)
   }
 
-  /** Asks where to, unless a connection is at hand. Who waits for one meanwhile gets it as the newest answer says. */
+  /** Asks for the address unless a connection is available. Waiting callers get a connection to the newest address. */
   async #refresh(ask: ConnectionSource['ask']): Promise<void> {
     if (ask !== undefined && this.idleCount === 0 && !this.ending) this.options = this.#toOptions(await ask())
   }
 }
 
-/** A connection that could not even be made: to its pool, one that failed to connect. */
+/** A connection that could not be created: the pool treats it as one that failed to connect. */
 class FailedClient extends EventEmitter {
   readonly #reason: Error
 

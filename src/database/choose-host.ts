@@ -2,21 +2,21 @@ import type pg from 'pg'
 import { BusClient } from './bus-client.ts'
 import type { Host } from './configuration/database-url.ts'
 
-/** How long a host may take to say whether it takes writes. */
+/** Time limit for a host to report whether it accepts writes. */
 const hostLimitMs = 2000
 
-/** Chooses between hosts. */
+/** Chooses one of several hosts. */
 export interface HostChooser {
   choose: (config: pg.PoolConfig, hosts: readonly Host[]) => Promise<Host>
-  /** Cuts the connections on which hosts are asked. */
+  /** Closes the connections on which hosts are asked. */
   close: () => void
 }
 
 /**
- * Finds, of several hosts, the first in order that takes writes: on connections of their own, all at once, so that one that
- * does not answer costs no more than {@link hostLimitMs}. The one found last is asked alone before.
+ * Finds the first of several hosts, in order, that accepts writes. It asks all of them at once on separate connections,
+ * so that an unresponsive host costs at most {@link hostLimitMs}. The previously chosen host is asked first, alone.
  *
- * @throws what the last of them says when there is none
+ * @throws the error of the last host, if none accepts writes
  */
 export function createHostChooser(): HostChooser {
   const asking = new Set<BusClient>()
@@ -32,7 +32,7 @@ export function createHostChooser(): HostChooser {
     for (const [index, attempt] of attempts.entries()) {
       try {
         await attempt
-        // Nobody waits for the others.
+        // Nobody waits for the other hosts.
         for (const client of mine) client.unref()
         last = hosts[index]
         return hosts[index] as Host

@@ -3,26 +3,27 @@ import { createHostChooser } from './choose-host.ts'
 import { toConnectError } from './database-errors.ts'
 import { handleKind, poolDefaults, toTarget, type Target } from './configuration/pool-config.ts'
 import { withTlsFiles } from './configuration/tls-parameters.ts'
+import { withTimeout } from '../foundation/with-timeout.ts'
 
 type Answer = string | pg.PoolConfig
 
 /**
- * Where the bus's own connections go: a `postgres://` URL, a node-postgres pool configuration, or a function that gives
- * one of these, asked again for each new connection.
+ * Where the bus's own connections go: a `postgres://` URL, a node-postgres pool configuration, or a function that
+ * returns one of these and is called for each new connection.
  */
 export type DatabaseOption = Answer | (() => Answer | Promise<Answer>)
 
-/** Says where a connection goes. */
+/** Determines the address of each connection. */
 export interface ConnectionSource {
-  /** What is known without asking: all there is, or the newest answer, or the defaults before the first one. */
+  /** The configuration known so far: a fixed one, the newest answer, or the defaults before the first answer. */
   readonly known: pg.PoolConfig
-  /** Asks where the next connection goes. Undefined where that cannot change. */
+  /** Asks for the address of the next connection. Undefined if it cannot change. */
   readonly ask: (() => Promise<pg.PoolConfig>) | undefined
-  /** Answers that are waited for come no more. */
+  /** Makes pending and later questions fail. */
   close: () => void
 }
 
-/** How long the function of the option may take to answer. */
+/** Time limit for the option's function. */
 const answerLimitMs = 10_000
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
@@ -34,7 +35,7 @@ export function createConnectionSource(option: DatabaseOption): ConnectionSource
     typeof option === 'function' && handleKind(option) === undefined ? undefined : toTarget(option)
   let known = target === undefined ? poolDefaults : settledPart(target)
 
-  /** Files are read, and of several hosts one is chosen, anew each time: both change while the bus runs. */
+  /** Files are read and one of several hosts is chosen each time, because both change while the bus runs. */
   async function settle({ config, hosts, files }: Target): Promise<pg.PoolConfig> {
     try {
       const complete = await withTlsFiles(config, files)
@@ -46,18 +47,16 @@ export function createConnectionSource(option: DatabaseOption): ConnectionSource
     return known
   }
 
-  /** A function that throws or does not answer counts as a database that cannot be reached: it is asked again. */
+  /** A function that throws or does not answer counts as an unreachable database: it is called again later. */
   async function answerInTime(ask: () => Answer | Promise<Answer>): Promise<Answer> {
-    const { promise: tooLate, reject } = Promise.withResolvers<never>()
-    const timer = setTimeout(() => {
-      const error = new Error(`the function \`database\` gave no answer within ${answerLimitMs} ms`)
-      reject(Object.assign(error, { code: 'ETIMEDOUT' }))
-    }, answerLimitMs)
+    const { promise: closed, reject } = Promise.withResolvers<never>()
     waiting.add(reject)
     try {
-      return await Promise.race([Promise.resolve().then(ask), tooLate])
+      return await withTimeout(Promise.race([Promise.resolve().then(ask), closed]), answerLimitMs, () => {
+        const error = new Error(`the function \`database\` gave no answer within ${answerLimitMs} ms`)
+        throw Object.assign(error, { code: 'ETIMEDOUT' })
+      })
     } finally {
-      clearTimeout(timer)
       waiting.delete(reject)
     }
   }
@@ -89,7 +88,7 @@ function stopped(): Error {
   return new Error('the bus was stopped')
 }
 
-/** What is known of a target without reading its files or asking its hosts. */
+/** The part of a target that is known without reading files or asking hosts. */
 function settledPart({ config, hosts }: Target): pg.PoolConfig {
   return { ...config, ...hosts[0] }
 }

@@ -13,9 +13,9 @@ interface Meaning {
   readonly message: string
 }
 
-/** What a code of the server (SQLSTATE) or of a driver means for the caller. Two-letter keys are SQLSTATE classes. */
+/** The meaning of a server's code (SQLSTATE) or a driver's code for the caller. Two-letter keys are SQLSTATE classes. */
 const meanings: Readonly<Record<string, Meaning>> = {
-  // The server cannot be reached, or ended the connection.
+  // The server cannot be reached, or has closed the connection.
   '08': {
     code: 'BUS_DATABASE_UNAVAILABLE',
     retryable: true,
@@ -79,44 +79,44 @@ const meanings: Readonly<Record<string, Meaning>> = {
       } as const,
     ]),
   ),
-  // Right after a failover: the transaction may find the new primary when it is repeated.
+  // Occurs just after a failover: a retried transaction may reach the new primary.
   '25006': {
     code: 'BUS_DATABASE_ERROR',
     retryable: true,
     message: 'The database takes no writes now: it is a standby, or the transaction is read-only',
   },
-  // The transaction lost against another one; the whole of it may be repeated.
+  // The transaction lost against another one; it can be retried as a whole.
   '40': {
     code: 'BUS_DATABASE_ERROR',
     retryable: true,
     message: 'The transaction lost against a concurrent one',
   },
   '55P03': { code: 'BUS_DATABASE_ERROR', retryable: true, message: 'A lock could not be taken in time' },
-  // The caller's transaction failed before.
+  // The caller's transaction had failed before.
   '25P02': {
     code: 'BUS_DATABASE_ERROR',
     retryable: false,
     message: 'The transaction failed at an earlier statement',
   },
-  // Raised by the functions of the bus: what was stored is not what was published.
+  // Raised by functions of the bus: what was stored is not what was published.
   BUS02: {
     code: 'BUS_EVENT_NOT_STORED',
     retryable: false,
     message: 'Something else than the bus keeps rows out of its tables, or changes them',
   },
-  // The role may not do it; the policy of the log says so with the same code, where a rule of bus.source_rules forbids it.
+  // The role lacks a privilege; the policy of the log raises the same code if bus.source_rules forbids the event.
   '42501': {
     code: 'BUS_PERMISSION_DENIED',
     retryable: false,
     message: 'The role of this connection may not do that',
   },
-  // Raised by bus.store_events: what it wrote would never be delivered.
+  // Raised by bus.store_events: the event would never be delivered.
   BUS03: {
     code: 'BUS_SETTING_UNSUPPORTED',
     retryable: false,
     message: 'A setting of this connection keeps events from being delivered',
   },
-  // The schema of the bus is not there.
+  // The schema of the bus does not exist.
   '3F000': {
     code: 'BUS_SCHEMA_MISSING',
     retryable: false,
@@ -134,23 +134,23 @@ const meanings: Readonly<Record<string, Meaning>> = {
   },
 }
 
-/** What node-postgres says of a pool that has ended. */
+/** The message of node-postgres for a pool that has ended. */
 const poolHasEnded = 'Cannot use a pool after calling end on the pool'
 
-/** The error of a call on a bus that asks the database for nothing any more. */
+/** The error of a call on a stopped bus, which no longer uses the database. */
 export function stoppedError(): StateError {
   return new StateError('The bus was stopped with bus.stop(): it asks the database for nothing any more')
 }
 
 /**
- * The bus's error for one that a driver or Drizzle threw. Drizzle's wrapper is taken off, because its message
- * lists every parameter, and the cause keeps the server's message and code but neither its detail, which quotes
- * rows, nor the driver's own fields; nor a value that the message quotes.
+ * Converts an error of a driver or of Drizzle to an error of the bus. Drizzle's wrapper is removed, because its message
+ * lists every parameter. The cause keeps the server's message and code, but not its detail, which quotes rows, not the
+ * driver's own fields, and not a value that the message quotes.
  */
 export function toBusError(error: unknown): BusError {
   if (error instanceof BusError) return error
   const inner = innermost(error)
-  // What a pool wrapped.
+  // Wrapped by a pool.
   if (inner instanceof BusError) return inner
   if (inner.message === poolHasEnded) return stoppedError()
   const { sqlState, cause } = describeCause(inner)
@@ -175,8 +175,8 @@ export function toBusError(error: unknown): BusError {
 }
 
 /**
- * The bus's error for a connection that could not be made. Whatever a driver, a file or a function of the caller's says
- * then is an answer that may be another one next time: a secret is replaced, a certificate renewed, a file back.
+ * The bus's error for a connection that could not be opened. Any error of a driver, a file or a caller's function is
+ * retryable here, because it may succeed next time: a secret is replaced, a certificate renewed, a file restored.
  */
 export function toConnectError(error: unknown): BusError {
   if (error instanceof BusError) return error
@@ -196,7 +196,7 @@ export function toConnectError(error: unknown): BusError {
   })
 }
 
-/** What a server says to somebody whom it does not let in. */
+/** The server's refusals of a login. */
 const refusals: Readonly<Record<string, string>> = {
   '3D000': 'The server has no such database (the path of the URL)',
   '28P01': 'The server refused the password',
@@ -220,14 +220,14 @@ interface ErrorLike {
   readonly errors?: unknown
 }
 
-/** What a server says. Everything else is a driver's word, or Node's. */
+/** The shape of a SQLSTATE. Other codes are those of a driver or of Node. */
 const sqlStateShape = /^(?!E[A-Z]{4}$)[0-9A-Z]{5}$/
 
-/** Node's codes, and OpenSSL's, for a certificate that is not accepted and a handshake that fails. */
+/** Codes of Node and OpenSSL for a certificate that is not accepted and for a failed handshake. */
 const tlsCode =
   /^(?:ERR_(?:TLS|SSL|OSSL)_.*|EPROTO|(?:.*_)?CERT(?:_.*)?|UNABLE_TO_.*|SELF_SIGNED_.*|.*CRL_.*|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_EXCEEDED)$/
 
-/** A certificate may be renewed. */
+/** Retryable, because a certificate may be renewed. */
 const tlsFailed: Meaning = {
   code: 'BUS_DATABASE_UNAVAILABLE',
   retryable: true,
@@ -246,15 +246,15 @@ function meaningOf(inner: ErrorLike, code: string | undefined): Meaning | undefi
       meanings[code] ??
       (sqlStateShape.test(code) ? meanings[code.slice(0, 2)] : tlsCode.test(code) ? tlsFailed : driverFailed)
     )
-  // A mistake in code, not an answer.
+  // A programming error, not an answer of the server.
   if (['TypeError', 'RangeError', 'ReferenceError', 'SyntaxError'].includes(inner.name ?? ''))
     return undefined
-  // An error without any code comes from the driver, about its connection: the server always sends a SQLSTATE.
+  // An error without a code comes from the driver and concerns its connection: the server always sends a SQLSTATE.
   return meanings['ECONNRESET']
 }
 
 function messageOf(inner: ErrorLike): string {
-  // Drizzle's wrapper with nothing inside: its own message lists every parameter.
+  // Drizzle's wrapper with no cause: its own message lists every parameter.
   if ('params' in inner) return 'the driver gave no reason'
   return [inner, firstOf(inner.errors)].find((error) => error?.message)?.message ?? 'unknown error'
 }
@@ -269,7 +269,7 @@ function innermost(error: unknown): ErrorLike {
   return current
 }
 
-/** `connect` gives an AggregateError, its own message empty, when a name has several addresses. */
+/** `connect` throws an AggregateError with an empty message if a name has several addresses. */
 function firstOf(errors: unknown): ErrorLike | undefined {
   return Array.isArray(errors) ? errors.find(isErrorLike) : undefined
 }

@@ -16,71 +16,74 @@ import { createWatchdog } from './watchdog.ts'
 
 export type { DatabaseOption } from './connection-source.ts'
 
-/** What runs a statement and gives its rows. */
+/** Runs a statement and returns its rows. */
 export interface Executor {
   query: <R extends pg.QueryResultRow>(text: string, values?: unknown[]) => Promise<{ readonly rows: R[] }>
 }
 
-/** Sends the commit of a transaction, once, and resolves when it is known to have happened. */
+/** Sends the commit of a transaction once, and resolves when it has succeeded. */
 export type Commit = () => Promise<void>
 
-/** The bus's own connections. node-postgres, never postgres.js: see docs/adr/0002. */
+/** The bus's own connections, always through node-postgres and never through postgres.js: see docs/adr/0002. */
 export interface Database extends Executor {
   readonly pool: pg.Pool
-  /** The schema of pg-boss, as the catalogues have it, and as SQL. */
+  /** The schema of pg-boss: as in the catalogues, and as SQL. */
   readonly bossSchemaName: string
   readonly bossSchema: string
-  /** Told of each step that is done, by those who try what a crash there does. Else undefined: nothing is called. */
-  readonly reach: FaultHook | undefined
-  /** Drizzle, for what others run on connections of the bus. */
+  /** Called after each step in crash tests. Undefined otherwise, at no cost. */
+  readonly faultPoint: FaultHook | undefined
+  /** Creates Drizzle handles for code that runs on connections of the bus. */
   readonly drizzle: DrizzleHandles
-  /** Runs a statement that is sent again and again: planned once a connection, where that is possible. */
+  /** Runs a frequent statement. It is prepared once per connection if possible. */
   queryPrepared: <R extends pg.QueryResultRow>(
     text: string,
     values?: unknown[],
   ) => Promise<{ readonly rows: R[] }>
   /**
-   * Runs `work` in one transaction on one connection: committed when it resolves, rolled back when it rejects.
+   * Runs `work` in one transaction on one connection: committed if it resolves, rolled back if it rejects.
    *
-   * `work` may send the commit itself, behind statements whose answers it has not seen: where one of them fails, the server
-   * rolls back instead.
+   * `work` may send the commit itself, after statements whose answers it has not received: if one of them fails, the
+   * server rolls back instead.
    *
-   * @param begin - statements that begin the transaction, in one round trip; `work` is given what each of them answered.
+   * @param begin - the statements that begin the transaction, in one round trip; `work` receives their answers.
    *   @defaultValue {@link beginSql}
    */
   transaction: <T>(
     work: (client: pg.PoolClient, begun: readonly pg.QueryResult[], commit: Commit) => Promise<T>,
     begin?: string,
   ) => Promise<T>
-  /** A connection outside the pool, for a session that holds locks or listens. */
+  /** Opens a connection outside the pool, for a session that listens or holds locks. */
   openSession: () => Promise<BusClient>
   /**
-   * To be called before the bus starts: settles which of the connections that it may have are for what.
+   * Divides the available connections among their purposes. Must be called before the bus starts.
    *
    * @param hasHandlers - whether some are for transactions of handlers
    */
   shareConnections: (hasHandlers: boolean) => Promise<void>
-  /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` where it may have too few to run. Known once a connection was made. */
+  /**
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` if there are too few connections to run. Only known after
+   *   a connection was opened.
+   */
   assertEnoughConnections: () => void
-  /** Another pool to the same database, for handlers. Whoever opens it ends it. */
+  /** Opens another pool to the same database, for handlers. The caller must end it. */
   openHandlerPool: () => pg.Pool
-  /** Resolves after a while. Who waits keeps the process alive, but not when the bus was stopped. */
+  /** Resolves after a delay. It keeps the process alive meanwhile, unless the bus has been stopped. */
   pause: (durationMs: number) => Promise<void>
-  /** Calls back when connections were found half open and cut. */
+  /** Registers a listener that is called after half-open connections were found and closed. */
   onConnectionsCut: (listener: () => void) => void
-  /** Resolves when what runs on the pool is over. Whatever else is open then is cut. */
+  /** Resolves when the running statements of the pool have finished. Other open connections are closed then. */
   close: () => Promise<void>
-  /** Cuts every connection, whoever has it, and opens no more: what waits for one fails at once. */
+  /** Closes every connection, whoever uses it, and opens no more: everything that waits for one fails at once. */
   abandon: () => void
 }
 
 /**
- * Begins a transaction of the bus's own, in one round trip. The server ends it when nothing was heard of its process for
- * ten seconds, so that one that is stopped, or cut off, does not keep its locks.
+ * Begins a transaction of the bus in one round trip. The server ends it if its process is silent for ten seconds, so
+ * that a process that is suspended or disconnected does not keep its locks.
  */
 export const beginSql = `${beginWriting}; set local idle_in_transaction_session_timeout = '10s'`
 
-/** Opens no connection yet: the first query does. */
+/** Opens no connection before the first query. */
 export function createDatabase(
   option: DatabaseOption,
   logger: BusLogger,
@@ -104,7 +107,7 @@ export function createDatabase(
   function openPool(kind: SessionKind): BusPool {
     const sizeOf = (max: number | undefined): number => shareConnections(max, hasHandlers)[kind]
     const pool = new BusPool(source, sizeOf, kind, watch)
-    // Without a listener a lost connection, idle or in use, would end the process.
+    // Without a listener the loss of a connection, idle or in use, would end the process.
     pool.on('error', (error) =>
       logger.warn({ reason: reasonOf(error) }, 'an idle database connection was lost'),
     )
@@ -137,7 +140,7 @@ export function createDatabase(
     pool,
     bossSchemaName,
     bossSchema: quoteBossSchema(bossSchemaName),
-    reach: currentFaultHook(),
+    faultPoint: currentFaultHook(),
     drizzle: createDrizzleHandles(drizzle),
     async queryPrepared<R extends pg.QueryResultRow>(text: string, values: unknown[] = []) {
       assertOpen()
@@ -206,7 +209,7 @@ async function runTransaction<T>(
     return committed
   }
   try {
-    // Of several statements there are several answers.
+    // Several statements have several answers.
     const begun = (await client.query(
       beginOn(client as unknown as BusClient, begin),
     )) as unknown as readonly pg.QueryResult[]
@@ -214,7 +217,7 @@ async function runTransaction<T>(
     await commit()
     return result
   } catch (error) {
-    // A connection that cannot roll back is thrown away: the server ends the transaction with it.
+    // A connection that cannot roll back is discarded: the server then ends the transaction with the session.
     await client.query('rollback').catch(() => {
       broken = true
     })
@@ -224,7 +227,7 @@ async function runTransaction<T>(
   }
 }
 
-/** A transaction in which a statement has failed is rolled back by its commit, and the server calls that a success. */
+/** Committing a transaction in which a statement has failed rolls it back, and the server reports success. */
 async function sendCommit(client: pg.PoolClient): Promise<void> {
   const { command } = await client.query('commit')
   if (command !== 'COMMIT')

@@ -4,34 +4,35 @@ import pg from 'pg'
 import type { ConfigurationError } from '../foundation/errors.ts'
 import { describe, invalidOption } from '../foundation/options.ts'
 
-// All types of Drizzle are derived from two names that 0.44 to 1.x have, `drizzle` and `NodePgDatabase`: their type parameters differ.
+// All Drizzle types here are derived from two names that exist in 0.44 to 1.x, `drizzle` and `NodePgDatabase`, because
+// the type parameters differ between versions.
 
-/** What `drizzle()` of the installed version takes as one object. */
+/** The options object that `drizzle()` of the installed version takes. */
 type Config = Extract<Parameters<typeof drizzle>[0], { readonly client: unknown }>
 
 /**
- * What `drizzle()` takes beside its client, in the version of drizzle-orm that is installed: `casing`, `schema` and `logger` in
- * 0.44 and 0.45, `relations` and `logger` in 1.x, where the casing is said with the tables.
+ * The options of `drizzle()` besides its client, in the installed version of drizzle-orm: `casing`, `schema` and
+ * `logger` in 0.44 and 0.45, `relations` and `logger` in 1.x, which specifies the casing with the tables.
  */
 export type DrizzleSettings = {
   readonly [K in Exclude<keyof Config, 'client' | 'connection'>]?: Config[K] | undefined
 }
 
-/** A Drizzle handle: what is handed to the work of a transaction is what `ctx.tx` will be. */
+/** A Drizzle handle. `ctx.tx` has the type of the transaction that it passes to a callback. */
 interface TransactionalHandle {
   readonly transaction: (work: never) => Promise<unknown>
 }
 
 /**
- * Makes Drizzle's handle of a pool, such as `(client) => drizzle({ client, schema })` with the `drizzle` of
- * `drizzle-orm/node-postgres`. Called once. The pool is the bus's own: it gives connections for transactions only.
+ * Creates a Drizzle handle for a pool, such as `(client) => drizzle({ client, schema })` with the `drizzle` of
+ * `drizzle-orm/node-postgres`. Called once. The pool belongs to the bus and only provides connections for transactions.
  */
 export type DrizzleFactory = (client: pg.Pool) => TransactionalHandle
 
-/** How the handles that the bus gives to handlers and to `tenant.query` are made. */
+/** How to create the Drizzle handles for handlers and for `tenant.query`. */
 export type DrizzleOption = DrizzleSettings | DrizzleFactory
 
-/** What the tables of `tx.query` are made of: `relations` in 1.x, `schema` before. */
+/** The source of the tables in `tx.query`: `relations` in 1.x, `schema` before. */
 type Relational<S> = 'relations' extends keyof Config
   ? S extends { readonly relations?: infer R }
     ? NonNullable<R>
@@ -52,13 +53,13 @@ type TransactionOf<H> = H extends {
   ? T
   : never
 
-/** A name for what editors show: {@link HandlerTransaction} without tables. */
+/** A named type for editors: {@link HandlerTransaction} without tables. */
 export interface PlainHandlerTransaction extends TransactionOf<NodePgDatabase> {}
 
 /**
- * The transaction of an attempt: Drizzle on node-postgres, whatever driver the service itself uses, with the settings that
- * `createBus` was given as `drizzle`, an object or a function. Without any it has no tables, so no `tx.query`; select, insert, update,
- * delete, execute and nested `tx.transaction()` are all there.
+ * The transaction of an attempt: Drizzle on node-postgres, whatever driver the service itself uses, with the settings
+ * that were passed to `createBus` as `drizzle`. Without settings it has no tables, and so no `tx.query`; select,
+ * insert, update, delete, execute and nested `tx.transaction()` work.
  */
 export type HandlerTransaction<D extends DrizzleOption = DrizzleOption> = [DrizzleOption] extends [D]
   ? PlainHandlerTransaction
@@ -66,26 +67,29 @@ export type HandlerTransaction<D extends DrizzleOption = DrizzleOption> = [Drizz
     ? TransactionOf<H>
     : TransactionOf<DatabaseOf<D>>
 
-/** An option of type `D`, without settings that there are none of. */
+/** An option of type `D` that contains only existing settings. */
 export type Settings<D extends DrizzleOption> = D & {
   readonly [K in Exclude<keyof D, keyof DrizzleSettings>]?: never
 }
 
-/** Runs a statement of a handle: what node-postgres takes, and what it gives. */
+/** Runs a statement of a handle: takes and returns the same as node-postgres. */
 type HandleQuery = (config: string | { readonly text: string }, values?: unknown[]) => Promise<unknown>
 
-/** Makes Drizzle transactions on connections that stay the bus's. */
+/** Creates Drizzle transactions on connections that belong to the bus. */
 export interface DrizzleHandles {
   /**
-   * Loads Drizzle and makes the handle, so that what is wrong with it is found at the start.
+   * Loads Drizzle and creates the handle, so that errors in it are found at the start.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
    */
   load: () => Promise<void>
-  /** A transaction whose statements go through `query`. Beginning it, and its end, are left to the caller. */
+  /** Returns a transaction whose statements are sent through `query`. The caller begins and ends it. */
   open: (query: HandleQuery) => Promise<HandlerTransaction>
 }
 
-/** Of a connection, Drizzle's session uses `query`, listens for its loss, which is the bus's to notice, and gives it back. */
+/**
+ * The part of a connection that Drizzle's session uses: `query`, a listener for its loss, which the bus handles, and
+ * `release`.
+ */
 interface LentConnection extends EventEmitter {
   readonly query: HandleQuery
   readonly release: () => void
@@ -102,7 +106,7 @@ export function resolveDrizzle(given: unknown): DrizzleOption {
   )
 }
 
-/** A handle, or an instance of something else, is none. */
+/** A handle, or an instance of another class, is not a settings object. */
 function isPlainObject(given: unknown): given is object {
   if (given === null || typeof given !== 'object') return false
   const prototype: unknown = Object.getPrototypeOf(given)
@@ -110,9 +114,9 @@ function isPlainObject(given: unknown): given is object {
 }
 
 /**
- * Drizzle is loaded with the first call: it takes 100 MB. One handle is made for all transactions, because making one reads all
- * its tables: it is made of a pool, and asks that for a connection for each transaction. It gets the one that the
- * transaction is opened for.
+ * Drizzle is loaded on first use, because it takes 100 MB. One handle serves all transactions, because creating one
+ * reads all its tables. The handle is created for a pool, and asks that pool for a connection for each transaction; it
+ * receives the connection of the transaction that is being opened.
  */
 export function createDrizzleHandles(option: DrizzleOption): DrizzleHandles {
   let made: Promise<TransactionalHandle> | undefined
@@ -120,7 +124,7 @@ export function createDrizzleHandles(option: DrizzleOption): DrizzleHandles {
   let last: Promise<unknown> = Promise.resolve()
 
   async function make(): Promise<TransactionalHandle> {
-    // A real one, because Drizzle treats pools and connections differently. It never connects.
+    // A real pool, because Drizzle treats pools and connections differently. It never connects.
     const pool: unknown = Object.assign(new pg.Pool(), {
       connect: async () => lent ?? Promise.reject(notForThis()),
       query: async () => Promise.reject(notForThis()),
@@ -140,7 +144,7 @@ export function createDrizzleHandles(option: DrizzleOption): DrizzleHandles {
     lent = Object.assign(new EventEmitter(), {
       async query(config: Parameters<HandleQuery>[0], values?: unknown[]) {
         if (state === 'open') return query(config, values)
-        // What Drizzle sends to begin is not sent: the transaction is there.
+        // Drizzle's begin is not sent, because the transaction already exists.
         state = 'begun'
         return { command: 'BEGIN', rows: [], fields: [] }
       },
@@ -152,7 +156,7 @@ export function createDrizzleHandles(option: DrizzleOption): DrizzleHandles {
           if (state !== 'begun') throw notOfThePool()
           state = 'open'
           resolve(tx as HandlerTransaction)
-          // Its end is the bus's: Drizzle never comes to it, and nothing waits for it.
+          // The bus ends the transaction: Drizzle never does, and nothing waits for this promise.
           return new Promise<never>(() => {})
         }
         handle.transaction(work as never).then(() => reject(notOfThePool()), reject)
@@ -162,7 +166,7 @@ export function createDrizzleHandles(option: DrizzleOption): DrizzleHandles {
     }
   }
 
-  /** One after the other, so that each gets its own connection. None waits for the database. */
+  /** Serialised, so that each transaction gets its own connection. None of them waits for the database. */
   async function open(query: HandleQuery): Promise<HandlerTransaction> {
     const opened = last.then(async () => openAlone(query))
     last = opened.catch(() => {})

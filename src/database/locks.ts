@@ -1,19 +1,19 @@
 /**
- * The advisory locks of the bus: two-integer keys, so they cannot collide with a user's one-integer keys.
- * The SQL of the migrations has the same numbers.
+ * The advisory locks of the bus. They have two-integer keys, so they cannot collide with a user's one-integer keys. The
+ * SQL of the migrations uses the same numbers.
  */
 export const locks = {
   namespace: 1_651_864_320,
-  /** Held shared by publishers until they end, exclusively by the relay that sleeps. */
+  /** Held in share mode by publishers until their transactions end, exclusively by a sleeping relay. */
   awake: 1,
-  /** Held by the one relay that holds the bell. */
+  /** Held by the leader: the one relay that publishers notify first. */
   leader: 2,
-  /** Held while migrating. */
+  /** Held during a migration. */
   migrate: 3,
-  /** Held while subscriptions are registered and their queues created. */
+  /** Held while subscriptions are registered and their queues are created. */
   registry: 4,
   /** Held by bus.create_partitions(), in SQL. */
   partitions: 5,
-  /** Held by the one relay that hands events with an ordering key over, until its transaction has ended. */
+  /** Held by the one relay that dispatches events with an ordering key, until its transaction has ended. */
   order: 6,
 } as const

@@ -1,7 +1,7 @@
-/** Waits of a bus that keep its process alive, but only until the bus was stopped. */
+/** Delays that keep the process of a bus alive, but only until the bus has been stopped. */
 export interface Pauses {
   wait: (durationMs: number) => Promise<void>
-  /** From now on nobody who waits keeps the process alive: whoever lives for another reason gets to the end of the wait. */
+  /** From now on the delays do not keep the process alive. They still elapse if the process lives for another reason. */
   letGo: () => void
 }
 

@@ -2,18 +2,18 @@ import { createHash } from 'node:crypto'
 import pg from 'pg'
 import type { BusLogger } from '../foundation/logger.ts'
 
-/** Names kept. The statements of the bus and of pg-boss's hot paths are some for each queue. */
+/** Maximum number of statement names. The bus and pg-boss have a few frequent statements for each queue. */
 const maxNames = 2000
 
 /**
- * Prepares the statements that are sent again and again, so that the server parses and plans them once a connection.
+ * Prepares frequent statements, so that the server parses and plans them once per connection.
  *
- * A pooler that hands every transaction another connection may not know the statements prepared on the one before. The
- * server's answer then says so, and from there on nothing is prepared. A statement of its own is repeated at once; a
- * transaction is repeated by its caller, as after any other loss. A name stands for its text alone, so it never runs anything else.
+ * A pooler in transaction mode may use another server connection, which does not know the statement. The server's error
+ * shows that, and from then on nothing is prepared. A single statement is retried at once; a transaction is retried by
+ * its caller, as after any lost connection. A name is derived from the text alone, so it never runs another statement.
  */
 export interface Preparer {
-  /** Runs a statement on a connection of its pool, prepared where possible. */
+  /** Runs a statement on a connection of its pool, prepared if possible. */
   query: (executor: pg.ClientBase | pg.Pool, text: string, values: unknown[]) => Promise<pg.QueryResult>
 }
 
@@ -44,7 +44,8 @@ export function createPreparer(logger: BusLogger): Preparer {
             'a prepared statement was not there: a pooler stands between, statements are no longer prepared',
           )
         }
-        // It did not run. On a connection, it has broken the transaction that may be open there.
+        // The statement did not run. On a single connection the error has aborted the transaction that may be open
+        // there.
         if (executor instanceof pg.Pool) return executor.query({ text, values })
         throw error
       }
@@ -52,7 +53,7 @@ export function createPreparer(logger: BusLogger): Preparer {
   }
 }
 
-/** `invalid_sql_statement_name`, `duplicate_prepared_statement`: the connection is not the one it was. */
+/** `invalid_sql_statement_name`, `duplicate_prepared_statement`: the server connection has changed. */
 function isUnknownStatement(error: unknown): boolean {
   const { code } = error as { code?: unknown }
   return code === '26000' || code === '42P05'
@@ -60,12 +61,12 @@ function isUnknownStatement(error: unknown): boolean {
 
 const preparers = new WeakMap<object, Preparer>()
 
-/** Tells the preparer of the pool that a connection belongs to. */
+/** Sets the preparer of the pool that a connection belongs to. */
 export function setPreparer(client: object, preparer: Preparer): void {
   preparers.set(client, preparer)
 }
 
-/** Runs a statement on a connection of a pool of the bus, prepared where possible. */
+/** Runs a statement on a connection of a pool of the bus, prepared if possible. */
 export async function queryPrepared(
   client: pg.ClientBase,
   text: string,

@@ -2,10 +2,10 @@ import { keepaliveSettings } from './configuration/keepalive.ts'
 
 type Settings = Readonly<Record<string, string>>
 
-/** Whose statements a session runs: the bus's alone, or those of handlers too, which expect the settings of their service. */
+/** Whose statements a session runs: only the bus's, or also those of handlers, which expect the settings of their service. */
 export type SessionKind = 'bus' | 'handlers'
 
-/** Every limit of the server's on how long something may take: the bus has its own. */
+/** Every time limit of the server: the bus has its own. */
 const noTimeLimits: Settings = {
   statement_timeout: '0',
   lock_timeout: '0',
@@ -15,8 +15,9 @@ const noTimeLimits: Settings = {
 }
 
 /**
- * What each session of the bus has, whatever was set for the database, the role or the server. A setting that the server does
- * not know is left out. Set by name in one statement when the connection is made, and only on a direct one: see {@link pinSql}.
+ * The settings of each session of the bus, whatever is configured for the database, the role or the server. Settings
+ * that the server does not know are skipped. They are applied by one statement when a direct connection is opened: see
+ * {@link pinSql}.
  */
 export const sessionSettings: Readonly<Record<SessionKind, Settings>> = {
   bus: {
@@ -24,7 +25,7 @@ export const sessionSettings: Readonly<Record<SessionKind, Settings>> = {
     ...keepaliveSettings,
     default_transaction_isolation: 'read committed',
     default_transaction_read_only: 'off',
-    // Functions and operators are those that PostgreSQL brings; what is the bus's is named with its schema.
+    // Only PostgreSQL's own functions and operators are found; objects of the bus are qualified by their schema.
     search_path: 'pg_catalog, pg_temp',
     row_security: 'on',
     IntervalStyle: 'postgres',
@@ -33,13 +34,13 @@ export const sessionSettings: Readonly<Record<SessionKind, Settings>> = {
     array_nulls: 'on',
     jit: 'off',
   },
-  // Handlers find their tables by the path of their service, and its time zone and date style.
+  // Handlers use the search path, time zone and date style of their service.
   handlers: { ...noTimeLimits, ...keepaliveSettings },
 }
 
 /**
- * What goes into the startup packet of the bus's own sessions: the settings that every pooler passes on, or keeps apart for each of
- * its clients. PgBouncer refuses all others.
+ * The startup parameters of the bus's own sessions: settings that every pooler forwards or tracks for each client.
+ * PgBouncer refuses all others.
  */
 export const startupSettings: Readonly<Record<SessionKind, Settings>> = {
   bus: { DateStyle: 'ISO, MDY', TimeZone: 'UTC', standard_conforming_strings: 'on' },
@@ -47,8 +48,8 @@ export const startupSettings: Readonly<Record<SessionKind, Settings>> = {
 }
 
 /**
- * The search path for what the bus writes in a transaction of a handler, until {@link handlerPathSql} gives the handler's back:
- * constraints of its tables may be checked at the commit, by functions that need it.
+ * Sets the bus's search path for its own writes in a handler's transaction, until {@link handlerPathSql} restores the
+ * handler's: constraints of the handler's tables may be checked at the commit, by functions that need it.
  */
 export const busPathSql = `select pg_catalog.set_config('bus.handler_path', pg_catalog.current_setting('search_path'), true),
   pg_catalog.set_config('search_path', '${sessionSettings.bus['search_path'] ?? ''}', true),
@@ -56,14 +57,15 @@ export const busPathSql = `select pg_catalog.set_config('bus.handler_path', pg_c
 export const handlerPathSql = `select pg_catalog.set_config('search_path', pg_catalog.current_setting('bus.handler_path'), true)`
 
 /**
- * Sets the settings of a session where it is one: where the server's process is the one that the connection was told of. A pooler
- * tells another one, and a setting of one of its clients would be left to the next. Gives a row where they were set.
+ * Applies the settings to a session if the connection is direct, that is, if the server process is the one that the
+ * connection was told. A pooler reports another one, and a setting made by one of its clients would leak to the next.
+ * Returns a row if the settings were applied.
  */
 export function pinSql(kind: SessionKind, backendPid: number, kept: readonly string[]): string {
   return `${setSql(kind, kept, false)} and pg_catalog.pg_backend_pid() operator(pg_catalog.=) ${backendPid}`
 }
 
-/** The same for one transaction, behind a pooler. */
+/** Applies them to one transaction, behind a pooler. */
 export function pinLocallySql(kind: SessionKind, kept: readonly string[]): string {
   return setSql(kind, kept, true)
 }
@@ -76,7 +78,10 @@ function setSql(kind: SessionKind, kept: readonly string[], isLocal: boolean): s
 where pg_catalog.current_setting(s.name, true) is not null`
 }
 
-/** How every transaction of the bus begins that writes, whatever the defaults of the server are: it is written for this level. */
+/**
+ * How every writing transaction of the bus begins, whatever the server's defaults are: its code is written for this
+ * isolation level.
+ */
 export const beginWriting = 'begin isolation level read committed read write'
 
 /** Statements that begin a transaction, followed, behind a pooler, by the settings that the session could not be given. */

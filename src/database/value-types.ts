@@ -3,13 +3,13 @@ import pg from 'pg'
 type Parse = (text: string) => unknown
 
 /**
- * How the bus reads what the server sends. Its own, because `pg.types.setTypeParser` changes what every connection of the process
- * gives, and an application may call it at any time. As node-postgres does it by default for the types that the bus and pg-boss
- * ask for; everything else is text. Nothing in here throws.
+ * How the bus parses values of the server. It has its own parsers, because `pg.types.setTypeParser` affects every
+ * connection of the process, and an application may call it at any time. They equal node-postgres's defaults for the
+ * types that the bus and pg-boss read; other types are text. Nothing in this file throws.
  */
 export const valueTypes: pg.CustomTypesConfig = {
   getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
-    // The bus never asks for the binary format.
+    // The bus never requests the binary format.
     format === 'binary'
       ? (value: unknown) => value
       : (parsers.get(oid) ?? asText)) as typeof pg.types.getTypeParser,
@@ -29,7 +29,7 @@ function asJson(text: string): unknown {
 const timeShape =
   /^(\d{4,})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(\.\d+)?(?:([+-])(\d\d)(?::(\d\d))?(?::(\d\d))?)( BC)?$/
 
-/** Always a Date, with milliseconds; an invalid one for what JavaScript has no time for, such as infinity. */
+/** Always a Date, with milliseconds; an invalid Date for a time that JavaScript cannot represent, such as infinity. */
 export function parseTime(text: string): Date {
   const found = timeShape.exec(text)
   if (found === null) return new Date(Number.NaN)
@@ -42,7 +42,7 @@ export function parseTime(text: string): Date {
   return new Date(time.getTime() - (sign === '-' ? -offset : offset) * 1000)
 }
 
-/** Reads the syntax of arrays alone: what becomes of an element is said here. */
+/** Parses only the array syntax: the caller parses the elements. */
 const { arrayParser } = pg.types as unknown as {
   readonly arrayParser: {
     readonly create: (
@@ -57,7 +57,7 @@ const arrayOf =
   (text) =>
     arrayParser.create(text, (element) => (element === null ? null : parse(element))).parse()
 
-/** By the types' numbers, which are the same in every server: the type itself, then its array. */
+/** By type number, which is the same on every server: first the type itself, then its array. */
 const parsers: ReadonlyMap<number, Parse> = new Map(
   (
     [

@@ -2,31 +2,34 @@ import type { BusLogger } from '../foundation/logger.ts'
 import { BusClient } from './bus-client.ts'
 import type { ConnectionSource } from './connection-source.ts'
 
-/** An answer that takes longer than this is asked after. */
+/** An answer that takes longer than this is investigated. */
 const patienceMs = 2000
 
-/** Why connections are cut at the end. */
+/** The reason for closing connections when the bus stops. */
 const stopped = 'The bus was stopped'
 
-/** How often the watchdog looks at the clock, and how long one look at the server may take. */
+/** How often the watchdog checks, and the time limit for one query to the server. */
 const tickMs = 500
 const inspectionLimitMs = 2000
 
-/** Behind a pooler nobody can tell which server process a connection waits for: then it is cut after this long. */
+/** Behind a pooler the server process of a connection is unknown: the connection is closed after this long. */
 const pooledPatienceMs = 5 * 60_000
 
 /**
- * Finds connections whose other end is gone without a word: a half-open socket, a server that vanished, a pooler or
- * proxy that forgot. Statements have no time limit, because slow ones are healthy; instead, when an answer is late, the
- * server is asked on a new connection whether it works on it still. If it does, or cannot be asked either, the
- * connection stays. If it does not, the connection is cut, and so are the idle ones: they went the same way.
+ * Finds connections whose other end has gone silently: a half-open socket, a server that disappeared, a pooler or proxy
+ * that lost its state. Statements have no time limit, because slow ones are healthy. Instead, if an answer is late, the
+ * server is asked on a new connection whether it is still working on it. If it is, or cannot be asked either, the
+ * connection is kept. Otherwise the connection is closed, and so are the idle ones, which used the same route.
  */
 export interface Watchdog {
-  /** Looks after a connection until it ends. */
+  /** Monitors a connection until it ends. */
   watch: (client: BusClient) => void
-  /** Calls back when a connection was cut, so that others are looked at too. */
+  /** Registers a listener that is called after a connection was closed, so that others can be tested too. */
   onCut: (listener: () => void) => void
-  /** Cuts every connection, and watches no longer. None keeps the process alive any more, not even for its goodbye. */
+  /**
+   * Closes every connection and stops monitoring. None of them keeps the process alive any more, not even to close
+   * gracefully.
+   */
   cutAll: () => void
 }
 
@@ -37,7 +40,7 @@ export function createWatchdog(
 ): Watchdog {
   const clients = new Set<BusClient>()
   const listeners: (() => void)[] = []
-  /** How old a wait was when the server was last found at work on it: it is asked again at twice that age. */
+  /** The age of a wait when the server was last found working on it: it is checked again at twice that age. */
   const foundAtWork = new WeakMap<BusClient, { readonly since: number; readonly ageMs: number }>()
   let inspecting = false
   let inspector: BusClient | undefined
@@ -60,7 +63,7 @@ export function createWatchdog(
       const atWork = await inspect(late)
       let cutCount = 0
       for (const { client, since } of waits) {
-        // Answered meanwhile.
+        // Answered in the meantime.
         if (client.waitingSince !== since) continue
         if (atWork(client, since)) foundAtWork.set(client, { since, ageMs: performance.now() - since })
         else {
@@ -70,7 +73,7 @@ export function createWatchdog(
       }
       if (cutCount > 0) report(cutCount)
     } catch {
-      // The server cannot be asked: that is not the connections' fault, they may go on when it is back.
+      // The server cannot be asked. The connections are not to blame, and may work again when it returns.
     } finally {
       inspecting = false
     }
@@ -82,7 +85,7 @@ export function createWatchdog(
     for (const listener of listeners) listener()
   }
 
-  /** Asks the server which of these connections it is at work for. */
+  /** Asks the server for which of these connections it is working. */
   async function inspect(late: readonly BusClient[]): Promise<(client: BusClient, since: number) => boolean> {
     const session = new BusClient({
       ...(source.ask === undefined ? source.known : await source.ask()),
@@ -129,7 +132,10 @@ export function createWatchdog(
   }
 }
 
-/** A session that has just become idle has its answer still on the way. In the time to come it did so before the clock was set back. */
+/**
+ * The answer to a session that has just become idle may still be on its way. If the time is in the future, the clock
+ * was set back afterwards.
+ */
 const atWorkSql = `
 select pg_backend_pid() as own, coalesce(array_agg(pid) filter (where
   state is null or state not like 'idle%'

@@ -2,7 +2,7 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import type { BusLogger } from '../foundation/logger.ts'
 import { reasonOf } from '../foundation/error-reason.ts'
 import type { Database } from '../database/database.ts'
-import { openDoorbell } from '../outbox/relay/notifier.ts'
+import { openNotifier } from '../outbox/relay/notifier.ts'
 import { createPartitionKeeper } from '../outbox/schema/partitions.ts'
 import { startRelay, type Relay, type RelayState } from '../outbox/relay/relay.ts'
 import { repairSequences } from '../outbox/schema/sequences.ts'
@@ -15,24 +15,31 @@ import type { Registration } from './registry/declarations.ts'
 import { createEventReader } from './attempts/event-reader.ts'
 import { createHandlerPool } from './exactly-once/handler-connections.ts'
 import { warnOfIdlePatterns } from './subscriptions/idle-patterns.ts'
-import { announce, warnOfUnserved, type Presence } from './registry/presence.ts'
+import {
+  startInstanceHeartbeat,
+  warnOfUnserved,
+  type InstanceHeartbeat,
+} from './registry/instance-heartbeat.ts'
 import { createQuarantine } from './in-flight/quarantine.ts'
 import { registerSubscriptions } from './registry/registry.ts'
 import { createRouter, type LocalWorkers } from './routing/router.ts'
 import { readStates, type SubscriptionState } from './flow-control/subscription-state.ts'
 import type { Subscription } from './subscriptions/subscription.ts'
-import { startUpkeep, type Upkeep } from './maintenance/maintenance.ts'
+import { startMaintenance, type Maintenance } from './maintenance/maintenance.ts'
 import { startWorker } from './worker/worker.ts'
 import type { Worker } from './worker/worker-parts.ts'
 
-/** What of a process delivers events. */
+/** The delivery side of one process. */
 export interface Delivery {
   readonly relayState: RelayState
-  /** Whether the notifications of the database arrive. */
+  /** Whether notifications of the database arrive. */
   readonly isListening: boolean
-  /** Handlers that run on after their attempt. */
+  /** Handlers that are still running after their attempt ended. */
   readonly overrunningHandlerCount: number
-  /** Lets its workers see what was decided about their subscriptions. Where the database is away, they find out later. */
+  /**
+   * Applies the current states of the subscriptions to the workers of this process. If the database is down,
+   * maintenance applies them later.
+   */
   followStates: () => Promise<void>
   stop: (graceMs: number) => Promise<void>
 }
@@ -42,17 +49,17 @@ export interface DeliveryParts {
   readonly catalogue: EventCatalogue
   readonly service: string
   readonly instanceId: string
-  /** Those that this process runs. */
+  /** The subscriptions that this process runs. */
   readonly subscriptions: readonly Subscription[]
-  /** The names of all that this code declares. */
+  /** The names of all subscriptions that this code declares. */
   readonly declaredNames: readonly string[]
   readonly logger: BusLogger
   readonly publishing: HandlerPublishing
 }
 
 /**
- * Puts sequences and partitions in order and registers the subscriptions, then starts the workers, the relay and the upkeep
- * of one process.
+ * Repairs sequences and partitions and registers the subscriptions, then starts the workers, the relay and the
+ * maintenance of one process.
  */
 export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const { database, catalogue, service, instanceId, subscriptions, logger, publishing } = parts
@@ -63,18 +70,18 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const hasPartitions = await partitions.keep()
   const boss = await openBoss(database, service, logger, { registerInstance: true })
   const workers = new Map<number, Worker>()
-  /** Copies, so that what counts for a whole queue follows the newest declaration, whichever process it is of. */
+  /** Copies, so that queue-wide options follow the newest declaration, whichever process it belongs to. */
   const running = subscriptions.map((subscription): RunningSubscription => ({ ...subscription }))
   const events = createEventReader(database, subscriptions.length)
   const quarantine = createQuarantine()
-  let upkeep: Upkeep | undefined
+  let maintenance: Maintenance | undefined
   const handlerPool = exactlyOnceCount > 0 ? createHandlerPool(database, exactlyOnceCount) : undefined
   let registrations: ReadonlyMap<string, Registration>
-  let presence: Presence | undefined
+  let instanceHeartbeat: InstanceHeartbeat | undefined
   let relay: Relay | undefined
   try {
     registrations = await registerSubscriptions(database, boss, service, subscriptions)
-    presence = await announce({
+    instanceHeartbeat = await startInstanceHeartbeat({
       database,
       boss,
       service,
@@ -116,13 +123,13 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
           probeInMs: undefined,
         },
         connections: subscription.mode === 'exactly-once' ? handlerPool?.createMember() : undefined,
-        requestPoll: () => upkeep?.soon(subscription.name),
+        requestPoll: () => maintenance?.requestPoll(subscription.name),
         onState: follow,
       }
       workers.set(id, startWorker(workerParts))
     }
   } catch (error) {
-    await presence?.leave().catch(() => {})
+    await instanceHeartbeat?.leave().catch(() => {})
     await handlerPool?.close()
     await boss.stop({ graceful: false })
     throw error
@@ -132,15 +139,15 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       return workers.keys()
     },
     onIncomplete: () => {
-      presence?.suspect()
-      upkeep?.atOnce()
+      instanceHeartbeat?.recheckRegistration()
+      maintenance?.runNow()
     },
     isFree: (id, types, declarations) => workers.get(id)?.isFree(types, declarations) ?? false,
     wake: (id) => workers.get(id)?.wake(),
     adopt: (id, jobs, fetchedAt) => workers.get(id)?.adopt(jobs, fetchedAt),
     prefetch: (ids) => events.prefetch(ids),
   } satisfies LocalWorkers
-  /** Where it fails, upkeep finds out. */
+  /** If it fails, maintenance applies the states later. */
   async function followStates(ids: readonly number[]): Promise<void> {
     const readAt = performance.now()
     const states = await readStates(database, ids).catch(() => new Map<number, SubscriptionState>())
@@ -148,38 +155,38 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   }
   const router = createRouter(boss, database, instanceId, localWorkers)
   let wasConnected = false
-  const doorbell = openDoorbell(database, instanceId, logger, {
-    onRing: () => relay?.ring(),
+  const notifier = openNotifier(database, instanceId, logger, {
+    onPublished: () => relay?.notify(),
     onWake: (ids) => {
       for (const id of ids) workers.get(id)?.wake()
     },
     onStateChange: (ids) => void followStates(ids.filter((id) => workers.has(id))),
     onConnection: (connected) => {
       if (!connected) return
-      // It may be another server by now, which came without the values of its sequences.
+      // The server may have changed, and the new one may lack the values of the sequences.
       if (wasConnected)
         repairSequences(database, logger).catch((error: unknown) => {
           logger.warn({ reason: reasonOf(error) }, 'the sequences could not be compared with their tables')
         })
       wasConnected = true
-      // Whatever was notified meanwhile was missed.
+      // Notifications in the meantime were missed.
       for (const worker of workers.values()) worker.wake()
     },
   })
   warnOfIdlePatterns(subscriptions, catalogue, logger)
   void warnOfUnserved(database, service, parts.declaredNames, logger)
-  const runningRelay = startRelay(database, doorbell, router, logger)
+  const runningRelay = startRelay(database, notifier, router, logger)
   relay = runningRelay
-  upkeep = startUpkeep({
+  maintenance = startMaintenance({
     database,
     boss,
     workers: [...workers.values()],
     partitions,
     hasPartitions,
-    // Without a bell there is no leader: each process does what does no harm when done twice.
-    isLeader: () => doorbell.leading || doorbell.polling,
-    isPolling: () => doorbell.polling,
-    presence,
+    // Without notifications there is no leader: each process runs the tasks that are harmless when repeated.
+    isLeader: () => notifier.leading || notifier.polling,
+    isPolling: () => notifier.polling,
+    instanceHeartbeat,
     logger,
   })
   const started = { service, instanceId, version, subscriptionCount: subscriptions.length }
@@ -190,7 +197,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       return runningRelay.state
     },
     get isListening() {
-      return doorbell.connected
+      return notifier.connected
     },
     get overrunningHandlerCount() {
       let count = 0
@@ -199,15 +206,15 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     },
     followStates: async () => followStates([...workers.keys()]),
     async stop(graceMs) {
-      await database.reach?.('stop.began')
+      await database.faultPoint?.('stop.began')
       const relayStopped = runningRelay.stop()
       const stops = [...workers.values()].map(async (worker) => worker.stop(graceMs, relayStopped))
-      await Promise.all([relayStopped, upkeep?.stop(), ...stops])
-      await database.reach?.('stop.workers-stopped')
+      await Promise.all([relayStopped, maintenance?.stop(), ...stops])
+      await database.faultPoint?.('stop.workers-stopped')
       await handlerPool?.close()
-      await doorbell.close()
-      // Where the database is away, others find out.
-      await presence?.leave().catch(() => {})
+      await notifier.close()
+      // If the database is down, other processes detect it by the missing heartbeat.
+      await instanceHeartbeat?.leave().catch(() => {})
       await boss.stop({ graceful: false })
     },
   }
@@ -215,7 +222,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
 
 type RunningSubscription = { -readonly [K in keyof Subscription]: Subscription[K] }
 
-/** Retries and what becomes of a failed key are those of the queue: of the newest declaration, not of this process's. */
+/** Retries and the failure rule of keys belong to the queue: they are those of the newest declaration, not of this process's. */
 function followQueue(subscription: RunningSubscription, state: SubscriptionState | undefined): void {
   if (state === undefined) return
   subscription.retry = state.retry

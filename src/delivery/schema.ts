@@ -17,10 +17,10 @@ import { busSchema, tenantReads } from '../outbox/schema/schema.ts'
 
 const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
 
-/** Raised on every change of a subscription, so that a relay can tell at a glance whether its copy is current. */
+/** Raised by every change of a subscription, so that a relay can check cheaply whether its copy is current. */
 export const subscriptionRevision = busSchema.sequence('subscription_revision')
 
-/** The durable registry: who wants which events. A row stays while its service is down. */
+/** The durable registry of subscriptions. A row remains while its service is down. */
 export const subscriptions = busSchema.table('subscriptions', {
   id: integer('id').primaryKey().generatedAlwaysAsIdentity(),
   name: text('name').notNull().unique(),
@@ -39,19 +39,20 @@ export const subscriptions = busSchema.table('subscriptions', {
   updatedAt: time('updated_at').notNull().defaultNow(),
   pausedBy: text('paused_by'),
   pauseReason: text('pause_reason'),
-  /** Since when every attempt has failed, so that only single events are tried: see failure-window.ts. */
+  /** Since when the circuit breaker is open, so that only single events are tried: see failure-window.ts. */
   circuitOpenedAt: time('circuit_opened_at'),
   circuitReason: text('circuit_reason'),
-  /** When the next event may be tried. Who moves it tries one. */
+  /** When the next event may be tried. The worker that moves it tries one. */
   circuitProbeAt: time('circuit_probe_at'),
   circuitProbeCount: integer('circuit_probe_count').notNull().default(0),
-  /** Since when jobs wait that a process has left to other code: see coverage.ts. Null where none does. */
+  /** Since when jobs wait that a process has left to other code: see coverage.ts. Null if there are none. */
   leftSince: time('left_since'),
 })
 
 /**
- * What the code of a service declares of a subscription: one row for each variant that has been started. The active ones decide
- * what is routed; the newest of them gives the options of the queue, which {@link subscriptions} repeats.
+ * The declarations of a subscription by its service's code: one row for each variant that has been started. The active
+ * ones decide about routing; the newest of them determines the options of the queue, which {@link subscriptions}
+ * repeats.
  */
 export const declarations = busSchema.table(
   'declarations',
@@ -59,85 +60,88 @@ export const declarations = busSchema.table(
     /** Ascending in the order in which the variants were first started. */
     id: integer('id').primaryKey().generatedAlwaysAsIdentity(),
     subscriptionId: integer('subscription_id').notNull(),
-    /** Of patterns, predicate and options. */
+    /** The hash of patterns, predicate and options. */
     hash: text('hash').notNull(),
     patterns: text('patterns').array().notNull(),
     where: text('where'),
     options: jsonb('options').notNull(),
     declaredAt: time('declared_at').notNull().defaultNow(),
-    /** Since when it no longer counts: no process has had it for a while, and others have another one. */
+    /** When it was retired: no process had had it for a while, and others had another one. */
     retiredAt: time('retired_at'),
   },
   (table) => [unique('declarations_variant_unique').on(table.subscriptionId, table.hash)],
 )
 
-/** The processes that run a bus: one row each, gone after a stop, or a while after a crash. */
+/** The running processes of the bus: one row each, deleted by a stop, or some time after a crash. */
 export const instances = busSchema.table('instances', {
   id: uuid('id').primaryKey(),
   service: text('service').notNull(),
   host: text('host').notNull(),
   pid: integer('pid').notNull(),
-  /** Of bossbus. */
+  /** The version of bossbus. */
   version: text('version').notNull(),
   startedAt: time('started_at').notNull().defaultNow(),
-  /** When it last did its upkeep: about every ten seconds. */
+  /** The time of the last heartbeat, which is sent about every ten seconds. */
   seenAt: time('seen_at').notNull(),
-  /** What its relay does. */
+  /** The state of its relay. */
   relay: text('relay').notNull(),
-  /** Events in the hands of its workers. */
+  /** The number of events that its workers hold. */
   inHandCount: integer('in_hand_count').notNull().default(0),
-  /** What it declares: ids of {@link declarations}. */
+  /** The declarations that it has: ids of {@link declarations}. */
   declarations: integer('declarations').array().notNull(),
 })
 
-/** The ledger: one receipt for each event and subscription that is done: delivered, or expired. RANGE-partitioned in step with the log. */
+/**
+ * The ledger: one receipt for each settled event and subscription: delivered, expired or erased. RANGE-partitioned in
+ * step with the log.
+ */
 export const deliveries = busSchema.table(
   'deliveries',
   {
     subscriptionId: integer('subscription_id').notNull(),
     id: uuid('event_id').notNull(),
-    /** Attempts that were made: the one that succeeded is the last; of an expired event, all have failed, if there were any. */
+    /** The number of attempts. The last one succeeded; for an expired event all of them failed, if there were any. */
     attempts: smallint('attempts').notNull(),
-    /** Its time had passed before it was delivered: the handler was not called (again). */
+    /** Whether it expired before it was delivered: the handler was not called (again). */
     expired: boolean('expired').notNull().default(false),
     durationMs: real('duration_ms').notNull(),
     deliveredAt: time('delivered_at').notNull().defaultNow(),
-    /** True: it was erased before it was delivered. Null otherwise, which takes no space in the row. */
+    /** True if it was erased before it was delivered; otherwise null, which takes no space in the row. */
     erased: boolean('erased'),
   },
   (table) => [
     primaryKey({ columns: [table.subscriptionId, table.id] }),
-    // Without a tenant of its own, which every receipt would carry: those of the events that can be seen.
+    // Receipts have no tenant column of their own, so visibility follows from the event.
     tenantReads(sql`exists (select from bus.events e where e.id = deliveries.event_id)`),
   ],
 )
 
 /**
- * The keys of ordered subscriptions that have events to deliver, or wait for a person: one row each, gone when the
- * key has nothing left. The row is the lock under which a key's events come and go.
+ * The keys of ordered subscriptions that have events to deliver, or wait for a person: one row each, deleted when the
+ * key has no more events. The row is the lock for adding and removing a key's events.
  */
 export const orderedKeys = busSchema.table(
   'ordered_keys',
   {
-    /** Made of the time: a sequence that a copy of the database has lost would give ids that are in use. */
+    /** Derived from the time: a sequence whose value a copy of the database has lost would return ids that are in use. */
     id: bigint('id', { mode: 'bigint' })
       .primaryKey()
       .default(sql`bus.new_key_id()`),
     subscriptionId: integer('subscription_id').notNull(),
-    /** Of tenant and key: they may be of any length, index entries may not. */
+    /** A hash of tenant and key, because they may be of any length and index entries may not. */
     keyHash: uuid('key_hash').notNull(),
     tenantId: text('tenant_id').notNull(),
     orderingKey: text('ordering_key').notNull(),
     state: text('state', { enum: ['flowing', 'blocked', 'parked', 'overrunning'] })
       .notNull()
       .default('flowing'),
-    /** The one pg-boss job of the key: its first events. Null while the key is blocked or parked. */
+    /** The one pg-boss job of the key, with its first events. Null while the key is blocked or parked. */
     jobId: uuid('job_id'),
-    /** Everything of the key up to here is done. */
+    /** Every event of the key up to here is settled. */
     doneSeq: bigint('done_seq', { mode: 'bigint' })
       .notNull()
       .default(sql`0`),
-    /** Up to here events are delivered one by one: a worker died over them. */
+    /** Up to here events are delivered one by one, because a worker died while handling them. */
     singlyThroughSeq: bigint('singly_through_seq', { mode: 'bigint' })
       .notNull()
       .default(sql`0`),
@@ -155,7 +159,7 @@ export const orderedKeys = busSchema.table(
   ],
 )
 
-/** The events of those keys that are not done, in the order of delivery. */
+/** The unsettled events of these keys, in the order of delivery. */
 export const orderedEvents = busSchema.table(
   'ordered_events',
   {

@@ -9,14 +9,14 @@ import { events } from './events.ts'
 import { addPaymentRoutes } from './payments.ts'
 import { createTables } from './schema.ts'
 
-/** What the payments service is built from. */
+/** Options of the payments service. */
 export interface AppOptions extends CaseOptions {
   readonly databaseUrl: string
   /** Fastify's option. @defaultValue no logging */
   readonly logger?: FastifyServerOptions['logger']
 }
 
-/** The payments service: Drizzle on postgres.js for its own tables, the bus for what happened. */
+/** The payments service: Drizzle on postgres.js for its own tables, the bus for its events. */
 export async function buildApp({
   databaseUrl,
   logger = false,
@@ -25,14 +25,14 @@ export async function buildApp({
   const app = fastify({
     logger,
     genReqId: () => randomUUID(),
-    // The first start creates every table, on whatever machine this is tried.
+    // The first start creates every table, on a machine of unknown speed.
     pluginTimeout: 60_000,
-    // Money is not guessed at: "100" and true are no amounts.
+    // Amounts must not be coerced: "100" and true are not amounts.
     ajv: { customOptions: { coerceTypes: false } },
   })
   const sql = await openClient(databaseUrl)
   const db = drizzle(sql)
-  // Fastify starts in this order and closes in the reverse one: the bus drains while the database is still there.
+  // Fastify closes in the reverse order of starting: the bus stops while the database is still connected.
   app.addHook('onReady', async () => createTables(sql))
   app.addHook('onClose', async () => sql.end({ timeout: 5 }))
   await app.register(bus, {
@@ -53,18 +53,21 @@ export async function buildApp({
   return app
 }
 
-/** Behind a pooler in transaction mode prepared statements get lost, and postgres.js's commits with them: see docs/drivers.md. */
+/**
+ * Behind a pooler in transaction mode prepared statements disappear, and with them commits of postgres.js: see
+ * docs/drivers.md.
+ */
 async function openClient(databaseUrl: string): Promise<postgres.Sql> {
   const options = { onnotice: () => {} }
   const sql = postgres(databaseUrl, options)
   const rows = await sql<{ pid: number }[]>`select pg_backend_pid() as pid`
-  // A pooler makes up the process id that it gives its clients.
+  // A pooler invents the process id that it reports to its clients.
   if (rows[0]?.pid === rows.state.pid) return sql
   await sql.end()
   return postgres(databaseUrl, { ...options, prepare: false })
 }
 
-/** Drizzle's error lists every parameter of the statement: neither the client nor the log gets its message. */
+/** Drizzle's error lists every parameter of the statement, so its message goes neither to the client nor to the log. */
 const answerError: Parameters<FastifyInstance['setErrorHandler']>[0] = (error, request, reply) => {
   if (((error as FastifyError).statusCode ?? 500) < 500) return reply.send(error)
   const { code, message } = (error instanceof DrizzleQueryError ? error.cause : error) as FastifyError

@@ -4,15 +4,15 @@ import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import type { FastifyInstance } from 'fastify'
 import { cases } from './schema.ts'
 
-/** For who tries the service out. */
+/** Options for trying the service out. */
 export interface CaseOptions {
   /** How long the handler waits before it opens a case, in milliseconds. @defaultValue `0` */
   readonly caseDelayMs?: number | undefined
-  /** Called when a case was opened by this process, or had been there already. */
+  /** Called when this process has opened a case, or has found it open already. */
   readonly onCaseOpened?: ((paymentId: string) => void) | undefined
 }
 
-/** Opens a case for each paid payment. Delivery is at least once: the unique payment makes it exactly one case. */
+/** Opens a case for each paid payment. Delivery is at least once; the unique payment id makes it exactly one case. */
 export function openCases(
   bus: FastifyInstance['bus'],
   db: PostgresJsDatabase,

@@ -5,14 +5,14 @@ const lookMs = 2
 const askMs = 250
 const patienceMs = 120_000
 
-/** When the handler of this process had opened the case of a payment, by `performance.now()`. */
+/** When the handler of this process opened the case of a payment, by `performance.now()`. */
 export type OpenedCases = Map<string, number>
 
 /**
- * Plays a payment about every half second, as a client would over HTTP, until the signal: creates it, verifies it, waits
- * for its case. Prints how long after the answer to `verify`, so after the commit, the case was there.
+ * Simulates a client over HTTP, about two payments a second, until the signal: creates a payment, verifies it, and
+ * waits for its case. Prints the time from the answer to `verify`, and so from the commit, to the case.
  *
- * @throws when the service does not answer as it should
+ * @throws if the service answers unexpectedly
  */
 export async function drive(baseUrl: string, openedCases: OpenedCases, signal: AbortSignal): Promise<void> {
   const latencies: number[] = []

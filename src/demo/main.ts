@@ -2,14 +2,14 @@
  * The payments service of the README, as a process.
  *
  *   npm start                          finds PostgreSQL by itself; with DATABASE_URL uses that
- *   npm start -- --drive               plays payments by itself
+ *   npm start -- --drive               simulates payments
  *
  * Read from the environment:
- * - `DATABASE_URL`: a PostgreSQL to use. Left out, one is started here with its data in `.data/postgres`.
- * - `PORT`: where the service listens, on 127.0.0.1. 3000 when left out, 0 for any free one.
- * - `DEMO_CASE_DELAY_MS`: how long the handler that opens cases waits first, up to 50,000: time to `kill -9` the service
- *   between the payment and its case. The event is then delivered to the next process, once the dead one has been silent
- *   for 30 seconds.
+ * - `DATABASE_URL`: a PostgreSQL to use. If omitted, one is started here with its data in `.data/postgres`.
+ * - `PORT`: the port of the service on 127.0.0.1. Default 3000; 0 for any free one.
+ * - `DEMO_CASE_DELAY_MS`: how long the handler that opens cases waits first, up to 50,000: time to `kill -9` the
+ *   service between the payment and its case. The event is then delivered to the next process, after the dead one has
+ *   missed its heartbeat for 30 seconds.
  */
 import { createServer } from 'node:net'
 import { join } from 'node:path'
@@ -20,12 +20,12 @@ import { drive, type OpenedCases } from './drive.ts'
 
 const host = '127.0.0.1'
 
-/** Serves until the signal, then stops everything again. */
+/** Serves until the signal, then stops everything. */
 async function serve(signal: AbortSignal): Promise<void> {
   const { values } = parseArgs({ options: { drive: { type: 'boolean', default: false } } })
   const port = integerFromEnvironment('PORT', 3000, 65_535)
   const caseDelayMs = integerFromEnvironment('DEMO_CASE_DELAY_MS', 0, 50_000)
-  // Before the database: a demo that runs already keeps its own.
+  // Before the database is started: a demo that is already running keeps its own.
   await assertPortIsFree(port)
   const server = await startPostgres({ dataFolder: join(projectFolder, '.data', 'postgres') })
   try {
@@ -80,14 +80,14 @@ async function assertPortIsFree(port: number): Promise<void> {
   })
 }
 
-/** One line for what people can set right. */
+/** A one-line description of a failure that the user can fix. */
 function describeFailure(error: unknown): string {
   const { code, port, message } = error as { code?: string; port?: number; message?: string }
   if (code === 'EADDRINUSE') return `Port ${port} is in use. Choose another: PORT=3001 npm start`
   return message === undefined || message === '' ? String(error) : message
 }
 
-/** npm passes on the Ctrl-C that the terminal has sent already: what comes this soon is the same one. */
+/** npm forwards a Ctrl-C that the terminal has already delivered: a second signal this soon is the same one. */
 const sameCtrlCMs = 500
 
 const stopping = new AbortController()
@@ -99,7 +99,7 @@ for (const name of ['SIGINT', 'SIGTERM'] as const) {
       console.log('\nStopping. Ctrl-C again leaves at once.')
       stopping.abort()
     } else if (name === 'SIGINT' && performance.now() - stoppingSince > sameCtrlCMs) {
-      // What was in hand is delivered again by the next process.
+      // The next process delivers the events in progress again.
       process.exit(130)
     }
   })

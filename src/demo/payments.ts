@@ -15,7 +15,7 @@ interface Verification {
   readonly method: string
 }
 
-/** Text without control characters and halves of surrogate pairs, which PostgreSQL could not store. */
+/** Text without control characters and lone surrogates, which PostgreSQL cannot store. */
 const line = { type: 'string', minLength: 1, maxLength: 255, pattern: '^[^\\p{Cc}\\p{Cs}]+$' } as const
 
 const newPayment = {
@@ -64,10 +64,10 @@ export function addPaymentRoutes(app: FastifyInstance, db: PostgresJsDatabase): 
 }
 
 /**
- * Marks a payment paid and publishes `payment.paid`, in one transaction: both are there, or neither. Done again, it
+ * Marks a payment as paid and publishes `payment.paid` in one transaction: both happen, or neither. Repeating it
  * changes nothing.
  *
- * @returns the id of the event, or undefined when the tenant has no such payment
+ * @returns the id of the event, or undefined if the tenant has no such payment
  */
 async function verify(
   db: PostgresJsDatabase,

@@ -3,7 +3,7 @@ import type { Sql } from 'postgres'
 
 const demo = pgSchema('demo')
 
-/** Payments, paid or not yet. */
+/** Payments, paid or unpaid. */
 export const payments = demo.table('payments', {
   paymentId: uuid('payment_id').primaryKey().defaultRandom(),
   tenantId: text('tenant_id').notNull(),
@@ -14,7 +14,7 @@ export const payments = demo.table('payments', {
     .default('CREATED'),
   verifiedBy: text('verified_by'),
   method: text('method'),
-  /** The `payment.paid` that said so. */
+  /** The `payment.paid` event that recorded it. */
   eventId: uuid('event_id'),
   createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
 })
@@ -27,10 +27,10 @@ export const cases = demo.table('cases', {
   openedAt: timestamp('opened_at', { withTimezone: true }).notNull().defaultNow(),
 })
 
-/** Any number that nobody else locks: `create … if not exists` fails when two processes run it at once. */
+/** An arbitrary lock number: `create … if not exists` can fail when two processes run it at once. */
 const tablesLock = 7_246_001
 
-/** Creates the schema `demo` and its tables where they are missing. Safe from any number of processes at once. */
+/** Creates the schema `demo` and its tables if they do not exist. Safe to call from any number of processes at once. */
 export async function createTables(sql: Sql): Promise<void> {
   await sql.begin(async (tx) => {
     await tx`select pg_advisory_xact_lock(${tablesLock})`

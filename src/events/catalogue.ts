@@ -5,54 +5,57 @@ import { limits } from '../foundation/limits.ts'
 import { isThenable } from '../foundation/cross-realm.ts'
 import { describe, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
 import { redactIssue, redactThrown } from '../foundation/error-redaction.ts'
-import { hasControls, printable, isLonger, printablePath, textProblem } from '../foundation/text.ts'
+import { hasControls, printable, isLonger, printablePath, invalidTextReason } from '../foundation/text.ts'
 import { checkRedact } from './redact-paths.ts'
 
-/** What one event type is: its payload's schema, who may publish it, and how older payloads are read. */
+/** One event type: the schema of its payload, the services that may publish it, and how older payloads are upgraded. */
 export interface EventDefinition<S extends StandardSchemaV1 = StandardSchemaV1> {
   /**
-   * Any Standard Schema (zod, valibot, arktype, …), synchronous or not. What it returns is what is stored. zod 4 runs an
-   * asynchronous check twice and drops the first promise: one that rejects ends the process, so let it catch.
+   * Any Standard Schema (zod, valibot, arktype, …), synchronous or asynchronous. The value that it returns is stored.
+   * zod 4 runs an asynchronous check twice and drops the first promise: catch rejections inside the check, because an
+   * unhandled rejection ends the process.
    */
   readonly schema: S
-  /** The sources that may publish this type. Left out: every source may. */
+  /** The services that may publish this type. Default: every service. */
   readonly sources?: readonly string[] | undefined
-  /** The version of the payload's shape that this code publishes, from 1. @defaultValue `1` */
+  /** The version of the payload's shape that this code publishes, starting at 1. @defaultValue `1` */
   readonly version?: number | undefined
   /**
-   * For each older version still stored, the step to the next one, without a gap up to the newest. Synchronous.
-   * Handlers always see the newest shape. A step gets a copy that is its own, and gives the payload of the next version, not
-   * validated. One that throws fails the attempt. Left out: what was stored under an older version fits as it is.
+   * For each older version that is still stored, a synchronous function that upgrades its payload to the next version.
+   * There must be no gap up to the newest version. Handlers always receive the newest shape. Each function gets its own
+   * copy of the payload and returns the payload of the next version, which is not validated. If it throws, the attempt
+   * fails. Without `upcast`, older payloads are delivered unchanged.
    */
   readonly upcast?: { readonly [version: number]: (payload: never) => unknown } | undefined
   /**
-   * What of the payload is not shown in logs, dashboards and the bus's read APIs; handlers get everything. Dotted paths of
-   * any version: `card.number`; `*` stands for one level, an array's items included: `customers.*.email`. A backslash
-   * takes the meaning from a dot or a star in a name. A path that leads nowhere hides nothing.
+   * The parts of the payload that are hidden in logs, dashboards and the bus's read APIs; handlers receive everything.
+   * Dotted paths of any version: `card.number`; `*` stands for one level, including the items of an array:
+   * `customers.*.email`. A backslash escapes a dot or a star in a name. A path that matches nothing hides nothing.
    */
   readonly redact?: readonly string[] | undefined
 }
 
-/** Every event type a service knows, by name. */
+/** Every event type that a service knows, by name. */
 export type EventCatalogue = { readonly [type: string]: EventDefinition }
 
-/** The names of a catalogue. */
+/** The event type names of a catalogue. */
 export type EventType<C extends EventCatalogue> = keyof C & string
 
-/** What publish takes as the payload of a type: the schema's input. */
+/** The payload of a type as publish takes it: the schema's input. */
 export type PayloadInput<C extends EventCatalogue, T extends EventType<C>> = StandardSchemaV1.InferInput<
   C[T]['schema']
 >
 
-/** What a handler gets as the payload of a type: the schema's output. */
+/** The payload of a type as a handler receives it: the schema's output. */
 export type PayloadOutput<C extends EventCatalogue, T extends EventType<C>> = StandardSchemaV1.InferOutput<
   C[T]['schema']
 >
 
 /**
- * Declares the events of a service, each by its name: any text that cannot be taken for a pattern, such as `payment.paid`,
- * `order:created` or `io.k8s.x/v1` (docs/catalogue.md has the rule). Names and payload types are inferred from it everywhere else. Gives a frozen copy:
- * later changes to the object given have no effect.
+ * Declares the events of a service by name. A name is any text that cannot be mistaken for a pattern, such as
+ * `payment.paid`, `order:created` or `io.k8s.x/v1`; docs/catalogue.md has the rule. Event names and payload types are
+ * inferred from the catalogue everywhere else. Returns a frozen copy, so later changes to the object passed in have no
+ * effect.
  *
  * @example
  * ```ts
@@ -71,7 +74,7 @@ export function defineEvents<const C extends EventCatalogue>(catalogue: C): C {
   const checked = Object.entries(catalogue).map(([type, given]) => {
     if (isEventTypeName(type) && standardOf(given) !== undefined)
       throw invalidOption(`Expected \`${type}\` to be { schema }, got the schema itself: write { schema: … }`)
-    // Copied before it is checked: what is checked is what is kept.
+    // Copied before it is checked, so that the checked value is the one that is kept.
     const definition = copyOf(given)
     checkDefinition(type, definition)
     return [type, definition] as const
@@ -79,7 +82,7 @@ export function defineEvents<const C extends EventCatalogue>(catalogue: C): C {
   return Object.freeze(Object.fromEntries(checked)) as C
 }
 
-/** The events of several catalogues as one; never where one of them has a type of another. */
+/** The events of several catalogues as one catalogue; `never` if two of them declare the same type. */
 type Merged<L extends readonly EventCatalogue[]> = L extends readonly [
   infer First extends EventCatalogue,
   ...infer Rest extends readonly EventCatalogue[],
@@ -87,7 +90,7 @@ type Merged<L extends readonly EventCatalogue[]> = L extends readonly [
   ? First & Merged<Rest>
   : unknown
 
-/** What is wrong with a list of catalogues: the types that two of them have. */
+/** The types that two catalogues of a list both declare. */
 type RepeatedType<L extends readonly EventCatalogue[]> = L extends readonly [
   infer First extends EventCatalogue,
   ...infer Rest extends readonly EventCatalogue[],
@@ -96,7 +99,8 @@ type RepeatedType<L extends readonly EventCatalogue[]> = L extends readonly [
   : never
 
 /**
- * One catalogue of several, as of the packages of a monorepo. A type that two of them have is refused, by the compiler and when it runs.
+ * Merges several catalogues into one, for example those of the packages of a monorepo. A type that two of them declare
+ * is refused, both at compile time and at run time.
  *
  * @example
  * ```ts
@@ -125,8 +129,9 @@ export function mergeEvents<const L extends readonly EventCatalogue[]>(
 }
 
 /**
- * The names of a catalogue's types as constants, for an editor to find and to rename with the catalogue. They go wherever the text does;
- * a text itself, `'payment.paid'`, is not renamed, but where it is wrong then the compiler says so.
+ * The names of a catalogue's types as constants, so that an editor can find them and rename them together with the
+ * catalogue. A constant works wherever the string does. A string literal such as `'payment.paid'` is not renamed, but
+ * the compiler reports it when it no longer exists.
  *
  * @example
  * ```ts
@@ -139,7 +144,7 @@ export function eventTypes<const C extends EventCatalogue>(events: C): EventType
   return Object.freeze(Object.fromEntries(types)) as EventTypes<C>
 }
 
-/** Over the keys of the catalogue itself: so an editor knows that each constant is one of them, and renames them together. */
+/** Mapped over the keys of the catalogue itself, so that an editor links each constant to its key and renames both together. */
 type EventTypes<C extends EventCatalogue> = { readonly [T in keyof C]: T }
 
 function copyOf(given: EventDefinition): EventDefinition {
@@ -196,18 +201,18 @@ function checkDefinition(type: string, definition: EventDefinition): void {
   checkRedact(type, definition.redact)
 }
 
-/** Whether a value can be the name of a service, as `source` and `sources` say it. */
+/** Whether a value is a valid service name, as used in `source` and `sources`. */
 export function isSourceName(value: unknown): value is string {
   return (
     typeof value === 'string' &&
     value !== '' &&
     !isLonger(value, limits.sourceLength) &&
-    textProblem(value) === undefined &&
+    invalidTextReason(value) === undefined &&
     !hasControls(value)
   )
 }
 
-/** The steps have to lead, without a gap, from the oldest version they name to the newest one. */
+/** The upcasts must lead without a gap from the oldest version that they name to the newest one. */
 function checkUpcast(type: string, upcast: unknown, version: number): void {
   if (!isPlainObject(upcast))
     throw invalidOption(
@@ -239,9 +244,9 @@ function standardOf(schema: unknown): Partial<StandardSchemaV1.Props> | undefine
 }
 
 /**
- * The payload as the schema returns it.
+ * Validates a payload and returns the schema's output.
  *
- * @throws an {@link InvalidEventError} `BUS_INVALID_EVENT` with the schema's findings: paths and reasons, no values
+ * @throws an {@link InvalidEventError} `BUS_INVALID_EVENT` with the schema's findings: paths and reasons, never values
  */
 export async function validatePayload(
   type: string,
@@ -277,11 +282,12 @@ function describeIssue(issue: StandardSchemaV1.Issue, payload: unknown): EventIs
 }
 
 /**
- * The payload in the newest shape, through each upcast between the stored version and the catalogue's. What the last step
- * gives is not validated: schemas may transform, and a handler would wait for them. `bossbus catalog check` validates a sample.
+ * Upgrades a payload to the newest shape, through each upcast between the stored version and the catalogue's version.
+ * The result is not validated, because schemas may transform and may be slow. `bossbus catalog check` validates a
+ * sample of the log.
  *
- * @throws a {@link DeliveryError} `BUS_EVENT_TOO_NEW` when it was stored under a newer version than this code knows;
- *   `BUS_UPCAST_FAILED` when a step throws, or gives a promise or undefined
+ * @throws a {@link DeliveryError} `BUS_EVENT_TOO_NEW` if the payload was stored under a newer version than this code
+ *   knows; `BUS_UPCAST_FAILED` if an upcast throws or returns a promise or undefined
  */
 export function upcastPayload(
   type: string,

@@ -1,6 +1,6 @@
 import type { EventFields, EventMetadata } from './envelope.ts'
 
-/** Every field that an event given to publish may have. */
+/** Every field that an event passed to publish may have. */
 export const eventFieldNames: readonly (keyof EventFields | 'type' | 'payload')[] = [
   'type',
   'payload',
@@ -18,9 +18,9 @@ export const eventFieldNames: readonly (keyof EventFields | 'type' | 'payload')[
 ]
 
 /**
- * The event with some fields filled in where it has none, and entries of `metadata`: a copy with all that publish reads, inherited
- * fields and getters of a class too, and with what it must not have, for publish to refuse. What cannot be read is given on as it
- * is: publish has the error for it.
+ * Fills in missing fields, and missing entries of `metadata`. Returns a copy with every field that publish reads,
+ * including inherited fields and getters of a class, and with unknown fields, which publish refuses. An event that
+ * cannot be read is returned unchanged, so that publish reports the error.
  */
 export function withDefaults<E>(
   event: E,
@@ -42,7 +42,7 @@ export function withDefaults<E>(
   }
 }
 
-/** What is no object of entries is left to publish to refuse. */
+/** A value that is not an object is passed through for publish to refuse. */
 function withEntries(given: unknown, defaults: EventMetadata | undefined): unknown {
   if (defaults === undefined || given === null || typeof given !== 'object' || Array.isArray(given))
     return given

@@ -1,17 +1,17 @@
 import { limits } from '../foundation/limits.ts'
 import { isLonger } from '../foundation/text.ts'
 
-/** What a name may not have: controls, line and paragraph separators, halves of surrogate pairs, noncharacters. */
+/** Characters that a name must not contain: controls, line and paragraph separators, lone surrogates, noncharacters. */
 const illegal = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Noncharacter_Code_Point}]/u
 
-/** Dot-separated segments, none of them empty, none with a star. */
+/** Dot-separated segments; none is empty, none contains a star. */
 const segments = /^[^.*]+(?:\.[^.*]+)*$/u
 
 /**
- * Whether a text is the name of an event type: 1 to 255 characters, in dot-separated segments, none of them empty. Every character
- * may be in it but `*`, which is that of patterns, and what nobody sees: control characters, line and paragraph separators,
- * Unicode noncharacters, and blanks at its beginning or end. Names are compared character by character: `é` as one character
- * and `é` as two are two names.
+ * Whether a text is a valid event type name: 1 to 255 characters in dot-separated, non-empty segments. Every character
+ * is allowed except `*`, which patterns use, and invisible ones: control characters, line and paragraph separators,
+ * Unicode noncharacters, and leading or trailing spaces. Names are compared character by character: `é` as one
+ * character and `é` as two are different names.
  */
 export function isEventTypeName(name: string): boolean {
   return (

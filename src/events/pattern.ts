@@ -21,7 +21,7 @@ type MatchesSegments<K extends readonly string[], P extends readonly string[]> =
       ? true
       : false
 
-/** Of some names, those whose segments a pattern's segments match. */
+/** Those of some names whose segments match a pattern's segments. */
 type MatchedName<K extends string, P extends readonly string[]> = K extends unknown
   ? MatchesSegments<Segments<K>, P> extends true
     ? K
@@ -29,8 +29,8 @@ type MatchedName<K extends string, P extends readonly string[]> = K extends unkn
   : never
 
 /**
- * The names of a catalogue that a pattern matches. Names and `**` are not compared with each type of the catalogue: with a thousand
- * types and hundreds of subscriptions the compiler has no time for it.
+ * The event type names of a catalogue that a pattern matches. Plain names and `**` are not compared with every type of
+ * the catalogue, which would be too slow to compile for a thousand types and hundreds of subscriptions.
  */
 export type MatchedType<C extends EventCatalogue, P extends string> =
   string extends EventType<C>
@@ -44,14 +44,14 @@ export type MatchedType<C extends EventCatalogue, P extends string> =
 /** A name of the catalogue, or a text with a wildcard. A misspelt plain name is a compile error. */
 export type EventPattern<C extends EventCatalogue> = EventType<C> | `${string}*${string}`
 
-/** Whether a pattern has a wildcard, that is: is not just a name. */
+/** Whether a pattern contains a wildcard. */
 export function isWildcard(pattern: string): boolean {
   return pattern.includes('*')
 }
 
 /**
- * Refuses what is no pattern: a name of a type, where each segment may be `*` (any one segment), and the last one
- * `**` (one or more segments).
+ * Refuses an invalid pattern. A pattern is an event type name in which each segment may be `*` (any one segment) and
+ * the last segment may be `**` (one or more segments).
  *
  * @throws a {@link ConfigurationError} `BUS_INVALID_PATTERN`
  */
@@ -67,7 +67,7 @@ function isPattern(text: string): boolean {
   if (isLonger(text, limits.patternLength)) return false
   const segments = text.split('.')
   const isOpen = segments.at(-1) === '**'
-  // Where each star stands for a name, the whole is one.
+  // A pattern is valid if replacing each star with a name makes it a valid name.
   return isEventTypeName(
     segments
       .map((segment, i) => (segment === '*' || (isOpen && i === segments.length - 1) ? 'x' : segment))
@@ -75,12 +75,12 @@ function isPattern(text: string): boolean {
   )
 }
 
-/** Most types that a compiled pattern remembers: a service has some, plain SQL may make up any. */
+/** Maximum number of types that a compiled pattern caches: a service has few, but plain SQL may insert any. */
 const maxRemembered = 1000
 
 /**
- * A function that tells whether an event type matches one of the patterns. Linear in the type's length for each pattern,
- * and remembered, because types come again and again.
+ * Compiles patterns to a function that tests an event type. Linear in the length of the type for each pattern. Results
+ * are cached, because the same types recur.
  */
 export function compilePatterns(patterns: readonly string[]): (type: string) => boolean {
   const exact = new Set(patterns.filter((pattern) => !isWildcard(pattern)))

@@ -1,26 +1,27 @@
 import type { EventCatalogue, EventDefinition } from './catalogue.ts'
 import { segmentsOf } from './redact-paths.ts'
 
-/** What stands in the place of a value that is not shown. */
+/** Shown in place of a hidden value. */
 const redactedText = '[redacted]'
 
-/** Deeper than any payload that publish takes. What plain SQL stored deeper is withheld from there on. */
+/** Deeper than any payload that publish accepts. Deeper values, which only plain SQL can store, are hidden. */
 const maxDepth = 600
 
-/** The paths of one event type, as a tree: what follows each name, and what follows `*`. */
+/** The paths of one event type as a tree: the children by name, and the child for `*`. */
 interface PathNode {
   readonly names: Map<string, PathNode>
   any: PathNode | undefined
-  /** A path ends here: the value is not shown. */
+  /** A path ends here: the value is hidden. */
   isEnd: boolean
 }
 
 const trees = new WeakMap<EventDefinition, PathNode>()
 
 /**
- * The payload as logs, dashboards and APIs may show it: what the type's `redact` names is replaced by `[redacted]`. The
- * payload of a type that the catalogue does not know is withheld whole, because nobody has said what of it may be shown.
- * Gives what it was given where nothing is to be hidden, and never changes it; only what leads to a hidden value is copied.
+ * The payload as logs, dashboards and APIs may show it. Values that the type's `redact` names are replaced by
+ * `[redacted]`. The whole payload is hidden if the catalogue does not know the type, because nobody has stated which
+ * parts may be shown. Returns its argument if there is nothing to hide, and never modifies it; only the objects that
+ * lead to a hidden value are copied.
  *
  * @param payload - JSON, in the shape of any version
  */
@@ -58,14 +59,14 @@ function newNode(): PathNode {
   return { names: new Map(), any: undefined, isEnd: false }
 }
 
-/** @param nodes - where the paths stand that have led here */
+/** @param nodes - the positions in the path tree that lead here */
 function redactAt(value: unknown, nodes: readonly PathNode[], depth: number): unknown {
   if (value === null || typeof value !== 'object') return value
   if (depth > maxDepth) return redactedText
   return Array.isArray(value) ? redactItems(value, nodes, depth) : redactProperties(value, nodes, depth)
 }
 
-/** A name is looked for in the items too: where one value became a list, it stays hidden. */
+/** A name also matches inside array items, so a value stays hidden after it has become a list. */
 function redactItems(items: readonly unknown[], nodes: readonly PathNode[], depth: number): unknown {
   let changed = false
   const shown = items.map((item, index) => {
@@ -83,13 +84,13 @@ function redactProperties(value: object, nodes: readonly PathNode[], depth: numb
     changed ||= next !== item
     return [key, next] as const
   })
-  // Defines each property, also one that is called `__proto__`.
+  // Defines every property, even one named `__proto__`.
   return changed ? Object.fromEntries(shown) : value
 }
 
 function redactChild(item: unknown, nodes: readonly PathNode[], depth: number): unknown {
   if (nodes.length === 0) return item
-  // Nothing is nothing to hide.
+  // Null has nothing to hide.
   if (nodes.some((node) => node.isEnd)) return item === null ? null : redactedText
   return redactAt(item, nodes, depth + 1)
 }

@@ -3,7 +3,7 @@ import { describe, invalidOption } from '../foundation/options.ts'
 import { isLonger } from '../foundation/text.ts'
 
 /**
- * Checks the `redact` of an event type.
+ * Checks the `redact` option of an event type.
  *
  * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
@@ -38,7 +38,7 @@ export interface Segment {
   readonly isAny: boolean
 }
 
-/** Dots part the names; a backslash takes the meaning from a dot, a star or itself. */
+/** Dots separate names; a backslash escapes a dot, a star or itself. */
 export function segmentsOf(path: string): readonly Segment[] {
   const parts = path.match(/(?:\\.|[^.\\])+|(?<=^|\.)(?=\.|$)/gsu) ?? ['']
   return parts.map((part) => ({ name: part.replaceAll(/\\(.)/gsu, '$1'), isAny: part === '*' }))

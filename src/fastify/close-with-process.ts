@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 
 const signals = ['SIGTERM', 'SIGINT'] as const
 
-/** Closes the app at the first signal that asks the process to end. Further ones change nothing: npm and shells send them twice. */
+/** Closes the app at the first SIGTERM or SIGINT. Further signals change nothing, because npm and shells send them twice. */
 export function closeWithProcess(app: FastifyInstance): void {
   let closing: Promise<void> | undefined
   const close = (signal: NodeJS.Signals): void => {
@@ -17,7 +17,7 @@ export function closeWithProcess(app: FastifyInstance): void {
     )
   }
   for (const signal of signals) process.on(signal, close)
-  // The last of its hooks: they run in reverse order.
+  // Registered first, so that it runs last: hooks run in reverse order.
   app.addHook('onClose', async () => {
     for (const signal of signals) process.off(signal, close)
   })

@@ -1,11 +1,12 @@
 import type { FastifyInstance } from 'fastify'
 
-/** Structured mode, one event or a batch: JSON both. */
+/** Structured mode, one event or a batch. Both are JSON. */
 const cloudEventType = /^application\/cloudevents(?:-batch)?\+json\s*(?:;|$)/i
 
 /**
- * Lets an app read bodies of `application/cloudevents+json` and `application/cloudevents-batch+json` as it reads other JSON: with
- * its own `bodyLimit`, and its own protection from `__proto__`. A parser that the app itself adds for these types goes first.
+ * Parses bodies of `application/cloudevents+json` and `application/cloudevents-batch+json` like other JSON of the app,
+ * with its `bodyLimit` and its protection against `__proto__`. A parser that the app itself adds for these types takes
+ * precedence.
  */
 export function parseCloudEventBodies(app: FastifyInstance): void {
   const { onProtoPoisoning, onConstructorPoisoning } = app.initialConfig

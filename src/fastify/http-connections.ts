@@ -2,19 +2,19 @@ import type { ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 
-/** The connections of an app's HTTP server, while it closes. */
+/** The connections of an app's HTTP server while it closes. */
 export interface HttpConnections {
   /**
-   * Lets the requests that run finish, each connection closed behind its last one, and ends after `graceMs` what is left.
-   * Fastify itself closes connections that are idle when it begins to close; one that becomes idle later it keeps for
-   * `keepAliveTimeout`, 72 seconds, and one that was opened ahead and never used for longer.
+   * Lets running requests finish, closes each connection after its last request, and closes the remaining ones after
+   * `graceMs`. Fastify itself closes connections that are idle when it starts to close. It keeps a connection that
+   * becomes idle later for `keepAliveTimeout`, 72 seconds, and one that was never used even longer.
    */
   closeWithin: (graceMs: number) => void
-  /** Resolves when no request runs any more, or the grace is over. */
+  /** Resolves when no request is running, or the grace period has passed. */
   finished: () => Promise<void>
 }
 
-/** To be called before the app is ready. */
+/** Must be called before the app is ready. */
 export function watchHttpConnections(app: FastifyInstance): HttpConnections {
   const sockets = new Set<Socket>()
   const responses = new Set<ServerResponse>()
@@ -37,7 +37,7 @@ export function watchHttpConnections(app: FastifyInstance): HttpConnections {
     responses.add(response)
     response.once('finish', forget)
     response.once('close', forget)
-    // On `localhost` Fastify listens with a second server, which it shows nobody.
+    // For `localhost` Fastify listens with a second server that it does not expose.
     if (request.raw.socket instanceof Socket) watch(request.raw.socket)
     done()
   })
@@ -46,9 +46,9 @@ export function watchHttpConnections(app: FastifyInstance): HttpConnections {
     closeWithin(graceMs) {
       for (const response of responses) {
         const { socket, httpVersionMajor } = response.req
-        // The sessions of HTTP/2 are Fastify's to close; what `inject` brings has no connection.
+        // Fastify closes HTTP/2 sessions itself; requests of `inject` have no connection.
         if (httpVersionMajor > 1 || !sockets.has(socket)) continue
-        // Else the client would take the connection for its next request.
+        // Otherwise the client would reuse the connection for its next request.
         if (!response.headersSent) response.setHeader('connection', 'close')
         response.once('close', () => socket.destroySoon())
       }

@@ -26,9 +26,10 @@ import { watchHttpConnections } from './http-connections.ts'
 import { startBus } from './start-bus.ts'
 
 /**
- * Empty, for a service to say what its bus carries. Then `app.bus` and `request.bus` know its events, and the plugin
- * takes no other catalogue. `requestDefaults: 'tenantId'` says that the plugin's option `defaults` knows the tenant of a request: then
- * what `request.bus` publishes need not say it. Said once for the whole program: TypeScript merges it everywhere.
+ * Augment this interface with the type of your bus. `app.bus` and `request.bus` then know its events, and the plugin
+ * accepts no other catalogue. `requestDefaults: 'tenantId'` declares that the plugin's option `defaults` supplies the
+ * tenant of a request, so that events published through `request.bus` may omit it. Declare it once in a program:
+ * TypeScript merges it everywhere.
  *
  * @example
  * ```ts
@@ -45,73 +46,73 @@ import { startBus } from './start-bus.ts'
 // oxlint-disable-next-line typescript/no-empty-object-type, typescript/no-empty-interface -- to be merged with the service's own declaration
 export interface RegisteredBus {}
 
-/** The catalogue that `R`, a {@link RegisteredBus}, says; any events when it says none. */
+/** The catalogue that `R`, a {@link RegisteredBus}, declares; any events if it declares none. */
 export type CatalogueOf<R> = R extends { readonly bus: Bus<infer C, infer _Tx, infer _D> }
   ? C
   : EventCatalogue
 
-/** `app.bus`: the bus that `R`, a {@link RegisteredBus}, says, or one of any events. */
+/** `app.bus`: the bus that `R`, a {@link RegisteredBus}, declares, or a bus of any events. */
 export type BusOf<R> = R extends { readonly bus: Bus<infer C, infer Tx, infer D> } ? Bus<C, Tx, D> : Bus
 
 /** `app.bus`. */
 export type AppBus = BusOf<RegisteredBus>
 
-/** What events need not say that the bus and the requests of `R` know. */
+/** The fields that events may omit because the bus or the requests of `R` supply them. */
 export type RequestDefaultsOf<R> =
   | (R extends { readonly bus: Bus<infer _C, infer _Tx, infer D> } ? D : never)
   | (R extends { readonly requestDefaults: infer D extends 'tenantId' } ? D : never)
 
-/** What the plugin asks of a request, by what `R` says. */
+/** The defaults that the plugin requires for a request, according to `R`. */
 export type RequestDefaults<R> = R extends { readonly requestDefaults: 'tenantId' }
   ? { readonly defaults: (request: FastifyRequest) => EventDefaults & { readonly tenantId: string } }
   : { readonly defaults?: ((request: FastifyRequest) => EventDefaults | undefined) | undefined }
 
-/** What the plugin takes beside the bus or what the bus is made from. */
+/** Options of the plugin besides the bus, or besides the options to create one. */
 export interface BusLifecycleOptions {
   /**
-   * Whether to run `bus.migrate()` before the start. Needs a role that may create schemas, and counts against Fastify's
-   * `pluginTimeout`: large services migrate in a step of their deployment instead.
+   * Whether to run `bus.migrate()` before the start. The role must be allowed to create schemas, and the time counts
+   * against Fastify's `pluginTimeout`: large services should migrate in a separate deployment step.
    * @defaultValue `false`
    */
   readonly migrate?: boolean | undefined
-  /** What of the subscriptions this process runs, as `bus.start({ run })` takes it. @defaultValue `'everything'` */
+  /** The subscriptions that this process runs, as in `bus.start({ run })`. @defaultValue `'everything'` */
   readonly run?: RunOption | undefined
   /**
-   * How long running handlers and HTTP requests may take to finish when the app closes, in milliseconds, 0 to 3,600,000.
-   * Then handlers' signals are aborted, connections are closed, and six seconds later at the latest the bus has stopped. Stay
-   * that much below what the platform allows between SIGTERM and SIGKILL.
+   * How long running handlers and HTTP requests may take to finish when the app closes, in milliseconds, 0 to
+   * 3,600,000. Then the handlers' signals are aborted and connections are closed; the bus has stopped at most six
+   * seconds later. Stay that much below the platform's time between SIGTERM and SIGKILL.
    * @defaultValue `30000`
    */
   readonly graceMs?: number | undefined
   /**
-   * Whether SIGTERM and SIGINT close the app, and with it the bus: running handlers finish, the rest goes back. The process
-   * ends when nothing else keeps it alive. Leave it false where something else closes the app.
+   * Whether SIGTERM and SIGINT close the app, and with it the bus: running handlers finish, other jobs are requeued.
+   * The process ends when nothing else keeps it alive. Leave it false if something else closes the app.
    * @defaultValue `false`
    */
   readonly closeOnSignals?: boolean | undefined
 }
 
-/** The options of the bus that the plugin makes. `defaults` are those of requests, below. */
+/** The options of a bus that the plugin creates. `defaults` are those of requests: see below. */
 type MadeFrom = Omit<BusOptions<CatalogueOf<RegisteredBus>>, 'defaults'>
 
-/** The plugin's options where it makes the bus. */
+/** The plugin's options to create a bus. */
 export interface NewBusOptions extends MadeFrom, BusLifecycleOptions {
   readonly bus?: undefined
 }
 
-/** The plugin's options where the bus is there already: none of those it would be made from. */
+/** The plugin's options for an existing bus, without the options to create one. */
 export interface ExistingBusOptions extends BusLifecycleOptions, Partial<Record<keyof MadeFrom, never>> {
   /**
-   * A bus made by `createBus`. One that is not started yet belongs to the app from now on: it is started and stopped with
-   * it. One that was started before stays with whoever started it: the app only uses it.
+   * A bus made by `createBus`. If it is not started yet, the app takes it over: it starts and stops with the app. If it
+   * was already started, the app only uses it, and does not stop it.
    */
   readonly bus: AppBus
 }
 
 /**
- * What `app.register(bus, …)` takes: what {@link createBus} takes, or a bus; beside it `defaults`, asked at each publish through
- * `request.bus` for what events get that do not have it themselves: `(request) => ({ tenantId: request.user.tenantId })`. Unknown keys
- * are refused.
+ * Options of `app.register(bus, …)`: the options of {@link createBus}, or an existing bus. In addition `defaults`, a
+ * function called for each publish through `request.bus`, which returns values for fields that the event does not set:
+ * `(request) => ({ tenantId: request.user.tenantId })`. Unknown keys are refused.
  */
 export type BusPluginOptions = (NewBusOptions | ExistingBusOptions) & RequestDefaults<RegisteredBus>
 
@@ -121,27 +122,28 @@ declare module 'fastify' {
     readonly bus: AppBus
   }
   interface FastifyRequest {
-    /** Publishes with the `defaults` of this request, and its id as the correlation id of events that have none of their own. */
+    /** Publishes with the `defaults` of this request. Events without a correlation id get the id of the request. */
     // oxlint-disable-next-line typescript/no-unnecessary-type-arguments -- the default in this program, not in those that say their bus
     readonly bus: Publisher<CatalogueOf<RegisteredBus>, RequestDefaultsOf<RegisteredBus>>
   }
 }
 
 /**
- * The Fastify plugin. Afterwards `app.bus` is the bus, and `request.bus` publishes with the request's id as correlation
- * id. Subscribe through `app.bus` in plugins registered later; the bus is migrated (`migrate: true`) and started when
- * the app becomes ready, before it listens. When the app closes, the bus begins nothing new, and running handlers and requests
- * get `graceMs` together; requests may publish meanwhile.
+ * The Fastify plugin. Afterwards `app.bus` is the bus, and `request.bus` publishes with the request's id as the
+ * correlation id. Subscribe through `app.bus` in plugins that are registered later. The bus is migrated (with `migrate:
+ * true`) and started when the app becomes ready, before it listens. When the app closes, no new handler starts; running
+ * handlers and requests share `graceMs` to finish, and requests may still publish.
  *
  * - Fastify closes in reverse order: register what handlers use, such as the database, before the bus.
- * - Fastify's request ids start at `req-1` in every process. Give it `genReqId: () => randomUUID()`, so that a
- *   correlation id means one request. Ids over 255 characters are cut.
- * - The start has the time that Fastify gives a hook, its option `pluginTimeout` (10 seconds, 0 for no limit). A bus
- *   that takes longer, or fails, is stopped, and `ready()` and `listen()` reject with its error; close the app then.
+ * - Fastify's request ids start at `req-1` in every process. Pass `genReqId: () => randomUUID()`, so that a correlation
+ *   id identifies one request. Ids over 255 characters are truncated.
+ * - The start must finish within Fastify's limit for a hook, its option `pluginTimeout` (10 seconds, 0 for no limit). A
+ *   bus that takes longer, or fails, is stopped, and `ready()` and `listen()` reject with its error; close the app then.
  * - Without `logger` the bus logs through `app.log`, with `module: 'bossbus'` on every line.
- * - Bodies of CloudEvents (`application/cloudevents+json`, and a batch of them) are parsed as JSON. Errors of the bus have a
- *   `statusCode`, so that what a sender got wrong is answered with 4xx: docs/errors.md.
- * - Once the app is ready Fastify takes no more plugins: `register` then fails with its own `AVV_ERR_ROOT_PLG_BOOTED`.
+ * - Bodies of CloudEvents (`application/cloudevents+json`, and batches) are parsed as JSON. Errors of the bus have a
+ *   `statusCode`, so that a sender's mistakes are answered with 4xx: docs/errors.md.
+ * - After the app is ready, Fastify accepts no more plugins: `register` fails with Fastify's own
+ *   `AVV_ERR_ROOT_PLG_BOOTED`.
  *
  * @example
  * ```ts
@@ -155,9 +157,9 @@ declare module 'fastify' {
  * )
  * await app.listen({ port: 3000 })
  * ```
- * @throws from `register`: {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link StateError} when the app has a bus
- *   already, or the bus given was stopped. From `ready` and `listen`: what `bus.migrate` and `bus.start` throw;
- *   `BUS_DATABASE_UNAVAILABLE` when they take too long
+ * @throws from `register`: {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link StateError} if the app already has a
+ *   bus, or the bus passed in was stopped. From `ready` and `listen`: the errors of `bus.migrate` and `bus.start`;
+ *   `BUS_DATABASE_UNAVAILABLE` if they take too long
  */
 export const bus: FastifyPluginAsync<BusPluginOptions> = fp(registerBus, { name: 'bossbus', fastify: '5.x' })
 
@@ -186,7 +188,8 @@ async function registerBus(app: FastifyInstance, options: BusPluginOptions): Pro
   const connections = watchHttpConnections(app)
   app.addHook('preClose', (done) => {
     connections.closeWithin(graceMs)
-    // Nothing new is begun; the requests that run may publish to their end. It never rejects, and is waited for below.
+    // No new handler starts, but running requests may publish until they end. This call never rejects, and is awaited
+    // below.
     if (ownsBus) void bus.stop({ graceMs: graceMs, keepOpen: true })
     done()
   })
@@ -242,7 +245,7 @@ const newBusOptionNames = [
   ...lifecycleOptionNames,
 ]
 
-/** @throws when it is no bus, or one that cannot be started any more */
+/** @throws if it is not a bus, or cannot be started any more */
 function isUnstarted(bus: AppBus): boolean {
   if (typeof (bus as Partial<AppBus> | null)?.publish !== 'function') {
     throw invalidOption(`Expected \`bus\` to be a bus made by createBus, got ${describe(bus)}`, 'bus')

@@ -2,16 +2,16 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import { limits } from '../foundation/limits.ts'
 import { describe, invalidOption } from '../foundation/options.ts'
 import type { EventDefaults, Publisher } from '../outbox/publish/publisher.ts'
-import { firstCharacters, textProblem } from '../foundation/text.ts'
+import { firstCharacters, invalidTextReason } from '../foundation/text.ts'
 
-/** What of a request is used for the correlation id. */
+/** The part of a request that determines the correlation id. */
 interface IdentifiedRequest {
   readonly id: unknown
 }
 
 /**
- * The bus as one request sees it: events get what `defaults` says of the request, and the request's id as the correlation id, unless
- * they have their own.
+ * The bus for one request. Events that do not set them get the fields that `defaults` returns for the request, and the
+ * request's id as the correlation id.
  */
 export function createRequestBus<
   C extends EventCatalogue,
@@ -22,19 +22,19 @@ export function createRequestBus<
   request: R,
   defaults: ((request: R) => EventDefaults | undefined) | undefined,
 ): Publisher<C, Defaulted> {
-  // The defaults nearest to an event come first.
+  // The defaults nearest to an event take precedence.
   const identified = bus.with(toDefaults(request.id))
   return defaults === undefined ? identified : identified.with(() => defaults(request))
 }
 
 /**
- * A request's id may come from a header, so from anybody: one that is too long is cut, one that PostgreSQL cannot
- * store is left out. It must not decide whether a business transaction commits.
+ * A request's id may come from a header, and so from anybody. If it is too long it is truncated; if PostgreSQL cannot
+ * store it, it is omitted. It must not decide whether a business transaction commits.
  */
 function toDefaults(requestId: unknown): EventDefaults {
   if (typeof requestId !== 'string' && typeof requestId !== 'number') return {}
   const text = firstCharacters(String(requestId), limits.keyLength)
-  return text === '' || textProblem(text) !== undefined ? {} : { correlationId: text }
+  return text === '' || invalidTextReason(text) !== undefined ? {} : { correlationId: text }
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */

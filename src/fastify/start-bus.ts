@@ -1,44 +1,38 @@
 import type { Bus } from '../bus.ts'
 import { DatabaseError } from '../foundation/errors.ts'
+import { withTimeout } from '../foundation/with-timeout.ts'
 import type { RunOption } from '../run-option.ts'
 
-/** How a bus is brought up. */
+/** How to start a bus. */
 export interface StartPlan {
   readonly migrate: boolean
   readonly run: RunOption
-  /** Whether a bus that does not come up is stopped. */
+  /** Whether to stop a bus that fails to start. */
   readonly ownsBus: boolean
-  /** After how many milliseconds Fastify gives the hook up, 0 for never. */
+  /** The time in milliseconds after which Fastify gives up on the hook; 0 for never. */
   readonly hookTimeoutMs: number
 }
 
 type StartableBus = Pick<Bus, 'migrate' | 'start' | 'stop'>
 
-/** How much of Fastify's time is used, so that the bus's own error comes first. */
+/** The share of Fastify's time limit that is used, so that the bus's own error comes first. */
 const shareOfHookTimeout = 0.95
 
 /**
- * Migrates, where asked to, and starts. What failed to come up is stopped: no connection keeps the process alive.
+ * Migrates if requested, and starts. A bus that fails to start is stopped, so that no connection keeps the process
+ * alive.
  *
- * @throws whatever `migrate` and `start` throw; {@link DatabaseError} `BUS_DATABASE_UNAVAILABLE` when they take longer
- *   than Fastify waits, since Fastify's own error would blame a forgotten callback
+ * @throws the errors of `migrate` and `start`; {@link DatabaseError} `BUS_DATABASE_UNAVAILABLE` if they take longer
+ *   than Fastify waits, because Fastify's own error would blame a forgotten callback
  */
 export async function startBus(bus: StartableBus, plan: StartPlan): Promise<void> {
   const starting = startOrStop(bus, plan)
   if (plan.hookTimeoutMs === 0) return starting
-  let timer: NodeJS.Timeout | undefined
-  const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      // Not waited for: it ends with the start that is still under way.
-      if (plan.ownsBus) void stopQuietly(bus)
-      reject(tooLate(plan.hookTimeoutMs))
-    }, plan.hookTimeoutMs * shareOfHookTimeout)
+  await withTimeout(starting, plan.hookTimeoutMs * shareOfHookTimeout, () => {
+    // Not awaited: it ends with the start that is still running.
+    if (plan.ownsBus) void stopQuietly(bus)
+    throw tooLate(plan.hookTimeoutMs)
   })
-  try {
-    return await Promise.race([starting, timeout])
-  } finally {
-    clearTimeout(timer)
-  }
 }
 
 async function startOrStop(bus: StartableBus, plan: StartPlan): Promise<void> {
@@ -51,7 +45,7 @@ async function startOrStop(bus: StartableBus, plan: StartPlan): Promise<void> {
   }
 }
 
-/** Why the bus did not come up is what the caller must hear, not what else went wrong afterwards. */
+/** The caller must see why the bus did not start, not what failed afterwards. */
 async function stopQuietly(bus: StartableBus): Promise<void> {
   await bus.stop({ graceMs: 0 }).catch(() => {})
 }

@@ -1,8 +1,8 @@
 import { types } from 'node:util'
 
 /**
- * `instanceof` knows only the built-in classes of its own realm. Test runners such as jest give test code, and with it schemas
- * and handlers, a realm of its own: errors, dates and promises from there are what they are all the same.
+ * `instanceof` only recognises the built-in classes of its own realm. Test runners such as jest run test code,
+ * including schemas and handlers, in a separate realm; their errors, dates and promises must be recognised too.
  */
 export function isError(value: unknown): value is Error {
   return value instanceof Error || types.isNativeError(value)

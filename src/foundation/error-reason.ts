@@ -1,21 +1,22 @@
 import { isError } from './cross-realm.ts'
 import { leftOut, withoutQuotedData } from './error-redaction.ts'
 
-/** Causes of an error that are told, and the length of each message. */
+/** Maximum number of causes in a reason, and the maximum length of each message. */
 const maxCauses = 8
 const maxCauseLength = 500
 
-/** Errors of an AggregateError that are told: `connect` has one for each address of a name. */
+/** Maximum number of errors of an AggregateError in a reason: `connect` has one for each address of a name. */
 const maxErrors = 4
 
 /**
- * Why something failed: the message of whatever was thrown, and those of its causes, `fetch failed, caused by connect
- * ECONNREFUSED 127.0.0.1:9`. What a message says already is not said again. Bounded, whatever the chain is like.
+ * Why something failed: the message of the thrown value and of its causes, such as `fetch failed, caused by connect
+ * ECONNREFUSED 127.0.0.1:9`. A text that an earlier message contains is not repeated. The length is bounded for any
+ * chain of causes.
  *
- * Left out are what Drizzle's wrapper lists (every parameter, which may be a payload), what PostgreSQL quotes of a value, and
- * names and passwords in URLs.
+ * Omitted are the parameters that Drizzle's wrapper lists (they may hold a payload), the values that PostgreSQL quotes,
+ * and user names and passwords in URLs.
  *
- * @param message - how the error itself is told, where that is known already
+ * @param message - the description of the error itself, if already known
  */
 export function reasonOf(thrown: unknown, message?: string): string {
   try {
@@ -24,18 +25,18 @@ export function reasonOf(thrown: unknown, message?: string): string {
       if (!said.some((before) => before.includes(text))) said.push(told)
     return said.join(', caused by ')
   } catch {
-    // A getter of it threw in its turn.
+    // A getter of the error threw.
     return message ?? 'What was thrown could not be read'
   }
 }
 
 interface Cause {
   readonly text: string
-  /** With the code, where the message does not name it. */
+  /** Includes the code if the message does not contain it. */
   readonly told: string
 }
 
-/** The causes, outermost first; an AggregateError's errors are causes of it. */
+/** The causes, outermost first; the errors of an AggregateError count as its causes. */
 function causesOf(thrown: unknown): readonly Cause[] {
   const causes: Cause[] = []
   const seen = new Set<unknown>()
@@ -81,21 +82,21 @@ function codeOf({ code }: Thrown): string | undefined {
   return typeof code === 'string' && code.length <= 100 ? code : undefined
 }
 
-/** What Drizzle's wrapper is around: its own message lists every parameter. */
+/** The error inside Drizzle's wrapper, whose own message lists every parameter. */
 function withoutWrapper(thrown: unknown): unknown {
   return isError(thrown) && 'params' in thrown && isError(thrown.cause) ? thrown.cause : thrown
 }
 
 function messageOf(thrown: unknown): string {
   if (!isObject(thrown)) return String(thrown)
-  // Drizzle's wrapper with nothing inside.
+  // Drizzle's wrapper with no cause.
   if (isError(thrown) && 'params' in thrown) return 'the driver gave no reason'
   const { message, code }: Thrown = thrown
   if (typeof message !== 'string') return 'an object without a message'
   return withoutCredentials(withoutQuotedData(code, message))
 }
 
-/** `https://user:password@host` without the two. */
+/** `https://user:password@host` without the credentials. */
 function withoutCredentials(text: string): string {
   return text.replaceAll(/(?<=:\/\/)[^\s/?#@]{1,1000}@/g, '…@')
 }

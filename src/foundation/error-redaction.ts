@@ -1,15 +1,16 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { isError } from './cross-realm.ts'
 
-/** Past any of these a message is not searched for values but given up. */
+/** Beyond any of these limits the whole message is replaced, not searched for values. */
 const maxValues = 1000
 const maxVisits = 10_000
 const maxMessageLength = 20_000
 
 /**
- * The reason a schema gave, with what it quotes of the payload replaced by `…`: valibot and arktype name the value they
- * saw, and reasons end up in logs. Texts of up to three letters are found only between quotes, so that the words
- * of the sentence stay; so do the words that schema libraries make their sentences of, and the options that the schema itself names.
+ * The reason that a schema reported, with quoted payload values replaced by `…`: valibot and arktype quote the value
+ * they received, and reasons are logged. Texts of up to three letters are replaced only between quotes, so that the
+ * words of the sentence remain. Words that schema libraries use in their messages, and options that the schema itself
+ * names, also remain.
  */
 export function redactIssue(issue: StandardSchemaV1.Issue, payload: unknown): string {
   const { message } = issue
@@ -19,7 +20,7 @@ export function redactIssue(issue: StandardSchemaV1.Issue, payload: unknown): st
   const options = namedOptions(issue)
   let redacted = message
   for (const text of texts) redacted = withoutText(redacted, text)
-  // What a library trimmed, cut short or took apart before it quoted it.
+  // Parts that a library trimmed, shortened or split before quoting them.
   return redacted.replaceAll(/(["'`])((?:(?!\1).)*)\1/gs, (quoted, _quote, inner: string) =>
     inner.length > 3 && !options.includes(inner) && texts.some((text) => text.includes(inner))
       ? '"…"'
@@ -27,12 +28,12 @@ export function redactIssue(issue: StandardSchemaV1.Issue, payload: unknown): st
   )
 }
 
-/** The message of what {@link redactThrown} gives. */
+/** The message of the error that {@link redactThrown} returns. */
 export const leftOut = 'left out, as it may quote the payload'
 
 /**
- * What a schema or a getter threw, with its name and stack and without its message: `JSON.parse` and others quote
- * what they were given.
+ * An error that a schema or a getter threw, with its name and stack but without its message: `JSON.parse` and others
+ * quote their input.
  */
 export function redactThrown(thrown: unknown): Error {
   const redacted = new Error(leftOut)
@@ -48,12 +49,12 @@ export function redactThrown(thrown: unknown): Error {
       ...frames.filter((line) => /^\s+at /.test(line)),
     ].join('\n')
   } catch {
-    // A hostile error: its getters throw, or give something else than text.
+    // A hostile error: its getters throw, or return something other than text.
   }
   return redacted
 }
 
-/** The value an issue is about. The whole payload, where the path leads nowhere. */
+/** The value an issue is about, or the whole payload if the path does not exist. */
 function valueAt(path: readonly (PropertyKey | StandardSchemaV1.PathSegment)[], payload: unknown): unknown {
   let value = payload
   for (const part of path) {
@@ -64,7 +65,7 @@ function valueAt(path: readonly (PropertyKey | StandardSchemaV1.PathSegment)[], 
   return value
 }
 
-/** Every text and number in a value, as a message would show it. Undefined when there are too many. */
+/** Every text and number in a value, as a message would show it. Undefined if there are too many. */
 function valuesIn(root: unknown): string[] | undefined {
   const values = new Set<string>()
   const seen = new Set<object>()
@@ -86,7 +87,7 @@ function valuesIn(root: unknown): string[] | undefined {
   return [...values]
 }
 
-/** What valibot and arktype say they saw, unless it is the name of a type, such as `Object` or `a string`. */
+/** The values that valibot and arktype report as received, except type names such as `Object` or `a string`. */
 function seenValues(issue: StandardSchemaV1.Issue): string[] {
   const { received, actual } = issue as { received?: unknown; actual?: unknown }
   return [received, actual].filter(
@@ -94,13 +95,13 @@ function seenValues(issue: StandardSchemaV1.Issue): string[] {
   )
 }
 
-/** The options of a choice that zod says it expected: the schema's, whatever the payload has. */
+/** The options of a choice that zod reports as expected: they come from the schema, not from the payload. */
 function namedOptions(issue: StandardSchemaV1.Issue): readonly string[] {
   const { values } = issue as { values?: unknown }
   return Array.isArray(values) ? values.filter((value) => typeof value === 'string') : []
 }
 
-/** What the sentences of schema libraries are made of: a payload that has such a word does not spoil them. */
+/** Words that schema libraries use in their messages. If a payload contains one of them, it is not replaced in the sentence. */
 const wording = new Set(
   [
     'invalid input type value values expected received but and or of one at least most more less than must be a an was is not to have has',
@@ -112,7 +113,7 @@ const wording = new Set(
   ].flatMap((line) => line.split(' ')),
 )
 
-/** Whether a text in a message is, with the letters around it, words of the library and not between quotes. */
+/** Whether a match, extended to whole words, consists of library words and is not quoted. */
 function isWording(message: string, at: number, found: string): boolean {
   const before = /[A-Za-z]*$/.exec(message.slice(Math.max(0, at - 30), at))?.[0] ?? ''
   const after = /^[A-Za-z]*/.exec(message.slice(at + found.length, at + found.length + 30))?.[0] ?? ''
@@ -137,10 +138,10 @@ function withoutText(message: string, text: string): string {
 }
 
 /**
- * What PostgreSQL says of a value that it cannot take (SQLSTATE class 22), without the value, which it quotes: `invalid input
- * syntax for type integer: "…"`. What else it says names tables, columns and constraints, and stays.
+ * PostgreSQL's message about an invalid value (SQLSTATE class 22), without the value that it quotes: `invalid input
+ * syntax for type integer: "…"`. Other messages name tables, columns and constraints, and are kept.
  */
 export function withoutQuotedData(code: unknown, message: string): string {
-  // From the first quotation mark to the last: the value may have some of its own.
+  // From the first quotation mark to the last: the value may contain some.
   return typeof code === 'string' && /^22[0-9A-Z]{3}$/.test(code) ? message.replace(/".*"/s, '"…"') : message
 }

@@ -52,20 +52,20 @@ export const busErrorCodes = [
 /** A stable code of docs/errors.md. */
 export type BusErrorCode = (typeof busErrorCodes)[number]
 
-/** What an error is constructed from. */
+/** Options of the constructor of a bus error. */
 export interface BusErrorOptions {
-  /** The option, or the field of an event, that is wrong. */
+  /** The invalid option, or the invalid field of an event. */
   readonly option?: string | undefined
-  /** The error underneath, when there is one. Never carries query parameters or payloads. */
+  /** The underlying error, if there is one. Never contains query parameters or payloads. */
   readonly cause?: unknown
-  /** Whether the same call may succeed later without a change to it. @defaultValue `false` */
+  /** Whether the same call may succeed later, unchanged. @defaultValue `false` */
   readonly retryable?: boolean | undefined
 }
 
 /**
- * Gives a class the name that its instances carry whatever a bundler makes of it, and lets `instanceof` know instances by a
- * registered symbol: those of another copy of this package (a monorepo, a bundle, two versions) are instances too. Classes
- * derived from it by others go by their prototypes, as ever.
+ * Fixes the class name of the instances, even after minification, and makes `instanceof` recognise instances by a
+ * registered symbol. Errors of another copy of this package (a monorepo, a bundle, two versions) are then instances
+ * too. Subclasses defined elsewhere use the normal prototype check.
  */
 function knowAcrossCopies(errorClass: abstract new (...args: never) => Error, name: string): void {
   const brand = Symbol.for(`bossbus.${name}`)
@@ -85,17 +85,19 @@ function knowAcrossCopies(errorClass: abstract new (...args: never) => Error, na
 }
 
 /**
- * The base of every error the bus throws on purpose. `instanceof`, here and for the classes below, also knows the errors of
- * another copy of this package in the same process.
+ * The base class of every error that the bus throws deliberately. `instanceof`, for this class and its subclasses, also
+ * recognises the errors of another copy of this package in the same process.
  *
- * `code` is stable and documented in docs/errors.md; the message is for people and may change.
- * `retryable` says whether the same call may succeed later: for a failed publish, whether repeating the
- * whole transaction is worth it.
+ * `code` is stable and documented in docs/errors.md; the message is for people and may change. `retryable` states
+ * whether the same call may succeed later: for a failed publish, whether it is worth repeating the whole transaction.
  */
 export abstract class BusError extends Error {
   readonly code: BusErrorCode
   readonly retryable: boolean
-  /** The option, or the field of an event, that is wrong, such as `retry.maxAttempts`. Undefined where it is about none, or several. */
+  /**
+   * The invalid option, or the invalid field of an event, such as `retry.maxAttempts`. Undefined if the error concerns
+   * none or several.
+   */
   readonly option: string | undefined
 
   constructor(code: BusErrorCode, message: string, options: BusErrorOptions = {}) {
@@ -107,9 +109,9 @@ export abstract class BusError extends Error {
   }
 
   /**
-   * The status of an HTTP answer that this error ends in; Fastify and others take it from here. 4xx for what the caller gave: 413
-   * for `BUS_PAYLOAD_TOO_LARGE`, 403 for `BUS_SOURCE_NOT_ALLOWED`, 400 for every other {@link InvalidEventError}; 503 where
-   * the same request may succeed later; 500 for the rest.
+   * The HTTP status that this error should produce; Fastify and others read it from here. 4xx for invalid input: 413
+   * for `BUS_PAYLOAD_TOO_LARGE`, 403 for `BUS_SOURCE_NOT_ALLOWED`, 400 for every other {@link InvalidEventError}; 503
+   * if the same request may succeed later; 500 otherwise.
    */
   get statusCode(): number {
     return this.retryable ? 503 : 500
@@ -120,9 +122,9 @@ export abstract class BusError extends Error {
   }
 }
 
-/** The event given to publish is not one the bus can store. Nothing was written. */
+/** The bus cannot store the event passed to publish. Nothing was written. */
 export class InvalidEventError extends BusError {
-  /** What is wrong, field by field, where a schema reported it. Paths and reasons, never values. */
+  /** The problems field by field, if a schema reported them. Paths and reasons, never values. */
   readonly issues: readonly EventIssue[]
 
   constructor(
@@ -152,7 +154,7 @@ export interface EventIssue {
   readonly message: string
 }
 
-/** Publish was given a handle that is not, or is no longer, inside the transaction it stands for. */
+/** Publish was called with a handle that is not, or no longer, inside an open transaction. Nothing was written. */
 export class TransactionError extends BusError {
   constructor(message: string, options?: BusErrorOptions) {
     super('BUS_NOT_IN_TRANSACTION', message, options)
@@ -163,14 +165,14 @@ export class TransactionError extends BusError {
   }
 }
 
-/** An option, pattern, predicate or name is out of its range. Thrown before anything is written. */
+/** An option, pattern, predicate or name is invalid. Thrown before anything is written. */
 export class ConfigurationError extends BusError {
   static {
     knowAcrossCopies(this, 'ConfigurationError')
   }
 }
 
-/** What ran inside `bus.tenant(id).query` would have left the tenant's scope, or came after it. */
+/** Code inside `bus.tenant(id).query` tried to leave the tenant's scope, or ran after it had ended. */
 export class TenantScopeError extends BusError {
   constructor(message: string, options?: BusErrorOptions) {
     super('BUS_OUTSIDE_TENANT_SCOPE', message, options)
@@ -181,7 +183,7 @@ export class TenantScopeError extends BusError {
   }
 }
 
-/** A call came in the wrong order, such as subscribing after the start. */
+/** A method was called in the wrong state, such as `subscribe` after `start`. */
 export class StateError extends BusError {
   constructor(message: string, options?: BusErrorOptions) {
     super('BUS_INVALID_STATE', message, options)
@@ -192,9 +194,9 @@ export class StateError extends BusError {
   }
 }
 
-/** The database refused or could not be reached, or its schema does not fit this version of the bus. */
+/** The database refused a statement or could not be reached, or its schema does not fit this version of the bus. */
 export class DatabaseError extends BusError {
-  /** The SQLSTATE the server gave, such as `40001`, or the driver's own code, such as `ECONNREFUSED`. */
+  /** The SQLSTATE that the server returned, such as `40001`, or the driver's own code, such as `ECONNREFUSED`. */
   readonly sqlState: string | undefined
 
   constructor(
@@ -211,7 +213,7 @@ export class DatabaseError extends BusError {
   }
 }
 
-/** An attempt to handle an event ended in a way the bus itself decided, such as its timeout. */
+/** An attempt to handle an event ended by a decision of the bus, such as a timeout. */
 export class DeliveryError extends BusError {
   static {
     knowAcrossCopies(this, 'DeliveryError')
@@ -219,8 +221,8 @@ export class DeliveryError extends BusError {
 }
 
 /**
- * Thrown by a handler to say that no further attempt can help. The event goes to the dead letters of the
- * subscription at once, whatever attempts are left.
+ * Thrown by a handler if further attempts cannot succeed. The event becomes a dead letter of the subscription
+ * immediately, even if attempts are left.
  *
  * @example
  * ```ts
@@ -240,9 +242,9 @@ export class NonRetryableError extends BusError {
 }
 
 /**
- * Thrown by a handler to say when the next attempt makes sense, such as the `Retry-After` of a service it called. The
- * attempt has failed and counts as any other; the next one is not before that time, whatever `retry` says about delays.
- * After the last attempt the event goes to the dead letters all the same.
+ * Thrown by a handler to set the time of the next attempt, for example from the `Retry-After` header of a service that
+ * it called. The attempt has failed and counts like any other. The next attempt starts no earlier than that time, and
+ * the delays of `retry` do not apply. After the last attempt the event still becomes a dead letter.
  *
  * @example
  * ```ts
@@ -258,8 +260,8 @@ export class RetryAfterError extends BusError {
 
   /**
    * @param seconds - 0 to 604,800 (7 days), fractions allowed
-   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` for anything else: then that is how the attempt failed, and
-   *   the next one comes as `retry` says
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` for any other value. Thrown inside a handler, that error
+   *   fails the attempt, and the next attempt follows `retry`
    */
   constructor(seconds: number, message?: string, options?: { readonly cause?: unknown }) {
     if (typeof seconds !== 'number' || !(seconds >= 0 && seconds <= limits.retryAfterSeconds)) {

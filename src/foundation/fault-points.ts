@@ -1,9 +1,10 @@
 /**
- * The steps of the bus's protocols, by the name of what has just been done: the places where a process may die and the
- * next one must find what it needs. docs/guarantees.md says for each what is true there; test/chaos kills a process at each.
+ * The steps of the bus's protocols. Each is named after what has just been done. A process may die at any of them, and
+ * the next process must be able to continue. docs/guarantees.md states what a crash at each of them leaves behind;
+ * test/chaos kills a process at each.
  */
 export const faultPoints = [
-  // Publishing: in the transaction of the caller, or committed with tryPublish and ctx.publish.
+  // Publishing: inside the caller's transaction, or committed by tryPublish and ctx.publish.
   'publish.written',
   'publish.committed',
   // The relay's claim, in one transaction up to `committed`.
@@ -12,9 +13,10 @@ export const faultPoints = [
   'relay.fetched-for-worker',
   'relay.jobs-inserted',
   'relay.committed',
-  'relay.woken',
+  'relay.workers-woken',
   'relay.asleep',
-  // The same for scheduled events that are due, for those that were held because of a lock, and for those with an ordering key.
+  // The same claims for scheduled events that are due, for events held back by a lock, and for events with an ordering
+  // key.
   'relay-due.claimed',
   'relay-due.jobs-inserted',
   'relay-due.committed',
@@ -29,70 +31,67 @@ export const faultPoints = [
   'worker.loaded',
   'worker.handler-begins',
   'worker.handler-done',
-  // What has become of jobs, in one transaction up to `committed`.
-  'settle.later-jobs-inserted',
+  // Settling jobs, in one transaction up to `committed`.
+  'settle.retries-inserted',
   'settle.receipts-inserted',
   'settle.completed',
   'settle.failed',
-  'settle.handed-back',
+  'settle.requeued',
   'settle.committed',
-  // A batch whose worker died, in one transaction up to `committed`.
-  'explode.jobs-inserted',
-  'explode.completed',
-  'explode.committed',
-  // What has become of the jobs of keys, in one transaction up to `committed`.
+  // Recovering a batch whose worker died, in one transaction up to `committed`.
+  'recover-job.jobs-inserted',
+  'recover-job.completed',
+  'recover-job.committed',
+  // Settling the jobs of ordered keys, in one transaction up to `committed`.
   'settle-ordered.receipts-inserted',
   'settle-ordered.completed',
   'settle-ordered.held',
   'settle-ordered.advanced',
   'settle-ordered.next-inserted',
   'settle-ordered.committed',
-  'explode-ordered.completed',
-  'explode-ordered.committed',
+  'recover-ordered-job.completed',
+  'recover-ordered-job.committed',
   'recover-key.locked',
   'recover-key.committed',
   'release-key.locked',
   'release-key.job-inserted',
   'release-key.committed',
-  // The mode exactly-once, in one transaction up to `committed`.
-  'once.begun',
-  'once.handler-begins',
-  'once.handler-done',
-  'once.kept',
-  'once.undone',
-  'once.receipts-inserted',
-  'once.completed',
-  'once.committed',
-  // The same of an ordered subscription, where the job of a key ends with it.
-  'once-ordered.receipts-inserted',
-  'once-ordered.completed',
-  'once-ordered.held',
-  'once-ordered.advanced',
-  'once-ordered.next-inserted',
-  'once-ordered.committed',
-  // Starting, looking after the queues, stopping.
+  // Exactly-once mode, in one transaction up to `committed`.
+  'exactly-once.begun',
+  'exactly-once.handler-begins',
+  'exactly-once.handler-done',
+  'exactly-once.savepoint-released',
+  'exactly-once.savepoint-rolled-back',
+  'exactly-once.receipts-inserted',
+  'exactly-once.completed',
+  'exactly-once.committed',
+  // Exactly-once mode of an ordered subscription, in the transaction that completes the job of a key.
+  'exactly-once-ordered.receipts-inserted',
+  'exactly-once-ordered.completed',
+  'exactly-once-ordered.held',
+  'exactly-once-ordered.advanced',
+  'exactly-once-ordered.next-inserted',
+  'exactly-once-ordered.committed',
+  // Starting, maintenance, stopping.
   'migrate.applied',
   'migrate.partitions-created',
   'start.queues-created',
   'start.registered',
-  'upkeep.expired',
+  'maintenance.expired',
   'stop.began',
   'stop.aborted',
-  'stop.handed-back',
+  'stop.requeued',
   'stop.workers-stopped',
 ] as const
 
 export type FaultPoint = (typeof faultPoints)[number]
 
-/**
- * Called where a step is done; what comes next waits for it. To be used by whoever tries what a crash there does: it ends
- * the process, or never resolves.
- */
+/** Called after each step; the next step waits for it. A crash test uses it to end the process, or to block forever. */
 export type FaultHook = (point: FaultPoint) => Promise<void> | void
 
 let hookOfNewBuses: FaultHook | undefined
 
-/** What is made meanwhile calls the hook for as long as it lives; all else calls none, and loses no time. */
+/** A bus created by `make` calls the hook for its whole life. Other buses have no hook and pay nothing for it. */
 export function withFaultHook<T>(hook: FaultHook, make: () => T): T {
   const before = hookOfNewBuses
   hookOfNewBuses = hook
@@ -103,7 +102,7 @@ export function withFaultHook<T>(hook: FaultHook, make: () => T): T {
   }
 }
 
-/** The hook for what is being made, if any. */
+/** The hook for the bus that is being created, if any. */
 export function currentFaultHook(): FaultHook | undefined {
   return hookOfNewBuses
 }

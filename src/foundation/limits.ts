@@ -1,4 +1,4 @@
-/** The bounds of a number that may be set. */
+/** The bounds of a configurable number. */
 export interface Range {
   readonly min: number
   readonly max: number
@@ -6,9 +6,9 @@ export interface Range {
 }
 
 /**
- * Every limit of the bus, by name: a number where nothing can be set, a range where an option sets it. Lengths of texts are
- * in characters, as PostgreSQL counts them (Unicode code points); bytes are those of UTF-8. What raising one costs, and the error beyond
- * it: docs/limits.md.
+ * Every limit of the bus by name: a number if it is fixed, a range if an option configures it. Text lengths are in
+ * characters as PostgreSQL counts them (Unicode code points); bytes are UTF-8 bytes. docs/limits.md states the cost of
+ * raising a limit, and the error for exceeding it.
  *
  * @example
  * ```ts
@@ -25,16 +25,19 @@ export const limits = Object.freeze({
   /** As JSON text. */
   metadataBytes: 16_384,
   metadataEntryCount: 256,
-  /** The option `maxPayloadBytes`: as JSON text, each number as PostgreSQL writes it. */
+  /** The option `maxPayloadBytes`: as JSON text, with each number as PostgreSQL writes it. */
   payloadBytes: range(1, 16_777_216, 262_144),
-  /** As PostgreSQL writes it, whoever publishes: four times what the option allows, for its blanks and digits. */
+  /**
+   * As PostgreSQL writes it, for every way of publishing: four times the maximum of the option, to allow for spaces and
+   * digits.
+   */
   storedPayloadBytes: 67_108_864,
-  /** Levels of arrays and objects inside one another. */
+  /** Nesting levels of arrays and objects. */
   payloadDepth: 512,
 
   // A call of publishMany.
   callEventCount: 10_000,
-  /** Payloads and metadata together: PostgreSQL takes 1 GB, and memory is spent several times over. */
+  /** Payloads and metadata together. PostgreSQL accepts 1 GB, but memory is used several times over. */
   callBytes: 67_108_864,
 
   // A catalogue.
@@ -49,7 +52,7 @@ export const limits = Object.freeze({
 
   // A bus.
   subscriptionCount: 1000,
-  /** Of all its subscriptions together. */
+  /** Of all subscriptions of a bus together. */
   busPatternCount: 10_000,
 
   // A subscription.
@@ -64,10 +67,10 @@ export const limits = Object.freeze({
   'retry.maxAttempts': range(1, 100, 5),
   'retry.delaySeconds': range(0, 86_400, 1),
   'retry.maxDelaySeconds': range(1, 604_800, 300),
-  /** What a handler asks for with `RetryAfterError`. */
+  /** The argument of `RetryAfterError`. */
   retryAfterSeconds: 604_800,
 
-  // Calls of a bus.
+  // Methods of a bus.
   /** `limit` of `deadLetters.list`, `blockedKeys.list`, `erasures.list` and `events.find`. */
   listLimit: range(1, 1000, 100),
   /** `limit` of `events.trace`. */

@@ -5,7 +5,7 @@ import { escapeUnprintable } from './text.ts'
 /** Fields of a log line. Never a payload. */
 export type LogFields = Readonly<Record<string, unknown>>
 
-/** The four methods the bus logs through. pino and `fastify.log` fit as they are. */
+/** The four methods that the bus logs through. pino and `fastify.log` implement them. */
 export interface BusLogger {
   debug: (fields: LogFields, message: string) => void
   info: (fields: LogFields, message: string) => void
@@ -13,7 +13,7 @@ export interface BusLogger {
   error: (fields: LogFields, message: string) => void
 }
 
-/** The logger when none is given: warnings and errors as JSON lines on standard error, the rest dropped. Never throws. */
+/** The default logger: warnings and errors as JSON lines on standard error, nothing else. Never throws. */
 export const stderrLogger: BusLogger = {
   debug: () => {},
   info: () => {},
@@ -26,7 +26,7 @@ function writeLine(level: string, fields: LogFields, message: string): void {
   process.stderr.write(`${escapeUnprintable(toJson(line, fields) ?? JSON.stringify(line))}\n`)
 }
 
-/** The text of a line; undefined where a field cannot be written: a log line is never a reason to fail. */
+/** The text of a line; undefined if a field cannot be serialised, because logging must never fail. */
 function toJson(line: LogFields, fields: LogFields): string | undefined {
   try {
     return JSON.stringify({ ...line, ...fields, ...line }, (_key, value: unknown) => {
@@ -38,17 +38,17 @@ function toJson(line: LogFields, fields: LogFields): string | undefined {
   }
 }
 
-/** A logger that never throws, whatever the one underneath does: a log line is never a reason to fail. */
-export function guarded(logger: BusLogger): BusLogger {
+/** A logger that never throws, even if the underlying one does, because logging must never fail. */
+export function nonThrowing(logger: BusLogger): BusLogger {
   const guard =
     (level: keyof BusLogger) =>
     (fields: LogFields, message: string): void => {
       try {
         const returned = logger[level](fields, message) as unknown
-        // An asynchronous one may fail later.
+        // An asynchronous logger may reject later.
         if (isThenable(returned)) returned.then(undefined, () => {})
       } catch {
-        // There is nobody left to tell.
+        // There is nowhere left to report this.
       }
     }
   return { debug: guard('debug'), info: guard('info'), warn: guard('warn'), error: guard('error') }

@@ -1,8 +1,8 @@
 import { ConfigurationError } from './errors.ts'
 
 /**
- * Refuses a Node on which the bus would start and deliver nothing: pg-boss, and CommonJS services that load the bus, need 22.12.
- * package.json says the same.
+ * Refuses a Node version on which the bus would start but deliver nothing: pg-boss, and CommonJS services that load the
+ * bus, need 22.12. package.json requires the same version.
  *
  * @throws a {@link ConfigurationError} `BUS_NODE_UNSUPPORTED`
  */

@@ -1,9 +1,9 @@
 import { ConfigurationError } from './errors.ts'
 import type { Range } from './limits.ts'
-import { printable, isLonger, textProblem } from './text.ts'
+import { characterCount, printable, isLonger, invalidTextReason } from './text.ts'
 
 /**
- * Refuses keys that an object of options does not have, naming the one that was probably meant.
+ * Refuses unknown keys of an options object, and suggests the key that was probably meant.
  *
  * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
@@ -17,9 +17,9 @@ export function refuseUnknownKeys(given: object, known: readonly string[], what:
 }
 
 /**
- * Names of other libraries, and ours for the same. Left out where it is not known to mean the same.
+ * Names that other libraries use, and our names for the same thing. A name is omitted if its meaning is uncertain.
  *
- * BullMQ, pg-boss, graphile-worker, Inngest, Trigger.dev, NestJS and AWS are where people come from.
+ * The names come from BullMQ, pg-boss, graphile-worker, Inngest, Trigger.dev, NestJS and AWS, which users migrate from.
  */
 const namesElsewhere: Readonly<Record<string, readonly string[]>> = {
   timeout: ['timeoutSeconds', 'graceMs', 'timeoutMs'],
@@ -83,18 +83,18 @@ const namesElsewhere: Readonly<Record<string, readonly string[]>> = {
   log: ['logger'],
 }
 
-/** The known name that was probably meant: spelt nearly so, or called so elsewhere. */
+/** The known name that was probably meant: one with a similar spelling, or another library's name for it. */
 export function meantBy(key: string, known: readonly string[]): string | undefined {
   const elsewhere = Object.hasOwn(namesElsewhere, key) ? (namesElsewhere[key] ?? []) : []
   return elsewhere.find((name) => known.includes(name)) ?? nearest(key, known)
 }
 
-/** An option that is not as it should be. */
+/** The error for an invalid option. */
 export function invalidOption(message: string, option?: string): ConfigurationError {
   return new ConfigurationError('BUS_INVALID_OPTION', message, { option })
 }
 
-/** A whole number inside its bounds, or the default when left out. @throws a {@link ConfigurationError} */
+/** An integer within its bounds, or the default if omitted. @throws a {@link ConfigurationError} */
 export function integerOption(name: string, value: unknown, range: Range): number {
   const given = value ?? range.default
   if (typeof given === 'number' && Number.isInteger(given) && given >= range.min && given <= range.max)
@@ -105,44 +105,59 @@ export function integerOption(name: string, value: unknown, range: Range): numbe
   )
 }
 
-/** True or false, or the default when left out. @throws a {@link ConfigurationError} */
+/** A boolean, or the default if omitted. @throws a {@link ConfigurationError} */
 export function booleanOption(name: string, value: unknown, fallback: boolean): boolean {
   const given = value ?? fallback
   if (typeof given === 'boolean') return given
   throw invalidOption(`Expected \`${name}\` to be true or false, got ${describe(given)}`, name)
 }
 
-/** An object of options. @throws a {@link ConfigurationError} */
+/** Refuses a value that is not an object. @throws a {@link ConfigurationError} */
 export function assertObject(what: string, value: unknown): asserts value is object {
   if (value !== null && typeof value === 'object') return
   throw invalidOption(`Expected ${what}, got ${describe(value)}`)
 }
 
+/** The lengths that a text may have, in characters. */
+interface TextLength {
+  readonly min?: number
+  readonly max?: number
+}
+
 /**
- * A text that PostgreSQL can store, so can be asked for. @throws a {@link ConfigurationError}
- *
- * @param maxLength - where something longer is not a name of that kind at all
+ * Why a value is not a text of these lengths that PostgreSQL can store, as a message; undefined if it is one. The message
+ * does not quote the text, which may be personal data.
  */
+export function describeInvalidText(name: string, value: unknown, max: number, min = 1): string | undefined {
+  const reason = invalidTextValueReason(value, min, max)
+  if (reason === undefined) return undefined
+  const bound = Number.isFinite(max) ? ` of ${min} to ${max} characters` : ''
+  return `Expected \`${name}\` to be a text${bound} that PostgreSQL can store: ${reason}`
+}
+
+function invalidTextValueReason(value: unknown, min: number, max: number): string | undefined {
+  if (typeof value !== 'string') return `got ${describe(value)}`
+  if (value.length < min || isLonger(value, max)) return `got ${characterCount(value)} characters`
+  return invalidTextReason(value)
+}
+
+/** A text that PostgreSQL can store, 1 to `max` characters unless `min` is given. @throws a {@link ConfigurationError} */
+export function textOption(name: string, value: unknown, length: TextLength): string {
+  assertTextOption(name, value, length)
+  return value
+}
+
+/** Refuses a value that {@link textOption} would refuse. @throws a {@link ConfigurationError} */
 export function assertTextOption(
   name: string,
   value: unknown,
-  maxLength = Number.POSITIVE_INFINITY,
+  { min = 1, max = Number.POSITIVE_INFINITY }: TextLength = {},
 ): asserts value is string {
-  if (
-    typeof value === 'string' &&
-    value !== '' &&
-    !isLonger(value, maxLength) &&
-    textProblem(value) === undefined
-  )
-    return
-  const bound = Number.isFinite(maxLength) ? ` of 1 to ${maxLength} characters` : ''
-  throw invalidOption(
-    `Expected \`${name}\` to be a text${bound} that PostgreSQL can store, got ${describe(value)}`,
-    name,
-  )
+  const message = describeInvalidText(name, value, max, min)
+  if (message !== undefined) throw invalidOption(message, name)
 }
 
-/** A short, printable account of a value for an error message. */
+/** A short, printable description of a value for an error message. */
 export function describe(value: unknown): string {
   if (typeof value === 'string') return `"${printable(value, 60).replaceAll('"', String.raw`\"`)}"`
   if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint')
@@ -150,16 +165,16 @@ export function describe(value: unknown): string {
   return kindOf(value)
 }
 
-/** What kind of value it is, never the value itself: where it may be a payload. */
+/** The kind of a value, never the value itself: for values that may be a payload. */
 export function kindOf(value: unknown): string {
   if (value === null || value === undefined) return String(value)
   return Array.isArray(value) ? 'an array' : `a value of type ${typeof value}`
 }
 
-/** Characters of a name that are looked at: what is given may be of any length. */
+/** Maximum number of characters of a name that are compared: the input may have any length. */
 const maxComparedLength = 60
 
-/** The name that was probably meant: the one with the fewest letters to change, where those are few. */
+/** The known name with the smallest edit distance, if that distance is small. */
 export function nearest(key: string, known: readonly string[]): string | undefined {
   const typed = key.slice(0, maxComparedLength).toLowerCase()
   const scored = known
@@ -171,7 +186,7 @@ export function nearest(key: string, known: readonly string[]): string | undefin
     : undefined
 }
 
-/** Levenshtein's distance. */
+/** Levenshtein distance. */
 function editDistance(a: string, b: string): number {
   let previous = Array.from({ length: b.length + 1 }, (_, i) => i)
   for (let i = 1; i <= a.length; i += 1) {

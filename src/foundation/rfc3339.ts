@@ -3,9 +3,9 @@ const shape = /^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:Z|([+-]
 const minuteMs = 60_000
 
 /**
- * The time of a text of RFC 3339, to the millisecond: what is finer is cut off. Undefined for anything else: a day that the month
- * does not have, an hour 24, an offset of 24 hours. A leap second, 23:59:60 UTC at the end of a month, is the moment after it,
- * as POSIX and JavaScript have no time for it.
+ * Parses an RFC 3339 time to the millisecond; finer digits are cut off. Undefined for any other text, including a day
+ * that the month does not have, hour 24, or an offset of 24 hours. A leap second, 23:59:60 UTC at the end of a month,
+ * is parsed as the following second, because POSIX and JavaScript cannot represent it.
  */
 export function parseRfc3339(text: string): Date | undefined {
   const found = shape.exec(text)
@@ -14,7 +14,7 @@ export function parseRfc3339(text: string): Date | undefined {
   const [fraction = '', sign, offsetHour = '0', offsetMinute = '0'] = found.slice(7)
   const time = new Date(0)
   time.setUTCFullYear(year, month - 1, day)
-  // What does not exist has rolled over.
+  // A time that does not exist has rolled over.
   if (time.getUTCMonth() !== month - 1 || time.getUTCDate() !== day) return undefined
   if (hour > 23 || minute > 59 || second > 60) return undefined
   if (Number(offsetHour) > 23 || Number(offsetMinute) > 59) return undefined
@@ -25,12 +25,12 @@ export function parseRfc3339(text: string): Date | undefined {
   return new Date(wholeMinute + second * 1000 + Number(fraction.slice(0, 3).padEnd(3, '0')))
 }
 
-/** Whether a moment is the first of a month: leap seconds are inserted before one. */
+/** Whether a moment is the first of a month: leap seconds are inserted just before. */
 function endsMonth(next: Date): boolean {
   return next.getUTCDate() === 1 && next.getUTCHours() === 0 && next.getUTCMinutes() === 0
 }
 
-/** A time as RFC 3339 has it; undefined where it has none: an invalid Date, or a year beyond 0 to 9999. */
+/** A time in RFC 3339; undefined if it cannot be expressed: an invalid Date, or a year outside 0 to 9999. */
 export function toRfc3339(time: Date): string | undefined {
   const year = time.getUTCFullYear()
   return year >= 0 && year <= 9999 ? time.toISOString() : undefined

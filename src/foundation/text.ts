@@ -1,7 +1,7 @@
-/** Control, format (bidi, zero width), line and paragraph characters: what could forge a line or hide a part of it. */
+/** Control, format (bidi, zero width), line and paragraph characters, which could forge a line or hide part of it. */
 const unprintable = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
 
-/** A text of somebody else's for an error message: bounded, well formed, on one line, whatever it is. */
+/** Untrusted text for an error message: bounded, well-formed, and on one line. */
 export function printable(text: string, maxLength: number): string {
   const escaped = text
     .slice(0, maxLength + 1)
@@ -10,12 +10,12 @@ export function printable(text: string, maxLength: number): string {
   return escaped.length > maxLength ? `${escaped.slice(0, maxLength)}…` : escaped
 }
 
-/** Whether a name has characters that are no part of any name: line breaks, tabs and other controls. */
+/** Whether a name contains control characters, such as line breaks or tabs, which no name may contain. */
 export function hasControls(name: string): boolean {
   return /\p{Cc}/u.test(name)
 }
 
-/** JSON text without characters that some viewers take for the end of a line, or that turn its direction. */
+/** JSON text without characters that some viewers treat as a line end, or that change the text direction. */
 export function escapeUnprintable(json: string): string {
   return json.replaceAll(unprintable, (character) =>
     Array.from({ length: character.length }, (_, i) => {
@@ -26,25 +26,25 @@ export function escapeUnprintable(json: string): string {
 }
 
 /**
- * Whether a text has more characters than a limit, counted as PostgreSQL counts them: an emoji outside the basic plane is one,
- * though JavaScript's `length` has it as two.
+ * Whether a text has more characters than a limit, counted like PostgreSQL: an emoji outside the basic plane is one
+ * character, although JavaScript's `length` counts two.
  */
 export function isLonger(text: string, maxLength: number): boolean {
   if (text.length <= maxLength) return false
   return text.length > 2 * maxLength || characterCount(text) > maxLength
 }
 
-/** Characters, as PostgreSQL counts them. */
+/** The number of characters, counted like PostgreSQL. */
 export function characterCount(text: string): number {
   let count = text.length
-  // The second half of a pair belongs to the character before it.
+  // The second half of a surrogate pair belongs to the character before it.
   for (let i = 1; i < text.length; i += 1) {
     if (isLow(text.charCodeAt(i)) && isHigh(text.charCodeAt(i - 1))) count -= 1
   }
   return count
 }
 
-/** The first characters of a text, none of them cut in two. */
+/** The first characters of a text; no surrogate pair is split. */
 export function firstCharacters(text: string, count: number): string {
   if (!isLonger(text, count)) return text
   return Array.from(text.slice(0, 2 * count))
@@ -60,17 +60,17 @@ function isLow(unit: number): boolean {
   return unit >= 0xdc_00 && unit <= 0xdf_ff
 }
 
-/** Why PostgreSQL could not store a text, or undefined when it can. */
-export function textProblem(text: string): string | undefined {
+/** Why PostgreSQL cannot store a text, or undefined if it can. */
+export function invalidTextReason(text: string): string | undefined {
   if (text.includes('\u0000')) return 'a NUL character'
   if (!text.isWellFormed()) return 'half of a surrogate pair'
   return undefined
 }
 
-/** Keys of a path that an error names. */
+/** Maximum number of path keys in an error message. */
 const maxShownKeys = 8
 
-/** A path for an error message, bounded and printable whatever the keys are. */
+/** A path for an error message, bounded and printable for any keys. */
 export function printablePath(path: readonly (string | number)[]): string {
   const shown = path.slice(0, maxShownKeys).map((key) => printable(String(key), 40))
   return path.length > maxShownKeys ? `${shown.join('.')}.…` : shown.join('.')

@@ -1,2 +1,2 @@
-/** The version of bossbus, as package.json has it: held together by a test, so that a bundle needs no file. */
+/** The version of bossbus, as in package.json. A test compares both, so that a bundle need not read a file. */
 export const version = '0.1.0'

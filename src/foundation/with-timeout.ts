@@ -1,14 +1,18 @@
-/** How long the database may take to answer what nobody is to wait for. */
-const timeoutMs = 5000
+/** Time limit for a database answer that a caller must not have to wait for. */
+const answerLimitMs = 5000
 
-export async function beforeTimeout<T>(work: Promise<T>): Promise<T> {
+/**
+ * Settles like `work`, or after `timeoutMs` with what `onTimeout` returns or throws. The timer ends with it; `work` goes on.
+ */
+export async function withTimeout<T, U>(
+  work: Promise<T>,
+  timeoutMs: number,
+  onTimeout: () => U,
+): Promise<Awaited<T | U>> {
   let timer: NodeJS.Timeout | undefined
-  const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(`no answer from the database within ${timeoutMs} ms`)),
-      timeoutMs,
-    )
-  })
+  const timeout = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs)
+  }).then(onTimeout)
   try {
     return await Promise.race([work, timeout])
   } finally {
@@ -16,13 +20,14 @@ export async function beforeTimeout<T>(work: Promise<T>): Promise<T> {
   }
 }
 
-/** Waits for work, but no longer than up to a moment of `performance.now()`. */
-export async function within(deadline: number, work: Promise<unknown>): Promise<void> {
-  const remainingMs = Math.max(0, deadline - performance.now())
-  let timer: NodeJS.Timeout | undefined
-  const timeout = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, remainingMs)
-  })
-  await Promise.race([work, timeout])
-  clearTimeout(timer)
+/** Settles like `work`, a call of the database, or rejects after five seconds. */
+export async function withAnswerLimit<T>(work: Promise<T>): Promise<T> {
+  return withTimeout(work, answerLimitMs, (): never => {
+    throw new Error(`no answer from the database within ${answerLimitMs} ms`)
+  }) as Promise<T>
+}
+
+/** Waits for `work`, at most until the given moment of `performance.now()`. */
+export async function waitUntil(deadline: number, work: Promise<unknown>): Promise<void> {
+  await withTimeout(work, Math.max(0, deadline - performance.now()), () => {})
 }

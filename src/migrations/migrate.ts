@@ -10,19 +10,19 @@ import { beginOn, beginWriting } from '../database/session-settings.ts'
 import { hashOf, loadShippedSql, type Migration } from './shipped-sql.ts'
 import { locks } from '../database/locks.ts'
 
-/** What is done beside the migrations of the schema `bus`. */
+/** Steps before and after the migrations of the schema `bus`. */
 export interface MigrationSteps {
-  /** Refuses before anything is written. */
+  /** Throws before anything is written, to refuse the migration. */
   readonly before: (isBusThere: boolean) => Promise<void>
   readonly after: () => Promise<void>
   readonly logger: BusLogger
 }
 
 /**
- * Brings the schema `bus` up to this version, between two steps, all under one advisory lock: any number of
- * processes may start at once, and each finds everything done when its turn comes.
+ * Upgrades the schema `bus` to this version, between two steps, all under one advisory lock. Any number of processes
+ * may start at once: each of them finds everything done when it gets the lock.
  *
- * @throws a {@link DatabaseError} `BUS_SCHEMA_TOO_NEW` when a newer version of the bus has migrated this database
+ * @throws a {@link DatabaseError} `BUS_SCHEMA_TOO_NEW` if a newer version of the bus has migrated this database
  * @throws a {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
  */
 export async function migrateSchema(database: Database, steps: MigrationSteps): Promise<void> {
@@ -45,10 +45,10 @@ async function migrateAlone(database: Database, steps: MigrationSteps): Promise<
     await steps.before(applied > 0)
     if (applied < migrations.length) {
       await applyMigrations(session, migrations, database.bossSchemaName)
-      await database.reach?.('migrate.applied')
+      await database.faultPoint?.('migrate.applied')
     }
     await session.query('select bus.create_partitions()')
-    await database.reach?.('migrate.partitions-created')
+    await database.faultPoint?.('migrate.partitions-created')
     await steps.after()
     const shipped = migrations.length
     const message = applied < shipped ? 'the schema `bus` was migrated' : 'the schema `bus` is up to date'
@@ -59,12 +59,13 @@ async function migrateAlone(database: Database, steps: MigrationSteps): Promise<
 }
 
 /**
- * Applies the migrations that are newer than the newest one that the database has, all in one transaction. The table that
- * says which it has, made before, is that of Drizzle's migrator, as older versions of the bus used that.
+ * Applies the migrations that are newer than the newest applied one, all in one transaction. The table of applied
+ * migrations, created before, has the format of Drizzle's migrator, which older versions of the bus used.
  *
- * The transaction finds nothing but what PostgreSQL brings: functions keep what they found when they were made, and others may have
- * put something that fits better into the schema `public`. For the transaction alone, so that no pooler hands the setting to
- * anybody else. What the migrations say of pg-boss's schema is said of the one that was chosen.
+ * In this transaction only PostgreSQL's own functions are found: functions keep the references that were resolved when
+ * they were created, and somebody may have added a better match to the schema `public`. The setting is local to the
+ * transaction, so that no pooler passes it to another client. References to pg-boss's schema are rewritten to the
+ * configured one.
  */
 async function applyMigrations(
   session: BusClient,
@@ -97,7 +98,7 @@ async function applyMigrations(
 }
 
 /**
- * Makes sure that the database has exactly the schema this version of the bus was written for.
+ * Verifies that the database has exactly the schema that this version of the bus requires.
  *
  * @throws a {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SETTING_UNSUPPORTED`, `BUS_PERMISSION_DENIED`, `BUS_SCHEMA_MISSING`, `BUS_SCHEMA_OUTDATED`, `BUS_SCHEMA_TOO_NEW`
  * @throws a {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
@@ -121,7 +122,7 @@ export async function checkSchema(executor: Executor & Pick<Database, 'bossSchem
   await checkBossSchema(executor, executor.bossSchemaName)
 }
 
-/** The database and its server, as one that was meant or another. */
+/** Names the database and its server, so that a wrong one is recognised. */
 async function whereItIs(executor: Pick<Executor, 'query'>): Promise<string> {
   const { rows } = await executor.query<{ name: string; host: string | null; port: number }>(
     'select current_database() as name, host(inet_server_addr()) as host, inet_server_port() as port',
@@ -130,7 +131,7 @@ async function whereItIs(executor: Pick<Executor, 'query'>): Promise<string> {
   return `the database \`${name}\` at ${host === null || host === undefined ? 'the local socket' : `${host}:${port}`}`
 }
 
-/** The jobs of a database are in one schema: two would each have a part of them. */
+/** A database has one schema for jobs: with two, each would hold a part of them. */
 async function checkBossSchema(executor: Pick<Executor, 'query'>, wanted: string): Promise<void> {
   const { rows } = await executor.query<{ known: boolean }>(
     "select to_regprocedure('bus.boss_schema()') is not null as known",
@@ -154,7 +155,7 @@ function tooNew(applied: number, shipped: number): DatabaseError {
   )
 }
 
-/** How many migrations a database has. */
+/** The number of migrations that have been applied to a database. */
 async function countApplied(executor: Pick<Executor, 'query'>): Promise<number> {
   const { rows: found } = await executor.query<{ there: boolean }>(
     "select to_regclass('bus.migrations') is not null as there",

@@ -1,7 +1,7 @@
 import { DatabaseError } from '../foundation/errors.ts'
 import type { Executor } from '../database/database.ts'
 
-/** Oldest supported server, as `server_version_num` counts. */
+/** The oldest supported server, as `server_version_num`. */
 const minServerVersion = 140_000
 
 interface Need {
@@ -11,8 +11,8 @@ interface Need {
 }
 
 /**
- * What the statements of the bus need. The bus sets it for its own sessions (see session-settings.ts), but a pooler may stand between
- * and keep it from doing so; and one of these only a superuser may set.
+ * Settings that the bus's statements require. The bus sets them for its own sessions (see session-settings.ts), but a
+ * pooler may prevent that, and one of them only a superuser may set.
  */
 const needs: readonly Need[] = [
   is('standard_conforming_strings', 'on'),
@@ -29,7 +29,7 @@ function is(name: string, wanted: string): Need {
 }
 
 /**
- * Makes sure that the server, as a connection of the bus finds it, is one that the bus can work with.
+ * Verifies that the bus can work with the server, as seen by one of its connections.
  *
  * @throws a {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SETTING_UNSUPPORTED`
  */
@@ -57,8 +57,8 @@ export async function checkServer(executor: Pick<Executor, 'query'>): Promise<vo
 }
 
 /**
- * Makes sure that row security shows this role the tables that it may read: an event trigger, as some platforms have one, may have
- * enabled it on tables that the bus made without. Then they seem to be empty.
+ * Verifies that row security lets this role read the tables that it has privileges on. An event trigger, which some
+ * platforms have, may have enabled row security on tables that the bus created without it; they then appear empty.
  *
  * @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED`
  */

@@ -3,23 +3,23 @@ import { readFile } from 'node:fs/promises'
 
 /** A migration of the schema `bus`. */
 export interface Migration {
-  /** When it was made: those that a database has are the older ones. */
+  /** When it was created. A database has applied all migrations up to some time. */
   readonly createdAt: number
-  /** Its statements, with `--> statement-breakpoint` between them. */
+  /** Its statements, separated by `--> statement-breakpoint`. */
   readonly text: string
 }
 
-/** The SQL that comes with the package. */
+/** The SQL files of the package. */
 export interface ShippedSql {
   /** In the order in which they are applied. */
   readonly migrations: readonly Migration[]
-  /** What each role of the bus may do: drizzle/roles.sql. */
+  /** The privileges of each role of the bus: drizzle/roles.sql. */
   readonly roles: string
 }
 
 /**
- * Reads the SQL of the folder `drizzle/`. In the built package the SQL is in this module itself, put there by
- * scripts/embed-sql.ts, so that a bundle has it and needs no file.
+ * Reads the SQL from the folder `drizzle/`. In the built package this module contains the SQL itself, inserted by
+ * scripts/embed-sql.ts, so that a bundle includes it and needs no file.
  */
 export async function loadShippedSql(): Promise<ShippedSql> {
   const folder = new URL('../../drizzle/', import.meta.url)
@@ -37,7 +37,7 @@ export async function loadShippedSql(): Promise<ShippedSql> {
   }
 }
 
-/** What a database keeps of a migration that it has: the same that Drizzle's migrator keeps. */
+/** The hash that a database stores for an applied migration: the same one that Drizzle's migrator stores. */
 export function hashOf({ text }: Migration): string {
   return createHash('sha256').update(text).digest('hex')
 }

@@ -10,7 +10,7 @@ import type { Bus } from '../bus.ts'
 import { createRunningHandlers } from './running-handlers.ts'
 import { decoratedMethods } from './subscribe.ts'
 
-/** What the module does with its bus, as `BusModule.forBus` resolves it. */
+/** The resolved options of `BusModule.forBus`. */
 export interface LifecycleOptions {
   readonly migrate: boolean
   readonly graceMs: number
@@ -19,8 +19,8 @@ export interface LifecycleOptions {
 type Wrapper = ReturnType<DiscoveryService['getProviders']>[number]
 
 /**
- * Subscribes the decorated methods, and starts and stops the bus with the application. A bus that was started before stays with
- * whoever started it.
+ * Subscribes the decorated methods, and starts and stops the bus with the application. A bus that was already started
+ * is only used, and not stopped.
  */
 export class BusLifecycle
   implements OnModuleInit, OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown
@@ -38,7 +38,7 @@ export class BusLifecycle
     this.#ownsBus = bus.state === 'created'
   }
 
-  /** Every provider is there, whatever its module. */
+  /** Every provider exists by now, in every module. */
   onModuleInit(): void {
     const wrappers = [...this.#discovery.getProviders(), ...this.#discovery.getControllers()]
     if (wrappers.filter(({ instance }) => instance instanceof BusLifecycle).length > 1)
@@ -48,7 +48,7 @@ export class BusLifecycle
     const seen = new Set<unknown>()
     for (const wrapper of wrappers) {
       const instance: unknown = wrapper.instance
-      // The same one under another token.
+      // The same instance under another token.
       if (typeof instance !== 'object' || instance === null || seen.has(instance)) continue
       seen.add(instance)
       this.#subscribe(wrapper, instance as Record<string | symbol, Handler>)
@@ -61,13 +61,13 @@ export class BusLifecycle
       if (this.#options.migrate) await this.#bus.migrate()
       await this.#bus.start()
     } catch (error) {
-      // Why it did not start is what the caller must hear.
+      // The caller must see why it did not start.
       await this.#bus.stop({ graceMs: 0 }).catch(() => {})
       throw error
     }
   }
 
-  /** Nothing new is begun, and what runs has finished. Requests are still served, and publish. */
+  /** No new handler starts, and running handlers have finished. Requests are still served, and may publish. */
   async beforeApplicationShutdown(): Promise<void> {
     if (!this.#ownsBus) return
     const stopping = this.#bus.stop({ graceMs: this.#options.graceMs, keepOpen: true })

@@ -13,13 +13,13 @@ import {
 } from '../foundation/options.ts'
 import { BusLifecycle, type LifecycleOptions } from './bus-lifecycle.ts'
 
-/** The token of the bus, for `@Inject(busToken)`, `app.get(busToken)` and the `inject` of factories. */
+/** The injection token of the bus, for `@Inject(busToken)`, `app.get(busToken)` and the `inject` of factories. */
 export const busToken: unique symbol = Symbol.for('bossbus.nestjs.bus')
 
 /** A bus of any catalogue. */
 type AnyBus = Pick<Bus, 'state' | 'migrate' | 'start' | 'stop' | 'health'>
 
-/** Makes the bus of what Nest injects, as `useFactory` of a provider. */
+/** Creates the bus from injected dependencies, like `useFactory` of a provider. */
 export interface BusFactory {
   // oxlint-disable-next-line typescript/no-explicit-any -- what Nest injects, in the order of `inject`
   readonly useFactory: (...dependencies: any[]) => AnyBus | Promise<AnyBus>
@@ -29,29 +29,30 @@ export interface BusFactory {
 
 export interface BusModuleOptions {
   /**
-   * Whether to run `bus.migrate()` before the start. Needs a role that may create schemas.
+   * Whether to run `bus.migrate()` before the start. The role must be allowed to create schemas.
    * @defaultValue `false`
    */
   readonly migrate?: boolean | undefined
   /**
-   * How long running handlers may take to finish when the application closes, in milliseconds, 0 to 3,600,000. Then their signals are
-   * aborted, and six seconds later at the latest the bus has stopped.
+   * How long running handlers may take to finish when the application closes, in milliseconds, 0 to 3,600,000. Then
+   * their signals are aborted, and the bus has stopped at most six seconds later.
    * @defaultValue `30000`
    */
   readonly graceMs?: number | undefined
 }
 
 /**
- * The bus as a global module. It subscribes the methods that are decorated with `@Subscribe`, of providers and controllers of all
- * modules, starts the bus when the application starts, before it listens, and stops it when it closes: with
- * `app.enableShutdownHooks()` also at SIGTERM. One such module in an application.
+ * The bus as a global module. It subscribes the methods decorated with `@Subscribe` of all providers and controllers,
+ * starts the bus when the application starts, before it listens, and stops it when the application closes. With
+ * `app.enableShutdownHooks()` that includes SIGTERM. Use one such module in an application.
  */
 // oxlint-disable-next-line typescript/no-extraneous-class -- Nest knows modules by their class
 export class BusModule {
   /**
-   * @param bus - a bus made by `createBus`, a function that makes one, or a factory with dependencies. One that is not started yet belongs to the application
-   *   from now on; one that was started before stays with whoever started it, and takes no decorated methods
-   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link StateError} for a bus that was stopped
+   * @param bus - a bus made by `createBus`, a function that returns one, or a factory with dependencies. If it is not
+   *   started yet, the application takes it over: it starts and stops with the application. If it was already started, it
+   *   is only used, and takes no decorated methods
+   * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link StateError} if the bus was stopped
    */
   static forBus(
     bus: AnyBus | BusFactory | BusFactory['useFactory'],
@@ -80,7 +81,7 @@ export class BusModule {
   }
 }
 
-// What the decorator syntax would do, which Node does not read.
+// The decorator as a function call, because Node does not parse decorator syntax.
 Module({})(BusModule)
 
 function toFactory(given: Parameters<typeof BusModule.forBus>[0]): BusFactory {

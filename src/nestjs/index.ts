@@ -1,5 +1,5 @@
 /**
- * bossbus for NestJS: methods that handle events, and the bus started and stopped with the application.
+ * bossbus for NestJS: methods that handle events, and a bus that starts and stops with the application.
  *
  * @module
  */
@@ -13,28 +13,29 @@ import { decorate, type HandlerDecorator, type Subscribe } from './subscribe.ts'
 export { BusModule, busToken, type BusFactory, type BusModuleOptions } from './bus-module.ts'
 export type { HandlerDecorator, MethodSubscription, Subscribe } from './subscribe.ts'
 
-/** What {@link nestBus} gives. */
+/** The result of {@link nestBus}. */
 export interface NestBus<C extends EventCatalogue, Tx = HandlerTransaction> {
-  /** Takes what `bus.subscribe` takes, but for the handler. */
+  /** Takes the options of `bus.subscribe` without the handler. */
   readonly Subscribe: Subscribe<C, Tx>
 }
 
 /**
- * The decorator of a catalogue: event and context of the methods are checked against it when they are compiled.
+ * Creates the decorator for a catalogue. The event and context parameters of decorated methods are checked at compile
+ * time.
  *
  * @example
  * ```ts
  * const { Subscribe } = nestBus(events)
  *
  * @Injectable()
- * class Cases {
+ *   class Cases {
  *   @Subscribe({ name: 'open-case', events: ['payment.paid'] })
  *   async openCase(event: EventOf<typeof events, 'payment.paid'>, ctx: HandlerContext<typeof events>) {
  *     ctx.log.info({ attempt: ctx.attempt }, `opening a case for ${event.payload.paymentId}`)
  *   }
- * }
- * ```
- * @typeParam Tx - what `ctx.tx` is with `mode: 'exactly-once'`, where `createBus` was given `drizzle`
+ *   }
+ *   ```
+ * @typeParam Tx - the type of `ctx.tx` with `mode: 'exactly-once'`, if `createBus` was given `drizzle`
  * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function nestBus<const C extends EventCatalogue, Tx = HandlerTransaction>(events: C): NestBus<C, Tx> {

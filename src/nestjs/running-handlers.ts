@@ -1,8 +1,8 @@
-/** The handlers of decorated methods that run. */
+/** Counts the running handlers of decorated methods. */
 export interface RunningHandlers {
   /** Runs a handler, and counts it until it ends. */
   readonly run: (handle: () => unknown) => Promise<unknown>
-  /** Resolves when none runs. */
+  /** Resolves when none is running. */
   readonly settled: () => Promise<void>
 }
 

@@ -9,20 +9,23 @@ import type {
 } from '../delivery/subscriptions/subscription-options.ts'
 import type { HandlerTransaction } from '../database/drizzle-handle.ts'
 
-/** A subscription without its handler, which is the decorated method. */
+/** A subscription without its handler: the handler is the decorated method. */
 export type MethodSubscription<
   C extends EventCatalogue,
   P extends EventPattern<C>,
   M extends DeliveryMode = 'at-least-once',
 > = OptionsBesideHandler<P, M>
 
-/** A decorator for methods that can handle what the subscription delivers: of TypeScript's `experimentalDecorators`, or of the standard. */
+/**
+ * A decorator for methods that can handle the events of the subscription. Works with TypeScript's
+ * `experimentalDecorators` and with standard decorators.
+ */
 export interface HandlerDecorator<H extends (...args: never[]) => unknown> {
   <T extends H>(target: object, key: string | symbol, descriptor: TypedPropertyDescriptor<T>): void
   <T extends H>(method: T, context: ClassMethodDecoratorContext): void
 }
 
-/** Decorates a method of a provider or controller: each event of the subscription is a call of it. */
+/** Decorates a method of a provider or controller: it is called for each event of the subscription. */
 export type Subscribe<C extends EventCatalogue, Tx = HandlerTransaction> = <
   const P extends EventPattern<C>,
   const M extends DeliveryMode = 'at-least-once',
@@ -30,18 +33,18 @@ export type Subscribe<C extends EventCatalogue, Tx = HandlerTransaction> = <
   options: MethodSubscription<C, P, M>,
 ) => HandlerDecorator<Handler<C, P, M, Tx>>
 
-/** A decorated method of a class, as it was found. */
+/** A decorated method that was found on a class. */
 export interface DecoratedMethod {
   readonly name: string | symbol
   readonly subscriptions: readonly object[]
 }
 
-/** By prototype and name: what other decorators put in the place of the method changes nothing. */
+/** By prototype and name, so that a decorator that replaces the method has no effect. */
 const byPrototype = new WeakMap<object, Map<string | symbol, object[]>>()
-/** Standard decorators are told the method, and not of what class. */
+/** Standard decorators receive the method, but not its class. */
 const byFunction = new WeakMap<object, object[]>()
 
-/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` for what is no method of the instances of a class */
+/** @throws {@link ConfigurationError} `BUS_INVALID_OPTION` if the target is not an instance method of a class */
 export function decorate(options: object, ...[target, context]: readonly unknown[]): void {
   if (isStandardContext(context)) {
     if (context.kind !== 'method' || context.static || context.private) throw notAMethod(context.name)
@@ -49,7 +52,7 @@ export function decorate(options: object, ...[target, context]: readonly unknown
     return
   }
   const name = context as string | symbol
-  // Of a static method it is the class.
+  // For a static method the target is the class.
   if (typeof target !== 'object' || target === null || !isMethod(target, name)) throw notAMethod(name)
   const methods = byPrototype.get(target) ?? new Map<string | symbol, object[]>()
   methods.set(name, [...(methods.get(name) ?? []), options])
@@ -77,7 +80,7 @@ function notAMethod(name: unknown): ConfigurationError {
   )
 }
 
-/** The decorated methods of a class and those that it extends; of methods with the same name the class's own. */
+/** The decorated methods of a class and its ancestors; of methods with the same name, the one of the subclass. */
 export function decoratedMethods(prototype: object): readonly DecoratedMethod[] {
   const found = new Map<string | symbol, DecoratedMethod>()
   for (let at: object | null = prototype; at !== null; at = Object.getPrototypeOf(at) as object | null) {
@@ -92,7 +95,7 @@ export function decoratedMethods(prototype: object): readonly DecoratedMethod[] 
   return [...found.values()]
 }
 
-/** Without calling a getter. */
+/** Reads the property without calling a getter. */
 function functionAt(at: object, name: string | symbol): object {
   const value: unknown = Object.getOwnPropertyDescriptor(at, name)?.value
   return typeof value === 'function' ? value : noFunction

@@ -1,28 +1,33 @@
 import { maxPayloadAgeMs } from '../delivery/attempts/event-reader.ts'
 import { limits } from '../foundation/limits.ts'
-import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
+import {
+  assertTextOption,
+  describe,
+  integerOption,
+  refuseUnknownKeys,
+  invalidOption,
+} from '../foundation/options.ts'
 import type { Database } from '../database/database.ts'
-import { characterCount, isLonger, textProblem } from '../foundation/text.ts'
 import { deadLetterQueueName, queueName } from '../delivery/jobs/queues.ts'
 
-/** What `bus.erase` takes. */
+/** Options of `bus.erase`. */
 export interface EraseOptions {
   readonly tenantId: string
-  /** The `subject` of the events, exactly. */
+  /** The exact `subject` of the events. */
   readonly subject: string
-  /** Who asks for it: recorded, 1 to 255 characters. */
+  /** The person or system that requests it, 1 to 255 characters. Recorded. */
   readonly by: string
-  /** Why: recorded, up to 1,024 characters. */
+  /** The reason, up to 1,024 characters. Recorded. */
   readonly reason?: string | undefined
 }
 
-/** What one call of `bus.erase` did. */
+/** The result of one call of `bus.erase`. */
 export interface Erased {
   /** The id of its record in `bus.erasures`. */
   readonly id: string
-  /** Events whose payloads were replaced by this call. */
+  /** Events whose payloads this call replaced. */
   readonly eventCount: number
-  /** Records of failed attempts that were emptied by this call. */
+  /** Records of failed attempts that this call emptied. */
   readonly failureCount: number
 }
 
@@ -33,39 +38,42 @@ export interface Erasure extends Erased {
   readonly by: string
   readonly reason: string | undefined
   readonly startedAt: Date
-  /** Undefined while it runs, and for good where it was cut off: calling `bus.erase` again goes on. */
+  /** Undefined while it runs. It stays undefined if the call was interrupted; calling `bus.erase` again finishes the work. */
   readonly finishedAt: Date | undefined
 }
 
-/** Reads who erased what. */
+/** Reads the records of erasures. */
 export interface Erasures {
-  /** The calls of `bus.erase`, the latest first, up to `limit` (1 to 1,000, default 100); of one tenant, when it is named. */
+  /** The calls of `bus.erase`, latest first, up to `limit` (1 to 1,000, default 100); of one tenant if `tenantId` is given. */
   list: (filter?: {
     readonly tenantId?: string | undefined
     readonly limit?: number | undefined
   }) => Promise<Erasure[]>
 }
 
-/** Events in one transaction: their rows are locked for milliseconds. */
+/** Events in one transaction: it holds their row locks for milliseconds. */
 const eventsPerBatch = 500
 
-/** Ids looked for at a time. */
+/** Maximum number of ids that one query returns. */
 const maxFound = 50_000
 
-/** The events of a subject, $1 its tenant and $2 itself, by the index. */
+/** Selects the events of a subject by its index; $1 is the tenant, $2 the subject. */
 const isOfSubject = `hashtextextended(subject, hashtextextended(tenant_id, 0)) = hashtextextended($2::text, hashtextextended($1::text, 0))
   and tenant_id = $1 and subject = $2`
 
-/** Beyond what a timer of another process may be late. */
+/** More than the lateness of a timer in another process. */
 const marginMs = 250
 
-/** Whoever was cut off after its last commit may have been so lately: what it began is waited out. */
+/**
+ * A call that was interrupted after its last commit may have been so recently: the handlers that started before are
+ * waited for.
+ */
 const recentlySeconds = 60
 
 /**
- * Replaces the payloads of a subject's events by a tombstone. In transactions of 500 events; one that was cut off is gone
- * on with by the next call, as only events that are not erased are looked for. Two calls at once wait for each other's rows,
- * locked in the order of the ids, and count each event once.
+ * Replaces the payloads of a subject's events by a tombstone, in transactions of 500 events. The next call resumes an
+ * interrupted one, because only events that are not yet erased are selected. Concurrent calls lock the rows in the
+ * order of the ids, wait for each other, and count each event once.
  */
 export async function eraseSubject(database: Database, given: EraseOptions): Promise<Erased> {
   const { tenantId, subject, by, reason } = checkErase(given)
@@ -90,7 +98,7 @@ export async function eraseSubject(database: Database, given: EraseOptions): Pro
     }
   }
   if (eventCount > 0 || rows[0]?.recent === true) await database.pause(maxPayloadAgeMs + marginMs)
-  // Last, so that it also finds what an attempt that had begun before has left.
+  // Last, so that it also finds failures recorded by attempts that had started before.
   const failureCount = await scrubFailures(database, tenantId, subject)
   await database.query(
     'update bus.erasures set failure_count = $2, finished_at = clock_timestamp() where id = $1',
@@ -99,7 +107,7 @@ export async function eraseSubject(database: Database, given: EraseOptions): Pro
   return { id, eventCount, failureCount }
 }
 
-/** Erases some events, unless somebody else has meanwhile, and counts them. */
+/** Erases some events unless another call already has, and returns their number. */
 async function eraseBatch(database: Database, erasureId: string, ids: readonly string[]): Promise<number> {
   const { rows } = await database.query<{ count: string }>(
     'select bus.erase_events($1, $2::uuid[]) as count',
@@ -109,8 +117,9 @@ async function eraseBatch(database: Database, erasureId: string, ids: readonly s
 }
 
 /**
- * Empties the records of failed attempts at erased events: an error may quote its event. pg-boss has no index for it: its
- * tables are read once, those of one subscription in a statement, because a statement over all would lock every one with its indexes.
+ * Empties the records of failed attempts at erased events, because an error may quote its event. pg-boss has no index
+ * for this, so its tables are read once, in a statement for each subscription: one statement for all would lock every
+ * table and its indexes.
  */
 async function scrubFailures(database: Database, tenantId: string, subject: string): Promise<number> {
   const { rows: subscriptions } = await database.query<{ name: string }>(
@@ -169,7 +178,7 @@ export function createErasures(database: Database): Erasures {
       refuseUnknownKeys(filter, ['tenantId', 'limit'], 'erasures.list')
       const { tenantId, limit } = filter
       const count = integerOption('limit', limit, limits.listLimit)
-      if (tenantId !== undefined) assertText('tenantId', tenantId, 255)
+      if (tenantId !== undefined) assertTextOption('tenantId', tenantId, { max: 255 })
       const { rows } = await database.query<ErasureRow>(
         `select id, tenant_id, subject, erased_by, reason, event_count, failure_count, started_at, finished_at
          from bus.erasures where $1::text is null or tenant_id = $1 order by id desc limit $2`,
@@ -207,21 +216,9 @@ function checkErase(given: EraseOptions): EraseOptions {
     throw invalidOption(`Expected options like { tenantId, subject, by }, got ${describe(given)}`)
   refuseUnknownKeys(given, ['tenantId', 'subject', 'by', 'reason'], 'erase')
   const { tenantId, subject, by, reason } = given
-  assertText('tenantId', tenantId, 255)
-  assertText('subject', subject, 1024)
-  assertText('by', by, 255)
-  if (reason !== undefined) assertText('reason', reason, 1024)
+  assertTextOption('tenantId', tenantId, { max: 255 })
+  assertTextOption('subject', subject, { max: 1024 })
+  assertTextOption('by', by, { max: 255 })
+  if (reason !== undefined) assertTextOption('reason', reason, { max: 1024 })
   return { tenantId, subject, by, reason }
-}
-
-/** The text itself is not shown: a subject may be a person. */
-function assertText(name: string, value: unknown, maxLength: number): void {
-  const problem =
-    typeof value !== 'string'
-      ? `got ${describe(value)}`
-      : value.length === 0 || isLonger(value, maxLength)
-        ? `got ${characterCount(value)} characters`
-        : textProblem(value)
-  if (problem !== undefined)
-    throw invalidOption(`Expected \`${name}\` to be a text of 1 to ${maxLength} characters: ${problem}`)
 }

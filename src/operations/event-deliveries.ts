@@ -2,24 +2,24 @@ import type { Executor } from '../database/database.ts'
 import { checkId } from './history-filter.ts'
 
 /**
- * How an event stands with one subscription. `waiting`: for its first attempt. `delivering`: in a worker's hands.
- * `retrying`: an attempt failed, another one will be made at `dueAt`. `delivered`; `expired`: its time had passed. `dead`: given
- * up, or parked behind one that was.
+ * The state of an event for one subscription. `waiting`: for its first attempt. `delivering`: a worker is handling it.
+ * `retrying`: an attempt failed, and the next one starts at `dueAt`. `delivered`. `expired`: its time had passed.
+ * `dead`: it is a dead letter, or is parked behind one.
  */
 export interface EventDelivery {
   readonly subscription: string
   readonly state: 'waiting' | 'delivering' | 'retrying' | 'delivered' | 'expired' | 'dead'
-  /** Attempts that were made, and are over. */
+  /** Finished attempts. */
   readonly attempts: number
-  /** How the last attempt failed, unless it was delivered since. */
+  /** The error of the last attempt, unless the event has been delivered since. */
   readonly lastError: LastError | undefined
-  /** When the next attempt may begin. */
+  /** When the next attempt may start. */
   readonly dueAt: Date | undefined
-  /** When its handler had succeeded. */
+  /** When its handler succeeded. */
   readonly deliveredAt: Date | undefined
-  /** When nothing was left to do: it was delivered, or recorded as expired or erased. */
+  /** When the event was settled: delivered, or recorded as expired or erased. */
   readonly settledAt: Date | undefined
-  /** How long the attempt took that succeeded. */
+  /** The duration of the successful attempt. */
   readonly durationMs: number | undefined
 }
 
@@ -27,9 +27,9 @@ export interface EventDelivery {
 export interface LastError {
   readonly name: string
   readonly message: string
-  /** The error's `code`, where it had one. */
+  /** The error's `code`, if it had one. */
   readonly code: string | undefined
-  /** When, by the clock of the process that ran it. */
+  /** When it failed, by the clock of the process that ran the attempt. */
   readonly at: Date | undefined
 }
 
@@ -49,10 +49,11 @@ interface DeliveryRow extends Record<string, unknown> {
 }
 
 /**
- * What became of an event, by subscription: those that have it, or had it. None while it is still in the outbox. Receipts are
- * looked up; what has none is searched for in the queues, which takes time in proportion to what waits there.
+ * The state of an event for each subscription that received it. Empty while it is still in the outbox. Receipts are
+ * looked up; events without one are searched in the queues, which takes time proportional to the number of waiting
+ * jobs.
  *
- * @param source - the function to ask: of the operator, or of the tenant that is set
+ * @param source - the SQL function to call: the operator's, or the one of the current tenant
  */
 export async function readDeliveries(
   executor: Executor,

@@ -1,18 +1,24 @@
 import { limits } from '../foundation/limits.ts'
-import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
+import {
+  describe,
+  integerOption,
+  refuseUnknownKeys,
+  invalidOption,
+  textOption,
+} from '../foundation/options.ts'
 import { isDate } from '../foundation/cross-realm.ts'
-import { characterCount, isLonger, textProblem, uuidShape } from '../foundation/text.ts'
+import { uuidShape } from '../foundation/text.ts'
 
 /** Which events of the log to find, and in which order. */
 export interface EventFilter<T extends string = string> {
-  /** One type, or some. */
+  /** One type, or several. */
   readonly type?: T | readonly T[] | undefined
   readonly correlationId?: string | undefined
-  /** Published at this time or later, by the id: a time in which there was nothing is not looked into. */
+  /** Published at this time or later, judged by the id. Ranges without events cost nothing. */
   readonly from?: Date | undefined
   /** Published before this time. */
   readonly to?: Date | undefined
-  /** The id of the last event of the page before: goes on behind it, in the same order. */
+  /** The id of the last event of the previous page; this page continues after it, in the same order. */
   readonly after?: string | undefined
   /** 1 to 1,000. @defaultValue `100` */
   readonly limit?: number | undefined
@@ -20,12 +26,12 @@ export interface EventFilter<T extends string = string> {
   readonly order?: 'newest' | 'oldest' | undefined
 }
 
-/** The filter of the operator, who sees all tenants. */
+/** The filter for operators, who see all tenants. */
 export interface OperatorFilter<T extends string = string> extends EventFilter<T> {
   readonly tenantId?: string | undefined
 }
 
-/** A condition of a statement, with its values. */
+/** A condition of a statement and its values. */
 interface Condition {
   readonly text: string
   readonly values: readonly unknown[]
@@ -54,9 +60,11 @@ export function checkFilter(given: unknown, call: string, isOperator: boolean): 
     values.push(value)
     conditions.push(condition.replace('?', `$${values.length}`))
   }
-  if (tenantId !== undefined) add('e.tenant_id = ?', checkText('tenantId', tenantId))
+  if (tenantId !== undefined)
+    add('e.tenant_id = ?', textOption('tenantId', tenantId, { max: limits.keyLength }))
   if (type !== undefined) add('e.type = any(?::text[])', checkTypes(type))
-  if (correlationId !== undefined) add('e.correlation_id = ?', checkText('correlationId', correlationId))
+  if (correlationId !== undefined)
+    add('e.correlation_id = ?', textOption('correlationId', correlationId, { max: limits.keyLength }))
   if (from !== undefined) add('e.id >= ?::uuid', floorUuid(checkTime('from', from)))
   if (to !== undefined) add('e.id < ?::uuid', floorUuid(checkTime('to', to)))
   if (after !== undefined)
@@ -68,7 +76,7 @@ export function checkFilter(given: unknown, call: string, isOperator: boolean): 
   }
 }
 
-/** The bounds of a time as ids, from the lowest on where there are none. @throws a {@link ConfigurationError} */
+/** The bounds of a time span as ids; without a lower bound, the lowest id. @throws a {@link ConfigurationError} */
 export function checkSpan(given: unknown, call: string): { readonly from: string; readonly to: string } {
   assertOptions(given, call)
   refuseUnknownKeys(given, ['from', 'to'], call)
@@ -77,18 +85,6 @@ export function checkSpan(given: unknown, call: string): { readonly from: string
     from: from === undefined ? '00000000-0000-0000-0000-000000000000' : floorUuid(checkTime('from', from)),
     to: to === undefined ? 'ffffffff-ffff-ffff-ffff-ffffffffffff' : floorUuid(checkTime('to', to)),
   }
-}
-
-/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
-export function checkText(name: string, value: unknown): string {
-  const problem =
-    typeof value !== 'string' || value.length === 0 || isLonger(value, limits.keyLength)
-      ? `got ${typeof value === 'string' ? `${characterCount(value)} characters` : describe(value)}`
-      : textProblem(value)
-  if (problem === undefined) return value as string
-  throw invalidOption(
-    `Expected \`${name}\` to be a text of 1 to ${limits.keyLength} characters that PostgreSQL can store: ${problem}`,
-  )
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
@@ -111,7 +107,7 @@ function checkTypes(type: unknown): string[] {
       'type',
     )
   return types.map((each) => {
-    const name = checkText('type', each)
+    const name = textOption('type', each, { max: limits.keyLength })
     if (name.includes('*'))
       throw invalidOption(
         `Expected \`type\` to be the name of a type, not a pattern, got ${describe(name)}`,
@@ -127,7 +123,7 @@ function checkTime(name: string, value: unknown): Date {
   throw invalidOption(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`)
 }
 
-/** The lowest uuid v7 of a moment's millisecond, as `bus.uuid_v7_floor`. */
+/** The lowest uuid v7 of a time's millisecond, like `bus.uuid_v7_floor`. */
 function floorUuid(time: Date): string {
   const hex = time.getTime().toString(16).padStart(12, '0')
   return `${hex.slice(0, 8)}-${hex.slice(8)}-0000-0000-000000000000`

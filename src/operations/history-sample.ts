@@ -9,11 +9,11 @@ import type { KnownType } from '../events/contracts/catalogue-description.ts'
 import { InvalidEventError, type EventIssue } from '../foundation/errors.ts'
 import { describeSchema } from '../events/contracts/json-schema.ts'
 import { compilePatterns } from '../events/pattern.ts'
-import { findMisfits } from '../events/compatibility/schema-comparison.ts'
+import { findIncompatibilities } from '../events/compatibility/schema-comparison.ts'
 import { parseJson } from '../events/json/parse-json.ts'
 import type { Executor } from '../database/database.ts'
 
-/** What was looked at of one type and version. */
+/** The sample of one type and version. */
 export interface SampledVersion {
   readonly type: string
   readonly version: number
@@ -32,7 +32,7 @@ interface SampleRow extends Record<string, unknown> {
   readonly payload: string
 }
 
-/** What is wrong with some sampled events, told once. */
+/** A problem of some sampled events, reported once. */
 interface Complaint {
   readonly rule: 'upcast-failed' | 'sample-unfit' | 'sample-newer'
   readonly path: string
@@ -42,9 +42,9 @@ interface Complaint {
 }
 
 /**
- * Tries the code's catalogue on stored events: of each type the newest ones, the oldest ones, and some from all over the time
- * between, as many of each as `sampleSize`, brought to the newest shape and validated. All are found by the index on type and
- * id, so the size of the log does not matter; reads by it in proportion to the sample. Events that were erased are left out.
+ * Validates stored events against the code's catalogue. For each type, `sampleSize` of the newest events, of the
+ * oldest, and of random ones between them are upgraded to the newest shape and validated. The index on type and id
+ * finds them, so the cost depends on the sample, not on the size of the log. Erased events are skipped.
  */
 export async function checkHistory(
   executor: Executor,
@@ -62,13 +62,13 @@ export async function checkHistory(
       if (stored === undefined) byVersion.set(row.schema_version, [row])
       else stored.push(row)
     }
-    const reshapes = await isReshaping(definition)
+    const isTransformed = await hasTransforms(definition)
     for (const [version, stored] of [...byVersion].toSorted(([a], [b]) => a - b)) {
       const complaints = await checkEvents(type, definition, stored)
       const unfitCount = complaints.reduce((most, { count }) => Math.max(most, count), 0)
       versions.push({ type, version, sampledCount: stored.length, unfitCount })
       findings.push(
-        ...complaints.map((complaint) => toFinding(type, version, complaint, stored.length, reshapes)),
+        ...complaints.map((complaint) => toFinding(type, version, complaint, stored.length, isTransformed)),
       )
     }
     findings.push(...notFound(type, known, byVersion))
@@ -76,7 +76,7 @@ export async function checkHistory(
   return { versions, findings }
 }
 
-/** Whether the log, or a subscription, still has to do with types that the code has no more. */
+/** Finds the types that the code no longer declares but that the log or a subscription still uses. */
 export async function findNeeds(
   executor: Executor,
   types: readonly string[],
@@ -123,7 +123,7 @@ async function sampleType(
   return [...sampled.values()]
 }
 
-/** A random moment in each of so many equal parts of the time between two events, as the lowest id of it. */
+/** A random moment in each of several equal parts of the time between two events, as the lowest id of that moment. */
 function pointsBetween(first: string, last: string, count: number): string[] {
   const [from, to] = [millisecondOf(first), millisecondOf(last)]
   return Array.from({ length: count }, (_, part) => {
@@ -150,7 +150,7 @@ async function checkEvents(
     const found = new Set<string>()
     const complain = (rule: Complaint['rule'], path: string, reason: string): void => {
       const key = JSON.stringify([rule, path, reason])
-      // An event counts once for what is wrong with several items of its lists.
+      // An event counts once for each problem, even if several items of its lists have it.
       if (found.has(key)) return
       found.add(key)
       const complaint = complaints.get(key) ?? { rule, path, reason, exampleId: id, count: 0 }
@@ -171,7 +171,7 @@ async function checkEvents(
   return [...complaints.values()]
 }
 
-/** Paths and reasons, with what they quote of the payload left out. */
+/** Paths and reasons, without the payload values that they quote. */
 async function issuesOf(
   type: string,
   definition: EventDefinition,
@@ -188,10 +188,10 @@ async function issuesOf(
   }
 }
 
-/** Whether a schema takes something else than it gives: what is stored may then not be valid input, and is right all the same. */
-async function isReshaping({ schema }: EventDefinition): Promise<boolean> {
+/** Whether a schema accepts something other than it returns: stored output may then be valid although it is not valid input. */
+async function hasTransforms({ schema }: EventDefinition): Promise<boolean> {
   const { input, output } = await describeSchema(schema)
-  return output !== undefined && findMisfits(output, input ?? true).length > 0
+  return output !== undefined && findIncompatibilities(output, input ?? true).length > 0
 }
 
 function toFinding(
@@ -199,7 +199,7 @@ function toFinding(
   version: number,
   { rule, path, reason, exampleId, count }: Complaint,
   sampledCount: number,
-  reshapes: boolean,
+  isTransformed: boolean,
 ): CatalogueFinding {
   const share = `${count} of ${sampledCount} sampled events of version ${version}, such as ${exampleId}`
   const about = { rule, type, version, ...(path === '' ? {} : { path }) }
@@ -220,7 +220,7 @@ function toFinding(
       remedy: 'Correct the upcast.',
     }
   const what = `${share}, do not fit in the newest shape: ${path === '' ? '' : `${path}: `}${reason}`
-  if (reshapes)
+  if (isTransformed)
     return {
       ...about,
       severity: 'warning',

@@ -2,68 +2,67 @@ import type { EventCatalogue, EventType } from '../events/catalogue.ts'
 import type { EventMetadata, StoredEvent } from '../events/envelope.ts'
 import { parseJson } from '../events/json/parse-json.ts'
 import { limits } from '../foundation/limits.ts'
-import { integerOption, refuseUnknownKeys } from '../foundation/options.ts'
+import { integerOption, refuseUnknownKeys, textOption } from '../foundation/options.ts'
 import type { Executor } from '../database/database.ts'
 import {
   assertOptions,
   checkFilter,
   checkId,
-  checkText,
   type EventFilter,
   type OperatorFilter,
 } from './history-filter.ts'
 import { uuidShape } from '../foundation/text.ts'
 
 /**
- * An event as the log has it: the payload in the shape that it was stored in, which `schemaVersion` names, and as
- * the history shows it.
+ * An event of the log. The payload has the shape in which it was stored, which `schemaVersion` names, and is redacted
+ * as the catalogue requires.
  */
 export interface HistoryEvent<T extends string = string> extends StoredEvent<T> {
-  /** Not handed to subscribers before this time: it is, or was, scheduled. */
+  /** The event is, or was, scheduled: it is not delivered before this time. */
   readonly availableAt: Date | undefined
-  /** When it was taken back before it fired. */
+  /** When it was cancelled before it was due. */
   readonly cancelledAt: Date | undefined
   /** When `bus.erase` replaced its payload by null and emptied its metadata. */
   readonly erasedAt: Date | undefined
 }
 
-/** A type of the catalogue, or any other: the log may hold types that this catalogue does not know. */
+/** A type of the catalogue, or any other: the log may contain types that this catalogue does not know. */
 export type HistoryType<C extends EventCatalogue> = EventType<C> | (string & {})
 
 /** Reads the log of one tenant. */
 export interface EventHistory<C extends EventCatalogue> {
-  /** A page of events, newest first unless `order` says otherwise. The next one: `after` the id of its last event. */
+  /** A page of events, newest first unless `order` says otherwise. For the next page pass the id of the last event as `after`. */
   find: <const T extends HistoryType<C> = HistoryType<C>>(
     filter?: EventFilter<T>,
   ) => Promise<HistoryEvent<T>[]>
-  /** One event, or undefined where there is none of that id. */
+  /** One event, or undefined if no event has this id. */
   get: (id: string) => Promise<HistoryEvent | undefined>
   /**
-   * The events of a correlation, and the one that began it, each after the one that caused it, otherwise in publish order:
-   * `causationId` makes a tree of them.
+   * The events of a correlation, including the event that started it. Each event follows its cause; otherwise they are
+   * in publish order. `causationId` makes them a tree.
    */
   trace: (correlationId: string, options?: TraceOptions) => Promise<HistoryEvent[]>
 }
 
 export interface TraceOptions {
-  /** The first so many, 1 to 10,000. @defaultValue `1000` */
+  /** Maximum number of events, 1 to 10,000; the first ones are returned. @defaultValue `1000` */
   readonly limit?: number | undefined
 }
 
-/** Reads the log of all tenants, or of one that is named. */
+/** Reads the log of all tenants, or of one tenant. */
 export interface OperatorHistory<C extends EventCatalogue> {
   find: <const T extends HistoryType<C> = HistoryType<C>>(
     filter?: OperatorFilter<T>,
   ) => Promise<HistoryEvent<T>[]>
   get: (id: string) => Promise<HistoryEvent | undefined>
-  /** As for one tenant. Name the tenant if you know it: otherwise the whole log is looked through. */
+  /** Like the trace of one tenant. Pass the tenant if you know it: otherwise the whole log is searched. */
   trace: (
     correlationId: string,
     options?: TraceOptions & { readonly tenantId?: string | undefined },
   ) => Promise<HistoryEvent[]>
 }
 
-/** What of a payload is shown, by the type of its event. */
+/** Returns the visible part of a payload, depending on the type of its event. */
 export type ShowPayload = (type: string, payload: unknown) => unknown
 
 interface HistoryRow extends Record<string, unknown> {
@@ -89,7 +88,7 @@ interface HistoryRow extends Record<string, unknown> {
 
 const milliseconds = (column: string): string => `extract(epoch from ${column}) * 1000`
 
-/** Payload and metadata as text: what a driver makes of JSON depends on its settings. */
+/** Payload and metadata as text, because drivers convert JSON according to their settings. */
 const selectSql = `select e.id, e.tenant_id, e.type, e.source, e.subject, e.schema_version, e.payload::text as payload, e.event_id,
   e.idempotency_key, e.correlation_id, e.causation_id, e.ordering_key, e.metadata::text as metadata,
   ${milliseconds('e.available_at')} as available_ms, ${milliseconds('e.expires_at')} as expires_ms, ${milliseconds('e.created_at')} as created_ms,
@@ -99,8 +98,8 @@ const selectSql = `select e.id, e.tenant_id, e.type, e.source, e.subject, e.sche
 from bus.events e`
 
 /**
- * The history as whoever runs its statements sees it: in a tenant's scope the row security of the log leaves that tenant's
- * events.
+ * The history as visible to the role that runs its statements: in a tenant's scope, row security restricts it to that
+ * tenant's events.
  */
 export function createHistory<C extends EventCatalogue>(
   executor: Executor,
@@ -127,12 +126,12 @@ export function createHistory<C extends EventCatalogue>(
       assertOptions(options, 'events.trace')
       refuseUnknownKeys(options, isOperator ? ['limit', 'tenantId'] : ['limit'], 'events.trace')
       const limit = integerOption('limit', options.limit, limits.traceLimit)
-      const values: unknown[] = [checkText('correlationId', correlationId)]
+      const values: unknown[] = [textOption('correlationId', correlationId, { max: limits.keyLength })]
       const { tenantId } = options
-      if (tenantId !== undefined) values.push(checkText('tenantId', tenantId))
+      if (tenantId !== undefined) values.push(textOption('tenantId', tenantId, { max: limits.keyLength }))
       const ofTenant = tenantId === undefined ? '' : ' and e.tenant_id = $2'
       const correlated = `${selectSql} where e.correlation_id = $1${ofTenant} order by e.id limit ${limit}`
-      // What a handler publishes carries the id of the event that began it all, which has no correlation of its own.
+      // A handler's events carry the id of the event that started everything, which has no correlation id itself.
       const { rows } = await executor.query<HistoryRow>(
         uuidShape.test(correlationId)
           ? `(${correlated}) union all
@@ -146,7 +145,7 @@ export function createHistory<C extends EventCatalogue>(
   }
 }
 
-/** The one place where a row of the log becomes an event that an API shows. */
+/** Maps a row of the log to the event that the APIs return. */
 function toHistoryEvent(row: HistoryRow, show: ShowPayload): HistoryEvent {
   return {
     id: row.id,
@@ -170,12 +169,12 @@ function toHistoryEvent(row: HistoryRow, show: ShowPayload): HistoryEvent {
   }
 }
 
-/** Plain SQL may say infinity. */
+/** Plain SQL may have stored infinity. */
 function toDate(ms: string | null): Date | undefined {
   return ms === null || !Number.isFinite(Number(ms)) ? undefined : new Date(Number(ms))
 }
 
-/** By id is by time of publish, and a cause is published before its effect, unless a clock was set back between them. */
+/** Ids are ordered by publish time, and a cause is published before its effect, unless a clock was set back in between. */
 function inCausalOrder(events: readonly HistoryEvent[]): HistoryEvent[] {
   const left = new Map(events.map((event) => [event.id, event]))
   const ordered: HistoryEvent[] = []

@@ -5,8 +5,8 @@ import { busSchema, tenantReads } from '../outbox/schema/schema.ts'
 const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
 
 /**
- * The event types that the services of this database know, as each declared them at a start: one row for each service,
- * type and version. Rows of versions that a service has gone on from stay.
+ * The event types that the services of this database have declared at their starts: one row for each service, type and
+ * version. Rows of replaced versions remain.
  */
 export const catalogue = busSchema.table(
   'catalogue',
@@ -14,20 +14,20 @@ export const catalogue = busSchema.table(
     type: text('type').notNull(),
     version: smallint('version').notNull(),
     service: text('service').notNull(),
-    /** JSON Schema (2020-12) of the stored payload. Null where the schema library gives none. */
+    /** JSON Schema (2020-12) of the stored payload. Null if the schema library provides none. */
     schema: jsonb('schema'),
-    /** What `schema` comes from, or why there is none. */
+    /** The source of `schema`, or why it is null. */
     schemaOrigin: text('schema_origin', { enum: ['standard', 'arktype', 'valibot', 'unknown'] }).notNull(),
-    /** Who may publish the type. Null: every source. */
+    /** The services that may publish the type. Null: every service. */
     sources: text('sources').array(),
-    /** The oldest version that an upcast leads on from. Null where there is none. */
+    /** The oldest version that has an upcast. Null if there is no upcast. */
     upcastsFrom: smallint('upcasts_from'),
-    /** Paths that are not shown in logs, dashboards and read APIs. */
+    /** Paths that are hidden in logs, dashboards and read APIs. */
     redact: text('redact').array(),
     firstSeenAt: time('first_seen_at')
       .notNull()
       .default(sql`clock_timestamp()`),
-    /** When the service last declared it anew or otherwise. */
+    /** When the service last added or changed this declaration. */
     changedAt: time('changed_at')
       .notNull()
       .default(sql`clock_timestamp()`),
@@ -39,7 +39,7 @@ export const catalogue = busSchema.table(
   (table) => [primaryKey({ columns: [table.type, table.version, table.service] })],
 )
 
-/** Who erased a subject, and what of it. One row for each call of `bus.erase`. */
+/** The record of erasures: one row for each call of `bus.erase`. */
 export const erasures = busSchema.table(
   'erasures',
   {
@@ -61,7 +61,7 @@ export const erasures = busSchema.table(
     startedAt: time('started_at')
       .notNull()
       .default(sql`clock_timestamp()`),
-    /** Null while it runs, and for good where it was cut off: calling again goes on. */
+    /** Null while it runs. It stays null if the call was interrupted; another call finishes the work. */
     finishedAt: time('finished_at'),
   },
   (table) => [index('erasures_tenant_id_idx').on(table.tenantId, table.id), tenantReads()],

@@ -10,7 +10,7 @@ import { canonical } from '../events/compatibility/schemas/canonical.ts'
 import type { Executor } from '../database/database.ts'
 import type { JsonSchema } from '../events/contracts/schema-dialect.ts'
 
-/** `last_seen_at` is kept to the day: a start writes nothing else where nothing has changed. */
+/** `last_seen_at` has a precision of one day, so that a start without changes usually writes nothing. */
 const seenAgainHours = 24
 
 interface CatalogueRow extends Record<string, unknown> {
@@ -26,9 +26,9 @@ interface CatalogueRow extends Record<string, unknown> {
 }
 
 /**
- * Writes the event types of a service into `bus.catalogue`, those that are not there as they are. One statement reads, and
- * where nothing has changed that is all. Best effort: a role that may not, or a database that refuses, keeps no bus from
- * starting. Any number of processes may do so at once: rows are written in one order, the last one wins.
+ * Writes the new and changed event types of a service to `bus.catalogue`. One statement reads the table; if nothing has
+ * changed, nothing is written. Best effort: a missing privilege or a database error does not prevent the bus from
+ * starting. Any number of processes may run it concurrently: rows are written in one order, and the last writer wins.
  */
 export async function recordCatalogue(
   executor: Executor,

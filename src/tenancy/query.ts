@@ -7,18 +7,19 @@ import { toBusError } from '../database/database-errors.ts'
 import type { HandlerTransaction } from '../database/drizzle-handle.ts'
 import { inTenantScope } from './scope.ts'
 
-/** Drizzle in the scope of a tenant. */
+/** Drizzle restricted to a tenant. */
 export type TenantDatabase = HandlerTransaction
 
-/** How statements begin that read, and those of nested transactions, which are savepoints. */
+/** How reading statements, and savepoints for nested transactions, start. */
 const readingStatement =
   /^(?:select|with|values|table|explain|show|savepoint|release\s+savepoint|rollback\s+to\s+savepoint)\b/i
 
 const leavingBlanks = /^(?:\s|--[^\n]*(?:\n|$)|\/\*[^]*?\*\/)+/
 
 /**
- * Runs `work` in the scope of a tenant. Statements go one by one, each in a message that can hold no second one, and only
- * those that read; when `work` is done, the role and the tenant must be what they were, or its result is not given.
+ * Runs `work` in the scope of a tenant. Statements are sent one at a time, each in a message that cannot contain a
+ * second one, and only if they read. When `work` has finished, the role and the tenant must be unchanged, or its result
+ * is discarded.
  *
  * @throws a {@link TenantScopeError}
  */
@@ -44,7 +45,7 @@ export async function runTenantQuery<T, Tx>(
           throw new TenantScopeError(
             'Expected statements that read, such as a select: this is a tenant’s scope',
           )
-        // Without values it would go as a text of any number of statements.
+        // Without values it would be sent as a text that may contain several statements.
         const answer = last.then(async () =>
           client.query({ ...given, queryMode: 'extended' } as pg.QueryConfig, values ?? []),
         )
@@ -70,14 +71,14 @@ export async function runTenantQuery<T, Tx>(
 /** The tables of the service are found as on its own connections. */
 const ownPath = 'set local search_path to default'
 
-/** Drizzle's own error lists the parameters; what the bus or the database said is its cause. */
+/** Drizzle's own error lists the parameters; its cause is the error of the bus or of the database. */
 function unwrap(error: unknown): never {
   const { cause } = error as { cause?: unknown }
   if (cause instanceof BusError) throw cause
   throw isError(error) && 'params' in error && isError(cause) ? toBusError(error) : error
 }
 
-/** A transaction that failed cannot be asked, and `work` has caught the error: what it gives was read before. */
+/** A failed transaction cannot be queried; if `work` has caught the error, its result was read before. */
 async function assertScope(client: pg.PoolClient, tenantId: string): Promise<void> {
   const { rows } = await client
     .query<{ intact: boolean }>(

@@ -4,23 +4,24 @@ import { createHistory, type OperatorHistory, type ShowPayload } from '../operat
 import type { Database } from '../database/database.ts'
 import { createTenant, type Tenant, type TenantDatabase } from './tenant.ts'
 
-/** What a bus shows of its log: to operators, and to tenants. */
+/** The reads of a bus: for operators, and for tenants. */
 export interface Reads<C extends EventCatalogue, Tx = TenantDatabase> {
-  /** The log of all tenants: for operators. What one tenant may see is {@link Reads.tenant}. */
+  /** The log of all tenants: for operators. {@link Reads.tenant} shows what one tenant may see. */
   readonly events: OperatorHistory<C>
   /**
-   * What became of an event, by subscription. Empty while it is still in the outbox.
+   * The state of an event for each subscription. Empty while it is still in the outbox.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
    */
   deliveries: (id: string) => Promise<EventDelivery[]>
   /**
-   * What one tenant may see, read under row-level security: a statement that forgets its WHERE sees this tenant alone.
-   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` when `id` is not the name of a tenant
+   * What one tenant may see, read under row-level security: a statement without a WHERE still returns only this
+   * tenant's rows.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` if `id` is not a valid tenant id
    */
   tenant: (id: string) => Tenant<C, Tx>
 }
 
-/** @param show - the one place where what they show of payloads is decided */
+/** @param show - decides which part of a payload these reads return */
 export function createReads<C extends EventCatalogue, Tx>(
   database: Database,
   show: ShowPayload,

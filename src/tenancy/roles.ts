@@ -5,18 +5,19 @@ import { beginSql, type Database } from '../database/database.ts'
 import { busRoles } from '../database/role-names.ts'
 import { loadShippedSql } from '../migrations/shipped-sql.ts'
 
-/** What `bus.migrate` takes. */
+/** Options of `bus.migrate`. */
 export interface MigrateOptions {
   /**
-   * `'create'`: makes the roles of the bus and grants them what they need, where the role of the bus may; otherwise says
-   * once what an administrator has to run. `'skip'`: leaves roles and grants alone. `bus.tenant(id)` needs them.
+   * `'create'`: creates the roles of the bus and grants their privileges, if the bus's role may do so; otherwise one
+   * log line states what an administrator must run. `'skip'`: leaves roles and grants unchanged. `bus.tenant(id)` needs
+   * the roles.
    * @defaultValue `'create'`
    */
   readonly roles?: 'create' | 'skip' | undefined
   /**
-   * What becomes of an older pg-boss that something else uses too, in the same schema. `'refuse'`: it is left alone, and nothing
-   * is written. `'migrate'`: it is brought to the version of the bus; everything that uses it has to run a pg-boss that can
-   * work with that. See also `bossSchema` of `createBus`.
+   * What to do with an older pg-boss in the same schema that something else also uses. `'refuse'`: it is left
+   * unchanged, and nothing is written. `'migrate'`: it is upgraded to the version of the bus; everything that uses it
+   * must then run a pg-boss that supports that version. See also `bossSchema` of `createBus`.
    * @defaultValue `'refuse'`
    */
   readonly sharedBoss?: 'refuse' | 'migrate' | undefined
@@ -41,7 +42,7 @@ export function resolveMigrateOptions(given: unknown): {
   return { roles, sharedBoss }
 }
 
-/** How often a write to the catalogues of the cluster is tried that another database may be making too. */
+/** Maximum number of tries of a write to the cluster's shared catalogues, which another database may write concurrently. */
 const maxTries = 10
 
 interface RoleState extends Record<string, unknown> {
@@ -51,12 +52,12 @@ interface RoleState extends Record<string, unknown> {
 }
 
 /**
- * Makes the roles that are missing, grants what is not granted, and lets the role of the bus become `bus_tenant`. Writes
- * nothing where all is there. What it may not do it leaves, with one warning that says what to run: the bus delivers
- * without.
+ * Creates missing roles, grants missing privileges, and lets the bus's role become `bus_tenant`. Writes nothing if
+ * everything exists. Anything that the role may not do is skipped, with one warning that states what to run: delivery
+ * works without it.
  *
- * One process at a time in this database, by the lock of the migration; others may do the same in other databases of the
- * cluster, so what they share is tried again.
+ * One process at a time in this database, under the lock of the migration. Other databases of the cluster may do the
+ * same concurrently, so writes to shared catalogues are retried.
  */
 export async function ensureRoles(database: Database, logger: BusLogger): Promise<void> {
   const state = await readRoles(database)
@@ -93,13 +94,13 @@ async function readRoles(database: Database): Promise<RoleState> {
 
 async function createRole(database: Database, role: string): Promise<void> {
   await database.query(`create role ${role} nologin`).catch((error: unknown) => {
-    // Another database of the cluster has made it meanwhile.
+    // Another database of the cluster has created it in the meantime.
     if (['42710', '23505'].includes(sqlStateOf(error))) return
     throw error
   })
 }
 
-/** Whether this role may `set role bus_tenant`. From PostgreSQL 16 on membership alone does not say so. */
+/** Whether this role may `set role bus_tenant`. From PostgreSQL 16 on, membership alone does not permit it. */
 async function mayBecomeTenant(database: Database): Promise<boolean> {
   const { rows } = await database.query<{ may: boolean }>(
     `select pg_has_role(current_user, 'bus_tenant', case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end) as may`,
@@ -109,7 +110,7 @@ async function mayBecomeTenant(database: Database): Promise<boolean> {
 
 async function joinTenants(database: Database, logger: BusLogger, state: RoleState): Promise<void> {
   try {
-    // Only to become it: what it may do is not added to what this role may.
+    // Without inheritance: the privileges of bus_tenant are not added to those of this role.
     await tryAgain(async () =>
       database.query(`do $body$ begin
   if current_setting('server_version_num')::int >= 160000 then
@@ -125,7 +126,7 @@ end $body$`),
   }
 }
 
-/** What an administrator has to run, once for the cluster, where the role of the bus may not. */
+/** Logs what an administrator must run, once for the cluster, if the bus's role may not. */
 function warn(logger: BusLogger, { user_name: role }: RoleState, missing: readonly string[]): void {
   const name = `"${role.replaceAll('"', '""')}"`
   const statements = [...missing.map((r) => `create role ${r} nologin;`), `grant bus_tenant to ${name};`]
@@ -135,7 +136,10 @@ function warn(logger: BusLogger, { user_name: role }: RoleState, missing: readon
   )
 }
 
-/** Repeats what a concurrent write to the same row of a shared catalogue made fail, which has no SQLSTATE of its own. */
+/**
+ * Retries a statement that failed because of a concurrent write to the same row of a shared catalogue. That error has
+ * no SQLSTATE of its own.
+ */
 async function tryAgain(work: () => Promise<unknown>): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     try {
@@ -149,7 +153,7 @@ async function tryAgain(work: () => Promise<unknown>): Promise<void> {
   }
 }
 
-/** `insufficient_privilege`, or an ADMIN OPTION that is missing, which is the same. */
+/** `insufficient_privilege`, or a missing ADMIN OPTION, which means the same. */
 function isRefusal(error: unknown): boolean {
   return ['42501', '0LP01'].includes(sqlStateOf(error))
 }

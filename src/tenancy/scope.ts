@@ -5,13 +5,13 @@ import type { Database, Executor } from '../database/database.ts'
 import { toBusError } from '../database/database-errors.ts'
 import { beginOn } from '../database/session-settings.ts'
 
-/** Longest that one statement of a tenant may take. */
+/** Maximum duration of one statement of a tenant. */
 const statementLimitSeconds = 30
 
 /**
- * Begins what a tenant sees: a read-only transaction as `bus_tenant`, with the tenant set, in one round trip. The name
- * goes over as hexadecimal digits: whatever it holds, it is not part of the statement, and what a backslash in a literal means, which
- * a setting decides, makes it no other name.
+ * Begins a tenant's scope in one round trip: a read-only transaction as `bus_tenant`, with the tenant set. The tenant
+ * id is sent as hexadecimal digits, so that no character of it can become part of the statement, and no setting for
+ * backslashes in literals can change it.
  */
 function scopeSql(tenantId: string): string {
   const hex = Buffer.from(tenantId, 'utf8').toString('hex')
@@ -22,10 +22,10 @@ set local role bus_tenant`
 }
 
 /**
- * Runs `work` in the scope of a tenant. Its end is a rollback that nobody waits for: nothing can be lost, and what was
- * set in it is set back.
+ * Runs `work` in the scope of a tenant. It ends with a rollback that is not awaited: nothing can be lost, and the
+ * settings of the scope are reset.
  *
- * @param more - statements to begin it with, in the same round trip
+ * @param more - statements to start it with, in the same round trip
  * @throws a {@link DatabaseError} `BUS_ROLE_MISSING`
  */
 export async function inTenantScope<T>(
@@ -46,7 +46,7 @@ export async function inTenantScope<T>(
   } catch (error) {
     throw entered ? error : toEntryError(error)
   } finally {
-    // A session's lock, which a statement may have taken, outlives the transaction.
+    // A statement may have taken a session-level lock, which outlives the transaction.
     void client.query('rollback; select pg_catalog.pg_advisory_unlock_all()').then(
       () => {
         client.inReadOnlyTransaction = false
@@ -72,7 +72,7 @@ export function scopedExecutor(database: Database, tenantId: string): Executor {
 function toEntryError(error: unknown): Error {
   const busError = toBusError(error)
   const { sqlState } = busError as { sqlState?: unknown }
-  // invalid_parameter_value: there is no such role. insufficient_privilege: this one may not become it.
+  // invalid_parameter_value: the role does not exist. insufficient_privilege: this role may not become it.
   if (sqlState !== '22023' && sqlState !== '42501' && sqlState !== '42704') return busError
   return new DatabaseError(
     'BUS_ROLE_MISSING',

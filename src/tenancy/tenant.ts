@@ -1,26 +1,26 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { limits } from '../foundation/limits.ts'
-import { integerOption, refuseUnknownKeys } from '../foundation/options.ts'
+import { integerOption, refuseUnknownKeys, textOption } from '../foundation/options.ts'
 import { toDeadLetter, type DeadLetterRow, type DeadLetters } from '../delivery/operator/dead-letters.ts'
 import { readDeliveries, type EventDelivery } from '../operations/event-deliveries.ts'
 import { createHistory, type EventHistory, type ShowPayload } from '../operations/history.ts'
-import { assertOptions, checkSpan, checkText } from '../operations/history-filter.ts'
+import { assertOptions, checkSpan } from '../operations/history-filter.ts'
 import type { Database, Executor } from '../database/database.ts'
 import { runTenantQuery, type TenantDatabase } from './query.ts'
 import { scopedExecutor } from './scope.ts'
 
 export type { TenantDatabase } from './query.ts'
 
-/** How many events of a tenant there are, and how they stand. */
+/** The number of events of a tenant, and their states. */
 export interface TenantStats {
   readonly eventCount: number
   /** Most frequent first. */
   readonly types: readonly { readonly type: string; readonly count: number }[]
-  /** By subscription: those that have, or had, some of the events. */
+  /** One entry for each subscription that received some of the events. */
   readonly deliveries: readonly DeliveryStats[]
 }
 
-/** How the events of a tenant stand with one subscription. */
+/** The states of a tenant's events for one subscription. */
 export interface DeliveryStats {
   readonly subscription: string
   readonly deliveredCount: number
@@ -31,23 +31,23 @@ export interface DeliveryStats {
 }
 
 /**
- * What one tenant may see. Each call runs in a read-only transaction of its own, as the role `bus_tenant` and with the
- * tenant set, so that the database shows this tenant's rows alone, whatever the statement says. `BUS_ROLE_MISSING` where that
- * role is not there.
+ * What one tenant may see. Each call runs in its own read-only transaction, as the role `bus_tenant` and with the
+ * tenant set, so that the database returns only this tenant's rows, whatever the statement selects. Throws
+ * `BUS_ROLE_MISSING` if that role does not exist.
  */
 export interface Tenant<C extends EventCatalogue, Tx = TenantDatabase> {
   readonly id: string
   readonly events: EventHistory<C>
-  /** Counts events, of a time if it is given, and how they stand. It reads all of them: for long times it takes its time. */
+  /** Counts events and their states, optionally in a time span. It reads all of these events, so long spans take time. */
   stats: (span?: { readonly from?: Date | undefined; readonly to?: Date | undefined }) => Promise<TenantStats>
-  /** What became of an event, by subscription. None for an event of another tenant, as for one that is not there. */
+  /** The state of an event for each subscription. Empty for an event of another tenant, as for one that does not exist. */
   deliveries: (id: string) => Promise<EventDelivery[]>
   /** The dead letters of this tenant's events, without stack traces. */
   readonly deadLetters: DeadLetters
   /**
-   * Runs reads of your own in the tenant's scope: `db` is Drizzle on node-postgres, with the settings
-   * that `createBus` was given, in one read-only transaction. Only
-   * statements that read are taken; see SECURITY.md for what that does, and does not, stand up to.
+   * Runs your own reads in the tenant's scope, in one read-only transaction. `db` is Drizzle on node-postgres, with the
+   * settings passed to `createBus`. Only reading statements are accepted; SECURITY.md states which attacks that
+   * resists, and which it does not.
    *
    * @example
    * ```ts
@@ -74,7 +74,7 @@ export function createTenant<C extends EventCatalogue, Tx>(
   tenantId: unknown,
   show: ShowPayload,
 ): Tenant<C, Tx> {
-  const id = checkText('id', tenantId)
+  const id = textOption('id', tenantId, { max: limits.keyLength })
   const executor = scopedExecutor(database, id)
   return {
     id,
@@ -87,7 +87,10 @@ export function createTenant<C extends EventCatalogue, Tx>(
         refuseUnknownKeys(filter, ['subscription', 'limit'], 'deadLetters.list')
         const { subscription, limit } = filter
         const count = integerOption('limit', limit, limits.listLimit)
-        const name = subscription === undefined ? null : checkText('subscription', subscription)
+        const name =
+          subscription === undefined
+            ? null
+            : textOption('subscription', subscription, { max: limits.keyLength })
         const { rows } = await executor.query<DeadLetterRow>(
           'select * from bus.tenant_dead_letters($1::text, $2::int)',
           [name, count],

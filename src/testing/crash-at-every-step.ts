@@ -18,57 +18,59 @@ import {
   type TestDatabase,
 } from './test-database.ts'
 
-/** The database of a run, as the functions of {@link CrashOptions} get it. */
+/** The database of a run, as passed to the functions of {@link CrashOptions}. */
 export type CrashDatabase = Pick<TestDatabase, 'url' | 'query'>
 
-/** What {@link crashAtEveryStep} takes beside the subscription and the event. */
+/** Options of {@link crashAtEveryStep} besides the subscription and the event. */
 export interface CrashOptions<C extends EventCatalogue, D extends DrizzleOption = DrizzleOption> {
-  /** A `postgres://` URL of a server to test on, as a role that may create databases. */
+  /** A `postgres://` URL of a server for tests; the role must be allowed to create databases. */
   readonly database: string
-  /** The catalogue; of a module, the same that it exports. */
+  /** The catalogue; for a module, the one that it exports. */
   readonly events: C
-  /** Who publishes the event, and whose subscription it is. @defaultValue `'test'` */
+  /** The service that publishes the event and owns the subscription. @defaultValue `'test'` */
   readonly source?: string | undefined
-  /** As for `createBus`; a module exports its own as `drizzle`. */
+  /** As in `createBus`; a module exports its own as `drizzle`. */
   readonly drizzle?: Settings<D> | undefined
-  /** A database made for the run and dropped after it; or, false, that of the URL itself. @defaultValue `true` */
+  /** Whether to create a database for the run and drop it afterwards, or to use the database of the URL. @defaultValue `true` */
   readonly isolated?: boolean | undefined
-  /** Makes what the handler needs in the database: its tables. */
+  /** Prepares the database for the handler, for example by creating its tables. */
   readonly prepare?: ((database: CrashDatabase) => unknown) | undefined
   /**
-   * How many effects there are by now, of all events together: rows, sent mails, lines of a file. It is asked before and after each crash.
+   * The number of effects so far, of all events together: rows, sent mails, lines of a file. Called before and after
+   * each crash.
    */
   readonly effects: (database: CrashDatabase) => number | Promise<number>
-  /** How many effects one event has. @defaultValue `1` */
+  /** The number of effects of one event. @defaultValue `1` */
   readonly effectsPerEvent?: number | undefined
-  /** Called after each crash, when everything is delivered; what it throws fails the run. */
+  /** Called after each crash, when everything has been delivered; if it throws, the run fails. */
   readonly check?: ((step: CrashStep, database: CrashDatabase) => unknown) | undefined
-  /** Crashes at these steps alone, when one of them is looked into. @defaultValue every step the event comes by */
+  /** Crashes only at these steps, for debugging. @defaultValue every step of the delivery */
   readonly only?: readonly FaultPoint[] | undefined
-  /** For each step, until the event must be delivered, in milliseconds. @defaultValue `15000` */
+  /** Time limit for delivering the event after each crash, in milliseconds. @defaultValue `15000` */
   readonly timeoutMs?: number | undefined
 }
 
-/** What a run has shown. */
+/** The result of a run. */
 export interface CrashReport {
-  /** Each step at which the subscription was killed, with the effects that one event had then. */
+  /** Each step at which the subscription was killed, with the number of effects of that event. */
   readonly crashes: readonly (CrashStep & { readonly effects: number })[]
-  /** Steps of the run without a crash that did not come again: which ones there are depends on timing, now and then. */
+  /** Steps of the run without a crash that did not occur again: a few depend on timing. */
   readonly notReached: readonly CrashStep[]
 }
 
 /**
- * Delivers an event to a subscription over and over, and kills it each time at another step of the delivery: between the claim
- * and the insert of the job, after the handler and before its receipt, and so on. Each time another instance takes
- * over. Then the event must be delivered, its effect there exactly once.
+ * Delivers an event to a subscription repeatedly, and kills it each time at another step of the delivery: between the
+ * claim and the insert of the job, after the handler and before its receipt, and so on. Each time another instance
+ * takes over. Then the event must have been delivered, with exactly one effect.
  *
- * A subscription that is given as an object, or as a function that makes one, runs in this process, and its death is played: the bus stops for good where it is and its
- * connections are destroyed. Memory outlives that, and connections of the handler's own do: a handler that
- * remembers in memory what it has done passes here and fails in production. Given as the URL of a module that exports `events` and
- * `subscription`, it runs in processes of its own, which are killed with SIGKILL.
+ * A subscription passed as an object, or as a function that returns one, runs in this process, and the crash is
+ * simulated: the bus stops for good at that step and its connections are destroyed. Memory and the handler's own
+ * connections survive that, so a handler that remembers in memory what it has done passes here and fails in production.
+ * A subscription passed as the URL of a module that exports `events` and `subscription` runs in separate processes,
+ * which are killed with SIGKILL.
  *
- * @param subscription - where a function makes it, TypeScript cannot tell the payload from the names of the events
- * @param event - what to publish, or a function that makes it, for events with an `eventId`
+ * @param subscription - if a function returns it, TypeScript cannot infer the payload from the names of the events
+ * @param event - the event to publish, or a function that creates it, for events with an `eventId`
  * @example
  * ```ts
  * await crashAtEveryStep(
@@ -82,7 +84,7 @@ export interface CrashReport {
  *   },
  * )
  * ```
- * @throws an error that names each step after which the event was lost or its effect was not there exactly once
+ * @throws an error that names each step after which the event was lost or did not have exactly one effect
  */
 export async function crashAtEveryStep<
   const C extends EventCatalogue,
@@ -129,7 +131,7 @@ interface Publisher<C extends EventCatalogue> {
   readonly publish: (event: NewEvent<C>) => Promise<void>
 }
 
-/** A bus that only publishes, and looks at what becomes of it. */
+/** A bus that only publishes, and observes the delivery. */
 function createPublisher<C extends EventCatalogue>(
   database: TestDatabase,
   events: C,
@@ -170,14 +172,14 @@ async function runAll<C extends EventCatalogue>(
   let run = 0
   let instance = await start()
 
-  /** Publishes an event and waits until it is delivered, over the death of the instance. */
+  /** Publishes an event and waits until it is delivered, despite the death of the instance. */
   async function deliver(step: CrashStep | undefined): Promise<Delivered> {
     const before = await effects(database)
     await instance.arm(step)
     await kit.publish(newEvent(run))
     run += 1
     const drained = kit.bus.drain({ timeoutMs })
-    // Looked at below.
+    // Its result is checked below.
     drained.catch(() => {})
     await Promise.race([drained.catch(() => {}), instance.died])
     const trail = await disarm(instance, timeoutMs)
@@ -223,21 +225,22 @@ async function runAll<C extends EventCatalogue>(
   return { crashes, notReached }
 }
 
-/** What became of an event that was published to be delivered over a crash. */
+/** The delivery of an event, with or without a crash. */
 interface Delivered {
   readonly effects: number
   readonly crashed: boolean
-  /** The steps that an instance came by that did not die. */
+  /** The steps that an instance passed without dying. */
   readonly trail: readonly CrashStep[]
   readonly problem: string | undefined
 }
 
-/** An instance that came by no step for so long has nothing left to do. */
+/** An instance that passes no step for this long has nothing left to do. */
 const quietMs = 100
 
 /**
- * Waits until an instance does nothing more, or has died: it comes by the last of its steps, such as telling others of what is committed,
- * when all is delivered. Then it can no longer die. Gives the steps that it came by; undefined where it is dead.
+ * Waits until an instance is idle, or has died. It passes the last of its steps, such as notifying others of a commit,
+ * after everything has been delivered. Once idle, it can no longer die. Returns the steps that it passed; undefined if
+ * it is dead.
  */
 async function disarm(instance: CrashInstance, timeoutMs: number): Promise<readonly CrashStep[] | undefined> {
   const deadline = performance.now() + timeoutMs
@@ -258,12 +261,12 @@ async function disarm(instance: CrashInstance, timeoutMs: number): Promise<reado
   return instance.isDead ? undefined : (trail ?? [])
 }
 
-/** Steps that an event comes by, not those of an instance that starts or falls asleep. */
+/** Whether a step belongs to the delivery of an event, not to an instance that starts or falls asleep. */
 function isOfDelivery(point: FaultPoint): boolean {
   return !/^(?:migrate|start|stop|upkeep)\./.test(point) && point !== 'relay.asleep'
 }
 
-/** What half a minute of silence does: the dead worker's jobs are taken for lost, and pg-boss looks after them now. */
+/** Simulates half a minute of silence: the dead worker's jobs count as lost, and pg-boss supervises its queues now. */
 async function expireClaims({ query }: TestDatabase): Promise<void> {
   await query(`update ${defaultBossSchema}.job j set heartbeat_on = clock_timestamp() - interval '1 day' from bus.subscriptions s
     where j.name = 'bus.' || s.name and j.state = 'active'`)

@@ -4,13 +4,13 @@ import { fileURLToPath } from 'node:url'
 import type { CrashInstance } from './crash-instance.ts'
 import type { CrashAnswer, CrashOrder } from './crash-process.ts'
 
-/** The program beside this file, as source or as built. */
+/** The program next to this file, as source or as built. */
 function programFile(): string {
   const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
   return fileURLToPath(new URL(`./crash-process${extension}`, import.meta.url))
 }
 
-/** Starts a process of its own that runs the subscription of a module, and kills itself with SIGKILL at its step. */
+/** Starts a process that runs the subscription of a module, and kills itself with SIGKILL at its step. */
 export async function startProcess(url: string, source: string, module: URL): Promise<CrashInstance> {
   const child = fork(programFile(), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
   const exited = once(child, 'exit')
@@ -19,7 +19,7 @@ export async function startProcess(url: string, source: string, module: URL): Pr
 
   async function tell(order: CrashOrder): Promise<CrashAnswer> {
     const answered = once(child, 'message') as Promise<[CrashAnswer]>
-    // Of one that has died meanwhile `ended` tells.
+    // If the process has died, `ended` reports it.
     child.send(order, () => {})
     const ended = exited.then((): [CrashAnswer] => [
       { error: `The process ended with ${String(child.signalCode ?? child.exitCode)}` },

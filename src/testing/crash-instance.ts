@@ -5,20 +5,21 @@ import { createBus, type Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { withFaultHook, type FaultPoint } from '../foundation/fault-points.ts'
 import type { BusLogger } from '../foundation/logger.ts'
+import { withTimeout } from '../foundation/with-timeout.ts'
 import type { DrizzleOption, HandlerTransaction } from '../database/drizzle-handle.ts'
 
-/** A place to crash at: a fault point, the n-th time since the instance was told. */
+/** A step to crash at: a fault point, and its occurrence since the instance was armed. */
 export interface CrashStep {
   readonly point: FaultPoint
-  /** 1 for the first time. */
+  /** 1 for the first occurrence. */
   readonly occurrence: number
 }
 
-/** A bus with the subscription that can be made to die at a step. */
+/** A bus with the subscription that can be killed at a step. */
 export interface CrashInstance {
-  /** From now on it notes the steps it comes by, and dies at this one, if any is given. */
+  /** From now on it records the steps it passes, and dies at this one if given. */
   readonly arm: (step: CrashStep | undefined) => Promise<void>
-  /** The steps it came by since. */
+  /** The steps it has passed since then. */
   readonly trail: () => Promise<readonly CrashStep[]>
   /** Resolves when it has died. */
   readonly died: Promise<void>
@@ -27,7 +28,7 @@ export interface CrashInstance {
   readonly end: () => Promise<void>
 }
 
-/** Counts the steps an instance comes by. */
+/** Counts the steps that an instance passes. */
 export class StepCounter {
   #target: CrashStep | undefined
   #trail: CrashStep[] = []
@@ -41,7 +42,7 @@ export class StepCounter {
     return this.#trail
   }
 
-  /** Whether this is where to die. */
+  /** Whether the instance dies at this step. */
   pass(point: FaultPoint): boolean {
     const occurrence = this.#trail.filter((step) => step.point === point).length + 1
     this.#trail.push({ point, occurrence })
@@ -51,12 +52,13 @@ export class StepCounter {
 
 export const silentLogger: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 
-/** How long the remains of a dead instance may take to be cleared away. */
-const burialMs = 1000
+/** Time limit for closing the resources of a dead instance. */
+const closeLimitMs = 1000
 
 /**
- * Starts a bus in this process whose death is played: at its step it stops for good, its sockets are destroyed, so that the
- * server ends what was open as it does when a process dies, no new connection is made, and whatever else of it comes by a step stops too.
+ * Starts a bus in this process whose crash is simulated. At its step it stops for good. Its sockets are destroyed, so
+ * that the server ends open transactions as it does when a process dies. It opens no new connection, and any other part
+ * of it that reaches a step stops too.
  */
 export async function startInProcess<C extends EventCatalogue, D extends DrizzleOption>(
   url: string,
@@ -68,22 +70,22 @@ export async function startInProcess<C extends EventCatalogue, D extends Drizzle
   const frozen: (() => void)[] = []
   const { promise: died, resolve: reportDeath } = Promise.withResolvers<void>()
   let isDead = false
-  let isBuried = false
+  let isClosing = false
 
-  function reach(point: FaultPoint): Promise<void> | undefined {
+  function onFaultPoint(point: FaultPoint): Promise<void> | undefined {
     if (!isDead) {
       if (!counter.pass(point)) return undefined
       isDead = true
       for (const socket of sockets) socket.destroy()
       reportDeath()
     }
-    // It is only to come to its end now.
-    if (isBuried && point.startsWith('stop.')) return undefined
+    // It must only end now.
+    if (isClosing && point.startsWith('stop.')) return undefined
     return new Promise((_, reject) => {
-      // What the handler itself waits for stays as it is: it must not go on, not even with an error.
+      // An operation that the handler itself awaits stays pending: it must not continue, not even with an error.
       if (isOfHandler(point)) return
       const fail = (): void => reject(new Error('the instance is dead'))
-      if (isBuried) fail()
+      if (isClosing) fail()
       else frozen.push(fail)
     })
   }
@@ -96,14 +98,14 @@ export async function startInProcess<C extends EventCatalogue, D extends Drizzle
     return socket
   }
 
-  const bus = withFaultHook(reach, () =>
+  const bus = withFaultHook(onFaultPoint, () =>
     createBus<C, D>({ ...options, database: { connectionString: url, stream }, logger: silentLogger }),
   )
   subscribe(bus)
   await bus.start()
   return {
     arm: async (step) => counter.arm(step),
-    // A copy: it goes on to grow.
+    // A copy, because the original keeps growing.
     trail: async () => [...counter.trail],
     died,
     get isDead() {
@@ -111,14 +113,10 @@ export async function startInProcess<C extends EventCatalogue, D extends Drizzle
     },
     async end() {
       if (!isDead) return bus.stop({ graceMs: 1000 })
-      isBuried = true
+      isClosing = true
       for (const unfreeze of frozen.splice(0)) unfreeze()
-      let timer: NodeJS.Timeout | undefined
-      const tooLong = new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, burialMs)
-      })
-      await Promise.race([bus.stop({ graceMs: 0 }).catch(() => {}), tooLong])
-      clearTimeout(timer)
+      const stopped = bus.stop({ graceMs: 0 }).catch(() => {})
+      await withTimeout(stopped, closeLimitMs, () => {})
     },
   }
 }
@@ -127,7 +125,7 @@ function isOfHandler(point: FaultPoint): boolean {
   return point.startsWith('publish.')
 }
 
-/** A connection that nobody answers: what a dead process opens. */
+/** A connection that never answers: what a dead process opens. */
 class DeadStream extends Duplex {
   connect(): this {
     queueMicrotask(() => this.destroy(new Error('the instance is dead')))

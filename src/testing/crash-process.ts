@@ -1,6 +1,7 @@
 /**
- * A process to be killed: it imports a module that exports `events` and `subscription`, runs that subscription on the database
- * it is told, and kills itself with SIGKILL where it is told. Started by crash-child.ts, and told by messages.
+ * A process to be killed. It imports a module that exports `events` and `subscription`, runs that subscription on the
+ * given database, and kills itself with SIGKILL at the given step. crash-child.ts starts it, and sends orders as
+ * messages.
  */
 import { createBus, type Bus } from '../bus.ts'
 import type { AnySubscriptionOptions } from '../delivery/subscriptions/subscription-options.ts'
@@ -9,19 +10,19 @@ import { withFaultHook, type FaultPoint } from '../foundation/fault-points.ts'
 import type { DrizzleOption } from '../database/drizzle-handle.ts'
 import { silentLogger, StepCounter, type CrashStep } from './crash-instance.ts'
 
-/** What the process is told. */
+/** An order to the process. */
 export type CrashOrder =
   | { readonly order: 'start'; readonly url: string; readonly source: string; readonly module: string }
   | { readonly order: 'arm'; readonly step?: CrashStep | undefined }
   | { readonly order: 'trail' }
   | { readonly order: 'end' }
 
-/** What it answers, to each order. */
+/** Its answer to an order. */
 export type CrashAnswer = { readonly trail: readonly CrashStep[] } | { readonly error: string }
 
 type CrashSubscription = AnySubscriptionOptions
 
-/** What the module exports. */
+/** The exports of the module. */
 interface CrashModule {
   readonly events?: EventCatalogue
   readonly drizzle?: DrizzleOption
@@ -33,7 +34,7 @@ interface CrashModule {
 const counter = new StepCounter()
 let bus: Bus | undefined
 
-function reach(point: FaultPoint): void {
+function onFaultPoint(point: FaultPoint): void {
   if (counter.pass(point)) process.kill(process.pid, 'SIGKILL')
 }
 
@@ -48,7 +49,7 @@ async function start(url: string, source: string, module: string): Promise<void>
   if (events === undefined || subscription === undefined)
     throw new Error(`Expected ${module} to export \`events\` and \`subscription\``)
   const options = typeof subscription === 'function' ? await subscription({ url }) : subscription
-  bus = withFaultHook(reach, () =>
+  bus = withFaultHook(onFaultPoint, () =>
     createBus<EventCatalogue>({
       ...{ database: url, events: defineEvents(events), source, drizzle, logger: silentLogger },
     }),
@@ -67,5 +68,5 @@ process.on('message', (order: CrashOrder) => {
     )
     .then((answer) => process.send?.(answer, () => order.order === 'end' && process.exit(0)))
 })
-// Its parent is gone.
+// The parent process has ended.
 process.on('disconnect', () => process.exit(1))

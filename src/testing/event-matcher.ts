@@ -2,21 +2,21 @@ import type { EventCatalogue, EventType, PayloadOutput } from '../events/catalog
 import type { Published } from '../events/envelope.ts'
 import { describe, invalidOption, refuseUnknownKeys } from '../foundation/options.ts'
 
-/** A part of a payload: of an object some of its keys, of a list some of its items. */
+/** A part of a payload: some keys of an object, some items of a list. */
 export type PayloadPart<P> = P extends readonly (infer I)[]
   ? readonly PayloadPart<I>[]
   : P extends object
     ? { readonly [K in keyof P]?: PayloadPart<P[K]> }
     : P
 
-/** Which events are meant: those that have all of it. */
+/** Selects the events that have all of these properties. */
 export interface EventMatcher<
   C extends EventCatalogue = EventCatalogue,
   T extends EventType<C> = EventType<C>,
 > {
   readonly type?: T | undefined
   readonly tenantId?: string | undefined
-  /** A part of the payload, as `@>` of PostgreSQL's jsonb has it: `{ paymentId: '42' }` matches whatever else there is. */
+  /** A part of the payload, like `@>` of PostgreSQL's jsonb: `{ paymentId: '42' }` matches whatever else the payload contains. */
   readonly payload?: PayloadPart<PayloadOutput<C, T>> | undefined
   readonly eventId?: string | undefined
   readonly correlationId?: string | undefined
@@ -24,17 +24,17 @@ export interface EventMatcher<
   readonly orderingKey?: string | undefined
 }
 
-/** An event by its id, by what publish or tryPublish resolved to, or by what it looks like. */
+/** An event, identified by its id, by the result of publish or tryPublish, or by a matcher. */
 export type EventReference<C extends EventCatalogue = EventCatalogue, T extends EventType<C> = EventType<C>> =
   string | Published | EventMatcher<C, T> | undefined
 
-/** A condition on rows of bus.events, and what stands for its parameters. */
+/** A condition on rows of bus.events, and its parameters. */
 export interface EventCondition {
   readonly sql: string
   readonly values: readonly unknown[]
-  /** As an error tells it. */
+  /** Its description in an error. */
   readonly text: string
-  /** Whether it can only ever be one event. */
+  /** Whether it can match at most one event. */
   readonly isOne: boolean
 }
 

@@ -1,11 +1,11 @@
 import { defaultBossSchema } from '../database/boss-schema.ts'
 import type { TestDatabase } from './test-database.ts'
 
-/** Where an event is, of one subscription or, before it is handed over, of none. */
+/** Where an event is: in one subscription, or before it is dispatched, in none. */
 export interface EventState {
   readonly eventId: string
   readonly type: string
-  /** Undefined where it is not yet handed over, and for what concerns the event as a whole. */
+  /** Undefined if the event is not dispatched yet, and for states of the event as a whole. */
   readonly subscription: string | undefined
   readonly state:
     | 'published'
@@ -19,15 +19,15 @@ export interface EventState {
     | 'expired'
     | 'dead'
     | 'cancelled'
-  /** Attempts that failed, or, delivered, that were made. */
+  /** The failed attempts; for a delivered event, all attempts. */
   readonly attempts: number
-  /** What the last attempt failed with. */
+  /** The error of the last attempt. */
   readonly reason: string | undefined
-  /** Until the next attempt. */
+  /** Seconds until the next attempt. */
   readonly dueSeconds: number
 }
 
-/** States in which an event still goes on by itself. */
+/** States that an event leaves by itself. */
 export const pendingStates: ReadonlySet<EventState['state']> = new Set([
   'published',
   'waiting',
@@ -37,7 +37,7 @@ export const pendingStates: ReadonlySet<EventState['state']> = new Set([
 ])
 
 /**
- * Where events are, as one snapshot shows it: an event that moves on is seen in one place, not in none.
+ * The states of events in one snapshot: an event that moves is seen in one place, not in none.
  *
  * @param condition - on rows of bus.events
  */

@@ -13,27 +13,28 @@ import {
   type Publisher,
 } from '../outbox/publish/publisher.ts'
 
-/** What {@link createFakePublisher} takes beside the catalogue. */
+/** Options of {@link createFakePublisher} besides the catalogue. */
 export interface FakePublisherOptions<E extends EventDefaults | undefined = EventDefaults | undefined> {
   /** The service that publishes: types whose `sources` lack it are refused. @defaultValue `'test'` */
   readonly source?: string | undefined
-  /** As `createBus` takes them. */
+  /** As in `createBus`. */
   readonly defaults?: DefaultsOption<E> | undefined
 }
 
-/** A publisher without a database, and what was published through it. */
+/** A publisher without a database, and the events that were published through it. */
 export type FakePublisher<
   C extends EventCatalogue = EventCatalogue,
   Defaulted extends 'tenantId' = never,
 > = Publisher<C, Defaulted> & {
-  /** Everything that was published, in that order, without duplicates. */
+  /** All published events in order, without duplicates. */
   readonly published: readonly EventOf<C, EventType<C>>[]
 }
 
 /**
- * A publisher for tests of code that takes a `Publisher`: it checks events as a bus does, with their schemas, and keeps them. It takes
- * anything as a transaction, and knows nothing of what becomes of it. An event whose `eventId` or `idempotencyKey` the tenant has
- * used before is a duplicate. `tryPublish` resolves to undefined for what it cannot publish.
+ * A publisher for tests of code that takes a `Publisher`. It validates events like a bus, with their schemas, and keeps
+ * them. It accepts any value as a transaction, and ignores whether the transaction commits. An event whose `eventId` or
+ * `idempotencyKey` the tenant has used before is a duplicate. `tryPublish` resolves to undefined for an event that it
+ * cannot publish.
  *
  * @example
  * ```ts

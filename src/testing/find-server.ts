@@ -3,8 +3,8 @@ import { startPostgres } from './postgres.ts'
 let server: Promise<{ readonly url: string }> | undefined
 
 /**
- * The server for tests that name none: found once for the process, and ended with it.
- * @throws an error that says what was tried, and what to do
+ * The server for tests that do not name one: found once for the process, and stopped with it.
+ * @throws an error that states what was tried, and how to proceed
  */
 export async function findServer(): Promise<string> {
   server ??= startPostgres({

@@ -1,7 +1,7 @@
 import { defaultBossSchema } from '../database/boss-schema.ts'
 import type { TestDatabase } from './test-database.ts'
 
-/** Takes away what waits, so that no handler is begun any more. Resolves to how many jobs are being run. */
+/** Deletes everything that waits, so that no more handlers start. Resolves to the number of running jobs. */
 export async function forgetWaiting({ query }: Pick<TestDatabase, 'query'>): Promise<number> {
   const [row] = await query(`
     with waiting as (delete from bus.outbox),
@@ -12,7 +12,7 @@ export async function forgetWaiting({ query }: Pick<TestDatabase, 'query'>): Pro
   return Number(row?.['running'] ?? 0)
 }
 
-/** Empties everything that is about events; subscriptions and instances stay. */
+/** Deletes all data about events; subscriptions and instances remain. */
 export async function forgetAll({ query }: Pick<TestDatabase, 'query'>): Promise<void> {
   await query(`
     do $$ begin

@@ -1,6 +1,6 @@
 /**
  * `bossbus/testing`: buses for tests, on a real PostgreSQL, and a kit that crashes a subscription at every step of its
- * delivery. It needs no particular test runner.
+ * delivery. Works with any test runner.
  */
 export { faultPoints, type FaultPoint } from '../foundation/fault-points.ts'
 export type { EventMatcher, EventReference, PayloadPart } from './event-matcher.ts'

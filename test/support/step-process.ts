@@ -22,7 +22,7 @@ const runs = openSync(join(folder, `${process.pid}.runs`), 'a')
 const turns = openSync(join(folder, `${process.pid}.order`), 'a')
 const counts: Record<string, number> = {}
 
-function reach(reached: FaultPoint): void {
+function onFaultPoint(reached: FaultPoint): void {
   counts[reached] = (counts[reached] ?? 0) + 1
   if (reached !== point || counts[reached] !== Number(nth)) return
   writeSync(openSync(join(folder, 'killed'), 'a'), `${reached}\n`)
@@ -30,7 +30,7 @@ function reach(reached: FaultPoint): void {
 }
 
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
-const bus = withFaultHook(reach, () =>
+const bus = withFaultHook(onFaultPoint, () =>
   createBus({ database: url, events: paymentEvents, source: 'payment-service', logger: silent }),
 )
 const pool = new pg.Pool({ connectionString: url, max: 4 })
@@ -129,8 +129,7 @@ async function publish(events: readonly Note[], isRolledBack = false): Promise<v
 /** What a process comes by before it stops, and has not yet. */
 function notReached(): readonly FaultPoint[] {
   return faultPoints.filter(
-    (name) =>
-      counts[name] === undefined && name !== 'settle.handed-back' && !/^(?:migrate|stop)\./.test(name),
+    (name) => counts[name] === undefined && name !== 'settle.requeued' && !/^(?:migrate|stop)\./.test(name),
   )
 }
 

@@ -57,9 +57,9 @@ test('an exactly-once handler bears a crash at every step', { timeout }, async (
   expect(points).toEqual(
     expect.arrayContaining([
       'relay.claimed',
-      'once.handler-done',
-      'once.receipts-inserted',
-      'once.committed',
+      'exactly-once.handler-done',
+      'exactly-once.receipts-inserted',
+      'exactly-once.committed',
     ]),
   )
   expect(crashes.every(({ effects }) => effects === 1)).toBe(true)
@@ -208,12 +208,12 @@ test(
 )
 
 /** What the relay does with what the handler has published is the last that is done, as a rule when all is delivered. */
-const lateSteps = ['relay.jobs-inserted', 'relay.committed', 'relay.woken'] as const
+const lateSteps = ['relay.jobs-inserted', 'relay.committed', 'relay.workers-woken'] as const
 
 test.each([
-  ['a module', 'exactly-once', 'once.committed'],
+  ['a module', 'exactly-once', 'exactly-once.committed'],
   ['a module', 'at-least-once', 'settle.committed'],
-  ['an object', 'exactly-once', 'once.committed'],
+  ['an object', 'exactly-once', 'exactly-once.committed'],
   ['a function', 'at-least-once', 'settle.committed'],
 ] as const)(
   'a handler that publishes (%s, %s) is crashed at its steps, those after the last commit included',

@@ -2,42 +2,42 @@ import type { ParseArgsOptionsConfig } from 'node:util'
 import type { Config } from './config.ts'
 import { UsageError } from './usage-error.ts'
 
-/** 0: all is well. 1: the command says that something is wrong. 2: it could not be run as asked. */
+/** 0: success. 1: the command found problems. 2: the command could not be run as requested. */
 export type ExitCode = 0 | 1 | 2
 
-/** What a command gets. */
+/** What a command receives. */
 export interface CommandContext {
-  /** The values of its own options and of those that all have, as `node:util` parses them. */
+  /** The values of its own options and of the global ones, as `node:util` parses them. */
   readonly flags: Readonly<Record<string, string | boolean | readonly string[] | undefined>>
-  /** What stands behind the command's name. */
+  /** The arguments after the command's name. */
   readonly positionals: readonly string[]
-  /** The configuration, read when it is first asked for. */
+  /** The configuration, loaded on first use. */
   readonly config: () => Promise<Config>
-  /** Writes a line to standard output: the result. */
+  /** Writes a line of the result to standard output. */
   readonly print: (text: string) => void
-  /** Writes a line to standard error: what is not the result. */
+  /** Writes a line that is not part of the result to standard error. */
   readonly note: (text: string) => void
   readonly cwd: string
 }
 
-/** One command, in a file of its own under `commands/`. */
+/** One command, defined in a file of its own under `commands/`. */
 export interface Command {
-  /** The words that call it, such as `catalog check`. */
+  /** The words that invoke it, such as `catalog check`. */
   readonly name: string
   readonly summary: string
-  /** The lines of its help below the summary. */
+  /** The lines of its help after the summary. */
   readonly help: string
   readonly options: ParseArgsOptionsConfig
   readonly run: (context: CommandContext) => Promise<ExitCode>
 }
 
-/** The text of an option that takes one. */
+/** The value of a text option. */
 export function textFlag(flags: CommandContext['flags'], name: string): string | undefined {
   const value = flags[name]
   return typeof value === 'string' ? value : undefined
 }
 
-/** @throws an {@link UsageError} for anything but a whole number in the range */
+/** @throws an {@link UsageError} if the value is not an integer in the range */
 export function numberFlag(
   flags: CommandContext['flags'],
   name: string,
@@ -52,7 +52,7 @@ export function numberFlag(
   )
 }
 
-/** @throws an {@link UsageError} for anything else than one of the choices */
+/** @throws an {@link UsageError} if the value is not one of the choices */
 export function choiceFlag<const T extends string>(
   flags: CommandContext['flags'],
   name: string,

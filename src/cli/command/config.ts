@@ -7,17 +7,17 @@ import type { DatabaseOption } from '../../database/database.ts'
 import { UsageError } from './usage-error.ts'
 import type { BossbusConfig } from '../../bossbus-config.ts'
 
-/** The configuration after flags and environment were looked at. */
+/** The configuration, with flags and environment applied. */
 export interface Config {
-  /** Where it was found; undefined where there is none. */
+  /** The file it was read from; undefined if there is none. */
   readonly file: string | undefined
-  /** @throws an {@link UsageError} when none is given */
+  /** @throws an {@link UsageError} if none is configured */
   readonly database: () => DatabaseOption
-  /** @throws an {@link UsageError} when none is given */
+  /** @throws an {@link UsageError} if none is configured */
   readonly events: () => EventCatalogue
-  /** @throws an {@link UsageError} when none is given */
+  /** @throws an {@link UsageError} if none is configured */
   readonly source: () => string
-  /** Undefined where the configuration says nothing. */
+  /** Undefined if not configured. */
   readonly bossSchema: string | undefined
 }
 
@@ -30,7 +30,7 @@ export interface ConfigSources {
   readonly cwd: string
 }
 
-/** Flags come before the environment, and that before the configuration file. */
+/** Flags take precedence over the environment, and the environment over the configuration file. */
 export async function loadConfig({ configFlag, databaseFlag, env, cwd }: ConfigSources): Promise<Config> {
   const asked = configFlag ?? given(env['BOSSBUS_CONFIG'])
   const file = asked === undefined ? findFile(cwd) : resolve(cwd, asked)

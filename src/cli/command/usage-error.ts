@@ -1,2 +1,2 @@
-/** It cannot be run as asked: the message is for the person who called it. */
+/** The command cannot be run as requested. The message is for the person who invoked it. */
 export class UsageError extends Error {}

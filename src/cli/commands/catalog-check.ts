@@ -17,7 +17,7 @@ import { numberFlag, textFlag, type Command, type CommandContext } from '../comm
 import type { Config } from '../command/config.ts'
 import { UsageError } from '../command/usage-error.ts'
 
-/** What was compared with what, and what came of it. */
+/** What was compared, and the findings. */
 interface Report {
   readonly source: string
   readonly against: string

@@ -49,7 +49,7 @@ export const catalogExport: Command = {
   },
 }
 
-/** What a file that is about to be written anew holds. */
+/** The versions in a file that is about to be overwritten. */
 async function versionsIn(file: string | undefined): Promise<readonly TypeDescription[]> {
   if (file === undefined || !existsSync(file)) return []
   const text = await readFile(file, 'utf8')

@@ -10,7 +10,7 @@ export const migrate: Command = {
   options: { 'migrate-shared-boss': { type: 'boolean' } },
   async run({ flags, config, print }) {
     const { database, bossSchema } = await config()
-    // Neither events nor a source have a part in it.
+    // A migration needs neither events nor a source.
     const bus = createBus({ database: database(), bossSchema, events: {}, source: 'bossbus-cli' })
     try {
       await bus.migrate({ sharedBoss: flags['migrate-shared-boss'] === true ? 'migrate' : 'refuse' })

@@ -1,33 +1,31 @@
 import { invalidOption } from '../../foundation/options.ts'
 
-/** How many connections of a bus may be open for what. One more listens, where the bus runs. */
+/** How many connections of a bus may be open for each purpose. A running bus has one more, which listens. */
 export interface ConnectionShares {
-  /** Relay, workers, maintenance, `tryPublish` and the reads. */
+  /** The relay, workers, maintenance, `tryPublish` and reads. */
   readonly bus: number
-  /** Transactions of handlers in the mode exactly-once. */
+  /** Transactions of exactly-once handlers. */
   readonly handlers: number
 }
 
-/** Without `max`: enough for relay, workers and maintenance of one process, and as many for its handlers. */
+/** Without `max`: enough for the relay, workers and maintenance of one process, and the same number for its handlers. */
 const usual = { bus: 10, handlers: 10 }
 
 /**
- * What becomes of `max`, which counts them all. Handlers get half of what is left beside the connection that listens: those that keep
- * theirs for long are not to keep relay, heartbeats and settlements waiting.
+ * Divides `max`, which counts all connections. Handlers get half of those that remain after the listening one, so that
+ * handlers that hold connections for long do not block the relay, heartbeats and settlements.
  *
- * @param hasHandlers - whether there are handlers in the mode exactly-once
+ * @param hasHandlers - whether there are exactly-once handlers
  */
 export function shareConnections(max: number | undefined, hasHandlers: boolean): ConnectionShares {
   if (max === undefined) return { bus: usual.bus, handlers: hasHandlers ? usual.handlers : 0 }
-  // A bus that only publishes and reads does with one.
+  // A bus that only publishes and reads needs one.
   const shared = Math.max(1, max - 1)
   const handlers = hasHandlers ? Math.max(1, Math.floor(shared / 2)) : 0
   return { bus: Math.max(1, shared - handlers), handlers }
 }
 
-/**
- * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` where a bus could not run with so few
- */
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` if a bus cannot run with so few connections */
 export function assertEnoughConnections(max: number | undefined, hasHandlers: boolean): void {
   const least = hasHandlers ? 3 : 2
   if (max === undefined || max >= least) return

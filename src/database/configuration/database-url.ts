@@ -2,22 +2,22 @@ import type pg from 'pg'
 import { refuseUnknownKeys, invalidOption } from '../../foundation/options.ts'
 import { tlsOf, tlsParameters, type TlsFiles } from './tls-parameters.ts'
 
-/** An address of a server. What is undefined, node-postgres takes from the environment, or has a default for. */
+/** The address of a server. Undefined parts come from node-postgres's environment variables or defaults. */
 export interface Host {
   readonly host: string | undefined
   readonly port: number | undefined
 }
 
-/** What a database URL says. */
+/** The contents of a database URL. */
 export interface DatabaseUrl {
-  /** Everything but the address and what is in files. Only what the URL has. */
+  /** Everything except the address and the contents of files. Contains only what the URL specifies. */
   readonly config: pg.PoolConfig
-  /** One at least. */
+  /** At least one. */
   readonly hosts: readonly Host[]
   readonly files: TlsFiles
 }
 
-/** What libpq knows and the bus does not do, and what to do instead. */
+/** Parameters that libpq supports and the bus does not, and the alternative. */
 const refusedParameters: Readonly<Record<string, string>> = {
   service:
     'service files (PGSERVICEFILE, ~/.pg_service.conf) are not read: write what the service says into the URL',
@@ -26,7 +26,7 @@ const refusedParameters: Readonly<Record<string, string>> = {
   hostaddr: 'give the address as the host',
 }
 
-/** The parameters whose text node-postgres takes as it is. */
+/** Parameters that node-postgres takes as text. */
 const textParameters = [
   'user',
   'password',
@@ -35,7 +35,7 @@ const textParameters = [
   'options',
 ] as const
 
-/** Those in milliseconds. */
+/** Parameters in milliseconds. */
 const timeoutParameters = [
   'statement_timeout',
   'lock_timeout',
@@ -65,8 +65,9 @@ const knownParameters: readonly string[] = [
 export const isDatabaseUrl = (text: string): boolean => /^postgres(?:ql)?:\/\//i.test(text)
 
 /**
- * Takes a `postgres://` URL apart, as node-postgres does, but more strictly: what it would guess, leave out in silence or
- * fail over at the first connection is refused. No message quotes the URL, which has the password in it.
+ * Parses a `postgres://` URL like node-postgres, but more strictly: a URL that node-postgres would interpret by
+ * guessing, ignore in part, or fail on at the first connection is refused. No message quotes the URL, because it
+ * contains the password.
  *
  * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
@@ -77,7 +78,7 @@ export function parseDatabaseUrl(url: string): DatabaseUrl {
   if (text.includes('#') || /%(?![0-9a-f]{2})/i.test(text)) refuseUrl(encodingHint)
   const [, authority = '', path = '', query = ''] =
     /^[^:]*:\/\/([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/s.exec(text) ?? []
-  // Only when what stands before it ended too early: a raw `/` or `?` in the password.
+  // Only if the part before it ended too early, because of a raw `/` or `?` in the password.
   if (path.includes('@')) refuseUrl(encodingHint)
   const parameters = parseQuery(query)
   const at = authority.lastIndexOf('@')
@@ -94,7 +95,7 @@ export function parseDatabaseUrl(url: string): DatabaseUrl {
 function parseQuery(query: string): ReadonlyMap<string, string> {
   const parameters = new Map(new URLSearchParams(query))
   const names = [...parameters.keys()]
-  // Then it is no query, but what follows a raw `?` in the password; its names are not quoted.
+  // Then it is not a query but the rest of the password after a raw `?`; its names are not quoted.
   if (
     query.includes('@') &&
     names.some((name) => !(name in refusedParameters) && !knownParameters.includes(name))
@@ -127,7 +128,7 @@ function configOf(parameters: ReadonlyMap<string, string>): pg.PoolConfig {
   oneOf(parameters, 'client_encoding', ['utf8', 'UTF8', 'utf-8', 'UTF-8', 'auto'])
   oneOf(parameters, 'load_balance_hosts', ['disable'])
   oneOf(parameters, 'gssencmode', ['disable', 'prefer'])
-  // The bus writes: it takes the first host that takes writes, whichever of these it is.
+  // The bus writes, so with any of these values it takes the first host that accepts writes.
   oneOf(parameters, 'target_session_attrs', ['any', 'read-write', 'primary'])
   oneOf(parameters, 'uselibpqcompat', ['true', 'false'])
   const negotiation = oneOf(parameters, 'sslnegotiation', ['postgres', 'direct'])
@@ -142,7 +143,7 @@ function hostsOf(authority: string, parameters: ReadonlyMap<string, string>): re
   const port = parameters.get('port')
   if (named === undefined) {
     return authority.split(',').map((part) => {
-      // An IPv6 address stands in brackets, so that its colons are none of a port.
+      // An IPv6 address is in brackets, so that its colons do not start a port.
       const [, inBrackets, name = '', , ownPort] =
         /^(?:\[([^\]]*)\]|([^:]*))(:([^:]*))?$/.exec(part) ?? refuseUrl(hostHint)
       const host = decode(inBrackets ?? name)
@@ -162,12 +163,12 @@ function hostsOf(authority: string, parameters: ReadonlyMap<string, string>): re
 function portOf(text: string | undefined): number | undefined {
   if (text === undefined || text === '') return undefined
   const port = /^\d{1,5}$/.test(text) ? Number(text) : 0
-  // Not quoted: of a password that is not encoded it is a part.
+  // Not quoted: it may be part of an unencoded password.
   if (port < 1 || port > 65_535) refuseUrl(`a port is no number from 1 to 65535, or ${encodingHint}`)
   return port
 }
 
-/** Texts of the URL, decoded; what is empty is left out. */
+/** The decoded texts of the URL, without empty ones. */
 function texts(given: Readonly<Record<string, string | undefined>>): Record<string, string> {
   return Object.fromEntries(
     Object.entries(given).flatMap(([name, text]) =>

@@ -1,13 +1,14 @@
-/** How long a connection is idle before this end asks whether the other is there. The system then asks each second, ten times. */
+/** How long a connection is idle before the client sends keepalive probes. The system then sends ten, one second apart. */
 export const clientKeepaliveMs = 10_000
 
 /**
- * What the server is told of each connection of the bus: the session of a process that is gone, or cut off, ends after
- * half a minute, and its locks with it. `tcp_user_timeout` is for answers that are never acknowledged, for which no
- * keepalive is sent. Where the server's system lacks one of them, setting it does nothing. Seconds, the last in milliseconds.
+ * Settings of the server for each connection of the bus: the session of a process that has died or is disconnected ends
+ * within half a minute, and releases its locks. `tcp_user_timeout` covers answers that are never acknowledged, for
+ * which no keepalive is sent. A setting that the server's system does not support has no effect. In seconds, except the
+ * last one, which is in milliseconds.
  */
 export const keepaliveSettings = {
-  // Seconds, and the last in milliseconds, as the server shows them.
+  // Seconds, and the last one milliseconds, in the form that the server reports.
   tcp_keepalives_idle: '15',
   tcp_keepalives_interval: '5',
   tcp_keepalives_count: '3',

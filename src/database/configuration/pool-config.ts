@@ -3,16 +3,16 @@ import { describe, invalidOption } from '../../foundation/options.ts'
 import { isDatabaseUrl, parseDatabaseUrl, type Host } from './database-url.ts'
 import type { TlsFiles } from './tls-parameters.ts'
 
-/** Where connections go, as far as it is known without asking anybody. */
+/** Where connections go, as far as that is known without network or file access. */
 export interface Target {
-  /** For node-postgres. Has no `connectionString`, so that nothing is parsed and no file read where it connects. */
+  /** The configuration for node-postgres. Contains no `connectionString`, so that connecting parses nothing and reads no file. */
   readonly config: pg.PoolConfig
-  /** One at least. */
+  /** At least one. */
   readonly hosts: readonly Host[]
   readonly files: TlsFiles
 }
 
-/** A lost server is noticed in seconds. How many connections there are: see connection-shares.ts. */
+/** A lost server is noticed within seconds. The number of connections: see connection-shares.ts. */
 export const poolDefaults = {
   connectionTimeoutMillis: 10_000,
   application_name: 'bossbus',
@@ -20,7 +20,7 @@ export const poolDefaults = {
 
 const longestTimerMs = 2_147_483_647
 
-/** The bounds of the numbers of a pool configuration. */
+/** The bounds of the numeric options of a pool configuration. */
 const numberBounds: Readonly<Record<string, readonly [min: number, max: number]>> = {
   max: [1, 10_000],
   min: [0, 10_000],
@@ -37,7 +37,7 @@ const numberBounds: Readonly<Record<string, readonly [min: number, max: number]>
 const texts = ['user', 'database', 'host', 'application_name', 'fallback_application_name', 'options']
 
 /**
- * What the option `database`, or an answer of its function, says.
+ * Interprets the option `database`, or the result of its function.
  *
  * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, which never quotes the URL or a password
  */
@@ -53,7 +53,7 @@ export function toTarget(option: unknown): Target {
       `a postgres:// URL, a node-postgres pool configuration, or a function that gives one, got ${wrongOption(option)}`,
     )
   if (option instanceof URL) refuse('a text, not a URL object: give its `href`')
-  // What is left out by `undefined` has its default.
+  // An option set to `undefined` has its default.
   const { connectionString, ...given } = Object.fromEntries(
     Object.entries(option).filter(([, value]) => value !== undefined),
   ) as pg.PoolConfig
@@ -69,7 +69,7 @@ export function toTarget(option: unknown): Target {
   return fromUrl(connectionString, given)
 }
 
-/** What the URL has comes before what stands beside it, as in node-postgres. */
+/** Settings in the URL take precedence over those beside it, as in node-postgres. */
 function fromUrl(url: string, given: pg.PoolConfig): Target {
   const { config, hosts, files } = parseDatabaseUrl(url)
   return checked({
@@ -79,7 +79,7 @@ function fromUrl(url: string, given: pg.PoolConfig): Target {
   })
 }
 
-/** What was given instead, where it is something that has connections already. */
+/** The kind of the value passed instead, if it is an object that already has connections. */
 export function handleKind(option: unknown): string | undefined {
   if ((typeof option !== 'object' && typeof option !== 'function') || option === null) return undefined
   if (typeof option === 'function')
@@ -90,7 +90,7 @@ export function handleKind(option: unknown): string | undefined {
   return 'connect' in option || 'query' in option || 'execute' in option ? 'a client' : undefined
 }
 
-/** Never the text itself, which may have a password in it. */
+/** Never quotes the text itself, which may contain a password. */
 function wrongOption(option: unknown): string {
   if (option === undefined) return 'undefined: is the environment variable set?'
   if (typeof option !== 'string') return describe(option)
@@ -108,7 +108,7 @@ function checkConfig(config: pg.PoolConfig): void {
   }
   for (const [name, [min, max]] of Object.entries(numberBounds)) {
     const value = fields[name] ?? false
-    // As node-postgres has it: no limit.
+    // No limit, as in node-postgres.
     if (value === false && name !== 'max') continue
     if (value === false && fields[name] === undefined) continue
     if (!Number.isInteger(value) || Number(value) < min || Number(value) > max)
@@ -140,10 +140,10 @@ function isPort(port: unknown): boolean {
   return typeof number === 'number' && Number.isInteger(number) && number >= 1 && number <= 65_535
 }
 
-/** Has node-postgres look at it, with what it takes from the environment. It opens nothing before it connects. */
+/** Lets node-postgres validate it, with the environment applied. That opens no connection. */
 function checked(target: Target): Target {
   const { config, hosts } = target
-  // A stream, or a connection, of the caller's own: nobody else makes one to see whether it works.
+  // A stream or a connection of the caller must not be created just to test the configuration.
   if ('stream' in config || 'connection' in config) return target
   for (const host of hosts) {
     let port: unknown

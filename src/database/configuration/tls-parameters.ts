@@ -4,14 +4,14 @@ import type pg from 'pg'
 
 type Ssl = NonNullable<pg.PoolConfig['ssl']>
 
-/** Files that are read for each new connection: they may be replaced, or be away for a moment. */
+/** Files that are read for each new connection: they may be replaced, or be missing for a moment. */
 export interface TlsFiles {
   readonly ca?: string
   readonly cert?: string
   readonly key?: string
 }
 
-/** Parameters of a URL, and the part of the TLS options that is in the file they name. */
+/** Parameters of a URL, and the TLS option that is read from the file they name. */
 const fileParameters = { sslrootcert: 'ca', sslcert: 'cert', sslkey: 'key' } as const
 
 export const tlsParameters = [
@@ -25,13 +25,13 @@ export const tlsParameters = [
 /** The certificates of the operating system, instead of a file. */
 const systemCertificates = 'system'
 
-/** What the modes mean without `uselibpqcompat=true`: as in node-postgres 8, all that encrypt also verify. */
+/** The meaning of the modes without `uselibpqcompat=true`: as in node-postgres 8, all modes that encrypt also verify. */
 const verifyingModes = ['prefer', 'require', 'verify-ca', 'verify-full']
 
 /**
- * The TLS options that the parameters of a URL ask for, undefined where they say nothing.
+ * The TLS options for the parameters of a URL; undefined if there are none.
  *
- * @param refuse - throws, with a reason
+ * @param refuse - throws with a reason
  */
 export function tlsOf(
   parameters: ReadonlyMap<string, string>,
@@ -86,7 +86,7 @@ function sslOf(mode: string, libpq: boolean, files: TlsFiles, refuse: (reason: s
   return { checkServerIdentity: () => undefined }
 }
 
-/** The configuration with what is in the files. @throws what reading them throws */
+/** Adds the contents of the files to the configuration. @throws the errors of reading them */
 export async function withTlsFiles(config: pg.PoolConfig, files: TlsFiles): Promise<pg.PoolConfig> {
   const parts = Object.entries(files) as [keyof TlsFiles, string][]
   if (parts.length === 0) return config
@@ -94,7 +94,7 @@ export async function withTlsFiles(config: pg.PoolConfig, files: TlsFiles): Prom
   for (const [part, path] of parts) {
     ssl[part] =
       part === 'ca' && path === systemCertificates
-        ? // An image without certificates of its own has those of Node.
+        ? // An image without system certificates falls back to those of Node.
           [...new Set([...tls.getCACertificates('default'), ...tls.getCACertificates('system')])]
         : await readFile(path, 'utf8')
   }

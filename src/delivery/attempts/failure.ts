@@ -2,7 +2,7 @@ import { BusError, DeliveryError } from '../../foundation/errors.ts'
 import { isError } from '../../foundation/cross-realm.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import { withoutQuotedData } from '../../foundation/error-redaction.ts'
-import { textProblem } from '../../foundation/text.ts'
+import { invalidTextReason } from '../../foundation/text.ts'
 
 /** How one attempt failed: readable, and bounded whatever was thrown. */
 export interface AttemptFailure {
@@ -89,5 +89,5 @@ function bounded(text: unknown, maxLength: number): string {
   const given = typeof text === 'string' ? text : String(text)
   const short =
     given.length > maxLength ? `${given.slice(0, maxLength)}… (${given.length} characters)` : given
-  return textProblem(short) === undefined ? short : short.replaceAll('\u0000', '\\0').toWellFormed()
+  return invalidTextReason(short) === undefined ? short : short.replaceAll('\u0000', '\\0').toWellFormed()
 }

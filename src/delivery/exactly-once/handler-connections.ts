@@ -29,7 +29,7 @@ export function createHandlerPool(database: Database, subscriptionCount: number)
     createMember: () => ({
       permits: createPermits(),
       begin: async (name, idleLimitSeconds) =>
-        beginEventTransaction(pool, name, idleLimitSeconds, database.drizzle, database.reach),
+        beginEventTransaction(pool, name, idleLimitSeconds, database.drizzle, database.faultPoint),
       async endTransactions(namePrefix) {
         await database.query(
           `select pg_terminate_backend(pid, 1000) from pg_stat_activity

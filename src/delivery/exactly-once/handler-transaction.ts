@@ -58,7 +58,7 @@ export async function beginEventTransaction(
   name: string,
   idleLimitSeconds: number,
   drizzle: DrizzleHandles,
-  reach: FaultHook | undefined,
+  faultPoint: FaultHook | undefined,
 ): Promise<EventTransaction> {
   let released = false
   let isSettling = false
@@ -74,7 +74,7 @@ export async function beginEventTransaction(
       `${begin}; set local application_name = ${client.escapeLiteral(name)};
        set local idle_in_transaction_session_timeout = '${idleLimitSeconds}s'; savepoint ${savepoint}`,
     )
-    await reach?.('once.begun')
+    await faultPoint?.('exactly-once.begun')
   } catch (error) {
     release(true)
     throw toBusError(error)

@@ -47,7 +47,7 @@ export async function runEvent(
     return opened === 'postponed' ? { kind: 'interrupted' } : { kind: 'done', outcome: opened.outcome }
   }
   const { event } = opened
-  await database.reach?.('once.handler-begins')
+  await database.faultPoint?.('exactly-once.handler-begins')
   const handle = await run.transaction.openHandle()
   const running = job.startAttempt(event, handle.tx)
   run.current = running
@@ -57,7 +57,7 @@ export async function runEvent(
     run.overrun = overrun
     watchOverrun(worker, job, event, overrun, result)
   }
-  await database.reach?.('once.handler-done')
+  await database.faultPoint?.('exactly-once.handler-done')
   run.current = undefined
   const closed = handle.close()
   if (result === undefined || job.isDone) return { kind: 'abandoned' }
@@ -77,7 +77,7 @@ async function end(
 ): Promise<EventStep> {
   const { job } = run.work
   const { transaction } = run
-  const { reach } = worker.context.database
+  const { faultPoint } = worker.context.database
   const outcomeOf = (ended: AttemptResult): EventStep => ({
     kind: 'done',
     outcome: toOutcome(event.id, job.attempt, ended),
@@ -91,12 +91,12 @@ async function end(
   try {
     if (result.outcome === 'delivered') {
       if (handle.used || then === 'settling') await transaction.releaseSavepoint(then)
-      await reach?.('once.kept')
+      await faultPoint?.('exactly-once.savepoint-released')
       return outcomeOf(result)
     }
     if (handle.lostRace) return { kind: 'transaction-broken', thrown: result.thrown, lostRace: true }
     await transaction.rollbackToSavepoint(then)
-    await reach?.('once.undone')
+    await faultPoint?.('exactly-once.savepoint-rolled-back')
     return failed(result.thrown)
   } catch (error) {
     const { code } = error as { code?: string }

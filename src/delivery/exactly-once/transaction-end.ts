@@ -67,7 +67,9 @@ export function createTransactionEnd(worker: WorkerState, connections: HandlerCo
       written = await writer.writeInto(transaction.client, { claim: job.claim, outcomes, done })
       isCommitting = true
       await transaction.commit()
-      await database.reach?.(done && job.isOfKey ? 'once-ordered.committed' : 'once.committed')
+      await database.faultPoint?.(
+        done && job.isOfKey ? 'exactly-once-ordered.committed' : 'exactly-once.committed',
+      )
       work.isCompleted = done
       work.settleFailureCount = 0
       writer.logWritten(written)

@@ -172,4 +172,4 @@ export function declinedGroup(declarationIds: readonly number[]): string {
 }
 
 /** Places end where pg-boss's priority does. From here on, jobs go in the order they came. */
-export const lastPosition = 2_000_000_000
+export const maxFinishTag = 2_000_000_000

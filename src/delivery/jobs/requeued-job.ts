@@ -7,7 +7,7 @@ import {
   retryFields,
   type JobData,
   declinedGroup,
-  lastPosition,
+  maxFinishTag,
 } from './job.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
 import type { JobClaim, Declined } from './job-claim.ts'
@@ -51,7 +51,7 @@ export function requeuedJob(
     ...firstAttemptJob(eventIds, subscription),
     data,
     startAfter: delaySeconds,
-    priority: declined?.isLast === true ? -lastPosition : priority,
+    priority: declined?.isLast === true ? -maxFinishTag : priority,
     // A declined job has no position: no other job is to wait behind it.
     ...(declined === undefined ? {} : { group: { id: declinedGroup(declined.by) } }),
     ...(fairnessKey === undefined || declined !== undefined ? {} : { singletonKey: fairnessKey }),

@@ -2,27 +2,27 @@ import type { PgBoss } from 'pg-boss'
 import type { Database } from '../../database/database.ts'
 
 /**
- * Up to this many queues, pg-boss looks after all of them once an hour, beside those where there is something to do: some thirty
- * statements each, which would be most of what an idle process sends if it were done more often.
+ * Up to this number of queues, pg-boss maintains all of them once an hour, and more often those with work to do.
+ * Maintaining one takes some thirty statements, which would be most of the load of an idle process if done more often.
  */
 const fewQueues = 100
 const fewIntervalMs = 60 * 60_000
 
-/** How often pg-boss looks after all queues, however many: only then does it rebuild indexes. */
+/** How often pg-boss maintains all queues, however many there are: only then does it rebuild indexes. */
 const fullIntervalMs = 24 * 60 * 60_000
 
 /**
- * Lets pg-boss count, expire and delete jobs: at first, and then from time to time, in every queue where there are few; else in those
- * where there is something to do.
+ * Returns a function that makes pg-boss count, expire and delete jobs. If there are few queues, it covers all of them
+ * at first and then periodically; otherwise only those with work to do.
  */
-export function createTidying(
+export function createCleanup(
   executor: Pick<Database, 'query' | 'bossSchema'>,
   boss: PgBoss,
 ): () => Promise<void> {
   const startedAt = performance.now()
   let fullAt: number | undefined
   return async () => {
-    const { total, names } = await queuesToTidy(executor)
+    const { total, names } = await queuesToCleanUp(executor)
     const areFew = total <= fewQueues
     const lastFullAt = fullAt ?? (areFew ? Number.NEGATIVE_INFINITY : startedAt)
     if (performance.now() - lastFullAt > (areFew ? fewIntervalMs : fullIntervalMs)) {
@@ -30,16 +30,16 @@ export function createTidying(
       fullAt = performance.now()
       return
     }
-    // Its turn at the indexes comes once a day, for all tables or for none.
+    // Reindexing happens once a day, for all tables or for none.
     for (const name of names) await boss.supervise(name, { reindex: false })
   }
 }
 
 /**
- * The queues of all services that have jobs to run or to delete, or whose jobs have changed since pg-boss counted them:
- * each by the first or last entry of an index.
+ * The queues of all services that have jobs to run or to delete, or whose jobs have changed since pg-boss counted them.
+ * Each condition reads the first or last entry of an index.
  */
-async function queuesToTidy(
+async function queuesToCleanUp(
   executor: Pick<Database, 'query' | 'bossSchema'>,
 ): Promise<{ readonly total: number; readonly names: readonly string[] }> {
   const { rows } = await executor.query<{ total: number; names: string[] }>(

@@ -3,89 +3,92 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import type { Database } from '../../database/database.ts'
 import type { PartitionKeeper } from '../../outbox/schema/partitions.ts'
-import { lookInto, type LookFloor, type QueueLook } from './queue-poll.ts'
-import type { Presence } from '../registry/presence.ts'
+import { pollQueues, type PollFloor, type QueuePoll } from './queue-poll.ts'
+import type { InstanceHeartbeat } from '../registry/instance-heartbeat.ts'
 import { createServerClock, fitToClock } from './server-clock.ts'
-import { createTidying } from './cleanup.ts'
+import { createCleanup } from './cleanup.ts'
 import type { Worker } from '../worker/worker-parts.ts'
 import { queueName } from '../jobs/queues.ts'
 
-/** How often one process looks into each of its queues for due retries and lost workers. */
-const lookIntervalMs = 5000
+/** How often a process polls each of its queues for due retries and lost workers. */
+const pollIntervalMs = 5000
 
-/** The same where notifications do not arrive: then nobody says either that another process has inserted jobs. */
-const pollingIntervalMs = 1000
+/** The same interval without notifications: then polling is also the only way to find jobs that another process has inserted. */
+const pollIntervalWithoutNotificationsMs = 1000
 
-/** Queues in one look. With more of them a process looks more often, and at some each time. */
-const queuesPerLook = 24
+/** Maximum number of queues in one poll. A process with more queues polls more often, a part of them each time. */
+const queuesPerPoll = 24
 
 /**
- * But not more often than this: then each queue's turn comes later. With 1,000 queues it comes every 42 seconds, or every 4 where
- * notifications do not arrive.
+ * The shortest interval between polls; each queue is then polled less often. With 1,000 queues it is every 42 seconds,
+ * or every 4 seconds without notifications.
  */
 const minPauseMs = 1000
-const minPollingPauseMs = 100
+const minPauseWithoutNotificationsMs = 100
 
-/** How often a look begins at the very first job of a queue, whatever the last one has seen. */
+/** How often a poll starts at the very first job of a queue, whatever the last poll has seen. */
 const sweepIntervalMs = 60_000
 
-/** A look that does so may take this share of a process's time. It is slow only while an old snapshot is held. */
+/** Maximum share of a process's time for such polls. They are slow only while an old snapshot is held. */
 const sweepShare = 1 / 20
 
-/** How often the leader lets pg-boss count, expire and delete jobs, which is how fresh its dashboard is; and how soon after its start. */
-const tidyIntervalMs = 60_000
-const firstTidyMs = 5000
+/**
+ * How often the leader makes pg-boss count, expire and delete jobs, which determines how current its dashboard is; and
+ * the delay of the first time.
+ */
+const cleanupIntervalMs = 60_000
+const firstCleanupMs = 5000
 
-/** How often it makes partitions for coming months. */
+/** How often the leader creates partitions for coming months. */
 const partitionIntervalMs = 5 * 60_000
 
-/** How soon partitions that could not be made, because the log was in use, are tried again. */
+/** The delay before retrying partitions that could not be created because the log was in use. */
 const partitionRetryMs = 30_000
 
-/** How often a process looks for keys whose job ended without a word: see recover-keys.ts. */
+/** How often a process looks for keys whose job has disappeared: see recover-keys.ts. */
 const recoverIntervalMs = 60_000
 
-/** pg-boss looks after a queue once a second at most: whoever was too early looks again after this long. */
+/** pg-boss maintains a queue at most once a second: a poll that was too early is repeated after this delay. */
 const expiredPauseMs = 250
 
-/** Does what no event triggers: wakes workers for due retries, finds dead workers, keeps the queues tidy. */
-export interface Upkeep {
-  /** Looks into the queue of a subscription now, because something may be due sooner than at its next turn. */
-  soon: (subscription: string) => void
-  /** Does what is due, and looks whether the registration of this process is still there. */
-  atOnce: () => void
+/** Does everything that no event triggers: wakes workers for due retries, finds dead workers, cleans up the queues. */
+export interface Maintenance {
+  /** Polls the queue of a subscription now, because something may be due before its next turn. */
+  requestPoll: (subscription: string) => void
+  /** Runs everything that is due now, and checks the registration of this process. */
+  runNow: () => void
   stop: () => Promise<void>
 }
 
-export interface UpkeepParts {
+export interface MaintenanceParts {
   readonly database: Database
   readonly boss: PgBoss
   readonly workers: readonly Worker[]
   readonly partitions: PartitionKeeper
-  /** Whether they were all there at the start. */
+  /** Whether all partitions existed at the start. */
   readonly hasPartitions: boolean
   readonly isLeader: () => boolean
   readonly isPolling: () => boolean
-  readonly presence: Presence
+  readonly instanceHeartbeat: InstanceHeartbeat
   readonly logger: BusLogger
 }
 
 interface Watched {
   readonly worker: Worker
-  /** When it is to be looked at though it is not its turn, in the time of `performance.now()`. */
+  /** When to poll the queue out of turn, in terms of `performance.now()`. */
   dueAt: number
-  /** Somebody has asked for a look, and it is to begin at the very first job. */
+  /** A poll was requested, and must start at the very first job. */
   asked: boolean
-  floor: LookFloor | undefined
-  /** When the last look without a floor began, and how long it took. */
+  floor: PollFloor | undefined
+  /** When the last poll without a floor started, and how long it took. */
   sweptAt: number
   sweepMs: number
 }
 
-/** pg-boss notifies nobody of retries, dead letters and redrives, and with its timers off nobody of dead workers. */
-export function startUpkeep(parts: UpkeepParts): Upkeep {
-  const { database, boss, workers, partitions, isLeader, isPolling, presence, logger } = parts
-  /** Whose turn is next comes first. */
+/** pg-boss sends no notification for retries, dead letters and redrives, nor, with its timers off, for dead workers. */
+export function startMaintenance(parts: MaintenanceParts): Maintenance {
+  const { database, boss, workers, partitions, isLeader, isPolling, instanceHeartbeat, logger } = parts
+  /** Ordered by turn: the next queue to poll comes first. */
   const queues = new Map<string, Watched>()
   for (const worker of workers)
     queues.set(queueName(worker.name), {
@@ -93,16 +96,16 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
       ...{ sweptAt: Number.NEGATIVE_INFINITY, sweepMs: 0 },
     })
   const clock = createServerClock()
-  const tidy = createTidying(database, boss)
+  const cleanUp = createCleanup(database, boss)
   let stopped = false
   let timer: NodeJS.Timeout | undefined
   let running: Promise<void> | undefined
   let turnAt = performance.now()
   let restUntil = Number.NEGATIVE_INFINITY
-  // At once: a process that starts finds what one before it left behind.
+  // Immediately: a new process takes over what the previous one left behind.
   let unseenCount = queues.size
-  let tidyDueAt = performance.now() + firstTidyMs
-  let tidying = false
+  let cleanupDueAt = performance.now() + firstCleanupMs
+  let isCleaningUp = false
   let partitionsDueAt = performance.now() + (parts.hasPartitions ? partitionIntervalMs : partitionRetryMs)
   let recoveredAt = Number.NEGATIVE_INFINITY
 
@@ -126,33 +129,33 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
     const beganAt = performance.now()
     const names = takeNext(beganAt)
     try {
-      if (names.length > 0) await look(names)
-      // However many ask, half of the time at most.
+      if (names.length > 0) await poll(names)
+      // Polls take at most half of the time, however many are requested.
       restUntil = 2 * performance.now() - beganAt
-      await presence.upkeep(isLeader()).catch((error: unknown) => {
+      await instanceHeartbeat.maintain(isLeader()).catch((error: unknown) => {
         logger.warn({ reason: reasonOf(error) }, 'this process could not say that it is there, trying again')
       })
       if (performance.now() - recoveredAt > recoverIntervalMs) await recover()
       if (isLeader() && performance.now() > partitionsDueAt) await keepPartitions()
-      if (isLeader() && performance.now() > tidyDueAt) tidyBeside()
+      if (isLeader() && performance.now() > cleanupDueAt) startCleanup()
     } catch (error) {
       logger.warn({ reason: reasonOf(error) }, 'upkeep failed, trying again')
       restUntil = performance.now() + minPauseMs
     }
   }
 
-  /** Those that are due, and those whose turn it is. */
+  /** Takes the queues that are due, and those whose turn it is. */
   function takeNext(now: number): readonly string[] {
     const due = [...queues].filter(([, { dueAt }]) => dueAt <= now).map(([name]) => name)
-    const names = new Set(due.slice(0, queuesPerLook))
+    const names = new Set(due.slice(0, queuesPerPoll))
     if (now >= turnAt) {
-      for (const name of queues.keys()) if (names.size < queuesPerLook) names.add(name)
-      const turns = Math.max(1, Math.ceil(queues.size / queuesPerLook))
+      for (const name of queues.keys()) if (names.size < queuesPerPoll) names.add(name)
+      const turns = Math.max(1, Math.ceil(queues.size / queuesPerPoll))
       unseenCount -= names.size
       if (unseenCount <= 0)
         turnAt = isPolling()
-          ? now + Math.max(minPollingPauseMs, pollingIntervalMs / turns)
-          : now + Math.max(minPauseMs, lookIntervalMs / turns)
+          ? now + Math.max(minPauseWithoutNotificationsMs, pollIntervalWithoutNotificationsMs / turns)
+          : now + Math.max(minPauseMs, pollIntervalMs / turns)
     }
     for (const name of names) {
       const watched = queues.get(name)
@@ -164,12 +167,12 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
     return [...names]
   }
 
-  /** Whether a look begins at the very first job. Somebody who asks may have put one back below the floor. */
+  /** Whether a poll starts at the very first job. A requested poll may concern a job that was put back below the floor. */
   function mayForgetFloor({ asked, sweptAt, sweepMs }: Watched, now: number): boolean {
     return now - sweptAt > Math.max(asked ? 0 : sweepIntervalMs, sweepMs / sweepShare)
   }
 
-  async function look(names: readonly string[]): Promise<void> {
+  async function poll(names: readonly string[]): Promise<void> {
     const askedAt = performance.now()
     const swept: Watched[] = []
     const asked = names.map((name) => {
@@ -179,7 +182,7 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
       swept.push(watched)
       return { name, floor: undefined }
     })
-    const found = await lookInto(database, asked)
+    const found = await pollQueues(database, asked)
     const answeredAt = performance.now()
     for (const watched of swept) {
       watched.sweptAt = askedAt
@@ -193,39 +196,39 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
     }
   }
 
-  async function act(seen: QueueLook, watched: Watched, askedAt: number, isFit: boolean): Promise<void> {
+  async function act(seen: QueuePoll, watched: Watched, askedAt: number, isFit: boolean): Promise<void> {
     const { worker } = watched
     const now = performance.now()
-    // Jobs that were moved may lie below it.
+    // Moved jobs may be below the floor.
     if (!isFit) watched.floor = seen.floor
     worker.applyState(seen.state, askedAt)
     const dueAt = seen.dueMs === undefined ? Number.POSITIVE_INFINITY : now + Math.max(0, seen.dueMs) + 5
     watched.dueAt = Math.min(watched.dueAt, dueAt)
     if (watched.asked) watched.dueAt = Math.min(watched.dueAt, watched.sweptAt + watched.sweepMs / sweepShare)
     if (seen.isAhead && !isFit) await fit(watched, 0)
-    // The clock was set, and who was alive before has not been heard of since.
+    // After the clock was set, live workers have not sent a heartbeat yet either.
     if (seen.lapsed && !isFit) {
-      // pg-boss fails the attempts of workers that were not heard of: they run again, or go to the dead letters.
+      // pg-boss fails the attempts of silent workers: their jobs run again, or become dead letters.
       await boss.supervise(seen.name, { reindex: false })
-      await database.reach?.('upkeep.expired')
+      await database.faultPoint?.('maintenance.expired')
       if (worker.ordered) await worker.recoverKeys()
-      // When those are due is not known yet.
+      // When these jobs are due is not known yet.
       watched.dueAt = Math.min(watched.dueAt, performance.now() + expiredPauseMs)
     }
     if (seen.lapsed || seen.ready) worker.wake()
   }
 
-  /** The clock was set: all times that the database holds are those of another one. */
+  /** The clock was set: every time in the database refers to another clock. */
   async function followClock(setMs: number): Promise<void> {
     logger.warn({ setSeconds: Math.round(setMs / 1000) }, 'the clock of the database server was set')
-    tidyDueAt = performance.now() + tidyIntervalMs
+    cleanupDueAt = performance.now() + cleanupIntervalMs
     for (const watched of queues.values()) await fit(watched, setMs)
   }
 
   async function fit(watched: Watched, setMs: number): Promise<void> {
     const { worker } = watched
     const movedCount = await fitToClock(database, worker.name, setMs)
-    // Its floor is a time of the clock before.
+    // Its floor is a time of the previous clock.
     watched.floor = undefined
     watched.dueAt = performance.now()
     if (movedCount > 0)
@@ -253,28 +256,28 @@ export function startUpkeep(parts: UpkeepParts): Upkeep {
     partitionsDueAt = performance.now() + (isDone ? partitionIntervalMs : partitionRetryMs)
   }
 
-  /** Not waited for: it may take long, with many queues and a database that is far away, and retries that are due are not to wait for it. */
-  function tidyBeside(): void {
-    if (tidying) return
-    tidying = true
-    tidyDueAt = performance.now() + tidyIntervalMs
-    tidy()
+  /** Not awaited: with many queues and a distant database it may take long, and due retries must not wait for it. */
+  function startCleanup(): void {
+    if (isCleaningUp) return
+    isCleaningUp = true
+    cleanupDueAt = performance.now() + cleanupIntervalMs
+    cleanUp()
       .catch((error: unknown) => {
         if (!stopped) logger.warn({ reason: reasonOf(error) }, 'upkeep failed, trying again')
       })
       .finally(() => {
-        tidying = false
+        isCleaningUp = false
       })
   }
 
   schedule()
 
   return {
-    atOnce() {
+    runNow() {
       turnAt = performance.now()
       schedule()
     },
-    soon(subscription) {
+    requestPoll(subscription) {
       const watched = queues.get(queueName(subscription))
       if (watched === undefined) return
       watched.asked = true

@@ -8,43 +8,43 @@ import {
 } from '../flow-control/subscription-state.ts'
 
 /**
- * Jobs have the time at which the transaction began that inserted them. Of one that had not committed when a look was taken, they
- * may lie this much below what it saw; what lies lower is found by the next look without a floor.
+ * A job carries the time at which its inserting transaction began. If that transaction had not committed at the time of
+ * a poll, its jobs may be this much below the floor; older ones are found by the next poll without a floor.
  */
 const lateCommitSeconds = 2
 
-/** To the microsecond, and read alike whatever the settings of the session. */
+/** In microseconds, and parsed alike under every setting of the session. */
 const timeFormat = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 
-/** Where a look at a queue begins: nothing that still lives lies before, but for what was committed late. */
-export interface LookFloor {
+/** Where a poll of a queue starts: no live job is before it, except those that were committed late. */
+export interface PollFloor {
   readonly waiting: string
   readonly active: string
 }
 
-/** What a look found in a queue. */
-export interface QueueLook {
+/** The result of polling a queue. */
+export interface QueuePoll {
   readonly name: string
-  /** A job may run now. */
+  /** Whether a job may run now. */
   readonly ready: boolean
-  /** Milliseconds until the next job may run that may not yet; undefined where there is none. */
+  /** Milliseconds until the next waiting job may run; undefined if there is none. */
   readonly dueMs: number | undefined
-  /** A worker was not heard of for longer than its jobs allow. */
+  /** Whether a worker has been silent for longer than its jobs allow. */
   readonly lapsed: boolean
-  /** A job was inserted, begun or touched at a time that is yet to come: the server's clock was set back since. */
+  /** Whether a job was inserted, started or touched at a future time: the server's clock was set back since. */
   readonly isAhead: boolean
-  /** For the next look. */
-  readonly floor: LookFloor
+  /** The floor of the next poll. */
+  readonly floor: PollFloor
   readonly state: SubscriptionState
 }
 
-/** What the looks of one statement found, and what the server's clock said when it answered. */
-export interface Look {
-  readonly queues: readonly QueueLook[]
+/** The results of one statement, and the server's time when it answered. */
+export interface PollResult {
+  readonly queues: readonly QueuePoll[]
   readonly clockMs: number | undefined
 }
 
-interface LookRow extends StateRow, Record<string, unknown> {
+interface PollRow extends StateRow, Record<string, unknown> {
   readonly clock_ms: number
   readonly found: {
     readonly name: string
@@ -58,20 +58,21 @@ interface LookRow extends StateRow, Record<string, unknown> {
 }
 
 /**
- * Looks into queues, in one statement that holds the locks of a few of them at a time, and reads the states of their subscriptions.
+ * Polls queues in one statement that holds the locks of only a few of them at a time, and reads the states of their
+ * subscriptions.
  *
  * The next job of each state is the first entry of pg-boss's index (name, state, blocked, start_after), however many
- * wait. While an old snapshot is held, the index keeps the entries of jobs that are gone, and every look would read past
- * more of them: so it begins at the floor that the last one found.
+ * jobs wait. While an old snapshot is held, the index keeps the entries of deleted jobs, and each poll would read more
+ * of them; so a poll starts at the floor that the last one returned.
  */
-export async function lookInto(
+export async function pollQueues(
   executor: Pick<Database, 'query' | 'bossSchema'>,
-  queues: readonly { readonly name: string; readonly floor: LookFloor | undefined }[],
-): Promise<Look> {
-  const { rows } = await executor.query<LookRow>(
+  queues: readonly { readonly name: string; readonly floor: PollFloor | undefined }[],
+): Promise<PollResult> {
+  const { rows } = await executor.query<PollRow>(
     `select (extract(epoch from clock_timestamp()) * 1000)::float8 as clock_ms, r.found, ${stateColumns}
      from bus.read_each($1::text[]) as r (found) join bus.subscriptions s on s.name = substr(r.found->>'name', 5)`,
-    [queues.map(({ name, floor }) => lookSql(executor.bossSchema, name, floor))],
+    [queues.map(({ name, floor }) => pollSql(executor.bossSchema, name, floor))],
   )
   return {
     clockMs: rows[0]?.clock_ms,
@@ -84,9 +85,9 @@ export async function lookInto(
   }
 }
 
-/** Two references to the queue and no more: planning each of them takes most of the time, for its dozen indexes. */
-function lookSql(bossSchema: string, queue: string, floor: LookFloor | undefined): string {
-  // With the states the index is for, as the planner cannot tell from a variable.
+/** Only two references to the queue, because planning each of them, with its dozen indexes, takes most of the time. */
+function pollSql(bossSchema: string, queue: string, floor: PollFloor | undefined): string {
+  // Repeats the states of the index predicate, because the planner cannot derive them from a variable.
   const jobs = `${bossSchema}.job where name = '${queue}' and not blocked and state in ('created', 'retry', 'active', 'failed')`
   return `
 select '${queue}' as name, coalesce(w.first <= now(), false) as ready,

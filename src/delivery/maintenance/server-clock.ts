@@ -1,23 +1,23 @@
 import type { Database } from '../../database/database.ts'
 import { deadLetterQueueName, queueName } from '../jobs/queues.ts'
 
-/** Steps of the server's clock below this are waited out. */
+/** Smaller steps of the server's clock are ignored. */
 const toleratedSeconds = 2
 
-/** A time that no clock had shown, had it never been set back. In SQL. */
+/** In SQL: a time that can only be in the database if the clock was set back. */
 export const tooFarAhead = `now() + interval '${toleratedSeconds} s'`
 
-/** Notices when the clock of the server is set: after a failover to a server with another clock, or by hand. */
+/** Detects that the clock of the server was set: after a failover to a server with another clock, or by hand. */
 export interface ServerClock {
   /**
-   * Takes what the clock said, in milliseconds, at some moment between two of `performance.now()`. Gives by how many
-   * milliseconds it was set since the last time, negative when it went back, 0 when it just went on.
+   * Records the server's time, in milliseconds, at some moment between two values of `performance.now()`. Returns by
+   * how many milliseconds it was set since the last call: negative if it was set back, 0 if it was not set.
    */
   note: (clockMs: number, askedAt: number, answeredAt: number) => number
 }
 
 export function createServerClock(): ServerClock {
-  /** What the clock was ahead of this process's, at least and at most. */
+  /** The bounds of the difference between the server's clock and this process's clock. */
   let ahead: { readonly min: number; readonly max: number } | undefined
   return {
     note(clockMs, askedAt, answeredAt) {
@@ -33,18 +33,19 @@ export function createServerClock(): ServerClock {
 }
 
 /**
- * Makes the times of a queue's jobs fit a clock that was set.
+ * Adjusts the times of a queue's jobs to a clock that was set.
  *
- * Set back, jobs that were waiting would wait until it has caught up, with the keys that they stand for, and a dead worker would not be
- * missed before: those that were inserted, or failed, at a time that is yet to come are moved back together, so that their delays and
- * their order stay. Set forward, live workers would seem dead. Either way, the jobs that are active get a new heartbeat: who is
- * alive confirms it, who is dead is missed when it has run out. pg-boss's own times of its last look after the queue are taken
- * back, else it would not look before they have come.
+ * If it was set back, waiting jobs and their keys would wait until the clock has caught up, and a dead worker would not
+ * be detected before then. So jobs that were inserted, or failed, at a future time are moved back together, which
+ * preserves their delays and their order. If it was set forward, live workers would seem dead. In both cases active
+ * jobs get a new heartbeat: live workers renew it, and dead ones are detected when it expires. pg-boss's times of its
+ * last maintenance of the queue are reset, because otherwise it would not maintain the queue before those times.
  *
- * Two statements; rows that somebody else has locked are being settled, and are passed over. Doing it twice changes nothing more.
+ * Two statements. Rows that another transaction has locked are being settled, and are skipped. Repeating it changes
+ * nothing.
  *
- * @param setMs - by how much the clock was set, where that is known; else 0
- * @returns the number of jobs that had waited for a time of the clock before
+ * @param setMs - by how much the clock was set, if known; otherwise 0
+ * @returns the number of jobs that waited for a time of the previous clock
  */
 export async function fitToClock(
   executor: Pick<Database, 'query' | 'bossSchema'>,
@@ -80,7 +81,7 @@ export async function fitToClock(
      select count(*)::int as count from moved`,
     [queueName(subscription), setMs],
   )
-  // In the order of the names, as pg-boss locks them.
+  // In the order of the names, like pg-boss's own locks.
   await executor.query(
     `update ${executor.bossSchema}.queue q set
        monitor_claim_on = case when q.monitor_claim_on <= now() then q.monitor_claim_on end,

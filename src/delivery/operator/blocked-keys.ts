@@ -20,54 +20,55 @@ import { loadSubscriptions, type RegisteredSubscription } from '../registry/regi
 import { deadLetterQueueName, queueName } from '../jobs/queues.ts'
 
 /**
- * A key of an ordered subscription that waits: for a person, because an event of it failed its last attempt, or for a handler that
- * ignores its signal.
+ * A key of an ordered subscription that is waiting: for a person, because one of its events failed its last attempt, or
+ * for a handler that ignores its signal.
  */
 export interface BlockedKey {
   readonly subscription: string
   readonly tenantId: string
   readonly orderingKey: string
   /**
-   * `'blocked'`: what came after the failed event waits. `'parked'`: it is among the dead letters. `'overrunning'`: an attempt
-   * has timed out, but its handler runs on, in some process: the key goes on by itself when that has ended, or when the claim of its worker lapses.
+   * `'blocked'`: the events after the failed one wait. `'parked'`: they are dead letters. `'overrunning'`: an attempt
+   * has timed out, but its handler is still running in some process; the key resumes when the handler ends, or when its
+   * worker's claim expires.
    */
   readonly state: 'blocked' | 'parked' | 'overrunning'
-  /** The id of the failed event, in the log. */
+  /** The id of the failed event in the log. */
   readonly id: string
-  /** Attempts that were made at it. */
+  /** Attempts made at the failed event. */
   readonly attempts: number
-  /** How they failed, as far as it is known: the first and the latest ones. */
+  /** The failures that are known: the first and the latest ones. */
   readonly failures: readonly AttemptFailure[]
-  /** When the first of them was given up, or when the handler was found to ignore its signal. */
+  /** When the first event failed its last attempt, or when the handler was found to ignore its signal. */
   readonly since: Date
-  /** Events of the key behind the failed one. */
+  /** Events of the key after the failed one. */
   readonly waitingCount: number
 }
 
-/** Which key to release, and how. */
+/** The key to release, and what to do with its failed event. */
 export interface KeyRelease {
   readonly subscription: string
   readonly tenantId: string
   readonly orderingKey: string
   /**
-   * False: the failed event is tried again first, with all its attempts. True: it is left behind as a dead letter.
+   * False: the failed event is tried again first, with all its attempts. True: it is skipped, and stays a dead letter.
    * @defaultValue `false`
    */
   readonly skipFailed?: boolean | undefined
 }
 
-/** Sees the keys of ordered subscriptions that wait, and releases those that wait for a person. */
+/** Lists the waiting keys of ordered subscriptions, and releases those that wait for a person. */
 export interface BlockedKeys {
-  /** The keys that wait, longest first, up to `limit` (1 to 1,000, default 100); of one subscription, when it is named. */
+  /** The waiting keys, longest first, up to `limit` (1 to 1,000, default 100); of one subscription if given. */
   list: (filter?: {
     readonly subscription?: string | undefined
     readonly limit?: number | undefined
   }) => Promise<BlockedKey[]>
   /**
-   * Lets a key go on: the failed event is tried again, or skipped, then everything behind it is delivered in publish
-   * order; events published meanwhile stay behind. Works from any process, started or not. Resolves to whether the key
-   * was waiting for a person: false, and nothing has changed, when it was not, for instance because somebody else released it, or because
-   * it waits for a handler.
+   * Releases a key: the failed event is retried or skipped, then the events after it are delivered in publish order;
+   * events published meanwhile follow. Works from any process, started or not. Resolves to `true` if the key was
+   * waiting for a person. Otherwise it resolves to `false` and changes nothing, for example because somebody else has
+   * released it, or because it waits for a handler.
    * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
    */
   release: (key: KeyRelease) => Promise<boolean>
@@ -93,7 +94,7 @@ export function createBlockedKeys(database: Database, logger: BusLogger): Blocke
       const { subscription, limit } = filter
       const count = integerOption('limit', limit, limits.listLimit)
       if (subscription !== undefined)
-        assertTextOption('subscription', subscription, limits.subscriptionNameLength)
+        assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
       const { rows } = await database.query<BlockedKeyRow>(
         `select s.name as subscription, k.tenant_id, k.ordering_key, k.state, k.failed_event_id, k.attempts, k.failures, k.failed_at,
            (select count(*) from bus.ordered_events e where e.key_id = k.id and e.seq > k.done_seq) as event_count
@@ -133,8 +134,8 @@ export function createBlockedKeys(database: Database, logger: BusLogger): Blocke
 }
 
 /**
- * One transaction under the key's row lock: new events of the key are appended before or after it, and who releases the
- * same key finds it flowing.
+ * One transaction under the key's row lock: new events of the key are appended before or after it, and a concurrent
+ * release of the same key finds it active.
  */
 async function releaseKey(
   database: Database,
@@ -147,14 +148,14 @@ async function releaseKey(
     const options = inTransaction(client)
     const key = await lockWaitingKey(client, subscription.id, tenantId, orderingKey)
     if (key === undefined) return false
-    await database.reach?.('release-key.locked')
+    await database.faultPoint?.('release-key.locked')
     const { keyId, failedEventId, attempts, failures } = key
     if (skipFailed === true) {
       const progress = { keyId, jobId: failedEventId, eventId: failedEventId, doneCount: 1 }
       const jobs = await advanceKeys(client, subscription, [progress])
       if (jobs.length > 0) await boss.insert(queue, jobs, options)
     } else {
-      // Somebody may have redriven the dead letter with pg-boss's own means.
+      // Somebody may have redriven the dead letter through pg-boss directly.
       const { rows } = await client.query<{ id: string }>(
         `select id from ${database.bossSchema}.job where name = $1 and state < 'completed' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
         [queue, keyId, failedEventId],
@@ -170,11 +171,11 @@ async function releaseKey(
         [deadLetterQueueName(subscription.name), keyId, failedEventId],
       )
     }
-    await database.reach?.('release-key.job-inserted')
+    await database.faultPoint?.('release-key.job-inserted')
     await client.query(wakeSql, [wakePayload('', [subscription.id])])
     return true
   })
-  if (released) await database.reach?.('release-key.committed')
+  if (released) await database.faultPoint?.('release-key.committed')
   return released
 }
 
@@ -187,13 +188,13 @@ async function findSubscription(executor: Executor, name: string): Promise<Regis
   )
 }
 
-/** Past the types, as a caller without them would. */
+/** Validated at run time, for callers without types. */
 function checkRelease(given: KeyRelease): Required<KeyRelease> {
   assertObject('a key like { subscription, tenantId, orderingKey }', given)
   refuseUnknownKeys(given, ['subscription', 'tenantId', 'orderingKey', 'skipFailed'], 'blockedKeys.release')
   const { subscription, tenantId, orderingKey } = given
-  assertTextOption('subscription', subscription, limits.subscriptionNameLength)
-  // Plain SQL may have published longer ones than publish takes.
+  assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
+  // Plain SQL may have published longer keys than publish accepts.
   assertTextOption('tenantId', tenantId)
   assertTextOption('orderingKey', orderingKey)
   return {

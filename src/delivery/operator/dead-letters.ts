@@ -5,26 +5,26 @@ import type { AttemptFailure } from '../attempts/failure.ts'
 import type { JobData } from '../jobs/job.ts'
 import type { FailureOutput } from '../jobs/job-claim.ts'
 
-/** An event that a subscription has given up on. */
+/** An event whose last attempt failed. */
 export interface DeadLetter {
-  /** The id of the event, in the log. */
+  /** The id of the event in the log. */
   readonly id: string
   readonly subscription: string
-  /** The job of pg-boss that is the dead letter, or the event's id where it was parked without an attempt. */
+  /** The pg-boss job that is the dead letter, or the event's id if it was parked without an attempt. */
   readonly jobId: string
-  /** Attempts that were made. */
+  /** The number of attempts. */
   readonly attempts: number
-  /** How they failed, as far as it is known: the first and the latest ones. */
+  /** The failures that are known: the first and the latest ones. */
   readonly failures: readonly AttemptFailure[]
   readonly deadAt: Date
   /**
-   * Set while the event holds up its key, or was parked behind the one that does: release the key to deliver it. See
+   * Set while the event blocks its key, or is parked behind the event that does: release the key to deliver it. See
    * {@link BlockedKeys}.
    */
   readonly blockedKey: BlockedKeyName | undefined
 }
 
-/** Which key waits. */
+/** Identifies a waiting key. */
 export interface BlockedKeyName {
   readonly tenantId: string
   readonly orderingKey: string
@@ -33,14 +33,14 @@ export interface BlockedKeyName {
 
 /** Reads the dead letters of all subscriptions. */
 export interface DeadLetters {
-  /** The dead letters, oldest first, up to `limit` (1 to 1,000, default 100); of one subscription, when it is named. */
+  /** The dead letters, oldest first, up to `limit` (1 to 1,000, default 100); of one subscription if given. */
   list: (filter?: {
     readonly subscription?: string | undefined
     readonly limit?: number | undefined
   }) => Promise<DeadLetter[]>
 }
 
-/** A dead letter as the database has it. */
+/** A row that holds a dead letter. */
 export interface DeadLetterRow extends Record<string, unknown> {
   readonly id: string
   readonly subscription: string
@@ -61,7 +61,7 @@ export function createDeadLetters(database: Database): DeadLetters {
       const { subscription, limit } = filter
       const count = integerOption('limit', limit, limits.listLimit)
       if (subscription !== undefined)
-        assertTextOption('subscription', subscription, limits.subscriptionNameLength)
+        assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
       const { rows } = await database.query<DeadLetterRow>(
         `(select (r.job->>'id')::uuid as id, r.job->>'subscription' as subscription, r.job->'data' as data,
            (r.job->>'source_retry_count')::int as source_retry_count, nullif(r.job->'source_output', 'null') as source_output,
@@ -118,13 +118,13 @@ export function toDeadLetter({
   const blockedKey =
     tenantId === null || orderingKey === null || state === null ? undefined : { tenantId, orderingKey, state }
   const id = data.eventIds[0] ?? ''
-  // Parked behind a failed one.
+  // Parked behind a failed event.
   if (blockedKey !== undefined && source_retry_count === null)
     return { id, subscription, jobId, attempts: 0, failures: [], deadAt: created_on, blockedKey }
   const before = data.attempts ?? 0
   const known = source_output?.failures ?? data.failures ?? []
   const attempts = source_output?.attempts ?? before + (source_retry_count ?? 0) + 1
-  // The last attempt was ended by pg-boss, because its worker was lost: all it left is a message.
+  // pg-boss ended the last attempt because its worker was lost: its only trace is a message.
   const lost = source_output?.value?.message
   const failures =
     lost === undefined

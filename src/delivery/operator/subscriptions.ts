@@ -5,70 +5,75 @@ import type { Database } from '../../database/database.ts'
 import { pauseSubscription, resumeSubscription } from '../flow-control/subscription-state.ts'
 import { liveSeconds } from '../registry/declarations.ts'
 import type { RegisteredOptions } from '../subscriptions/subscription.ts'
-import { isLonger, textProblem } from '../../foundation/text.ts'
 
-/** A subscription as the database knows it, whether its service runs or not. */
+/** A subscription as the database knows it, whether or not its service is running. */
 export interface SubscriptionInfo {
   readonly name: string
-  /** The service it belongs to. */
+  /** The service that owns it. */
   readonly service: string
   /** The names and patterns of its events. */
   readonly events: readonly string[]
   readonly where: string | undefined
-  /** The options of its newest declaration that counts. */
+  /** The options of its newest active declaration. */
   readonly options: RegisteredOptions
   /**
-   * `'paused'`: by a person, whatever its circuit breaker says. `'circuit open'`: everything failed, and one event at a time is
-   * tried until one succeeds. `'unserved'`: neither, and no process runs it: its events wait until one does.
+   * `'paused'`: by a person, whatever the state of its circuit breaker. `'circuit open'`: every attempt failed, and
+   * single events are tried until one succeeds. `'unserved'`: neither, but no process runs it, and its events wait
+   * until one does.
    */
   readonly state: 'active' | 'paused' | 'circuit open' | 'unserved'
-  /** Since when, by whom and why it is paused; undefined while it is not. */
+  /** When, by whom and why it was paused; undefined if it is not paused. */
   readonly pause:
     { readonly at: Date; readonly by: string | undefined; readonly reason: string | undefined } | undefined
-  /** Since when everything fails, how the last attempt did, and when the next event is tried; undefined while it does not. */
+  /**
+   * When its circuit breaker opened, the error of the last attempt, and when the next event is tried; undefined if it
+   * is closed.
+   */
   readonly circuit:
     { readonly openedAt: Date; readonly reason: string; readonly nextProbeAt: Date } | undefined
-  /** Events that wait for this subscription, those included that wait for another attempt: at most `waitingLimit`. */
+  /** Events that wait for this subscription, including those that wait for another attempt. The count stops at 10,000 jobs. */
   readonly waitingCount: number
-  /** Whether more wait than were counted. */
+  /** Whether more events wait than were counted. */
   readonly isWaitingCountPartial: boolean
-  /** Processes that run it now. With none its events wait. */
+  /** Processes that run it now. With none, its events wait. */
   readonly instanceCount: number
   /**
-   * Since when events wait that processes which run it have left to other code: to a version that is not there yet, or was rolled
-   * back. Undefined where none do.
+   * Since when events wait that the running processes do not cover: they need a version of the code that is not
+   * deployed yet, or was rolled back. Undefined if there are none.
    */
   readonly leftSince: Date | undefined
   /** Since when events are kept for it. */
   readonly registeredAt: Date
 }
 
-/** Sees the subscriptions of all services, and stops and starts them. */
+/** Lists, pauses and resumes the subscriptions of all services. */
 export interface Subscriptions {
-  /** All subscriptions of the database, by name. What waits is counted up to 10,000 jobs of each. */
+  /** All subscriptions of the database, by name. Waiting events are counted for up to 10,000 jobs of each. */
   list: () => Promise<SubscriptionInfo[]>
   /**
-   * Stops a subscription in every process: in this one before the call resolves, in others at once where notifications arrive, else
-   * within 5 seconds. Running handlers finish, what was not begun goes back with no attempt counted. Its events are kept. It stays
-   * paused until it is resumed, also over restarts. Works from any process, started or not. Resolves to whether it was not paused before; if it was, nothing has changed.
+   * Pauses a subscription in every process: in this one before the call resolves; in others immediately if
+   * notifications arrive, otherwise within 5 seconds. Running handlers finish; events that were not started are
+   * requeued without counting an attempt. Events are kept. It stays paused until it is resumed, even across restarts.
+   * Works from any process, started or not. Resolves to `true` if this call paused it, and to `false`, changing
+   * nothing, if it was already paused.
    * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
    */
   pause: (name: string, options?: PauseOptions) => Promise<boolean>
   /**
-   * Lets a subscription go on that was paused, or whose circuit breaker is open. Resolves to whether it was.
+   * Resumes a subscription that is paused, or whose circuit breaker is open. Resolves to `true` if it was either.
    * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
    */
   resume: (name: string) => Promise<boolean>
 }
 
 export interface PauseOptions {
-  /** Who pauses it, for the list: up to 255 characters. */
+  /** The person or system that pauses it, up to 255 characters. Shown by `list`. */
   readonly by?: string | undefined
-  /** Why, up to 2,000 characters. */
+  /** The reason, up to 2,000 characters. */
   readonly reason?: string | undefined
 }
 
-/** Waiting jobs of a subscription that are counted. */
+/** Maximum number of waiting jobs of a subscription that are counted. */
 const maxCountedJobs = 10_000
 
 interface SubscriptionRow extends Record<string, unknown> {
@@ -90,7 +95,7 @@ interface SubscriptionRow extends Record<string, unknown> {
   readonly event_count: number
 }
 
-/** @param onChange - lets the workers of this process follow, before a call resolves */
+/** @param onChange - applies the change to the workers of this process; awaited before a call resolves */
 export function createSubscriptions(database: Database, onChange: () => Promise<void>): Subscriptions {
   async function changed(name: string, change: Promise<boolean | undefined>): Promise<boolean> {
     const hasChanged = found(name, await change)
@@ -100,7 +105,7 @@ export function createSubscriptions(database: Database, onChange: () => Promise<
 
   return {
     async list() {
-      // The events of a key that has a job are counted where they stand in line, not in the job.
+      // The events of a key with a job are counted in `ordered_events`, not in the job.
       const { rows } = await database.query<SubscriptionRow>(
         `with waiting as materialized (
            select (r.counted->>'id')::int as id, (r.counted->>'jobs')::bigint as jobs, (r.counted->>'events')::bigint as events
@@ -140,9 +145,10 @@ export function createSubscriptions(database: Database, onChange: () => Promise<
       if (options === null || typeof options !== 'object')
         throw invalidOption(`Expected options like { by, reason }, got ${describe(options)}`)
       refuseUnknownKeys(options, ['by', 'reason'], 'subscriptions.pause')
-      checkText('by', options.by, 255)
-      checkText('reason', options.reason, 2000)
-      return changed(name, pauseSubscription(database, checkName(name), options.by, options.reason))
+      const { by, reason } = options
+      if (by !== undefined) assertTextOption('by', by, { min: 0, max: 255 })
+      if (reason !== undefined) assertTextOption('reason', reason, { min: 0, max: 2000 })
+      return changed(name, pauseSubscription(database, checkName(name), by, reason))
     },
     async resume(name) {
       return changed(name, resumeSubscription(database, checkName(name)))
@@ -190,14 +196,6 @@ function found(name: string, changed: boolean | undefined): boolean {
 }
 
 function checkName(name: unknown): string {
-  assertTextOption('name', name, limits.subscriptionNameLength)
+  assertTextOption('name', name, { max: limits.subscriptionNameLength })
   return name
-}
-
-function checkText(option: string, value: unknown, maxLength: number): void {
-  if (value === undefined) return
-  if (typeof value !== 'string' || isLonger(value, maxLength) || textProblem(value) !== undefined)
-    throw invalidOption(
-      `Expected \`${option}\` to be a text of at most ${maxLength} characters, got ${describe(value)}`,
-    )
 }

@@ -52,7 +52,7 @@ async function recoverKey(context: SubscriptionContext, key: OrphanedKey): Promi
       [key.id, key.job_id],
     )
     if (locked.length === 0) return false
-    await database.reach?.('recover-key.locked')
+    await database.faultPoint?.('recover-key.locked')
     const job = await findJob(client, context, key)
     if (job !== undefined && ['created', 'retry', 'active'].includes(job.state)) return false
     const eventId = job?.data.eventIds[0] ?? key.job_id
@@ -71,7 +71,7 @@ async function recoverKey(context: SubscriptionContext, key: OrphanedKey): Promi
     await new JobWriter(client, context).insert(jobs)
     return jobs.length > 0
   })
-  await database.reach?.('recover-key.committed')
+  await database.faultPoint?.('recover-key.committed')
   logDeadLetters(context, deadLetters)
   return isReady
 }

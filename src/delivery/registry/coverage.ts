@@ -6,30 +6,31 @@ import { type JobData, declinedGroup } from '../jobs/job.ts'
 import { type Subscription } from '../subscriptions/subscription.ts'
 import { queueName } from '../jobs/queues.ts'
 
-/** The events of a job that this process does not cover, by who does. */
+/** The events of a job that this process does not cover, grouped by who covers them. */
 interface Uncovered {
-  /** Whether a live process covers one of those that go back. */
+  /** Whether a live process covers one of the requeued events. */
   readonly isCoveredElsewhere: boolean
-  /** No code has them any more: newer code has left them out on purpose, and what had them is gone. */
+  /** Events that no code covers any more: newer code has dropped them deliberately, and the code that covered them is gone. */
   readonly unwanted: readonly string[]
 }
 
 /**
- * What the code of this process covers of its subscription. While versions differ, as during a deployment, a job may bring events
- * that only other code covers: they go back, with no attempt counted, in a group of jobs that this code does not fetch.
+ * What this process's code covers of its subscription. While versions differ, as during a deployment, a job may contain
+ * events that only other code covers. They are requeued without counting an attempt, in a group of jobs that this code
+ * does not fetch.
  */
 export interface Coverage {
   /** The groups of jobs that are left to other code. */
   readonly ignoredGroups: readonly string[]
-  /** The events of a job that are not this process's to handle. */
+  /** The events of a job that this process must not handle. */
   find: (data: JobData, eventIds: Iterable<string>, events: LoadedEvents) => Promise<Set<string>>
-  /** Whether this code covers all these types, and is among the declarations named. */
+  /** Whether this code covers all these types, and is one of these declarations. */
   coversAll: (types: readonly string[], declarations: readonly number[] | undefined) => boolean
-  /** Who covers some events that this code does not. What only newer code had waits for it. */
+  /** Determines who covers events that this code does not. Events that only newer code covered wait for it. */
   judge: (eventIds: readonly string[], events: LoadedEvents) => Promise<Uncovered>
-  /** The declarations that a job is left by from now on, this one included: their group is not fetched here again. */
+  /** The declarations that do not cover a job, including this one: this process no longer fetches their group. */
   leave: (data: JobData) => readonly number[]
-  /** Notes that jobs wait for other code, so that they are looked at again when the registry changes. */
+  /** Records that jobs wait for other code, so that they are offered again when the registry changes. */
   noteLeft: () => Promise<void>
 }
 
@@ -50,7 +51,7 @@ export function createCoverage(
       const undecided: string[] = []
       for (const id of eventIds) {
         const type = events.typeOf(id)
-        // Gone from the log: that is found where it would begin.
+        // The event is no longer in the log; that is handled when it would start.
         if (type === undefined) continue
         if (!matches(type)) uncovered.add(id)
         else if (where !== undefined) undecided.push(id)
@@ -63,7 +64,7 @@ export function createCoverage(
         const fulfilled = await fulfilling(executor, undecided, where)
         for (const id of undecided) if (!fulfilled.has(id)) uncovered.add(id)
       }
-      // Erased and expired events are nobody's: whoever finds them settles them.
+      // Erased and expired events need no coverage: any process settles them.
       for (const id of uncovered) {
         const event = events.get(id)
         if (event === undefined || isErased(event) || hasExpired(event)) uncovered.delete(id)
@@ -109,8 +110,8 @@ export function createCoverage(
   }
 }
 
-/** Lets every process look again at what was left to other code: that may be the one which was just declared, or nobody's by now. */
-export async function offerDeclined(
+/** Offers jobs that were left to other code to every process again: a new declaration may cover them, or nobody may. */
+export async function reofferDeclinedJobs(
   executor: Pick<Database, 'query' | 'bossSchema'>,
   names: readonly string[],
 ): Promise<void> {

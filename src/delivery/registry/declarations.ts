@@ -5,7 +5,7 @@ import type { Executor } from '../../database/database.ts'
 import { notifyState } from '../flow-control/subscription-state.ts'
 import type { DurableOptions, Subscription } from '../subscriptions/subscription.ts'
 
-/** What one variant of a service's code declares of a subscription. */
+/** What one version of a service's code declares about a subscription. */
 export interface Declaration {
   /** Undefined for a subscription that was registered by hand and that no code has declared. */
   readonly id: number | undefined
@@ -13,13 +13,13 @@ export interface Declaration {
   readonly where: string | undefined
 }
 
-/** A subscription and its place in the registry. */
+/** The ids of a subscription and of this process's declaration of it. */
 export interface Registration {
   readonly subscriptionId: number
   readonly declarationId: number
 }
 
-/** What a declaration is told apart by: everything of it but the name and the handler. The order of patterns means nothing. */
+/** Identifies a declaration by all its contents except the name and the handler. The order of patterns is irrelevant. */
 export function declarationHash(subscription: Subscription): string {
   const { patterns, where } = subscription
   const text = JSON.stringify([patterns.toSorted(), where ?? null, sortKeys(durableOptions(subscription))])
@@ -32,27 +32,27 @@ function sortKeys(value: unknown): unknown {
   return entries.map(([key, inner]) => [key, sortKeys(inner)])
 }
 
-/** What `bus.declarations` and `bus.subscriptions` keep as the options of a subscription. */
+/** The options of a subscription as stored in `bus.declarations` and `bus.subscriptions`. */
 function durableOptions(subscription: Subscription): DurableOptions {
   const { name: _name, patterns: _patterns, where: _where, handler: _handler, ...options } = subscription
   return options
 }
 
-/** A declaration that was made some time, with what its queue is made with. */
+/** A declaration from any time, with the options of its queue. */
 export interface KnownDeclaration extends Declaration {
   readonly id: number
   readonly name: string
   readonly hash: string
   readonly options: DurableOptions
   readonly isActive: boolean
-  /** Whether a process that runs has it. */
+  /** Whether a running process has it. */
   readonly isLive: boolean
 }
 
-/** A process that has not said for this long that it is there does not count as live. */
+/** A process without a heartbeat for this long does not count as live. */
 export const liveSeconds = 60
 
-/** All declarations of some subscriptions, retired ones too, the oldest of each first. */
+/** All declarations of some subscriptions, including retired ones, the oldest of each first. */
 export async function readDeclarations(
   executor: Executor,
   names: readonly string[],
@@ -70,11 +70,11 @@ export async function readDeclarations(
 }
 
 /**
- * Writes subscriptions and what this process declares of them, in one transaction: after it, relays route by them. A
- * subscription's own row repeats its newest active declaration. Revisions are raised only where something changed, so that
- * relays read the registry again only then. Under the lock of the registry; repeating it changes nothing.
+ * Writes subscriptions and this process's declarations of them in one transaction; afterwards relays route by them. A
+ * subscription's own row repeats its newest active declaration. Revisions are raised only if something changed, so that
+ * relays reload the registry only then. Runs under the lock of the registry; repeating it changes nothing.
  *
- * @param knownIds - ids that subscriptions had before their rows were lost: receipts and keys name them
+ * @param knownIds - the ids of subscriptions before their rows were lost: receipts and keys refer to them
  */
 export async function writeDeclarations(
   client: pg.ClientBase,
@@ -131,7 +131,7 @@ export async function writeDeclarations(
   )
 }
 
-/** Lets the rows of subscriptions say what their newest active declarations do, and raises revisions. */
+/** Updates the rows of subscriptions to their newest active declarations, and raises revisions. */
 async function followNewest(
   client: pg.ClientBase,
   changedIds: readonly number[],
@@ -156,7 +156,7 @@ async function followNewest(
   if (ids.length > 0) await notifyState(client, ids)
 }
 
-/** Takes declarations out of what counts, and gives the subscriptions that have changed by it. Under the lock of the registry. */
+/** Retires declarations, and returns the subscriptions that this changed. Runs under the lock of the registry. */
 export async function retireDeclarations(
   client: pg.ClientBase,
   ids: readonly number[],
@@ -175,12 +175,12 @@ export async function retireDeclarations(
   return rows
 }
 
-/** Tells whether a declaration has the type of an event. Its predicate is PostgreSQL's to judge. */
+/** Tests whether a declaration covers an event type. Only PostgreSQL can evaluate its predicate. */
 export function typeMatcher({ patterns }: Pick<Declaration, 'patterns'>): (type: string) => boolean {
   return compilePatterns(patterns)
 }
 
-/** The events, out of some, whose payload fulfils a predicate. PostgreSQL decides; errors in it are false. */
+/** The events, among some, whose payload satisfies a predicate. PostgreSQL evaluates it; an error counts as false. */
 export async function fulfilling(
   executor: Executor,
   eventIds: readonly string[],

@@ -5,7 +5,7 @@ import { reasonOf } from '../../foundation/error-reason.ts'
 import { withLock } from '../../database/advisory-lock.ts'
 import type { Database, Executor } from '../../database/database.ts'
 import { openBoss } from '../jobs/boss.ts'
-import { offerDeclined } from './coverage.ts'
+import { reofferDeclinedJobs } from './coverage.ts'
 import {
   declarationHash,
   readDeclarations,
@@ -23,7 +23,7 @@ import { readQueues, ensureQueues } from '../jobs/queues.ts'
 export interface RegisteredSubscription extends DurableOptions {
   readonly id: number
   readonly name: string
-  /** What counts of it, the oldest first: an event goes to the subscription where one of them covers it. */
+  /** Its active declarations, oldest first: an event is routed to the subscription if one of them covers it. */
   readonly declarations: readonly Declaration[]
 }
 
@@ -35,14 +35,14 @@ interface SubscriptionRow {
 }
 
 /**
- * Writes a service's subscriptions, and what this process declares of them, into the registry, after all their queues exist, and
- * gives their places in it by name. From then on relays route by this declaration too, beside those of other live processes; the
+ * Registers a service's subscriptions and this process's declarations of them, after creating all their queues. Returns
+ * their ids by name. From then on relays route by these declarations too, besides those of other live processes; the
  * options of a queue are those of the newest declaration (docs/adr/0020).
  *
- * One process at a time, under an advisory lock: creating a queue locks pg-boss's job table,
- * and two at once deadlock.
+ * One process at a time, under an advisory lock: creating a queue locks pg-boss's job table, and two creations at once
+ * deadlock.
  *
- * @param knownIds - of a process that runs: ids that its subscriptions had before their rows were lost
+ * @param knownIds - for a running process: the ids of its subscriptions before their rows were lost
  * @throws {@link ConfigurationError} `BUS_INVALID_WHERE`, `BUS_SUBSCRIPTION_TAKEN`, `BUS_SUBSCRIPTION_ORDER_CHANGED`,
  *   before anything is written
  */
@@ -68,14 +68,14 @@ export async function registerSubscriptions(
     const queues = await readQueues(boss, subscriptions)
     for (const subscription of subscriptions) {
       await ensureQueues(boss, withNewestOptions(subscription, declared), queues)
-      await database.reach?.('start.queues-created')
+      await database.faultPoint?.('start.queues-created')
     }
     await applyQueueStorage(boss)
     const registrations = await database.transaction(async (client) =>
       writeDeclarations(client, service, subscriptions, knownIds),
     )
-    await database.reach?.('start.registered')
-    await offerDeclined(
+    await database.faultPoint?.('start.registered')
+    await reofferDeclinedJobs(
       database,
       subscriptions.map(({ name }) => name),
     )
@@ -83,7 +83,7 @@ export async function registerSubscriptions(
   })
 }
 
-/** What the queue of a subscription is made with: the options of the newest declaration, which may be another process's. */
+/** The options of a subscription's queue: those of the newest declaration, which may belong to another process. */
 function withNewestOptions(
   subscription: Subscription,
   declared: readonly KnownDeclaration[],
@@ -96,8 +96,8 @@ function withNewestOptions(
 }
 
 /**
- * Creates the queues of a service's subscriptions and registers nothing: for processes whose role may not create them.
- * What the queue of another service would be is left to the start, which refuses it.
+ * Creates the queues of a service's subscriptions without registering them: for processes whose role may not create
+ * queues. A subscription of another service is skipped; the start refuses it.
  */
 export async function createQueues(
   database: Database,
@@ -126,7 +126,7 @@ export async function createQueues(
   }
 }
 
-/** Every subscription of every service, with what counts of its declarations. */
+/** Every subscription of every service, with its active declarations. */
 export async function loadSubscriptions(executor: Executor): Promise<readonly RegisteredSubscription[]> {
   const { rows } = await executor.query<LoadedRow>(
     `select s.id, s.name, s.options, d.id as declaration_id,
@@ -169,7 +169,7 @@ function refuseTaken(name: string, service: string, owner: string | undefined): 
   )
 }
 
-/** Events handed over before the change would be overtaken by, or overtake, those after it. */
+/** Events dispatched before the change could be delivered out of order with those after it. */
 function refuseOrderChange(name: string, before: boolean, after: boolean): void {
   if (before === after) return
   throw new ConfigurationError(
@@ -187,7 +187,7 @@ async function checkWhere(executor: Executor, { name, where }: Subscription): Pr
     const { rows } = await executor.query<{ path: string }>('select $1::jsonpath::text as path', [where])
     canonical = rows[0]?.path
   } catch (error) {
-    // 42601, 22P02 and the like: PostgreSQL could not read it. A lost connection is not the predicate's fault.
+    // 42601, 22P02 and others: PostgreSQL could not parse it. A lost connection is not the predicate's fault.
     if ((error as { retryable?: boolean }).retryable === true) throw error
     throw new ConfigurationError(
       'BUS_INVALID_WHERE',
@@ -210,7 +210,7 @@ async function checkWhere(executor: Executor, { name, where }: Subscription): Pr
   )
 }
 
-/** PostgreSQL writes a path's variables as `$"name"`, and its texts and keys between quotes. */
+/** PostgreSQL prints a path's variables as `$"name"`, and its strings and keys in quotes. */
 function variableIn(canonical: string): string | undefined {
   return canonical.match(/\$?"(?:[^"\\]|\\.)*"/g)?.find((quoted) => quoted.startsWith('$'))
 }

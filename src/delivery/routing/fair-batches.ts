@@ -2,84 +2,85 @@ import type pg from 'pg'
 import type { JobInsert } from 'pg-boss'
 import { queryPrepared } from '../../database/prepared.ts'
 import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
-import { firstAttemptJob, splitIntoBatches, type JobData, lastPosition } from '../jobs/job.ts'
+import { firstAttemptJob, splitIntoBatches, type JobData, maxFinishTag } from '../jobs/job.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'
 import { queueName } from '../jobs/queues.ts'
 
-/** A tenant with at least this share of a claim gets batches of its own; the others share theirs. */
+/** A tenant with at least this share of a claim gets batches of its own; the other tenants share theirs. */
 const minOwnShare = 0.25
 
 /**
- * The keys of the batches that tenants share, and how those of one tenant begin. Events that waited for their time stand in a
- * line of their own beside those that come meanwhile, so that a million that are due at midnight delay nobody.
+ * The flows of a queue: one that tenants share, and one per large tenant, whose key starts with this prefix. Events
+ * that were scheduled have flows of their own, so that a million events due at midnight delay nobody.
  */
-const lineKeys = { shared: '*', own: '=' } as const
-const scheduledLineKeys = { shared: '+', own: '@' } as const
+const flowKeys = { shared: '*', own: '=' } as const
+const scheduledFlowKeys = { shared: '+', own: '@' } as const
 
-/** Stands for the jobs that are being worked on, beside the keys of those that wait. */
-const servedKey = '!'
+/** Stands for the active jobs, among the keys of the waiting ones. */
+const activeKey = '!'
 
-/** Waiting jobs that are looked at to find the first one that has a place in the line. */
+/** Maximum number of waiting jobs that are read to find the first one with a finish tag. */
 const lookAhead = 200
 
-/** What of a claim goes to one subscription: events that the same declarations of it cover. */
-export interface Wanted {
+/** The events of a claim for one subscription that the same declarations cover. */
+export interface RoutedEvents {
   readonly subscription: RegisteredSubscription
   readonly events: readonly ClaimedEvent[]
-  /** The declarations that cover them, where their types do not tell. */
+  /** The declarations that cover them, if the types alone do not decide. */
   readonly declarations?: readonly number[] | undefined
 }
 
-/** Events that stand in line together: those of one tenant, or of all that have only a few. */
+/** The events of one flow: those of one tenant, or of all tenants with only a few. */
 interface Group {
   readonly key: string
   readonly tenantCount: number
   readonly events: ClaimedEvent[]
 }
 
-/** What waits in a queue already: the place of its first job, and of the last one of each group that has any. */
-interface Line {
+/** The waiting jobs of a queue: the finish tag of the first job, and of the last job of each flow. */
+interface QueueSnapshot {
   readonly front: number | undefined
-  /** The place of the last job that was taken and is not done: who comes now comes behind that, and not behind the front. */
+  /** The finish tag of the last job that was fetched and is not settled: new jobs are placed after it, not after the front. */
   readonly served: number | undefined
   readonly last: ReadonlyMap<string, number>
 }
 
 /**
- * Makes the jobs of a claim so that no tenant waits behind another one's backlog (docs/adr/0009). Each job has a place in
- * its queue's line, and pg-boss takes the lowest first, through its priority: the place of the front, or of the tenant's
- * last waiting job where that is later, plus the number of events. So tenants that wait take turns by their events.
- * What is known of the line is read from the queue, in one statement for all of them: any number of relays see the same, and
- * nothing is lost with one.
+ * Creates the jobs of a claim so that no tenant waits behind another one's backlog: self-clocked fair queueing
+ * (docs/adr/0009). Each job has a finish tag: the tag at the front of its queue, or of the last waiting job of its flow
+ * if that is later, plus the number of its events. pg-boss fetches the lowest tag first, because the job's priority is
+ * its negative tag. So waiting tenants take turns by number of events. The tags are read from all queues in one
+ * statement, so any number of relays see the same state, and no state is lost with a relay.
  */
 export async function planJobs(
   client: pg.ClientBase,
   bossSchema: string,
-  wanted: readonly Wanted[],
+  routed: readonly RoutedEvents[],
 ): Promise<readonly JobInsert<JobData>[][]> {
-  const groupings = wanted.map(({ events }) => groupByTenant(events))
-  const lines = await readLines(
+  const groupings = routed.map(({ events }) => groupByTenant(events))
+  const snapshots = await readSnapshots(
     client,
     bossSchema,
-    wanted.map(({ subscription }) => queueName(subscription.name)),
+    routed.map(({ subscription }) => queueName(subscription.name)),
     groupings.map((groups) => groups.map(({ key }) => key)),
   )
-  return wanted.map(({ subscription, events, declarations }, index) => {
-    const line = lines[index] ?? emptyLine
-    // Nothing waits, and it is one batch: no line, so that few events of many tenants cost one job.
+  return routed.map(({ subscription, events, declarations }, index) => {
+    const snapshot = snapshots[index] ?? emptyQueue
+    // If nothing waits and the events fit one batch, there is no need for flows: a few events of many tenants then cost
+    // one job.
     const groups =
-      line.front === undefined && events.length <= subscription.batchSize
+      snapshot.front === undefined && events.length <= subscription.batchSize
         ? [{ key: keysOf(events).shared, tenantCount: 1, events: [...events] }]
         : (groupings[index] ?? [])
-    return groups.flatMap((group) => placeGroup(group, line, subscription, declarations))
+    return groups.flatMap((group) => planGroup(group, snapshot, subscription, declarations))
   })
 }
 
-const emptyLine: Line = { front: undefined, served: undefined, last: new Map() }
+const emptyQueue: QueueSnapshot = { front: undefined, served: undefined, last: new Map() }
 
-/** Of one claim, all have waited for their time, or none has. */
-const keysOf = (events: readonly ClaimedEvent[]): typeof lineKeys | typeof scheduledLineKeys =>
-  events[0]?.wasScheduled === true ? scheduledLineKeys : lineKeys
+/** Within a claim either all events were scheduled, or none. */
+const keysOf = (events: readonly ClaimedEvent[]): typeof flowKeys | typeof scheduledFlowKeys =>
+  events[0]?.wasScheduled === true ? scheduledFlowKeys : flowKeys
 
 function groupByTenant(events: readonly ClaimedEvent[]): readonly Group[] {
   const byTenant = new Map<string, ClaimedEvent[]>()
@@ -101,66 +102,66 @@ function groupByTenant(events: readonly ClaimedEvent[]): readonly Group[] {
   return [...groups, { key: keys.shared, tenantCount: few.size, events: shared }]
 }
 
-function placeGroup(
+function planGroup(
   { key, tenantCount, events }: Group,
-  { front, served, last }: Line,
+  { front, served, last }: QueueSnapshot,
   subscription: RegisteredSubscription,
   declarations: readonly number[] | undefined,
 ): JobInsert<JobData>[] {
   const now = Math.min(front ?? served ?? 0, served ?? front ?? 0)
-  let place = Math.max(now, last.get(key) ?? 0)
+  let finishTag = Math.max(now, last.get(key) ?? 0)
   return splitIntoBatches(events, subscription.batchSize).map((eventIds) => {
-    place = Math.min(lastPosition, place + Math.ceil(eventIds.length / tenantCount))
+    finishTag = Math.min(maxFinishTag, finishTag + Math.ceil(eventIds.length / tenantCount))
     const job = firstAttemptJob(eventIds, subscription, declarations)
-    return { ...job, priority: -place, singletonKey: key }
+    return { ...job, priority: -finishTag, singletonKey: key }
   })
 }
 
 /**
- * Reads the lines of some queues, without locks: a job that is inserted or taken meanwhile makes a place a little better or
- * worse. Each branch reads its own partition of pg-boss's job table: the front is at the beginning of the index that
- * pg-boss fetches through, the last job of a group at the end of that group's entries in the index of its keys. The keys come
- * as JSON, because of an array PostgreSQL would count the elements and plan anew each time.
+ * Reads the finish tags of some queues without locks: a concurrent insert or fetch makes a tag slightly better or
+ * worse. Each branch reads its own partition of pg-boss's job table: the front is at the start of the index that
+ * pg-boss fetches through, the last job of a flow at the end of its entries in the index on keys. The keys are passed
+ * as JSON, because PostgreSQL would plan again for each array length.
  */
-async function readLines(
+async function readSnapshots(
   client: pg.ClientBase,
   bossSchema: string,
   queues: readonly string[],
   keys: readonly (readonly string[])[],
-): Promise<readonly Line[]> {
-  const text = queues.map((queue, index) => lineSql(bossSchema, queue, index)).join('\nunion all\n')
+): Promise<readonly QueueSnapshot[]> {
+  const text = queues.map((queue, index) => snapshotSql(bossSchema, queue, index)).join('\nunion all\n')
   const { rows } = (await queryPrepared(
     client,
     text,
     keys.map((key) => JSON.stringify(key)),
   )) as unknown as {
-    rows: { readonly queue: number; readonly key: string | null; readonly place: number | null }[]
+    rows: { readonly queue: number; readonly key: string | null; readonly finishTag: number | null }[]
   }
-  const lines = queues.map(() => ({
+  const snapshots = queues.map(() => ({
     front: undefined as number | undefined,
     served: undefined as number | undefined,
     last: new Map<string, number>(),
   }))
-  for (const { queue, key, place } of rows) {
-    const line = lines[queue]
-    if (line === undefined || place === null) continue
-    if (key === null) line.front = place
-    else if (key === servedKey) line.served = place
-    else line.last.set(key, place)
+  for (const { queue, key, finishTag } of rows) {
+    const snapshot = snapshots[queue]
+    if (snapshot === undefined || finishTag === null) continue
+    if (key === null) snapshot.front = finishTag
+    else if (key === activeKey) snapshot.served = finishTag
+    else snapshot.last.set(key, finishTag)
   }
-  return lines
+  return snapshots
 }
 
-function lineSql(bossSchema: string, queue: string, index: number): string {
+function snapshotSql(bossSchema: string, queue: string, index: number): string {
   const jobs = `${bossSchema}.job where name = '${queue}' and state < 'active'`
   return `select ${index} as queue, null as key, (
   select -priority from (
     select priority, singleton_key, state from ${jobs} and not blocked and priority < 0
     order by priority desc, created_on limit ${lookAhead}) waiting
   where state = 'created' and singleton_key is not null
-  order by priority desc limit 1) as place
+  order by priority desc limit 1) as "finishTag"
 union all
-select ${index}, '${servedKey}', (
+select ${index}, '${activeKey}', (
   select -min(priority) from ${bossSchema}.job
   where name = '${queue}' and state = 'active' and singleton_key is not null and priority < 0)
 union all

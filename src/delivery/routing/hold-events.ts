@@ -3,8 +3,9 @@ import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'
 
 /**
- * Leaves events in the outbox for one subscription, because of a lock that its jobs need, in the transaction that took them
- * out for all. In the order given, behind what is held already: their positions are below 0, where no claim looks, and ascend.
+ * Holds events back in the outbox for one subscription, because its jobs need a locked resource, in the transaction
+ * that claims them for all. They keep their order, after events that are already held: their positions ascend below 0,
+ * where no claim reads.
  */
 export async function holdEvents(
   client: pg.ClientBase,

@@ -3,14 +3,14 @@ import { compilePatterns } from '../../events/pattern.ts'
 import { unlessLocked } from '../../outbox/relay/claim.ts'
 import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
 import { fulfilling, type Declaration } from '../registry/declarations.ts'
-import type { Wanted } from './fair-batches.ts'
+import type { RoutedEvents } from './fair-batches.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'
 
-/** A subscription, as claims are routed to it. */
+/** A subscription prepared for routing claims. */
 export interface Route {
   readonly subscription: RegisteredSubscription
   readonly declarations: readonly RoutedDeclaration[]
-  /** Whether a declaration has events of a type. */
+  /** Whether one of its declarations covers a type. */
   readonly matches: (type: string) => boolean
 }
 
@@ -32,16 +32,17 @@ export function toRoute(subscription: RegisteredSubscription): Route {
 }
 
 /**
- * The events that a subscription wants, of some whose types it has: those that a declaration of it covers. Where it has predicates, the
- * jobs say which declarations cover them, so that a process need not ask again, and those that the same ones cover come together.
+ * The events, among some with matching types, that a declaration of the subscription covers. If it has predicates,
+ * events are grouped by the declarations that cover them, and their jobs name these, so that a process need not
+ * evaluate the predicates again.
  */
-export async function findWanted(
+export async function findRoutedEvents(
   client: pg.ClientBase,
   { subscription, declarations }: Route,
   matched: readonly ClaimedEvent[],
-): Promise<readonly Wanted[]> {
+): Promise<readonly RoutedEvents[]> {
   if (matched.length === 0) return []
-  // Types are each process's own to judge.
+  // Each process checks the types itself.
   if (declarations.every(({ where }) => where === undefined)) return [{ subscription, events: matched }]
   const covering = new Map<string, number[]>()
   for (const declaration of declarations) {
@@ -73,43 +74,44 @@ async function coveredBy(
 }
 
 /**
- * The same where a lock is in the way: payloads of months that somebody has locked cannot be read now. Where order is kept, events
- * that were held cannot be held again, behind later ones of their key: then none is read.
+ * The same if a lock is in the way: payloads of a month whose partition is locked cannot be read now. For an ordered
+ * subscription, events that were held cannot be held again, behind later ones of their key; then the error is passed
+ * on.
  */
-export async function findWantedByMonth(
+export async function findRoutedEventsByMonth(
   client: pg.ClientBase,
   route: Route,
   matched: readonly ClaimedEvent[],
   retaken: boolean,
-): Promise<{ readonly wanted: readonly Wanted[]; readonly unreadable: readonly ClaimedEvent[] }> {
+): Promise<{ readonly routed: readonly RoutedEvents[]; readonly unreadable: readonly ClaimedEvent[] }> {
   const { subscription, declarations } = route
   if (declarations.every(({ where }) => where === undefined) || (retaken && subscription.ordered === true))
-    return { wanted: await findWanted(client, route, matched), unreadable: [] }
-  const wanted: Wanted[] = []
+    return { routed: await findRoutedEvents(client, route, matched), unreadable: [] }
+  const routed: RoutedEvents[] = []
   const unreadable = new Set<ClaimedEvent>()
   for (const ofMonth of Map.groupBy(matched, ({ id }) => monthOf(id)).values()) {
-    const readable = await unlessLocked(client, async () => findWanted(client, route, ofMonth))
+    const readable = await unlessLocked(client, async () => findRoutedEvents(client, route, ofMonth))
     if (readable === undefined) for (const event of ofMonth) unreadable.add(event)
-    else wanted.push(...readable)
+    else routed.push(...readable)
   }
   return {
-    wanted: inOrder(wanted, subscription, matched),
+    routed: inOrder(routed, subscription, matched),
     unreadable: matched.filter((event) => unreadable.has(event)),
   }
 }
 
-/** Keys stay in order: what an ordered subscription wants of several months is put together again. */
+/** Keys stay in order: merges an ordered subscription's events of several months. */
 function inOrder(
-  wanted: readonly Wanted[],
+  routed: readonly RoutedEvents[],
   subscription: RegisteredSubscription,
   matched: readonly ClaimedEvent[],
-): readonly Wanted[] {
-  if (subscription.ordered !== true || wanted.length < 2) return wanted
-  const events = new Set(wanted.flatMap((each) => each.events))
+): readonly RoutedEvents[] {
+  if (subscription.ordered !== true || routed.length < 2) return routed
+  const events = new Set(routed.flatMap((each) => each.events))
   return [{ subscription, events: matched.filter((event) => events.has(event)) }]
 }
 
-/** The month of a uuid v7, in UTC: its partition of the log. */
+/** The month of a uuid v7, in UTC, which determines its partition of the log. */
 function monthOf(id: string): string {
   const time = new Date(Number.parseInt(id.replaceAll('-', '').slice(0, 12), 16))
   return `${time.getUTCFullYear()}-${time.getUTCMonth()}`

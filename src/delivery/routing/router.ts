@@ -6,7 +6,7 @@ import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
 import { isLockTimeout, unlessLocked } from '../../outbox/relay/claim.ts'
 import type { ClaimedEvent, Dispatch, DispatchTerms } from '../../outbox/relay/relay.ts'
 import { inTransaction, preparedIn } from '../jobs/boss.ts'
-import { planJobs, type Wanted } from './fair-batches.ts'
+import { planJobs, type RoutedEvents } from './fair-batches.ts'
 import { holdEvents } from './hold-events.ts'
 import {
   directPriority,
@@ -17,50 +17,54 @@ import {
 } from '../jobs/job.ts'
 import { createKnownQueues } from '../registry/known-queues.ts'
 import { enqueueOrdered } from '../ordering/ordered-keys.ts'
-import { assertComplete } from '../registry/presence.ts'
+import { assertComplete } from '../registry/instance-heartbeat.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
 import { sendTogether, type BossCall } from '../jobs/pipelined-calls.ts'
-import { findWanted, findWantedByMonth, toRoute, type Route } from './match-events.ts'
+import { findRoutedEvents, findRoutedEventsByMonth, toRoute, type Route } from './match-events.ts'
 import { queueName, ensureQueues } from '../jobs/queues.ts'
 
-/** The workers of this process, as the router sees them. */
+/** The workers of this process, as the router uses them. */
 export interface LocalWorkers {
-  /** The subscriptions that have one. */
+  /** The subscriptions that have a worker. */
   readonly subscriptionIds: Iterable<number>
-  /** Called where the registry lacks what a process has declared. */
+  /** Called if the registry lacks declarations of a process. */
   onIncomplete: () => void
   /**
-   * Whether this process has a worker for a subscription that would take a job with events of these types at once, and whose code
-   * covers them.
+   * Whether this process has a worker for a subscription that covers these types and would start a job with such events
+   * immediately.
    *
-   * @param declarations - those whose predicate they fulfil, where one has a predicate
+   * @param declarations - the declarations whose predicate the events satisfy, if there are predicates
    */
   isFree: (
     subscriptionId: number,
     types: readonly string[],
     declarations: readonly number[] | undefined,
   ) => boolean
-  /** Tells the worker of a subscription, if there is one, that jobs are there. */
+  /** Notifies the worker of a subscription, if there is one, of new jobs. */
   wake: (subscriptionId: number) => void
-  /** Hands jobs over that were fetched on behalf of a worker. */
+  /** Passes jobs to a worker on whose behalf they were fetched. */
   adopt: (subscriptionId: number, jobs: readonly JobWithMetadata<JobData>[], fetchedAt: number) => void
-  /** Begins to read events that workers of this process are about to deliver. */
+  /** Starts to read events that workers of this process are about to deliver. */
   prefetch: (eventIds: readonly string[]) => void
 }
 
-/** Claims up to this size go straight to free workers of this process: fetched in the transaction that inserts them. */
+/**
+ * Claims up to this size go directly to free workers of this process: their jobs are fetched in the transaction that
+ * inserts them.
+ */
 const maxDirectEvents = 16
 
 /**
- * Subscriptions that one claim serves. Inserting into a queue locks its table and a dozen indexes until the claim has committed:
- * what all claims hold together must fit into the lock table of the server, for some 6,400 locks by default.
+ * Maximum number of subscriptions that one claim serves. Inserting into a queue locks its table and a dozen indexes
+ * until the claim has committed, and the locks of all concurrent claims must fit the server's lock table, with some
+ * 6,400 locks by default.
  */
 const maxFanOut = 32
 
-/** One more than the job that was just inserted: if it comes too, there may be others. */
+/** One more than the job that was just inserted: if two jobs are returned, there may be more. */
 const directFetchSize = 2
 
-/** The job is found by its priority, however many entries of jobs that are done lie before it in pg-boss's index. */
+/** Finds the job by its priority, however many entries of settled jobs precede it in pg-boss's index. */
 const directFetch = (priority: number) =>
   ({
     batchSize: directFetchSize,
@@ -70,12 +74,12 @@ const directFetch = (priority: number) =>
   }) as const
 
 /**
- * Makes the relay's dispatch: finds the subscriptions of each claimed event and inserts their pg-boss jobs in the
- * claiming transaction. The registry is read again whenever it changed.
+ * Creates the relay's dispatch function: it finds the subscriptions of each claimed event and inserts their pg-boss
+ * jobs in the claiming transaction. The registry is reloaded after every change.
  */
 export function createRouter(
   boss: PgBoss,
-  { bossSchema, reach, pool }: Pick<Database, 'bossSchema' | 'reach' | 'pool'>,
+  { bossSchema, faultPoint, pool }: Pick<Database, 'bossSchema' | 'faultPoint' | 'pool'>,
   instanceId: string,
   workers: LocalWorkers,
 ): Dispatch {
@@ -101,7 +105,7 @@ export function createRouter(
     if (terms.careful || terms.retakenFor !== undefined) return dispatchApart(client, current, claimed, terms)
     const dispatched = new Map<number, number>()
     const afterCommit: (() => void)[] = []
-    const wanted: Wanted[] = []
+    const routed: RoutedEvents[] = []
     for (const route of current) {
       const { subscription } = route
       const matched = claimed.filter((event) => route.matches(event.type))
@@ -110,14 +114,14 @@ export function createRouter(
       else if (!queues.canTakeJobs(subscription)) {
         await holdEvents(client, subscription, matched)
         terms.onHeld(subscription.id, 'subscription')
-      } else wanted.push(...(await findWanted(client, route, matched)))
+      } else routed.push(...(await findRoutedEvents(client, route, matched)))
     }
-    await reach?.('relay.routed')
-    const direct = claimed.length <= maxDirectEvents ? wanted.filter(mayGoDirectly) : []
+    await faultPoint?.('relay.routed')
+    const direct = claimed.length <= maxDirectEvents ? routed.filter(mayGoDirectly) : []
     if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
-    if (direct.length > 0 && direct.length === wanted.length) return deliverAtOnce(client, direct, commit)
+    if (direct.length > 0 && direct.length === routed.length) return deliverAtOnce(client, direct, commit)
     for (const each of direct) afterCommit.push(await deliverDirectly(client, each))
-    const queued = wanted.filter((each) => !direct.includes(each))
+    const queued = routed.filter((each) => !direct.includes(each))
     const inLine = queued.filter(({ subscription }) => subscription.ordered !== true)
     const planned = inLine.length === 0 ? [] : await planJobs(client, bossSchema, inLine)
     for (const each of queued) {
@@ -126,7 +130,7 @@ export function createRouter(
         subscription.ordered === true
           ? await planOrderedJobs(client, each, terms)
           : (planned[inLine.indexOf(each)] ?? [])
-      // Every key is busy: their next jobs follow when those are done.
+      // Every key is busy: their next jobs follow when the current ones are done.
       if (jobs.length === 0) continue
       await insertJobs(client, subscription, jobs)
       dispatched.set(subscription.id, (dispatched.get(subscription.id) ?? 0) + jobs.length)
@@ -139,8 +143,8 @@ export function createRouter(
   }
 
   /**
-   * The same, one subscription after the other, because one of them meets a lock: what it wants is held for it, and the others
-   * get theirs. What was held before is for one subscription alone, and stays where it is when that one meets a lock again.
+   * The same for each subscription separately, because one of them meets a lock: its events are held back, and the
+   * others get theirs. Events that were held before belong to one subscription, and stay held if it meets a lock again.
    */
   async function dispatchApart(
     client: pg.ClientBase,
@@ -158,7 +162,7 @@ export function createRouter(
         retakenFor === undefined ? claimed.filter((event) => route.matches(event.type)) : claimed
       if (matched.length === 0) continue
       const dispatch = async (): Promise<number> => {
-        const { wanted, unreadable } = await findWantedByMonth(
+        const { routed, unreadable } = await findRoutedEventsByMonth(
           client,
           route,
           matched,
@@ -169,7 +173,7 @@ export function createRouter(
           terms.onHeld(subscription.id, 'payloads')
         }
         let jobCount = 0
-        for (const each of wanted) {
+        for (const each of routed) {
           const jobs =
             subscription.ordered === true
               ? await planOrderedJobs(client, each, terms)
@@ -197,14 +201,14 @@ export function createRouter(
         terms.onHeld(subscription.id, 'subscription')
       } else if (jobCount > 0) dispatched.set(subscription.id, jobCount)
     }
-    await reach?.('relay.routed')
+    await faultPoint?.('relay.routed')
     if (dispatched.size > 0) await notifyOthers(client, dispatched)
     return () => {
       for (const id of dispatched.keys()) workers.wake(id)
     }
   }
 
-  function mayGoDirectly({ subscription, events, declarations }: Wanted): boolean {
+  function mayGoDirectly({ subscription, events, declarations }: RoutedEvents): boolean {
     return (
       subscription.ordered !== true &&
       events.length <= subscription.batchSize &&
@@ -218,12 +222,12 @@ export function createRouter(
   }
 
   /**
-   * Inserts the job of a few events and fetches it in the same transaction, for a worker beside the relay that has room:
-   * one commit less, and nobody to wake. Such a worker takes what is ready at once, so there is no line to stand in.
+   * Inserts the job of a few events and fetches it in the same transaction, for a free worker of this process. That
+   * saves a commit and a notification. A free worker takes ready jobs immediately, so fairness does not matter.
    */
   async function deliverDirectly(
     client: pg.ClientBase,
-    { subscription, events, declarations }: Wanted,
+    { subscription, events, declarations }: RoutedEvents,
   ): Promise<() => void> {
     const ids = events.map(({ id }) => id)
     const priority = directPriority()
@@ -235,7 +239,7 @@ export function createRouter(
       ...directFetch(priority),
       ...preparedIn(client),
     })
-    await reach?.('relay.fetched-for-worker')
+    await faultPoint?.('relay.fetched-for-worker')
     return () => {
       workers.adopt(subscription.id, jobs, fetchedAt)
       if (jobs.length === directFetchSize) workers.wake(subscription.id)
@@ -243,12 +247,12 @@ export function createRouter(
   }
 
   /**
-   * The same for all that a claim brings, and the commit behind it, in one round trip: nothing of it needs the answer
-   * of what goes before. Where a statement fails, the server rolls back in place of the commit.
+   * The same for all events of a claim, with the commit, in one round trip, because no statement needs an earlier
+   * answer. If a statement fails, the server rolls back instead of committing.
    */
   async function deliverAtOnce(
     client: pg.ClientBase,
-    direct: readonly Wanted[],
+    direct: readonly RoutedEvents[],
     commit: Commit,
   ): Promise<() => void> {
     const fetchedAt = performance.now()
@@ -266,7 +270,7 @@ export function createRouter(
       ]
     })
     const commitBehind: Commit = async () => {
-      await reach?.('relay.fetched-for-worker')
+      await faultPoint?.('relay.fetched-for-worker')
       await commit()
     }
     const answers = await sendTogether(client as BusClient, commitBehind, calls).catch((error: unknown) => {
@@ -297,14 +301,14 @@ export function createRouter(
   }
 
   /**
-   * Somebody may have deleted the queue. The claim rolls back and is tried again: with the queue there. Not waited for, because the claim may
-   * have the only connection.
+   * Somebody may have deleted the queue: the claim rolls back and is retried with the queue restored. Not awaited,
+   * because the claim may hold the only connection.
    */
   function restoreQueues(subscription: RegisteredSubscription): void {
     void ensureQueues(boss, subscription).catch(() => {})
   }
 
-  /** A single job goes to the worker beside the relay when it is free; more are shared with other processes. */
+  /** A single job is left to a free worker of this process; several jobs are shared with other processes. */
   async function notifyOthers(client: pg.ClientBase, dispatched: ReadonlyMap<number, number>): Promise<void> {
     const others = [...dispatched]
       .filter(([id, jobCount]) => !(jobCount === 1 && workers.isFree(id, [], undefined)))
@@ -313,7 +317,10 @@ export function createRouter(
   }
 }
 
-/** Holds what more subscriptions want than one claim may serve. They get it next, each in a claim of its own. */
+/**
+ * Holds events back for subscriptions beyond the maximum of a claim. Each of them gets its events in a claim of its
+ * own, next.
+ */
 async function leaveForLater(
   client: pg.ClientBase,
   subscription: RegisteredSubscription,
@@ -328,10 +335,10 @@ function bytesOf(events: readonly ClaimedEvent[]): number {
   return events.reduce((bytes, { payloadBytes }) => bytes + payloadBytes, 0)
 }
 
-/** The jobs of keys have no place in the line: what an ordered subscription gets beside them has none either. */
+/** The jobs of keys have no finish tag, and neither have jobs without a key in an ordered subscription. */
 async function planOrderedJobs(
   client: pg.ClientBase,
-  { subscription, events }: Wanted,
+  { subscription, events }: RoutedEvents,
   { retakenFor, patient, onHeld }: DispatchTerms,
 ): Promise<JobInsert<JobData>[]> {
   const hasKey = ({ orderingKey }: ClaimedEvent): boolean => orderingKey !== undefined

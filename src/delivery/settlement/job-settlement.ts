@@ -12,7 +12,7 @@ import { planWrites, type Settlement, type Writes } from './settlement.ts'
 /** Writes the outcomes of batches and of single events. */
 export function createJobSettlement(context: SubscriptionContext): SettlementWriter {
   const { database, subscription, subscriptionId } = context
-  const { reach } = database
+  const { faultPoint } = database
 
   async function write(settlements: readonly Settlement[]): Promise<Written> {
     const plan = planWrites(subscription, settlements)
@@ -21,7 +21,7 @@ export function createJobSettlement(context: SubscriptionContext): SettlementWri
       if ((error as { sqlState?: string }).sqlState !== uniqueViolation) throw error
       await writePlan(plan, true)
     })
-    await reach?.('settle.committed')
+    await faultPoint?.('settle.committed')
     return { readyCount: 0, deadLetters: deadLettersOf(plan) }
   }
 
@@ -30,34 +30,36 @@ export function createJobSettlement(context: SubscriptionContext): SettlementWri
     await database.transaction(async (client) => {
       const jobs = new JobWriter(client, context)
       await insertBatchFailures(jobs, plan)
-      if (plan.retries.length + plan.batchDeadLetters.length > 0) await reach?.('settle.later-jobs-inserted')
+      if (plan.retries.length + plan.batchDeadLetters.length > 0)
+        await faultPoint?.('settle.retries-inserted')
       if (plan.receipts.length > 0) {
         await insertReceipts(client, subscriptionId, plan.receipts, receiptsMayExist)
-        await reach?.('settle.receipts-inserted')
+        await faultPoint?.('settle.receipts-inserted')
       }
       if (plan.completed.length > 0) {
         await jobs.complete(plan.completed)
-        await reach?.('settle.completed')
+        await faultPoint?.('settle.completed')
       }
       for (const { claim, output } of plan.deadLetters) {
         await jobs.deadLetter(claim, output)
-        await reach?.('settle.failed')
+        await faultPoint?.('settle.failed')
       }
       for (const failed of plan.failed) {
         await jobs.retry(failed)
-        await reach?.('settle.failed')
+        await faultPoint?.('settle.failed')
       }
       await jobs.rankAsRetries(plan.failed.map(({ claim }) => claim))
       for (const { claim, job } of plan.requeued) {
         await jobs.replace(claim, job)
-        await reach?.('settle.handed-back')
+        await faultPoint?.('settle.requeued')
       }
     })
   }
 
   async function writeInto(client: pg.ClientBase, settlement: Settlement): Promise<Written> {
     const { claim, done } = settlement
-    if (await insertNewReceipts(client, context, settlement)) await reach?.('once.receipts-inserted')
+    if (await insertNewReceipts(client, context, settlement))
+      await faultPoint?.('exactly-once.receipts-inserted')
     const plan = planWrites(subscription, [{ ...settlement, done: false }])
     const jobs = new JobWriter(client, context)
     await insertBatchFailures(jobs, plan)
@@ -66,7 +68,7 @@ export function createJobSettlement(context: SubscriptionContext): SettlementWri
       if (!(await jobs.lock(claim))) throw new ClaimLost()
     } else {
       if (!(await jobs.complete([claim])).has(claim.id)) throw new ClaimLost()
-      await reach?.('once.completed')
+      await faultPoint?.('exactly-once.completed')
     }
     return { readyCount: 0, deadLetters: deadLettersOf(plan) }
   }
@@ -79,17 +81,17 @@ export function createJobSettlement(context: SubscriptionContext): SettlementWri
       const jobs = new JobWriter(client, context)
       // Another worker was faster.
       if (!(await jobs.complete([claim])).has(claim.id)) return []
-      await reach?.('explode.completed')
+      await faultPoint?.('recover-job.completed')
       const next = undelivered.map((id) => ({
         ...retryJob(claim.id, id, past, subscription, 0),
         retryLimit,
       }))
       if (output === undefined) await jobs.insert(next)
       else for (const job of next) await jobs.insertDeadLetter(job, output)
-      await reach?.('explode.jobs-inserted')
+      await faultPoint?.('recover-job.jobs-inserted')
       return output === undefined ? [] : undelivered.map((eventId) => ({ eventId, output }))
     })
-    await reach?.('explode.committed')
+    await faultPoint?.('recover-job.committed')
     return { readyCount: 0, deadLetters }
   }
 

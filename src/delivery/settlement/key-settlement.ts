@@ -34,14 +34,14 @@ const handlersLockTimeoutMs = 2000
  */
 export function createKeySettlement(context: SubscriptionContext): SettlementWriter {
   const { database, subscription, subscriptionId } = context
-  const { reach } = database
+  const { faultPoint } = database
 
   async function write(settlements: readonly Settlement[]): Promise<Written> {
     const plan = planKeyWrites(settlements)
     const written = await database.transaction(async (client) => {
       if (plan.receipts.length > 0) {
         await insertReceipts(client, subscriptionId, plan.receipts, true)
-        await reach?.('settle-ordered.receipts-inserted')
+        await faultPoint?.('settle-ordered.receipts-inserted')
       }
       // Where nothing failed, one statement locks them all.
       if (plan.failedSingles.length > 0 || plan.ended.some(({ failed }) => failed !== undefined)) {
@@ -56,7 +56,7 @@ export function createKeySettlement(context: SubscriptionContext): SettlementWri
       )
       return new KeyWriter(client, context, 'settle-ordered').write(plan)
     }, `${beginSql}; set local lock_timeout = '${lockTimeoutMs}ms'`)
-    await reach?.('settle-ordered.committed')
+    await faultPoint?.('settle-ordered.committed')
     return written
   }
 
@@ -66,8 +66,9 @@ export function createKeySettlement(context: SubscriptionContext): SettlementWri
    */
   async function writeInto(client: pg.ClientBase, settlement: Settlement): Promise<Written> {
     const { claim, done } = settlement
-    const protocol = done ? 'once-ordered' : 'once'
-    if (await insertNewReceipts(client, context, settlement)) await reach?.(`${protocol}.receipts-inserted`)
+    const protocol = done ? 'exactly-once-ordered' : 'exactly-once'
+    if (await insertNewReceipts(client, context, settlement))
+      await faultPoint?.(`${protocol}.receipts-inserted`)
     if (!done) {
       if (!(await new JobWriter(client, context).lock(claim))) throw new ClaimLost()
       return { readyCount: 0, deadLetters: [] }
@@ -82,7 +83,7 @@ export function createKeySettlement(context: SubscriptionContext): SettlementWri
     } catch (error) {
       throw isLockTimeout(error) ? new KeyLocked() : error
     }
-    const keys = new KeyWriter(client, context, 'once-ordered')
+    const keys = new KeyWriter(client, context, 'exactly-once-ordered')
     const written = await keys.write(planKeyWrites([settlement]))
     if (!keys.completedIds.has(claim.id)) throw new ClaimLost()
     return written
@@ -99,7 +100,7 @@ export function createKeySettlement(context: SubscriptionContext): SettlementWri
       await lockKeys(client, [claim])
       return new KeyWriter(client, context, 'settle-ordered').writeLoss(claim, doneCount, loss)
     })
-    await reach?.('explode-ordered.committed')
+    await faultPoint?.('recover-ordered-job.committed')
     return written
   }
 

@@ -49,7 +49,7 @@ export class KeyWriter {
   readonly #client: pg.ClientBase
   readonly #context: SubscriptionContext
   readonly #jobs: JobWriter
-  readonly #protocol: 'settle-ordered' | 'once-ordered'
+  readonly #protocol: 'settle-ordered' | 'exactly-once-ordered'
   readonly #advanced: KeyProgress[] = []
   readonly #stopped: StoppedKey[] = []
   /** Jobs for single events of keys that have stopped at them. */
@@ -61,7 +61,7 @@ export class KeyWriter {
   constructor(
     client: pg.ClientBase,
     context: SubscriptionContext,
-    protocol: 'settle-ordered' | 'once-ordered',
+    protocol: 'settle-ordered' | 'exactly-once-ordered',
   ) {
     this.#client = client
     this.#context = context
@@ -71,13 +71,13 @@ export class KeyWriter {
 
   /** Writes what is planned, except the receipts. */
   async write({ ended, failedSingles, requeued }: KeyWrites): Promise<Written> {
-    const { reach } = this.#context.database
+    const { faultPoint } = this.#context.database
     await this.#end(ended)
     for (const { claim, failed } of failedSingles) await this.#failSingle(claim, failed)
     for (const { claim, options } of requeued) await this.#requeue(claim, options)
-    await reach?.(`${this.#protocol}.completed`)
+    await faultPoint?.(`${this.#protocol}.completed`)
     const written = await this.#writeKeys()
-    await reach?.(`${this.#protocol}.next-inserted`)
+    await faultPoint?.(`${this.#protocol}.next-inserted`)
     return written
   }
 
@@ -87,7 +87,7 @@ export class KeyWriter {
       if (loss === undefined) this.#advanced.push(progressOf(claim, doneCount))
       else await this.#continueAfterLoss(claim, doneCount, loss)
     }
-    await this.#context.database.reach?.('explode-ordered.completed')
+    await this.#context.database.faultPoint?.('recover-ordered-job.completed')
     return this.#writeKeys()
   }
 
@@ -128,12 +128,12 @@ export class KeyWriter {
 
   /** Writes the keys, and inserts their next jobs. */
   async #writeKeys(): Promise<Written> {
-    const { reach } = this.#context.database
+    const { faultPoint } = this.#context.database
     const stillTheirs = await stopKeys(this.#client, this.#stopped)
-    if (this.#stopped.length > 0) await reach?.(`${this.#protocol}.held`)
+    if (this.#stopped.length > 0) await faultPoint?.(`${this.#protocol}.held`)
     const singles = this.#singles.filter(({ data }) => stillTheirs.has(data.keyId))
     const next = await advanceKeys(this.#client, this.#context.subscription, this.#advanced)
-    if (this.#advanced.length > 0) await reach?.(`${this.#protocol}.advanced`)
+    if (this.#advanced.length > 0) await faultPoint?.(`${this.#protocol}.advanced`)
     await this.#jobs.insert([...singles, ...next])
     const readySingles = singles.filter(({ startAfter }) => startAfter === 0)
     return {

@@ -7,22 +7,22 @@ import type { DeliveryMode, HandlerOption, ModeOption, SubscriptionOptions } fro
 import { resolveSubscription, type Subscription } from './subscription.ts'
 
 /**
- * Says for which buses a subscription was defined: those whose catalogue has the events that it was defined with, and whose `ctx.tx` its
- * handler takes. For the compiler alone.
+ * Marks the buses that a subscription fits: those whose catalogue has its events, and whose `ctx.tx` its handler
+ * accepts. For the compiler only.
  */
 interface ForBus<C extends EventCatalogue, Tx> {
-  // Not marked as internal: what is taken out of the declarations is not checked where they are used.
+  // Not marked as internal, because the compiler does not check members that are stripped from the declarations.
   readonly '~bus': (catalogue: C, tx: Tx) => void
 }
 
-/** A subscription made by {@link defineSubscription}, of a bus that has the events `C`: what `bus.subscribe` takes. */
+/** A subscription made by {@link defineSubscription} for buses with the events `C`: an argument of `bus.subscribe`. */
 export interface DefinedSubscription<C extends EventCatalogue = never, Tx = never> extends ForBus<C, Tx> {
   readonly name: string
 }
 
 /**
- * Which `ctx.tx` of a bus fits: that of any, where the handler asks no more of it than each bus has. A bus with tables (the option
- * `drizzle`) has all that one without has.
+ * The `ctx.tx` that a bus must have: any, if the handler needs only what every bus has. A bus with tables (the option
+ * `drizzle`) has everything that one without tables has.
  */
 type FittingTx<M extends DeliveryMode, Tx> = M extends 'exactly-once'
   ? HandlerTransaction extends Tx
@@ -30,7 +30,7 @@ type FittingTx<M extends DeliveryMode, Tx> = M extends 'exactly-once'
     : Tx
   : unknown
 
-/** What {@link defineSubscription} returns: the options that it was given, and for which buses they are. */
+/** The result of {@link defineSubscription}: its options, and the buses that they fit. */
 export interface SubscriptionDefinition<
   C extends EventCatalogue,
   P extends EventPattern<C>,
@@ -42,13 +42,14 @@ export interface SubscriptionDefinition<
   readonly mode: [M] extends ['exactly-once'] ? M : M | undefined
 }
 
-/** Which events each was defined with. */
+/** The catalogue that each subscription was defined with. */
 const definedWith = new WeakMap<object, EventCatalogue>()
 
 /**
- * Declares a subscription apart from the bus that runs it, as in a file of its own: `bus.subscribe(openCase)`. Types are those of
- * `bus.subscribe`. A bus whose catalogue has more events takes it too. For tests, `openCase.handler` can be called, and
- * `runHandler` of `bossbus/testing` calls it as a bus does. Returns a frozen copy: later changes to the object given have no effect.
+ * Declares a subscription separately from the bus that runs it, for example in a file of its own:
+ * `bus.subscribe(openCase)`. The types are those of `bus.subscribe`. A bus whose catalogue has more events accepts it
+ * too. In tests, call `openCase.handler` directly, or use `runHandler` of `bossbus/testing`, which calls it like a bus.
+ * Returns a frozen copy: later changes to the object passed in have no effect.
  *
  * @example
  * ```ts
@@ -77,7 +78,7 @@ export function defineSubscription<
 }
 
 /**
- * Refuses a subscription that would be given events of the bus that those it was defined with do not have.
+ * Refuses a subscription whose patterns match events of the bus that the catalogue it was defined with does not have.
  * @throws a {@link ConfigurationError} `BUS_INVALID_PATTERN`
  */
 export function assertFits(given: object, { name, patterns }: Subscription, catalogue: EventCatalogue): void {

@@ -7,52 +7,53 @@ import type { HandlerTransaction } from '../../database/drizzle-handle.ts'
 import type { EventPublisher } from '../../outbox/publish/publisher.ts'
 
 /**
- * What a handler gets beside the event. It is a `Publisher`: what it publishes was caused by the event, so it has the
- * event's tenant and correlation id unless it says its own, and the event as its cause.
+ * The second argument of a handler. It is a `Publisher`: events published through it inherit the tenant and the
+ * correlation id of the handled event unless they set their own, and have the handled event as their cause.
  */
 export type HandlerContext<C extends EventCatalogue = EventCatalogue> = EventContext<NewEvent<C, 'tenantId'>>
 
-/** A {@link HandlerContext}, by the events that it publishes. */
+/** A {@link HandlerContext}, parameterised by the events that it publishes. */
 export interface EventContext<E> extends EventPublisher<E, E> {
   /** 1 for the first attempt of this subscription at this event. */
   readonly attempt: number
-  /** Aborted when the attempt has run out of time, or the process has to stop. Pass it on to what you call. */
+  /** Aborted when the attempt times out or the process must stop. Pass it to the functions you call. */
   readonly signal: AbortSignal
-  /** A logger whose lines carry the event, the subscription and the attempt. */
+  /** A logger whose lines contain the event, the subscription and the attempt. */
   readonly log: BusLogger
   /**
-   * Publishes an event caused by this one. With a transaction in front it commits with that transaction; without one it commits by
-   * itself, with `mode: 'exactly-once'` with `ctx.tx`.
+   * Publishes an event caused by the handled one. If the first argument is a transaction, the event commits with it.
+   * Otherwise it commits with `ctx.tx` in `mode: 'exactly-once'`, and immediately, in its own transaction, in other
+   * modes.
    */
   readonly publish: {
     (event: E): Promise<Published>
     (tx: CallerTransaction, event: E): Promise<Published>
   }
-  /** The same for 1 to 10,000 events: all or none, in the order given. */
+  /** Publishes 1 to 10,000 events in the same way: all or none, in the given order. */
   readonly publishMany: {
     (events: readonly E[]): Promise<Published[]>
     (tx: CallerTransaction, events: readonly E[]): Promise<Published[]>
   }
   /**
-   * Cancels a scheduled event of the same tenant, or of `tenantId`, as `bus.cancel` does: in the transaction given, with
-   * `mode: 'exactly-once'` in `ctx.tx`, else by itself.
+   * Cancels a scheduled event of the same tenant, or of `tenantId`, like `bus.cancel`: in the transaction passed in;
+   * otherwise in `ctx.tx` with `mode: 'exactly-once'`, and in a transaction of its own in other modes.
    */
   readonly cancel: CancelCall
 }
 
-/** What a handler gets beside the event with `mode: 'exactly-once'`. */
+/** The second argument of a handler with `mode: 'exactly-once'`. */
 export type ExactlyOnceContext<
   C extends EventCatalogue = EventCatalogue,
   Tx = HandlerTransaction,
 > = EventContextWithTransaction<NewEvent<C, 'tenantId'>, Tx>
 
-/** An {@link ExactlyOnceContext}, by the events that it publishes. */
+/** An {@link ExactlyOnceContext}, parameterised by the events that it publishes. */
 export interface EventContextWithTransaction<E, Tx> extends EventContext<E> {
   /**
-   * What is written through it commits together with the receipt of the event, or not at all: once, whatever crashes,
-   * retries, redeliveries and presumed-dead workers there are. The bus commits it: a handler that ends it by hand is
-   * refused. `publish` and `cancel` without a transaction in front join it. It is read committed, with the search path, time zone and date style
-   * that the database and the role say.
+   * Writes through `tx` commit together with the receipt of the event, or not at all: they take effect exactly once,
+   * despite crashes, retries, redeliveries and workers presumed dead. The bus commits it; a handler that ends it itself
+   * fails. `publish` and `cancel` without a transaction use it. Its isolation level is read committed; search path,
+   * time zone and date style are those of the database and the role.
    */
   readonly tx: Tx
 }

@@ -5,8 +5,8 @@ import { compilePatterns, isWildcard } from '../../events/pattern.ts'
 import type { Subscription } from './subscription.ts'
 
 /**
- * Warns of patterns that match no type of the catalogue: mostly they are misspelt. They stay, because other services may publish
- * what this one does not know.
+ * Warns about patterns that match no type of the catalogue, because most of them are misspelt. They stay registered,
+ * because other services may publish types that this one does not know.
  */
 export function warnOfIdlePatterns(
   subscriptions: readonly Subscription[],
@@ -26,7 +26,7 @@ export function warnOfIdlePatterns(
   }
 }
 
-/** The patterns that a type is likely meant by: `order.*` and `order.**` of `order.paid`. */
+/** The patterns that were likely meant for a type: `order.*` and `order.**` for `order.paid`. */
 function likePatterns(type: string): string[] {
   const segments = type.split('.')
   return segments.flatMap((_, index) => {

@@ -18,9 +18,9 @@ import type {
   KeyFailureRule,
   RetryOptions,
 } from './subscription-options.ts'
-import { isLonger, textProblem } from '../../foundation/text.ts'
+import { isLonger, invalidTextReason } from '../../foundation/text.ts'
 
-/** Retry options with every default in place. */
+/** Retry options with every default applied. */
 export interface ResolvedRetry {
   readonly maxAttempts: number
   readonly delaySeconds: number
@@ -28,7 +28,7 @@ export interface ResolvedRetry {
   readonly maxDelaySeconds: number
 }
 
-/** Circuit breaker options with every default in place. */
+/** Circuit breaker options with every default applied. */
 export interface CircuitBreaker {
   readonly windowSize: number
   readonly failureRatio: number
@@ -36,19 +36,19 @@ export interface CircuitBreaker {
   readonly maxProbeSeconds: number
 }
 
-/** What of a subscription is kept in the database and read by every relay. */
+/** The options of a subscription that are stored in the database and read by every relay. */
 export interface DurableOptions {
   readonly batchSize: number
-  /** Left out where it is false. */
+  /** Omitted if it is false. */
   readonly ordered?: true
-  /** Left out where the subscription is not ordered. */
+  /** Omitted if the subscription is not ordered. */
   readonly onKeyFailure?: KeyFailureRule
   readonly timeoutSeconds: number
   readonly heartbeatSeconds: number
   readonly retry: ResolvedRetry
 }
 
-/** All options of a subscription but what it is for, as they are registered. */
+/** All registered options of a subscription. */
 export interface RegisteredOptions extends DurableOptions {
   readonly mode: DeliveryMode
   readonly concurrency: number
@@ -56,7 +56,7 @@ export interface RegisteredOptions extends DurableOptions {
   readonly circuitBreaker: CircuitBreaker | false
 }
 
-/** A subscription with every option checked and in place. */
+/** A subscription with validated options and every default applied. */
 export interface Subscription extends RegisteredOptions {
   readonly name: string
   readonly patterns: readonly string[]
@@ -81,8 +81,8 @@ const optionNames = [
   'handler',
 ]
 
-/** @throws {@link ConfigurationError} where a bus has as many subscriptions, or patterns, as it may have */
-export function assertRoom(subscriptions: readonly Subscription[], added: Subscription): void {
+/** @throws {@link ConfigurationError} if a bus already has the maximum number of subscriptions or patterns */
+export function assertSubscriptionLimits(subscriptions: readonly Subscription[], added: Subscription): void {
   if (subscriptions.length >= limits.subscriptionCount)
     throw invalidOption(`Expected at most ${limits.subscriptionCount} subscriptions in one bus`)
   const patternCount = [...subscriptions, added].reduce((sum, { patterns }) => sum + patterns.length, 0)
@@ -93,8 +93,8 @@ export function assertRoom(subscriptions: readonly Subscription[], added: Subscr
 }
 
 /**
- * Checks the options of a subscription and fills in the defaults. The predicate's syntax is PostgreSQL's to judge,
- * at the start.
+ * Validates the options of a subscription and applies the defaults. PostgreSQL checks the syntax of the predicate at
+ * the start.
  *
  * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`
  */
@@ -133,7 +133,7 @@ export function resolveSubscription(
     (typeof where !== 'string' ||
       where.trim() === '' ||
       isLonger(where, limits.whereLength) ||
-      textProblem(where) !== undefined)
+      invalidTextReason(where) !== undefined)
   ) {
     throw new ConfigurationError(
       'BUS_INVALID_WHERE',
@@ -161,13 +161,13 @@ export function resolveSubscription(
     retry: resolveRetry(name, retry),
     circuitBreaker: resolveCircuitBreaker(name, options.circuitBreaker),
     ...resolveOrder(name, options),
-    // The catalogue's types end here: inside, an event is what the log says it is.
+    // The types of the catalogue end here: internally, an event is whatever the log contains.
     handler: options.handler as unknown as Subscription['handler'],
   })
 }
 
 function resolvePatterns(name: string, given: unknown, catalogue: EventCatalogue): readonly string[] {
-  // Read once: what is checked is what is kept.
+  // Read once, so that the validated value is the one that is kept.
   const patterns: unknown = Array.isArray(given) ? given.slice(0, limits.patternCount + 1) : given
   if (!Array.isArray(patterns) || patterns.length === 0 || patterns.length > limits.patternCount) {
     throw new ConfigurationError(

@@ -102,7 +102,7 @@ export function createAtLeastOnce(worker: WorkerState): HandlerMode {
    * event loop in which they start, with a hook as without.
    */
   function after(point: FaultPoint, proceed: () => Started): Started {
-    const pause = database.reach?.(point)
+    const pause = database.faultPoint?.(point)
     return pause instanceof Promise ? pause.then(proceed) : proceed()
   }
 
@@ -113,7 +113,7 @@ export function createAtLeastOnce(worker: WorkerState): HandlerMode {
   ): Promise<Overrun | undefined> {
     job.running.set(event.id, running)
     const result = await running.result
-    const pause = database.reach?.('worker.handler-done')
+    const pause = database.faultPoint?.('worker.handler-done')
     if (pause instanceof Promise) await pause
     const overrun = result.outcome === 'failed' ? result.overrun : undefined
     if (overrun !== undefined && job.isOfKey) {

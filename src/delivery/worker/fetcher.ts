@@ -59,7 +59,7 @@ export function startFetcher(
           ...prepared,
         })
         failures = 0
-        if (jobs.length > 0) await database.reach?.('worker.fetched')
+        if (jobs.length > 0) await database.faultPoint?.('worker.fetched')
         expectMore(kind, jobs, batchSize)
         for (const job of jobs.toSorted(byPosition)) begin(job, fetchedAt)
         adaptFetchSize(jobs)

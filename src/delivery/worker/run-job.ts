@@ -43,7 +43,7 @@ export function createJobRunner(worker: WorkerState, mode: HandlerMode, quaranti
   /** Runs the events of a job that may be run, and settles the job. */
   async function deliver(job: JobRun, isFromDeadLetters: boolean): Promise<void> {
     await readEvents(job, isFromDeadLetters)
-    await context.database.reach?.('worker.loaded')
+    await context.database.faultPoint?.('worker.loaded')
     const runnable = await findRunnable(worker, job)
     let failed = job.isProbe && (await probe(job, runnable))
     if (!failed && runnable.size > 0 && job.mayStart) failed = await mode.run(job, admit(job, runnable))

@@ -1,6 +1,6 @@
 import type { JobWithMetadata } from 'pg-boss'
 import { reasonOf } from '../../foundation/error-reason.ts'
-import { within } from '../../foundation/with-timeout.ts'
+import { waitUntil } from '../../foundation/with-timeout.ts'
 import { createExactlyOnce } from '../exactly-once/exactly-once.ts'
 import { JobRun } from '../in-flight/job-run.ts'
 import type { JobsInFlight } from '../in-flight/jobs-in-flight.ts'
@@ -70,14 +70,14 @@ export function startWorker(parts: WorkerParts): Worker {
     breaker.stop()
     const deadline = performance.now() + graceMs
     settlements.giveUpAt(deadline + abortedHandlersMs)
-    await within(deadline, Promise.all([fetcher.stopped(), relayStopped]))
+    await waitUntil(deadline, Promise.all([fetcher.stopped(), relayStopped]))
     await jobs.untilIdle(deadline)
     for (const job of jobs) job.interrupt('shutdown')
-    if (jobs.size > 0) await database.reach?.('stop.aborted')
+    if (jobs.size > 0) await database.faultPoint?.('stop.aborted')
     await jobs.untilIdle(performance.now() + abortedHandlersMs)
     await requeueAll(jobs)
     await settlements.idle()
-    await database.reach?.('stop.handed-back')
+    await database.faultPoint?.('stop.requeued')
     clearInterval(ticker)
   }
 

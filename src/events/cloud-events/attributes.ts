@@ -5,7 +5,7 @@ import { parseRfc3339 } from '../../foundation/rfc3339.ts'
 import { isUriReference } from './uri-reference.ts'
 import { printable } from '../../foundation/text.ts'
 
-/** A CloudEvent, its attributes checked. */
+/** A CloudEvent whose attributes have been checked. */
 export interface ReadCloudEvent {
   readonly id: string
   readonly source: string
@@ -20,7 +20,7 @@ export interface ReadCloudEvent {
 const jsonType = /^[\w.!#$&^+-]+\/(?:[\w.!#$&^-]+\+)?json\s*(?:;|$)/i
 
 /**
- * Reads what somebody sent as a CloudEvent, each attribute once.
+ * Reads an untrusted value as a CloudEvent. Each attribute is read once.
  *
  * @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT`, naming attributes and never their data
  */
@@ -59,7 +59,7 @@ function entriesOf(given: unknown): ReadonlyMap<string, unknown> {
   if (given === null || typeof given !== 'object' || Array.isArray(given))
     refuse(`an object in the JSON format of CloudEvents, got ${describe(given)}`)
   try {
-    // The official SDK's class has its data behind a getter, and gives the JSON format this way.
+    // The official SDK's class holds its data behind a getter; `toJSON` returns the JSON format.
     const { toJSON } = given as { toJSON?: unknown }
     const plain: unknown = typeof toJSON === 'function' ? toJSON.call(given) : given
     return new Map(Object.entries(plain as object))

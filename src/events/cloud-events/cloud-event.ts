@@ -10,7 +10,7 @@ import { assertTextOption, describe, refuseUnknownKeys, invalidOption } from '..
 import { toRfc3339 } from '../../foundation/rfc3339.ts'
 import { isUriReference, toUriReference } from './uri-reference.ts'
 
-/** A CloudEvents 1.0 event in the JSON format: `JSON.stringify` of it is the structured mode of every protocol. */
+/** A CloudEvents 1.0 event in the JSON format. `JSON.stringify` of it is the structured mode of every protocol. */
 export interface CloudEvent<P = unknown> {
   readonly specversion: '1.0'
   readonly id: string
@@ -24,45 +24,45 @@ export interface CloudEvent<P = unknown> {
   /** A URI. */
   readonly dataschema?: string
   readonly data?: P
-  /** Extensions: texts, and integers and booleans, by lower-case names. */
+  /** Extensions: strings, integers and booleans, by lower-case name. */
   readonly [extension: string]: unknown
 }
 
-/** What {@link toCloudEvent} takes beside the event. */
+/** Options of {@link toCloudEvent}. */
 export interface ToCloudEventOptions {
-  /** The URI of the payload's schema, as the attribute `dataschema`. */
+  /** The URI of the payload's schema, written to the attribute `dataschema`. */
   readonly dataSchema?: string | undefined
 }
 
-/** What {@link fromCloudEvent} takes beside the event. */
+/** Options of {@link fromCloudEvent}. */
 export interface FromCloudEventOptions {
   /**
-   * Whose event it is, whatever the sender says in the extension `tenantid`. Without it the sender decides: right only
-   * where every sender may publish for every tenant.
+   * The tenant of the event, whatever the sender wrote into the extension `tenantid`. Without this option the sender
+   * decides: use that only if every sender may publish for every tenant.
    */
   readonly tenantId?: string | undefined
 }
 
-/** What {@link fromCloudEvent} gives. */
+/** The result of {@link fromCloudEvent}. */
 export interface ReceivedCloudEvent<C extends EventCatalogue = EventCatalogue> {
-  /** To be given to publish, which checks that its type is in the catalogue and its payload fits the schema. */
+  /** The event to pass to publish, which checks its type against the catalogue and its payload against the schema. */
   readonly event: NewEvent<C>
-  /** What the sender said, and publish has no place for. */
+  /** What the sender stated that publish has no field for. */
   readonly sent: {
     readonly id: string
     readonly source: string
     readonly time: Date | undefined
     readonly dataSchema: string | undefined
-    /** Of a bossbus: the version of the payload's shape. */
+    /** From a bossbus sender: the version of the payload's shape. */
     readonly schemaVersion: number | undefined
-    /** Of a bossbus: its business id. Also in the metadata, as `eventid`. */
+    /** From a bossbus sender: its business id. Also in the metadata, as `eventid`. */
     readonly eventId: string | undefined
-    /** Of a bossbus: its idempotency key. Also in the metadata, as `idempotencykey`. */
+    /** From a bossbus sender: its idempotency key. Also in the metadata, as `idempotencykey`. */
     readonly idempotencyKey: string | undefined
   }
 }
 
-/** Attributes of CloudEvents itself: an extension, so an entry of metadata, cannot have their names. */
+/** Attributes of CloudEvents itself. An extension, and so an entry of metadata, cannot use these names. */
 const coreNames = [
   'specversion',
   'id',
@@ -75,7 +75,7 @@ const coreNames = [
   'data',
 ]
 
-/** Extensions that stand for fields of an event. */
+/** Extensions that map to fields of an event. */
 const fieldNames = [
   'tenantid',
   'eventid',
@@ -88,24 +88,24 @@ const fieldNames = [
   'busmetadata',
 ]
 
-/** Attributes of CloudEvents 0.3: the official SDK takes no extension of these names. */
+/** Attributes of CloudEvents 0.3: the official SDK refuses extensions with these names. */
 const retiredNames = ['datacontentencoding', 'schemaurl']
 
 const taken = new Set([...coreNames, ...fieldNames, ...retiredNames])
 
-/** What a name of an extension should be, by the specification. */
+/** The extension names that the specification allows. */
 const extensionName = /^[a-z0-9]{1,20}$/
 
-/** What no text of CloudEvents may have: controls, noncharacters, halves of surrogate pairs. */
+/** Characters that CloudEvents forbids in every text: controls, noncharacters, lone surrogates. */
 const illegal = /[\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]/u
 
 /**
- * A stored event as CloudEvents 1.0 in JSON. Pure.
+ * Converts a stored event to CloudEvents 1.0 in JSON. Pure.
  *
- * `id` is the event's id, `source` its source as a URI-reference (what is none is percent-encoded), `time` when it was
- * stored. Extensions: `tenantid`, `correlationid`, `causationid`, `partitionkey` (the ordering key), `eventid`,
- * `idempotencykey`, `schemaversion`, `expirytime`, and the metadata: an entry whose name may be that of an extension,
- * such as `traceparent`, is one; the rest is together in `busmetadata`, as JSON.
+ * `id` is the event's id, `source` its source as a URI-reference (percent-encoded if it is not one), `time` the time
+ * when it was stored. Extensions: `tenantid`, `correlationid`, `causationid`, `partitionkey` (the ordering key),
+ * `eventid`, `idempotencykey`, `schemaversion`, `expirytime`, and the metadata. A metadata entry whose name is a valid
+ * extension name, such as `traceparent`, becomes an extension; the others are collected as JSON in `busmetadata`.
  *
  * @example
  * ```ts
@@ -114,8 +114,9 @@ const illegal = /[\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]/u
  *   await fetch(url, { method: 'POST', headers: { 'content-type': 'application/cloudevents+json' }, body })
  * }
  * ```
- * @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for a text that CloudEvents does not allow: one with
- *   control characters or Unicode noncharacters, and for a time that RFC 3339 cannot write, such as infinity; {@link ConfigurationError} `BUS_INVALID_OPTION`
+ * @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for a text with control characters or Unicode
+ *   noncharacters, and for a time that RFC 3339 cannot express, such as infinity; {@link ConfigurationError}
+ *   `BUS_INVALID_OPTION`
  */
 export function toCloudEvent<E extends StoredEvent>(
   event: E,
@@ -157,7 +158,7 @@ export function toCloudEvent<E extends StoredEvent>(
   })
 }
 
-/** What PostgreSQL takes may be none: infinity, or a year beyond 9999. */
+/** PostgreSQL accepts times that RFC 3339 cannot express: infinity, or a year after 9999. */
 function timeText(name: string, time: unknown): string {
   const text = isDate(time) ? toRfc3339(time) : undefined
   return text ?? refuse(`\`${name}\` to be a time from the year 0 to 9999, which RFC 3339 can write`)
@@ -178,7 +179,7 @@ function extensionsOf(metadata: EventMetadata): Record<string, string> {
   return Object.fromEntries(extensions)
 }
 
-/** JSON has escaped what is below a blank already. */
+/** JSON has already escaped the characters below U+0020. */
 function toEscape(character: string): string {
   return Array.from(
     { length: character.length },
@@ -187,12 +188,12 @@ function toEscape(character: string): string {
 }
 
 /**
- * What a CloudEvent of anybody's is for publish: an object in the JSON format, parsed, or the official SDK's
- * `CloudEvent`. Pure: nothing is published.
+ * Converts a CloudEvent from any sender to an event that publish takes. Accepts a parsed object in the JSON format, or
+ * the official SDK's `CloudEvent`. Pure: nothing is published.
  *
- * Received twice, it is published once: `source` and `id`, which together are unique, become the `eventId`. The bus's
- * own source is fixed, so the sender's stays in the metadata, as `cesource`, with its id, `ceid`, and every extension
- * that stands for no field.
+ * An event that is received twice is published once: `source` and `id`, which together are unique, become the
+ * `eventId`. A bus always publishes under its own source, so the sender's source is kept in the metadata as `cesource`,
+ * with its id as `ceid`, and with every extension that maps to no field.
  *
  * @example
  * ```ts
@@ -201,15 +202,16 @@ function toEscape(character: string): string {
  *   return db.transaction(async (tx) => request.bus.publish(tx, event))
  * })
  * ```
- * @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for what is no CloudEvent 1.0 with JSON data, or
- *   `BUS_TENANT_REQUIRED`; {@link ConfigurationError} `BUS_INVALID_OPTION`
+ * @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` if the value is not a CloudEvent 1.0 with JSON data,
+ *   or `BUS_TENANT_REQUIRED`; {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function fromCloudEvent<C extends EventCatalogue = EventCatalogue>(
   given: unknown,
   options: FromCloudEventOptions = {},
 ): ReceivedCloudEvent<C> {
   refuseUnknownKeys(options, ['tenantId'], 'fromCloudEvent')
-  if (options.tenantId !== undefined) assertTextOption('tenantId', options.tenantId, limits.keyLength)
+  if (options.tenantId !== undefined)
+    assertTextOption('tenantId', options.tenantId, { max: limits.keyLength })
   const { id, source, type, time, expirytime, data, texts } = readAttributes(given)
   const tenantId = options.tenantId ?? texts.get('tenantid')
   if (tenantId === undefined)
@@ -232,7 +234,7 @@ export function fromCloudEvent<C extends EventCatalogue = EventCatalogue>(
   )
   const version = texts.get('schemaversion')
   return Object.freeze({
-    // The catalogue's types begin here; publish checks them.
+    // The types of the catalogue start here; publish checks them.
     event: Object.freeze(Object.fromEntries(defined)) as unknown as NewEvent<C>,
     sent: Object.freeze({
       id,
@@ -246,7 +248,7 @@ export function fromCloudEvent<C extends EventCatalogue = EventCatalogue>(
   })
 }
 
-/** Fields of the event, which its metadata need not repeat. */
+/** Fields of the event that its metadata need not repeat. */
 const carried = new Set([
   ...coreNames,
   'tenantid',
@@ -269,7 +271,7 @@ function metadataOf(texts: ReadonlyMap<string, string>, source: string, id: stri
   ])
 }
 
-/** Written by {@link toCloudEvent}; of anybody else, a text like any other. */
+/** Written by {@link toCloudEvent}. From any other sender it is an ordinary text. */
 function busMetadataOf(json: string | undefined): EventMetadata {
   if (json === undefined) return {}
   try {
@@ -285,7 +287,7 @@ function busMetadataOf(json: string | undefined): EventMetadata {
   }
 }
 
-/** A blank is in no URI-reference, so two pairs never give one text. */
+/** A URI-reference contains no space, so two different pairs never produce the same text. */
 function toEventId(source: string, id: string): string {
   const text = `${source} ${id}`
   if (text.length <= limits.keyLength) return text

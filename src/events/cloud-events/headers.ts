@@ -7,17 +7,18 @@ import { kindOf } from '../../foundation/options.ts'
 import { redactThrown } from '../../foundation/error-redaction.ts'
 import { printable } from '../../foundation/text.ts'
 
-/** What carries the headers. */
+/** The protocol that carries the headers. */
 export type CloudEventProtocol = 'http' | 'kafka'
 
-/** Longer than any server takes headers. */
+/** Longer than the headers that any server accepts. */
 const maxHeaderLength = 131_072
 
 const prefixes: Readonly<Record<CloudEventProtocol, string>> = { http: 'ce-', kafka: 'ce_' }
 
 /**
- * The headers of a CloudEvent in binary mode; the body is its data alone, as JSON. For HTTP `ce-…`, percent-encoded as its
- * binding says (all but printable ASCII, and blank, `"` and `%`); for Kafka `ce_…`, UTF-8 as it is. Both with `content-type`.
+ * The headers of a CloudEvent in binary mode; the body is its data alone, as JSON. HTTP headers are named `ce-…` and
+ * percent-encoded as the HTTP binding requires: everything except printable ASCII, and also the space, `"` and `%`.
+ * Kafka headers are named `ce_…` and hold plain UTF-8. Both include `content-type`.
  *
  * @example
  * ```ts
@@ -45,14 +46,14 @@ export function toCloudEventHeaders(
 }
 
 /**
- * The CloudEvent that headers in binary mode and a body stand for: for `fromCloudEvent`, which checks it.
+ * Reads headers in binary mode and a body as a CloudEvent to pass to `fromCloudEvent`, which checks it.
  *
- * Headers are an object, a `Map`, the `Headers` of fetch, or a list of objects, as Kafka clients have them. Their names are in
- * any case; their values are texts, `Buffer`s of UTF-8, numbers and booleans, and lists of one of these, as Node's HTTP gives
- * what came several times. `undefined` and `null` are no header.
+ * Headers are an object, a `Map`, the `Headers` of fetch, or a list of objects, as Kafka clients use. Names are
+ * case-insensitive. Values are strings, `Buffer`s of UTF-8, numbers, booleans, or lists of one of these, as Node's HTTP
+ * returns a repeated header. `undefined` and `null` mean that the header is absent.
  *
- * @param data - the parsed JSON body; or its text in UTF-8 as a `Buffer`, as Kafka clients give it
- * @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for a header or a body that is not encoded as it has to be
+ * @param data - the parsed JSON body; or its text in UTF-8 as a `Buffer`, as Kafka clients return it
+ * @throws an {@link InvalidEventError} `BUS_INVALID_CLOUD_EVENT` for a header or a body that is not encoded as required
  */
 export function fromCloudEventHeaders(
   headers: CloudEventHeaders,
@@ -68,10 +69,10 @@ export function fromCloudEventHeaders(
     const text = textOf(name, value)
     if (text === undefined) continue
     const attribute = isContentType ? 'datacontenttype' : name.slice(prefix.length)
-    // Neither is an attribute: as a header it would replace the body.
+    // Neither is an attribute: a header of this name would replace the body.
     if (attribute === 'data' || attribute === 'data_base64') refuse('the data in the body, not in a header')
     const decoded = protocol === 'http' && !isContentType ? decodeHeader(name, text) : text
-    // The official SDK says the type of the content twice, to Kafka.
+    // The official SDK sends the content type twice over Kafka.
     if (!isContentType && attribute === 'datacontenttype' && attributes.has(attribute)) continue
     if (!isContentType && (attributes.get(attribute) ?? decoded) !== decoded)
       refuse(`the header \`${printable(name, 60)}\` once, got two that differ`)
@@ -80,7 +81,7 @@ export function fromCloudEventHeaders(
   return Object.fromEntries([...attributes, ['data', toData(data)]])
 }
 
-/** Headers, as the clients of HTTP and Kafka have them. */
+/** Headers in the forms that HTTP and Kafka clients use. */
 export type CloudEventHeaders =
   | Readonly<Record<string, unknown>>
   | Iterable<readonly [unknown, unknown]>
@@ -106,7 +107,7 @@ function isIterable(value: object): value is Iterable<unknown> {
   return typeof (value as { [Symbol.iterator]?: unknown })[Symbol.iterator] === 'function'
 }
 
-/** The text of a header; undefined for one that is not there. */
+/** The text of a header; undefined if the header is absent. */
 function textOf(name: string, value: unknown): string | undefined {
   const only: unknown = Array.isArray(value) && value.length === 1 ? value[0] : value
   if (only === undefined || only === null) return undefined
@@ -129,7 +130,7 @@ function utf8Of(what: string, bytes: Uint8Array): string {
   }
 }
 
-/** A body that was not parsed yet. An empty one has no data. */
+/** A body that has not been parsed yet. An empty body has no data. */
 function toData(data: unknown): unknown {
   if (!types.isUint8Array(data)) return data
   if (data.length === 0) return undefined

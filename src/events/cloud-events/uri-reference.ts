@@ -1,7 +1,7 @@
-/** The rest of a URI behind its scheme: the characters of RFC 3986, at most one `#` among them. */
+/** The rest of a URI after its scheme: the characters of RFC 3986, with at most one `#`. */
 const uriRest = /^[\w.~!$&'()*+,;=:@/?%-]*(?:#[\w.~!$&'()*+,;=:@/?%-]*)?$/
 
-/** A percent sign that encodes nothing. */
+/** A percent sign that does not start an escape. */
 const straySign = /%(?![0-9a-f]{2})/i
 
 const scheme = /^[a-z][a-z0-9+.-]*:/i
@@ -23,16 +23,16 @@ function isUriRest(rest: string): boolean {
   return found !== null && uriRest.test(rest.slice(found[0].length))
 }
 
-/** Whether a text is a URI, or a relative reference, such as `/billing` or `payment-service`. Linear in its length. */
+/** Whether a text is a URI, or a relative reference such as `/billing` or `payment-service`. Linear in its length. */
 export function isUriReference(text: string): boolean {
   if (isUri(text)) return true
-  // The first segment of a relative one has no colon: it would be a scheme.
+  // The first segment of a relative reference has no colon, because that would make it a scheme.
   return !/^[^/?#]*:/.test(text) && isUriRest(text)
 }
 
 /**
- * A name as a URI-reference: a URI stays as it is, and so does a name of the characters that a path may have. Anything
- * else is percent-encoded, a percent sign too, so that decoding what is no URI always gives the name.
+ * Converts a name to a URI-reference. A URI is kept, and so is a name made of characters that a path may contain.
+ * Anything else is percent-encoded, including percent signs, so that decoding always returns the original name.
  */
 export function toUriReference(name: string): string {
   if (isUri(name) || (/^[\w.~!$&'()*+,;=@/-]+$/.test(name) && !name.startsWith('//'))) return name

@@ -1,8 +1,8 @@
 import type { KnownType, TypeDescription } from '../contracts/catalogue-description.ts'
-import { findMisfits, type Misfit } from './schema-comparison.ts'
+import { findIncompatibilities, type Incompatibility } from './schema-comparison.ts'
 import type { JsonSchema } from '../contracts/schema-dialect.ts'
 
-/** One thing that a change of a catalogue means. `breaking` ones fail the check. */
+/** One consequence of a change of a catalogue. A `breaking` finding fails the check. */
 export interface CatalogueFinding {
   readonly severity: 'breaking' | 'warning' | 'note'
   readonly rule:
@@ -20,11 +20,11 @@ export interface CatalogueFinding {
     | 'sample-missing'
     | 'sample-newer'
   readonly type: string
-  /** The stored version that it is about. */
+  /** The stored version that the finding is about. */
   readonly version: number
-  /** Inside the payload, where it is about a part of it. */
+  /** The path inside the payload, if the finding is about a part of it. */
   readonly path?: string
-  /** What is so. Never a value of an event. */
+  /** What was found. Never a value of an event. */
   readonly what: string
   /** Why it matters. */
   readonly why: string
@@ -32,7 +32,7 @@ export interface CatalogueFinding {
   readonly remedy: string
 }
 
-/** What still needs a type that the code has no more: `undefined` where nobody could look. */
+/** What still needs a type that the code no longer declares: `undefined` if nobody could check. */
 export interface TypeNeed {
   readonly inHistory: boolean
   /** Names of subscriptions whose patterns match it. */
@@ -42,11 +42,12 @@ export interface TypeNeed {
 const raise = 'Raise `version` and add an `upcast` from the one before, or take the change back.'
 
 /**
- * Compares the catalogue of some code with what is known of earlier code and of other services: what was stored must be read by
- * the new code, and what the new code publishes by those who have not been deployed yet.
+ * Compares the catalogue of some code with the catalogues of earlier code and of other services. The new code must be
+ * able to read what was stored, and services that have not been deployed yet must be able to read what the new code
+ * publishes.
  *
- * @param source - the service whose catalogue it is
- * @param needs - for types that the code has no more: what still needs them
+ * @param source - the service that owns the catalogue
+ * @param needs - for types that the code no longer declares: what still needs them
  */
 export function compareCatalogues(
   source: string,
@@ -122,7 +123,7 @@ function compareOwn(now: TypeDescription, rows: readonly KnownType[]): Catalogue
   return findings
 }
 
-/** Without a step from its version, an older payload goes on as it is: to the oldest step, or to the newest shape. */
+/** Without an upcast from its version, an older payload is passed unchanged to the oldest upcast, or to the newest shape. */
 function compareOlder(now: TypeDescription, row: KnownType, rows: readonly KnownType[]): CatalogueFinding[] {
   const { type, version } = row
   if (now.upcastsFrom !== undefined && version >= now.upcastsFrom) return []
@@ -141,7 +142,7 @@ function toFindings(
   reader?: string,
 ): CatalogueFinding[] {
   if (from === undefined || to === undefined) {
-    // Said once for both directions.
+    // Reported once for both directions.
     if (rule === 'readers-unfit' && reader === undefined) return []
     return [
       {
@@ -156,20 +157,22 @@ function toFindings(
       },
     ]
   }
-  return findMisfits(from, to).map((found) => describeMisfit(type, version, rule, found, reader))
+  return findIncompatibilities(from, to).map((found) =>
+    describeIncompatibility(type, version, rule, found, reader),
+  )
 }
 
-function describeMisfit(
+function describeIncompatibility(
   type: string,
   version: number,
   rule: 'stored-events-unfit' | 'readers-unfit',
-  { path, rule: misfitRule, detail }: Misfit,
+  { path, rule: incompatibilityRule, detail }: Incompatibility,
   reader: string | undefined,
 ): CatalogueFinding {
   const where = path === '' ? 'The payload' : `\`${path}\``
   const isStored = rule === 'stored-events-unfit'
   return {
-    severity: misfitRule === 'unclear' ? 'warning' : 'breaking',
+    severity: incompatibilityRule === 'unclear' ? 'warning' : 'breaking',
     rule,
     type,
     version,

@@ -4,30 +4,31 @@ import type { FindingRule, Need } from './schemas/needs.ts'
 import type { Part } from './schemas/shape.ts'
 import type { JsonSchema } from '../contracts/schema-dialect.ts'
 
-/** A way in which a value that fits one schema may not fit another. Constraints of schemas are named, never values of events. */
-export interface Misfit {
+/** A way in which a value that fits one schema may not fit another. Names constraints of schemas, never values of events. */
+export interface Incompatibility {
   /**
-   * Dotted, `*` for the items of an array or the values of a record, `<name>` for the names of a record. Empty: the payload
-   * itself. The shortest of those that lead there.
+   * Dotted, `*` for the items of an array or the values of a record, `<name>` for the names of a record. Empty for the
+   * payload itself. If several paths lead to the same place, this is the shortest one.
    */
   readonly path: string
-  /** `unclear`: it cannot be told whether any value is affected. */
+  /** `unclear` if the comparison cannot tell whether any value is affected. */
   readonly rule: FindingRule | 'unclear'
   readonly detail: string
 }
 
-/** More findings than these are not told one by one. */
+/** Comparisons with more findings than this do not list them one by one. */
 const maxReasons = 20_000
 
 /**
- * Why a value that fits `from` may not fit `to`; empty when each one does. What is not `unclear` is sure: there are such
- * values. Properties that `to` does not name are no misfit, whatever it says of additional ones: readers leave alone what they
- * do not know. And `from` is taken to hold what it names, where it says nothing of additional ones.
+ * Finds the reasons why a value that fits `from` may not fit `to`; empty if every such value fits. A finding that is
+ * not `unclear` is certain: such values exist. Properties that `to` does not name are not an incompatibility, whatever
+ * it states about additional properties, because readers ignore what they do not know. And `from` is assumed to hold
+ * only what it names, if it states nothing about additional properties.
  *
- * Each finding is told once, at its shortest path. Takes time in proportion to the schemas, but for unions whose alternatives
- * cannot be told apart; what would take too long is `unclear`.
+ * Each finding is reported once, at its shortest path. The time is proportional to the size of the schemas, except for
+ * unions whose alternatives cannot be told apart; comparisons that would take too long are `unclear`.
  */
-export function findMisfits(from: JsonSchema, to: JsonSchema): readonly Misfit[] {
+export function findIncompatibilities(from: JsonSchema, to: JsonSchema): readonly Incompatibility[] {
   if (JSON.stringify(from) === JSON.stringify(to)) return []
   try {
     const numbers = new Map<string, number>()
@@ -41,27 +42,27 @@ export function findMisfits(from: JsonSchema, to: JsonSchema): readonly Misfit[]
   }
 }
 
-/** A pair of which it is to be told why it does not fit. */
+/** A pair of schemas whose incompatibility has to be explained. */
 interface Reason {
   readonly pair: Pair
   readonly path: readonly string[]
   /**
-   * Where it stands, as seen from the definition that a reference led to: what was told there once is not told again, and
-   * schemas that refer to themselves come to an end.
+   * The location relative to the definition that a reference led to. A finding is not repeated there, so recursive
+   * schemas terminate.
    */
   readonly place: string
   readonly isSure: boolean
 }
 
-/** Breadth first, so that each finding has its shortest path. */
-function explain(fits: Fits, from: SchemaNode, to: SchemaNode): readonly Misfit[] {
-  const found = new Map<string, Misfit>()
+/** Breadth first, so that each finding gets its shortest path. */
+function explain(fits: Fits, from: SchemaNode, to: SchemaNode): readonly Incompatibility[] {
+  const found = new Map<string, Incompatibility>()
   const seen = new Set<string>()
   const queue: Reason[] = []
 
   function note(need: Extract<Need, { kind: 'unmet' }>, { path }: Reason, isSure: boolean): void {
     const at = [...path, ...(need.step === undefined ? [] : [need.step])].join('.')
-    const misfit: Misfit = isSure
+    const incompatibility: Incompatibility = isSure
       ? { path: at, rule: need.rule, detail: need.detail }
       : {
           path: at,
@@ -69,7 +70,7 @@ function explain(fits: Fits, from: SchemaNode, to: SchemaNode): readonly Misfit[
           detail: `${need.detail} (whether this affects any value cannot be told)`,
         }
     const key = JSON.stringify([at, need.detail])
-    if (isSure || !found.has(key)) found.set(key, misfit)
+    if (isSure || !found.has(key)) found.set(key, incompatibility)
   }
 
   function add(parts: readonly Part[], target: SchemaNode, next: Omit<Reason, 'pair'>): void {
@@ -82,16 +83,16 @@ function explain(fits: Fits, from: SchemaNode, to: SchemaNode): readonly Misfit[
   add(fits.shapes.partsOf([from]), to, { path: [], place: to.key, isSure: true })
   for (const reason of queue) {
     const { pair, path, place } = reason
-    const isSure = reason.isSure && fits.verdictOf(pair) === 'misfit'
+    const isSure = reason.isSure && fits.verdictOf(pair) === 'incompatible'
     const key = `${place} ${pair.key} ${isSure}`
     if (seen.has(key)) continue
     seen.add(key)
     if (seen.size > maxReasons) throw new TooComplex()
     const needs = fits.needsOf(pair).filter((need) => fits.verdictOfNeed(need) !== 'fits')
-    // Where no need alone decides, a value that was found does: then all of them are told.
-    const isFound = isSure && needs.every((need) => fits.verdictOfNeed(need) !== 'misfit')
+    // If no single need decides, a counterexample does: then all of the needs are reported.
+    const isFound = isSure && needs.every((need) => fits.verdictOfNeed(need) !== 'incompatible')
     for (const need of needs) {
-      const isNeedSure = isSure && (isFound || fits.verdictOfNeed(need) === 'misfit')
+      const isNeedSure = isSure && (isFound || fits.verdictOfNeed(need) === 'incompatible')
       const here = { path, place, isSure: isNeedSure }
       if (need.kind === 'unmet') {
         note(need, reason, isNeedSure)

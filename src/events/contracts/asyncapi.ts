@@ -4,9 +4,9 @@ import type { TypeDescription } from './catalogue-description.ts'
 
 export interface AsyncApiOptions {
   readonly source: string
-  /** The version of the API that the document describes, such as that of the service. */
+  /** The version of the API that the document describes, for example the version of the service. */
   readonly apiVersion: string
-  /** `'cloudevents'`: the payload is a CloudEvent in structured mode. `'plain'`: the payload is the event's own. */
+  /** `'cloudevents'`: the payload is a CloudEvent in structured mode. `'plain'`: the payload is the event's own payload. */
   readonly envelope: 'cloudevents' | 'plain'
 }
 
@@ -14,9 +14,9 @@ export interface AsyncApiOptions {
 export type AsyncApiDocument = Readonly<Record<string, unknown>> & { readonly asyncapi: '3.0.0' }
 
 /**
- * The catalogue as an AsyncAPI 3.0 document: a channel for each type, with a message for each version that is known; the
- * service sends those that it may publish, and receives all. Schemas of draft-07, which is AsyncAPI's own dialect: so describe the
- * catalogue in it. Servers are left out: where a database is, is no part of a contract.
+ * Converts the catalogue to an AsyncAPI 3.0 document: a channel for each type, with a message for each known version.
+ * The service sends the types that it may publish, and receives all. Schemas must be described in draft-07, the dialect
+ * of AsyncAPI. Servers are left out, because the location of a database is not part of a contract.
  */
 export function toAsyncApi(
   types: readonly TypeDescription[],
@@ -59,7 +59,7 @@ export function toAsyncApi(
       schemas: Object.fromEntries(
         types.map((description) => [
           messageKey(description),
-          // An object, where JSON Schema would also take true.
+          // An object, because AsyncAPI does not accept `true` here as JSON Schema does.
           placed(
             typeof description.schema === 'object' ? description.schema : {},
             `#/components/schemas/${messageKey(description)}`,
@@ -77,7 +77,7 @@ export function toAsyncApi(
   }
 }
 
-/** A name by which the document refers to a type: AsyncAPI takes letters, digits, `.`, `_` and `-` there. */
+/** The key of a type in the document: AsyncAPI allows letters, digits, `.`, `_` and `-`. */
 function toKey(type: string): string {
   if (/^[A-Za-z0-9._-]+$/.test(type)) return type
   const hash = createHash('sha256').update(type).digest('hex').slice(0, 8)

@@ -2,27 +2,27 @@ import type { EventCatalogue } from '../catalogue.ts'
 import { describeSchema, type SchemaOrigin } from './json-schema.ts'
 import type { JsonSchema, SchemaDialect } from './schema-dialect.ts'
 
-/** One version of an event type, as data: what a catalogue is compared and exported as. */
+/** One version of an event type as data, for comparing and exporting catalogues. */
 export interface TypeDescription {
   readonly type: string
   readonly version: number
-  /** JSON Schema (2020-12) of the stored payload, which is what the type's schema returns. Undefined: not known. */
+  /** JSON Schema (2020-12) of the stored payload, which is the output of the type's schema. Undefined if not known. */
   readonly schema: JsonSchema | undefined
-  /** Where `schema` comes from; `unknown`: the schema's library gives none. */
+  /** The source of `schema`; `unknown` if the schema's library provides none. */
   readonly schemaOrigin: SchemaOrigin
-  /** Who may publish it. Undefined: every source. */
+  /** The services that may publish it. Undefined: every service. */
   readonly sources: readonly string[] | undefined
-  /** The oldest version that an upcast leads on from. Undefined: there is no upcast. */
+  /** The oldest version that has an upcast. Undefined: there is no upcast. */
   readonly upcastsFrom: number | undefined
   readonly redact: readonly string[] | undefined
 }
 
-/** A {@link TypeDescription}, and the service that declared it. */
+/** A {@link TypeDescription} and the service that declared it. */
 export interface KnownType extends TypeDescription {
   readonly service: string
 }
 
-/** The newest version of each type of a catalogue, as data, in the order of their names. */
+/** The newest version of each type of a catalogue as data, ordered by name. */
 export async function describeCatalogue(
   catalogue: EventCatalogue,
   dialect: SchemaDialect = 'draft-2020-12',

@@ -3,10 +3,10 @@ import type { KnownType, TypeDescription } from './catalogue-description.ts'
 import type { SchemaOrigin } from './json-schema.ts'
 import type { JsonSchema } from './schema-dialect.ts'
 
-/** Raised when what `x-bossbus` holds changes its meaning. */
+/** Incremented when the meaning of `x-bossbus` changes. */
 const format = 1
 
-/** A catalogue as one JSON Schema document, to commit and to compare with: `$defs` has each type and version. */
+/** A catalogue as one JSON Schema document, to commit and to compare with: `$defs` holds each type and version. */
 export interface CatalogueDocument {
   readonly $schema: string
   readonly title: string
@@ -38,13 +38,14 @@ export function definitionName({
   return `${type}.v${version}`
 }
 
-/** A name as a part of a reference: a JSON pointer (RFC 6901) in a URI's fragment. */
+/** A name as part of a reference: a JSON pointer (RFC 6901) in a URI fragment. */
 function inPointer(name: string): string {
   return encodeURIComponent(name.replaceAll('~', '~0').replaceAll('/', '~1'))
 }
 
 /**
- * @param older - versions that the code has gone on from, as they are known: of types that it has no more nothing is kept
+ * @param older - known versions that the code has replaced; versions of types that the code no longer declares are
+ *   dropped
  */
 export function toCatalogueDocument(
   source: string,
@@ -79,9 +80,9 @@ export function toCatalogueDocument(
 }
 
 /**
- * What a document says of each version.
+ * Reads the description of each version from a document.
  *
- * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` when it is no such document
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` if it is not such a document
  */
 export function readCatalogueDocument(document: unknown, what: string): readonly KnownType[] {
   const { 'x-bossbus': about, $defs } = (document ?? {}) as Partial<CatalogueDocument>
@@ -109,7 +110,7 @@ export function readCatalogueDocument(document: unknown, what: string): readonly
   })
 }
 
-/** A schema with its references led to where it stands now. */
+/** A schema whose references point to its new location. */
 export function placed(schema: JsonSchema, to: string, from = '#'): JsonSchema {
   if (typeof schema === 'boolean') return schema
   return JSON.parse(

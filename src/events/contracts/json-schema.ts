@@ -3,14 +3,14 @@ import { importValibotConverter } from './valibot-json-schema.ts'
 import { overrideZod } from './zod-json-schema.ts'
 import type { SchemaDialect, JsonSchema } from './schema-dialect.ts'
 
-/** Where the JSON Schema of a type comes from; `unknown`: its library gives none. */
+/** The source of the JSON Schema of a type; `unknown` if its library provides none. */
 export type SchemaOrigin = 'standard' | 'arktype' | 'valibot' | 'unknown'
 
-/** A schema as JSON Schema 2020-12. What it cannot express, such as a transformation, is left open in it. */
+/** A schema as JSON Schema 2020-12. What JSON Schema cannot express, such as a transformation, is left unconstrained. */
 export interface DescribedSchema {
-  /** Of what is stored: the schema's output. Undefined where the library gives none. */
+  /** The schema of what is stored: the output. Undefined if the library provides none. */
   readonly output: JsonSchema | undefined
-  /** Of what publish takes. */
+  /** The schema of what publish takes: the input. */
   readonly input: JsonSchema | undefined
   readonly origin: SchemaOrigin
 }
@@ -19,9 +19,9 @@ type Side = 'input' | 'output'
 type Converter = (side: Side) => unknown
 
 /**
- * The JSON Schema of any Standard Schema: by the Standard JSON Schema interface (zod from 4.2, arktype from 2.1.28 and others
- * have it), by `toJsonSchema()` of an older arktype, or for valibot by the package `@valibot/to-json-schema` where it is
- * installed. Never throws: what gives no JSON Schema is `unknown`.
+ * Converts any Standard Schema to JSON Schema: through the Standard JSON Schema interface (zod from 4.2, arktype from
+ * 2.1.28, and others), through `toJsonSchema()` of an older arktype, or for valibot through the package
+ * `@valibot/to-json-schema` if it is installed. Never throws: a schema that cannot be converted is `unknown`.
  */
 export async function describeSchema(
   schema: StandardSchemaV1,
@@ -50,7 +50,7 @@ export async function describeSchema(
   return { output: undefined, input: undefined, origin: 'unknown' }
 }
 
-/** zod refuses to describe what JSON Schema cannot express, unless told to leave it open. */
+/** zod refuses to convert what JSON Schema cannot express, unless told to leave it unconstrained. */
 function convertStandard(
   converter: StandardJSONSchemaV1.Converter,
   side: Side,
@@ -65,7 +65,7 @@ function convertStandard(
   }
 }
 
-/** An arktype of before it had the interface: types of what goes in, and of what comes out. */
+/** An arktype older than the interface: types of input and output. */
 interface OldArktype extends StandardSchemaV1 {
   readonly in?: OldArktype
   readonly out?: OldArktype
@@ -83,7 +83,7 @@ function convert(origin: SchemaOrigin, converter: Converter): DescribedSchema | 
   return { output, input: attempt(() => converter('input')), origin }
 }
 
-/** A copy that is JSON and nothing else, without the dialect, which is always the same. */
+/** A plain JSON copy, without the dialect, which is always the same. */
 function attempt(converted: () => unknown): JsonSchema | undefined {
   try {
     const copy = JSON.parse(JSON.stringify(converted())) as JsonSchema

@@ -1,4 +1,4 @@
-/** The dialects that are asked for: that of what is stored and compared, and AsyncAPI's. */
+/** The supported dialects: the one for storing and comparing, and AsyncAPI's. */
 export type SchemaDialect = 'draft-2020-12' | 'draft-07'
 
 /** A JSON Schema: an object, or true (anything) or false (nothing). */

@@ -5,7 +5,7 @@ import type { SchemaDialect } from './schema-dialect.ts'
 
 type Json = Record<string, unknown>
 
-/** What of valibot's schemas and actions is looked at. */
+/** The parts of valibot's schemas and actions that are read here. */
 interface ValibotItem {
   readonly kind: string
   readonly type: string
@@ -15,10 +15,10 @@ interface ValibotItem {
 }
 
 /**
- * The JSON Schema of a valibot schema, where `@valibot/to-json-schema` is installed. That takes a transformation for what it
- * was given, unless a schema follows it in its pipe; here it is for what it gives.
+ * Converts a valibot schema to JSON Schema, if `@valibot/to-json-schema` is installed. That package describes the input
+ * of a transformation, unless a schema follows it in its pipe; here the output is described.
  *
- * @throws where the package is not installed, or not for this version of valibot
+ * @throws if the package is not installed, or not for this version of valibot
  */
 export async function importValibotConverter(): Promise<
   (schema: StandardSchemaV1, side: 'input' | 'output', target: SchemaDialect) => unknown
@@ -37,7 +37,7 @@ export async function importValibotConverter(): Promise<
     })
 }
 
-/** In a `try`, by which bundlers know that the package may be missing. */
+/** In a `try`, which tells bundlers that the package may be missing. */
 async function importPackage(): Promise<typeof toJsonSchemaPackage> {
   try {
     return await import('@valibot/to-json-schema')
@@ -46,7 +46,7 @@ async function importPackage(): Promise<typeof toJsonSchemaPackage> {
   }
 }
 
-/** Undefined: it is as it was said to be. */
+/** Undefined: the description is already right. */
 function overrideAction(side: 'input' | 'output', action: ValibotItem, schema: Json): Json | undefined {
   const { kind, type, requirement } = action
   if (type === 'regex' && requirement instanceof RegExp && isFlagged(requirement)) {
@@ -56,7 +56,7 @@ function overrideAction(side: 'input' | 'output', action: ValibotItem, schema: J
   return side === 'output' && kind === 'transformation' ? given(action, schema) : undefined
 }
 
-/** Formats whose texts keep them without blanks around, and in other letters. */
+/** Formats whose texts keep the format when they are trimmed or change case. */
 const kept: ReadonlySet<unknown> = new Set(['email', 'uuid', 'ipv4', 'ipv6', 'uri', 'date'])
 
 const texts = [
@@ -64,7 +64,7 @@ const texts = [
   ...['to_pascal_case', 'to_snake_case'],
 ]
 
-/** What a transformation gives; all is open where that is its own business. */
+/** The output of a transformation; unconstrained if it is custom code. */
 function given({ type, requirement }: ValibotItem, schema: Json): Json | undefined {
   if (['brand', 'flavor', 'readonly', 'guard'].includes(type)) return undefined
   if (texts.includes(type)) return { type: 'string' }
@@ -98,7 +98,7 @@ function given({ type, requirement }: ValibotItem, schema: Json): Json | undefin
   }
 }
 
-/** What is stored of a schema whose result is not what it takes, without any action. */
+/** The stored output of a schema that changes its input without an action. */
 function storedSchema(schema: ValibotItem, json: Json): Json | undefined {
   if (schema.entries !== undefined) {
     const required = Object.entries(schema.entries)
@@ -106,7 +106,7 @@ function storedSchema(schema: ValibotItem, json: Json): Json | undefined {
       .map(([name]) => name)
     return { ...json, required }
   }
-  // Items beyond those of a tuple are left out.
+  // Items after those of a tuple are dropped.
   if (schema.type === 'tuple' && json['prefixItems'] !== undefined) return { ...json, items: false }
   if ((schema.type === 'nullable' || schema.type === 'nullish') && replaces(schema.default)) {
     const [wrapped] = json['anyOf'] as [Json]
@@ -115,14 +115,14 @@ function storedSchema(schema: ValibotItem, json: Json): Json | undefined {
   return undefined
 }
 
-/** Whether a property is in the JSON of each result: one that is undefined is not. */
+/** Whether a property is in the JSON of every result: an undefined property is not. */
 function isAlwaysThere({ type, default: value }: ValibotItem): boolean {
   if (type === 'optional' || type === 'nullish') return replaces(value)
   if (type === 'undefinedable') return replaces(value)
   return type !== 'exact_optional' && type !== 'undefined' && type !== 'void'
 }
 
-/** Whether a default stands in for what is missing; what a function gives is not known. */
+/** Whether a default replaces a missing value; the result of a function is not known. */
 function replaces(value: unknown): boolean {
   return value !== undefined && value !== null && typeof value !== 'function'
 }

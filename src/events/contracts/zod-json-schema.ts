@@ -1,4 +1,4 @@
-/** What zod gives an `override` of its JSON Schema. None of it is promised, so all of it is looked for first. */
+/** What zod passes to an `override` of its JSON Schema. zod does not guarantee any of it, so each part is checked first. */
 interface Overridden {
   readonly zodSchema: {
     readonly _zod?: {
@@ -11,7 +11,7 @@ interface Overridden {
   readonly jsonSchema: Record<string, unknown>
 }
 
-/** A check; a format such as `z.email()` or `z.int()` is one itself. */
+/** A check; a format such as `z.email()` or `z.int()` is itself a check. */
 interface CheckDefinition {
   readonly check?: unknown
   readonly pattern?: unknown
@@ -40,9 +40,9 @@ const checked = [
 ]
 
 /**
- * Corrects what zod says of a schema. A pattern with flags, such as `/^a/i`, takes other texts than JSON Schema would: it is
- * left open. And what was checked before a value was changed in place (`trim()`, `toLowerCase()`, `overwrite()`) need not be true
- * of the result.
+ * Corrects zod's description of a schema. A pattern with flags, such as `/^a/i`, accepts other texts than JSON Schema
+ * would, so it is left unconstrained. And a check that ran before a value was changed in place (`trim()`,
+ * `toLowerCase()`, `overwrite()`) may not hold for the result.
  */
 export function overrideZod(side: 'input' | 'output', target: string): (overridden: Overridden) => void {
   return ({ zodSchema, jsonSchema }) => {
@@ -77,7 +77,7 @@ export function overrideZod(side: 'input' | 'output', target: string): (overridd
   }
 }
 
-/** Whether a pattern takes other texts than its source alone. */
+/** Whether a pattern accepts other texts than its source alone. */
 export function isFlagged({ flags }: RegExp): boolean {
   return /[ims]/.test(flags)
 }

@@ -1,9 +1,9 @@
 import { InvalidEventError } from '../../foundation/errors.ts'
 import { limits } from '../../foundation/limits.ts'
 import { redactThrown } from '../../foundation/error-redaction.ts'
-import { textProblem, printablePath } from '../../foundation/text.ts'
+import { invalidTextReason, printablePath } from '../../foundation/text.ts'
 
-/** A walk over a value: where it is, what it is inside of, and how much of the JSON text it may still take. */
+/** A walk over a value: the current path, the enclosing objects, and the remaining budget of JSON text. */
 interface Walk {
   readonly what: string
   readonly path: (string | number)[]
@@ -13,19 +13,19 @@ interface Walk {
 }
 
 /**
- * The JSON text of a value that JSON holds exactly.
+ * The JSON text of a value that JSON can represent exactly.
  *
- * Whatever would be changed in silence by JSON (a Date, NaN, a Map, `undefined` in an array) or refused by
- * jsonb (NUL, a lone surrogate) is refused here, so that a handler gets what was published and its types tell
- * the truth. Properties that are `undefined`, or named by a symbol, are left out, as JSON does.
+ * Values that JSON would change silently (a Date, NaN, a Map, `undefined` in an array) or that jsonb refuses (NUL, a
+ * lone surrogate) are refused here, so that a handler receives exactly what was published and its types are true.
+ * Properties that are `undefined` or keyed by a symbol are left out, as JSON does.
  *
- * The work is bounded by the limit, not by the value: a few objects that share one another stand for a text of any
- * length.
+ * The work is bounded by the limit, not by the value: a few objects that reference each other repeatedly can represent
+ * a text of any length.
  *
- * @param what - how to name the value in an error: `payload`, `metadata`
- * A negative zero becomes zero, as JSON has it. Every other finite number comes back as it was.
+ * Negative zero becomes zero, as in JSON. Every other finite number is preserved.
  *
- * @param maxBytes - most bytes of the text as UTF-8, and of the text with numbers as PostgreSQL writes them
+ * @param what - how errors name the value: `payload`, `metadata`
+ * @param maxBytes - maximum bytes of the text as UTF-8, and of the text with numbers as PostgreSQL writes them
  * @throws an {@link InvalidEventError} `BUS_PAYLOAD_NOT_JSON`, naming the path and never the value, or
  *   `BUS_PAYLOAD_TOO_LARGE`
  */
@@ -98,8 +98,8 @@ function assertObject(value: object, walk: Walk): void {
 }
 
 /**
- * Refuses objects whose content JSON drops or changes without a word: those with a `toJSON`, and built-in ones, known by
- * their tag because `instanceof` does not know those of another realm.
+ * Refuses objects whose content JSON drops or changes silently: objects with a `toJSON`, and built-in ones. These are
+ * recognised by their tag, because `instanceof` fails across realms.
  */
 function assertPlain(value: object, walk: Walk): void {
   const prototype: unknown = Object.getPrototypeOf(value)
@@ -122,7 +122,7 @@ function tagOf(value: object): string {
 }
 
 /**
- * About the digits of a number as PostgreSQL writes it, without an exponent: of `1e300` there are 301, and every
+ * The approximate number of digits of a number as PostgreSQL writes it, without an exponent: `1e300` has 301, and every
  * subscriber reads them. A number that JSON writes without an exponent counts as one.
  */
 function storedLength(value: number): number {
@@ -131,14 +131,14 @@ function storedLength(value: number): number {
   return Math.floor(Math.abs(Math.log10(magnitude))) + 1
 }
 
-/** Counts what the JSON text takes at least, so that a value far too large is given up early. */
+/** Adds the minimum length of the JSON text, so that a far too large value is refused early. */
 function spend(walk: Walk, byteCount: number): void {
   walk.bytesLeft -= byteCount
   if (walk.bytesLeft < 0) throw tooLarge(walk, 'more')
 }
 
 function assertText(text: string, walk: Walk): void {
-  const problem = textProblem(text)
+  const problem = invalidTextReason(text)
   if (problem !== undefined) refuse(walk, `contains ${problem}, which PostgreSQL cannot store`)
 }
 

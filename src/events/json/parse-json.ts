@@ -1,4 +1,4 @@
-/** A place in a JSON text. */
+/** A position in a JSON text. */
 interface Cursor {
   readonly text: string
   at: number
@@ -9,18 +9,18 @@ const colon = 0x3a
 const backslash = 0x5c
 
 /**
- * `JSON.parse` for a JSON text of the database, whatever its keys are.
+ * `JSON.parse` for JSON text from the database, safe for any keys.
  *
- * V8 up to 14.6, so Node 24 and 26, takes a key that is written with an escape for another one, when any text parsed before in
- * the process had an object of the same shape with a backslash in its key (nodejs/node #63785): `{"k":1,"\"":2}` comes out as
- * `{"k":1,"\\":2}` after `{"k":1,"\\":0}`. So somebody's payload could change another one's. Texts with such keys, which
- * are rare, are read here.
+ * V8 up to 14.6 (Node 24 and 26) can mistake a key that is written with an escape for another one, if any text parsed
+ * earlier in the process had an object of the same shape with a backslash in its key (nodejs/node #63785):
+ * `{"k":1,"\"":2}` is parsed as `{"k":1,"\\":2}` after `{"k":1,"\\":0}`. One payload could so change another one. Texts
+ * with such keys are rare, and are parsed here.
  */
 export function parseJson(text: string): unknown {
   return hasEscapedKey(text) ? readValue({ text, at: 0 }) : JSON.parse(text)
 }
 
-/** Linear, and no more than a search for a backslash in most texts. PostgreSQL writes the colon right behind the key. */
+/** Linear; for most texts no more than a search for a backslash. PostgreSQL writes the colon directly after the key. */
 function hasEscapedKey(text: string): boolean {
   for (let at = text.indexOf('\\'); at !== -1; at = text.indexOf('\\', at)) {
     at = endOfText(text, at)
@@ -29,7 +29,7 @@ function hasEscapedKey(text: string): boolean {
   return false
 }
 
-/** The place behind the quote that ends the text in which `at` is. */
+/** The position after the closing quote of the string that contains `at`. */
 function endOfText(text: string, at: number): number {
   let end = at
   while (end < text.length && text.charCodeAt(end) !== quote)
@@ -78,7 +78,7 @@ function readList(cursor: Cursor): unknown[] {
   return items
 }
 
-/** A text by itself is parsed as it should be: only keys of objects are not. */
+/** A string on its own is parsed correctly; only keys of objects are affected. */
 function readText(cursor: Cursor): string {
   const start = cursor.at
   cursor.at = endOfText(cursor.text, start + 1)
@@ -92,7 +92,7 @@ function readRest(cursor: Cursor): unknown {
   scalar.lastIndex = start
   const [found = ''] = scalar.exec(cursor.text) ?? []
   cursor.at = start + found.length
-  // Nothing, where the text is no JSON: the error is that of JSON.parse.
+  // Empty if the text is not valid JSON: JSON.parse then throws its own error.
   return JSON.parse(found)
 }
 

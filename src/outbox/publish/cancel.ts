@@ -5,6 +5,7 @@ import {
   refuseUnknownKeys,
   invalidOption,
 } from '../../foundation/options.ts'
+import type { Executor } from '../../database/database.ts'
 import { statement } from '../transactions/statement.ts'
 import {
   assertTransaction,
@@ -14,12 +15,12 @@ import {
 import { uuidShape } from '../../foundation/text.ts'
 
 /**
- * Cancels a scheduled event in the transaction that the handle stands for: as `publishInTransaction`, and with the same
- * proof.
+ * Cancels a scheduled event in the caller's transaction, with the same proof of an open transaction as
+ * `publishInTransaction`.
  *
  * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
  */
-export async function cancelInTransaction(
+async function cancelInTransaction(
   tx: CallerTransaction,
   { id, tenantId }: EventReference,
 ): Promise<boolean> {
@@ -33,39 +34,46 @@ export async function cancelInTransaction(
 }
 
 /** Cancels a scheduled event in a transaction of its own. */
-export async function cancelOnItsOwn(
-  executor: {
-    query: (text: string, values: unknown[]) => Promise<{ rows: { cancelled: boolean }[] }>
-  },
-  { id, tenantId }: EventReference,
-): Promise<boolean> {
-  const { rows } = await executor.query('select bus.cancel($1::uuid, $2::text) as cancelled', [
-    id,
-    tenantId ?? null,
-  ])
+async function cancelOnItsOwn(executor: Executor, { id, tenantId }: EventReference): Promise<boolean> {
+  const { rows } = await executor.query<{ cancelled: boolean }>(
+    'select bus.cancel($1::uuid, $2::text) as cancelled',
+    [id, tenantId ?? null],
+  )
   return rows[0]?.cancelled === true
 }
 
-/** What `cancel` takes beside the id. */
+/** Options of `cancel`. */
 export interface CancelOptions {
-  /** Cancels the event only if it is this tenant's. */
+  /** Cancels the event only if it belongs to this tenant. */
   readonly tenantId?: string | undefined
 }
 
-/** `cancel(id)`, or with a transaction in front. */
+/** `cancel(id)`, or with a transaction as the first argument. */
 export interface CancelCall {
   (id: string, options?: CancelOptions): Promise<boolean>
   (tx: CallerTransaction, id: string, options?: CancelOptions): Promise<boolean>
 }
 
-/** Which event is meant; with a tenant, only if it is that tenant's. */
-export interface EventReference {
+/** Creates `bus.cancel`. */
+export function createCancel(executor: Executor): CancelCall {
+  return async (
+    first: string | CallerTransaction,
+    second?: string | CancelOptions,
+    third: CancelOptions = {},
+  ): Promise<boolean> =>
+    typeof first === 'string'
+      ? cancelOnItsOwn(executor, checkReference(first, second ?? {}))
+      : cancelInTransaction(first, checkReference(second, third))
+}
+
+/** The event to cancel; with a tenant, only if it belongs to that tenant. */
+interface EventReference {
   readonly id: string
   readonly tenantId: string | undefined
 }
 
-/** Checks what a caller gave as an event's id and the options beside it. */
-export function checkReference(id: unknown, options: unknown): EventReference {
+/** Validates an event id and the options passed with it. */
+function checkReference(id: unknown, options: unknown): EventReference {
   if (typeof id !== 'string' || !uuidShape.test(id))
     throw invalidOption(`Expected the id of an event (a uuid), got ${describe(id)}`)
   assertObject('options', options)

@@ -1,11 +1,12 @@
 /**
- * Events as `bus.store_events` takes them: text values by the names of its parameters. The payloads are one JSON text a
- * line, everything else PostgreSQL array literals; what no event has is left out, and what only some of them have is a JSON array,
- * because whether a literal can hold null is a setting of the caller's connection. Text, because drivers disagree about arrays.
+ * Events in the form that `bus.store_events` takes: text values, by parameter name. The payloads are one JSON text per
+ * line; other columns are PostgreSQL array literals. A column that no event has is omitted. A column that only some
+ * events have is a JSON array, because whether a literal may contain null depends on a setting of the caller's
+ * connection. Values are text, because drivers encode arrays differently.
  */
 export type EventColumns = readonly (readonly [name: ColumnName, value: string, form: ColumnForm])[]
 
-/** An array literal or, of the payloads, lines; a JSON array; a JSON array of times, some of which are seconds from now. */
+/** An array literal, or lines for the payloads; a JSON array; a JSON array of times, some of which are seconds from now. */
 type ColumnForm = 'text' | 'json' | 'due'
 
 type ColumnName = keyof typeof columnTypes
@@ -28,17 +29,17 @@ const columnTypes = {
   expires_ats: 'pg_catalog.timestamptz[]',
 } as const
 
-/** An event that passed every check, each column as text. */
+/** A validated event, each column as text. */
 export type CheckedEvent = Readonly<Record<keyof typeof columnTypes, string | undefined>> & {
   readonly payloads: string
 }
 
-/** What publish sends for checked events. */
+/** The columns that publish sends for validated events. */
 export function toColumns(events: readonly CheckedEvent[]): EventColumns {
   const columns: [ColumnName, string, ColumnForm][] = []
   for (const name of Object.keys(columnTypes) as ColumnName[]) {
     const values = events.map((event) => event[name])
-    // JSON has no raw line breaks.
+    // JSON contains no raw line breaks.
     if (name === 'payloads') columns.push([name, values.join('\n'), 'text'])
     else if (name === 'available_ats' && values.some((value) => value?.startsWith('+') === true))
       columns.push([name, jsonArray(values), 'due'])
@@ -62,7 +63,7 @@ function escaped(value: string): string {
 
 const text = 'pg_catalog.text'
 
-/** What stands around the value of a column, in a statement that may run with any search path. */
+/** The SQL around the value of a column, valid for any search path. */
 export function around(name: ColumnName, form: ColumnForm): readonly [before: string, after: string] {
   const type = columnTypes[name]
   if (form === 'text') return ['', type === text ? `::${text}` : `::${text}::${type}`]
@@ -79,12 +80,12 @@ const dueTime = `case when pg_catalog.starts_with(e.value, '+')
 
 const publishTemplates = new Map<string, TemplateStringsArray>()
 
-/** The statement for some columns, as the strings of a template literal between its values. Made once for each set. */
+/** The statement for a set of columns, as the strings of a template literal between its values. Built once per set. */
 export function publishTemplate(columns: EventColumns): TemplateStringsArray {
   const key = columns.map(([name, , form]) => `${name} ${form}`).join()
   let template = publishTemplates.get(key)
   if (template === undefined) {
-    // Each column between what stands before and behind its value; the proof comes first.
+    // Each column between the SQL before and after its value; the proof comes first.
     const parts: (readonly [string, string])[] = [
       ['', `::${text}`],
       ...columns.map(([name, , form]) => {

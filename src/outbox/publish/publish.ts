@@ -4,31 +4,31 @@ import { eventFieldNames } from '../../events/event-defaults.ts'
 import { InvalidEventError, type BusErrorCode } from '../../foundation/errors.ts'
 import { encodeJson } from '../../events/json/encode-json.ts'
 import { limits } from '../../foundation/limits.ts'
-import { describe, kindOf, meantBy, nearest } from '../../foundation/options.ts'
+import { describe, describeInvalidText, kindOf, meantBy, nearest } from '../../foundation/options.ts'
 import { isDate } from '../../foundation/cross-realm.ts'
 import { redactThrown } from '../../foundation/error-redaction.ts'
 import { statement } from '../transactions/statement.ts'
 import { callInTransaction, type CallerTransaction } from '../transactions/caller-transaction.ts'
 import { around, publishTemplate, toColumns, type CheckedEvent, type EventColumns } from './event-columns.ts'
-import { printable, characterCount, isLonger, textProblem, uuidShape } from '../../foundation/text.ts'
+import { printable, uuidShape } from '../../foundation/text.ts'
 
-/** What is true of every publish of one bus. */
+/** Settings that apply to every publish of a bus. */
 export interface PublishSettings {
   readonly catalogue: EventCatalogue
   readonly source: string
   readonly maxPayloadBytes: number
 }
 
-/** An event of any type, before it is checked. */
+/** An event of any type that has not been validated. */
 export interface UncheckedEvent extends EventFields {
   readonly type: string
   readonly payload: unknown
 }
 
 /**
- * Checks events and gives them as columns. Nothing has touched the database before every event passed.
+ * Validates events and converts them to columns. Nothing is sent to the database before every event is valid.
  *
- * @throws an {@link InvalidEventError} for the first event that does not pass, its position named
+ * @throws an {@link InvalidEventError} for the first invalid event, with its position
  */
 export async function encodeEvents(
   settings: PublishSettings,
@@ -37,16 +37,16 @@ export async function encodeEvents(
   return toColumns((await checkEvents(settings, newEvents)).map(({ columns }) => columns))
 }
 
-/** An event that passed every check. */
+/** A validated event. */
 export interface PassedEvent {
   readonly event: ReadEvent
-  /** As it is stored: JSON text. */
+  /** The stored form: JSON text. */
   readonly payload: string
   readonly schemaVersion: number
   readonly columns: CheckedEvent
 }
 
-/** @throws an {@link InvalidEventError} for the first event that does not pass, its position named */
+/** @throws an {@link InvalidEventError} for the first invalid event, with its position */
 export async function checkEvents(
   settings: PublishSettings,
   newEvents: readonly UncheckedEvent[],
@@ -60,7 +60,7 @@ export async function checkEvents(
       throw events.length === 1 ? refusal : atIndex(index, refusal)
     })
     checked.push(passed)
-    // What else an event has is bounded to some kilobytes.
+    // All other fields of an event are limited to a few kilobytes.
     size += Buffer.byteLength(passed.payload) + (passed.columns.metadata?.length ?? 0)
     if (size > limits.callBytes) {
       throw new InvalidEventError(
@@ -72,7 +72,7 @@ export async function checkEvents(
   return checked
 }
 
-/** A copy, because checking takes time and the caller may fill the array anew meanwhile. */
+/** Copied, because validation takes time and the caller may modify the array meanwhile. */
 function readBatch(newEvents: unknown): readonly unknown[] {
   let got: string
   try {
@@ -102,7 +102,7 @@ function unreadable(thrown: unknown): InvalidEventError {
   })
 }
 
-/** Every field, none left out. */
+/** Every field is present. */
 type ReadEvent = { readonly [K in keyof Required<UncheckedEvent>]: UncheckedEvent[K] }
 
 function unknownField(key: string): InvalidEventError {
@@ -118,14 +118,14 @@ function unknownField(key: string): InvalidEventError {
   )
 }
 
-/** Every field read once, so that what is checked is what is stored. */
+/** Each field is read once, so that the validated value is the stored one. */
 function readEvent(given: unknown): ReadEvent {
   if (given === null || typeof given !== 'object' || Array.isArray(given))
     throw invalid(`Expected an event like { type, tenantId, payload }, got ${kindOf(given)}`)
   for (const key of Object.keys(given)) {
     if (!(eventFieldNames as readonly string[]).includes(key)) throw unknownField(key)
   }
-  // Not in a loop: this runs for each event, and an object of a known shape is made in one go.
+  // Not a loop: this runs for each event, and a literal with a fixed shape is faster.
   const fields = given as UncheckedEvent
   return {
     type: fields.type,
@@ -226,7 +226,7 @@ function assertFields(event: UncheckedEvent): void {
     throw invalid('Expected `expiresAt` to be after `availableAt`: the event would never be delivered')
 }
 
-/** As a due time that the server works out: its clock judges all times. */
+/** A due time that the server computes, because its clock decides about all times. */
 function secondsFromNow(delay: unknown): string | undefined {
   if (delay === undefined) return undefined
   const { seconds } = (delay ?? {}) as { readonly seconds?: unknown }
@@ -248,15 +248,9 @@ function assertTime(name: string, value: unknown): void {
   if (!(year >= 1970 && year <= 9999)) throw invalid(`Expected \`${name}\` to be a Date from 1970 to 9999`)
 }
 
-function assertText(name: string, value: unknown, maxLength: number): void {
-  const problem =
-    typeof value !== 'string' || value.length === 0 || isLonger(value, maxLength)
-      ? `got ${typeof value === 'string' ? `${characterCount(value)} characters` : describe(value)}`
-      : textProblem(value)
-  if (problem !== undefined)
-    throw invalid(
-      `Expected \`${name}\` to be a text of 1 to ${maxLength} characters that PostgreSQL can store: ${problem}`,
-    )
+function assertText(name: string, value: unknown, max: number): void {
+  const message = describeInvalidText(name, value, max)
+  if (message !== undefined) throw invalid(message)
 }
 
 function encodeMetadata(metadata: EventMetadata | undefined): string | undefined {
@@ -285,11 +279,11 @@ function invalid(message: string, code: BusErrorCode = 'BUS_INVALID_EVENT'): Inv
   return new InvalidEventError(code, message)
 }
 
-/** Longest column that may be sent in vain. */
+/** Longest column that may be sent to a handle that might refuse it. */
 const maxRefusedLength = 8192
 
 /**
- * Writes events in the transaction that the handle stands for: see {@link callInTransaction}.
+ * Writes events in the caller's transaction: see {@link callInTransaction}.
  *
  * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
  */
@@ -297,7 +291,7 @@ export async function publishInTransaction(
   tx: CallerTransaction,
   columns: EventColumns,
 ): Promise<Published[]> {
-  // Asking first costs a round trip that may be needless, sending events that are refused costs their transfer.
+  // Asking first may cost a needless round trip; sending events that are refused costs their transfer.
   const isLarge = columns.some(([, value]) => value.length > maxRefusedLength)
   const answer = await callInTransaction(
     tx,
@@ -307,12 +301,12 @@ export async function publishInTransaction(
   return toPublished(answer)
 }
 
-/** Ids separated by commas, those of duplicates followed by `*`. */
+/** Parses ids separated by commas; `*` after an id marks a duplicate. */
 function toPublished(reply: string): Published[] {
   return reply.split(',').map((text) => ({ id: text.slice(0, 36), duplicate: text.length > 36 }))
 }
 
-/** Writes events in a transaction of their own, through one of the bus's own connections. */
+/** Writes events in a transaction of their own, on one of the bus's own connections. */
 export async function publishOnItsOwn(
   executor: {
     query: (text: string, values: unknown[]) => Promise<{ rows: { reply: string }[] }>
@@ -324,7 +318,7 @@ export async function publishOnItsOwn(
     return `${name} => ${before}$${index + 1}${after}`
   })
   const { rows } = await executor.query(
-    // Called for what it raises.
+    // Called because it raises errors.
     `select bus.store_events(${parameters.join(', ')}) as reply from bus.name_transaction(null)`,
     columns.map(([, value]) => value),
   )

@@ -7,7 +7,7 @@ import { isThenable } from '../../foundation/cross-realm.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import type { CallerTransaction } from '../transactions/caller-transaction.ts'
 
-/** What events get that do not have it themselves. Of `metadata`, each entry that an event does not have. */
+/** Values for fields that an event does not set itself; of `metadata`, the entries that it does not set. */
 export interface EventDefaults {
   readonly tenantId?: string | undefined
   readonly correlationId?: string | undefined
@@ -16,15 +16,15 @@ export interface EventDefaults {
   readonly metadata?: EventMetadata | undefined
 }
 
-/** Defaults, or a function that is asked for them at each publish, such as `() => requestContext.getStore()`. */
+/** Defaults, or a function that is called for each publish, such as `() => requestContext.getStore()`. */
 export type DefaultsOption<D extends EventDefaults | undefined = EventDefaults | undefined> = D | (() => D)
 
-/** What need not be said any more with defaults of type `D`. */
+/** The required fields that events may omit with defaults of type `D`. */
 export type DefaultedBy<D> = [D] extends [{ readonly tenantId: string }] ? 'tenantId' : never
 
 /**
- * What publishes: the bus, `request.bus` of the Fastify plugin and the context of a handler all are one. A function that publishes
- * some types takes a `Publisher` of those types, and gets any bus that has them.
+ * Publishes events. The bus, `request.bus` of the Fastify plugin, and the context of a handler are publishers. A
+ * function that publishes some types takes a `Publisher` of these types, and accepts any bus that has them.
  *
  * @example
  * ```ts
@@ -36,8 +36,8 @@ export type DefaultedBy<D> = [D] extends [{ readonly tenantId: string }] ? 'tena
  *
  * await db.transaction(async (tx) => markPaid(tx, bus, { id: '42', tenantId: 'acme', amountCents: 4200 }))
  * ```
- * @typeParam C - the events that it publishes
- * @typeParam Defaulted - `'tenantId'` where events need not say their tenant
+ * @typeParam C - the catalogue of the events that it publishes
+ * @typeParam Defaulted - `'tenantId'` if events may omit their tenant
  */
 export type Publisher<
   C extends EventCatalogue = EventCatalogue,
@@ -45,44 +45,46 @@ export type Publisher<
 > = EventPublisher<NewEvent<C, Defaulted>, NewEvent<C, 'tenantId'>>
 
 /**
- * A {@link Publisher}, by the events that it takes: by them, not by its catalogue, the compiler tells that one of many types is
- * one of some.
+ * A {@link Publisher}, parameterised by its events. Through these, not through its catalogue, the compiler recognises
+ * that a publisher of many types is a publisher of some of them.
  *
  * @typeParam E - an event to publish
- * @typeParam Tenantless - the same, without its tenant
+ * @typeParam Tenantless - the same event without its tenant
  */
 export interface EventPublisher<E, Tenantless> {
   /**
-   * Publishes in the caller's transaction: the event is there if and only if the transaction commits. One round trip. A duplicate, by
-   * `eventId` or `idempotencyKey` of the tenant, writes nothing and resolves to the first one's id. The handle of a savepoint is
-   * for its callback alone: kept and used after it was rolled back, it publishes into the outer transaction.
+   * Publishes in the caller's transaction: the event is stored if and only if the transaction commits. One round trip.
+   * A duplicate, by `eventId` or `idempotencyKey` of the tenant, writes nothing and resolves to the id of the first
+   * event. Use the handle of a savepoint only inside its callback: after the savepoint was rolled back, that handle
+   * publishes into the outer transaction.
    * @throws an {@link InvalidEventError} before anything is written; {@link TransactionError}; {@link DatabaseError}
    */
   readonly publish: (tx: CallerTransaction, event: E) => Promise<Published>
-  /** Publishes 1 to 10,000 events in one statement: all or none, in the order given. */
+  /** Publishes 1 to 10,000 events in one statement: all or none, in the given order. */
   readonly publishMany: (tx: CallerTransaction, events: readonly E[]) => Promise<Published[]>
   /**
-   * Publishes in a transaction of its own and never throws: for what business code must not fail over. What cannot be
-   * published is logged, counted, and resolves to undefined. Gives up after 5 seconds.
+   * Publishes in a transaction of its own and never throws: for events that business code must not fail over. A failure
+   * is logged, counted, and resolves to undefined. It gives up after 5 seconds; the event may still be stored then.
    */
   readonly tryPublish: (event: E) => Promise<Published | undefined>
   /**
-   * A publisher whose events get what they do not have themselves, from an object or from a function that is asked at each publish.
-   * What an event says comes first, then the defaults nearest to it.
+   * Returns a publisher with defaults: an object, or a function that is called for each publish. An event's own fields
+   * take precedence, then the defaults nearest to it.
    *
    * @example
    * ```ts
    * const requestContext = new AsyncLocalStorage<{ tenantId: string }>()
    * const publisher = bus.with(() => requestContext.getStore())
    * ```
-   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`: at once for an object; from publish for what a function threw or returned
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`: at once for an invalid object; from publish for a
+   *   function that throws or returns an invalid value
    */
   readonly with: <const D extends EventDefaults | undefined>(
     defaults: DefaultsOption<D>,
   ) => EventPublisher<[DefaultedBy<D>] extends [never] ? E : Tenantless, Tenantless>
 }
 
-/** What a publisher is made of: the calls that take events of any type, and defaults as an argument. */
+/** The functions that a publisher wraps: they take events of any type, with the defaults applied. */
 type Publishing = Pick<Publisher<never>, 'publish' | 'publishMany' | 'tryPublish'>
 
 const defaultNames: readonly (keyof EventDefaults)[] = [
@@ -94,7 +96,7 @@ const defaultNames: readonly (keyof EventDefaults)[] = [
 ]
 
 /**
- * A publisher that fills in defaults and hands events on.
+ * Creates a publisher that applies defaults and forwards events.
  * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function createPublisher<C extends EventCatalogue, Defaulted extends 'tenantId'>(
@@ -126,14 +128,14 @@ export function createPublisher<C extends EventCatalogue, Defaulted extends 'ten
   return Object.freeze(publisher) as unknown as Publisher<C, Defaulted>
 }
 
-/** Where there are none, events are not copied: most buses have none. */
+/** Without defaults events are not copied; most buses have none. */
 const noDefaults: EventDefaults = Object.freeze({})
 
 function filled(event: unknown, defaults: EventDefaults): unknown {
   return defaults === noDefaults ? event : withDefaults(event, defaults)
 }
 
-/** What is no array, or too long a one, is publish's to refuse. */
+/** A value that is not an array, or too long, is passed through for publish to refuse. */
 function fillAll(events: unknown, defaults: EventDefaults): unknown {
   try {
     return defaults !== noDefaults && Array.isArray(events) && events.length <= limits.callEventCount
@@ -145,7 +147,7 @@ function fillAll(events: unknown, defaults: EventDefaults): unknown {
 }
 
 /**
- * Defaults as they are at each publish.
+ * Returns a function that resolves the defaults for each publish.
  * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 function resolveDefaults(given: unknown): () => EventDefaults {
@@ -164,7 +166,7 @@ function resolveDefaults(given: unknown): () => EventDefaults {
   }
 }
 
-/** A frozen copy. What is in it, publish checks with the event. */
+/** A frozen copy. Its values are validated with the event. */
 function checkDefaults(given: unknown): EventDefaults {
   if (given === undefined) return noDefaults
   if (given === null || typeof given !== 'object' || Array.isArray(given) || isThenable(given)) {

@@ -1,46 +1,49 @@
-/** From where on a claim reads its parts of the outbox. */
+/** The positions from which a claim reads the parts of the outbox. */
 export interface ClaimFloor {
   /**
-   * `recent`: above what was claimed a second ago, which is where nearly everything is. `sweep`: above what is known to be
-   * gone for good. `full`: everything.
+   * `recent`: above the events claimed a moment ago, which includes nearly everything. `sweep`: above the events that
+   * are known to be gone for good. `full`: everything.
    */
   readonly level: 'recent' | 'sweep' | 'full'
   readonly position: bigint
-  /** Of events with an ordering key, as the sequence gave it: never above what is known to be gone for good. */
+  /** For events with an ordering key, as a value of the sequence: never above the events that are known to be gone for good. */
   readonly orderedPosition: bigint
-  /** Of scheduled events without a key: seconds since 1970. */
+  /** For scheduled events without a key: seconds since 1970. */
   readonly due: number
-  /** The same of those with one: never above what is known to be gone for good. */
+  /** For scheduled events with a key: never above the events that are known to be gone for good. */
   readonly orderedDue: number
-  /** When the server started that these are true for. */
+  /** The start time of the server for which these floors hold. */
   readonly server: string
-  /** The next floor, if it is certain: a sweep asks whether anything is left below it. */
+  /** The next floor, not yet certain: a sweep checks whether anything remains below it. */
   readonly candidate: { readonly position: bigint; readonly due: number } | undefined
 }
 
-/** What a claim found out for the floors. Those that are `recent` find out nothing. */
+/** What a sweep learned about the floors. A `recent` claim learns nothing. */
 export interface SweepResult {
   readonly server: string
-  /** The database's time, in seconds since 1970, or that of the first scheduled event that is due and still there. */
+  /** The database's time in seconds since 1970, or the time of the first due event that is still there. */
   readonly now: number
-  /** The transactions of others that had written to the outbox, or were about to, before the claim, and had not ended. */
+  /** Other transactions that had written to the outbox, or were about to, before the claim, and had not ended. */
   readonly writers: readonly string[]
-  /** Whether nothing was left below the candidate. */
+  /** Whether nothing remained below the candidate. */
   readonly isClean: boolean
-  /** Whether rows were left that are ready: others hold them, and may give them back without a ring. */
+  /** Whether ready rows remained: other transactions have locked them, and may release them without a notification. */
   readonly isLeftBehind: boolean
 }
 
-/** How often a claim sweeps, where events come: late committers below the recent floor wait that long at most. */
+/**
+ * How often a claim sweeps while events arrive: the longest delay of an event that was committed late, below the recent
+ * floor.
+ */
 const sweepIntervalMs = 250
 
-/** The recent floor is that many milliseconds behind, up to twice: most transactions commit sooner after their publish. */
+/** The recent floor lags by this many milliseconds, or up to twice as many: most transactions commit sooner after publishing. */
 const recentLagMs = 100
 
-/** How often everything is read: what is below all floors should not be there. */
+/** How often everything is read. No event should be below all floors. */
 const fullIntervalMs = 30_000
 
-/** Sweeping takes up this share of the time at most, however much there is to read. */
+/** Maximum share of the time that sweeps take, however much there is to read. */
 const maxSweepShare = 0.05
 
 interface Candidate {
@@ -50,29 +53,30 @@ interface Candidate {
 }
 
 /**
- * Where claims begin. PostgreSQL keeps the index entries of rows that are gone while any transaction is open that could see them, and
- * a claim that begins at the beginning reads them all. So it begins above what was claimed a moment ago. Transactions commit
- * later than the positions of their events say: what is below is found by a sweep, four times a second, after a ring that
- * found nothing, and before the relay sleeps.
+ * Determines where claims start reading. While any open transaction could still see deleted rows, PostgreSQL keeps
+ * their index entries, and a claim that starts at the beginning would read them all. Claims therefore start above what
+ * was claimed a moment ago. Transactions may commit later than the positions of their events suggest: a sweep finds
+ * events below the floor, four times a second, after a notification that led to nothing, and before the relay sleeps.
  *
- * A sweep begins above what is gone for good, and that is certain, because events with an ordering key would lose their order
- * else. Whoever writes to the outbox holds its lock until the transaction ends. So when everybody has ended who held it
- * after a position had been given away, and then nothing is left below that position, nothing will ever be there. A
- * publisher's transaction that stays open keeps that floor where it is: then sweeps and claims of keys read more, the others do not.
+ * A sweep starts above the events that are certainly gone for good, because otherwise events with an ordering key would
+ * lose their order. Every writer holds a lock on the outbox until its transaction ends. If all writers that held it
+ * when a position had been allocated have ended, and nothing remains below that position, nothing will ever appear
+ * there. A publisher's transaction that stays open keeps this floor in place: then sweeps and claims of keyed events
+ * read more, other claims do not.
  */
 export interface ClaimFloors {
-  /** Where the next claim begins; above `cursor`, where the last one was full. */
+  /** The floor of the next claim; at `cursor` if the last claim returned as many events as a claim may. */
   next: (cursor: bigint | undefined) => ClaimFloor
-  /** What a claim found, by position as the sequence gave it. */
+  /** Records the highest claimed position, as a value of the sequence. */
   noteClaimed: (sequence: bigint) => void
   noteSweep: (floor: ClaimFloor, result: SweepResult, durationMs: number) => void
-  /** Has the next claim sweep: after this one nobody looks until somebody rings. */
+  /** Makes the next claim a sweep: after it nothing is read until a notification arrives. */
   sweepBeforeSleep: () => void
-  /** Has the next claim sweep, unless sweeping takes long and was done just now. Gives whether it will. */
-  sweepAfterRing: () => boolean
-  /** Begins from nothing: the server may be another one. */
+  /** Makes the next claim a sweep, unless sweeps are slow and one was made just now. Returns whether it will be one. */
+  sweepAfterNotification: () => boolean
+  /** Starts from scratch, because the server may be another one. */
   reset: () => void
-  /** How long the relay may rest before it has to sweep. */
+  /** How long the relay may rest before it must sweep. */
   readonly restMs: number
 }
 
@@ -111,13 +115,13 @@ export function createClaimFloors(now: () => number = () => performance.now()): 
     requested = 'full'
   }
 
-  /** What of the floor that could be the next one is known by now. */
+  /** Uses the result of a sweep to decide about the candidate floor. */
   function advance({ writers, isClean, now: databaseNow }: SweepResult): void {
     if (candidate !== undefined && isClean && !writers.some((writer) => candidate?.writers.has(writer))) {
       certain = { position: candidate.position, due: candidate.due }
       candidate = undefined
     }
-    // Given away, and of times gone by, before these writers were looked for.
+    // Allocated, and past, before these writers were read.
     candidate ??= { position: highestBefore + 1n, due: mark.due, writers: new Set(writers) }
     recent = { ...recent, due: mark.due }
     mark = { ...mark, due: databaseNow }
@@ -170,7 +174,7 @@ export function createClaimFloors(now: () => number = () => performance.now()): 
     sweepBeforeSleep() {
       requested = 'sweep'
     },
-    sweepAfterRing() {
+    sweepAfterNotification() {
       if (now() - sweptAt < intervalMs(0, sweepMs)) return false
       requested = 'sweep'
       return true

@@ -12,14 +12,15 @@ import {
 } from './claim-conditions.ts'
 import type { ClaimFloor } from './claim-floors.ts'
 
-/** Scheduled events in one claim: other events that come meanwhile wait for it. */
+/** Maximum number of scheduled events in one claim: other events wait for it. */
 const dueClaimSize = 500
 
 /**
- * Row locks on the claimed rows only (SKIP LOCKED: rows of another relay are passed over), in position order, from the floor
- * on, up to where those with an ordering key are.
+ * Claims rows in position order, from the floor up to the positions of keyed events. Locks only the claimed rows; rows
+ * that another relay has locked are skipped (SKIP LOCKED).
  *
- * Gives the rows, then the state: what the claim sees was published to subscriptions that the later statement sees.
+ * Returns the rows, then the state. The state's statement is the later one, so it sees every subscription that the
+ * claimed events were published to.
  */
 export function claimSql(floor: ClaimFloor, patience: ClaimPatience): string {
   const secondsUntil = (condition: string): string =>
@@ -34,14 +35,17 @@ select
   ${registryStampSql} as registry_stamp${floor.level === 'recent' ? '' : sweepColumns(floor)}`
 }
 
-/** Who writes to the outbox and has not ended: see claim-floors.ts. Before the claim, so that it sees what those have left who have. */
+/**
+ * The open transactions that write to the outbox: see claim-floors.ts. Read before the claim, so that the claim sees
+ * the rows of those that have ended.
+ */
 const writersSql = `
 select virtualtransaction as writer from pg_locks
 where locktype = 'relation' and relation = 'bus.outbox'::regclass and mode = 'RowExclusiveLock' and granted
   and database = (select oid from pg_database where datname = current_database())
   and pid is distinct from pg_backend_pid()`
 
-/** What only sweeps ask for. */
+/** Columns that only sweeps need. */
 function sweepColumns(floor: ClaimFloor): string {
   const { candidate } = floor
   const isLeft = (condition: string): string => `exists (select from bus.outbox where ${condition})`
@@ -77,8 +81,8 @@ select *, null as ordering_key from claimed order by position`
 }
 
 /**
- * The claim of scheduled events without an ordering key whose time has come, the earliest first. Rows that are being
- * cancelled, or that another relay is at, are passed over.
+ * Claims due events without an ordering key, earliest first. Rows that are being cancelled, or that another relay has
+ * locked, are skipped.
  */
 export function dueClaimSql(floor: ClaimFloor, patience: ClaimPatience): string {
   return `${beginClaimSql(patience)};
@@ -94,7 +98,7 @@ select position, event_id, tenant_id, type, payload_bytes, null as ordering_key 
 select ${registryStampSql} as registry_stamp`
 }
 
-/** Takes events that were held for a subscription, and says whether there are more. */
+/** Takes events that were held back for a subscription, and returns whether there are more. */
 export function heldClaimSql(
   subscriptionId: number,
   after: { readonly tenantId: string; readonly orderingKey: string } | undefined,
@@ -109,7 +113,7 @@ select
   ${registryStampSql} as registry_stamp`
 }
 
-/** Without quotes or backslashes, so that it means the same under every setting of the server. */
+/** Contains no quotes or backslashes, so that it has the same meaning under every server setting. */
 function textLiteral(text: string): string {
   return `convert_from(decode('${Buffer.from(text).toString('hex')}', 'hex'), 'UTF8')`
 }

@@ -2,42 +2,42 @@ import type pg from 'pg'
 import type { SweepResult } from './claim-floors.ts'
 import type { Commit, Database } from '../../database/database.ts'
 
-/** An event the relay has taken out of the outbox, in the transaction that took it. */
+/** An event that the relay has deleted from the outbox, in the current transaction. */
 export interface ClaimedEvent {
   readonly id: string
   readonly tenantId: string
   readonly type: string
-  /** Those of one claim have one, or none of them has. */
+  /** Either all events of a claim have one, or none. */
   readonly orderingKey: string | undefined
-  /** About the bytes of the payload as text. */
+  /** Approximate bytes of the payload as text. */
   readonly payloadBytes: number
-  /** Whether it waited for its time: then all of its claim did. */
+  /** Whether it was scheduled. All events of a claim are alike in this. */
   readonly wasScheduled: boolean
 }
 
-/** Why events were held, and which. */
+/** Why events were held back, and which. */
 export type HeldWhat = 'subscription' | 'keys' | 'payloads' | 'fan-out'
 
-/** How a claim is to be handed over. */
+/** How the events of a claim are dispatched. */
 export interface DispatchTerms {
-  /** The claim before met a lock: each subscription is tried by itself, and what one cannot take is held for it. */
+  /** The previous claim met a lock: each subscription is tried separately, and its events are held back if it fails. */
   readonly careful: boolean
-  /** These events were held for this subscription, and are for nobody else. */
+  /** These events were held back for this subscription, and are for no other. */
   readonly retakenFor: number | undefined
-  /** Whether the rows of keys may be waited for. */
+  /** Whether to wait for locked rows of keys. */
   readonly patient: boolean
-  /** Whether nothing is to be tried for a subscription, because a lock was met: what comes for it is held. */
+  /** Whether a subscription is not tried at all, because a lock was met: its events are held back. */
   readonly isClosed: (subscriptionId: number) => boolean
   /**
-   * Told when events were held: because of a lock all of a subscription, those of some keys, or some that cannot be read; or
-   * because more subscriptions want them than one claim serves.
+   * Called after events were held back: because of a lock all events of a subscription, those of some keys, or those
+   * whose payload cannot be read; or because more subscriptions need them than one claim serves.
    */
   readonly onHeld: (subscriptionId: number, what: HeldWhat) => void
 }
 
 /**
- * Hands claimed events over, inside the claiming transaction. Resolves to what to do once it has committed; it may send the
- * commit itself, as its last statement.
+ * Dispatches claimed events inside the claiming transaction. Resolves to a function to call after the commit. It may
+ * send the commit itself, as its last statement.
  */
 export type Dispatch = (
   client: pg.ClientBase,
@@ -52,21 +52,21 @@ export type ClaimProtocol = 'relay' | 'relay-due' | 'relay-ordered' | 'relay-hel
 export interface Claim {
   readonly count: number
   readonly lastPosition: bigint
-  /** Until the next scheduled event without a key, 0 or less when one is due, undefined when there is none. */
+  /** Milliseconds until the next scheduled event without a key is due, 0 or less if one is due, undefined if there is none. */
   readonly dueMs: number | undefined
-  /** The same with a key. */
+  /** The same for events with a key. */
   readonly orderedDueMs: number | undefined
   /** Whether events with an ordering key are ready. */
   readonly orderedReady: boolean
-  /** Whether they could not be claimed, because another relay is at it. */
+  /** Whether they could not be claimed, because another relay is claiming them. */
   readonly orderTaken: boolean
-  /** Of events that were held: whether there are more. */
+  /** For held events: whether there are more. */
   readonly isLeft: boolean
-  /** Of events that were held: behind which key to go on looking. */
+  /** For held events: the key after which the next claim continues. */
   readonly heldCursor: { readonly tenantId: string; readonly orderingKey: string } | undefined
-  /** What a sweep found, and for which subscriptions events are held. */
+  /** The result of a sweep, and the subscriptions for which events are held back. */
   readonly sweep: (SweepResult & { readonly heldFor: readonly number[] }) | undefined
-  /** How long it took to read. */
+  /** How long the read took. */
   readonly readMs: number
   readonly afterCommit: () => void
 }
@@ -99,11 +99,11 @@ interface ClaimRow {
 }
 
 /**
- * One claim: takes ready rows out of the outbox, hands their events over, commits. All or nothing: a crash anywhere leaves the
- * rows where they were.
+ * One claim: deletes ready rows from the outbox, dispatches their events, commits. All or nothing: a crash at any point
+ * leaves the rows in the outbox.
  *
- * @param statements - begin the transaction and end in one that gives the rows and one that gives the state; of a sweep,
- *   the one before gives the writers
+ * @param statements - begin the transaction and end with one that returns the rows and one that returns the state; a
+ *   sweep has one before them that returns the writers
  */
 export async function claimOnce(
   database: Database,
@@ -119,7 +119,7 @@ export async function claimOnce(
     const [state] = (begun.at(-1)?.rows ?? []) as readonly StateRow[]
     const rows = found.filter((row): row is ClaimRow & { readonly event_id: string } => row.event_id !== null)
     const cursor = found.find((row) => row.event_id === null)
-    if (rows.length > 0) await database.reach?.(`${protocol}.claimed`)
+    if (rows.length > 0) await database.faultPoint?.(`${protocol}.claimed`)
     const measured = await measureLarge(client, rows, terms.careful)
     const claimed = rows.map(({ event_id, tenant_id, type, ordering_key, payload_bytes }) => ({
       id: event_id,
@@ -133,7 +133,7 @@ export async function claimOnce(
     const noteInserted = async (): Promise<void> => {
       if (isInserted) return
       isInserted = true
-      await database.reach?.(`${protocol}.jobs-inserted`)
+      await database.faultPoint?.(`${protocol}.jobs-inserted`)
     }
     const commitInserted: Commit = async () => {
       await noteInserted()
@@ -168,7 +168,7 @@ function toSweep(state: StateRow, writers: readonly WriterRow[]): Claim['sweep']
   if (server === undefined || now === undefined) return undefined
   return {
     server,
-    // Or when the first one was due that is still there.
+    // Or the due time of the first event that is still there.
     now: now + Math.min(0, Number(state.due_seconds ?? 0), Number(state.ordered_due_seconds ?? 0)),
     isClean: isClean ?? false,
     isLeftBehind: isLeftBehind ?? false,
@@ -177,10 +177,10 @@ function toSweep(state: StateRow, writers: readonly WriterRow[]): Claim['sweep']
   }
 }
 
-/** Stands for the size of a payload that cannot be read now: such an event gets a job of its own. */
+/** The assumed size of a payload that cannot be read now: such an event gets its own job. */
 const unknownBytes = 1024 * 1024
 
-/** Payloads that are stored compressed or out of line show their size only when they are read. */
+/** The size of a payload that is compressed or stored out of line is only known after reading it. */
 async function measureLarge(
   client: pg.ClientBase,
   rows: readonly (ClaimRow & { readonly event_id: string })[],
@@ -200,8 +200,8 @@ async function measureLarge(
 }
 
 /**
- * Runs a part of an open transaction, checks of deferred constraints included. Where it meets a lock that somebody else holds, that part
- * is undone, the transaction goes on, and it gives undefined.
+ * Runs a part of an open transaction, including deferred constraint checks. If it meets another transaction's lock,
+ * that part is rolled back, the transaction continues, and the result is undefined.
  */
 export async function unlessLocked<T>(client: pg.ClientBase, work: () => Promise<T>): Promise<T | undefined> {
   await client.query('savepoint unless_locked')
@@ -216,7 +216,7 @@ export async function unlessLocked<T>(client: pg.ClientBase, work: () => Promise
   }
 }
 
-/** Whether somebody else held a lock for too long. */
+/** Whether the error says that another transaction held a lock for too long. */
 export function isLockTimeout(error: unknown): boolean {
   const { sqlState, code } = error as { readonly sqlState?: unknown; readonly code?: unknown }
   return sqlState === '55P03' || code === '55P03'

@@ -1,41 +1,41 @@
 import type { Claim, HeldWhat } from './claim.ts'
 
-/** How soon what a lock has kept from a subscription is tried again: soon at first, then less often. */
+/** Delays between the retries of events that a lock has kept from a subscription: short at first, then longer. */
 const firstRetryMs = 50
 const lastRetryMs = 1000
 
-/** Who waits longer than this is worth a line in the log. */
+/** A wait longer than this is logged. */
 const longMs = 5000
 
-/** After a row of a key was waited for in vain, none is waited for this long. */
+/** After waiting in vain for a key's row, no row is waited for during this time. */
 const impatienceMs = 1000
 
 interface Held {
-  /** Whether nothing at all is tried for the subscription meanwhile. */
+  /** Whether nothing is tried for the subscription meanwhile. */
   closed: boolean
   dueAt: number
   delayMs: number
   cursor: Claim['heldCursor']
-  /** Since when nothing got on. */
+  /** Since when there has been no progress. */
   since: number
   warned: boolean
-  /** Whether some of what was tried last was held again. */
+  /** Whether some of the events of the last try were held back again. */
   heldAgain: boolean
 }
 
-/** Which subscriptions have events in the outbox that they could not take, because of a lock, and when to try again. */
+/** Tracks which subscriptions have events in the outbox because of a lock, and when to retry them. */
 export interface HeldEvents {
   readonly isClosed: (subscriptionId: number) => boolean
-  /** Whether the rows of keys may be waited for. */
+  /** Whether to wait for locked rows of keys. */
   readonly isPatient: boolean
-  /** How long until one is to be tried again; Infinity where nothing is held. */
+  /** Time until the next retry; Infinity if nothing is held back. */
   readonly restMs: number
-  /** The one that is to be tried now, and behind which of its keys. */
+  /** The subscription to retry now, and the key to continue after. */
   readonly next: () => { readonly subscriptionId: number; readonly cursor: Claim['heldCursor'] } | undefined
   readonly note: (subscriptionId: number, what: HeldWhat) => void
-  /** What the database knows, also of what other relays have left. */
+  /** Adds subscriptions that the database reports, including those of other relays. */
   readonly noteAll: (subscriptionIds: readonly number[]) => void
-  /** What became of a try: undefined where a lock was met again. Gives what is worth to be said. */
+  /** Records the result of a retry; undefined if it met a lock again. Returns a change that should be logged. */
   readonly noteTry: (
     subscriptionId: number,
     claim: Pick<Claim, 'count' | 'isLeft' | 'heldCursor'> | undefined,
@@ -77,7 +77,7 @@ export function createHeldEvents(now: () => number = () => performance.now()): H
     },
     note(subscriptionId, what) {
       if (what === 'keys') impatientUntil = now() + impatienceMs
-      // What comes later for it goes behind what it has still to get.
+      // Later events of the subscription must stay behind its held ones.
       hold(subscriptionId, what === 'subscription' || what === 'fan-out')
       const entry = held.get(subscriptionId)
       // There is no lock to wait for.
@@ -101,7 +101,7 @@ export function createHeldEvents(now: () => number = () => performance.now()): H
       const count = entry.heldAgain ? 0 : (claim?.count ?? 0)
       entry.heldAgain = false
       if (count > 0) entry.since = now()
-      // At once where it gets on; soon where not all keys were looked at.
+      // Immediately after progress; soon if not all keys were tried.
       entry.delayMs =
         count > 0 || claim?.heldCursor !== undefined ? firstRetryMs : Math.min(entry.delayMs * 2, lastRetryMs)
       entry.dueAt = now() + (count > 0 ? 0 : entry.delayMs)

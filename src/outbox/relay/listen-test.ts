@@ -1,26 +1,26 @@
 import type { BusClient } from '../../database/bus-client.ts'
 import type { Database } from '../../database/database.ts'
 
-/** How long a notification may take that was sent before the session answered: a proxy may deliver it later. */
+/** How long a notification may take that was sent before the session answered: a proxy may delay it. */
 const graceMs = 1000
 
-/** Behind a pooler, rounds that must succeed on one server process: there, one may succeed by accident. */
+/** Behind a pooler, the number of rounds that must succeed on one server process: a single one may succeed by accident. */
 const pooledRounds = 3
 
-/** Tests whether a connection is a session: whether what is set, locked and listened to on it stays with it. */
+/** Tests whether a connection is a real session: whether its settings, locks and LISTENs persist. */
 export interface ListenTest {
-  /** Begins to listen, and tests. @throws when the database fails, or the session is lost: that says nothing of a pooler */
+  /** Starts to listen, and tests. @throws if the database fails or the session is lost, which says nothing about a pooler */
   start: () => Promise<boolean>
-  /** Tests again, with two statements. @throws when another connection than the session fails */
+  /** Tests again, with two statements. @throws if a connection other than the session fails */
   repeat: () => Promise<boolean>
   /** Ends the session on the server, from another connection. */
   endSession: () => Promise<void>
 }
 
 /**
- * A notification is sent from another connection, then the session is asked for its name. The server delivers what it
- * has before it answers, so that no waiting tells a lost notification from a slow one. The channel is this process's
- * own: what a pooler keeps of the LISTEN hurts nobody.
+ * Sends a notification from another connection, then queries the session for its name. The server delivers pending
+ * notifications before it answers, so a lost notification can be told from a slow one without waiting. The channel
+ * belongs to this process alone, so a LISTEN that a pooler keeps does no harm.
  */
 export function createListenTest(database: Database, session: BusClient, instanceId: string): ListenTest {
   const channel = `bus_test_${instanceId}`
@@ -39,7 +39,7 @@ export function createListenTest(database: Database, session: BusClient, instanc
   async function arrives(): Promise<boolean> {
     round += 1
     await database.query('select pg_notify($1, $2)', [channel, String(round)])
-    // A session that is lost meanwhile did not pass.
+    // A session that is lost during the test has not passed.
     const current = await readBackend(session).catch((error: unknown) => {
       lost = error
       return undefined
@@ -62,12 +62,12 @@ export function createListenTest(database: Database, session: BusClient, instanc
     async start() {
       await session.query(`listen "${channel}"`)
       backend = await readBackend(session)
-      // A pooler makes up the process id it gives its clients.
+      // A pooler invents the process id that it reports to its clients.
       const rounds = backend?.pid === session.backendPid ? 1 : pooledRounds
       for (let passed = 0; passed < rounds; passed += 1) {
         if (await arrives()) continue
         if (lost !== undefined) throw lost
-        // Or it was lost while the notification was waited for.
+        // Unless the session was lost while it waited for the notification.
         await readBackend(session)
         return false
       }

@@ -6,74 +6,75 @@ import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import { createListenTest, type ListenTest } from './listen-test.ts'
 import { locks } from '../../database/locks.ts'
 
-const doorbellChannel = 'bus_doorbell'
+const outboxChannel = 'bus_doorbell'
 const wakeChannel = 'bus_wake'
 
-/** What a doorbell tells its owner. */
-export interface DoorbellEvents {
-  /** Something may be waiting in the outbox: a publisher rang, or rings may have been missed. */
-  readonly onRing: () => void
-  /** Another process inserted jobs for these subscriptions. */
+/** What a notifier reports to its owner. */
+export interface NotifierEvents {
+  /** The outbox may contain events: a publisher sent a notification, or notifications may have been missed. */
+  readonly onPublished: () => void
+  /** Another process has inserted jobs for these subscriptions. */
   readonly onWake: (subscriptionIds: readonly number[]) => void
-  /** Subscriptions were paused or resumed, or their circuit breakers opened or closed, in another process. */
+  /** Another process has paused or resumed subscriptions, or opened or closed their circuit breakers. */
   readonly onStateChange: (subscriptionIds: readonly number[]) => void
-  /** The session came up, or was lost. */
+  /** The session was opened or lost. */
   readonly onConnection: (connected: boolean) => void
 }
 
 /**
- * The one session of a process that listens and holds locks. It reconnects by itself until closed.
+ * The one session of a process that listens and holds locks. It reconnects by itself until it is closed.
  *
- * It is tested before it is relied on, and now and then after. Behind a pooler that hands every transaction another
- * session, notifications get lost and a session's locks stay with whoever comes next: there it takes none and polls.
+ * The session is tested before it is used, and periodically afterwards. Behind a pooler in transaction mode
+ * notifications get lost, and session-level locks stay with whichever client comes next; the notifier then takes no
+ * locks, and the bus polls.
  */
-export interface Doorbell {
-  /** True while this process is the one that may sleep and is woken at once. */
+export interface Notifier {
+  /** True while this process is the leader: it may sleep, and publishers wake it. */
   readonly leading: boolean
-  /** True while publishers ring, because this process sleeps. */
+  /** True while publishers send notifications, because this process sleeps. */
   readonly sleeping: boolean
   readonly connected: boolean
-  /** True where notifications do not arrive: rings and wakes will not come. */
+  /** True if notifications do not arrive, so that neither publishers nor other processes can wake this one. */
   readonly polling: boolean
-  /** Tries to become the leader. Resolves to whether this process leads now. */
+  /** Tries to become the leader. Resolves to whether this process is the leader now. */
   lead: () => Promise<boolean>
-  /** Tries to fall asleep: impossible while a publisher that saw the relay awake has not committed. */
+  /** Tries to fall asleep. Fails while a publisher that saw the relay awake has not committed. */
   sleep: () => Promise<boolean>
-  /** From now on publishers need not ring. */
+  /** From now on publishers need not send notifications. */
   wake: () => Promise<void>
   close: () => Promise<void>
 }
 
-/** How often the session is tested: two statements. */
+/** How often the session is tested, with two statements. */
 const testIntervalMs = 15_000
 
-/** Where notifications do not arrive, how often that is tested again. */
+/** How often the test is repeated if notifications do not arrive. */
 const retestIntervalMs = 5 * 60_000
 
-/** What the bus logs, once, where it has to poll. Stable: docs/drivers.md explains it. */
+/** Logged once when the bus has to poll. Stable: docs/drivers.md explains it. */
 export const pollingWarning =
   'notifications do not arrive, probably a pooler in transaction mode: the bus polls. Give it a direct database URL'
 
-/** The text to notify other processes with, for the channel of {@link wakeSql}. */
+/** The payload that notifies other processes of new jobs, for the channel of {@link wakeSql}. */
 export function wakePayload(instanceId: string, subscriptionIds: readonly number[]): string {
   return `${instanceId} ${subscriptionIds.join(',')}`
 }
 
-/** The same for subscriptions whose state has changed: paused, resumed, circuit breaker opened or closed. */
+/** The payload for subscriptions that were paused or resumed, or whose circuit breaker opened or closed. */
 export function statePayload(instanceId: string, subscriptionIds: readonly number[]): string {
   return `${instanceId} ${subscriptionIds.join(',')} state`
 }
 
-/** Notifies other processes that jobs were inserted; delivered when the transaction commits. */
+/** Notifies other processes of new jobs; delivered when the transaction commits. */
 export const wakeSql = `select pg_notify('${wakeChannel}', $1)`
 
 /** Opens the session in the background and keeps it open. */
-export function openDoorbell(
+export function openNotifier(
   database: Database,
   instanceId: string,
   logger: BusLogger,
-  events: DoorbellEvents,
-): Doorbell {
+  events: NotifierEvents,
+): Notifier {
   let client: BusClient | undefined
   let leading = false
   let sleeping = false
@@ -126,10 +127,10 @@ export function openDoorbell(
       next.on('error', () => onLost(next))
       next.on('end', () => onLost(next))
       next.on('notification', ({ channel, payload = '' }) => {
-        if (channel === doorbellChannel) events.onRing()
+        if (channel === outboxChannel) events.onPublished()
         else if (channel === wakeChannel) receiveWake(payload)
       })
-      await next.query(`listen ${doorbellChannel}; listen ${wakeChannel}`)
+      await next.query(`listen ${outboxChannel}; listen ${wakeChannel}`)
       if (closed) {
         await next.end()
         return
@@ -139,13 +140,13 @@ export function openDoorbell(
       if (polling) logger.info({}, 'notifications arrive again: the bus no longer polls')
       polling = false
       failures = 0
-      // It may hold its locks for hours, where only this end knows that it is cut off.
+      // The server may keep its locks for hours if only this end has noticed that it is disconnected.
       await endPredecessor?.().catch(() => {})
       endPredecessor = undefined
       scheduleTest()
       events.onConnection(true)
-      // Rings from before the LISTEN were missed.
-      events.onRing()
+      // Notifications from before the LISTEN were missed.
+      events.onPublished()
     } catch (error) {
       if (opened !== undefined && client === opened) client = undefined
       opened?.end().catch(() => {})
@@ -161,7 +162,7 @@ export function openDoorbell(
     if (!polling) {
       polling = true
       logger.warn({}, pollingWarning)
-      events.onRing()
+      events.onPublished()
     }
     scheduleConnect(retestIntervalMs)
   }
@@ -171,7 +172,7 @@ export function openDoorbell(
     timer = setTimeout(runTest, testIntervalMs).unref()
   }
 
-  /** A session that is cut off fails here, at the latest when the watchdog has cut its connection. */
+  /** A disconnected session fails here, at the latest when the watchdog has closed its connection. */
   function runTest(): void {
     const session = client
     if (session === undefined || closed) return
@@ -231,7 +232,7 @@ export function openDoorbell(
     async wake() {
       if (!sleeping) return
       sleeping = false
-      // A lost session has lost its locks with it.
+      // A lost session has released its locks.
       await client?.query(`select pg_advisory_unlock(${locks.namespace}, ${locks.awake})`).catch(() => {})
     },
     async close() {

@@ -15,15 +15,15 @@ import { locks } from '../../database/locks.ts'
 export { orderedPositions } from './claim-conditions.ts'
 
 /**
- * The claim of events with an ordering key: of all relays one at a time, under a lock that is held until its
- * transaction has ended, and always from the very first one that may be there, so that no claim sees an event without those
- * that were committed before it was published. Who does not get the lock claims nothing.
+ * Claims events with an ordering key: one relay at a time, under a lock held until its transaction has ended, and
+ * always from the very first possible position, so that no claim sees an event without those that were committed before
+ * it was published. A relay that does not get the lock claims nothing.
  *
- * The lock is taken in a statement before the claim: each has a snapshot of its own, so the claim sees what the last
- * holder left. Scheduled events whose time has come get a place behind all that are there. Nobody else takes these
- * rows; where somebody has locked some all the same, their keys are passed over, with `careful`.
+ * The lock is taken in a statement before the claim: each statement has its own snapshot, so the claim sees the result
+ * of the last holder. Due scheduled events are appended after the others. No other code of the bus takes these rows; if
+ * somebody has locked some anyway, their keys are skipped in `careful` mode.
  *
- * Gives the rows, then the state.
+ * Returns the rows, then the state.
  */
 export function orderedClaimSql(floor: ClaimFloor, patience: ClaimPatience): string {
   const isHeld = `current_setting('bus.order_held')::boolean`
@@ -53,7 +53,10 @@ select
 const firstPositions = (condition: string, order: string): string =>
   `select position from bus.outbox where ${condition} order by ${order} limit ${claimSize}`
 
-/** Somebody has locked rows, to cancel or to mend them: those of all other keys, of the first some thousand. */
+/**
+ * Rows may be locked by somebody who cancels or repairs them: selects the rows of all other keys, among the first few
+ * thousand.
+ */
 const unlockedPositions = (condition: string, order: string): string => `
     with seen as materialized (
       select position, tenant_id, ordering_key, available_at from bus.outbox where ${condition} order by ${order} limit ${10 * claimSize}

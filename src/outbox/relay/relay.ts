@@ -3,7 +3,7 @@ import { claimSize, type ClaimPatience } from './claim-conditions.ts'
 import { claimSql, dueClaimSql, heldClaimSql } from './claim-sql.ts'
 import { claimOnce, isLockTimeout, type Claim, type ClaimProtocol, type Dispatch } from './claim.ts'
 import type { Database } from '../../database/database.ts'
-import type { Doorbell } from './notifier.ts'
+import type { Notifier } from './notifier.ts'
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import { createHeldEvents } from './held-events.ts'
 import { orderedClaimSql, orderedPositions } from './ordered-claim.ts'
@@ -12,55 +12,58 @@ import type { BusLogger } from '../../foundation/logger.ts'
 export { claimRowsSql } from './claim-sql.ts'
 export type { ClaimedEvent, Dispatch, DispatchTerms } from './claim.ts'
 
-/** What the relay is doing, for health. */
+/** The relay's current activity, for health. */
 export type RelayState = 'stopped' | 'awake' | 'sleeping' | 'standby' | 'polling' | 'failing'
 
-/** Moves events from the outbox to the subscriptions. */
+/** Moves events from the outbox to the queues of the subscriptions. */
 export interface Relay {
   readonly state: RelayState
-  /** Events handed over since the start. */
+  /** Events dispatched since the start. */
   readonly dispatchedCount: number
-  /** Something may be waiting. */
-  ring: () => void
+  /** The outbox may contain events: look now. */
+  notify: () => void
   /** Resolves when no claim is open and none will be opened. */
   stop: () => Promise<void>
 }
 
-/** From this many events in one claim on, publishers are told not to ring: ringing takes a database-wide lock. */
+/**
+ * From this many events in one claim on, publishers are told not to send notifications, because sending one takes a
+ * database-wide lock.
+ */
 const busyClaimSize = 16
 
-/** So many events in so short a time are many, too, however small the claims that found them. */
+/** This many events within this time also count as busy, even if each claim was small. */
 const busyWindowMs = 50
 const busyWindowEvents = 50
 
-/** While many events come, claims are collected for this long: each costs as much for one event as for some. */
+/** While busy, events are collected for this long, because a claim costs the same for one event as for several. */
 const collectPauseMs = 5
 
-/** A relay that is awake looks again after this long, and tries to sleep after this many rounds that were not busy. */
+/** The pause of an awake relay between claims, and the number of rounds without load after which it tries to sleep. */
 const busyPauseMs = 2
 const quietRoundsBeforeSleep = 10
 
-/** How often a relay that cannot sleep yet looks again. */
-const restlessPauseMs = 10
+/** The pause of a relay that cannot sleep yet. */
+const retryPauseMs = 10
 
-/** A relay that does not lead leaves single events to the leader and looks after this long. */
+/** A relay that is not the leader leaves single events to the leader, and looks after this long. */
 const standbyDelayMs = 25
 const standbyPollMs = 2000
 
-/** What is due, but locked, is looked for again after this long. */
+/** Due events that are locked are tried again after this long. */
 const lockedPauseMs = 50
 
-/** Without a bell, how often a relay looks: soon again while there is something. */
+/** Without notifications, how often a relay polls: more often while it finds events. */
 const busyPollMs = 50
-const bellLessPollMs = 500
+const idlePollMs = 500
 
-/** The slowest poll, in case a bell was lost. */
+/** The longest pause, in case a notification was lost. */
 const safetyPollMs = 30_000
 
-/** So long events with an ordering key are claimed with care at once, after that was needed. */
+/** How long claims of keyed events stay careful after a lock was met. */
 const carefulForMs = 5000
 
-/** Held events of so many subscriptions are handed over between two claims. */
+/** Maximum number of subscriptions whose held events are retried between two claims. */
 const maxHeldTries = 32
 
 const isPast = (ms: number | undefined): boolean => ms !== undefined && ms <= 0
@@ -68,12 +71,12 @@ const isPast = (ms: number | undefined): boolean => ms !== undefined && ms <= 0
 /** Starts claiming. Any number of relays may run on one database. */
 export function startRelay(
   database: Database,
-  doorbell: Doorbell,
+  notifier: Notifier,
   dispatch: Dispatch,
   logger: BusLogger,
 ): Relay {
   let stopping = false
-  let rang = false
+  let wasNotified = false
   let state: RelayState = 'awake'
   let dispatchedCount = 0
   let failures = 0
@@ -88,13 +91,13 @@ export function startRelay(
   let orderTaken = false
   let interrupt: () => void = () => {}
 
-  /** Waits, unless somebody rings or the relay is told to stop. */
-  async function rest(durationMs: number, wakeOnRing: boolean): Promise<void> {
-    if (stopping || (wakeOnRing && rang)) return
+  /** Waits until the time is over, a notification arrives, or the relay is stopped. */
+  async function rest(durationMs: number, wakeOnNotification: boolean): Promise<void> {
+    if (stopping || (wakeOnNotification && wasNotified)) return
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, durationMs)
       interrupt = () => {
-        if (!stopping && !wakeOnRing) return
+        if (!stopping && !wakeOnNotification) return
         clearTimeout(timer)
         resolve()
       }
@@ -114,7 +117,7 @@ export function startRelay(
 
   const isBusy = (): boolean => performance.now() - busyAt < busyWindowMs * 2
 
-  /** After each claim, not where it rests: under a steady load it may not rest for hours. */
+  /** Called after each claim, not only before a rest: under a steady load the relay may not rest for hours. */
   function noteSuccess(): void {
     failures = 0
     if (state === 'failing') state = 'awake'
@@ -123,15 +126,15 @@ export function startRelay(
   /** Claims until nothing is ready. Resolves to whether anything was. */
   async function drain(): Promise<boolean> {
     const countBefore = dispatchedCount
-    const wasRung = rang
-    // Behind the last full claim.
+    const beganNotified = wasNotified
+    // The position after the last full claim.
     let cursor: bigint | undefined
     orderTaken = false
     while (!stopping) {
-      rang = false
+      wasNotified = false
       const floor = floors.next(cursor)
       const claim = await handOver('relay', (patience) => claimSql(floor, patience))
-      if (claim.count > 0) await database.reach?.('relay.woken')
+      if (claim.count > 0) await database.faultPoint?.('relay.workers-woken')
       const isOrderedReady = claim.orderedReady || isPast(claim.orderedDueMs)
       const orderedCount = isOrderedReady ? await handOverOrdered(floor) : 0
       const isDue = isPast(claim.dueMs)
@@ -150,24 +153,24 @@ export function startRelay(
         floors.noteSweep(floor, claim.sweep, claim.readMs)
         held.noteAll(claim.sweep.heldFor)
       }
-      // What is ready and could not be claimed is locked: somebody cancels it, or another relay is at it.
+      // Ready events that could not be claimed are locked: somebody cancels them, or another relay is claiming them.
       const isLocked = (isDue && dueCount === 0) || (isOrderedReady && orderedCount === 0 && !orderTaken)
       nextDueMs = isLocked
         ? lockedPauseMs
         : Math.min(claim.dueMs ?? safetyPollMs, claim.orderedDueMs ?? safetyPollMs)
       noteClaim(count)
-      if (isBusy() && doorbell.sleeping) await doorbell.wake()
+      if (isBusy() && notifier.sleeping) await notifier.wake()
       noteSuccess()
       if (claim.count === claimSize) {
-        // Late committers below are found by the next sweep.
+        // The next sweep finds events below that are committed late.
         cursor = claim.lastPosition + 1n
         continue
       }
       if (orderTaken) break
       if (cursor === undefined && orderedCount + dueCount + retriedCount === 0) {
-        // Who rang committed late, below the floor. Others leave that to the one that leads.
+        // A publisher that notified may have committed late, below the floor. Only the leader sweeps for that.
         const foundNothing = floor.level === 'recent' && dispatchedCount === countBefore
-        if (!(wasRung && foundNothing && doorbell.leading && floors.sweepAfterRing())) break
+        if (!(beganNotified && foundNothing && notifier.leading && floors.sweepAfterNotification())) break
       }
       cursor = undefined
     }
@@ -175,8 +178,8 @@ export function startRelay(
   }
 
   /**
-   * One claim. Where it meets a lock that somebody else holds for longer, it is made again with care: what cannot be handed over
-   * now is held in the outbox for the subscription that it is locked for, and all else goes on.
+   * One claim. If it meets a lock that is held for long, it is repeated carefully: events that cannot be dispatched now
+   * are held back in the outbox for the subscription that needs the lock, and everything else continues.
    */
   async function handOver(
     protocol: ClaimProtocol,
@@ -199,21 +202,21 @@ export function startRelay(
       if (isOrdered) orderCarefulUntil = performance.now() + carefulForMs
       return claimAs('careful')
     })
-    if (claim.count > 0) await database.reach?.(`${protocol}.committed`)
+    if (claim.count > 0) await database.faultPoint?.(`${protocol}.committed`)
     claim.afterCommit()
     if (claim.count > 0 && protocol === 'relay') floors.noteClaimed(claim.lastPosition)
     if (claim.count > 0 && isOrdered) floors.noteClaimed(claim.lastPosition - orderedPositions)
     return claim
   }
 
-  /** One claim of events with an ordering key, unless another relay is at it: then this one looks again soon. */
+  /** Claims events with an ordering key, unless another relay is doing so: then this one retries soon. */
   async function handOverOrdered(floor: ClaimFloor): Promise<number> {
     const claim = await handOver('relay-ordered', (patience) => orderedClaimSql(floor, patience))
     orderTaken = claim.orderTaken
     return claim.count
   }
 
-  /** Tries again what was held for one subscription, when it is time. Resolves to the number of events that it got. */
+  /** Retries the held events of one subscription if it is time. Resolves to the number of events dispatched. */
   async function retryHeld(): Promise<number> {
     const due = held.next()
     if (due === undefined) return 0
@@ -238,31 +241,31 @@ export function startRelay(
   }
 
   async function restAfter(foundAny: boolean): Promise<void> {
-    if (orderTaken) return rest(restlessPauseMs, false)
+    if (orderTaken) return rest(retryPauseMs, false)
     const pauseMs = isBusy() ? collectPauseMs : busyPauseMs
-    if (rang && !doorbell.sleeping) return rest(pauseMs, false)
-    if (rang) return
+    if (wasNotified && !notifier.sleeping) return rest(pauseMs, false)
+    if (wasNotified) return
     const dueMs = Math.max(0, Math.min(nextDueMs, safetyPollMs, floors.restMs, held.restMs))
-    if (!doorbell.connected) {
-      state = doorbell.polling ? 'polling' : 'awake'
-      return rest(Math.min(dueMs, foundAny ? busyPollMs : bellLessPollMs), true)
+    if (!notifier.connected) {
+      state = notifier.polling ? 'polling' : 'awake'
+      return rest(Math.min(dueMs, foundAny ? busyPollMs : idlePollMs), true)
     }
-    if (!doorbell.leading && !(await doorbell.lead())) {
+    if (!notifier.leading && !(await notifier.lead())) {
       state = 'standby'
       await rest(Math.min(dueMs, standbyPollMs), true)
-      return rest(rang ? standbyDelayMs : 0, false)
+      return rest(wasNotified ? standbyDelayMs : 0, false)
     }
-    if (doorbell.sleeping) {
+    if (notifier.sleeping) {
       state = 'sleeping'
       return rest(dueMs, true)
     }
     state = 'awake'
     quietRounds = isBusy() ? 0 : quietRounds + 1
     if (dispatchedCount > 0 && quietRounds < quietRoundsBeforeSleep) return rest(pauseMs, false)
-    // Granted: one more look, because what was published before the lock was taken did not ring.
-    if (!(await doorbell.sleep())) return rest(Math.min(dueMs, restlessPauseMs), false)
+    // The lock was granted. Look once more, because events published before that sent no notification.
+    if (!(await notifier.sleep())) return rest(Math.min(dueMs, retryPauseMs), false)
     floors.sweepBeforeSleep()
-    await database.reach?.('relay.asleep')
+    await database.faultPoint?.('relay.asleep')
   }
 
   async function run(): Promise<void> {
@@ -290,8 +293,8 @@ export function startRelay(
     get dispatchedCount() {
       return dispatchedCount
     },
-    ring() {
-      rang = true
+    notify() {
+      wasNotified = true
       interrupt()
     },
     async stop() {

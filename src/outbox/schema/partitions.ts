@@ -3,25 +3,28 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import type { Database, Executor } from '../../database/database.ts'
 import { toBusError } from '../../database/database-errors.ts'
 
-/** Rows of the log that are in no partition of their month. */
+/** Rows of the log that are in the default partition. */
 export interface DefaultPartition {
   /** Events in the default partition, counted up to 10,000. */
   readonly eventCount: number
   /** Receipts in the default partition, counted up to 10,000. */
   readonly deliveryCount: number
-  /** What it means, and what to do. */
+  /** The consequence, and the remedy. */
   readonly advice: string
 }
 
-/** Makes the partitions of the log, and says what it could not do. */
+/** Creates the partitions of the log, and reports what it could not do. */
 export interface PartitionKeeper {
-  /** Makes what is missing. Resolves to whether there is nothing left to do, or nothing that this role may do. Never rejects. */
+  /**
+   * Creates missing partitions. Resolves to whether nothing remains to be done, or nothing that this role may do. Never
+   * rejects.
+   */
   keep: () => Promise<boolean>
 }
 
 interface PartitionState {
   readonly defaultPartition: DefaultPartition | undefined
-  /** The partitions of coming months that are not there. */
+  /** The missing partitions of coming months. */
   readonly missing: readonly string[]
 }
 
@@ -33,7 +36,7 @@ const advice =
   'a month that had begun without a partition stays in bus.events_default and bus.deliveries_default: ' +
   'its events are delivered and read like all others. Nothing has to be done; the coming months get partitions of their own'
 
-/** @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED` where the role may not ask */
+/** @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED` if the role may not read them */
 export async function readPartitions(executor: Executor): Promise<PartitionState> {
   const { rows } = await executor.query<{
     default_events: number
@@ -58,7 +61,7 @@ export function createPartitionKeeper(database: Database, logger: BusLogger): Pa
       const { defaultPartition, missing } = await readPartitions(database)
       const isDone = missing.length === 0
       if (!isDone && call < maxCalls) {
-        // Not in step with whoever does the same.
+        // Randomised, so that processes do not retry in step.
         await pause(pauseMs * (0.5 + Math.random()))
         continue
       }

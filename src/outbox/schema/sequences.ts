@@ -4,13 +4,13 @@ import type { Executor } from '../../database/database.ts'
 import { toBusError } from '../../database/database-errors.ts'
 
 /**
- * Raises the sequences of the schema `bus` that have fallen behind their tables, and warns of them by name. A copy of the
- * database may come without their values: by logical replication, or table by table out of a dump. Positions and ids that
- * are in use would then be given again. Looks into the indexes, but for what ordered subscriptions have waiting, which is
+ * Advances the sequences of the schema `bus` that are behind their tables, and logs their names. A copy of the database
+ * may lack their values: after logical replication, or a table-wise restore of a dump. Positions and ids in use would
+ * then be allocated again. Reads the ends of indexes, except for waiting events of ordered subscriptions, which are
  * read once.
  *
- * @param options.isOlderAllowed - passes over a schema that cannot be asked yet
- * @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED` where the role may neither look nor raise them
+ * @param options.isOlderAllowed - skips a schema that is too old to be queried
+ * @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED` if the role may neither read nor advance them
  */
 export async function repairSequences(
   executor: Executor,

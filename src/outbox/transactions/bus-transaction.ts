@@ -1,12 +1,12 @@
 import type { withReplicas } from 'drizzle-orm/pg-core'
 import type { DrizzleTransaction } from './caller-transaction.ts'
 
-// Derived from a name that 0.44 to 1.x have: the class that it takes is called otherwise in each.
+// Derived from a name that exists in 0.44 to 1.x: its class has a different name in each of them.
 
 /** A Drizzle handle of any PostgreSQL driver. */
 type AnyHandle = Parameters<typeof withReplicas>[0]
 
-/** What it can be asked for whatever the driver and the tables. */
+/** The methods that do not depend on the driver and the tables. */
 type Querying = Pick<
   AnyHandle,
   Extract<
@@ -24,8 +24,9 @@ type Querying = Pick<
 >
 
 /**
- * A Drizzle transaction of any PostgreSQL driver, for functions that write their own tables and publish: `db.transaction` on postgres.js and
- * on node-postgres, a savepoint of either, and `ctx.tx` of an exactly-once handler all are one. A plain handle is none.
+ * A Drizzle transaction of any PostgreSQL driver, for functions that write their own tables and publish:
+ * `db.transaction` on postgres.js and node-postgres, a savepoint of either, and `ctx.tx` of an exactly-once handler. A
+ * plain handle is not a transaction.
  *
  * @example
  * ```ts

@@ -1,19 +1,19 @@
 import type { Statement } from './statement.ts'
 
-/** Sends statements over the connection of a caller's transaction. Each answers with one row of one text. */
+/** Sends statements on the connection of a caller's transaction. Each statement returns one row with one text. */
 export interface CallerConnection {
   send: (statement: Statement) => Promise<string>
-  /** The same, with the transaction given an id before: in one round trip, where the driver sends without waiting. */
+  /** Sends a statement after one that assigns a transaction id: in one round trip, if the driver can pipeline. */
   sendWithTransactionId?: (statement: Statement) => Promise<string>
   /**
-   * Whether the connection was seen to send prepared statements through a pooler that hands it one server process after the
-   * other. postgres.js prepares its COMMIT too. Where the server process does not know that statement, it aborts the transaction;
-   * postgres.js prepares COMMIT again, gets a ROLLBACK for an answer and takes it for success.
+   * Whether the connection was seen to send prepared statements through a pooler that changes its server process.
+   * postgres.js prepares its COMMIT too. A server process that does not know that statement aborts the transaction;
+   * postgres.js prepares COMMIT again, receives ROLLBACK as the answer, and reports success.
    */
   mayLoseCommits?: () => boolean
 }
 
-/** Is told of each statement before it is sent. */
+/** Called with each statement before it is sent. */
 export interface StatementLogger {
   readonly logQuery?: (text: string, values: unknown[]) => void
 }

@@ -9,36 +9,39 @@ import { adapted, isAdapted, type AdaptedTransaction } from './adapted-transacti
 export type { DrizzleTransaction } from './drizzle-connection.ts'
 
 /**
- * The caller's transaction, in which publish and cancel write: Drizzle's as it is, another library's through `fromPg`,
- * `fromPostgresJs`, `fromKysely`, `fromKnex`, `fromPrisma` or `fromTypeOrm`.
+ * The caller's transaction, in which publish and cancel write: a Drizzle transaction itself, or that of another library
+ * through `fromPg`, `fromPostgresJs`, `fromKysely`, `fromKnex`, `fromPrisma` or `fromTypeOrm`.
  */
 export type CallerTransaction = DrizzleTransaction | AdaptedTransaction
 
-/** Which transaction each handle was seen in. */
+/** The name of the transaction that each handle was last seen in. */
 const proofs = new WeakMap<object, string>()
 
-/** Makes the statement that calls a function of the migrations, given the proof to send with it. */
+/** Builds the statement that calls a function of the schema `bus`, with the proof as an argument. */
 type Call = (proof: string | null) => Statement
 
-/** How to reach a transaction, and the object that its proof is remembered for. */
-function reach(tx: CallerTransaction): { readonly connection: CallerConnection; readonly identity: object } {
+/** Returns the connection of a transaction, and the object that its proof is cached for. */
+function resolveTransaction(tx: CallerTransaction): {
+  readonly connection: CallerConnection
+  readonly identity: object
+} {
   return isAdapted(tx) ? tx[adapted] : { connection: connectionOf(tx), identity: tx }
 }
 
 /**
- * Calls a function that writes only in the transaction that the handle stands for, and gives what it answers.
+ * Calls a function that writes only inside the transaction of the handle, and returns its answer.
  *
- * One round trip where the transaction was named through this handle, has an id already because it has written something,
- * or is given one by a statement that the driver sends along. Else two: the server cannot tell the first statement of a
- * transaction from one outside any, so it writes nothing and names the transaction, and the second call shows that it is
- * still open.
+ * It takes one round trip if this handle has named the transaction before, if the transaction has an id because it has
+ * already written something, or if the driver pipelines a statement that assigns one. Otherwise it takes two: the
+ * server cannot tell the first statement of a transaction from one outside a transaction, so the first call writes
+ * nothing and returns the transaction's name, and the second call proves that the transaction is still open.
  *
- * @param ask - sent first where the transaction was not named yet, in place of a large call that may be in vain
- * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: the handle is no transaction, or its connection was
- *   lost and replaced underneath. Nothing was written.
+ * @param ask - sent first if the transaction is not named yet, to avoid sending a large call in vain
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: the handle is not a transaction, or its connection was
+ *   lost and silently replaced. Nothing was written.
  */
 export async function callInTransaction(tx: CallerTransaction, call: Call, ask?: Call): Promise<string> {
-  const { connection, identity } = reach(tx)
+  const { connection, identity } = resolveTransaction(tx)
   let proof = proofs.get(identity) ?? null
   let first = connection.send
   if (proof === null && connection.sendWithTransactionId !== undefined)
@@ -50,12 +53,12 @@ export async function callInTransaction(tx: CallerTransaction, call: Call, ask?:
   return answer ?? ''
 }
 
-/** Whether what is committed on this connection may be lost: see {@link CallerConnection.mayLoseCommits}. */
+/** Whether commits on this connection may be lost: see {@link CallerConnection.mayLoseCommits}. */
 export function mayLoseCommits(tx: CallerTransaction): boolean {
-  return reach(tx).connection.mayLoseCommits?.() ?? false
+  return resolveTransaction(tx).connection.mayLoseCommits?.() ?? false
 }
 
-/** Such functions answer with the name of the transaction and, where they went through, after a blank, their result. */
+/** These functions return the name of the transaction and, if they succeeded, a space and their result. */
 async function send(
   through: CallerConnection['send'],
   statement: Statement,
@@ -68,7 +71,7 @@ async function send(
   }
 }
 
-/** @throws a {@link TransactionError} when it cannot be a transaction at all */
+/** @throws a {@link TransactionError} if the value cannot be a transaction */
 export function assertTransaction(tx: unknown, call: string): void {
   if (isAdapted(tx)) return
   const { execute, rollback } = (tx ?? {}) as Partial<DrizzleTransaction>

@@ -5,19 +5,21 @@ import { throughPostgresJs, type PostgresJsClient } from './postgres-js-connecti
 import { replyIn } from './statement.ts'
 
 /**
- * A Drizzle transaction of any PostgreSQL driver: what `db.transaction` hands to its callback. It says what it takes of it and
- * nothing of Drizzle's own types, which another version, or another copy, has too. A plain handle has no `rollback`, so it is none.
+ * A Drizzle transaction of any PostgreSQL driver, as `db.transaction` passes it to its callback. The type lists what
+ * the bus uses and avoids Drizzle's own types, so that other versions and copies fit too. A plain handle has no
+ * `rollback`, so it does not fit.
  */
 export interface DrizzleTransaction {
-  // Methods, because their parameters are compared in both directions: each copy of Drizzle takes its own `SQL` only.
+  // Methods, because their parameters are bivariant: each copy of Drizzle accepts only its own `SQL`.
   execute(query: unknown): PromiseLike<unknown>
   rollback(): never
 }
 
 /**
- * The connection of a Drizzle handle. Drizzle's own `execute` has postgres.js ask the server what it makes of the statement before it
- * runs it, each time, and lets no driver keep a plan. So where the handle is what Drizzle makes of postgres.js or node-postgres,
- * statements go to the driver's own client, and Drizzle's logger is told of them; anything else gets them through `execute`.
+ * The connection of a Drizzle handle. With Drizzle's own `execute`, postgres.js asks the server to describe the
+ * statement before each run, and no driver keeps a plan. So if Drizzle created the handle for postgres.js or
+ * node-postgres, statements are sent through the driver's own client, and reported to Drizzle's logger; other handles
+ * use `execute`.
  */
 export function connectionOf(tx: DrizzleTransaction): CallerConnection {
   const { session } = tx as { readonly session?: DrizzleSession | null }
@@ -30,10 +32,10 @@ export function connectionOf(tx: DrizzleTransaction): CallerConnection {
   return throughDrizzle(tx)
 }
 
-/** By which Drizzle's classes tell each other apart, whichever copy of Drizzle they come from. */
+/** The property that distinguishes Drizzle's classes, in every copy of Drizzle. */
 const entityKind = Symbol.for('drizzle:entityKind')
 
-/** What of a Drizzle session is used. None of it is promised, so all of it is looked for first. */
+/** The parts of a Drizzle session that are used. Drizzle does not guarantee them, so each of them is checked first. */
 interface DrizzleSession {
   readonly client?: { readonly unsafe?: unknown; readonly query?: unknown } | null
   readonly logger?: StatementLogger
@@ -52,8 +54,8 @@ function throughDrizzle(tx: DrizzleTransaction): CallerConnection {
 let drizzle: Promise<{ readonly sql: typeof sql }> | undefined
 
 /**
- * Drizzle's `sql`, loaded with the first call: whoever hands in a Drizzle transaction has loaded it, and a process that
- * only delivers does without its 30 MB. Kept, because importing again costs a tenth of a millisecond each time.
+ * Drizzle's `sql`, loaded on first use: a caller with a Drizzle transaction has already loaded it, and a process that
+ * only delivers saves 30 MB. Cached, because importing again takes a tenth of a millisecond.
  */
 async function loadSql(): Promise<typeof sql> {
   drizzle ??= import('drizzle-orm/sql')

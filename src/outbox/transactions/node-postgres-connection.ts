@@ -2,7 +2,7 @@ import type { CallerConnection, StatementLogger } from './caller-connection.ts'
 import { keptName, replyOf, textOf } from './statement.ts'
 
 export interface NodePostgresClient {
-  /** The server's process behind it, as the server, or a pooler in front of it, said. A pool has none. */
+  /** The id of the server process, as reported by the server or by a pooler in front of it. A pool has none. */
   readonly processID?: unknown
   readonly query: (
     config: {
@@ -15,13 +15,13 @@ export interface NodePostgresClient {
   ) => PromiseLike<{ readonly rows: readonly (readonly unknown[])[] }>
 }
 
-/** What node-postgres takes beside a statement, for a row to be an array of texts: parsers of the application have no part in it. */
+/** Options of node-postgres that return a row as an array of texts, bypassing the application's parsers. */
 export const unparsed = {
   rowMode: 'array',
   types: { getTypeParser: () => (value: string) => value },
 } as const
 
-/** Clients whose connection leads to the server without a pooler that hands it on: what is prepared there stays. */
+/** Clients with a direct connection to the server: prepared statements persist there. */
 const directClients = new WeakSet<NodePostgresClient>()
 
 export function throughNodePostgres(client: NodePostgresClient, logger?: StatementLogger): CallerConnection {
@@ -34,7 +34,7 @@ export function throughNodePostgres(client: NodePostgresClient, logger?: Stateme
       const config = { text, ...unparsed }
       const { rows } = await client.query(name === undefined ? config : { name, ...config }, values)
       const reply = replyOf(rows[0]?.[0])
-      // Replies begin with the server's own process: a pooler tells its clients another one.
+      // Replies start with the server's own process id; a pooler reports another one to its clients.
       if (typeof client.processID === 'number' && reply.startsWith(`${client.processID}/`))
         directClients.add(client)
       return reply

@@ -10,9 +10,9 @@ export interface PostgresJsClient {
 }
 
 type PostgresJsRows = readonly (readonly unknown[])[] & {
-  /** The connection: its process as the server, or a pooler in front of it, said. */
+  /** The connection, with the process id reported by the server or by a pooler in front of it. */
   readonly state?: { readonly pid: unknown; readonly secret: unknown } | null
-  /** Without a name it was not prepared. */
+  /** A statement without a name was not prepared. */
   readonly statement?: { readonly name?: unknown } | null
 }
 
@@ -22,8 +22,8 @@ const assignTransactionId: Statement = {
 }
 
 /**
- * A client that was opened with `prepare: false`, for a pooler, prepares nothing here either. Answers are asked for as bytes: a
- * parser or a transformation of the client's own has no part in them.
+ * A client that was opened with `prepare: false`, for a pooler, prepares nothing here either. Answers are requested as
+ * bytes, which bypasses the client's own parsers and transformations.
  */
 export function throughPostgresJs(client: PostgresJsClient, logger?: StatementLogger): CallerConnection {
   function begin(sent: Statement): PromiseLike<PostgresJsRows> {
@@ -40,8 +40,8 @@ export function throughPostgresJs(client: PostgresJsClient, logger?: StatementLo
   return {
     send: async (sent) => replyIn(await begin(sent)),
     async sendWithTransactionId(sent) {
-      // Both are sent before either is answered. Where the connection is lost between them, the second may run outside the
-      // transaction, and finds that out by itself.
+      // Both are sent before either is answered. If the connection is lost in between, the second one may run outside
+      // the transaction, and detects that itself.
       const [identified, answered] = await Promise.allSettled([begin(assignTransactionId), begin(sent)])
       if (identified.status === 'rejected') throw identified.reason
       if (answered.status === 'rejected') throw answered.reason
@@ -51,13 +51,13 @@ export function throughPostgresJs(client: PostgresJsClient, logger?: StatementLo
   }
 }
 
-/** Clients of transactions whose commit may come to nothing and be reported as done. */
+/** Clients of transactions whose commits may fail and be reported as successful. */
 const commitLosers = new WeakSet<object>()
 
-/** By connection: what a pooler has called it, and the server's process that answered last. */
+/** For each connection: the id that a pooler reported, and the server process that answered last. */
 const lastServers = new WeakMap<object, { readonly connection: string; readonly server: string }>()
 
-/** Replies begin with the server's own process. Behind a pooler that keeps sessions it stays the same for a connection. */
+/** Replies start with the server's own process id. Behind a pooler in session mode it stays the same for a connection. */
 function preparesThroughPooler({ state, statement: sent }: PostgresJsRows, reply: string): boolean {
   if (state === undefined || state === null || typeof sent?.name !== 'string' || sent.name === '')
     return false

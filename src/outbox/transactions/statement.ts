@@ -1,20 +1,20 @@
 import { createHash } from 'node:crypto'
 import { DatabaseError } from '../../foundation/errors.ts'
 
-/** A statement, as a template literal gives it: texts, and the values between them. It answers with one row of one text. */
+/** A statement as a template literal: texts, and the values between them. It returns one row with one text. */
 export interface Statement {
   readonly strings: TemplateStringsArray
   readonly values: readonly (string | null)[]
 }
 
-/** Makes a statement of a template literal. */
+/** Creates a statement from a template literal. */
 export function statement(strings: TemplateStringsArray, ...values: readonly (string | null)[]): Statement {
   return { strings, values }
 }
 
 const texts = new WeakMap<TemplateStringsArray, string>()
 
-/** Its text, with `$1`, `$2` … for the values. */
+/** The SQL text, with `$1`, `$2` … for the values. */
 export function textOf({ strings }: Statement): string {
   let text = texts.get(strings)
   if (text === undefined) {
@@ -24,11 +24,11 @@ export function textOf({ strings }: Statement): string {
   return text
 }
 
-/** Statements that connections keep: a few for each set of fields that a service's events have. */
+/** Maximum number of prepared statements per connection: a few for each set of fields that a service's events have. */
 const maxKeptStatements = 50
 const keptNames = new Map<string, string>()
 
-/** What a statement is called that connections keep. */
+/** The name under which connections keep a statement. */
 export function keptName(text: string): string | undefined {
   let name = keptNames.get(text)
   if (name === undefined && keptNames.size < maxKeptStatements) {
@@ -38,7 +38,7 @@ export function keptName(text: string): string | undefined {
   return name
 }
 
-/** @throws when a driver gives something else: then the caller's transaction must not go on as if nothing was wrong */
+/** @throws if a driver returns something else: the caller's transaction must not continue as if nothing had happened */
 export function replyOf(value: unknown): string {
   if (typeof value === 'string') return value
   if (value instanceof Uint8Array) return Buffer.from(value).toString('utf8')
@@ -48,7 +48,7 @@ export function replyOf(value: unknown): string {
   )
 }
 
-/** The reply, where rows are objects. */
+/** The reply in rows that are objects. */
 export function replyIn(rows: unknown): string {
   return replyOf((rows as readonly ({ readonly reply?: unknown } | undefined)[] | undefined)?.[0]?.reply)
 }

@@ -1,6 +1,6 @@
 import pg from 'pg'
 import { expect, onTestFinished, test } from 'vitest'
-import { lookInto, type LookFloor, type QueueLook } from '../../../src/delivery/maintenance/queue-poll.ts'
+import { pollQueues, type PollFloor, type QueuePoll } from '../../../src/delivery/maintenance/queue-poll.ts'
 import { createDeadLetters } from '../../../src/delivery/operator/dead-letters.ts'
 import { createSubscriptions } from '../../../src/delivery/operator/subscriptions.ts'
 import type { Database } from '../../../src/database/database.ts'
@@ -10,8 +10,8 @@ import { createTestDatabase, until, type TestDatabase } from '../../support/data
 /** Blocks that one look at a queue touches, planning left out, and what it found. */
 async function look(
   { rows }: TestDatabase,
-  floor?: LookFloor,
-): Promise<{ readonly blocks: number; readonly found: QueueLook | undefined }> {
+  floor?: PollFloor,
+): Promise<{ readonly blocks: number; readonly found: QueuePoll | undefined }> {
   let blocks = 0
   const counting: Pick<Database, 'query' | 'bossSchema'> = {
     bossSchema: 'pgboss',
@@ -22,7 +22,7 @@ async function look(
       return { rows: (await rows(text, values)) as R[] }
     },
   }
-  const { queues } = await lookInto(counting, [{ name: 'bus.a', floor }])
+  const { queues } = await pollQueues(counting, [{ name: 'bus.a', floor }])
   return { blocks, found: queues[0] }
 }
 
@@ -109,7 +109,7 @@ test('the locks of reads and looks do not add up with the subscriptions', async 
   ).rows
   const reads: Readonly<Record<string, () => Promise<unknown>>> = {
     look: async () =>
-      lookInto(
+      pollQueues(
         Object.assign(client, { bossSchema: 'pgboss' }),
         names.map(({ name }) => ({ name, floor: undefined })),
       ),

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { expect, onTestFinished, test } from 'vitest'
 import { z } from 'zod'
 import { openBoss } from '../../../src/delivery/jobs/boss.ts'
-import { announce } from '../../../src/delivery/registry/presence.ts'
+import { startInstanceHeartbeat } from '../../../src/delivery/registry/instance-heartbeat.ts'
 import { createDatabase } from '../../../src/database/database.ts'
 import { createBus, defineEvents, type Bus, type SubscriptionOptions } from '../../../src/index.ts'
 import { recordingLogger } from '../../support/bus.ts'
@@ -88,7 +88,7 @@ async function retireAbandoned(database: TestDatabase): Promise<void> {
   let now = 0
   const busDatabase = createDatabase(database.url, recordingLogger())
   const boss = await openBoss(busDatabase, 'test', recordingLogger())
-  const presence = await announce({
+  const presence = await startInstanceHeartbeat({
     ...{ database: busDatabase, boss, service: 'test', instanceId: randomUUID(), subscriptions: [] },
     ...{ registrations: new Map(), logger: recordingLogger(), onRegistered: () => {} },
     state: () => ({ relay: 'stopped', inHandCount: 0 }),
@@ -98,7 +98,7 @@ async function retireAbandoned(database: TestDatabase): Promise<void> {
     // Those that live say so.
     await database.rows('update bus.instances set seen_at = clock_timestamp()')
     now = seconds * 1000
-    await presence.upkeep(true)
+    await presence.maintain(true)
   }
   await presence.leave()
   await boss.stop({ graceful: false })

@@ -16,7 +16,7 @@ describe('with fault points installed', () => {
     const trail: (readonly [FaultPoint, number])[] = []
     // Counted on another connection: what is not committed is still in the outbox.
     const look: FaultHook = (point) =>
-      point.startsWith('relay.') && !['relay.woken', 'relay.asleep'].includes(point)
+      point.startsWith('relay.') && !['relay.workers-woken', 'relay.asleep'].includes(point)
         ? count('select count(*) from bus.outbox').then((left) => void trail.push([point, left]))
         : undefined
     const bus = busWith(url, look)

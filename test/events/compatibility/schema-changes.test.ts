@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import type { EventDefinition } from '../../../src/index.ts'
 import { describeSchema } from '../../../src/events/contracts/json-schema.ts'
-import { findMisfits } from '../../../src/events/compatibility/schema-comparison.ts'
+import { findIncompatibilities } from '../../../src/events/compatibility/schema-comparison.ts'
 import { conditional } from '../../support/schema-arbitrary.ts'
 import type { JsonSchema } from '../../../src/events/contracts/schema-dialect.ts'
 
@@ -22,9 +22,9 @@ async function toJsonSchema(schema: Schema | JsonSchema): Promise<JsonSchema> {
 }
 
 function verdictOf(from: JsonSchema, to: JsonSchema): Verdict {
-  const misfits = findMisfits(from, to)
-  if (misfits.length === 0) return 'fits'
-  return misfits.some(({ rule }) => rule !== 'unclear') ? 'breaks' : 'unclear'
+  const incompatibilities = findIncompatibilities(from, to)
+  if (incompatibilities.length === 0) return 'fits'
+  return incompatibilities.some(({ rule }) => rule !== 'unclear') ? 'breaks' : 'unclear'
 }
 
 const object = (properties: Record<string, JsonSchema>, required: readonly string[] = []): JsonSchema => ({

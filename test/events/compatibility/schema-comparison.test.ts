@@ -4,14 +4,14 @@ import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import type { EventDefinition } from '../../../src/index.ts'
 import { describeSchema } from '../../../src/events/contracts/json-schema.ts'
-import { findMisfits } from '../../../src/events/compatibility/schema-comparison.ts'
+import { findIncompatibilities } from '../../../src/events/compatibility/schema-comparison.ts'
 import type { JsonSchema } from '../../../src/events/contracts/schema-dialect.ts'
 
 type Schema = EventDefinition['schema']
 
-async function misfits(from: Schema, to: Schema): Promise<readonly string[]> {
+async function incompatibilities(from: Schema, to: Schema): Promise<readonly string[]> {
   const [a, b] = [await describeSchema(from), await describeSchema(to)]
-  return findMisfits(a.output ?? true, b.output ?? true).map(
+  return findIncompatibilities(a.output ?? true, b.output ?? true).map(
     ({ path, rule, detail }) => `${path} ${rule}: ${detail}`,
   )
 }
@@ -146,7 +146,7 @@ describe('a value of one schema may not fit another where', () => {
     ],
     ['two libraries say the same', z.object({ a: z.string() }), type({ a: 'string' }), []],
   ])('%s', async (_what, from, to, expected) => {
-    const found = await misfits(from, to)
+    const found = await incompatibilities(from, to)
     expect(found).toHaveLength(expected.length)
     for (const [index, text] of expected.entries()) expect(found[index]).toContain(text)
   })
@@ -156,8 +156,8 @@ describe('a value of one schema may not fit another where', () => {
       const node: z.ZodType = z.object({ leaf: leaf as z.ZodType, children: z.array(z.lazy(() => node)) })
       return node
     }
-    expect(await misfits(tree(z.string()), tree(z.string()))).toEqual([])
-    expect((await misfits(tree(z.string()), tree(z.int())))[0]).toBe(
+    expect(await incompatibilities(tree(z.string()), tree(z.string()))).toEqual([])
+    expect((await incompatibilities(tree(z.string()), tree(z.int())))[0]).toBe(
       'leaf type: is a string, only an integer fits',
     )
   })
@@ -183,7 +183,7 @@ describe('a value of one schema may not fit another where', () => {
       'required',
     ],
   ])('%j goes to %j: %s', (from, to, rule) => {
-    expect(findMisfits(from, to)[0]?.rule).toBe(rule)
+    expect(findIncompatibilities(from, to)[0]?.rule).toBe(rule)
   })
 })
 
@@ -235,7 +235,7 @@ describe('schemas that refer to themselves', () => {
       ],
     ],
   ])('end, and give each finding once, at its shortest path: %s', async (_what, from, to, expected) => {
-    expect(await misfits(from, to)).toEqual(expected)
+    expect(await incompatibilities(from, to)).toEqual(expected)
   })
 
   test('give the same one for a chain of any length, however its links are named', () => {
@@ -252,8 +252,8 @@ describe('schemas that refer to themselves', () => {
         ]),
       ),
     })
-    expect(findMisfits(chain(1, { type: 'string' }), chain(1, { type: 'integer' }))).toHaveLength(1)
-    expect(findMisfits(chain(3, { type: 'string' }), chain(5, { type: 'string' }))).toEqual([])
+    expect(findIncompatibilities(chain(1, { type: 'string' }), chain(1, { type: 'integer' }))).toHaveLength(1)
+    expect(findIncompatibilities(chain(3, { type: 'string' }), chain(5, { type: 'string' }))).toEqual([])
   })
 })
 
@@ -269,7 +269,7 @@ describe('the same change', () => {
       $defs,
     })
     const paths = (from: JsonSchema, to: JsonSchema): readonly string[] =>
-      findMisfits(from, to).map(({ path }) => path)
+      findIncompatibilities(from, to).map(({ path }) => path)
     const copy = (schema: JsonSchema): JsonSchema => structuredClone(schema)
     expect(
       paths(
@@ -401,14 +401,14 @@ describe('large schemas take less than a second', () => {
       JSON.parse(JSON.stringify(to)) as JsonSchema,
     ]
     const start = process.cpuUsage()
-    const found = findMisfits(before, after)
+    const found = findIncompatibilities(before, after)
     const { user, system } = process.cpuUsage(start)
     expect(found).toHaveLength(count)
     expect((user + system) / 1e6).toBeLessThan(1)
   })
 
   test('or say that they are too complex', () => {
-    expect(findMisfits(product({}), product({ title: 'more' }))).toMatchObject([
+    expect(findIncompatibilities(product({}), product({ title: 'more' }))).toMatchObject([
       { rule: 'unclear', detail: expect.stringContaining('too complex') as string },
     ])
   })

@@ -2,7 +2,7 @@ import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { findMisfits } from '../../../src/events/compatibility/schema-comparison.ts'
+import { findIncompatibilities } from '../../../src/events/compatibility/schema-comparison.ts'
 import { asRead, similarSchemas, smallDocument, smallValue } from '../../support/schema-arbitrary.ts'
 import type { JsonSchema } from '../../../src/events/contracts/schema-dialect.ts'
 
@@ -33,7 +33,7 @@ test.each([
     let [fittingCount, valueCount] = [0, 0]
     fc.assert(
       fc.property(pairs, ([from, to]) => {
-        if (findMisfits(from, to).length > 0) return
+        if (findIncompatibilities(from, to).length > 0) return
         const [written, read, strict] = [validator(from), validator(asRead(to)), validator(to)]
         if (written === undefined || read === undefined || strict === undefined) return
         fittingCount += 1

@@ -1,6 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest'
 import { createDatabase } from '../../../src/database/database.ts'
-import { openDoorbell } from '../../../src/outbox/relay/notifier.ts'
+import { openNotifier } from '../../../src/outbox/relay/notifier.ts'
 import { claimRowsSql, startRelay } from '../../../src/outbox/relay/relay.ts'
 import { recordingLogger, testBus, type PaymentBus } from '../../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../../support/database.ts'
@@ -164,8 +164,8 @@ test('due events join the line also while every claim is full', async () => {
   )
   const logger = recordingLogger()
   const ownDatabase = createDatabase(database.url, logger)
-  const doorbell = openDoorbell(ownDatabase, 'test', logger, {
-    onRing: () => {},
+  const doorbell = openNotifier(ownDatabase, 'test', logger, {
+    onPublished: () => {},
     onWake: () => {},
     onStateChange: () => {},
     onConnection: () => {},

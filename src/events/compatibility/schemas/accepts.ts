@@ -6,16 +6,16 @@ import { literalsOf } from './literals.ts'
 import { followPattern } from './pattern-inclusion.ts'
 import { typesOf } from './types-of.ts'
 
-/** Whether a value fits a schema. Undefined: cannot be told. */
+/** Whether a value fits a schema. Undefined if that cannot be told. */
 export type Answer = boolean | undefined
 
-/** Keywords that say something of a value and are not looked at here. */
+/** Keywords that constrain a value but are not evaluated here. */
 const unread = ['unevaluatedProperties', 'unevaluatedItems', 'dependencies', 'contentEncoding']
 
 /**
  * Whether a value of a schema, such as one of its `enum`, fits another schema.
  *
- * @param isReader - whether properties that the schema does not name are left alone, whatever it says of them
+ * @param isReader - whether properties that the schema does not name are ignored, whatever it states about them
  */
 export function accepts(
   node: SchemaNode,
@@ -41,7 +41,7 @@ export function accepts(
     const types = new Set(typesOf(value))
     answers.push([schema['type']].flat().some((type) => types.has(type as string)))
   }
-  // Below `not` and `if`, what takes less would take more.
+  // Below `not` and `if`, accepting less would accept more.
   const exactly = (part: unknown): Answer => accepts(document.nodeOf(part), value, false, depth + 1)
   answers.push(...combined(schema, value, (part) => at(part, value), exactly))
   for (const keyword of unread) {
@@ -57,7 +57,7 @@ export function accepts(
 
 const listTexts = new WeakMap<readonly unknown[], ReadonlySet<string>>()
 
-/** The values of a list, as canonical texts. Kept: lists may be long, and are asked for each value of another. */
+/** The values of a list as canonical texts. Cached: lists may be long, and are queried for each value of another list. */
 function textsOfList(list: readonly unknown[]): ReadonlySet<string> {
   let texts = listTexts.get(list)
   if (texts === undefined) {
@@ -67,7 +67,7 @@ function textsOfList(list: readonly unknown[]): ReadonlySet<string> {
   return texts
 }
 
-/** All: one that is false decides. */
+/** Conjunction: one false answer decides. */
 export function all(answers: readonly Answer[]): Answer {
   if (answers.includes(false)) return false
   return answers.includes(undefined) ? undefined : true
@@ -136,13 +136,13 @@ function textAnswers(schema: Readonly<Record<string, unknown>>, value: string): 
   if (typeof pattern === 'string') answers.push(matches(pattern, value))
   if (typeof format === 'string' && !numberFormats.has(format)) {
     const answer = fitsFormat(value, format)
-    // A pattern beside it is how the library checks the format.
+    // A pattern next to a format is how the library checks that format.
     answers.push(answer === undefined && typeof pattern === 'string' ? true : answer)
   }
   return answers
 }
 
-/** Undefined where the pattern is none. */
+/** Undefined if the pattern is not valid. */
 export function matches(pattern: string, text: string): Answer {
   const followed = text.length > 12 ? followPattern(pattern, text) : undefined
   if (followed !== undefined) return followed
@@ -150,7 +150,7 @@ export function matches(pattern: string, text: string): Answer {
     try {
       return new RegExp(pattern, flags).test(text)
     } catch {
-      // Not with this flag.
+      // Not valid with this flag.
     }
   return undefined
 }

@@ -5,7 +5,7 @@ import { itemNodes } from './contents.ts'
 import { type Part } from './shape.ts'
 import { type Shapes } from './shapes.ts'
 
-/** What an array has to be, so that it fits. */
+/** What must hold so that an array fits. */
 export function arrayNeeds(
   shapes: Shapes,
   part: Part,
@@ -36,7 +36,7 @@ export function arrayNeeds(
   for (let index = 0; index < prefixLength; index += 1)
     fit(index, String(index), prefix[index] ?? schema['items'], true)
   fit(prefixLength, '*', schema['items'], true)
-  // What other parts of the schema have looked at is not known here.
+  // Which items other parts of the schema have evaluated is not known here.
   if (schema['items'] === undefined)
     for (let index = prefix.length; index <= prefixLength; index += 1)
       fit(index, index === prefixLength ? '*' : String(index), unevaluatedItems, false)
@@ -44,7 +44,7 @@ export function arrayNeeds(
   return needs
 }
 
-/** Beyond it all items are alike, on both sides. */
+/** After this length all items are alike, on both sides. */
 function prefixLengthOf({ shape }: Part, prefix: readonly unknown[]): number {
   return Math.max(
     prefix.length,
@@ -81,7 +81,7 @@ function containsNeeds(
   )
   const needs: Need[] = []
   if (min > 0 && !counted.some((given) => given.min >= min)) {
-    // Enough where each item there has to be fits.
+    // Sufficient if every item that must be present fits.
     if (shape.minItems < min)
       needs.push(unmet('bounds', changed('contains', schema['contains'], undefined), { decides: false }))
     else

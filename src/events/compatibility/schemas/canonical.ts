@@ -1,4 +1,4 @@
-/** The JSON text of a value, whatever the order of its keys. */
+/** The JSON text of a value, independent of the order of its keys. */
 export function canonical(value: unknown): string {
   if (value === null || typeof value !== 'object') return JSON.stringify(value) ?? 'undefined'
   return (

@@ -7,10 +7,10 @@ import { valuesOf, type Part } from './shape.ts'
 import type { Shapes } from './shapes.ts'
 import { list } from './wording.ts'
 
-/** By more values than this no object is taken apart. */
+/** An object is not split by a property with more values than this. */
 const maxSplit = 256
 
-/** What has to hold so that the values of a part fit `anyOf` and `oneOf`. */
+/** What must hold so that the values of a part fit `anyOf` and `oneOf`. */
 export function choiceNeeds(
   shapes: Shapes,
   part: Part,
@@ -55,7 +55,7 @@ function hasSeveral(items: Iterator<unknown>): boolean {
   return items.next().done !== true
 }
 
-/** What a function gives, found when it is first asked for. */
+/** Calls a function when its result is first needed, and remembers the result. */
 function once<T>(find: () => T): () => T {
   let found: { readonly value: T } | undefined
   return () => {
@@ -86,7 +86,7 @@ function noAlternative(
   return unmet('type', 'fits none of the alternatives')
 }
 
-/** The properties by which alternatives may be told apart. */
+/** The properties that may tell alternatives apart. */
 function tagNames(shapes: Shapes, alternatives: readonly SchemaNode[]): ReadonlySet<string> {
   return new Set(alternatives.flatMap((target) => [...shapes.tagsOf(target).keys()]))
 }
@@ -98,7 +98,7 @@ function listedAt(shapes: Shapes, { shape }: Part, name: string): readonly unkno
   return values.includes(undefined) ? undefined : values.flatMap((each) => each ?? [])
 }
 
-/** An object whose alternatives are told apart by a property with several values, as one part for each value. */
+/** Splits an object whose alternatives are told apart by a property with several values, into one part for each value. */
 function splitOf(
   shapes: Shapes,
   part: Part,

@@ -2,7 +2,7 @@ import { accepts, matches } from './accepts.ts'
 import { entriesOf, isObject, listOf, type SchemaNode, type SchemaObject } from './document.ts'
 import type { Shape } from './shape.ts'
 
-/** The schemas that an item of an array has to fit. */
+/** The schemas that an item of an array must fit. */
 export function itemNodes({ nodes }: Pick<Shape, 'nodes'>, index: number): readonly SchemaNode[] {
   return nodes.flatMap(({ schema, document }) => {
     if (typeof schema === 'boolean') return []
@@ -12,9 +12,9 @@ export function itemNodes({ nodes }: Pick<Shape, 'nodes'>, index: number): reado
 }
 
 /**
- * The schemas that a property has to fit. None: there may be anything.
+ * The schemas that a property must fit. An empty list allows anything.
  *
- * @param name - undefined: one that no schema names and no pattern fits
+ * @param name - undefined for a name that no schema mentions and no pattern matches
  */
 export function propertyNodes(
   { nodes }: Pick<Shape, 'nodes'>,
@@ -41,7 +41,7 @@ export function propertyNodes(
   })
 }
 
-/** What a schema says of a property by its name. Undefined: a pattern of it cannot be read. */
+/** What a schema states about a property of this name. Undefined if one of its patterns cannot be read. */
 export function namedParts(schema: SchemaObject, name: string): readonly unknown[] | undefined {
   const { properties } = schema
   const parts: unknown[] = []
@@ -59,7 +59,7 @@ export function mayBeNamed(shape: Pick<Shape, 'nodes'>, name: string): boolean {
   return nameNodes(shape).every((node) => accepts(node, name) !== false)
 }
 
-/** The schemas that names of properties have to fit. */
+/** The schemas that property names must fit. */
 export function nameNodes({ nodes }: Pick<Shape, 'nodes'>): readonly SchemaNode[] {
   return nodes.flatMap(({ schema, document }) =>
     typeof schema === 'boolean' || schema['propertyNames'] === undefined
@@ -68,7 +68,7 @@ export function nameNodes({ nodes }: Pick<Shape, 'nodes'>): readonly SchemaNode[
   )
 }
 
-/** As many properties as there may be. */
+/** The maximum number of properties. */
 export function maxNameCount({ nodes }: Pick<Shape, 'nodes'>): number {
   const counts = nodes.flatMap(({ schema, document }) =>
     typeof schema === 'boolean' ||

@@ -4,14 +4,14 @@ interface Decimal {
   readonly exponent: number
 }
 
-/** Whether a number is a whole multiple of another, as they are written: 0.3 is one of 0.1. */
+/** Whether a number is a whole multiple of another, judged by their decimal notation: 0.3 is a multiple of 0.1. */
 export function isMultiple(value: number, of: number): boolean {
   if (of === 0) return false
   const [a, b] = aligned(toDecimal(value), toDecimal(of))
   return a % b === 0n
 }
 
-/** The least number above zero that is a multiple of both. Undefined where no number is exactly that. */
+/** The least number above zero that is a multiple of both. Undefined if no number represents it exactly. */
 export function commonMultiple(one: number, two: number): number | undefined {
   const [first, second] = [toDecimal(one), toDecimal(two)]
   const [a, b] = aligned(first, second)
@@ -22,7 +22,7 @@ export function commonMultiple(one: number, two: number): number | undefined {
     : undefined
 }
 
-/** The least multiple that is not below a number. */
+/** The least multiple that is not less than a number. */
 export function nextMultiple(value: number, of: number): number {
   const [first, second] = [toDecimal(value), toDecimal(of)]
   const [a, b] = aligned(first, second)

@@ -1,34 +1,34 @@
 import type { JsonSchema } from '../../contracts/schema-dialect.ts'
 
-/** A JSON Schema that is no boolean. */
+/** A JSON Schema that is not a boolean. */
 export type SchemaObject = Readonly<Record<string, unknown>>
 
-/** A schema at its place in a document. */
+/** A schema at its location in a document. */
 export interface SchemaNode {
-  /** Equal keys mean equal schemas, in whichever document: the same text, and the same definitions behind its references. */
+  /** Equal keys mean equal schemas, in any document: the same text, and the same definitions behind its references. */
   readonly key: string
   readonly schema: SchemaObject | boolean
   readonly document: SchemaDocument
 }
 
-/** Documents of one comparison number equal texts alike. */
+/** Documents of one comparison assign the same number to equal texts. */
 export type TextNumbers = Map<string, number>
 
-/** Thrown where a comparison would take too long: then it says so. */
+/** Thrown if a comparison would take too long; the comparison then reports that. */
 export class TooComplex extends Error {}
 
-/** Deeper than what any library writes, and than what a payload may be (512 levels, two of a schema for each). */
+/** Deeper than any library writes, and deeper than a payload may be (512 levels, two schema levels for each). */
 const maxDepth = 2000
 
-/** What is known of an object of a document from the start. */
+/** What is known about an object of a document from the start. */
 interface Entry {
   readonly text: number
   readonly hasReference: boolean
-  /** The nearest schema around it with an `$id`, itself included; the root where there is none. */
+  /** The nearest enclosing schema with an `$id`, which may be the object itself; otherwise the root. */
   readonly resource: SchemaObject
 }
 
-/** A JSON Schema, indexed: what is equal to what, and where references lead. Schemas with the same text share their number. */
+/** An indexed JSON Schema: which parts are equal, and where references lead. Schemas with the same text share a number. */
 export class SchemaDocument {
   readonly root: SchemaNode
   readonly #numbers: TextNumbers
@@ -43,8 +43,8 @@ export class SchemaDocument {
   readonly #dynamicAnchors = new Map<string, SchemaObject[]>()
 
   /**
-   * Whether it says what is read, not what is written: readers leave alone properties that they do not know, whatever a schema
-   * says of additional ones.
+   * Whether the document describes what is read, not what is written. Readers ignore properties that they do not know,
+   * whatever a schema states about additional properties.
    */
   readonly isReader: boolean
 
@@ -57,14 +57,14 @@ export class SchemaDocument {
     this.root = this.nodeOf(root)
   }
 
-  /** A part of the document as a schema; what is no schema allows everything. */
+  /** A part of the document as a schema; a value that is not a schema allows everything. */
   nodeOf(value: unknown): SchemaNode {
     if (typeof value === 'boolean') return { key: String(value), schema: value, document: this }
     const schema = isObject(value) ? value : {}
     const known = this.#nodes.get(schema)
     if (known !== undefined) return known
     const { text, hasReference, resource } = this.#entries.get(schema) ?? this.#index(schema, this.#base, 0)
-    // What a reference means depends on everything around it.
+    // The meaning of a reference depends on everything around it.
     const around = resource === this.#base ? '' : `.${this.#entries.get(resource)?.text ?? 0}`
     const node: SchemaNode = {
       key: hasReference ? `${text}@${this.#number}${around}` : String(text),
@@ -75,7 +75,7 @@ export class SchemaDocument {
     return node
   }
 
-  /** A schema that stands nowhere in the document, to be added to some that do. */
+  /** A schema that is not in the document, to be combined with schemas that are. */
   added(schema: SchemaObject): SchemaNode {
     const text = JSON.stringify(schema)
     const known = this.#added.get(text) ?? this.nodeOf(schema)
@@ -83,7 +83,7 @@ export class SchemaDocument {
     return known
   }
 
-  /** Where the reference of a schema leads; undefined where it leads nowhere, or may lead to several places. */
+  /** Where the reference of a schema leads; undefined if it leads nowhere, or may lead to several places. */
   resolve(node: SchemaNode, keyword: string, reference: string): SchemaNode | undefined {
     const from = isObject(node.schema) ? this.#entries.get(node.schema)?.resource : undefined
     const [uri, fragment] = splitAt(reference, '#')
@@ -115,7 +115,7 @@ export class SchemaDocument {
     return typeof current === 'boolean' || isObject(current) ? this.nodeOf(current) : undefined
   }
 
-  /** Numbers an object by what it says, and all inside it before. */
+  /** Numbers an object by its content, after all objects inside it. */
   #index(value: object, around: SchemaObject, depth: number): Entry {
     const known = this.#entries.get(value)
     if (known !== undefined) return known
@@ -172,7 +172,7 @@ export function isObject(value: unknown): value is SchemaObject {
   return value !== null && typeof value === 'object' && !Array.isArray(value)
 }
 
-/** The properties of an object, by name; none of what is no object. */
+/** The properties of an object, by name; empty for a value that is not an object. */
 export function entriesOf(value: unknown): [string, unknown][] {
   return isObject(value) ? Object.entries(value) : []
 }

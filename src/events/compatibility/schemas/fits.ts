@@ -5,8 +5,8 @@ import { Samples } from './samples.ts'
 import { type Part } from './shape.ts'
 import { Shapes } from './shapes.ts'
 
-/** `unclear`: it cannot be told. */
-export type Verdict = 'fits' | 'unclear' | 'misfit'
+/** `unclear` means that it cannot be told. */
+export type Verdict = 'fits' | 'unclear' | 'incompatible'
 
 /** A part and a schema that it may fit. */
 export interface Pair {
@@ -18,22 +18,22 @@ export interface Pair {
 interface Known extends Pair {
   verdict: Verdict
   needs: readonly Need[] | undefined
-  /** Whether a value was found that tells them apart, once it was looked for. */
+  /** Whether a counterexample was found, once one has been searched for. */
   witness: boolean | undefined
   readonly dependents: Set<Known>
   isQueued: boolean
 }
 
-const ranks: Readonly<Record<Verdict, number>> = { fits: 2, unclear: 1, misfit: 0 }
+const ranks: Readonly<Record<Verdict, number>> = { fits: 2, unclear: 1, incompatible: 0 }
 
-/** More pairs than this are not compared. */
+/** No more pairs than this are compared. */
 const maxPairs = 100_000
-/** Nor are they looked at more often than this. */
+/** No pair is examined again after this many examinations in total. */
 const maxLooks = 500_000
 
 /**
- * Whether parts fit schemas. A pair counts as fitting until something is found against it, so that schemas which refer to
- * themselves come to an end: each finding lowers the verdict of a pair, and of those that rest on it, twice at most.
+ * Decides whether parts fit schemas. A pair counts as fitting until a reason against it is found, so recursive schemas
+ * terminate: each finding lowers the verdict of a pair and of the pairs that depend on it, at most twice.
  */
 export class Fits {
   readonly shapes = new Shapes()
@@ -46,7 +46,7 @@ export class Fits {
     return this.#find(part, to)
   }
 
-  /** The verdict that stands, all things considered. */
+  /** The final verdict. */
   verdictOf({ part, to }: Pick<Pair, 'part' | 'to'>): Verdict {
     const known = this.#find(part, to)
     this.#settle()
@@ -74,7 +74,7 @@ export class Fits {
     return this.#queue.length === 0 ? this.#judge(need, undefined) : verdict
   }
 
-  /** The alternative that was probably meant: of those that take such values, the one with the fewest needs that are not met. */
+  /** The alternative that was probably meant: among those that accept such values, the one with the fewest unmet needs. */
   nearest(part: Part, alternatives: readonly SchemaNode[]): SchemaNode | undefined {
     const weighed = alternatives.map((to) => {
       const needs = this.needsOf({ part, to }).filter((need) => this.verdictOfNeed(need) !== 'fits')
@@ -109,7 +109,7 @@ export class Fits {
   }
 
   #enqueue(known: Known): void {
-    if (known.isQueued || known.verdict === 'misfit') return
+    if (known.isQueued || known.verdict === 'incompatible') return
     known.isQueued = true
     this.#queue.push(known)
   }
@@ -129,19 +129,19 @@ export class Fits {
   #look(known: Known): Verdict {
     known.needs ??= this.#findNeeds(known.part, known.to)
     const verdict = lowest(known.needs.map((need) => this.#judge(need, known)))
-    if (verdict === 'fits' || (verdict === 'misfit' && !known.part.shape.loose.has(known.part.kind)))
+    if (verdict === 'fits' || (verdict === 'incompatible' && !known.part.shape.loose.has(known.part.kind)))
       return verdict
     known.witness ??= this.#samples.tellApart(known.part, known.to)
-    return known.witness ? 'misfit' : 'unclear'
+    return known.witness ? 'incompatible' : 'unclear'
   }
 
   #judge(need: Need, dependent: Known | undefined): Verdict {
-    if (need.kind === 'unmet') return need.decides ? 'misfit' : 'unclear'
+    if (need.kind === 'unmet') return need.decides ? 'incompatible' : 'unclear'
     if (need.kind === 'fit') {
       const verdict = this.#all(need.parts, need.to, dependent)
-      return verdict === 'misfit' && !need.decides ? 'unclear' : verdict
+      return verdict === 'incompatible' && !need.decides ? 'unclear' : verdict
     }
-    let highest: Verdict = 'misfit'
+    let highest: Verdict = 'incompatible'
     for (const target of need.alternatives) {
       const verdict = this.#ask(need.part, target, dependent)
       if (ranks[verdict] > ranks[highest]) highest = verdict
@@ -149,7 +149,7 @@ export class Fits {
     }
     const split = need.split()
     if (split !== undefined) return this.#all(split, need.to, dependent)
-    return highest === 'misfit' && !need.decides() ? 'unclear' : highest
+    return highest === 'incompatible' && !need.decides() ? 'unclear' : highest
   }
 
   #all(parts: readonly Part[], to: SchemaNode, dependent: Known | undefined): Verdict {
@@ -164,6 +164,6 @@ export class Fits {
 }
 
 function lowest(verdicts: readonly Verdict[]): Verdict {
-  if (verdicts.includes('misfit')) return 'misfit'
+  if (verdicts.includes('incompatible')) return 'incompatible'
   return verdicts.includes('unclear') ? 'unclear' : 'fits'
 }

@@ -1,6 +1,6 @@
 /**
- * What is sure of the texts of a format, whichever library checks it: those that `always` fits are texts of it, those that
- * `never` does not fit are none. Of all others libraries may differ.
+ * What is certain about the texts of a format, whichever library checks it: texts that match `always` have the format,
+ * texts that do not match `never` do not. For all other texts libraries may differ.
  */
 interface FormatShape {
   readonly always: RegExp
@@ -69,7 +69,7 @@ const shapes: Readonly<Record<string, FormatShape>> = {
   },
 }
 
-/** Formats of which each text is also one of another format. */
+/** Formats whose texts all have another format too. */
 const wider: Readonly<Record<string, readonly string[]>> = {
   ...Object.fromEntries([1, 2, 3, 4, 5, 6, 7, 8].map((version) => [`uuidv${version}`, ['uuid', 'guid']])),
   uuid: ['guid'],
@@ -83,13 +83,13 @@ const wider: Readonly<Record<string, readonly string[]>> = {
   float: ['double'],
 }
 
-/** Formats that refuse no text: how it is shown or sent, and what zod calls its patterns. */
+/** Formats that refuse no text: display and transfer formats, and the name zod uses for its patterns. */
 export const unrestricting: ReadonlySet<unknown> = new Set([
   ...['password', 'binary'],
   ...['starts_with', 'ends_with', 'includes', 'lowercase', 'uppercase', 'regex', 'template_literal'],
 ])
 
-/** Formats of numbers; all others are of texts. */
+/** Formats of numbers; all others apply to texts. */
 export const numberFormats: ReadonlySet<unknown> = new Set([
   'int32',
   'int64',
@@ -99,12 +99,12 @@ export const numberFormats: ReadonlySet<unknown> = new Set([
   'uint64',
 ])
 
-/** Whether each text of a format is one of another. */
+/** Whether every text of a format also has another format. */
 export function isWithin(format: string, other: string): boolean {
   return format === other || (wider[format] ?? []).some((next) => isWithin(next, other))
 }
 
-/** Undefined: cannot be told. */
+/** Undefined if it cannot be told. */
 export function fitsFormat(text: string, format: string): boolean | undefined {
   if (unrestricting.has(format)) return true
   const shape = shapeOf(format)
@@ -113,12 +113,12 @@ export function fitsFormat(text: string, format: string): boolean | undefined {
   return format.startsWith('uuidv') ? undefined : shape.always.test(text) ? true : undefined
 }
 
-/** A pattern that all texts of a format fit, where one is known. */
+/** A pattern that all texts of a format match, if one is known. */
 export function patternAround(format: string): string | undefined {
   return shapeOf(format)?.never.source
 }
 
-/** A pattern whose texts are all of a format, where one is known. */
+/** A pattern whose texts all have a format, if one is known. */
 export function patternWithin(format: string): string | undefined {
   return format.startsWith('uuidv') ? undefined : shapeOf(format)?.always.source
 }

@@ -2,7 +2,7 @@ import { canonical } from './canonical.ts'
 import { isObject } from './document.ts'
 import { typesOf } from './types-of.ts'
 
-/** The alternatives of a schema, those taken together that only list values. */
+/** The alternatives of a schema, with those that only list values collected. */
 export interface Literals {
   readonly values: readonly unknown[]
   readonly texts: ReadonlySet<string>
@@ -26,7 +26,7 @@ const listing = new Set([
   'deprecated',
 ])
 
-/** Takes together the alternatives that are `const` or `enum`: there may be thousands of them. */
+/** Collects the alternatives that are `const` or `enum`: there may be thousands of them. */
 export function literalsOf(alternatives: readonly unknown[]): Literals {
   let literals = known.get(alternatives)
   if (literals === undefined) {

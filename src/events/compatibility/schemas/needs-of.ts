@@ -11,12 +11,12 @@ import { boundsOf, listedValues, valuesOf, type Kind, type Part } from './shape.
 import type { Shapes } from './shapes.ts'
 import { article, isAnything, list, typeName, typesOfKinds } from './wording.ts'
 
-/** What has to hold so that each value of a part fits a schema. */
+/** What must hold so that every value of a part fits a schema. */
 export function needsOf(shapes: Shapes, part: Part, to: SchemaNode): readonly Need[] {
   const { schema, document } = to
   if (schema === true || part.shape.holds.has(to.key)) return []
   if (schema === false) return [unmet('type', 'is there, but nothing is allowed')]
-  // What is wrong with a definition is told of it, wherever it is referred to.
+  // Problems of a definition are reported at the definition, wherever it is referenced.
   if (typeof schema['$ref'] === 'string' && Object.keys(schema).length === 1) {
     const target = document.resolve(to, '$ref', schema['$ref'])
     if (target !== undefined && target !== to)
@@ -61,7 +61,7 @@ function kindNeeds(shapes: Shapes, part: Part, to: SchemaNode, schema: SchemaObj
   }
 }
 
-/** Where a schema takes nothing of a kind. */
+/** If a schema accepts no value of a kind. */
 function typeNeed(shapes: Shapes, part: Part, to: SchemaNode): Need | undefined {
   const allowed = new Set<Kind>(shapes.partsOf([to]).map(({ kind }) => kind))
   if (allowed.has(part.kind)) return undefined
@@ -84,7 +84,7 @@ function valueNeeds(values: readonly unknown[], to: SchemaNode): readonly Need[]
   ]
 }
 
-/** More whole numbers than this are not tried one by one. */
+/** A range with more integers than this is not tested one by one. */
 const maxTried = 300
 
 function listNeeds(part: Part, to: SchemaNode, listed: readonly unknown[]): readonly Need[] {
@@ -113,7 +113,7 @@ function conditionNeeds(shapes: Shapes, part: Part, to: SchemaNode, schema: Sche
   }
   if (schema['if'] === undefined) return needs
   const condition = document.nodeOf(schema['if'])
-  // Below `if`, a reader is no reader: what it does not name may decide.
+  // Below `if`, a reader must not ignore what the schema does not name, because that may decide.
   const isStrict = /"(?:additional|unevaluated)Properties":false/.test(canonical(schema['if']))
   if (shapes.areDisjoint(nodes, condition, part.kind)) {
     if (schema['else'] !== undefined)

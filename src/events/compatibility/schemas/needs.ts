@@ -2,15 +2,15 @@ import type { SchemaNode } from './document.ts'
 import type { Part } from './shape.ts'
 import { isAnything, list, typeName } from './wording.ts'
 
-/** What a finding is about: see `Misfit`. */
+/** What a finding is about: see `Incompatibility`. */
 export type FindingRule = 'required' | 'type' | 'values' | 'bounds' | 'format'
 
 /**
- * What has to hold so that each value of a part fits a schema. All needs together are enough; a need that is not met
- * breaks the fit for sure only where it `decides`.
+ * What must hold so that every value of a part fits a schema. All needs together are sufficient; an unmet need breaks
+ * the fit with certainty only if it `decides`.
  */
 export type Need =
-  /** Not met, as can be seen at once. */
+  /** Visibly unmet. */
   | {
       readonly kind: 'unmet'
       readonly decides: boolean
@@ -18,26 +18,26 @@ export type Need =
       readonly rule: FindingRule
       readonly detail: string
     }
-  /** What is at `step` of the values has to fit. */
+  /** The values at `step` must fit. */
   | {
       readonly kind: 'fit'
       readonly decides: boolean
       readonly step?: string | undefined
       readonly parts: readonly Part[]
       readonly to: SchemaNode
-      /** Where `to` is a definition that a reference leads to. */
+      /** Set if `to` is a definition that a reference leads to. */
       readonly isReference?: true
     }
-  /** One of the alternatives has to be fitted, or each of the parts that it is `split` into has to fit `to`. */
+  /** One of the alternatives must fit, or each of the parts that it is `split` into must fit `to`. */
   | {
       readonly kind: 'choice'
       readonly part: Part
       readonly to: SchemaNode
       readonly alternatives: readonly SchemaNode[]
       readonly split: () => readonly Part[] | undefined
-      /** Whether it decides that no alternative is fitted: several may be, each by some of the values. */
+      /** Whether an unmet need proves that no alternative fits: several alternatives may each fit some of the values. */
       readonly decides: () => boolean
-      /** What is said where none of the alternatives was meant. */
+      /** The finding to report if none of the alternatives was meant. */
       readonly otherwise: () => Extract<Need, { kind: 'unmet' }>
     }
 
@@ -55,7 +55,7 @@ export function unmet(
   }
 }
 
-/** Finitely many values for what has more: sure where a value is found that is not listed. */
+/** A finite list for a part with more values: certain if a value is found that the list lacks. */
 export function anyOfList(
   part: Part,
   listed: readonly unknown[],

@@ -7,16 +7,16 @@ import { mayBeNamed, namedParts, nameNodes, propertyNodes } from './contents.ts'
 import { listedValues, type Part, type Shape } from './shape.ts'
 import { type Shapes } from './shapes.ts'
 
-/** Properties that the schemas of a shape do not name, as far as there may be some. */
+/** Properties that the schemas of a shape do not name, if there may be some. */
 interface Others {
-  /** The pattern that their names fit; undefined: the names that no pattern fits. */
+  /** The pattern that their names match; undefined for the names that no pattern matches. */
   readonly pattern: string | undefined
-  /** The patterns that their names are known not to fit. */
+  /** The patterns that their names are known not to match. */
   readonly excluded: readonly string[]
   readonly parts: readonly Part[]
 }
 
-/** What an object has to be, so that it fits. */
+/** What must hold so that an object fits. */
 export function objectNeeds(
   shapes: Shapes,
   part: Part,
@@ -30,7 +30,7 @@ export function objectNeeds(
   const others = othersOf(shapes, shape)
   const isClosed = others.length === 0
 
-  /** What a property may be; none where it cannot be there. */
+  /** What a property may be; empty if the property cannot be present. */
   const partsOf = (name: string): readonly Part[] => {
     const isKnown =
       names.has(name) ||
@@ -87,7 +87,7 @@ export function objectNeeds(
   return needs
 }
 
-/** The names of properties that the schemas of a shape name, one by one. */
+/** The property names that the schemas of a shape mention individually. */
 function namesOf(shape: Shape): ReadonlySet<string> {
   const names = new Set(shape.required)
   for (const { schema } of shape.nodes) {
@@ -104,8 +104,9 @@ function firstDocument({ nodes }: Shape, to: SchemaNode): SchemaNode['document']
 }
 
 /**
- * What may be there beside what is named. A schema that names properties and says nothing of additional ones is taken at
- * its word: that is how libraries write objects. One that says nothing of any property may have all.
+ * What may be present besides the named properties. A schema that names properties and states nothing about additional
+ * ones is assumed to have no others, because that is how libraries describe objects. A schema that states nothing about
+ * any property may have all of them.
  */
 function othersOf(shapes: Shapes, shape: Shape): readonly Others[] {
   const schemas = shape.nodes.flatMap(({ schema }) => (typeof schema === 'boolean' ? [] : [schema]))
@@ -181,7 +182,7 @@ function countNeeds(shape: Shape, schema: SchemaObject, nameCount: number): read
   return needs
 }
 
-/** The step of a path that stands for the names of properties. */
+/** The path step that stands for the names of properties. */
 const nameStep = '<name>'
 
 function nameNeeds(

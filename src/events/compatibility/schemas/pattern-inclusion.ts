@@ -1,24 +1,24 @@
 import { parsePattern, textOfLength, type PatternPart } from './pattern-language.ts'
 
-/** The texts that fit all of some patterns, and a length in code points. */
+/** The texts that match all of some patterns and have a length in code points. */
 export interface TextConditions {
   readonly patterns: readonly string[]
   readonly minLength: number
   readonly maxLength: number
 }
 
-/** `within`: each text fits. `outside`: `example` does not, if it is one of the texts at all. */
+/** `within`: every text matches. `outside`: `example` does not match, if it is one of the texts at all. */
 export type Inclusion =
   { readonly verdict: 'within' | 'unknown' } | { readonly verdict: 'outside'; readonly example: string }
 
-/** Longer than this a length is not counted out. */
+/** Longer lengths are not unrolled. */
 const maxCounted = 300
 const maxStates = 4000
 const maxSteps = 300_000
 
 /**
- * Whether each text of some conditions fits a pattern, or has a length. Patterns are followed as automata, side by side; what
- * of them no automaton can follow is left out of the conditions, and makes `to` unknown.
+ * Whether every text of some conditions matches a pattern, or has a length. Patterns are run as automata, side by side.
+ * Features that no automaton can express are left out of the conditions, and make `to` unknown.
  */
 export function isIncluded(
   from: TextConditions,
@@ -29,7 +29,7 @@ export function isIncluded(
   return search(conditionsOf(from), target)
 }
 
-/** One of the shortest texts of some conditions, if one was found; what could not be followed may refuse it. */
+/** One of the shortest texts of some conditions, if one was found; features that could not be expressed may refuse it. */
 export function exampleOf(from: TextConditions): string | undefined {
   const found = search(conditionsOf(from), { kind: 'set', ranges: [] })
   return found.verdict === 'outside' ? found.example : undefined
@@ -57,8 +57,8 @@ function lengthOf({
 const followed = new Map<string, Automaton | undefined>()
 
 /**
- * Whether a text fits a pattern, in time in proportion to the text: backtracking may take for ever. Undefined where the pattern
- * cannot be followed.
+ * Whether a text matches a pattern, in time proportional to the text, because backtracking may be exponential.
+ * Undefined if the pattern cannot be expressed as an automaton.
  */
 export function followPattern(pattern: string, text: string): boolean | undefined {
   if (!followed.has(pattern)) {
@@ -73,14 +73,14 @@ export function followPattern(pattern: string, text: string): boolean | undefine
   return states.includes(automaton.end)
 }
 
-/** A pattern as states, and what leads from one to another. */
+/** A pattern as states and transitions. */
 interface Automaton {
   readonly silent: number[][]
   readonly steps: { readonly ranges: readonly (readonly [number, number])[]; readonly to: number }[][]
   readonly end: number
 }
 
-/** Breadth first through pairs of sets of states, so that the example is a short one. */
+/** Breadth first through pairs of state sets, so that the example is short. */
 function search(from: readonly PatternPart[], to: PatternPart): Inclusion {
   const automata: Automaton[] = []
   for (const part of [...from, to]) {
@@ -123,7 +123,7 @@ function keyOf(sets: readonly (readonly number[])[]): string {
   return sets.map((set) => set.join(',')).join(';')
 }
 
-/** One code point of each range that all patterns treat alike, the readable ones first. */
+/** One code point of each range that all patterns treat alike, readable ones first. */
 function representatives(automata: readonly Automaton[]): readonly number[] {
   const bounds = new Set([0])
   for (const { steps } of automata)
@@ -156,7 +156,7 @@ function closure({ silent }: Automaton, states: readonly number[]): readonly num
   return [...reached].toSorted((a, b) => a - b)
 }
 
-/** Undefined where it would have too many states. The first state is 0. */
+/** Undefined if it would have too many states. The first state is 0. */
 function toAutomaton(part: PatternPart): Automaton | undefined {
   const silent: number[][] = []
   const steps: Automaton['steps'] = []
@@ -167,7 +167,7 @@ function toAutomaton(part: PatternPart): Automaton | undefined {
   const link = (from: number, to: number): void => {
     silent[from]?.push(to)
   }
-  /** Adds states for a part behind one, and gives the one after it. */
+  /** Adds the states of a part after a state, and returns the state that follows the part. */
   function add(one: PatternPart, from: number): number {
     if (silent.length > maxStates) return from
     const to = newState()
@@ -206,7 +206,7 @@ function toAutomaton(part: PatternPart): Automaton | undefined {
   return silent.length > maxStates ? undefined : { silent, steps, end }
 }
 
-/** Whether no text fits some conditions. True only where that is sure. */
+/** Whether no text satisfies some conditions. True only if that is certain. */
 export function isNoText(conditions: TextConditions): boolean {
   return search(conditionsOf(conditions), { kind: 'set', ranges: [] }).verdict === 'within'
 }

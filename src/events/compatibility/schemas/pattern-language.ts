@@ -1,7 +1,7 @@
-/** The first and the last of some code points, in turns. */
+/** The first and the last code point of a range, alternating. */
 type Range = readonly [number, number]
 
-/** What a pattern is made of. */
+/** The parts that a pattern consists of. */
 export type PatternPart =
   | { readonly kind: 'set'; readonly ranges: readonly Range[] }
   | { readonly kind: 'sequence'; readonly parts: readonly PatternPart[] }
@@ -10,7 +10,7 @@ export type PatternPart =
 
 export interface ParsedPattern {
   readonly part: PatternPart
-  /** False: it takes more texts than the pattern does. */
+  /** False if it accepts more texts than the pattern does. */
   readonly isExact: boolean
 }
 
@@ -28,7 +28,7 @@ const anyText: PatternPart = {
   max: Number.POSITIVE_INFINITY,
 }
 
-/** Texts of so many code points. */
+/** Texts with a number of code points in a range. */
 export function textOfLength(min: number, max: number): PatternPart {
   return { kind: 'repeat', part: { kind: 'set', ranges: anyRange }, min, max }
 }
@@ -36,10 +36,10 @@ export function textOfLength(min: number, max: number): PatternPart {
 class Unsupported extends Error {}
 
 /**
- * What texts a pattern of JSON Schema takes. Undefined where that cannot be said by sets, sequences, choices and repetitions
- * alone: lookarounds, back references, anchors inside.
+ * The texts that a pattern of JSON Schema accepts. Undefined if sets, sequences, choices and repetitions cannot express
+ * it: lookarounds, back references, inner anchors.
  *
- * @param mayWiden - whether it may take more texts than the pattern, where it would be undefined
+ * @param mayWiden - whether the result may accept more texts than the pattern, where it would otherwise be undefined
  */
 export function parsePattern(source: string, mayWiden: boolean): ParsedPattern | undefined {
   try {

@@ -8,7 +8,7 @@ import type { Shapes } from './shapes.ts'
 
 const maxDepth = 3
 
-/** Finds values of schemas, to show that they do not fit others. Not all values, and maybe none. */
+/** Finds values of schemas that prove that they do not fit other schemas. Finds not all values, and possibly none. */
 export class Samples {
   readonly #shapes: Shapes
   readonly #known = new Map<string, readonly unknown[]>()
@@ -17,7 +17,7 @@ export class Samples {
     this.#shapes = shapes
   }
 
-  /** Whether a value was found that fits a part and not a schema. */
+  /** Whether a value was found that fits a part and does not fit a schema. */
   tellApart(part: Part, to: SchemaNode): boolean {
     return this.#of(part, 0).some((value) => accepts(to, value) === false)
   }

@@ -10,7 +10,7 @@ import { short } from './wording.ts'
 
 type Unmet = Extract<Need, { kind: 'unmet' }>
 
-/** What a number has to be, so that it fits. */
+/** What must hold so that a number fits. */
 export function numberNeeds({ shape, kind }: Part, schema: SchemaObject): readonly Need[] {
   const { lower, upper } = boundsOf(shape, kind)
   const needs: Need[] = []
@@ -19,7 +19,7 @@ export function numberNeeds({ shape, kind }: Part, schema: SchemaObject): readon
     if (typeof bound === 'number' && !isAnyInteger(bound) && !isMet(bound))
       needs.push(unmet('bounds', changed(keyword, bound, before)))
   }
-  // No fraction is a whole number, so a whole bound may as well be exclusive.
+  // A fraction is never an integer, so for fractions an integer bound may as well be exclusive.
   const isBeyond = (bound: number, isExclusive: boolean): boolean =>
     isExclusive || (kind === 'fraction' && Number.isInteger(bound))
   const [low, high] = [described(shape.lower), described(shape.upper)]
@@ -42,7 +42,7 @@ export function numberNeeds({ shape, kind }: Part, schema: SchemaObject): readon
   return needs
 }
 
-/** What zod writes for any integer. */
+/** The bounds that zod writes for any integer. */
 function isAnyInteger(bound: number): boolean {
   return Math.abs(bound) === Number.MAX_SAFE_INTEGER
 }
@@ -65,7 +65,7 @@ function described({ value, isExclusive }: Shape['lower']): unknown {
   return isExclusive ? `${value}, exclusive` : value
 }
 
-/** What a text has to be, so that it fits. */
+/** What must hold so that a text fits. */
 export function textNeeds({ shape }: Part, to: SchemaNode, schema: SchemaObject): readonly Need[] {
   const conditions: TextConditions = {
     patterns: [...shape.patterns, ...shape.formats.flatMap((format) => patternAround(format) ?? [])],
@@ -101,7 +101,7 @@ export function textNeeds({ shape }: Part, to: SchemaNode, schema: SchemaObject)
   const formatNeed = formatNeeds(shape, conditions, format, contentEncoding)
   needs.push(...formatNeed)
   if (typeof pattern === 'string' && !shape.patterns.includes(pattern)) {
-    // A library's pattern for its format is no second finding.
+    // A library's own pattern for a format is not a second finding.
     const before = needs.length
     include('format', changed('pattern', pattern, shape.patterns[0]), pattern)
     if (formatNeed.some(({ decides }) => decides)) needs.length = before
@@ -137,7 +137,7 @@ function formatNeeds(
   return needs
 }
 
-/** Whether nothing but its length is said of a text. */
+/** Whether a text is constrained by nothing but its length. */
 function isPlainText({ patterns, formats }: Shape): boolean {
   return patterns.length + formats.length === 0
 }

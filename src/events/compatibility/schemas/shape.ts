@@ -4,7 +4,7 @@ import { commonMultiple, nextMultiple } from './decimal.ts'
 import { entriesOf, listOf, textsOf, type SchemaNode, type SchemaObject } from './document.ts'
 import { typesOf } from './types-of.ts'
 
-/** The kinds of values that schemas tell apart. A number is an integer or a fraction. */
+/** The kinds of values that schemas distinguish. A number is an integer or a fraction. */
 export type Kind = 'null' | 'boolean' | 'integer' | 'fraction' | 'string' | 'array' | 'object'
 
 export const kinds: readonly Kind[] = ['null', 'boolean', 'integer', 'fraction', 'string', 'array', 'object']
@@ -14,16 +14,16 @@ interface Bound {
   readonly isExclusive: boolean
 }
 
-/** One of the alternatives of a schema: all of its nodes have to fit, and no choice is left among them. */
+/** One alternative of a schema: all of its nodes must fit, and they contain no further choice. */
 export interface Shape {
   readonly key: string
   readonly nodes: readonly SchemaNode[]
   /** Keys of all schemas that its values fit. */
   readonly holds: ReadonlySet<string>
-  /** The kinds of which it may take more values than its nodes do. */
+  /** The kinds for which it may accept more values than its nodes do. */
   readonly loose: ReadonlySet<Kind>
   readonly kinds: ReadonlySet<Kind>
-  /** All its values, where they are listed. */
+  /** All its values, if they are listed. */
   readonly values: readonly unknown[] | undefined
   readonly lower: Bound
   readonly upper: Bound
@@ -46,15 +46,15 @@ export interface Part {
   readonly kind: Kind
 }
 
-/** What a shape is made of. */
+/** The source of a shape. */
 export interface ShapeSource {
   readonly nodes: readonly SchemaNode[]
-  /** All that its values fit, by key. */
+  /** All schemas that its values fit, by key. */
   readonly holds: ReadonlyMap<string, SchemaNode>
   readonly loose: ReadonlySet<Kind>
 }
 
-/** What `const` and `enum` list. */
+/** The values that `const` and `enum` list. */
 export function listedValues(schema: unknown): readonly unknown[] | undefined {
   const { const: only, enum: listed } = (schema ?? {}) as { const?: unknown; enum?: unknown }
   if (only !== undefined) return [only]
@@ -66,7 +66,7 @@ export function kindOf(value: unknown): Kind {
   return type === 'number' ? 'fraction' : (type as Kind)
 }
 
-/** Takes together what schemas say. Undefined where nothing fits them all. */
+/** Combines what schemas state. Undefined if no value fits all of them. */
 export function toShape({ nodes, holds, loose }: ShapeSource): Shape | undefined {
   const schemas = nodes.map(({ schema }) => schema as SchemaObject)
   const numbers = (keyword: string): number[] =>
@@ -130,7 +130,7 @@ function listedValuesOf(schema: SchemaObject): (readonly unknown[])[] {
   return values
 }
 
-/** The listed values that fit all else, and whether each of them is known to. */
+/** The listed values that fit everything else, and whether each of them is known to fit. */
 function narrow(
   listed: readonly (readonly unknown[])[],
   nodes: readonly SchemaNode[],
@@ -158,7 +158,7 @@ function tightest(inclusive: readonly number[], exclusive: readonly number[], si
   )
 }
 
-/** The bounds that numbers of one kind really have. */
+/** The effective bounds of the numbers of one kind. */
 export function boundsOf(shape: Shape, kind: Kind): { readonly lower: Bound; readonly upper: Bound } {
   const { lower, upper, multipleOf } = shape
   const step =
@@ -186,14 +186,14 @@ function requiredOf(schemas: readonly SchemaObject[]): ReadonlySet<string> {
   return required
 }
 
-/** The values of a part, where they are few enough to be tried one by one. */
+/** The values of a part, if there are few enough to test one by one. */
 export function valuesOf({ shape, kind }: Part): readonly unknown[] | undefined {
   if (shape.values !== undefined) return shape.values.filter((value) => kindOf(value) === kind)
   if (kind === 'null') return [null]
   return kind === 'boolean' ? [true, false] : undefined
 }
 
-/** Equal schemas, read or written alike, have equal ones. */
+/** Equal schemas that are both read or both written have equal results. */
 export function sidesOf(nodes: readonly SchemaNode[]): string {
   const [only, another] = nodes
   if (only !== undefined && another === undefined) return sideOf(only)

@@ -30,7 +30,7 @@ const maxShapes = 2000
 const none: ReadonlySet<Kind> = new Set()
 const every: ReadonlySet<Kind> = new Set(kinds)
 
-/** Keywords whose part in a schema is not wholly in its shapes, and the kinds of values that they are about. */
+/** Keywords that the shapes of a schema do not capture completely, and the kinds of values that they apply to. */
 const looseKeywords: readonly (readonly [string, ReadonlySet<Kind>])[] = [
   ['not', every],
   ['dependencies', every],
@@ -42,7 +42,7 @@ const looseKeywords: readonly (readonly [string, ReadonlySet<Kind>])[] = [
 
 function looseKinds(schema: SchemaObject, before: ReadonlySet<Kind>): ReadonlySet<Kind> {
   const found = looseKeywords.filter(([keyword]) => schema[keyword] !== undefined).map(([, about]) => about)
-  // Several patterns may fit one name.
+  // Several patterns may match one name.
   if (entriesOf(schema['patternProperties']).length > 1) found.push(new Set(['object']))
   return found.length === 0 ? before : new Set([before, ...found].flatMap((about) => [...about]))
 }
@@ -60,12 +60,12 @@ const leading = new Set(
   ]),
 )
 
-/** Whether nothing fits, as valibot says `never`. */
+/** Whether no value fits, as valibot expresses `never`. */
 function excludesAll({ not }: SchemaObject): boolean {
   return not === true || (isObject(not) && Object.keys(not).length === 0)
 }
 
-/** Whether a schema says nothing but which others are to be fitted. */
+/** Whether a schema states nothing except which other schemas must fit. */
 function isLeading(schema: SchemaObject): boolean {
   return Object.keys(schema).every((keyword) => leading.has(keyword))
 }
@@ -74,7 +74,7 @@ interface Draft extends ShapeSource {
   readonly pending: readonly SchemaNode[]
 }
 
-/** Leads schemas to their shapes, and remembers them. */
+/** Derives the shapes of schemas, and caches them. */
 export class Shapes {
   readonly #known = new Map<string, readonly Shape[]>()
   readonly #parts = new Map<string, readonly Part[]>()
@@ -82,7 +82,7 @@ export class Shapes {
   readonly #emptyTexts = new Map<string, boolean>()
   readonly #tags = new Map<string, ReadonlyMap<string, ReadonlySet<string>>>()
 
-  /** The alternatives of what fits all of some schemas; none where nothing does, as far as can be seen. */
+  /** The alternatives of the values that fit all of some schemas; empty if visibly no value does. */
   of(nodes: readonly SchemaNode[]): readonly Shape[] {
     const key = sidesOf(nodes)
     let shapes = this.#known.get(key)
@@ -106,14 +106,14 @@ export class Shapes {
     return parts
   }
 
-  /** Whether nothing fits all of some schemas. True only where that is sure. */
+  /** Whether no value fits all of some schemas. True only if that is certain. */
   isNothing(nodes: readonly SchemaNode[], depth = 3): boolean {
     return this.of(nodes).every((shape) =>
       [...shape.kinds].every((kind) => this.isEmpty({ shape, kind }, depth)),
     )
   }
 
-  /** Whether a part has no value. True only where that is sure. */
+  /** Whether a part has no value. True only if that is certain. */
   isEmpty({ shape, kind }: Part, depth = 3): boolean {
     if (shape.values !== undefined) return !shape.values.some((value) => kindOf(value) === kind)
     switch (kind) {
@@ -179,7 +179,7 @@ export class Shapes {
     return done
   }
 
-  /** What a schema adds to a draft: itself, what it says all of, and each of what it leaves a choice of. */
+  /** What a schema adds to a draft: itself, everything that it requires, and each alternative that it offers. */
   #expand(draft: Draft, node: SchemaNode, schema: SchemaObject): readonly Draft[] {
     const { document } = node
     const parts = listOf(schema['allOf']).map((part) => document.nodeOf(part))
@@ -233,12 +233,12 @@ export class Shapes {
     return drafts
   }
 
-  /** Whether no value fits two of some schemas. True only where that is sure. */
+  /** Whether no value fits two of some schemas. True only if that is certain. */
   areApart(nodes: readonly SchemaNode[]): boolean {
     const key = sidesOf(nodes)
     const known = this.#apart.get(key)
     if (known !== undefined || nodes.length > 200) return known ?? false
-    // Asked for again meanwhile, by a schema that refers to itself, it is not sure.
+    // If a recursive schema asks again during the computation, the answer is uncertain.
     this.#apart.set(key, false)
     const areApart = nodes.every((node, index) =>
       nodes.slice(index + 1).every((other) => this.areDisjoint([node], other)),
@@ -247,7 +247,7 @@ export class Shapes {
     return areApart
   }
 
-  /** Whether no value, or none of a kind, fits both some schemas and another. True only where that is sure. */
+  /** Whether no value, or no value of a kind, fits both some schemas and another. True only if that is certain. */
   areDisjoint(nodes: readonly SchemaNode[], other: SchemaNode, kind?: Kind): boolean {
     if (this.haveOtherTags(nodes, other)) return true
     const both = [...nodes, other]
@@ -255,7 +255,7 @@ export class Shapes {
     return this.of(both).every((shape) => !shape.kinds.has(kind) || this.isEmpty({ shape, kind }))
   }
 
-  /** Whether a property that has to be there has other values in one schema than in some others. */
+  /** Whether a required property has different values in one schema than in some others. */
   haveOtherTags(nodes: readonly SchemaNode[], other: SchemaNode): boolean {
     const tags = nodes.map((node) => this.tagsOf(node)).filter(({ size }) => size > 0)
     return [...this.tagsOf(other)].some(([name, values]) =>
@@ -266,7 +266,7 @@ export class Shapes {
     )
   }
 
-  /** The values that required properties may have, where they are listed: a quick way to tell schemas apart. */
+  /** The listed values of required properties: a fast way to tell schemas apart. */
   tagsOf(node: SchemaNode): ReadonlyMap<string, ReadonlySet<string>> {
     let tags = this.#tags.get(node.key)
     if (tags === undefined) {

@@ -1,4 +1,4 @@
-/** The types that a value has, as JSON Schema names them. */
+/** The types of a value, as JSON Schema names them. */
 export function typesOf(value: unknown): readonly string[] {
   if (value === null) return ['null']
   if (Array.isArray(value)) return ['array']

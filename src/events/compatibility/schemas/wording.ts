@@ -1,6 +1,6 @@
 import type { Kind, Part, Shape } from './shape.ts'
 
-/** How values are shown in findings: schemas' own, never those of events. */
+/** How findings show values: values of schemas, never of events. */
 export function list(values: readonly unknown[]): string {
   const shown = values.slice(0, 5).map((value) => short(value))
   return values.length > 5 ? `${shown.join(', ')}, …` : shown.join(', ')
@@ -16,7 +16,7 @@ export function article(type: string): string {
   return /^[aeio]/.test(type) ? `an ${type}` : `a ${type}`
 }
 
-/** The types of JSON Schema for some kinds. */
+/** The JSON Schema types of some kinds. */
 export function typesOfKinds(kinds: ReadonlySet<Kind>): readonly string[] {
   return [...kinds].flatMap((kind): string[] => {
     if (kind === 'fraction') return ['number']
@@ -24,7 +24,7 @@ export function typesOfKinds(kinds: ReadonlySet<Kind>): readonly string[] {
   })
 }
 
-/** What a part is, as its schema says it. */
+/** The name of a part's type, as its schema states it. */
 export function typeName({ shape, kind }: Part): string {
   if (kind === 'fraction' || (kind === 'integer' && shape.kinds.has('fraction'))) return 'number'
   return kind

@@ -4,14 +4,14 @@ import { unparsed } from '../node-postgres-connection.ts'
 import { replyOf, type Statement } from '../statement.ts'
 import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
 
-/** What Knex hands to the callback of `knex.transaction`, or what it resolves to without one. */
+/** The argument of the callback of `knex.transaction`, or the result of the call without a callback. */
 export interface KnexTransaction {
   readonly raw: (...args: never[]) => unknown
   readonly isCompleted: () => boolean
 }
 
 /**
- * A transaction of Knex, on its `pg` dialect.
+ * Adapts a Knex transaction, of its `pg` dialect.
  *
  * @example
  * ```ts
@@ -20,7 +20,8 @@ export interface KnexTransaction {
  *   await bus.publish(fromKnex(trx), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
- * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for Knex itself, at once; for a transaction that has ended, publish does
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: at once for Knex itself; from publish for a transaction
+ *   that has ended
  */
 export function fromKnex(trx: KnexTransaction): AdaptedTransaction {
   const { raw, isCompleted } = (trx ?? {}) as Partial<Record<keyof KnexTransaction, unknown>>
@@ -42,7 +43,7 @@ export function fromKnex(trx: KnexTransaction): AdaptedTransaction {
 
 const expected = 'the `trx` of knex.transaction(async (trx) => …)'
 
-/** Knex's `raw`: its options go to node-postgres with the statement. */
+/** Knex's `raw`: its options are passed to node-postgres with the statement. */
 interface RawQueries {
   readonly raw: (
     text: string,
@@ -54,15 +55,15 @@ interface RawQueries {
   }
 }
 
-/** Knex puts values where question marks are; no statement of the bus has one of its own. */
+/** Knex substitutes values for question marks; no statement of the bus contains one. */
 function questionMarks({ strings }: Statement): string {
   return strings.join('?')
 }
 
-/** How each statement of the bus ends. */
+/** The end of each statement of the bus. */
 const statementEnd = ' as reply - '
 
-/** Knex puts the statement in front of the server's message, where what the message quotes is no longer recognised and taken out. */
+/** Knex prepends the statement to the server's message, which would prevent the redaction of quoted values. */
 function rethrow(error: unknown): never {
   if (error instanceof Error) {
     const end = error.message.lastIndexOf(statementEnd)

@@ -3,7 +3,7 @@ import { kindOf } from '../../../foundation/options.ts'
 import { replyIn, textOf } from '../statement.ts'
 import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
 
-/** What Kysely hands to the callback of `db.transaction().execute`, or what `db.startTransaction().execute()` gives. */
+/** The argument of the callback of `db.transaction().execute`, or the result of `db.startTransaction().execute()`. */
 export interface KyselyTransaction {
   readonly isTransaction: true
   executeQuery(query: never): Promise<unknown>
@@ -11,7 +11,7 @@ export interface KyselyTransaction {
 }
 
 /**
- * A transaction of Kysely, on any PostgreSQL dialect. Plugins have no part in what the bus sends.
+ * Adapts a Kysely transaction, of any PostgreSQL dialect. Plugins do not see the bus's statements.
  *
  * @example
  * ```ts
@@ -20,7 +20,8 @@ export interface KyselyTransaction {
  *   await bus.publish(fromKysely(trx), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
- * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for Kysely's handle itself, at once; for a transaction that has ended, publish does
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: at once for Kysely's own handle; from publish for a
+ *   transaction that has ended
  */
 export function fromKysely(trx: KyselyTransaction): AdaptedTransaction {
   const { isTransaction, executeQuery } = (trx ?? {}) as Partial<Record<keyof KyselyTransaction, unknown>>
@@ -44,7 +45,7 @@ interface QueryExecutor {
   readonly executeQuery: (query: object) => Promise<{ readonly rows: unknown }>
 }
 
-/** What `CompiledQuery.raw` makes. */
+/** The result of `CompiledQuery.raw`. */
 function rawQuery(sql: string, parameters: readonly unknown[]): object {
   return {
     sql,
@@ -54,7 +55,7 @@ function rawQuery(sql: string, parameters: readonly unknown[]): object {
   }
 }
 
-/** Kysely knows by itself that a transaction has ended, and says so in words alone. */
+/** Kysely detects itself that a transaction has ended, and reports it only in the message. */
 function rethrow(error: unknown): never {
   const { code, message } = (error ?? {}) as { readonly code?: unknown; readonly message?: unknown }
   if (code === undefined && typeof message === 'string' && message.startsWith('Transaction is already '))

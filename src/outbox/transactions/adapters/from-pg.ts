@@ -2,15 +2,19 @@ import { kindOf } from '../../../foundation/options.ts'
 import { throughNodePostgres, type NodePostgresClient } from '../node-postgres-connection.ts'
 import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
 
-/** A client of node-postgres, from `pool.connect()` or `new pg.Client()`. A pool is none: each of its statements may take another connection. */
+/**
+ * A client of node-postgres, from `pool.connect()` or `new pg.Client()`. Not a pool: each statement of a pool may use
+ * another connection.
+ */
 export interface PgClient {
   query(text: string, values?: unknown[]): Promise<unknown>
   readonly totalCount?: never
 }
 
 /**
- * The transaction that is open on a client of node-postgres (`pg`), after BEGIN. Make it anew for each transaction, or for each
- * call: what it gives stands for the transaction in which it is first used, and is refused in any other one of that client.
+ * Adapts the open transaction of a node-postgres (`pg`) client, after BEGIN. Call it again for each transaction, or for
+ * each publish: the result stands for the transaction in which it is first used, and is refused in any other
+ * transaction of that client.
  *
  * @example
  * ```ts
@@ -19,7 +23,8 @@ export interface PgClient {
  * await bus.publish(fromPg(client), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * await client.query('commit')
  * ```
- * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for a pool, at once; for a client outside a transaction, publish does
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: at once for a pool; from publish for a client outside a
+ *   transaction
  */
 export function fromPg(client: PgClient): AdaptedTransaction {
   const { query, totalCount } = (client ?? {}) as Partial<Record<keyof PgClient, unknown>>

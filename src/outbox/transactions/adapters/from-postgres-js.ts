@@ -2,14 +2,14 @@ import { kindOf } from '../../../foundation/options.ts'
 import { throughPostgresJs, type PostgresJsClient } from '../postgres-js-connection.ts'
 import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
 
-/** The `sql` that postgres.js hands to the callback of `sql.begin` or `sql.savepoint`. */
+/** The `sql` that postgres.js passes to the callback of `sql.begin` or `sql.savepoint`. */
 export interface PostgresJsTransaction {
   readonly unsafe: (...args: never[]) => unknown
   readonly savepoint: (...args: never[]) => unknown
 }
 
 /**
- * A transaction of postgres.js (`postgres`).
+ * Adapts a transaction of postgres.js (`postgres`).
  *
  * @example
  * ```ts
@@ -18,7 +18,8 @@ export interface PostgresJsTransaction {
  *   await bus.publish(fromPostgresJs(sql), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
- * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for the client itself, at once; for a transaction that has ended, publish does
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: at once for the client itself; from publish for a
+ *   transaction that has ended
  */
 export function fromPostgresJs(sql: PostgresJsTransaction): AdaptedTransaction {
   const { unsafe, savepoint } = (sql ?? {}) as Partial<Record<keyof PostgresJsTransaction, unknown>>

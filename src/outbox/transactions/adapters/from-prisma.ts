@@ -3,14 +3,14 @@ import { kindOf } from '../../../foundation/options.ts'
 import { replyIn, textOf } from '../statement.ts'
 import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
 
-/** What Prisma hands to the callback of an interactive transaction, `prisma.$transaction(async (tx) => …)`. */
+/** The argument of the callback of an interactive transaction, `prisma.$transaction(async (tx) => …)`. */
 export interface PrismaTransaction {
   $queryRawUnsafe(query: string, ...values: unknown[]): PromiseLike<unknown>
   readonly $connect?: never
 }
 
 /**
- * An interactive transaction of Prisma on PostgreSQL. Prisma ends it after its own `timeout`, 5 seconds by default.
+ * Adapts an interactive Prisma transaction on PostgreSQL. Prisma ends it after its own `timeout`, 5 seconds by default.
  *
  * @example
  * ```ts
@@ -19,7 +19,8 @@ export interface PrismaTransaction {
  *   await bus.publish(fromPrisma(tx), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
- * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for the client itself, at once; for a transaction that has ended, publish does
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: at once for the client itself; from publish for a
+ *   transaction that has ended
  */
 export function fromPrisma(tx: PrismaTransaction): AdaptedTransaction {
   const { $queryRawUnsafe, $connect } = (tx ?? {}) as Partial<Record<keyof PrismaTransaction, unknown>>
@@ -43,7 +44,7 @@ interface PrismaError {
   readonly code?: unknown
   readonly message?: unknown
   readonly meta?: {
-    /** Of the query engine that Prisma had before version 7. */
+    /** Set by the query engine of Prisma before version 7. */
     readonly code?: unknown
     readonly message?: unknown
     readonly driverAdapterError?: { readonly cause?: AdapterError }
@@ -56,7 +57,7 @@ interface AdapterError {
   readonly originalMessage?: unknown
 }
 
-/** What a driver adapter calls a connection that was lost or could not be made. */
+/** The names that driver adapters use for a connection that was lost or could not be opened. */
 const connectionFailures: readonly unknown[] = [
   'ConnectionClosed',
   'DatabaseNotReachable',
@@ -65,7 +66,7 @@ const connectionFailures: readonly unknown[] = [
   'TooManyConnections',
 ]
 
-/** Prisma has codes of its own: what the server or the connection said is inside. */
+/** Prisma has its own codes: the error of the server or the connection is nested. */
 function rethrow(error: unknown): never {
   const { code, meta } = (error ?? {}) as PrismaError
   if (code === transactionClosed)

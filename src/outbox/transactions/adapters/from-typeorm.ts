@@ -3,15 +3,15 @@ import { kindOf } from '../../../foundation/options.ts'
 import { replyIn, textOf } from '../statement.ts'
 import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
 
-/** The entity manager that TypeORM hands to the callback of `dataSource.transaction`, or the `manager` of a query runner. */
+/** The entity manager that TypeORM passes to the callback of `dataSource.transaction`, or the `manager` of a query runner. */
 export interface TypeOrmTransaction {
   query(query: string, parameters?: unknown[]): Promise<unknown>
   readonly queryRunner?: { readonly isTransactionActive: boolean } | undefined
 }
 
 /**
- * The transaction of a TypeORM entity manager, on PostgreSQL. A query runner's manager serves one transaction after the other:
- * what this gives stands for the transaction in which it is first used.
+ * Adapts the transaction of a TypeORM entity manager on PostgreSQL. The manager of a query runner serves one
+ * transaction after another: the result stands for the transaction in which it is first used.
  *
  * @example
  * ```ts
@@ -20,7 +20,8 @@ export interface TypeOrmTransaction {
  *   await bus.publish(fromTypeOrm(manager), { type: 'payment.paid', tenantId: 'acme', payload: { paymentId, amountCents } })
  * })
  * ```
- * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION` for a manager outside a transaction, at once; for a transaction that has ended, publish does
+ * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: at once for a manager outside a transaction; from
+ *   publish for a transaction that has ended
  */
 export function fromTypeOrm(manager: TypeOrmTransaction): AdaptedTransaction {
   const { query } = (manager ?? {}) as Partial<Record<keyof TypeOrmTransaction, unknown>>

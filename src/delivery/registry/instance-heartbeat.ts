@@ -5,43 +5,45 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import { withLock } from '../../database/advisory-lock.ts'
 import type { Database, Executor } from '../../database/database.ts'
 import { version } from '../../foundation/version.ts'
-import { offerDeclined } from './coverage.ts'
+import { reofferDeclinedJobs } from './coverage.ts'
 import { liveSeconds, readDeclarations, retireDeclarations, type Registration } from './declarations.ts'
 import { registerSubscriptions } from './registry.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
 import { locks } from '../../database/locks.ts'
 import { ensureQueues } from '../jobs/queues.ts'
 
-/** How often a process says that it is there. */
-const beatIntervalMs = 10_000
+/** How often a process sends its heartbeat. */
+const heartbeatIntervalMs = 10_000
 
-/** How often the leader looks for declarations that nobody has any more. */
-const tidyIntervalMs = 60_000
+/** How often the leader looks for declarations that no process has any more. */
+const retireIntervalMs = 60_000
 
 /**
- * A declaration stops counting when no process has had it for so long while others have another one: long enough for a process
- * that is restarted in the middle of a deployment. It is measured in the time of the process that looks, whatever the server's
- * clock does.
+ * A declaration is retired when no process has had it for this long while others have another one: long enough for a
+ * process to be restarted during a deployment. It is measured by the clock of the observing process, not of the server.
  */
 const retireAfterMs = 300_000
 
-/** What a process says of itself in `bus.instances`. */
+/** What a process reports in `bus.instances`. */
 interface InstanceState {
   readonly relay: string
   readonly inHandCount: number
 }
 
-/** Keeps `bus.instances` and the registry true for one process. */
-export interface Presence {
-  /** Says that the process is there, where it is time, and mends the registry. To be called by what works, not by a timer of its own. */
-  upkeep: (isLeader: boolean) => Promise<void>
-  /** The next upkeep is to look whether the registration is still there. */
-  suspect: () => void
-  /** Takes the process out. Its declarations go on to count for a while. */
+/** Keeps this process's row in `bus.instances` and its registration current. */
+export interface InstanceHeartbeat {
+  /**
+   * Sends a heartbeat if it is time, and repairs the registration. Called by the maintenance, not by a timer of its
+   * own, so that it stops if the maintenance does.
+   */
+  maintain: (isLeader: boolean) => Promise<void>
+  /** Makes the next call of `maintain` check the registration. */
+  recheckRegistration: () => void
+  /** Deletes the row of this process. Its declarations remain active for a while. */
   leave: () => Promise<void>
 }
 
-export interface PresenceParts {
+export interface InstanceHeartbeatParts {
   readonly database: Database
   readonly boss: PgBoss
   readonly service: string
@@ -50,9 +52,9 @@ export interface PresenceParts {
   readonly registrations: ReadonlyMap<string, Registration>
   readonly logger: BusLogger
   readonly state: () => InstanceState
-  /** Called with what the declarations of this process are now. */
+  /** Called with the current declarations of this process. */
   readonly onRegistered: (registrations: ReadonlyMap<string, Registration>) => void
-  /** The time, in milliseconds, that durations are measured in. @defaultValue performance.now */
+  /** The clock for durations, in milliseconds. @defaultValue performance.now */
   readonly now?: () => number
 }
 
@@ -62,20 +64,20 @@ interface ActiveRow extends Record<string, unknown> {
   readonly name: string
 }
 
-/** Announces a process that has registered its subscriptions. */
-export async function announce(parts: PresenceParts): Promise<Presence> {
+/** Inserts the row of a process that has registered its subscriptions, and keeps it current. */
+export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Promise<InstanceHeartbeat> {
   const { database, boss, service, instanceId, subscriptions, logger, now = () => performance.now() } = parts
   let { registrations } = parts
-  let beatAt = Number.NEGATIVE_INFINITY
-  let tidiedAt = now()
+  let heartbeatAt = Number.NEGATIVE_INFINITY
+  let retiredAt = now()
   let wasConflicting = false
-  /** Since when each declaration was seen with no process. */
+  /** Since when no process has had each declaration. */
   const missingSince = new Map<number, number>()
   /** When the row of each process was last seen to change. */
   const changedAt = new Map<string, { readonly seenAt: string; readonly at: number }>()
 
-  /** One statement: the row of this process, and how much of its registration is still there. */
-  async function beat(): Promise<boolean> {
+  /** In one statement: writes the row of this process, and counts how much of its registration still exists. */
+  async function sendHeartbeat(): Promise<boolean> {
     const { relay, inHandCount } = parts.state()
     const mine = [...registrations]
     const { rows } = await database.query<{ count: number }>(
@@ -101,11 +103,11 @@ export async function announce(parts: PresenceParts): Promise<Presence> {
         mine.map(([name]) => name),
       ],
     )
-    beatAt = now()
+    heartbeatAt = now()
     return rows[0]?.count === mine.length
   }
 
-  /** Somebody emptied the registry, or restored an older one, or took this process for dead. */
+  /** The registry was emptied or restored from an older state, or this process was taken for dead. */
   async function registerAgain(): Promise<void> {
     const knownIds = new Map([...registrations].map(([name, { subscriptionId }]) => [name, subscriptionId]))
     const again = await registerSubscriptions(database, boss, service, subscriptions, knownIds)
@@ -126,11 +128,11 @@ export async function announce(parts: PresenceParts): Promise<Presence> {
       { subscriptions: [...knownIds.keys()] },
       'the registration of this process was gone: it has registered its subscriptions again',
     )
-    await beat()
+    await sendHeartbeat()
   }
 
-  /** Ends what no live process declares any more, where another declaration of the subscription is live. */
-  async function tidy(): Promise<void> {
+  /** Retires declarations that no live process has, if another declaration of the subscription is live. */
+  async function retireAbandoned(): Promise<void> {
     const declared = await readDeclared(database)
     const { rows: active } = await database.query<ActiveRow>(
       `select d.id, d.subscription_id, s.name
@@ -171,13 +173,13 @@ export async function announce(parts: PresenceParts): Promise<Presence> {
       if (ids.length === 0) return
       const names = gone.map(({ name }) => name)
       const known = await readDeclarations(database, names)
-      // First the queues: where this process dies in between, the next look does all of it.
+      // Queues first: if this process dies in between, the next run repeats all of it.
       for (const name of new Set(names)) {
         const newest = known.findLast((each) => each.name === name && each.isActive && !ids.includes(each.id))
         if (newest !== undefined) await ensureQueues(boss, { name, ...newest.options })
       }
       const retired = await database.transaction(async (client) => retireDeclarations(client, ids))
-      await offerDeclined(
+      await reofferDeclinedJobs(
         database,
         retired.map(({ name }) => name),
       )
@@ -189,17 +191,17 @@ export async function announce(parts: PresenceParts): Promise<Presence> {
     })
   }
 
-  await beat()
+  await sendHeartbeat()
 
   return {
-    async upkeep(isLeader) {
-      if (now() - beatAt >= beatIntervalMs && !(await beat())) await registerAgain()
-      if (!isLeader || now() - tidiedAt < tidyIntervalMs) return
-      tidiedAt = now()
-      await tidy()
+    async maintain(isLeader) {
+      if (now() - heartbeatAt >= heartbeatIntervalMs && !(await sendHeartbeat())) await registerAgain()
+      if (!isLeader || now() - retiredAt < retireIntervalMs) return
+      retiredAt = now()
+      await retireAbandoned()
     },
-    suspect() {
-      beatAt = Number.NEGATIVE_INFINITY
+    recheckRegistration() {
+      heartbeatAt = Number.NEGATIVE_INFINITY
     },
     async leave() {
       await database.query('delete from bus.instances where id = $1', [instanceId])
@@ -219,10 +221,11 @@ async function readDeclared(
 }
 
 /**
- * Refuses to route by a registry that lacks what a live process has declared: it was emptied, or restored from before. Events
- * would go to nobody. The process registers again within seconds; if it dies meanwhile, it stops counting.
+ * Refuses to route by a registry that lacks the declarations of a live process, because it was emptied or restored from
+ * an older state: events would be delivered to nobody. The process registers again within seconds; if it dies instead,
+ * it stops counting.
  *
- * @param own - what this process has, whatever the registry says of processes
+ * @param own - the declarations of this process, whatever `bus.instances` says
  * @throws {@link DatabaseError} `BUS_REGISTRY_INCOMPLETE`
  */
 export async function assertComplete(
@@ -247,7 +250,7 @@ export async function assertComplete(
   )
 }
 
-/** The subscriptions, of all services, that no process runs: their events wait. */
+/** The subscriptions of all services that no process runs: their events wait. */
 export async function readUnserved(executor: Executor, service?: string): Promise<readonly string[]> {
   const { rows } = await executor.query<{ name: string }>(
     `select s.name from bus.subscriptions s
@@ -262,8 +265,8 @@ export async function readUnserved(executor: Executor, service?: string): Promis
 }
 
 /**
- * Names the subscriptions of a service that this code does not declare and no process runs: those that were renamed or removed, whose
- * events wait for good. Where it cannot look, health says it later.
+ * Logs the subscriptions of a service that this code does not declare and that no process runs: they were renamed or
+ * removed, and their events would wait forever. If they cannot be read now, health reports them later.
  */
 export async function warnOfUnserved(
   executor: Executor,
