@@ -35,8 +35,6 @@ export const subscriptions = busSchema.table('subscriptions', {
     .notNull()
     .default(sql`bus.uuid_v7()`),
   pausedAt: time('paused_at'),
-  createdAt: time('created_at').notNull().defaultNow(),
-  updatedAt: time('updated_at').notNull().defaultNow(),
   pausedBy: text('paused_by'),
   pauseReason: text('pause_reason'),
   /** Since when every attempt has failed, so that only single events are tried: see failure-window.ts. */
@@ -47,6 +45,8 @@ export const subscriptions = busSchema.table('subscriptions', {
   circuitProbeCount: integer('circuit_probe_count').notNull().default(0),
   /** Since when jobs wait that a process has left to other code: see coverage.ts. Null where none does. */
   leftSince: time('left_since'),
+  createdAt: time('created_at').notNull().defaultNow(),
+  updatedAt: time('updated_at').notNull().defaultNow(),
 })
 
 /**
