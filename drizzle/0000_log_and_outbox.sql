@@ -146,8 +146,6 @@ create index events_causation_idx on bus.events (causation_id) where causation_i
 -- For bus.erase. A hash, because a subject may be longer than an index entry.
 create index events_subject_idx on bus.events (hashtextextended(subject, hashtextextended(tenant_id, 0))) where subject is not null;
 --> statement-breakpoint
-create index event_keys_created_idx on bus.event_keys using brin (created_at);
---> statement-breakpoint
 -- For bus.cancel.
 create index outbox_scheduled_idx on bus.outbox (event_id, available_at) where available_at is not null;
 --> statement-breakpoint

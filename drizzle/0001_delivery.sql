@@ -23,7 +23,6 @@ create table bus.subscriptions (
   "where" text,
   options jsonb not null,
   revision bigint default nextval('bus.subscription_revision') not null,
-  start_position uuid default bus.uuid_v7() not null,
   paused_at timestamp (6) with time zone,
   paused_by text,
   pause_reason text,

@@ -138,7 +138,7 @@ begin
     join bus.subscriptions s on s.id = k.subscription_id
     join bus.ordered_events o on o.key_id = k.id and o.seq > k.done_seq and o.event_id <> k.failed_event_id
     join bus.events e on e.id = o.event_id
-    where k.tenant_id = tenant and k.state in ('blocked', 'parked') and k.state = 'parked' and (of_subscription is null or s.name = of_subscription)
+    where k.tenant_id = tenant and k.failed_at is not null and k.state = 'parked' and (of_subscription is null or s.name = of_subscription)
   ) l
   order by l.created_on, l.seq, l.id
   limit row_count;

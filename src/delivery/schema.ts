@@ -31,9 +31,6 @@ export const subscriptions = busSchema.table('subscriptions', {
   revision: bigint('revision', { mode: 'bigint' })
     .notNull()
     .default(sql`nextval('bus.subscription_revision')`),
-  startPosition: uuid('start_position')
-    .notNull()
-    .default(sql`bus.uuid_v7()`),
   pausedAt: time('paused_at'),
   pausedBy: text('paused_by'),
   pauseReason: text('pause_reason'),

@@ -128,7 +128,6 @@ export const eventKeys = busSchema.table(
   },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.kind, table.key] }),
-    index('event_keys_created_idx').using('brin', table.createdAt),
     tenantReads(),
     check(
       'event_keys_text_lengths',
