@@ -154,7 +154,7 @@ create index outbox_due_idx on bus.outbox (available_at) where available_at is n
 --> statement-breakpoint
 create index outbox_due_ordered_idx on bus.outbox (available_at, position) where available_at is not null and ordering_key is not null;
 --> statement-breakpoint
-create index outbox_held_idx on bus.outbox (subscription_id, tenant_id, ordering_key, position) where subscription_id is not null;
+create index outbox_deferred_idx on bus.outbox (subscription_id, tenant_id, ordering_key, position) where subscription_id is not null;
 --> statement-breakpoint
 
 -- Functions: inserting into the log.
@@ -188,16 +188,16 @@ return hashtextextended(tenant_id || ' ' || type, uuid_hash_extended(id, 0));
 --
 -- Ids: history and counts find events by the time in their ids, so the trigger checks them, except those of bus.store_events,
 -- which makes its own.
--- Answer: bus.store_events says in the setting bus.told what it inserts, because another trigger may change rows or leave
+-- Answer: bus.store_events says in the setting bus.expected_insert what it inserts, because another trigger may change rows or leave
 -- them out. For one event it says id, tenant and type, and the trigger empties the setting if it finds them; for several it
 -- says `#`, and the trigger puts number and hash of the rows there. So the caller need not read the log, which it may not.
 -- Locks: it tries the advisory lock (1651864320, 1) in shared mode, without waiting, and holds it until the transaction ends.
 -- A relay that is awake leaves the lock free, and no notification is sent, because NOTIFY takes a lock of the whole database
--- at commit. A relay that is about to sleep takes the lock exclusively, so it waits for every publisher that saw it awake.
+-- at commit. A relay that sleeps holds the lock exclusively: to get it, it waits for every publisher that saw it awake.
 -- Repeating: runs once for each statement; the outbox row commits or rolls back with the event.
 create function bus.dispatch_inserted_events() returns trigger language plpgsql security definer as $body$
 declare
-  told text := coalesce(current_setting('bus.told', true), '');
+  expected text := coalesce(current_setting('bus.expected_insert', true), '');
   now_ms bigint;
   earliest uuid;
   latest uuid;
@@ -205,7 +205,7 @@ declare
   dispatched_count bigint;
   fingerprint bigint;
 begin
-  if told = '' then
+  if expected = '' then
     now_ms := (date_part('epoch', clock_timestamp()) * 1000)::bigint;
     earliest := (lpad(to_hex(now_ms - 604800000), 12, '0') || '00000000000000000000')::uuid;
     latest := (lpad(to_hex(now_ms + 604800000), 12, '0') || '00000000000000000000')::uuid;
@@ -218,23 +218,23 @@ begin
       when e.ordering_key is not null then 2305843009213693952
       else 0 end,
     case
-      when told = '#' then e.id
-      when told = e.id::text || ' ' || e.tenant_id || ' ' || e.type and set_config('bus.told', '', true) = '' then e.id
+      when expected = '#' then e.id
+      when expected = e.id::text || ' ' || e.tenant_id || ' ' || e.type and set_config('bus.expected_insert', '', true) = '' then e.id
       when e.id >= earliest and e.id < latest and substr(e.id::text, 15, 1) = '7' then e.id
       else bus.check_event_id(e.id, e.created_at) end,
     e.tenant_id, e.type,
-    -- Compressed or stored elsewhere: the relay measures it, not the publisher.
+    -- Null for a payload that may be compressed or stored elsewhere: the relay measures it, not the publisher.
     case when pg_column_size(e.payload) <= 1500 then pg_column_size(e.payload) end,
     e.ordering_key,
-    -- Before PostgreSQL 17 infinity cannot be subtracted from, and the relay does.
+    -- The relay subtracts from it, and before PostgreSQL 17 nothing can be subtracted from infinity.
     case when e.scheduled then least(e.available_at, '9999-12-31 00:00:00+00') end
-  -- Asked once: a row whose position says scheduled and whose time says not would never be claimed.
+  -- Decided once: a row with the position of a scheduled event and without its time would never be claimed.
   from (select i.*, coalesce(i.available_at > clock_timestamp(), false) as scheduled from inserted i) e;
   get diagnostics dispatched_count = row_count;
-  if told = '#' then
+  if expected = '#' then
     select count(*), bit_xor(bus.stored_hash(i.id, i.tenant_id, i.type)) into inserted_count, fingerprint from inserted i;
-    told := set_config('bus.told', inserted_count || '/' || coalesce(fingerprint, 0), true);
-  elsif told = '' or dispatched_count <> 1 then
+    expected := set_config('bus.expected_insert', inserted_count || '/' || coalesce(fingerprint, 0), true);
+  elsif expected = '' or dispatched_count <> 1 then
     inserted_count := (select count(*) from inserted);
   end if;
   if dispatched_count <> inserted_count then
@@ -242,7 +242,7 @@ begin
       using errcode = 'BUS02';
   end if;
   if dispatched_count > 0 and not pg_try_advisory_xact_lock_shared(1651864320, 1) then
-    perform pg_notify('bus_doorbell', '');
+    perform pg_notify('bus_outbox', '');
   end if;
   return null;
 end
@@ -250,7 +250,7 @@ $body$ set search_path = pg_catalog, pg_temp;
 --> statement-breakpoint
 
 -- Raises an error unless all these events are in the log, as bus.store_events inserted them. For the rare case in which the
--- trigger's answer in bus.told does not show it: another trigger may have published too. Only reads.
+-- trigger's answer in bus.expected_insert does not show it: another trigger may have published too. Only reads.
 create function bus.confirm_stored(ids uuid[], tenant_ids text[], types text[]) returns void language plpgsql stable security definer as $body$
 declare
   stored_count bigint := (
@@ -272,7 +272,7 @@ $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off;
 --
 -- Locks: the unique index, key by key in the order of tenant, kind and key. Two calls with the same keys wait for each other
 -- and never deadlock.
--- Repeating: with other ids it returns the ids of the first call, and writes nothing.
+-- Repeating: a second call has new ids. It returns the ids of the first call, and writes only keys that are new.
 -- A session keeps its plans, also one that was made while the table was small: each key is looked up in the primary key, and
 -- the settings exclude any other plan.
 create function bus.claim_event_keys(ids uuid[], tenant_ids text[], event_ids text[], idempotency_keys text[]) returns uuid[] language plpgsql security definer as $body$
@@ -303,17 +303,17 @@ begin
       with ordinality as e (tenant_id, event_id, idempotency_key, id, ordinal)
     order by e.ordinal);
   if first_ids = ids then
-    -- None was there, so each has been written: unless a trigger of somebody else's keeps it out.
+    -- None was there, so each has been written, unless another trigger keeps it out.
     if claimed_count < coalesce(cardinality(array_remove(event_ids, null)), 0) + coalesce(cardinality(array_remove(idempotency_keys, null)), 0) then
       raise exception 'Only % keys came into bus.event_keys: a trigger or a rule on it leaves rows out', claimed_count using errcode = 'BUS02';
     end if;
     return ids;
   end if;
-  -- Whoever calls this by itself, with the id of a stored event, would have that event's keys mean another one.
+  -- A direct call with the id of a stored event could point the keys of that event to another one.
   if exists (select from bus.events e where e.id = any (ids)) then
     raise exception 'Expected ids of events that are not stored yet' using errcode = '22023';
   end if;
-  -- What an event repeats may itself repeat an earlier one of the call. Each pass doubles the steps taken.
+  -- The event that a duplicate repeats may itself be a duplicate of an earlier one of the call. Each pass doubles the steps taken.
   loop
     resolved_ids := array(
       select coalesce(f.first_id, e.first_id)
@@ -323,7 +323,7 @@ begin
     exit when resolved_ids = first_ids;
     first_ids := resolved_ids;
   end loop;
-  -- An event can be a duplicate by one key and bring another, new one: that key now means the first event too.
+  -- An event can be a duplicate by one key and have another, new one: that key points to the first event from now on.
   insert into bus.event_keys (tenant_id, kind, key, event_id)
   select e.tenant_id, k.kind, k.key, e.first_id
   from unnest(tenant_ids, event_ids, idempotency_keys, ids, first_ids)
@@ -360,12 +360,12 @@ declare
   new_ids uuid[];
   new_tenant_ids text[];
   new_types text[];
-  told text;
+  expected text;
 begin
   if cardinality(tenant_ids) = 1 and event_ids is null and idempotency_keys is null then
     new_id := bus.uuid_v7();
     -- Assigned, not performed: that costs half as much.
-    told := set_config('bus.told', new_id::text || ' ' || tenant_ids[1] || ' ' || types[1], true);
+    expected := set_config('bus.expected_insert', new_id::text || ' ' || tenant_ids[1] || ' ' || types[1], true);
     insert into bus.events (
       id, tenant_id, type, source, subject, schema_version, payload,
       correlation_id, causation_id, ordering_key, metadata, available_at, expires_at)
@@ -373,9 +373,9 @@ begin
       new_id, tenant_ids[1], types[1], sources[1], subjects[1], coalesce(schema_versions[1], 1), nullif(payloads, '')::jsonb,
       correlation_ids[1], causation_ids[1], ordering_keys[1], coalesce(metadata[1], '{}'), available_ats[1],
       expires_ats[1]);
-    if current_setting('bus.told', true) <> '' then
+    if current_setting('bus.expected_insert', true) <> '' then
       perform bus.confirm_stored(array[new_id], tenant_ids, types);
-      perform set_config('bus.told', '', true);
+      perform set_config('bus.expected_insert', '', true);
     end if;
     return new_id::text;
   end if;
@@ -384,7 +384,7 @@ begin
   if event_ids is not null or idempotency_keys is not null then
     first_ids := bus.claim_event_keys(ids, tenant_ids, event_ids, idempotency_keys);
   end if;
-  told := set_config('bus.told', '#', true);
+  expected := set_config('bus.expected_insert', '#', true);
   insert into bus.events (
     id, tenant_id, type, source, subject, schema_version, payload, event_id, idempotency_key,
     correlation_id, causation_id, ordering_key, metadata, available_at, expires_at)
@@ -402,7 +402,7 @@ begin
     correlation_id, causation_id, ordering_key, metadata, available_at, expires_at, ordinal)
   where e.first_id = e.id
   order by e.ordinal;
-  if current_setting('bus.told', true) <> (
+  if current_setting('bus.expected_insert', true) <> (
     select count(*) || '/' || coalesce(bit_xor(bus.stored_hash(e.id, e.tenant_id, e.type)), 0)
     from unnest(ids, first_ids, tenant_ids, types) as e (id, first_id, tenant_id, type)
     where e.first_id = e.id)
@@ -412,7 +412,7 @@ begin
     where e.first_id = e.id;
     perform bus.confirm_stored(coalesce(new_ids, '{}'), new_tenant_ids, new_types);
   end if;
-  told := set_config('bus.told', '', true);
+  expected := set_config('bus.expected_insert', '', true);
   if first_ids = ids then
     return array_to_string(ids, ',');
   end if;
@@ -526,10 +526,10 @@ create function bus.cancel(id uuid, tenant_id text default null) returns boolean
 #variable_conflict use_variable
 declare
   removed_tenant_id text;
-  -- Not current_user, which is the owner in here.
+  -- Not current_user, which is the owner inside this function.
   publisher name := case current_setting('role') when 'none' then session_user else current_setting('role')::name end;
 begin
-  if not bus.publishes_freely(publisher)
+  if not bus.is_unrestricted_publisher(publisher)
     and not pg_has_role(publisher, (select c.relowner from pg_class c where c.oid = 'bus.events'::regclass), 'usage')
     and not (select r.rolbypassrls from pg_roles r where r.rolname = publisher)
     and exists (select from bus.events e where e.id = cancel.id and not bus.may_publish(publisher, e.source, e.type))
@@ -574,7 +574,7 @@ $body$ set search_path = pg_catalog, pg_temp;
 -- operator returns null for most errors, but raises some, such as for a date that is compared with a time that has a zone:
 -- then each payload is judged by itself, so that one of them does not stop the relay for all. Only reads.
 -- Planned anew for the ids of each call: a generic plan would lock every partition of the log, and wait for any that is locked.
-create function bus.fulfilling_events(event_ids uuid[], predicate jsonpath) returns uuid[] language plpgsql stable as $body$
+create function bus.matching_events(event_ids uuid[], predicate jsonpath) returns uuid[] language plpgsql stable as $body$
 declare
   fulfilling uuid[];
   event record;
@@ -611,7 +611,7 @@ revoke execute on function
   bus.check_event_id(uuid, timestamptz), bus.dispatch_inserted_events(), bus.confirm_stored(uuid[], text[], text[]),
   bus.claim_event_keys(uuid[], text[], text[], text[]), bus.store_events, bus.publish(jsonb), bus.name_transaction(text),
   bus.publish_in_transaction, bus.cancel(uuid, text), bus.cancel_in_transaction(text, uuid, text),
-  bus.fulfilling_events(uuid[], jsonpath)
+  bus.matching_events(uuid[], jsonpath)
 from public;
 --> statement-breakpoint
 -- These read and write nothing.

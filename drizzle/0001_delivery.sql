@@ -30,7 +30,7 @@ create table bus.subscriptions (
   circuit_reason text,
   circuit_probe_at timestamp (6) with time zone,
   circuit_probe_count integer default 0 not null,
-  left_since timestamp (6) with time zone,
+  uncovered_since timestamp (6) with time zone,
   created_at timestamp (6) with time zone default now() not null,
   updated_at timestamp (6) with time zone default now() not null,
   constraint subscriptions_name_unique unique (name)
@@ -61,7 +61,7 @@ create table bus.instances (
   started_at timestamp (6) with time zone default now() not null,
   seen_at timestamp (6) with time zone not null,
   relay text not null,
-  in_hand_count integer default 0 not null,
+  in_flight_count integer default 0 not null,
   declarations integer[] not null
 );
 --> statement-breakpoint
@@ -97,7 +97,7 @@ create table bus.ordered_keys (
   key_hash uuid not null,
   tenant_id text not null,
   ordering_key text not null,
-  state text default 'flowing' not null,
+  state text default 'active' not null,
   job_id uuid,
   done_seq bigint default 0 not null,
   singly_through_seq bigint default 0 not null,
@@ -169,7 +169,7 @@ begin
     delete from bus.ordered_keys k using heads h where k.id = h.id and h.event_ids is null
   )
   update bus.ordered_keys k
-  set state = 'flowing', job_id = bus.uuid_v7(), failed_event_id = null, attempts = null, failures = null, failed_at = null
+  set state = 'active', job_id = bus.uuid_v7(), failed_event_id = null, attempts = null, failures = null, failed_at = null
   from heads h where k.id = h.id and h.event_ids is not null
   returning k.id, k.job_id, h.event_ids;
 end
@@ -234,14 +234,14 @@ $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable
 -- Appends events to their keys, in the order given, and assigns idle keys a job. Blocked and parked keys keep what they are given.
 --
 -- It never waits long. An event is deferred if the row of its key is locked (by a worker that was stopped, by an operator), or if
--- the key has deferred events already, unless these are the deferred ones (`retaken`). A deferred event keeps a row of the outbox,
--- for this subscription alone, and a row of nulls in the answer says so. With `patient` it waits 50 ms for the first locked row,
+-- the key has deferred events already, unless these are the deferred ones (`were_deferred`). A deferred event keeps a row of the outbox,
+-- for this subscription alone, and a row of nulls in the answer says so. With `may_wait` it waits 50 ms for the first locked row,
 -- because most are locked by a settlement that is about to commit.
 -- Locks: as bus.lock_ordered_keys.
 -- Repeating: the claim that calls it removes the events from the outbox in the same transaction, so it sees each event once.
 create function bus.enqueue_ordered(
   for_subscription int, batch_size int, batch_bytes int,
-  tenant_ids text[], ordering_keys text[], new_event_ids uuid[], payload_sizes int[], types text[], retaken boolean, patient boolean
+  tenant_ids text[], ordering_keys text[], new_event_ids uuid[], payload_sizes int[], types text[], were_deferred boolean, may_wait boolean
 ) returns table (key_id bigint, job_id uuid, event_ids uuid[]) language plpgsql as $body$
 #variable_conflict use_column
 declare
@@ -250,10 +250,10 @@ declare
     from unnest(tenant_ids, ordering_keys) with ordinality as e (tenant_id, ordering_key, ordinal) order by e.ordinal);
   refused uuid[] := '{}';
 begin
-  if not patient then
+  if not may_wait then
     perform set_config('lock_timeout', '1ms', true);
   end if;
-  if not retaken and exists (select from bus.outbox o where o.subscription_id = for_subscription and o.ordering_key is not null) then
+  if not were_deferred and exists (select from bus.outbox o where o.subscription_id = for_subscription and o.ordering_key is not null) then
     refused := array(
       select distinct e.key_hash from unnest(hashes, tenant_ids, ordering_keys) as e (key_hash, tenant_id, ordering_key)
       where exists (
@@ -269,12 +269,12 @@ begin
       where e.key_hash <> all (refused)
       having count(*) > 0);
   end if;
-  -- Held again, they would come behind those of their key that are held still.
-  if retaken and cardinality(refused) > 0 then
+  -- Deferred again, they would come after those of their key that are deferred still.
+  if were_deferred and cardinality(refused) > 0 then
     raise exception 'the row of a key is locked' using errcode = 'lock_not_available';
   end if;
 
-  -- Each key by itself, in its place in the index: a join may read all keys of the subscription instead.
+  -- Each key is looked up by itself in the index: a join may read all keys of the subscription instead.
   insert into bus.ordered_events (key_id, event_id, payload_bytes)
   select
     (select k.id from bus.ordered_keys k where k.subscription_id = for_subscription and k.key_hash = e.key_hash),
@@ -292,7 +292,7 @@ begin
       cross join lateral (
         select (
           select k.id from bus.ordered_keys k
-          where k.subscription_id = for_subscription and k.key_hash = e.key_hash and k.state = 'flowing' and k.job_id is null
+          where k.subscription_id = for_subscription and k.key_hash = e.key_hash and k.state = 'active' and k.job_id is null
         ) as id
       ) i
       where i.id is not null and (cardinality(refused) = 0 or e.key_hash <> all (refused))),
@@ -323,7 +323,7 @@ $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable
 -- returned. Then the rows of their keys, in the order of key_hash, and the outbox rows. Events without a key: the outbox rows,
 -- skipping those that another relay has locked. All are held until the transaction ends.
 -- Repeating: the rows are deleted in the transaction that delivers them, so each is taken once.
-create function bus.take_held_events(for_subscription int, max_count int, after_tenant_id text, after_key text)
+create function bus.take_deferred_events(for_subscription int, max_count int, after_tenant_id text, after_key text)
 returns table (event_id uuid, tenant_id text, type text, payload_bytes int, ordering_key text) language plpgsql as $body$
 #variable_conflict use_column
 declare
@@ -335,7 +335,7 @@ declare
   key text := coalesce(after_key, '');
 begin
   if pg_try_advisory_xact_lock(1651864320, 6) then
-    -- From one key to the next, however many events each has.
+    -- Steps from one key to the next, however many events each has.
     loop
       select o.tenant_id, o.ordering_key into tenant, key from bus.outbox o
       where o.subscription_id = for_subscription and o.ordering_key is not null
@@ -364,7 +364,7 @@ begin
           ) p
         ) h
         where f.key_hash <> all (refused)
-        -- Some of each key: a key without events must not stay behind.
+        -- Some of each key: a key that was inserted here must get events.
         order by h.place, f.key_hash limit max_count))
       returning o.*
     )
@@ -397,9 +397,9 @@ create function bus.advance_ordered_keys(
 ) returns table (key_id bigint, job_id uuid, event_ids uuid[]) language plpgsql as $body$
 #variable_conflict use_column
 declare
-  held_ids bigint[];
+  locked_ids bigint[];
 begin
-  held_ids := array(
+  locked_ids := array(
     select k.id from unnest(key_ids, job_ids, first_event_ids) as s (key_id, job_id, event_id)
     join bus.ordered_keys k on k.id = s.key_id
     where k.job_id = s.job_id or (k.job_id is null and k.failed_event_id = s.event_id)
@@ -412,7 +412,7 @@ begin
     cross join lateral (
       select e.seq from bus.ordered_events e where e.key_id = k.id and e.seq > k.done_seq order by e.seq limit s.done_count
     ) d
-    where k.id = any (held_ids)
+    where k.id = any (locked_ids)
   ), removed as (
     delete from bus.ordered_events e using done d where e.key_id = d.id and e.seq = d.seq
   )
@@ -420,7 +420,7 @@ begin
   from (select done.id, max(done.seq) as seq from done group by done.id) d
   where k.id = d.id;
 
-  return query select b.key_id, b.job_id, b.event_ids from bus.begin_ordered_keys(held_ids, batch_size, batch_bytes) b;
+  return query select b.key_id, b.job_id, b.event_ids from bus.begin_ordered_keys(locked_ids, batch_size, batch_bytes) b;
 end
 $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off;
 --> statement-breakpoint
@@ -430,16 +430,16 @@ $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable
 -- delivered one by one. Under the condition of bus.advance_ordered_keys; returns the keys that met it.
 -- Locks: the rows of the keys, in the order of key_hash.
 -- Repeating: the key has another job by then, or waits for another event, so nothing matches and nothing is written.
-create function bus.hold_ordered_keys(holds jsonb) returns bigint[] language plpgsql as $body$
+create function bus.fail_ordered_keys(failed_keys jsonb) returns bigint[] language plpgsql as $body$
 declare
-  hold record;
+  failed record;
   new_done_seq bigint;
   new_singly_seq bigint;
-  held_ids bigint[] := '{}';
+  locked_ids bigint[] := '{}';
 begin
-  for hold in
+  for failed in
     select h.*, k.id, k.done_seq
-    from jsonb_to_recordset(holds) as h (
+    from jsonb_to_recordset(failed_keys) as h (
       "keyId" bigint, "jobId" uuid, "eventId" uuid, "doneCount" int, "singlyCount" int, state text, "nextJobId" uuid,
       "failedEventId" uuid, attempts smallint, failures jsonb)
     join bus.ordered_keys k on k.id = h."keyId"
@@ -448,24 +448,24 @@ begin
     for update of k
   loop
     select
-      max(e.seq) filter (where e.place <= hold."doneCount"), max(e.seq) filter (where e.place <= hold."singlyCount")
+      max(e.seq) filter (where e.place <= failed."doneCount"), max(e.seq) filter (where e.place <= failed."singlyCount")
     into new_done_seq, new_singly_seq
     from (
       select w.seq, row_number() over (order by w.seq) as place from bus.ordered_events w
-      where w.key_id = hold.id and w.seq > hold.done_seq
-      order by w.seq limit greatest(hold."doneCount", hold."singlyCount")
+      where w.key_id = failed.id and w.seq > failed.done_seq
+      order by w.seq limit greatest(failed."doneCount", failed."singlyCount")
     ) e;
-    delete from bus.ordered_events e where e.key_id = hold.id and e.seq > hold.done_seq and e.seq <= new_done_seq;
+    delete from bus.ordered_events e where e.key_id = failed.id and e.seq > failed.done_seq and e.seq <= new_done_seq;
     update bus.ordered_keys k
-    set state = hold.state, job_id = hold."nextJobId",
+    set state = failed.state, job_id = failed."nextJobId",
       done_seq = coalesce(new_done_seq, k.done_seq),
       singly_through_seq = greatest(new_singly_seq, k.singly_through_seq),
-      failed_event_id = hold."failedEventId", attempts = hold.attempts, failures = hold.failures,
-      failed_at = case when hold.state <> 'flowing' then coalesce(k.failed_at, now()) end
-    where k.id = hold.id;
-    held_ids := held_ids || hold.id;
+      failed_event_id = failed."failedEventId", attempts = failed.attempts, failures = failed.failures,
+      failed_at = case when failed.state <> 'active' then coalesce(k.failed_at, now()) end
+    where k.id = failed.id;
+    locked_ids := locked_ids || failed.id;
   end loop;
-  return held_ids;
+  return locked_ids;
 end
 $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off;
 --> statement-breakpoint
@@ -538,7 +538,7 @@ begin
       from bus.subscriptions s
       where not exists (select from received d where d.subscription_id = s.id)
       union all
-      -- Dead letters stand in one table, as a rule.
+      -- Dead letters are in one table, as a rule.
       select format($job$
         select s.id as subscription_id, b.state::text as state, b.start_after, true as dead,
           case when jsonb_array_length(b.data -> 'eventIds') = 1
@@ -552,7 +552,7 @@ begin
         select distinct q.table_name from pgboss.queue q join bus.subscriptions s on q.name = 'bus.' || s.name || '.dead'
       ) t
     )) as r (job)
-    -- What was redriven comes before the dead letter it was.
+    -- A redriven job comes before the dead letter that it was made of.
     order by 1, 3
   )
   select s.name,
@@ -591,8 +591,8 @@ $body$ set search_path = pg_catalog, pg_temp set jit = off;
 
 revoke execute on function
   bus.ordering_key_hash(text, text), bus.begin_ordered_keys(bigint[], int, int),
-  bus.lock_ordered_keys(int, uuid[], text[], text[]), bus.enqueue_ordered, bus.take_held_events(int, int, text, text),
-  bus.advance_ordered_keys(bigint[], uuid[], uuid[], int[], int, int), bus.hold_ordered_keys(jsonb), bus.read_each(text[]),
+  bus.lock_ordered_keys(int, uuid[], text[], text[]), bus.enqueue_ordered, bus.take_deferred_events(int, int, text, text),
+  bus.advance_ordered_keys(bigint[], uuid[], uuid[], int[], int, int), bus.fail_ordered_keys(jsonb), bus.read_each(text[]),
   bus.last_failure(jsonb, jsonb), bus.event_deliveries(uuid)
 from public;
 --> statement-breakpoint

@@ -17,12 +17,12 @@ end;
 --> statement-breakpoint
 
 -- The constraint on a default partition that says which months are not in it, if there is one. Its comment names the months.
-create function bus.default_constraint(parent text) returns table (is_validated boolean, without_from timestamptz, without_to timestamptz)
+create function bus.default_partition_constraint(parent text) returns table (is_validated boolean, excludes_from timestamptz, excludes_to timestamptz)
 language sql stable
 begin atomic
   select c.convalidated, to_timestamp(split_part(d.description, ' ', 1)::float8), to_timestamp(split_part(d.description, ' ', 2)::float8)
   from pg_constraint c left join pg_description d on d.classoid = 'pg_constraint'::regclass and d.objoid = c.oid
-  where c.conrelid = to_regclass('bus.' || parent || '_default') and c.conname = parent || '_default_without_coming';
+  where c.conrelid = to_regclass('bus.' || parent || '_default') and c.conname = parent || '_default_excludes_months';
 end;
 --> statement-breakpoint
 
@@ -39,8 +39,8 @@ declare
   is_large boolean := pg_relation_size(('bus.' || default_partition)::regclass) > 8388608;
 begin
   for month in
-    select m.*, coalesce(c.is_validated and m.starts_at >= c.without_from and m.ends_at <= c.without_to, false) as is_without
-    from bus.months_of(parent, months_ahead) m left join bus.default_constraint(parent) c on true
+    select m.*, coalesce(c.is_validated and m.starts_at >= c.excludes_from and m.ends_at <= c.excludes_to, false) as is_without
+    from bus.months_of(parent, months_ahead) m left join bus.default_partition_constraint(parent) c on true
     where to_regclass('bus.' || m.partition_name) is null
   loop
     execute format('select count(*) from (select from bus.%I where %I >= %L and %I < %L limit 1001) r',
@@ -69,15 +69,15 @@ $body$ set search_path = pg_catalog, pg_temp;
 create function bus.clear_default_partition(parent text, months_ahead int) returns boolean language plpgsql as $body$
 declare
   default_partition text := parent || '_default';
-  constraint_name text := parent || '_default_without_coming';
+  constraint_name text := parent || '_default_excludes_months';
   key_column text := case parent when 'events' then 'id' else 'event_id' end;
   found_constraint record;
   first_start timestamptz;
   last_end timestamptz;
 begin
-  select * into found_constraint from bus.default_constraint(parent);
+  select * into found_constraint from bus.default_partition_constraint(parent);
   if found then
-    if found_constraint.without_from is null or found_constraint.without_from < now() + interval '1 day' then
+    if found_constraint.excludes_from is null or found_constraint.excludes_from < now() + interval '1 day' then
       execute format('alter table bus.%I drop constraint %I', default_partition, constraint_name);
       return true;
     end if;
@@ -132,8 +132,8 @@ end
 $body$ set search_path = pg_catalog, pg_temp;
 --> statement-breakpoint
 
--- Creates the partitions that the log and the receipts lack for last month, this month and some months ahead (UTC), without holding
--- anybody up. Returns their number. It may have to be called again: see below. Runs as the owner of the log, so that a worker may
+-- Creates the partitions that the log and the receipts lack for last month, this month and some months ahead (UTC), without delaying
+-- publishers or readers. Returns their number. It may have to be called again: see below. Runs as the owner of the log, so that a worker may
 -- call it. A partition has row security and no policies, so it is read through its parent only.
 --
 -- * A partition is attached under ACCESS EXCLUSIVE on the default partition, which readers of the whole log lock, and publishers
@@ -171,11 +171,11 @@ begin
         return 0;
       end if;
     end loop;
-    -- Before any lock: a table with its indexes takes longer than all the rest.
+    -- Before any lock, because a table with its indexes takes longer than all the rest.
     foreach parent in array parents loop
       for month in select * from bus.missing_months(parent, months_ahead) m where m.is_clear order by m.starts_at loop
         execute format('create table bus.%I (like bus.%I including all)', month.partition_name, parent);
-        -- Whatever default privileges there are: through the log and the ledger, or not at all.
+        -- Default privileges may grant access to it: it is read through the log and the receipts, or not at all.
         execute format('alter table bus.%I enable row level security', month.partition_name);
         made := made || month.partition_name;
       end loop;
@@ -190,15 +190,15 @@ begin
       if has_begun then
         execute format('lock table bus.%I in share row exclusive mode', parent);
       end if;
-      -- Before the rows are moved: none may come after them.
+      -- Before the rows are moved, because no row may come after them.
       execute format('lock table bus.%I in access exclusive mode', parent || '_default');
     end loop;
     foreach parent in array parents loop
       for month in select * from bus.months_of(parent, months_ahead) m where m.partition_name = any (made) order by m.starts_at loop
         created := created + bus.attach_month(parent, month.partition_name, month.lower_bound, month.upper_bound);
       end loop;
-      if exists (select from bus.default_constraint(parent)) then
-        execute format('alter table bus.%I drop constraint %I', parent || '_default', parent || '_default_without_coming');
+      if exists (select from bus.default_partition_constraint(parent)) then
+        execute format('alter table bus.%I drop constraint %I', parent || '_default', parent || '_default_excludes_months');
       end if;
     end loop;
   exception when lock_not_available or deadlock_detected then
@@ -210,7 +210,7 @@ end
 $body$ set search_path = pg_catalog, pg_temp set lock_timeout = '30ms';
 --> statement-breakpoint
 
--- Whether the default partitions hold rows, counted up to ten thousand, and which partitions of coming months are missing. Only reads.
+-- Whether the default partitions have rows, counted up to ten thousand, and which partitions of coming months are missing. Only reads.
 create function bus.partition_state(months_ahead int default 3)
 returns table (default_events int, default_deliveries int, missing text[]) language plpgsql stable security definer as $body$
 begin
@@ -244,7 +244,7 @@ declare
   owned record;
   next_value bigint;
   highest bigint;
-  room bigint;
+  margin bigint;
 begin
   perform pg_advisory_xact_lock(1651864320, 7);
   for owned in
@@ -273,14 +273,14 @@ begin
     else
       execute format('select max(%I) from %s', owned.attribute, owned.parent) into highest;
     end if;
-    -- Read behind its table: whoever publishes meanwhile has taken its values from it before.
+    -- Read after its table: an event published meanwhile took its value from the sequence before.
     execute format('select case when is_called then last_value + 1 else last_value end from %s', owned.sequence) into next_value;
     continue when highest is null or highest < next_value;
-    room := case when owned.seqmax > 2147483647 then 1000000 else 100 end;
-    perform setval(owned.sequence, least(highest + room, owned.seqmax));
+    margin := case when owned.seqmax > 2147483647 then 1000000 else 100 end;
+    perform setval(owned.sequence, least(highest + margin, owned.seqmax));
     name := owned.sequence::text;
     was := next_value;
-    now := least(highest + room, owned.seqmax);
+    now := least(highest + margin, owned.seqmax);
     return next;
   end loop;
 end
@@ -290,6 +290,6 @@ $body$ set search_path = pg_catalog, pg_temp;
 -- Privileges. drizzle/roles.sql grants the rest to roles, by name.
 
 revoke execute on function
-  bus.months_of(text, int), bus.default_constraint(text), bus.missing_months(text, int), bus.clear_default_partition(text, int),
+  bus.months_of(text, int), bus.default_partition_constraint(text), bus.missing_months(text, int), bus.clear_default_partition(text, int),
   bus.attach_month(text, text, uuid, uuid), bus.create_partitions(int), bus.partition_state(int), bus.repair_sequences()
 from public;

@@ -23,7 +23,7 @@ create table bus.source_rules (
 
 -- Whether a rule of bus.source_rules applies to a role: it names the role, a role of which it is a member, or the role that has
 -- logged in, which `set role` does not change.
-create function bus.binds(rule_role text, publisher name) returns boolean language plpgsql stable as $body$
+create function bus.source_rule_applies(rule_role text, publisher name) returns boolean language plpgsql stable as $body$
 declare
   role_id oid := (select r.oid from pg_roles r where r.rolname = rule_role);
 begin
@@ -35,9 +35,9 @@ $body$ set search_path = pg_catalog, pg_temp;
 --> statement-breakpoint
 
 -- Whether no rule applies to a role. Evaluated once a statement.
-create function bus.publishes_freely(publisher name) returns boolean language plpgsql stable security definer as $body$
+create function bus.is_unrestricted_publisher(publisher name) returns boolean language plpgsql stable security definer as $body$
 begin
-  return not exists (select from bus.source_rules r where bus.binds(r.role, publisher));
+  return not exists (select from bus.source_rules r where bus.source_rule_applies(r.role, publisher));
 end
 $body$ set search_path = pg_catalog, pg_temp;
 --> statement-breakpoint
@@ -49,7 +49,7 @@ begin
     select from bus.source_rules r
     where r.source = event_source
       and (r.type = event_type or (right(r.type, 2) = '**' and starts_with(event_type, left(r.type, -2))))
-      and bus.binds(r.role, publisher));
+      and bus.source_rule_applies(r.role, publisher));
 end
 $body$ set search_path = pg_catalog, pg_temp;
 --> statement-breakpoint
@@ -115,7 +115,7 @@ begin
       (r.job ->> 'source_retry_count')::int as source_retry_count, nullif(r.job -> 'source_output', 'null') as source_output,
       (r.job ->> 'created_on')::timestamptz as created_on, r.job ->> 'tenant_id' as tenant_id, r.job ->> 'ordering_key' as ordering_key,
       r.job ->> 'key_state' as key_state, 0 as seq
-    -- Dead letters stand in one table, as a rule.
+    -- Dead letters are in one table, as a rule.
     from bus.read_each(array(
       select format($job$
         select j.id, s.name as subscription, j.data, j.source_retry_count, j.source_output, j.created_on, k.tenant_id, k.ordering_key, k.state as key_state
@@ -156,11 +156,11 @@ declare
   tenant text := bus.current_tenant();
 begin
   return query
-  with mine as materialized (
+  with tenant_events as materialized (
     select e.id from bus.events e where e.tenant_id = tenant and e.id >= from_id and e.id < to_id
   ), done as (
     select d.subscription_id, count(*) filter (where not d.expired) as delivered, count(*) filter (where d.expired) as expired
-    from mine m join bus.deliveries d on d.event_id = m.id
+    from tenant_events m join bus.deliveries d on d.event_id = m.id
     where d.event_id >= from_id and d.event_id < to_id
     group by d.subscription_id
   ), pending as (
@@ -192,13 +192,13 @@ begin
     )) as r (jobs)
     cross join lateral jsonb_array_elements_text(r.jobs -> 'event_ids') as x (event_id)
     union
-    -- What waits in line, and what is parked behind a failed event.
+    -- The events of keys: those that wait, and those that are parked after a failed event.
     select k.subscription_id, k.state = 'parked', o.event_id
     from bus.ordered_keys k join bus.ordered_events o on o.key_id = k.id and o.seq > k.done_seq
     where k.tenant_id = tenant and o.event_id is distinct from k.failed_event_id
   ), open as (
     select p.subscription_id, count(distinct p.event_id) filter (where not p.dead) as waiting, count(distinct p.event_id) filter (where p.dead) as dead
-    from pending p join mine m on m.id = p.event_id
+    from pending p join tenant_events m on m.id = p.event_id
     where not exists (select from bus.deliveries d where d.subscription_id = p.subscription_id and d.event_id = p.event_id)
     group by p.subscription_id
   )
@@ -242,7 +242,7 @@ alter table bus.ordered_events enable row level security;
 create policy tenant_reads on bus.events for select to public using (tenant_id = (select bus.current_tenant()));
 --> statement-breakpoint
 create policy publishes on bus.events for insert to public
-with check ((select bus.publishes_freely(current_user)) or bus.may_publish(current_user, source, type));
+with check ((select bus.is_unrestricted_publisher(current_user)) or bus.may_publish(current_user, source, type));
 --> statement-breakpoint
 create policy tenant_reads on bus.event_keys for select to public using (tenant_id = (select bus.current_tenant()));
 --> statement-breakpoint
@@ -262,9 +262,9 @@ using (exists (select from bus.ordered_keys k where k.id = ordered_events.key_id
 -- Privileges. drizzle/roles.sql grants the rest to roles, by name.
 
 revoke execute on function
-  bus.binds(text, name), bus.check_source_rule(), bus.tenant_deliveries(uuid), bus.without_stacks(jsonb),
+  bus.source_rule_applies(text, name), bus.check_source_rule(), bus.tenant_deliveries(uuid), bus.without_stacks(jsonb),
   bus.tenant_dead_letters(text, int), bus.tenant_delivery_stats(uuid, uuid)
 from public;
 --> statement-breakpoint
 -- The policies call these for every role.
-grant execute on function bus.current_tenant(), bus.publishes_freely(name), bus.may_publish(name, text, text) to public;
+grant execute on function bus.current_tenant(), bus.is_unrestricted_publisher(name), bus.may_publish(name, text, text) to public;

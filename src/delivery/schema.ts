@@ -41,7 +41,7 @@ export const subscriptions = busSchema.table('subscriptions', {
   circuitProbeAt: time('circuit_probe_at'),
   circuitProbeCount: integer('circuit_probe_count').notNull().default(0),
   /** Since when jobs wait that a process has left to other code: see coverage.ts. Null where none does. */
-  leftSince: time('left_since'),
+  uncoveredSince: time('uncovered_since'),
   createdAt: time('created_at').notNull().defaultNow(),
   updatedAt: time('updated_at').notNull().defaultNow(),
 })
@@ -82,7 +82,7 @@ export const instances = busSchema.table('instances', {
   /** What its relay does. */
   relay: text('relay').notNull(),
   /** Events in the hands of its workers. */
-  inHandCount: integer('in_hand_count').notNull().default(0),
+  inFlightCount: integer('in_flight_count').notNull().default(0),
   /** What it declares: ids of {@link declarations}. */
   declarations: integer('declarations').array().notNull(),
 })
@@ -125,9 +125,9 @@ export const orderedKeys = busSchema.table(
     keyHash: uuid('key_hash').notNull(),
     tenantId: text('tenant_id').notNull(),
     orderingKey: text('ordering_key').notNull(),
-    state: text('state', { enum: ['flowing', 'blocked', 'parked', 'overrunning'] })
+    state: text('state', { enum: ['active', 'blocked', 'parked', 'overrunning'] })
       .notNull()
-      .default('flowing'),
+      .default('active'),
     /** The one pg-boss job of the key: its first events. Null while the key is blocked or parked. */
     jobId: uuid('job_id'),
     /** Everything of the key up to here is done. */

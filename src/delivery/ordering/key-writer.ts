@@ -195,7 +195,7 @@ export class KeyWriter {
 
   #tryAgain(claim: JobClaim, doneCount: number, job: LaterJob, singlyCount?: number): void {
     this.#laterJobs.push(job)
-    this.#holds.push({ ...progressOf(claim, doneCount), state: 'flowing', nextJobId: job.id, singlyCount })
+    this.#holds.push({ ...progressOf(claim, doneCount), state: 'active', nextJobId: job.id, singlyCount })
   }
 
   async #bury(claim: JobClaim, doneCount: number, job: LaterJob, output: FailureOutput): Promise<void> {

@@ -35,7 +35,7 @@ export async function recoverKeys(
   const queue = queueName(subscription.name)
   const { rows } = await database.query<OrphanedKey & Record<string, unknown>>(
     `select k.id, k.job_id from bus.ordered_keys k
-     where k.subscription_id = $1 and k.state in ('flowing', 'overrunning')
+     where k.subscription_id = $1 and k.state in ('active', 'overrunning')
        and not exists (
          select from ${database.bossSchema}.job j where j.name = $2 and j.id = k.job_id and j.state < 'completed')
      order by k.id limit ${maxKeys}`,
@@ -59,7 +59,7 @@ async function recoverKey(
     const options = inTransaction(client)
     const { rows: held } = await client.query(
       // Whoever holds it is at it, or keeps it from everybody: the others are looked after meanwhile.
-      `select from bus.ordered_keys where id = $1 and job_id = $2 and state in ('flowing', 'overrunning') for update skip locked`,
+      `select from bus.ordered_keys where id = $1 and job_id = $2 and state in ('active', 'overrunning') for update skip locked`,
       [key.id, key.job_id],
     )
     if (held.length === 0) return false

@@ -80,10 +80,10 @@ export async function announce(parts: PresenceParts): Promise<Presence> {
     const mine = [...registrations]
     const { rows } = await database.query<{ count: number }>(
       `with seen as (
-         insert into bus.instances (id, service, host, pid, version, seen_at, relay, in_hand_count, declarations)
+         insert into bus.instances (id, service, host, pid, version, seen_at, relay, in_flight_count, declarations)
          values ($1, $2, $3, $4, $5, clock_timestamp(), $6, $7, $8::int[])
          on conflict (id) do update set seen_at = excluded.seen_at, relay = excluded.relay,
-           in_hand_count = excluded.in_hand_count, declarations = excluded.declarations
+           in_flight_count = excluded.in_flight_count, declarations = excluded.declarations
        )
        select count(*)::int as count from unnest($8::int[], $9::int[], $10::text[]) as m (declaration_id, subscription_id, name)
        join bus.subscriptions s on s.id = m.subscription_id and s.name = m.name
