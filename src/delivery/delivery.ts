@@ -91,7 +91,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       logger,
       state: () => ({
         relay: relay?.state ?? 'stopped',
-        inHandCount: [...workers.values()].reduce((count, worker) => count + worker.inHandCount, 0),
+        inFlightCount: [...workers.values()].reduce((count, worker) => count + worker.inFlightCount, 0),
       }),
       onRegistered: (again: ReadonlyMap<string, Registration>) => {
         registrations = again

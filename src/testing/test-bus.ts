@@ -359,7 +359,7 @@ async function tell(
 async function isDrained({ query }: TestDatabase): Promise<boolean> {
   const [row] = await query(`select
     not exists (select from bus.outbox where available_at is null or available_at <= clock_timestamp())
-    and not exists (select from bus.ordered_events w join bus.ordered_keys k on k.id = w.key_id and k.state in ('flowing', 'overrunning') and w.seq > k.done_seq)
+    and not exists (select from bus.ordered_events w join bus.ordered_keys k on k.id = w.key_id and k.state in ('active', 'overrunning') and w.seq > k.done_seq)
     and not exists (select from bus.subscriptions s join ${defaultBossSchema}.job j on j.name = 'bus.' || s.name and j.state < 'completed') as drained`)
   return row?.['drained'] === true
 }

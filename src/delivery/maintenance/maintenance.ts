@@ -244,7 +244,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
     if (ordered.length === 0) return
     const { rows } = await database.query<{ id: number }>(
       `select s.id from unnest($1::int[]) as s (id) where exists (
-         select from bus.ordered_keys k where k.subscription_id = s.id and k.state in ('flowing', 'overrunning'))`,
+         select from bus.ordered_keys k where k.subscription_id = s.id and k.state in ('active', 'overrunning'))`,
       [ordered.map(({ subscriptionId }) => subscriptionId)],
     )
     const flowing = new Set(rows.map(({ id }) => id))

@@ -96,7 +96,7 @@ export type StoppedKey = KeyProgress & {
   /** So many events, from the first of the job on, are delivered one by one from now on. */
   readonly singlyCount?: number | undefined
 } & (
-    | { readonly state: 'flowing'; readonly nextJobId: string }
+    | { readonly state: 'active'; readonly nextJobId: string }
     | {
         readonly state: 'blocked' | 'parked'
         readonly failedEventId: string
@@ -112,7 +112,7 @@ export async function stopKeys(
 ): Promise<ReadonlySet<string>> {
   if (stopped.length === 0) return new Set()
   const { rows } = await client.query<{ held: readonly string[] }>(
-    'select bus.hold_ordered_keys($1::jsonb) as held',
+    'select bus.fail_ordered_keys($1::jsonb) as held',
     [JSON.stringify(stopped)],
   )
   return new Set(rows[0]?.held)
@@ -175,7 +175,7 @@ export async function lockWaitingKey(
     async resume(jobId) {
       const { rows: resumed } = await client.query<{ job_id: string }>(
         `update bus.ordered_keys
-         set state = 'flowing', job_id = coalesce($2, bus.uuid_v7()),
+         set state = 'active', job_id = coalesce($2, bus.uuid_v7()),
            failed_event_id = null, attempts = null, failures = null, failed_at = null
          where id = $1 returning job_id`,
         [row.id, jobId ?? null],

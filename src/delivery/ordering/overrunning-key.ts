@@ -16,7 +16,7 @@ export async function markOverrunningKey(
   await database.query(
     `update bus.ordered_keys k
      set state = 'overrunning', failed_event_id = $5, attempts = $6, failures = $7::jsonb, failed_at = now()
-     where k.id = $1 and k.job_id = $2 and k.state = 'flowing'
+     where k.id = $1 and k.job_id = $2 and k.state = 'active'
        and exists (
          select from ${database.bossSchema}.job j where j.name = $3 and j.id = $2 and j.state = 'active' and j.retry_count = $4)`,
     [
@@ -39,7 +39,7 @@ export async function unmarkOverrunningKeys(
   if (claims.length === 0) return
   await client.query(
     `update bus.ordered_keys k
-     set state = 'flowing', failed_event_id = null, attempts = null, failures = null, failed_at = null
+     set state = 'active', failed_event_id = null, attempts = null, failures = null, failed_at = null
      from unnest($1::bigint[], $2::uuid[]) as c (key_id, job_id)
      where k.id = c.key_id and k.job_id = c.job_id and k.state = 'overrunning'`,
     [claims.map(({ data }) => data.keyId), claims.map(({ id }) => id)],

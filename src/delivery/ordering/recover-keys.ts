@@ -31,7 +31,7 @@ export async function recoverKeys(context: SubscriptionContext): Promise<boolean
   const { database, subscriptionId, queue } = context
   const { rows } = await database.query<OrphanedKey>(
     `select k.id, k.job_id from bus.ordered_keys k
-     where k.subscription_id = $1 and k.state in ('flowing', 'overrunning')
+     where k.subscription_id = $1 and k.state in ('active', 'overrunning')
        and not exists (
          select from ${database.bossSchema}.job j where j.name = $2 and j.id = k.job_id and j.state < 'completed')
      order by k.id limit ${maxKeys}`,
@@ -48,7 +48,7 @@ async function recoverKey(context: SubscriptionContext, key: OrphanedKey): Promi
   const isReady = await database.transaction(async (client) => {
     const { rows: locked } = await client.query(
       // A session that holds it works on it, or keeps it from everybody: the others are recovered meanwhile.
-      `select from bus.ordered_keys where id = $1 and job_id = $2 and state in ('flowing', 'overrunning') for update skip locked`,
+      `select from bus.ordered_keys where id = $1 and job_id = $2 and state in ('active', 'overrunning') for update skip locked`,
       [key.id, key.job_id],
     )
     if (locked.length === 0) return false

@@ -103,7 +103,7 @@ export function createCoverage(
     },
     async noteLeft() {
       await executor.query(
-        'update bus.subscriptions set left_since = clock_timestamp() where id = $1 and left_since is null',
+        'update bus.subscriptions set uncovered_since = clock_timestamp() where id = $1 and uncovered_since is null',
         [subscriptionId],
       )
     },
@@ -116,7 +116,7 @@ export async function reofferDeclinedJobs(
   names: readonly string[],
 ): Promise<void> {
   const { rows } = await executor.query<{ id: number; name: string }>(
-    'update bus.subscriptions set left_since = null where name = any($1::text[]) and left_since is not null returning id, name',
+    'update bus.subscriptions set uncovered_since = null where name = any($1::text[]) and uncovered_since is not null returning id, name',
     [names],
   )
   for (const { id, name } of rows) {

@@ -27,7 +27,7 @@ const retireAfterMs = 300_000
 /** What a process reports in `bus.instances`. */
 interface InstanceState {
   readonly relay: string
-  readonly inHandCount: number
+  readonly inFlightCount: number
 }
 
 /** Keeps this process's row in `bus.instances` and its registration current. */
@@ -78,14 +78,14 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
 
   /** In one statement: writes the row of this process, and counts how much of its registration still exists. */
   async function sendHeartbeat(): Promise<boolean> {
-    const { relay, inHandCount } = parts.state()
+    const { relay, inFlightCount } = parts.state()
     const mine = [...registrations]
     const { rows } = await database.query<{ count: number }>(
       `with seen as (
-         insert into bus.instances (id, service, host, pid, version, seen_at, relay, in_hand_count, declarations)
+         insert into bus.instances (id, service, host, pid, version, seen_at, relay, in_flight_count, declarations)
          values ($1, $2, $3, $4, $5, clock_timestamp(), $6, $7, $8::int[])
          on conflict (id) do update set seen_at = excluded.seen_at, relay = excluded.relay,
-           in_hand_count = excluded.in_hand_count, declarations = excluded.declarations
+           in_flight_count = excluded.in_flight_count, declarations = excluded.declarations
        )
        select count(*)::int as count from unnest($8::int[], $9::int[], $10::text[]) as m (declaration_id, subscription_id, name)
        join bus.subscriptions s on s.id = m.subscription_id and s.name = m.name
@@ -97,7 +97,7 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
         process.pid,
         version,
         relay,
-        inHandCount,
+        inFlightCount,
         mine.map(([, { declarationId }]) => declarationId),
         mine.map(([, { subscriptionId }]) => subscriptionId),
         mine.map(([name]) => name),

@@ -160,7 +160,7 @@ export class KeyWriter {
 
   #tryAgain(claim: JobClaim, doneCount: number, job: SingleJob, singlyCount?: number): void {
     this.#singles.push(job)
-    this.#stopped.push({ ...progressOf(claim, doneCount), state: 'flowing', nextJobId: job.id, singlyCount })
+    this.#stopped.push({ ...progressOf(claim, doneCount), state: 'active', nextJobId: job.id, singlyCount })
   }
 
   async #deadLetter(

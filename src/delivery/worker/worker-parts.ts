@@ -36,7 +36,7 @@ export interface Worker {
   readonly ordered: boolean
   readonly overruns: Pick<Overruns, 'count'>
   /** Events of the jobs that it has fetched and not yet settled. */
-  readonly inHandCount: number
+  readonly inFlightCount: number
   /** Whether a job that arrives now, with events of these types, would be fetched at once, and is covered by the code here. */
   isFree: (types: readonly string[], declarations: readonly number[] | undefined) => boolean
   /** Jobs may be ready. */

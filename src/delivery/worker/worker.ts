@@ -86,7 +86,7 @@ export function startWorker(parts: WorkerParts): Worker {
     name: subscription.name,
     ordered: subscription.ordered === true,
     overruns,
-    get inHandCount() {
+    get inFlightCount() {
       return jobs.eventCount
     },
     isFree: (types, declarations) =>
