@@ -5,6 +5,7 @@ import type { AttemptResult, RunningAttempt } from '../attempts/attempt.ts'
 import { toOutcome, type EventOutcome } from '../attempts/outcome.ts'
 import type { Overrun } from '../attempts/overruns.ts'
 import type { JobRun } from '../in-flight/job-run.ts'
+import { watchInKey, watchInSlot } from '../in-flight/overrunning-handler.ts'
 import type { WorkerState } from '../in-flight/worker-state.ts'
 import { abortedTransaction, type TransactionHandle } from './handler-transaction.ts'
 import type { TransactionRun } from './transaction-run.ts'
@@ -116,20 +117,19 @@ async function end(
 
 /** The job of a key stays in flight until the handler has ended, and takes its slot by itself, unless it is another worker's. */
 function watchOverrun(
-  { overruns }: WorkerState,
+  worker: WorkerState,
   job: JobRun,
   event: StoredEvent,
   overrun: Overrun,
   result: AttemptResult | undefined,
 ): void {
   if (!job.isOfKey || job.isLost) {
-    overruns.watch(event, job.attempt, overrun)
-    job.keepSlot(overrun)
+    watchInSlot(worker, job, event, overrun)
     return
   }
   if (result?.outcome === 'failed' && !job.discountFailure(result.thrown))
     job.overrun = toOutcome(event.id, job.attempt, result)
-  overruns.watch(event, job.attempt, overrun, () => job.markOverrun())
+  watchInKey(worker, job, event, overrun)
 }
 
 /** Waits for statements that a handler did not await, as long as a handler may take. Undefined where they were answered. */

@@ -4,14 +4,12 @@ import { reasonOf } from '../../foundation/error-reason.ts'
 import { NonRetryableError } from '../../foundation/errors.ts'
 import type { AbortReason, AttemptResult, RunningAttempt } from '../attempts/attempt.ts'
 import { logUndelivered, toOutcome, type EventOutcome } from '../attempts/outcome.ts'
-import type { Overrun } from '../attempts/overruns.ts'
 import type { AttemptKind } from '../concurrency/handler-slots.ts'
 import { failedProbeDelaySeconds } from '../flow-control/pause-and-breaker.ts'
 import type { Declined, JobClaim } from '../jobs/job-claim.ts'
 import { isBatch, isOfKey, isRetry } from '../jobs/job.ts'
 import { notifyProcesses } from '../jobs/notify-processes.ts'
 import { splitJob } from '../jobs/split-job.ts'
-import { markOverrunningKey } from '../ordering/overrunning-key.ts'
 import type { Settlement } from '../settlement/settlement.ts'
 import { JobEvents } from './job-events.ts'
 import type { InFlightJob } from './jobs-in-flight.ts'
@@ -173,22 +171,6 @@ export class JobRun implements InFlightJob {
       this.waitingForTenantCount += count
     })
     if (count > 0) capacity.freed()
-  }
-
-  /** A handler still runs although its event is over: it keeps its slot until it has ended. */
-  keepSlot(overrun: Overrun): void {
-    const { jobs, capacity } = this.#worker
-    jobs.outlive(this.kind, overrun, () => capacity.freed())
-  }
-
-  /** Its key waits for a handler that ignores its signal: shows that to other processes. */
-  markOverrun(): void {
-    const { overrun } = this
-    if (this.#isDone || overrun === undefined || overrun.delivered) return
-    const { context, settlements } = this.#worker
-    const mark = async (): Promise<void> => markOverrunningKey(context, this.claim, overrun)
-    // It may be given up at a stop, when the key goes back.
-    this.marking = settlements.untilWritten(mark).catch(() => {})
   }
 
   /** Puts events of a batch that were not started back, in a job of their own. Those that run go on. */

@@ -24,7 +24,7 @@ const retireIntervalMs = 60_000
  */
 const retireAfterMs = 300_000
 
-/** What a process reports in `bus.instances`. */
+/** The state that a process reports in `bus.instances`. */
 interface InstanceState {
   readonly relay: string
   readonly inFlightCount: number
@@ -37,6 +37,8 @@ export interface InstanceHeartbeat {
    * own, so that it stops if the maintenance does.
    */
   maintain: (isLeader: boolean) => Promise<void>
+  /** From now on the row reports this state. Until then it reports a process whose relay is stopped. */
+  report: (state: () => InstanceState) => void
   /** Makes the next call of `maintain` check the registration. */
   recheckRegistration: () => void
   /** Deletes the row of this process. Its declarations remain active for a while. */
@@ -51,7 +53,6 @@ export interface InstanceHeartbeatParts {
   readonly subscriptions: readonly Subscription[]
   readonly registrations: ReadonlyMap<string, Registration>
   readonly logger: BusLogger
-  readonly state: () => InstanceState
   /** Called with the current declarations of this process. */
   readonly onRegistered: (registrations: ReadonlyMap<string, Registration>) => void
   /** The clock for durations, in milliseconds. @defaultValue performance.now */
@@ -68,6 +69,7 @@ interface ActiveRow extends Record<string, unknown> {
 export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Promise<InstanceHeartbeat> {
   const { database, boss, service, instanceId, subscriptions, logger, now = () => performance.now() } = parts
   let { registrations } = parts
+  let state = (): InstanceState => ({ relay: 'stopped', inFlightCount: 0 })
   let heartbeatAt = Number.NEGATIVE_INFINITY
   let retiredAt = now()
   let wasConflicting = false
@@ -78,7 +80,7 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
 
   /** In one statement: writes the row of this process, and counts how much of its registration still exists. */
   async function sendHeartbeat(): Promise<boolean> {
-    const { relay, inFlightCount } = parts.state()
+    const { relay, inFlightCount } = state()
     const mine = [...registrations]
     const { rows } = await database.query<{ count: number }>(
       `with seen as (
@@ -199,6 +201,9 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
       if (!isLeader || now() - retiredAt < retireIntervalMs) return
       retiredAt = now()
       await retireAbandoned()
+    },
+    report(reported) {
+      state = reported
     },
     recheckRegistration() {
       heartbeatAt = Number.NEGATIVE_INFINITY

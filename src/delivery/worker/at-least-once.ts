@@ -4,6 +4,7 @@ import type { AttemptResult, RunningAttempt } from '../attempts/attempt.ts'
 import type { Overrun } from '../attempts/overruns.ts'
 import { createOrderedStarts } from '../concurrency/ordered-starts.ts'
 import type { JobRun } from '../in-flight/job-run.ts'
+import { watchInKey, watchInSlot } from '../in-flight/overrunning-handler.ts'
 import type { WorkerState } from '../in-flight/worker-state.ts'
 import type { HandlerMode } from '../in-flight/handler-mode.ts'
 
@@ -11,7 +12,7 @@ type Started = Promise<Overrun | undefined> | undefined
 
 /** Runs the events of jobs without a transaction: those of a key one after the other, all others concurrently. */
 export function createAtLeastOnce(worker: WorkerState): HandlerMode {
-  const { slots, settlements, heartbeat, overruns, context } = worker
+  const { slots, settlements, heartbeat, context } = worker
   const { database } = context
   const limit = worker.tenants?.limit
   const starts = {
@@ -123,8 +124,7 @@ export function createAtLeastOnce(worker: WorkerState): HandlerMode {
     job.running.delete(event.id)
     end(job, event, result)
     if (overrun === undefined) return undefined
-    overruns.watch(event, job.attempt, overrun)
-    job.keepSlot(overrun)
+    watchInSlot(worker, job, event, overrun)
     return overrun
   }
 
@@ -136,7 +136,7 @@ export function createAtLeastOnce(worker: WorkerState): HandlerMode {
     overrun: Overrun,
   ): Promise<void> {
     job.overrun = toRecordedOutcome(job, event, result)
-    overruns.watch(event, job.attempt, overrun, () => job.markOverrun())
+    watchInKey(worker, job, event, overrun)
     await overrun.ended
     await job.marking
     job.running.delete(event.id)

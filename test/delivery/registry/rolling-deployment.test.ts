@@ -91,7 +91,6 @@ async function retireAbandoned(database: TestDatabase): Promise<void> {
   const presence = await startInstanceHeartbeat({
     ...{ database: busDatabase, boss, service: 'test', instanceId: randomUUID(), subscriptions: [] },
     ...{ registrations: new Map(), logger: recordingLogger(), onRegistered: () => {} },
-    state: () => ({ relay: 'stopped', inFlightCount: 0 }),
     now: () => now,
   })
   for (const seconds of [61, 300, 361]) {
