@@ -135,7 +135,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
       work.job.delaySeconds = Math.max(work.job.delaySeconds, lockedKeyDelaySeconds)
       logger.warn(
         { subscription: subscription.name, eventCount: eventIds.length, delaySeconds: lockedKeyDelaySeconds },
-        'the row of a key is locked by somebody else, its events run again later',
+        'the row of a key is locked by another transaction: its events run again later',
       )
       return
     }
@@ -168,7 +168,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     work.settleFailures += 1
     logger.warn(
       { subscription: subscription.name, reason: reasonOf(error), delayMs },
-      'a transaction of handlers could not be committed, its events run again',
+      'a transaction of handlers could not be committed: its events run again',
     )
     await pause(delayMs, undefined, { ref: false })
   }
@@ -209,7 +209,7 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
           reason: describeFailure(work.attempt, step.thrown).message,
           eventCount: rest.length,
         },
-        'a transaction of handlers broke, its events run again one by one',
+        'a transaction of handlers failed: its events run again one by one',
       )
       runAlone(work, rest)
     } else if (rest.length > 0) await recordFailure(work, culprit, { thrown: step.thrown, final: false })

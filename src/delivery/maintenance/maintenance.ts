@@ -133,13 +133,16 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
       // Polls take at most half of the time, however many are requested.
       restUntil = 2 * performance.now() - beganAt
       await instanceHeartbeat.maintain(isLeader()).catch((error: unknown) => {
-        logger.warn({ reason: reasonOf(error) }, 'this process could not say that it is there, trying again')
+        logger.warn(
+          { reason: reasonOf(error) },
+          'the heartbeat of this process could not be written, retrying',
+        )
       })
       if (performance.now() - recoveredAt > recoverIntervalMs) await recover()
       if (isLeader() && performance.now() > partitionsDueAt) await keepPartitions()
       if (isLeader() && performance.now() > cleanupDueAt) startCleanup()
     } catch (error) {
-      logger.warn({ reason: reasonOf(error) }, 'upkeep failed, trying again')
+      logger.warn({ reason: reasonOf(error) }, 'maintenance failed, retrying')
       restUntil = performance.now() + minPauseMs
     }
   }
@@ -234,7 +237,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
     if (movedCount > 0)
       logger.warn(
         { subscription: worker.name, movedCount },
-        'jobs waited for a time that the clock of the database server had shown before: they were moved',
+        'jobs were rescheduled: the clock of the database server had been set back',
       )
   }
 
@@ -263,7 +266,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
     cleanupDueAt = performance.now() + cleanupIntervalMs
     cleanUp()
       .catch((error: unknown) => {
-        if (!stopped) logger.warn({ reason: reasonOf(error) }, 'upkeep failed, trying again')
+        if (!stopped) logger.warn({ reason: reasonOf(error) }, 'maintenance failed, retrying')
       })
       .finally(() => {
         isCleaningUp = false

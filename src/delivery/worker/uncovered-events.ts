@@ -54,7 +54,7 @@ export function handleUncovered(parts: UncoveredEventsParts): UncoveredEvents {
     noteLeft() {
       Promise.all([coverage.noteLeft(), wakeOthers(database, subscriptionId, logger)]).catch(
         (error: unknown) =>
-          logger.debug({ reason: reasonOf(error) }, 'jobs for other code could not be noted'),
+          logger.debug({ reason: reasonOf(error) }, 'jobs left to other code could not be recorded'),
       )
     },
   }

@@ -292,7 +292,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
     if (job.isMissing)
       logger.warn(
         { subscription: subscription.name, eventCount: handedBack.length, delaySeconds },
-        'events were not found in the log, and are looked for again',
+        'events were not found in the log yet: they are retried',
       )
     const isNoted = job.marking !== undefined
     const back = { handedBack, delaySeconds, misses: missesOf(job), lineKey, left }
@@ -352,7 +352,7 @@ export function startWorker(subscription: Subscription, subscriptionId: number, 
   /** What its handlers still do counts if nobody has taken the job over when the database is back; it begins nothing more. */
   function expire(job: ActiveJob): void {
     const fields = { subscription: subscription.name, jobId: job.claim.id }
-    logger.warn(fields, 'the database was not reached for as long as a claim lasts: handlers are aborted')
+    logger.warn(fields, 'the database was unreachable for as long as a claim lasts: handlers are aborted')
     job.cutShort = true
     abortAll(job, 'claim expired')
   }

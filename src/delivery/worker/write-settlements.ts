@@ -54,6 +54,6 @@ export async function wakeOthers(
   try {
     await database.query(wakeSql, [wakePayload('', [subscriptionId])])
   } catch (error) {
-    logger.debug({ reason: reasonOf(error) }, 'other processes could not be told of jobs')
+    logger.debug({ reason: reasonOf(error) }, 'other processes could not be notified of jobs')
   }
 }
