@@ -1,19 +1,19 @@
 /**
- * How much is written to declare an event, to publish it, and to handle it in a file of its own: characters that are not blank, with
- * the imports, as the documentation of each library shows it. docs/comparison.md has the table.
+ * Measures how much code is needed to declare an event, to publish it, and to handle it in a file of its own: non-blank
+ * characters including imports, as shown in the documentation of each library. docs/comparison.md has the table.
  */
 
-/** The same in a library: a payment was paid, and a case is opened for it. */
+/** The same example in one library: a payment is paid, and a case is opened for it. */
 interface Library {
   readonly name: string
-  /** Where its documentation shows it so. */
+  /** The page of its documentation that shows this. */
   readonly source: string
   readonly event: string
   readonly publish: string
   readonly subscription: string
-  /** What an event that was published survives. */
+  /** What a published event survives. */
   readonly keeps: string
-  /** Whether payloads are checked when they are published. */
+  /** Whether payloads are validated when they are published. */
   readonly checks: string
 }
 
@@ -180,7 +180,7 @@ export class OpenCaseHandler implements IEventHandler<PaymentPaidEvent> {
 
 const characterCount = (code: string): number => code.replaceAll(/\s/g, '').length
 
-/** The table, as docs/comparison.md has it. */
+/** The table of docs/comparison.md. */
 export function comparisonTable(): string {
   const rows = libraries.map(({ name, event, publish, subscription, keeps, checks }) => {
     const counts = [event, publish, subscription].map(characterCount)

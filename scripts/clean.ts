@@ -1,4 +1,4 @@
 import { rmSync } from 'node:fs'
 
-// Removes build output, in the same way on every platform.
+// Deletes build output, in the same way on every platform.
 for (const folder of process.argv.slice(2)) rmSync(folder, { recursive: true, force: true })

@@ -1,6 +1,6 @@
 /**
- * The last step of the build: puts the SQL of `drizzle/` into the built package as a module, in place of the one that reads
- * the folder, so that a bundler takes it along.
+ * The last step of the build: puts the SQL of `drizzle/` into the built package as a module, in place of the one that
+ * reads the folder, so that a bundler includes it.
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { loadShippedSql } from '../src/migrations/shipped-sql.ts'

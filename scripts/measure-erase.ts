@@ -1,6 +1,6 @@
 /**
- * Measures what erasing costs, on a PostgreSQL of its own: publishing with subjects, with and without the index that erasing
- * needs; the size of that index; and erasing one subject out of many events.
+ * Measures the cost of erasing on a separate PostgreSQL: publishing with subjects, with and without the index that
+ * erasing needs; the size of that index; and erasing one subject out of many events.
  *
  *   node scripts/measure-erase.ts                     200,000 events, 10,000 of them to erase
  *   node scripts/measure-erase.ts --events 20000
@@ -36,7 +36,7 @@ async function openDatabase(name: string) {
 
 type Opened = Awaited<ReturnType<typeof openDatabase>>
 
-/** Publishes events in statements of 500, and gives events a second. */
+/** Publishes events in statements of 500, and returns events per second. */
 async function publishSome({ bus, db }: Opened, count: number, subjectOf: (i: number) => string | undefined) {
   const startedAt = performance.now()
   for (let done = 0; done < count; done += batchSize) {

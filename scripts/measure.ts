@@ -1,6 +1,6 @@
 /**
- * Measures a bus on a PostgreSQL of its own, through the public API: commit → handler latency on an idle system, then
- * the rate of publish and of delivery.
+ * Measures a bus on a separate PostgreSQL, through the public API: the latency from commit to handler on an idle
+ * system, then the rates of publishing and delivery.
  *
  *   npm run measure                     both, with the sizes of the README
  *   npm run measure -- --events 5000 --latency-events 50 --json
@@ -29,7 +29,7 @@ const events = defineEvents({
 })
 const note = 'x'.repeat(160)
 
-/** Creates an empty database on the server and gives its URL. */
+/** Creates an empty database on the server and returns its URL. */
 async function createDatabase(serverUrl: string, name: string): Promise<string> {
   const admin = postgres(serverUrl, { max: 1, onnotice: () => {} })
   await admin.unsafe(`create database ${name}`)
@@ -71,7 +71,7 @@ async function measureLatency(url: string): Promise<{ p50Ms: number; p99Ms: numb
     const committed = performance.now()
     const latency = (await handled) - committed
     if (number >= warmUp) latencies.push(latency)
-    // The relay must be asleep again: it is the idle system that is measured.
+    // The relay must be asleep again, because an idle system is measured.
     await new Promise((resolve) => setTimeout(resolve, 15))
   }
   await client.end()
@@ -91,7 +91,7 @@ interface Throughput {
   readonly receipts: number
 }
 
-/** Publishes first, with nobody delivering, then delivers: two rates. */
+/** Publishes first without delivery, then delivers: two rates. */
 async function measureThroughput(url: string): Promise<Throughput> {
   const publisher: Bus<typeof events> = createBus({ database: url, events, source: 'measure' })
   await publisher.migrate()

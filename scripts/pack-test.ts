@@ -1,8 +1,9 @@
 /**
- * Packs the library as npm would publish it, installs the tarball in an empty folder, and uses it there: every entry
- * point is imported and required, the types resolve under the strictest settings, with Drizzle 0.45 and with 1.x, a subscription is crashed
- * at every step, in processes of its own, on a PostgreSQL, and bundles of it run, as ESM and as CommonJS, where there is nothing else. A
- * service on NestJS 11 and 12 handles an event in a decorated method, as an ES module and as CommonJS.
+ * Packs the library as npm would publish it, installs the tarball in an empty folder, and uses it there. Every entry
+ * point is imported and required. The types resolve under the strictest settings, with Drizzle 0.45 and with 1.x. A
+ * subscription is crashed at every step, in separate processes, on a PostgreSQL. Bundles of it run, as ESM and as
+ * CommonJS, without any other package. A service on NestJS 11 and 12 handles an event in a decorated method, as an ES
+ * module and as CommonJS.
  *
  *   npm run test:pack
  */
@@ -108,7 +109,7 @@ export async function read(): Promise<{ name: string; subject: string | null; at
 export const nothing = events.nothing
 `
 
-/** What a package of a monorepo exports, its declarations included: each type that is inferred has a name that can be imported. */
+/** What a package of a monorepo exports, with declarations: each inferred type has a name that can be imported. */
 const exported = `
 import { createBus, defineEvents, defineSubscription, eventTypes, mergeEvents } from 'bossbus'
 import { createFakePublisher, createTestBus, runHandler } from 'bossbus/testing'
@@ -155,7 +156,7 @@ if (events.id.name !== 'id') throw new Error('no tables')
 console.log('the packed library can be required')
 `
 
-/** A service in a bundle: it makes the schema, publishes, and handles exactly once. */
+/** A service in a bundle: it creates the schema, publishes, and handles exactly once. */
 const service = `
 import { createBus, defineEvents } from 'bossbus'
 import { sql } from 'drizzle-orm'
@@ -198,7 +199,7 @@ main().then(
 )
 `
 
-/** A service on NestJS, as its compiler and its container see it: the older decorators, with metadata. */
+/** A service on NestJS, as its compiler and its container see it: experimental decorators, with metadata. */
 const nestService = `
 import 'reflect-metadata'
 import { Injectable, Module } from '@nestjs/common'
@@ -300,14 +301,14 @@ const compilerOptions = {
   strict: true,
   skipLibCheck: true,
   noEmit: true,
-  // Not written, but told where one cannot be.
+  // Not written, but an error if a declaration cannot be emitted.
   declaration: true,
   allowImportingTsExtensions: true,
   lib: ['es2023', 'es2024.promise', 'esnext.disposable'],
   types: ['node'],
 }
 
-/** Bundles the service, and runs it where there is no package. */
+/** Bundles the service, and runs it in a folder without packages. */
 async function runBundle(serverUrl: string, format: 'esm' | 'cjs'): Promise<void> {
   const alone = join(folder, `alone-${format}`)
   const outfile = join(alone, `service.${format === 'esm' ? 'mjs' : 'cjs'}`)
@@ -317,7 +318,7 @@ async function runBundle(serverUrl: string, format: 'esm' | 'cjs'): Promise<void
     ...{ bundle: true, minify: true, platform: 'node', target: 'node22', format, outfile, logLevel: 'error' },
     ...(format === 'esm' && { banner: { js: requireInEsm } }),
   })
-  // Nothing of the package is found any more by walking up from the bundle.
+  // In a folder from which no package is found by walking up.
   const elsewhere = mkdtempSync(join(tmpdir(), 'bossbus-bundle-'))
   try {
     renameSync(outfile, join(elsewhere, basename(outfile)))
@@ -360,7 +361,7 @@ try {
   writeFileSync(join(folder, 'required.cjs'), required)
   writeFileSync(join(folder, 'service.ts'), service)
   const files = ['usage.ts', 'subscriber.ts', 'bossbus.config.ts', 'joins.ts', 'exported.ts']
-  // The same with Drizzle 1.x, which takes its `casing` with the tables.
+  // The same with Drizzle 1.x, which takes `casing` on the tables.
   const drizzle1 = join(project, 'node_modules', 'drizzle-1')
   const paths = { 'drizzle-orm': [`${drizzle1}/index.d.ts`], 'drizzle-orm/*': [`${drizzle1}/*/index.d.ts`] }
   const configs = {
@@ -375,7 +376,7 @@ try {
     name.endsWith('.sql'),
   )
   if (shipped.length === 0) throw new Error('the migrations are not in the package')
-  // The command as npx runs it, its configuration in TypeScript.
+  // The command as npx runs it, with a TypeScript configuration.
   run('npm', ['exec', '--no', '--', 'bossbus', 'catalog', 'export', '--out', 'catalogue.json'], folder)
   const checked = run(
     'npm',

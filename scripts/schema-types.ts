@@ -1,6 +1,6 @@
 /**
- * A step of the build: gives `bossbus/schema` the types of the Drizzle that is installed. Those of 0.44 and 0.45 and those of 1.x
- * differ in every column, so both are emitted, and the entry point chooses.
+ * A step of the build: provides `bossbus/schema` with the types of the installed Drizzle. The types of 0.44 and 0.45
+ * differ from those of 1.x in every column, so both are emitted, and the entry point chooses.
  */
 import { rename, writeFile } from 'node:fs/promises'
 import * as schema from '../src/schema.ts'

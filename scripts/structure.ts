@@ -1,15 +1,15 @@
 /**
- * The structure of the source: which folder may import which, and how large its parts are.
+ * The structure of the source: which folder may import which, and the sizes of its parts.
  *
- *     node scripts/structure.ts --check    fails on an import that goes the wrong way, and on circles of files
- *     node scripts/structure.ts [folder]   counts files, lines, parameters and exports of `src`, or of another checkout's
+ *     node scripts/structure.ts --check    fails on an import in the wrong direction, and on circles of files
+ *     node scripts/structure.ts [folder]   counts files, lines, parameters and exports of `src`, or of another checkout
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
-/** The folders of src, from the ground up. Each imports only itself and those before it. */
+/** The folders of src, bottom up. Each imports only itself and those before it. */
 const layers = [
   'foundation',
   'events',
@@ -53,11 +53,11 @@ const layers = [
   'demo',
 ]
 
-/** Folders that nobody but themselves may import: what a service embeds does not need them. */
+/** Folders that no other folder may import, because an embedding service does not need them. */
 const leaves = ['cli', 'fastify', 'nestjs', 'testing', 'demo']
 const leafImports: Readonly<Record<string, readonly string[]>> = { demo: ['fastify', 'testing'] }
 
-/** Packages that only some folders import. */
+/** Packages that only some folders may import. */
 const packages: Readonly<Record<string, readonly string[]>> = {
   'pg-boss': ['delivery'],
   fastify: ['fastify', 'demo'],
@@ -100,7 +100,7 @@ function packageOf(name: string): string {
     .join('/')
 }
 
-/** The folder of a file, as `layers` has it. */
+/** The folder of a file, as listed in `layers`. */
 function layerOf(file: string): string {
   return relative('src', dirname(file)) || '.'
 }
@@ -124,7 +124,7 @@ function wrongDirection({ from, to, isFile }: Import): string | undefined {
   return undefined
 }
 
-/** Circles of imports, those of types included: the strongly connected parts of the graph with more than one file. */
+/** Circles of imports, including type imports: the strongly connected components of the graph with more than one file. */
 function circlesOf(imports: readonly Import[]): string[][] {
   const next = Map.groupBy(imports, ({ from }) => from)
   const index = new Map<string, number>()
@@ -148,7 +148,7 @@ function circlesOf(imports: readonly Import[]): string[][] {
   return circles
 }
 
-/** Functions by their number of positional parameters: declarations, methods, constructors and arrows. */
+/** The functions with their number of positional parameters: declarations, methods, constructors and arrows. */
 function parameterCounts(text: string): { readonly name: string; readonly count: number }[] {
   const heads =
     /(?:^|\s)(?:function\*?\s+(\w+)(?:<[^(]*>)?|(?:async\s+)?(#?\w+)(?:<[^(]*>)?|const (\w+)(?::[^=]*)? = (?:async )?(?:<[^(]*>)?)\(/g
@@ -189,7 +189,7 @@ function topLevelItems(list: string): number {
   return count + (hasText ? 1 : 0)
 }
 
-/** Interfaces with functions in them that no function of their file returns: what one module hands down to another. */
+/** Interfaces with functions that no function of their file returns: what one module hands down to another. */
 function handedDown(text: string): { readonly name: string; readonly functionCount: number }[] {
   return [...text.matchAll(/^(?:export )?interface (\w+)(?:<[^{]*>)?[^{]*\{([\s\S]*?)^\}/gm)].flatMap(
     (match) => {

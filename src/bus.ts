@@ -183,7 +183,7 @@ export function createBus<
     const recorded = recordCatalogue(database, settings.source, settings.catalogue, logger)
     if (run === 'nothing') {
       await recorded
-      logger.info({ service: settings.source, version }, 'the bus has started, and delivers nothing')
+      logger.info({ service: settings.source, version }, 'the bus has started and delivers no events')
       return
     }
     delivery = await startDelivery({
@@ -217,7 +217,7 @@ export function createBus<
       await waitUntil(deadline, mayClose.promise)
       await database.close()
     })().catch((error: unknown) =>
-      logger.error({ reason: reasonOf(error) }, 'the bus could not be stopped in order'),
+      logger.error({ reason: reasonOf(error) }, 'the bus could not be stopped cleanly'),
     )
     await waitUntil(deadline + stopMarginMs, stopped)
     database.abandon()

@@ -2,9 +2,9 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { NotAvailableError } from './not-available.ts'
 
-/** A program of the benchmark in a process of its own: a fresh heap, and a core of its own where there is one. */
+/** A program of the benchmark in a separate process: a fresh heap, and its own core if there is one. */
 export interface Child {
-  /** Calls one of the program's methods. @throws what the method threw, or that the process ended */
+  /** Calls one of the program's methods. @throws the method's error, or an error if the process ended */
   readonly call: <T>(method: string, argument?: unknown) => Promise<T>
   /** Ends the process. */
   readonly end: () => Promise<void>
@@ -28,12 +28,12 @@ interface Waiting {
   readonly reject: (error: Error) => void
 }
 
-/** No call of a full run takes nearly as long. */
+/** No call of a full run takes nearly this long. */
 const callTimeoutMs = 600_000
 
 const running = new Set<ChildProcess>()
 
-/** Starts a program of `programs/`. Whatever it prints goes to standard error. */
+/** Starts a program of `programs/`. Its output goes to standard error. */
 export function startChild(program: string): Child {
   const child = fork(fileURLToPath(new URL(`programs/${program}`, import.meta.url)), {
     stdio: ['ignore', 2, 2, 'ipc'],
@@ -92,14 +92,14 @@ export function startChild(program: string): Child {
   }
 }
 
-/** Ends every program that still runs. */
+/** Ends every running program. */
 export function killChildren(): void {
   for (const child of running) child.kill('SIGKILL')
 }
 
-/** In the program: answers the calls, until the benchmark ends it or is gone itself. */
+/** Runs in the program: answers calls until the benchmark ends it or has ended itself. */
 export function serve(methods: Readonly<Record<string, (argument: never) => unknown>>): void {
-  // Ctrl-C reaches the whole group; the benchmark ends its programs by itself.
+  // Ctrl-C reaches the whole process group; the benchmark ends its programs itself.
   process.on('SIGINT', () => {})
   process.on('disconnect', () => process.exit(0))
   process.on('message', (message) => {

@@ -1,36 +1,36 @@
-/** What every contestant of the throughput workload is asked to do. */
+/** The task of every contestant in the throughput workload. */
 export interface ThroughputTask {
-  /** A database with nothing but the schemas of the bus and of pg-boss. */
+  /** A database with only the schemas of the bus and of pg-boss. */
   readonly url: string
   readonly eventCount: number
   readonly subscriberCount: number
-  /** Bytes of the payload as JSON, about. */
+  /** The approximate size of the payload as JSON, in bytes. */
   readonly payloadBytes: number
 }
 
-/** Durable publish of all events to all subscribers, until the last one is handled and recorded as done. */
+/** The durable publishing of all events to all subscribers, until the last one is handled and recorded as done. */
 export interface ThroughputResult {
-  /** From the first publish to the end of the last one. */
+  /** From the first publish until the last one returns. */
   readonly publishMs: number
   /** From the first publish until everything is handled and recorded. */
   readonly totalMs: number
 }
 
-/** Something people would use, tuned as its own docs advise. */
+/** A product that people would use, tuned as its documentation recommends. */
 export interface Contestant {
   readonly name: string
   /** What it does differently, for the reader of the table. */
   readonly note: string
   readonly load: () => Promise<{
-    /** @throws {@link NotAvailableError} where it cannot run here */
+    /** @throws {@link NotAvailableError} if it cannot run here */
     readonly throughput: (task: ThroughputTask) => Promise<ThroughputResult>
   }>
 }
 
-/** Events published in one call, by every contestant. */
+/** The number of events that every contestant publishes in one call. */
 const publishBatchSize = 500
 
-/** Publishers at a time, by every contestant. */
+/** The number of concurrent publishers of every contestant. */
 export const publisherCount = 2
 
 interface BenchPayload {
@@ -38,12 +38,12 @@ interface BenchPayload {
   readonly note: string
 }
 
-/** A payload of about so many bytes. */
+/** A payload of about this many bytes. */
 export function makePayload(number: number, payloadBytes: number): BenchPayload {
   return { number, note: 'x'.repeat(Math.max(0, payloadBytes - 30)) }
 }
 
-/** Calls `publish` for consecutive ranges until all events are published, a few at a time. */
+/** Calls `publish` for consecutive ranges until all events are published, with limited concurrency. */
 export async function publishInBatches(
   eventCount: number,
   publish: (from: number, to: number) => Promise<void>,
@@ -60,7 +60,7 @@ export async function publishInBatches(
   await Promise.all(Array.from({ length: atATime }, publisher))
 }
 
-/** Resolves when the condition holds, looking often enough not to count in the figure. */
+/** Resolves when the condition holds. It polls often enough not to affect the figure. */
 export async function waitUntil(condition: () => boolean | Promise<boolean>, pollMs = 2): Promise<void> {
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, pollMs))
 }

@@ -6,7 +6,7 @@ const page = new URL('../../docs/benchmarks.md', import.meta.url)
 const startMark = '<!-- npm run bench -- --document writes from here'
 const endMark = '<!-- to here -->'
 
-/** Puts the tables of a run into the documentation, in the place of the last one's. */
+/** Writes the tables of a run into the documentation, in place of the previous ones. */
 export async function documentReport(report: Report): Promise<void> {
   const text = await readFile(page, 'utf8')
   const start = text.indexOf('\n', text.indexOf(startMark)) + 1

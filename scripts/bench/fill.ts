@@ -1,10 +1,10 @@
 import type { BenchDatabase, Session } from './server.ts'
 import type { Bench } from './workload.ts'
 
-/** Rows of one statement: large enough to be fast, small enough to be interrupted. */
+/** Rows per statement: large enough to be fast, small enough to be interruptible. */
 const chunkSize = 50_000
 
-/** Publishes events by plain SQL, which is publishing: `insert into bus.events`, two sessions at a time. */
+/** Publishes events by plain SQL, `insert into bus.events`, in two concurrent sessions. */
 export async function fillWithEvents(database: BenchDatabase, eventCount: number): Promise<void> {
   let next = 0
   async function fill(): Promise<void> {
@@ -29,7 +29,7 @@ export async function publishBySql(session: Session, from: number, to: number): 
   )
 }
 
-/** A database where so many events wait for so many subscriptions, and no bus runs. */
+/** Creates a database in which this many events wait for this many subscriptions, and no bus runs. */
 export async function createWaitingDatabase(
   bench: Bench,
   eventCount: number,

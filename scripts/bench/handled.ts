@@ -4,24 +4,24 @@ import { monotonicMs, waitUntil } from './contestant.ts'
 export interface Handled {
   readonly number: number
   readonly subscriber: number
-  /** On the clock that all processes share. */
+  /** By the clock that all processes share. */
   readonly atMs: number
 }
 
-/** What a process that handles events tells of it. */
+/** What a process that handles events reports. */
 export interface HandledLog {
   readonly add: (number: number, subscriber: number) => void
-  /** The methods a program offers. */
+  /** The methods that a program provides. */
   readonly methods: {
     readonly handledCount: () => number
-    /** Resolves when so many are handled. To the time of the first, and of the one that made it so many. */
+    /** Resolves when this many events are handled, to the times of the first and the last of them. */
     readonly waitHandled: (task: { count: number }) => Promise<{ firstMs: number; lastMs: number }>
-    /** All since the last call. */
+    /** Returns all events since the last call. */
     readonly takeHandled: () => readonly Handled[]
   }
 }
 
-/** Counts what is handled. What was handled when is kept only where `keep` says so: it takes memory and time. */
+/** Counts handled events. Their times are recorded only if `keep` is set, because that takes memory and time. */
 export function createHandledLog(keep: boolean): HandledLog {
   let count = 0
   let firstMs = Number.NaN

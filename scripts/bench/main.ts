@@ -1,6 +1,6 @@
 /**
- * What bossbus reaches, against what people would use instead. Every contestant runs in a process of its own, on a
- * database of its own on one server, in turn, round after round; medians, and ratios within the run.
+ * Compares bossbus with alternatives. Every contestant runs in a process of its own, on a database of its own on the
+ * same server, in turn, round after round. The results are medians, and ratios within the run.
  *
  *   npm run bench                                      all of it, in full
  *   npm run bench -- --quick                           a smoke test, under a minute
@@ -53,7 +53,7 @@ function readSettings(): BenchSettings {
   return process.exit(0)
 }
 
-/** Runs the workloads asked for, and prints each as soon as it is through. Stops everything it started. */
+/** Runs the selected workloads, and prints each as soon as it is done. Stops everything it started. */
 async function run(settings: BenchSettings): Promise<Report> {
   const startedAt = new Date()
   const server = await startBenchServer()
@@ -85,13 +85,13 @@ async function run(settings: BenchSettings): Promise<Report> {
   }
 }
 
-/** Standard output carries one thing only where a program reads it. */
+/** Standard output contains only the report if a program reads it. */
 function print(text: string, markdown: string): void {
   if (settings.format === 'text') console.log(text)
   if (settings.format === 'markdown') console.log(markdown)
 }
 
-/** What is under way is not waited for: its programs are ended and its server is stopped. */
+/** Running work is not awaited: its programs are ended and its server is stopped. */
 async function orInterrupted<T>(work: Promise<T>): Promise<T> {
   const { signal } = interruption
   work.catch(() => {})

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 
-/** What a run of the benchmark does. */
+/** The settings of a benchmark run. */
 export interface BenchSettings {
   /** Small sizes and one round: a smoke test in under a minute. */
   readonly quick: boolean
@@ -13,9 +13,9 @@ export interface BenchSettings {
   readonly subscriberCounts: readonly number[] | undefined
   /** Overrides the sizes of the payload. */
   readonly payloadBytes: readonly number[] | undefined
-  /** How the report is written to standard output. */
+  /** The format of the report on standard output. */
   readonly format: 'text' | 'json' | 'markdown'
-  /** Whether the tables go into the documentation. */
+  /** Whether to write the tables into the documentation. */
   readonly document: boolean
 }
 
@@ -25,7 +25,7 @@ interface WorkloadName {
   readonly name: string
 }
 
-/** A mistake on the command line: one line for people. */
+/** A mistake on the command line, with a one-line message for people. */
 export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
@@ -51,9 +51,9 @@ ${workloads.map(({ letter, name, measures }) => `  ${letter}  ${name.padEnd(12)}
 }
 
 /**
- * Reads the command line. `'help'` where help is asked for.
+ * Parses the command line. Returns `'help'` if help is requested.
  *
- * @throws {@link UsageError} for an unknown option or a value that is none
+ * @throws {@link UsageError} for an unknown option or an invalid value
  */
 export function parseOptions(
   args: readonly string[],
@@ -97,7 +97,7 @@ function readArguments(args: readonly string[]) {
       },
     }).values
   } catch (error) {
-    // Node adds advice on `--` in further sentences.
+    // Node appends sentences with advice on `--`.
     const [message = ''] = (error instanceof Error ? error.message : String(error)).split(/\.\s|\n/)
     throw new UsageError(`${message}. Try --help`)
   }

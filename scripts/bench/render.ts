@@ -1,6 +1,6 @@
 import type { CaseReport, Report, TargetReport, WorkloadReport } from './report.ts'
 
-/** What the run was made on, in lines. */
+/** The environment of the run, as lines. */
 export function renderHead({
   machine,
   server,
@@ -57,7 +57,7 @@ function heading({ name, size }: CaseReport): string {
   return size === undefined ? name : `${name} (${size})`
 }
 
-/** What a table does not show, or should not hide. */
+/** Notes on what a table does not show, or must not hide. */
 function remarks({ variants, aheadOfBossbus }: CaseReport): string[] {
   return [
     ...variants.flatMap(({ name, notAvailable, failed }) => [
@@ -72,7 +72,7 @@ function remarks({ variants, aheadOfBossbus }: CaseReport): string[] {
   ]
 }
 
-/** What the contestants of a workload do differently, each once. */
+/** The differences between the contestants of a workload, each listed once. */
 function renderNotes({ cases }: WorkloadReport): string {
   const notes = new Map(
     cases.flatMap(({ variants }) => variants.map(({ name, note }) => [name, note] as const)),
@@ -137,7 +137,7 @@ function markdownTable(rows: Rows): string {
   ].join('\n')
 }
 
-/** Whether a column holds numbers, which stand to the right. */
+/** Whether a column contains numbers, which are right-aligned. */
 function isNumeric(rows: Rows, column: number): boolean {
   return rows.slice(1).every((row) => /^[\d.,-]*$/.test(row[column] ?? ''))
 }

@@ -3,7 +3,7 @@ import type { BenchSettings } from './options.ts'
 import { medianOf, ratioOf, type CaseResult, type VariantResult } from './results.ts'
 import type { FigureColumn, Target, Workload } from './workload.ts'
 
-/** Everything a run found out: what `--json` prints. */
+/** The complete result of a run, which `--json` prints. */
 export interface Report {
   readonly startedAt: string
   readonly durationSeconds: number
@@ -30,14 +30,14 @@ export interface WorkloadReport {
 
 export interface CaseReport extends CaseResult {
   readonly variants: readonly VariantReport[]
-  /** The contestants with a better first figure than bossbus's, where they are not bossbus themselves. */
+  /** The contestants whose first figure is better than that of bossbus, if they are not bossbus themselves. */
   readonly aheadOfBossbus: readonly { readonly name: string; readonly ratio: number }[]
 }
 
 type VariantReport = CaseResult['variants'][number] & {
   /** The median of each figure over the rounds. */
   readonly medians: Readonly<Record<string, number>>
-  /** The first figure of the case as a multiple of the reference's, the median of the rounds' ratios. */
+  /** The first figure of the case as a multiple of the reference's: the median of the rounds' ratios. */
   readonly ofReference: number | undefined
 }
 

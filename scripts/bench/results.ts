@@ -1,14 +1,14 @@
 import { median } from './statistics.ts'
 
-/** All that one contestant of a case measured. */
+/** All measurements of one contestant of a case. */
 export interface VariantResult {
   readonly name: string
   readonly note: string
-  /** One entry a round, in the order they were run. */
+  /** One entry per round, in order. */
   readonly rounds: readonly Figures[]
-  /** Why it did not run, where it did not. */
+  /** The reason if it did not run. */
   readonly notAvailable?: string | undefined
-  /** The first error, where a round failed. */
+  /** The first error if a round failed. */
   readonly failed?: string | undefined
 }
 
@@ -20,15 +20,15 @@ export interface CaseResult {
   readonly variants: readonly VariantResult[]
 }
 
-/** The median over the rounds. Undefined where there is no figure. */
+/** The median over the rounds. Undefined without figures. */
 export function medianOf(result: VariantResult | undefined, figure: string): number | undefined {
   const values = valuesOf(result, figure).filter((value) => value !== undefined)
   return values.length === 0 ? undefined : median(values)
 }
 
 /**
- * The median of the rounds' ratios: each round compares what ran side by side, so a machine that grows slower
- * during the run does not move it.
+ * The median of the rounds' ratios. Each round compares measurements made side by side, so a machine that slows down
+ * during the run does not affect the ratio.
  */
 export function ratioOf(
   result: VariantResult | undefined,
@@ -47,7 +47,7 @@ function valuesOf(result: VariantResult | undefined, figure: string): (number | 
   return result?.rounds.map((figures) => figures[figure]) ?? []
 }
 
-/** The contestant of that name in the case of that name. */
+/** The contestant with this name in the case with this name. */
 export function findVariant(
   cases: readonly CaseResult[],
   caseName: string,
@@ -56,7 +56,7 @@ export function findVariant(
   return cases.find(({ name }) => name === caseName)?.variants.find(({ name }) => name === variantName)
 }
 
-/** The ratio of two contestants of one case. */
+/** The ratio of two contestants in one case. */
 export function ratioWithin(
   cases: readonly CaseResult[],
   caseName: string,
@@ -71,5 +71,5 @@ export function ratioWithin(
   )
 }
 
-/** What one run of one contestant measured, by the key of the figure. */
+/** The measurements of one run of one contestant, by the key of the figure. */
 export type Figures = Readonly<Record<string, number>>

@@ -2,7 +2,7 @@ import type { CaseResult, VariantResult, Figures } from './results.ts'
 import { type Bench, type Case, type Variant, type Workload } from './workload.ts'
 import { NotAvailableError } from './not-available.ts'
 
-/** Runs the cases of a workload one after the other. A contestant that fails is reported, and the others go on. */
+/** Runs the cases of a workload one after the other. A failing contestant is reported, and the others continue. */
 export async function runWorkload(workload: Workload, bench: Bench): Promise<CaseResult[]> {
   const results: CaseResult[] = []
   for (const benchCase of workload.cases(bench.settings)) {
@@ -12,7 +12,7 @@ export async function runWorkload(workload: Workload, bench: Bench): Promise<Cas
   return results
 }
 
-/** In turn A B C A B C …: what slows the machine down for a while slows all of them down. */
+/** In the order A B C A B C …, so that a temporary slowdown of the machine affects all of them. */
 async function runCase(workload: Workload, benchCase: Case, bench: Bench): Promise<CaseResult> {
   const results = new Map(benchCase.variants.map(({ name, note }) => [name, emptyResult(name, note)]))
   const cleanUp = await prepare(benchCase, bench, results.values())
@@ -41,7 +41,7 @@ interface MutableResult extends VariantResult {
   failed?: string
 }
 
-/** Where the preparation fails, so do all contestants of the case. */
+/** If the preparation fails, so do all contestants of the case. */
 async function prepare(
   benchCase: Case,
   bench: Bench,

@@ -6,8 +6,8 @@ import { createBus, defineEvents } from '../../src/index.ts'
 import { startPostgres, type PostgresServer } from '../../src/testing/postgres.ts'
 
 /**
- * The settings of the server, the same for every contestant. Durability is never traded: fsync, synchronous_commit
- * and full_page_writes stay on. Statements are counted only in databases that ask for it.
+ * The settings of the server, the same for every contestant. Durability is never reduced: fsync, synchronous_commit and
+ * full_page_writes stay on. Statements are counted only in databases that request it.
  */
 const settings = {
   fsync: 'on',
@@ -37,7 +37,7 @@ export interface BenchDatabase {
   readonly drop: () => Promise<void>
 }
 
-/** What the server counted of some statements. */
+/** The server's statistics of some statements. */
 interface CountedStatements {
   readonly callCount: number
   readonly executionMs: number
@@ -48,22 +48,22 @@ export interface BenchServer {
   readonly description: string
   readonly version: string
   readonly settings: Readonly<Record<string, string>>
-  /** Where the data lies, as `df` says, when the server is on this machine. */
+  /** The file system of the data, as reported by `df`, if the server is on this machine. */
   readonly fileSystem: string | undefined
-  /** What makes its figures no measure of a durable server, where something does. */
+  /** Reasons why the figures may not represent a durable server. */
   readonly warnings: readonly string[]
-  /** An empty database, or a copy of another one that nobody uses. */
+  /** Creates an empty database, or a copy of another one that has no connections. */
   readonly createDatabase: (template?: BenchDatabase) => Promise<BenchDatabase>
-  /** A database with the schemas of the bus and of pg-boss. */
+  /** Creates a database with the schemas of the bus and of pg-boss. */
   readonly createMigratedDatabase: () => Promise<BenchDatabase>
-  /** A copy of a migrated database that was prepared under this name, once for the whole run. */
+  /** Creates a copy of a migrated database that was prepared under this name, once for the whole run. */
   readonly createPreparedDatabase: (
     name: string,
     prepare: (database: BenchDatabase) => Promise<void>,
   ) => Promise<BenchDatabase>
-  /** Has the server count the statements of new sessions of a database: those that clients send, or nested ones too. */
+  /** Makes the server count the statements of new sessions of a database: those of clients, or also nested ones. */
   readonly countStatements: (database: BenchDatabase, which: 'top' | 'all') => Promise<void>
-  /** Of the statements counted, those whose text matches. Undefined where the server does not count. */
+  /** Returns the counted statements whose text matches. Undefined if the server does not count. */
   readonly countedStatements: (
     database: BenchDatabase,
     pattern?: string,
@@ -71,7 +71,7 @@ export interface BenchServer {
   readonly stop: () => Promise<void>
 }
 
-/** Starts a PostgreSQL of the benchmark's own. `DATABASE_URL` is respected, as everywhere: its settings are then its own. */
+/** Starts a PostgreSQL for the benchmark. `DATABASE_URL` takes precedence, as everywhere; that server keeps its settings. */
 export async function startBenchServer(): Promise<BenchServer> {
   const server: PostgresServer = await startPostgres({
     settings: Object.entries(settings).map(([name, value]) => `${name}=${value}`),
@@ -89,7 +89,7 @@ export async function startBenchServer(): Promise<BenchServer> {
   const actual = Object.fromEntries(rows.map(({ name, value }) => [name, value]))
   let createdCount = 0
   const templates = new Map<string, Promise<BenchDatabase>>()
-  // A server of somebody's own is left as it is, unless it counts already.
+  // A server of somebody else is left unchanged, unless it already counts.
   const counts =
     actual['shared_preload_libraries']?.includes('pg_stat_statements') === true &&
     (await admin.query('create extension if not exists pg_stat_statements').then(
@@ -105,12 +105,15 @@ export async function startBenchServer(): Promise<BenchServer> {
     )
     return openDatabase(server.url, name, async () => {
       await admin.query(`drop database if exists ${name} with (force)`)
-      // Every contestant starts with the same amount of log to write back: none.
+      // Every contestant starts without write-ahead log to flush.
       await admin.query('checkpoint')
     })
   }
 
-  /** Through the log is faster for a small database, file by file for a large one. PostgreSQL 14 knows only the latter. */
+  /**
+   * Copying through the log is faster for a small database, file by file for a large one. PostgreSQL 14 only supports
+   * the latter.
+   */
   async function copyStrategy({ name }: BenchDatabase): Promise<string> {
     const { rows } = await admin.query<{ large: boolean }>(
       `select pg_database_size($1) > 100e6 and current_setting('server_version_num')::int >= 150000 as large`,
@@ -119,7 +122,7 @@ export async function startBenchServer(): Promise<BenchServer> {
     return rows[0]?.large === true ? 'strategy file_copy' : ''
   }
 
-  /** A copy of what `make` makes on the first call. */
+  /** A copy of the database that `make` creates on the first call. */
   async function copyOf(name: string, make: () => Promise<BenchDatabase>): Promise<BenchDatabase> {
     const template = templates.get(name) ?? make()
     templates.set(name, template)
@@ -206,7 +209,7 @@ async function connect(url: string): Promise<Session> {
   }
 }
 
-/** Where a folder lies, such as `ext4 on /dev/sda1`. */
+/** The file system of a folder, such as `ext4 on /dev/sda1`. */
 async function fileSystemOf(folder: string | undefined): Promise<string | undefined> {
   if (folder === undefined || !existsSync(folder)) return undefined
   try {

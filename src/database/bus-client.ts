@@ -37,7 +37,7 @@ export class BusClient extends pg.Client {
     // Overrides `pg.defaults.binary` of the application.
     Object.assign(this, { binary: false })
     if (typeof (this.connection.stream as unknown) !== 'object')
-      throw new TypeError('The function `stream` gave no stream')
+      throw new TypeError('The function `stream` did not return a stream')
     // node-postgres reports some failures only to its client, which has no listener while it connects.
     this.on('error', (error: unknown) => {
       if (!this.#connected) this.connection.stream.destroy(asError(error))

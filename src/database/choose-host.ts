@@ -67,7 +67,7 @@ async function assertWritable(
     await client.connect()
     const { rows } = await client.query<{ transaction_read_only: string }>('show transaction_read_only')
     if (rows[0]?.transaction_read_only !== 'off')
-      throw Object.assign(new Error('None of the hosts takes writes'), { code: '25006' })
+      throw Object.assign(new Error('None of the hosts accepts writes'), { code: '25006' })
   } finally {
     for (const list of lists) list.delete(client)
     client.unref()

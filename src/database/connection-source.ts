@@ -53,7 +53,7 @@ export function createConnectionSource(option: DatabaseOption): ConnectionSource
     waiting.add(reject)
     try {
       return await withTimeout(Promise.race([Promise.resolve().then(ask), closed]), answerLimitMs, () => {
-        const error = new Error(`the function \`database\` gave no answer within ${answerLimitMs} ms`)
+        const error = new Error(`the function \`database\` did not answer within ${answerLimitMs} ms`)
         throw Object.assign(error, { code: 'ETIMEDOUT' })
       })
     } finally {

@@ -83,15 +83,15 @@ const meanings: Readonly<Record<string, Meaning>> = {
   '25006': {
     code: 'BUS_DATABASE_ERROR',
     retryable: true,
-    message: 'The database takes no writes now: it is a standby, or the transaction is read-only',
+    message: 'The database does not accept writes now: it is a standby, or the transaction is read-only',
   },
   // The transaction lost against another one; it can be retried as a whole.
   '40': {
     code: 'BUS_DATABASE_ERROR',
     retryable: true,
-    message: 'The transaction lost against a concurrent one',
+    message: 'The transaction conflicted with a concurrent one',
   },
-  '55P03': { code: 'BUS_DATABASE_ERROR', retryable: true, message: 'A lock could not be taken in time' },
+  '55P03': { code: 'BUS_DATABASE_ERROR', retryable: true, message: 'A lock could not be acquired in time' },
   // The caller's transaction had failed before.
   '25P02': {
     code: 'BUS_DATABASE_ERROR',
@@ -102,19 +102,19 @@ const meanings: Readonly<Record<string, Meaning>> = {
   BUS02: {
     code: 'BUS_EVENT_NOT_STORED',
     retryable: false,
-    message: 'Something else than the bus keeps rows out of its tables, or changes them',
+    message: 'Something other than the bus removes or changes rows of its tables',
   },
   // The role lacks a privilege; the policy of the log raises the same code if bus.source_rules forbids the event.
   '42501': {
     code: 'BUS_PERMISSION_DENIED',
     retryable: false,
-    message: 'The role of this connection may not do that',
+    message: 'The role of this connection lacks a privilege',
   },
   // Raised by bus.store_events: the event would never be delivered.
   BUS03: {
     code: 'BUS_SETTING_UNSUPPORTED',
     retryable: false,
-    message: 'A setting of this connection keeps events from being delivered',
+    message: 'A setting of this connection prevents events from being delivered',
   },
   // The schema of the bus does not exist.
   '3F000': {
@@ -139,7 +139,7 @@ const poolHasEnded = 'Cannot use a pool after calling end on the pool'
 
 /** The error of a call on a stopped bus, which no longer uses the database. */
 export function stoppedError(): StateError {
-  return new StateError('The bus was stopped with bus.stop(): it asks the database for nothing any more')
+  return new StateError('The bus was stopped with bus.stop(): it no longer uses the database')
 }
 
 /**
@@ -156,7 +156,7 @@ export function toBusError(error: unknown): BusError {
   const { sqlState, cause } = describeCause(inner)
   if (sqlState === 'BUS01') {
     return new TransactionError(
-      'Expected the `tx` of a transaction that is open: this one has ended, or its connection was lost, or it is a handle outside any. Await every publish inside db.transaction(async (tx) => …). Nothing was written',
+      'Expected the `tx` of an open transaction: this one has ended, its connection was lost, or it is not a transaction. Await every publish inside db.transaction(async (tx) => …). Nothing was written',
       {
         cause,
       },
@@ -188,7 +188,7 @@ export function toConnectError(error: unknown): BusError {
     refusals[sqlState ?? ''] ??
     (sqlState !== undefined && meaning?.code === 'BUS_DATABASE_UNAVAILABLE'
       ? meaning.message
-      : 'No connection to the database could be made')
+      : 'No connection to the database could be opened')
   return new DatabaseError('BUS_DATABASE_UNAVAILABLE', `${message}: ${cause.message}`, {
     cause,
     sqlState,
@@ -198,9 +198,9 @@ export function toConnectError(error: unknown): BusError {
 
 /** The server's refusals of a login. */
 const refusals: Readonly<Record<string, string>> = {
-  '3D000': 'The server has no such database (the path of the URL)',
+  '3D000': 'The server does not have this database (the path of the URL)',
   '28P01': 'The server refused the password',
-  '28000': 'The server does not let this role in',
+  '28000': 'The server refused the login of this role',
 }
 
 function describeCause(inner: ErrorLike): { readonly sqlState: string | undefined; readonly cause: Error } {
@@ -231,7 +231,7 @@ const tlsCode =
 const tlsFailed: Meaning = {
   code: 'BUS_DATABASE_UNAVAILABLE',
   retryable: true,
-  message: 'No secure connection to the database could be made',
+  message: 'No secure connection to the database could be opened',
 }
 
 const driverFailed: Meaning = {
@@ -255,7 +255,7 @@ function meaningOf(inner: ErrorLike, code: string | undefined): Meaning | undefi
 
 function messageOf(inner: ErrorLike): string {
   // Drizzle's wrapper with no cause: its own message lists every parameter.
-  if ('params' in inner) return 'the driver gave no reason'
+  if ('params' in inner) return 'the driver reported no reason'
   return [inner, firstOf(inner.errors)].find((error) => error?.message)?.message ?? 'unknown error'
 }
 

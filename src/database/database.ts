@@ -119,7 +119,7 @@ export function createDatabase(
     pool.on('release', (_error, released) => {
       const client = released as unknown as BusClient
       idle.add(client)
-      if (client.isReadOnly) client.cut('The server takes no writes any more')
+      if (client.isReadOnly) client.cut('The server no longer accepts writes')
     })
     return pool
   }

@@ -101,7 +101,7 @@ export function resolveDrizzle(given: unknown): DrizzleOption {
   if (typeof given === 'function') return given as DrizzleFactory
   if (isPlainObject(given) && !('client' in given) && !('connection' in given)) return given
   throw invalidOption(
-    `Expected \`drizzle\` to be settings of Drizzle without a connection, like { casing, schema }, or a function like (client) => drizzle({ client }), got ${describe(given)}`,
+    `Expected \`drizzle\` to be Drizzle settings without a connection, like { casing, schema }, or a function like (client) => drizzle({ client }), got ${describe(given)}`,
     'drizzle',
   )
 }
@@ -133,7 +133,7 @@ export function createDrizzleHandles(option: DrizzleOption): DrizzleHandles {
     if (typeof (handle as Partial<TransactionalHandle> | null)?.transaction === 'function')
       return handle as TransactionalHandle
     throw invalidOption(
-      `Expected the function \`drizzle\` to give Drizzle's handle of the pool that it gets, got ${describe(handle)}`,
+      `Expected the function \`drizzle\` to return a Drizzle handle of the pool that it receives, got ${describe(handle)}`,
     )
   }
 
@@ -191,7 +191,7 @@ async function makeHandle(option: DrizzleOption, client: pg.Pool): Promise<unkno
     !('casing' in (handle as unknown as { dialect: object }).dialect)
   )
     throw invalidOption(
-      'Expected `drizzle` to have no `casing`: this version of drizzle-orm takes it with the tables, as in `snakeCase.table(…)`',
+      'Expected `drizzle` to have no `casing`: this version of drizzle-orm expects it on the tables, as in `snakeCase.table(…)`',
       'drizzle',
     )
   return handle
@@ -199,12 +199,12 @@ async function makeHandle(option: DrizzleOption, client: pg.Pool): Promise<unkno
 
 function notForThis(): ConfigurationError {
   return invalidOption(
-    'The pool that the function `drizzle` gets gives connections for the transactions of the bus only',
+    'The pool passed to the function `drizzle` only provides connections for the transactions of the bus',
   )
 }
 
 function notOfThePool(): ConfigurationError {
   return invalidOption(
-    'Expected the function `drizzle` to make a handle of the pool that it gets, not of a connection of its own',
+    'Expected the function `drizzle` to create a handle of the pool that it receives, not of its own connection',
   )
 }

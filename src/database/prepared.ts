@@ -41,7 +41,7 @@ export function createPreparer(logger: BusLogger): Preparer {
           preparing = false
           logger.info(
             {},
-            'a prepared statement was not there: a pooler stands between, statements are no longer prepared',
+            'a prepared statement was missing: behind this pooler statements are no longer prepared',
           )
         }
         // The statement did not run. On a single connection the error has aborted the transaction that may be open

@@ -68,7 +68,7 @@ export function createWatchdog(
         if (atWork(client, since)) foundAtWork.set(client, { since, ageMs: performance.now() - since })
         else {
           cutCount += 1
-          client.cut('The server does not work on this statement any more: the connection was half open')
+          client.cut('The server is no longer working on this statement: the connection was half open')
         }
       }
       if (cutCount > 0) report(cutCount)

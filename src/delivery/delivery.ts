@@ -106,7 +106,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       // The server may have changed, and the new one may lack the values of the sequences.
       if (wasConnected)
         repairSequences(database, logger).catch((error: unknown) => {
-          logger.warn({ reason: reasonOf(error) }, 'the sequences could not be compared with their tables')
+          logger.warn({ reason: reasonOf(error) }, 'the sequences could not be checked')
         })
       wasConnected = true
       // Notifications in the meantime were missed.

@@ -120,7 +120,7 @@ export function mergeEvents<const L extends readonly EventCatalogue[]>(
     for (const [type, definition] of Object.entries(catalogue)) {
       if (merged.has(type))
         throw invalidOption(
-          `Expected each type in one catalogue, got ${describe(type)} in argument ${index + 1} of mergeEvents and in one before`,
+          `Expected each type in one catalogue, got ${describe(type)} in argument ${index + 1} of mergeEvents and in an earlier one`,
         )
       merged.set(type, definition)
     }
@@ -166,7 +166,7 @@ function isPlainObject(value: unknown): value is object {
 function checkDefinition(type: string, definition: EventDefinition): void {
   if (!isEventTypeName(type)) {
     throw invalidOption(
-      `Expected an event type like \`payment.paid\` of at most ${limits.typeLength} characters, without \`*\`, control characters, blanks at its ends or empty segments, got ${describe(type)}`,
+      `Expected an event type like \`payment.paid\` of at most ${limits.typeLength} characters, without \`*\`, control characters, leading or trailing spaces, or empty segments, got ${describe(type)}`,
     )
   }
   if (definition === null || typeof definition !== 'object')
@@ -187,7 +187,7 @@ function checkDefinition(type: string, definition: EventDefinition): void {
       !sources.every(isSourceName))
   ) {
     throw invalidOption(
-      `Expected \`sources\` of \`${type}\` to be a list of 1 to ${limits.sourceCount} names, or to be left out`,
+      `Expected \`sources\` of \`${type}\` to be a list of 1 to ${limits.sourceCount} names, or omitted`,
       'sources',
     )
   }
@@ -232,7 +232,7 @@ function checkUpcast(type: string, upcast: unknown, version: number): void {
   for (let from = oldest; from < version; from += 1) {
     if (!Object.hasOwn(upcast, from))
       throw invalidOption(
-        `Expected \`upcast\` of \`${type}\` to lead on from version ${from} to ${from + 1}: a step is missing`,
+        `Expected \`upcast\` of \`${type}\` to contain a function for version ${from}: the step to version ${from + 1} is missing`,
         'upcast',
       )
   }
@@ -299,7 +299,7 @@ export function upcastPayload(
   if (definition !== undefined && storedVersion > newest) {
     throw new DeliveryError(
       'BUS_EVENT_TOO_NEW',
-      `The event was published under version ${storedVersion} of \`${type}\`, but this service knows version ${newest}`,
+      `The event was published under version ${storedVersion} of \`${type}\`, but this service only knows version ${newest}`,
       { retryable: true },
     )
   }
@@ -315,7 +315,7 @@ export function upcastPayload(
     }
     if (isThenable(current)) {
       current.then(undefined, () => {})
-      throw upcastFailed(type, version, 'gave a promise: it has to be synchronous')
+      throw upcastFailed(type, version, 'returned a promise: it must be synchronous')
     }
     if (current === undefined) throw upcastFailed(type, version, 'gave undefined')
   }

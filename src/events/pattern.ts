@@ -59,7 +59,7 @@ export function checkPattern(pattern: unknown): asserts pattern is string {
   if (typeof pattern === 'string' && isPattern(pattern)) return
   throw new ConfigurationError(
     'BUS_INVALID_PATTERN',
-    `Expected an event name or a pattern like \`payment.*\` or \`payment.**\` (a star stands for whole segments, \`**\` only at the end), got ${describe(pattern)}`,
+    `Expected an event name or a pattern like \`payment.*\` or \`payment.**\` (a star stands for a whole segment, \`**\` is only allowed at the end), got ${describe(pattern)}`,
   )
 }
 

@@ -166,7 +166,7 @@ export const bus: FastifyPluginAsync<BusPluginOptions> = fp(registerBus, { name:
 async function registerBus(app: FastifyInstance, options: BusPluginOptions): Promise<void> {
   if (app.hasDecorator('bus') || app.hasRequestDecorator('bus')) {
     throw new StateError(
-      'Expected an app without a `bus`: bossbus/fastify was registered before, or another plugin has taken the name',
+      'Expected an app without a `bus`: bossbus/fastify is already registered, or another plugin uses the name',
     )
   }
   const { bus, ownsBus, migrate, run, graceMs, closeOnSignals } = resolveOptions(options, app)

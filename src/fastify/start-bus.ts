@@ -53,7 +53,7 @@ async function stopQuietly(bus: StartableBus): Promise<void> {
 function tooLate(hookTimeoutMs: number): DatabaseError {
   return new DatabaseError(
     'BUS_DATABASE_UNAVAILABLE',
-    `The bus was not up within the ${hookTimeoutMs} ms that Fastify's \`pluginTimeout\` leaves it: the database does not answer, or is slow, or is being migrated by another process. Raise \`pluginTimeout\` if it only needs longer`,
+    `The bus did not start within the ${hookTimeoutMs} ms of Fastify's \`pluginTimeout\`: the database does not answer, is slow, or is being migrated by another process. Raise \`pluginTimeout\` if it only needs more time`,
     { retryable: true },
   )
 }

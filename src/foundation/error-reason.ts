@@ -26,7 +26,7 @@ export function reasonOf(thrown: unknown, message?: string): string {
     return said.join(', caused by ')
   } catch {
     // A getter of the error threw.
-    return message ?? 'What was thrown could not be read'
+    return message ?? 'The thrown value could not be read'
   }
 }
 
@@ -90,7 +90,7 @@ function withoutWrapper(thrown: unknown): unknown {
 function messageOf(thrown: unknown): string {
   if (!isObject(thrown)) return String(thrown)
   // Drizzle's wrapper with no cause.
-  if (isError(thrown) && 'params' in thrown) return 'the driver gave no reason'
+  if (isError(thrown) && 'params' in thrown) return 'the driver reported no reason'
   const { message, code }: Thrown = thrown
   if (typeof message !== 'string') return 'an object without a message'
   return withoutCredentials(withoutQuotedData(code, message))

@@ -29,7 +29,7 @@ export function redactIssue(issue: StandardSchemaV1.Issue, payload: unknown): st
 }
 
 /** The message of the error that {@link redactThrown} returns. */
-export const leftOut = 'left out, as it may quote the payload'
+export const leftOut = 'omitted because it may quote the payload'
 
 /**
  * An error that a schema or a getter threw, with its name and stack but without its message: `JSON.parse` and others

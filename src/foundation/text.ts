@@ -37,7 +37,7 @@ export function isLonger(text: string, maxLength: number): boolean {
 /** The number of characters, counted like PostgreSQL. */
 export function characterCount(text: string): number {
   let count = text.length
-  // The second half of a surrogate pair belongs to the character before it.
+  // The second a lone surrogate belongs to the character before it.
   for (let i = 1; i < text.length; i += 1) {
     if (isLow(text.charCodeAt(i)) && isHigh(text.charCodeAt(i - 1))) count -= 1
   }
@@ -63,7 +63,7 @@ function isLow(unit: number): boolean {
 /** Why PostgreSQL cannot store a text, or undefined if it can. */
 export function invalidTextReason(text: string): string | undefined {
   if (text.includes('\u0000')) return 'a NUL character'
-  if (!text.isWellFormed()) return 'half of a surrogate pair'
+  if (!text.isWellFormed()) return 'a lone surrogate'
   return undefined
 }
 

@@ -50,8 +50,8 @@ export async function checkServer(executor: Pick<Executor, 'query'>): Promise<vo
     if (isMet(value)) continue
     throw new DatabaseError(
       'BUS_SETTING_UNSUPPORTED',
-      `The setting \`${name}\` is \`${value}\` for the bus, which needs \`${wanted}\` and could not set it for itself: ` +
-        'give the bus a direct database URL instead of a pooler’s, or set it for the role or the database',
+      `The setting \`${name}\` is \`${value}\` for the bus, which needs \`${wanted}\` and could not set it itself: ` +
+        'give the bus a direct database URL instead of that of a pooler, or set it for the role or the database',
     )
   }
 }
@@ -79,7 +79,7 @@ export async function checkRowSecurity(executor: Pick<Executor, 'query'>): Promi
   throw new DatabaseError(
     'BUS_PERMISSION_DENIED',
     `Row security is enabled on \`${hidden.table_name}\`, and no policy shows its rows to the role \`${hidden.role}\`: ` +
-      'run bus.migrate() as the owner of the schemas, which makes the policies of the roles of the bus',
+      'run bus.migrate() as the owner of the schemas, which creates the policies of the bus roles',
     { sqlState: '42501' },
   )
 }

@@ -43,7 +43,7 @@ export class BusLifecycle
     const wrappers = [...this.#discovery.getProviders(), ...this.#discovery.getControllers()]
     if (wrappers.filter(({ instance }) => instance instanceof BusLifecycle).length > 1)
       throw invalidOption(
-        'Expected one BusModule in an application: each would subscribe all decorated methods',
+        'Expected one BusModule in an application: each of several would subscribe all decorated methods',
       )
     const seen = new Set<unknown>()
     for (const wrapper of wrappers) {
@@ -83,7 +83,7 @@ export class BusLifecycle
     for (const { name, subscriptions } of decoratedMethods(Object.getPrototypeOf(instance) as object)) {
       if (wrapper.isTransient || !wrapper.isDependencyTreeStatic())
         throw invalidOption(
-          `Expected \`${wrapper.name}\` to be a provider of the default scope: an event comes outside any request, so nothing would make an instance for \`${String(name)}\``,
+          `Expected \`${wrapper.name}\` to be a provider of the default scope: events arrive outside any request, so there would be no instance for \`${String(name)}\``,
         )
       const handler: Handler = async (event, ctx) => this.#running.run(() => instance[name]?.(event, ctx))
       for (const subscription of subscriptions)

@@ -39,7 +39,7 @@ export interface NestBus<C extends EventCatalogue, Tx = HandlerTransaction> {
  * @throws {@link ConfigurationError} `BUS_INVALID_OPTION`
  */
 export function nestBus<const C extends EventCatalogue, Tx = HandlerTransaction>(events: C): NestBus<C, Tx> {
-  assertObject('the catalogue that defineEvents gives', events)
+  assertObject('the catalogue that defineEvents returns', events)
   const subscribe = (options: unknown): HandlerDecorator<never> => {
     assertObject('options like { name, events }', options)
     return (...decorated: readonly unknown[]) => decorate(options, ...decorated)

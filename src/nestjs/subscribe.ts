@@ -76,7 +76,7 @@ function isMethod(prototype: object, name: string | symbol): boolean {
 
 function notAMethod(name: unknown): ConfigurationError {
   return invalidOption(
-    `Expected @Subscribe to decorate a public method of a class that Nest makes an instance of: \`${String(name)}\` is none`,
+    `Expected @Subscribe to decorate a public instance method of a class that Nest instantiates: \`${String(name)}\` is not one`,
   )
 }
 

@@ -207,16 +207,16 @@ function toFinding(
     return {
       ...about,
       severity: 'breaking',
-      what: `${share}, are of a newer version than this code knows`,
+      what: `${share}, have a newer version than this code knows`,
       why: 'This code refuses them (BUS_EVENT_TOO_NEW).',
-      remedy: 'Take over the newer definition before this code is deployed.',
+      remedy: 'Adopt the newer definition before this code is deployed.',
     }
   if (rule === 'upcast-failed')
     return {
       ...about,
       severity: 'breaking',
       what: `${share}: ${reason}`,
-      why: 'No handler can get them: each attempt fails (BUS_UPCAST_FAILED).',
+      why: 'No handler can receive them: every attempt fails (BUS_UPCAST_FAILED).',
       remedy: 'Correct the upcast.',
     }
   const what = `${share}, do not fit in the newest shape: ${path === '' ? '' : `${path}: `}${reason}`
@@ -225,14 +225,14 @@ function toFinding(
       ...about,
       severity: 'warning',
       what,
-      why: 'The schema takes something else than it gives, and what it gave is stored: this need not mean anything.',
+      why: 'The schema transforms its input, and its output is stored: this need not be a problem.',
       remedy: 'Look at one of them. A schema without transformations can be checked better.',
     }
   return {
     ...about,
     severity: 'breaking',
     what,
-    why: 'Handlers get them as they are, in a shape that their types do not tell.',
+    why: 'Handlers receive them unchanged, in a shape that contradicts their types.',
     remedy: 'Loosen the schema, or raise `version` and add an `upcast` that makes them fit.',
   }
 }
@@ -251,7 +251,7 @@ function notFound(
       type,
       version,
       what: `No stored event of version ${version} is in the sample`,
-      why: 'There may be none, or few. Their upcast was not tried.',
+      why: 'There may be none, or few. Their upcast was not tested.',
       remedy: 'Raise --sample to look at more.',
     }))
 }

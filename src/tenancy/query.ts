@@ -29,7 +29,7 @@ export async function runTenantQuery<T, Tx>(
   work: (db: Tx) => Promise<T>,
 ): Promise<T> {
   if (typeof work !== 'function')
-    throw invalidOption(`Expected a function that is given a Drizzle database, got ${kindOf(work)}`)
+    throw invalidOption(`Expected a function that takes a Drizzle database, got ${kindOf(work)}`)
   return inTenantScope(
     database,
     tenantId,
@@ -39,7 +39,9 @@ export async function runTenantQuery<T, Tx>(
 
       async function query(config: string | { readonly text: string }, values?: unknown[]): Promise<unknown> {
         if (closed)
-          throw new TenantScopeError('A statement came after the work was done: await every statement')
+          throw new TenantScopeError(
+            'A statement was sent after the function had finished: await every statement',
+          )
         const given = typeof config === 'string' ? { text: config } : config
         if (!readingStatement.test(given.text.replace(leavingBlanks, '')))
           throw new TenantScopeError(
@@ -90,5 +92,5 @@ async function assertScope(client: pg.PoolClient, tenantId: string): Promise<voi
       throw error
     })
   if (rows[0]?.intact !== true)
-    throw new TenantScopeError('The role or the tenant was changed inside the work: its result is not given')
+    throw new TenantScopeError('The function changed the role or the tenant: its result is discarded')
 }

@@ -75,7 +75,7 @@ export async function ensureRoles(database: Database, logger: BusLogger): Promis
     if (!isRefusal(error)) throw error
     logger.warn(
       { role: state.user_name, reason: (error as Error).message },
-      'the roles of the bus could not be granted what they need: run bus.migrate() once as the owner of the schema `bus`',
+      'the privileges of the bus roles could not be granted: run bus.migrate() once as the owner of the schema `bus`',
     )
     return
   }
@@ -132,7 +132,7 @@ function warn(logger: BusLogger, { user_name: role }: RoleState, missing: readon
   const statements = [...missing.map((r) => `create role ${r} nologin;`), `grant bus_tenant to ${name};`]
   logger.warn(
     { role, missing, sql: statements.join(' ') },
-    'the roles of the bus are not complete, and this role may not make them: let an administrator run `sql`, then run bus.migrate() again. Until then bus.tenant(id) does not work',
+    'the roles of the bus are incomplete, and this role may not create them: have an administrator run `sql`, then run bus.migrate() again. Until then bus.tenant(id) does not work',
   )
 }
 

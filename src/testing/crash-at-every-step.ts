@@ -151,7 +151,7 @@ function createPublisher<C extends EventCatalogue>(
       if (published === undefined) throw new Error(`The event could not be published: ${String(reason)}`)
       if (published.duplicate)
         throw new Error(
-          'The event is a duplicate of the last one: give a function (run) => event that makes its eventId or idempotencyKey anew',
+          'The event is a duplicate of the previous one: pass a function (run) => event that creates a new eventId or idempotencyKey',
         )
     },
   }
@@ -194,7 +194,7 @@ async function runAll<C extends EventCatalogue>(
     problem ??=
       dead_ === undefined
         ? undefined
-        : `it went to the dead letters: ${dead_.failures.at(-1)?.message ?? 'no reason is known'}`
+        : `it became a dead letter: ${dead_.failures.at(-1)?.message ?? 'no reason is known'}`
     const made = (await effects(database)) - before
     return { effects: made, crashed: trail === undefined, trail: trail ?? [], problem }
   }
@@ -219,8 +219,8 @@ async function runAll<C extends EventCatalogue>(
   }
   if (problems.length > 0)
     throw new Error(
-      `The subscription does not bear a crash at each step of its delivery. After a crash at\n${problems.join('\n')}\n` +
-        "docs/guarantees.md says what is true at each of them. A handler that ran may run again: let it find out by `event.id` what it has done, or use `mode: 'exactly-once'` and `ctx.tx`.",
+      `The subscription does not survive a crash at every step of its delivery. After a crash at\n${problems.join('\n')}\n` +
+        "docs/guarantees.md describes each of them. A handler that ran may run again: let it check by `event.id` what it has already done, or use `mode: 'exactly-once'` and `ctx.tx`.",
     )
   return { crashes, notReached }
 }

@@ -103,7 +103,7 @@ export async function readStates(
 /** One line for people. */
 export function describeState({ subscription, state, attempts, reason, dueSeconds }: EventState): string {
   const parts = [
-    state === 'published' ? 'published, and not yet handed over' : state,
+    state === 'published' ? 'published, not dispatched yet' : state,
     ...(attempts > 0 ? [`after ${attempts} ${attempts === 1 ? 'attempt' : 'attempts'}`] : []),
     ...(dueSeconds > 0 ? [`next in ${dueSeconds.toFixed(1)} s`] : []),
     ...(reason === undefined ? [] : [`last: ${reason}`]),

@@ -240,7 +240,7 @@ function unprivilegedAccount(): Account | undefined {
     }
   }
   throw new Error(
-    'PostgreSQL does not run as root, and there is neither an account `postgres` nor `nobody` to run it as',
+    'PostgreSQL refuses to run as root, and there is no account `postgres` or `nobody` to run it as',
   )
 }
 

@@ -83,12 +83,15 @@ export async function runHandler<
   const { name, patterns, mode, handler } = resolveSubscription(subscription, events)
   if (mode === 'exactly-once' && (tx === undefined || tx === null))
     throw invalidOption(
-      `Expected \`tx\` for the handler of \`${name}\`, which is exactly-once: a transaction that the test rolls back, or what stands for it`,
+      `Expected \`tx\` for the handler of \`${name}\`, which is exactly-once: a transaction that the test rolls back, or a substitute`,
       'tx',
     )
   const { type, tenantId = 'test' } = event as unknown as Partial<UncheckedEvent>
   if (typeof type !== 'string' || !compilePatterns(patterns)(type))
-    throw invalidOption(`Expected an event that \`${name}\` gets, got one of type ${describe(type)}`, 'type')
+    throw invalidOption(
+      `Expected an event that \`${name}\` handles, got one of type ${describe(type)}`,
+      'type',
+    )
   // The handler receives the event whichever service may publish it.
   const definition = { ...events[type], sources: undefined }
   const [checked] = await checkEvents(

@@ -169,7 +169,7 @@ export async function createTestBus<
     )
   const isOwn = booleanOption('isolated', isolated, true)
   if (!isOwn && given === undefined)
-    throw invalidOption('Expected `database` to be given where `isolated` is false', 'database')
+    throw invalidOption('Expected `database` if `isolated` is false', 'database')
   const url = given ?? (await findServer())
   const database = isOwn ? await createTestDatabase(url) : openTestDatabase(url)
   try {
@@ -226,9 +226,9 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
       [
         `Not everything was handled within ${limitMs} ms. ${pending.length} still waiting:`,
         ...lines,
-        ...(bus.state === 'started' ? [] : [`The bus is ${bus.state}: only a started one delivers.`]),
+        ...(bus.state === 'started' ? [] : [`The bus is ${bus.state}: only a started bus delivers events.`]),
         ...(!skipsDelays && pending.some(({ dueSeconds }) => dueSeconds > 0)
-          ? [`With retryDelays: 'skipped' nothing waits for its next attempt.`]
+          ? [`With retryDelays: 'skipped' no event waits for its next attempt.`]
           : []),
       ].join('\n'),
     )
@@ -254,9 +254,11 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
     if (found === undefined || found === 'never') {
       throw new Error(
         [
-          `Expected ${text} to be ${outcome}${of}${found === 'never' ? ', which it will not be' : ` within ${limitMs} ms`}.`,
+          `Expected ${text} to be ${outcome}${of}${found === 'never' ? ', which is no longer possible' : ` within ${limitMs} ms`}.`,
           ...(await tell(database, sql, values, states)),
-          ...(bus.state === 'started' ? [] : [`The bus is ${bus.state}: only a started one delivers.`]),
+          ...(bus.state === 'started'
+            ? []
+            : [`The bus is ${bus.state}: only a started bus delivers events.`]),
         ].join('\n'),
       )
     }
@@ -278,7 +280,7 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
     const running = await look(limitMs, async () => ((await forgetWaiting(database)) === 0 ? 0 : undefined))
     if (running === undefined)
       throw new Error(
-        `Handlers still run after ${limitMs} ms: reset() waits for them, and nothing is lost so far`,
+        `Handlers are still running after ${limitMs} ms: reset() waits for them, and nothing has been deleted yet`,
       )
     await forgetAll(database)
     if (bus.state !== 'started') return
@@ -350,7 +352,7 @@ async function tell(
   }
   return matching.flatMap(({ id, type }) => {
     const own = states.filter(({ eventId }) => eventId === id)
-    const lines = own.length === 0 ? ['no subscription wanted it'] : own.map(describeState)
+    const lines = own.length === 0 ? ['no subscription matches it'] : own.map(describeState)
     return lines.map((line) => `${String(type)} ${String(id)}: ${line}`)
   })
 }

@@ -71,7 +71,7 @@ test(
     onTestFinished(() => clearInterval(timer))
     await until('events flow', () => deliveredCount > 50)
     const hasFailed = (): boolean =>
-      logger.lines.some(({ message }) => message.startsWith('the relay could not hand events over'))
+      logger.lines.some(({ message }) => message.startsWith('the relay failed to dispatch events'))
     await until('the relay has failed', async () => {
       await database.rows(`select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and application_name = 'bossbus-far' and state <> 'idle' and query like '%bus.outbox%'`)
@@ -200,7 +200,7 @@ test(
     expect(await database.count('select count(*) from bus.deliveries')).toBe(kinds.length)
     expect(await database.count(`select count(*) from pgboss.job where name like '%.dead'`)).toBe(0)
     expect(logger.lines.map(({ message }) => message)).toContain(
-      'the database was not reached for as long as a claim lasts: handlers are aborted',
+      'the database was unreachable for as long as a claim lasts: handlers are aborted',
     )
     recordFigure('a worker cut off, heartbeatSeconds: 10', `its handlers are aborted after ${abortedMs} ms`)
   },

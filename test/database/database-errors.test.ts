@@ -93,7 +93,7 @@ describe('toBusError', () => {
   test('calls nothing a refused statement that the server did not say', () => {
     const messageOf = (code: string): string => toBusError(Object.assign(new Error('no'), { code })).message
     expect(messageOf('23505')).toBe('The database refused a statement: no')
-    expect(messageOf('CERT_HAS_EXPIRED')).toBe('No secure connection to the database could be made: no')
+    expect(messageOf('CERT_HAS_EXPIRED')).toBe('No secure connection to the database could be opened: no')
     expect(messageOf('UNSAFE_TRANSACTION')).toBe('The database driver could not run a statement: no')
     expect(messageOf('EPERM')).toBe('The database driver could not run a statement: no')
   })

@@ -194,7 +194,7 @@ describe('upcast chains', () => {
 
   test('refuses a chain with a gap, which would hand half-converted payloads to handlers', async () => {
     expect(await definitionRefusal({ schema, version: 4, upcast: { 1: step, 3: step } })).toBe(
-      'Expected `upcast` of `payment.paid` to lead on from version 2 to 3: a step is missing',
+      'Expected `upcast` of `payment.paid` to contain a function for version 2: the step to version 3 is missing',
     )
     expect(await definitionRefusal({ schema, version: 3, upcast: { 1: step } })).toContain(
       'from version 2 to 3',
@@ -243,7 +243,7 @@ describe('upcast chains', () => {
     expect(await refusalOf(() => upcastPayload('a', a, 3, {}))).toMatchObject({
       code: 'BUS_EVENT_TOO_NEW',
       retryable: true,
-      message: 'The event was published under version 3 of `a`, but this service knows version 2',
+      message: 'The event was published under version 3 of `a`, but this service only knows version 2',
     })
   })
 
@@ -263,7 +263,7 @@ describe('upcast chains', () => {
     })
     expect(await refusalOf(() => upcastPayload('slow', slow, 1, {}))).toMatchObject({
       code: 'BUS_UPCAST_FAILED',
-      message: 'The upcast of `slow` from version 1 to 2 gave a promise: it has to be synchronous',
+      message: 'The upcast of `slow` from version 1 to 2 returned a promise: it must be synchronous',
     })
     expect(await refusalOf(() => upcastPayload('forgetful', forgetful, 1, {}))).toMatchObject({
       code: 'BUS_UPCAST_FAILED',

@@ -109,7 +109,7 @@ describe('text fields', () => {
   test.each([undefined, null, ''])('tenantId is needed: %j', async (tenantId) => {
     expect(await refusalOf(async () => encodeNote({ tenantId }))).toMatchObject({
       code: 'BUS_TENANT_REQUIRED',
-      message: 'Expected `tenantId` to say whose event it is',
+      message: 'Expected `tenantId` to name the tenant of the event',
     })
   })
 
@@ -198,7 +198,7 @@ describe('metadata', () => {
   ])('refuses %j', async (metadata) => {
     expect(await refusalOf(async () => encodeNote({ metadata }))).toMatchObject({
       code: 'BUS_INVALID_EVENT',
-      message: 'Expected `metadata` to hold text values by name',
+      message: 'Expected `metadata` to be an object of string values',
     })
   })
 

@@ -30,9 +30,9 @@ describe('a database option says what was given instead', () => {
     ['a Drizzle database', drizzle({ client: pool })],
     ['a postgres.js client', client],
     ['undefined: is the environment variable set?', undefined],
-    ['an empty text: is the environment variable set?', ''],
+    ['an empty string: is the environment variable set?', ''],
     ['a URL with the scheme `mysql:`', 'mysql://root:canary-secret@localhost/shop'],
-    ['a text that is no URL', 'canary-secret'],
+    ['a string that is not a URL', 'canary-secret'],
     ['null', null],
     ['an array', [nowhere]],
   ])('%s', async (what, database) => {
@@ -54,11 +54,11 @@ describe('a server says why it lets nobody in', () => {
     const none = testBus(withPart((changed) => (changed.pathname = '/no_such_database')))
     expect(await told(async () => none.start())).toMatchObject({
       code: 'BUS_DATABASE_UNAVAILABLE',
-      message: expect.stringMatching(/no such database.*no_such_database/) as string,
+      message: expect.stringMatching(/does not have this database.*no_such_database/) as string,
     })
     const stranger = testBus(withPart((changed) => (changed.username = 'no_such_role')))
     expect((await told(async () => stranger.start())).message).toMatch(
-      /does not let this role in|no_such_role/,
+      /refused the login of this role|no_such_role/,
     )
   })
 

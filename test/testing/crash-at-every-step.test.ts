@@ -124,7 +124,7 @@ test(
       some,
     )
     const { message } = (await run.catch((error: unknown) => error)) as Error
-    expect(message).toContain('does not bear a crash')
+    expect(message).toContain('does not survive a crash')
     expect(message).toContain('- `worker.handler-done`: the effect was doubled: 2 instead of 1')
     expect(message).toContain('- `settle.receipts-inserted`: the effect was doubled')
     expect(message).not.toContain('`relay.claimed`')
@@ -164,7 +164,7 @@ test(
       crash(() => {
         throw new Error('no such account')
       }),
-    ).rejects.toThrow('Without any crash: it went to the dead letters: no such account')
+    ).rejects.toThrow('Without any crash: it became a dead letter: no such account')
     await expect(crash(() => {})).rejects.toThrow('Without any crash: the effect was lost: 0 instead of 1')
   },
 )

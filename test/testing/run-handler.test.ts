@@ -60,7 +60,9 @@ describe('runHandler', () => {
     const wrong = { type: 'payment.paid', payload: { paymentId: 42 } } as never
     await expect(runHandler(events, openCase, wrong)).rejects.toMatchObject({ code: 'BUS_INVALID_EVENT' })
     const other = { type: 'case.opened', payload: { paymentId: '1' } } as never
-    await expect(runHandler(events, openCase, other)).rejects.toThrow(/gets, got one of type "case.opened"/)
+    await expect(runHandler(events, openCase, other)).rejects.toThrow(
+      /handles, got one of type "case.opened"/,
+    )
   })
 
   test('refuses what the handler publishes and may not', async () => {

@@ -72,7 +72,7 @@ test('drain that takes too long says what is waiting, for what, and what helps',
     },
   })
   await expect(bus.tryPublish(note(1)).then(async () => bus.drain({ timeoutMs: 50 }))).rejects.toThrow(
-    /1 still waiting:\nnote .*: published, and not yet handed over\nThe bus is created: only a started one delivers/,
+    /1 still waiting:\nnote .*: published, not dispatched yet\nThe bus is created: only a started bus delivers events/,
   )
   await bus.start()
   await bus.waitFor({ type: 'note' }, 'retrying')
@@ -116,10 +116,10 @@ test('waitFor that waits in vain says at once, or when its time is over, what ha
   const published = await bus.tryPublish(note(1))
   const id = published?.id ?? ''
   await expect(bus.waitFor(id, 'delivered', { timeoutMs: 60_000 })).rejects.toThrow(
-    /Expected the event .* to be delivered, which it will not be/,
+    /Expected the event .* to be delivered, which is no longer possible/,
   )
   await expect(bus.waitFor(id, 'dead', { subscription: 'takes' })).rejects.toThrow(
-    /to be dead by `takes`, which it will not be\.\nnote .*: `refuses`: dead, after 1 attempt, last: never\nnote .*: `takes`: delivered, after 1 attempt/,
+    /to be dead by `takes`, which is no longer possible\.\nnote .*: `refuses`: dead, after 1 attempt, last: never\nnote .*: `takes`: delivered, after 1 attempt/,
   )
   await expect(bus.waitFor({ type: 'payment.paid' }, 'delivered', { timeoutMs: 20 })).rejects.toThrow(
     'Expected an event like {"type":"payment.paid"} to be delivered within 20 ms.\nNo such event was published. Published were: 1 note.',
@@ -130,7 +130,7 @@ test('waitFor that waits in vain says at once, or when its time is over, what ha
     payload: { paymentId: 'p' },
   })
   await expect(bus.waitFor(unwanted?.id ?? '', 'delivered', { timeoutMs: 200 })).rejects.toThrow(
-    'no subscription wanted it',
+    'no subscription matches it',
   )
 })
 

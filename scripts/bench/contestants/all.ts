@@ -1,6 +1,6 @@
 import type { Contestant } from '../contestant.ts'
 
-/** In the order they take their turns. Each is loaded only in the process that runs it. */
+/** In the order of their turns. Each is loaded only in the process that runs it. */
 export const contestants: readonly Contestant[] = [
   {
     name: 'bossbus',

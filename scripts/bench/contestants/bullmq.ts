@@ -15,7 +15,7 @@ export async function throughput({
   payloadBytes,
 }: ThroughputTask): Promise<ThroughputResult> {
   const connection = await connect(process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379')
-  // A prefix of its own: what else is on this Redis is left alone.
+  // A separate prefix, so that other data on this Redis is not touched.
   const prefix = `bossbus-bench-${process.pid}`
   const names = Array.from({ length: subscriberCount }, (_, i) => `subscriber-${i}`)
   const queues = names.map((name) => new Queue(name, { connection, prefix }))

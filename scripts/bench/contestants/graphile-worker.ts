@@ -8,7 +8,7 @@ import {
   type ThroughputTask,
 } from '../contestant.ts'
 
-/** The settings of the fastest run in graphile-worker's own performance page, and the pool size it recommends. */
+/** The settings of the fastest run on graphile-worker's own performance page, and the pool size that it recommends. */
 const worker = {
   concurrentJobs: 24,
   maxPoolSize: 26,

@@ -8,8 +8,8 @@ import {
 } from '../contestant.ts'
 
 /**
- * The rows that any design with a log, an outbox, one job a batch and subscriber, and one receipt an event and
- * subscriber has to write and delete, as plain SQL in batches: what PostgreSQL itself costs.
+ * The rows that any design with a log, an outbox, one job per batch and subscriber, and one receipt per event and
+ * subscriber must write and delete, as plain SQL in batches: the cost of PostgreSQL itself.
  */
 export async function throughput({
   url,

@@ -7,7 +7,7 @@ import { createHandledLog, type HandledLog } from '../handled.ts'
 interface StartTask {
   readonly url: string
   readonly subscriptionCount: number
-  /** Whether the time of each event is kept, for latencies. */
+  /** Whether to record the time of each event, for latencies. */
   readonly keepTimes?: boolean
 }
 

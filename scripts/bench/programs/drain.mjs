@@ -1,12 +1,12 @@
 /**
- * A process that handles a backlog and does nothing else: the built package, plain JavaScript, and the JSON over IPC.
- * Neither TypeScript is stripped nor a catalogue's schema library loaded: it is the memory of the bus that counts.
+ * A process that only handles a backlog: the built package, plain JavaScript, and JSON over IPC. It neither strips
+ * TypeScript nor loads the schema library of a catalogue, so that only the memory of the bus counts.
  */
 /* oxlint-disable typescript/no-unsafe-return, typescript/no-unsafe-call, typescript/no-unsafe-member-access, typescript/no-unsafe-assignment, typescript/no-unsafe-argument -- plain JavaScript, outside the TypeScript project */
 import { readFileSync } from 'node:fs'
 import { createBus, defineEvents } from 'bossbus'
 
-/** A Standard Schema that takes every payload. */
+/** A Standard Schema that accepts every payload. */
 const anything = { '~standard': { version: 1, vendor: 'bench', validate: (value) => ({ value }) } }
 
 process.on('SIGINT', () => {})
@@ -39,7 +39,7 @@ process.once('message', ({ id, argument: { url, eventCount } }) => {
   }
 })
 
-/** On Linux, getrusage() counts what the parent had resident at the fork; the kernel's own high-water mark does not. */
+/** On Linux, getrusage() includes what the parent had resident at the fork; the kernel's own high-water mark does not. */
 function maxRssKb() {
   try {
     return Number(/^VmHWM:\s*(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1])

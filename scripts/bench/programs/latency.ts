@@ -1,4 +1,4 @@
-/** A process that publishes at a steady pace, each event in a transaction of its own, and tells when each committed. */
+/** A process that publishes at a steady pace, each event in a transaction of its own, and reports when each one committed. */
 import { drizzle } from 'drizzle-orm/postgres-js'
 import { PgBoss } from 'pg-boss'
 import postgres from 'postgres'
@@ -15,7 +15,7 @@ export interface LatencyTask {
   readonly everyMs: number
 }
 
-/** For each event, for each subscriber: when its commit was known, on the clock that all processes share. */
+/** For each event and each subscriber: when its commit was known, by the clock that all processes share. */
 export type CommitTimes = readonly (readonly number[])[]
 
 interface Publisher {
@@ -33,7 +33,7 @@ serve({
     const committed: Promise<number[]>[] = []
     const start = performance.now()
     for (let number = 0; number < task.eventCount; number += 1) {
-      // Up to a quarter early or late, so that no timer of the system is always met at the same point.
+      // Up to a quarter early or late, so that it does not always coincide with a system timer.
       const dueMs = start + (number + (Math.random() - 0.5) / 2) * task.everyMs
       const waitMs = dueMs - performance.now()
       if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs))

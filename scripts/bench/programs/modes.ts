@@ -26,7 +26,7 @@ interface DeliveredEvent {
   readonly orderingKey?: string | null | undefined
 }
 
-/** What an exactly-once handler gets: a Drizzle transaction. */
+/** The context of an exactly-once handler, with a Drizzle transaction. */
 interface TransactionalContext {
   readonly tx?: { readonly execute: (query: SQL) => PromiseLike<unknown> } | undefined
 }
@@ -94,7 +94,7 @@ serve({
         }))
         await db.transaction(async (tx) => bus.publishMany(tx, batch))
       },
-      // One after the other: of two open at once, nobody could say which was published first.
+      // Sequential: if two transactions are open at once, their order is undefined.
       1,
     )
     await waitUntil(() => handled >= eventCount)
@@ -107,7 +107,7 @@ serve({
     const totalMs = performance.now() - start
     const cpuUsPerEvent = ((cpuMs() - cpuBeforeMs) * 1000) / eventCount
     if (isOrdered && mode !== 'ordered') {
-      // What was committed: a transaction that was rolled back has run its handlers in vain.
+      // Counts commits: a transaction that was rolled back has run its handlers in vain.
       const [row] = await client<{ count: number }[]>`
         select count(*)::int from (
           select number, lag(number) over (partition by number % ${orderingKeyCount}::int order by position) as before from effects) e

@@ -1,4 +1,4 @@
-/** A process that publishes one event a transaction, as fast as it can on so many connections. */
+/** A process that publishes one event per transaction, as fast as it can on a number of connections. */
 import { sql } from 'drizzle-orm'
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
@@ -7,10 +7,13 @@ import { benchEvents } from '../catalogue.ts'
 import { serve } from '../child.ts'
 import { makePayload } from '../contestant.ts'
 
-/** One way to publish. */
+/** A way to publish. */
 export type PublishKind = 'bossbus' | 'bare' | 'notify'
 
-/** What a transaction is: Drizzle's `begin`, publish, `commit`; with a row of the business first; one plain insert. */
+/**
+ * The contents of a transaction: Drizzle's `begin`, publish, `commit`; the same with a business row first; or one plain
+ * insert.
+ */
 export type TransactionShape = 'publish' | 'business-row' | 'plain-sql'
 
 export interface PublishTask {
@@ -57,7 +60,7 @@ serve({
 
 type Transact = (number: number) => Promise<unknown>
 
-/** As a service does: Drizzle's transaction on postgres.js. */
+/** Like a service: Drizzle's transaction on postgres.js. */
 function transactBy(kind: PublishKind, url: string, client: postgres.Sql, shape: TransactionShape): Transact {
   const db = drizzle(client)
   const publish = publishBy(kind, url)
@@ -90,7 +93,7 @@ function publishBy(kind: PublishKind, url: string): (tx: Transaction, number: nu
   }
 }
 
-/** With as little of a client as there can be: one prepared statement, which is its own transaction. */
+/** With a minimal client: one prepared statement, which is its own transaction. */
 function insertBy(kind: PublishKind, client: postgres.Sql): Transact {
   return async (number) => {
     const payload = JSON.stringify(makePayload(number, payloadBytes))

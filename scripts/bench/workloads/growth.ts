@@ -11,7 +11,7 @@ const claimCase = 'claim, nobody subscribes'
 const deliverCase = 'deliver to 1 subscription'
 const logCase = 'publish and deliver to 1 subscription'
 
-/** What waits in the smallest case, which is repeated: one such claim is too short to be measured. */
+/** The backlog of the smallest case, which is repeated: a single such claim is too short to measure. */
 const pulseSize = 1000
 
 interface Sizes {
@@ -21,21 +21,21 @@ interface Sizes {
   readonly eventCount: number
 }
 
-/** The relay's claims of everything that waits, by the server's own statistics of that statement. */
+/** The relay's claims of the whole backlog, by the server's own statistics of that statement. */
 async function measureClaims(bench: Bench, waitingCount: number, pulseCount: number): Promise<Figures> {
   const database = await createDatabaseFor(bench, waitingCount)
   const session = await database.openSession()
   const child = bench.startChild('bus.ts')
   const untilClaimed = async (): Promise<void> => waitUntil(async () => isOutboxEmpty(session))
   try {
-    // As if nobody had subscribed: the relay claims, finds nobody to hand the events to, and commits.
+    // Without subscriptions the relay claims, finds no recipient for the events, and commits.
     await session.query('delete from bus.subscriptions')
     await bench.server.countStatements(database, 'all')
     await child.call('start', { url: database.url, subscriptionCount: 0 })
     if (waitingCount === pulseSize) await pulse(session, pulseCount, untilClaimed)
     else await untilClaimed()
     const claimedCount = waitingCount === pulseSize ? pulseSize * pulseCount : waitingCount
-    // The contract: a claim is what deletes rows of the outbox.
+    // By definition, a claim is the statement that deletes rows of the outbox.
     const counted = await bench.server.countedStatements(database, 'delete from bus\\.outbox')
     if (counted === undefined)
       throw new NotAvailableError('the server does not count statements: pg_stat_statements is not preloaded')
@@ -47,7 +47,7 @@ async function measureClaims(bench: Bench, waitingCount: number, pulseCount: num
   }
 }
 
-/** Events handled a second while the rest waits. */
+/** Events handled per second while the rest waits. */
 async function measureDelivery(
   bench: Bench,
   waitingCount: number,
@@ -83,7 +83,7 @@ async function createDatabaseFor(bench: Bench, waitingCount: number): Promise<Be
   return createWaitingDatabase(bench, waitingCount === pulseSize ? 0 : waitingCount, 1)
 }
 
-/** Publishes a thousand events at a time, each thousand when the one before is through. Gives the time that took. */
+/** Publishes a thousand events at a time, each thousand after the previous one is done. Returns the duration. */
 async function pulse(
   session: Session,
   pulseCount: number,
@@ -139,7 +139,7 @@ function createLogCase({ logCounts, eventCount }: Sizes): Case {
   }
 }
 
-/** Rows of the log that nobody waits for. No trigger is disabled: what the trigger wrote is taken away afterwards. */
+/** Adds rows to the log that nobody waits for. No trigger is disabled; what the trigger wrote is deleted afterwards. */
 async function fillLog(bench: Bench, database: BenchDatabase, logCount: number): Promise<void> {
   if (logCount > 0) bench.progress(`  filling a log with ${logCount.toLocaleString('en-US')} events`)
   await fillWithEvents(database, logCount)

@@ -13,7 +13,10 @@ const contestants = [
   },
 ] as const
 
-/** Starting leaves work for a moment: statistics, first looks, and after five seconds pg-boss's count of all queues, as once an hour. */
+/**
+ * Time for the work after a start: statistics, first polls, and after five seconds pg-boss's count of all queues, which
+ * it otherwise does once an hour.
+ */
 const settleMs = 15_000
 
 async function measure(bench: Bench, program: string, durationMs: number): Promise<Figures> {
@@ -64,7 +67,7 @@ export const idle: Workload = {
         size: `${durationMs / 1000} s`,
         reference: 'bossbus',
         own: 'bossbus',
-        // What happens every half minute has to be in it: one long look says more than three short ones.
+        // Must include what happens every half minute: one long measurement is better than three short ones.
         rounds: 1,
         variants: contestants.slice(0, quick ? 1 : undefined).map(({ name, program, note }) => ({
           name,

@@ -17,7 +17,7 @@ const contestants = [
   },
 ] as const
 
-/** The first events find connections and code cold, and are left out. */
+/** The first events use cold connections and code, and are excluded. */
 const warmUpCount = 20
 
 async function measure(bench: Bench, kind: LatencyTask['kind'], size: Size): Promise<Figures> {

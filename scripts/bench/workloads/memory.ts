@@ -16,7 +16,7 @@ async function measure(bench: Bench, eventCount: number): Promise<Figures> {
   const child = bench.startChild('drain.mjs')
   try {
     const figures = await child.call<Figures>('drain', { url: database.url, eventCount })
-    // Stopping waits for the receipts: all of them are there.
+    // Stopping waits for the receipts, so all of them exist.
     const [row] = await database.query<{ count: string }>('select count(*) from bus.deliveries')
     if (Number(row?.count) !== eventCount)
       throw new Error(`${row?.count ?? 'no'} receipts for ${eventCount} events`)
@@ -27,14 +27,14 @@ async function measure(bench: Bench, eventCount: number): Promise<Figures> {
   }
 }
 
-/** What is measured is what people install: `dist/`, built from the sources as they are. */
+/** Measures what people install: `dist/`, built from the current sources. */
 async function buildPackage(bench: Bench): Promise<void> {
   if ((await newest(new URL('dist/', root))) >= (await newest(new URL('src/', root)))) return
   bench.progress('  npm run build')
   await promisify(execFile)('npm', ['run', 'build'], { cwd: fileURLToPath(root) })
 }
 
-/** When a file in the folder was last written, in milliseconds; 0 where there is none. */
+/** When a file in the folder was last written, in milliseconds; 0 if there is none. */
 async function newest(folder: URL): Promise<number> {
   const names = await readdir(folder, { recursive: true }).catch(() => [])
   const files = await Promise.all(names.map(async (name) => stat(new URL(name, folder))))

@@ -5,7 +5,7 @@ import type { Figures } from '../results.ts'
 
 const subscriptionCount = 3
 
-/** Everything waits; the processes are there and start their buses at once. */
+/** The whole backlog is waiting; the processes are running and start their buses at once. */
 async function measure(bench: Bench, processCount: number, eventCount: number): Promise<Figures> {
   const database = await createWaitingDatabase(bench, eventCount, subscriptionCount)
   const session = await database.openSession()

@@ -7,7 +7,7 @@ interface Way {
   readonly name: string
   readonly note: string
   readonly kind: PublishKind
-  /** Subscriptions of the bus that runs in a process of its own. Left out: no bus runs. */
+  /** The number of subscriptions of a bus in a separate process. If omitted, no bus runs. */
   readonly subscriptionCount?: number
 }
 
@@ -80,7 +80,7 @@ function caseName(connectionCount: number, shape: TransactionShape): string {
 }
 
 function toCase(connectionCount: number, shape: TransactionShape, durationMs: number): Case {
-  // What delivering costs on the same cores is shown once, where most is published.
+  // The cost of delivery on the same cores is shown once, for the largest load.
   const shown = connectionCount === 32 && shape === 'publish'
   return {
     name: caseName(connectionCount, shape),

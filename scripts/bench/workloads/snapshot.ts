@@ -31,7 +31,7 @@ async function measure(
   }
 }
 
-/** A transaction that has taken its snapshot and stays open: no row that dies after it can be cleaned away. */
+/** A transaction that has taken its snapshot and stays open: rows that are deleted after it cannot be vacuumed. */
 async function holdSnapshot({ url }: BenchDatabase): Promise<() => Promise<void>> {
   const client = new pg.Client({ connectionString: url })
   client.on('error', () => {})

@@ -16,7 +16,7 @@ interface Sizes {
   readonly readCount: number
 }
 
-/** A read of one tenant: `where` is what the scoped one may leave out. */
+/** A read of one tenant; a scoped read may omit `where`. */
 interface Read {
   /** The key of its figure. */
   readonly key: string
@@ -62,7 +62,7 @@ const apiCase = 'ms a read, through the bus'
 const operatorCall = 'bus.events.find({ tenantId })'
 const tenantCall = 'bus.tenant(id).events.find()'
 
-/** Milliseconds of one read, the median of reads of tenants all over the log. */
+/** Milliseconds of one read: the median of reads of tenants all over the log. */
 async function timeReads(
   { readCount, tenantCount }: Sizes,
   read: (tenantId: string) => Promise<() => Promise<unknown>>,
@@ -72,13 +72,13 @@ async function timeReads(
     const run = await read(`tenant-${(i * 7919) % tenantCount}`)
     const start = performance.now()
     await run()
-    // The first ones plan, and fill the caches of the session.
+    // The first reads plan their statements and fill the caches of the session.
     if (i >= 20) times.push(performance.now() - start)
   }
   return median(times)
 }
 
-/** What the statements cost, apart from setting the tenant. */
+/** The cost of the statements, without setting the tenant. */
 async function measureSql(
   { url }: BenchDatabase,
   sizes: Sizes,
@@ -122,7 +122,7 @@ async function measureApi(
   }
 }
 
-/** The events of every tenant lie all over the log, as they would come in. A tenth of them has a correlation. */
+/** Spreads the events of every tenant over the whole log, as they would arrive. A tenth of them has a correlation. */
 async function fillForTenants(
   bench: Bench,
   database: BenchDatabase,

@@ -4,7 +4,7 @@ import { ratioWithin, type Figures } from '../results.ts'
 import type { BenchDatabase } from '../server.ts'
 import type { Bench, Case, Target, Workload } from '../workload.ts'
 
-/** Publish and deliver by one contestant, in a process and on a database of its own. */
+/** Publishing and delivery by one contestant, in a process and on a database of its own. */
 async function measureThroughput(
   bench: Bench,
   contestant: string,
@@ -18,7 +18,7 @@ async function measureThroughput(
   }
 }
 
-/** The same on a database that is there already, and stays. */
+/** The same on an existing database, which is kept. */
 export async function measureThroughputOn(
   { url }: BenchDatabase,
   bench: Bench,
@@ -41,7 +41,7 @@ export async function measureThroughputOn(
   }
 }
 
-/** So many that a run takes seconds and no more: the slowest contestants handle 10,000 deliveries a second. */
+/** Enough for a run of seconds and not more: the slowest contestants handle 10,000 deliveries per second. */
 function fullEventCount(subscriberCount: number, payloadBytes: number): number {
   const count = subscriberCount >= 10 ? 20_000 : 50_000
   return payloadBytes > 1000 ? count / 5 : count
@@ -51,7 +51,7 @@ function caseName(subscriberCount: number, payloadBytes: number): string {
   return `${subscriberCount} ${subscriberCount === 1 ? 'subscriber' : 'subscribers'}, ${payloadBytes} B`
 }
 
-/** Against a contestant, at the payload that people send most. */
+/** Compares with a contestant at the most common payload size. */
 function target(subscriberCount: number, atLeast: number, other: string): Target {
   return {
     text: `publish and deliver, S = ${subscriberCount}, against ${other}`,

@@ -20,9 +20,9 @@ export interface DatabaseUrl {
 /** Parameters that libpq supports and the bus does not, and the alternative. */
 const refusedParameters: Readonly<Record<string, string>> = {
   service:
-    'service files (PGSERVICEFILE, ~/.pg_service.conf) are not read: write what the service says into the URL',
-  servicefile: 'service files are not read: write what the service says into the URL',
-  passfile: 'the file of passwords is named by the environment variable PGPASSFILE',
+    'service files (PGSERVICEFILE, ~/.pg_service.conf) are not read: put the settings of the service into the URL',
+  servicefile: 'service files are not read: put the settings of the service into the URL',
+  passfile: 'name the password file in the environment variable PGPASSFILE',
   hostaddr: 'give the address as the host',
 }
 
@@ -74,7 +74,7 @@ export const isDatabaseUrl = (text: string): boolean => /^postgres(?:ql)?:\/\//i
 export function parseDatabaseUrl(url: string): DatabaseUrl {
   // A secret that is read from a file ends with a line break.
   const text = url.trim()
-  if (/\p{Cc}/u.test(text)) refuseUrl('it has a control character, such as a line break, in it')
+  if (/\p{Cc}/u.test(text)) refuseUrl('it contains a control character, such as a line break')
   if (text.includes('#') || /%(?![0-9a-f]{2})/i.test(text)) refuseUrl(encodingHint)
   const [, authority = '', path = '', query = ''] =
     /^[^:]*:\/\/([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/s.exec(text) ?? []
@@ -107,7 +107,7 @@ function parseQuery(query: string): ReadonlyMap<string, string> {
   }
   refuseUnknownKeys(Object.fromEntries(parameters), knownParameters, 'the URL of `database`')
   for (const value of parameters.values())
-    if (value.includes('\u0000')) refuseUrl('a parameter has a zero byte in it')
+    if (value.includes('\u0000')) refuseUrl('a parameter contains a zero byte')
   return parameters
 }
 
@@ -153,7 +153,7 @@ function hostsOf(authority: string, parameters: ReadonlyMap<string, string>): re
   const names = named.split(',')
   const ports = (port ?? '').split(',')
   if (ports.length !== 1 && ports.length !== names.length)
-    refuseUrl('it has more `port`s than `host`s, or fewer')
+    refuseUrl('the number of `port`s differs from the number of `host`s')
   return names.map((host, index) => ({
     host: host === '' ? undefined : host.replace(/^\[(.+)\]$/, '$1'),
     port: portOf(ports.length === 1 ? ports[0] : ports[index]),
@@ -164,7 +164,7 @@ function portOf(text: string | undefined): number | undefined {
   if (text === undefined || text === '') return undefined
   const port = /^\d{1,5}$/.test(text) ? Number(text) : 0
   // Not quoted: it may be part of an unencoded password.
-  if (port < 1 || port > 65_535) refuseUrl(`a port is no number from 1 to 65535, or ${encodingHint}`)
+  if (port < 1 || port > 65_535) refuseUrl(`a port is not a number from 1 to 65535, or ${encodingHint}`)
   return port
 }
 
@@ -182,9 +182,9 @@ function decode(text: string): string {
   try {
     decoded = decodeURIComponent(text)
   } catch {
-    return refuseUrl('what is percent-encoded in it is no UTF-8')
+    return refuseUrl('it contains percent-encoded bytes that are not UTF-8')
   }
-  return decoded.includes('\u0000') ? refuseUrl('it has a zero byte in it') : decoded
+  return decoded.includes('\u0000') ? refuseUrl('it contains a zero byte') : decoded
 }
 
 function splitAt(text: string, mark: string): [string, string | undefined] {
@@ -194,7 +194,7 @@ function splitAt(text: string, mark: string): [string, string | undefined] {
 
 function wholeNumber(name: string, text: string, max: number): number {
   const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN
-  return value <= max ? value : refuseUrl(`\`${name}\` is no whole number from 0 to ${max}`)
+  return value <= max ? value : refuseUrl(`\`${name}\` is not an integer from 0 to ${max}`)
 }
 
 function oneOf<const T extends string>(
@@ -204,13 +204,15 @@ function oneOf<const T extends string>(
 ): T | undefined {
   const value = parameters.get(name)
   if (value === undefined) return undefined
-  return values.find((known) => known === value) ?? refuseUrl(`\`${name}\` is none of ${values.join(', ')}`)
+  return (
+    values.find((known) => known === value) ?? refuseUrl(`\`${name}\` is not one of ${values.join(', ')}`)
+  )
 }
 
 const encodingHint =
   'a character of the user or the password is not percent-encoded: write `#` as %23, `/` as %2F, `?` as %3F, `@` as %40, `%` as %25'
 
-const hostHint = `a host has a colon in it: an IPv6 address stands in brackets, as in [::1]:5432; or ${encodingHint}`
+const hostHint = `a host contains a colon: write an IPv6 address in brackets, as in [::1]:5432; or ${encodingHint}`
 
 function refuseUrl(reason: string): never {
   throw invalidOption(`The URL of \`database\` cannot be used: ${reason}`)

@@ -46,13 +46,13 @@ export function toTarget(option: unknown): Target {
   const handle = handleKind(option)
   if (handle !== undefined)
     refuse(
-      `a postgres:// URL or a pool configuration, got ${handle}: the bus makes connections of its own. Give it the URL that this one was made from`,
+      `a postgres:// URL or a pool configuration, got ${handle}: the bus opens its own connections. Pass the URL that this one was created from`,
     )
   if (option === null || typeof option !== 'object' || Array.isArray(option))
     refuse(
-      `a postgres:// URL, a node-postgres pool configuration, or a function that gives one, got ${wrongOption(option)}`,
+      `a postgres:// URL, a node-postgres pool configuration, or a function that returns one, got ${wrongOption(option)}`,
     )
-  if (option instanceof URL) refuse('a text, not a URL object: give its `href`')
+  if (option instanceof URL) refuse('a string, not a URL object: pass its `href`')
   // An option set to `undefined` has its default.
   const { connectionString, ...given } = Object.fromEntries(
     Object.entries(option).filter(([, value]) => value !== undefined),
@@ -94,9 +94,9 @@ export function handleKind(option: unknown): string | undefined {
 function wrongOption(option: unknown): string {
   if (option === undefined) return 'undefined: is the environment variable set?'
   if (typeof option !== 'string') return describe(option)
-  if (option.trim() === '') return 'an empty text: is the environment variable set?'
+  if (option.trim() === '') return 'an empty string: is the environment variable set?'
   const [, scheme] = /^\s*([a-z][a-z0-9+.-]{0,30}):/i.exec(option) ?? []
-  return scheme === undefined ? 'a text that is no URL' : `a URL with the scheme \`${scheme}:\``
+  return scheme === undefined ? 'a string that is not a URL' : `a URL with the scheme \`${scheme}:\``
 }
 
 function checkConfig(config: pg.PoolConfig): void {
@@ -104,7 +104,7 @@ function checkConfig(config: pg.PoolConfig): void {
   for (const name of texts) {
     const value = fields[name] ?? undefined
     if (value !== undefined && (typeof value !== 'string' || value.includes('\u0000')))
-      refuse(`a pool configuration whose \`${name}\` is a text, got ${describe(value)}`)
+      refuse(`a pool configuration whose \`${name}\` is a string, got ${describe(value)}`)
   }
   for (const [name, [min, max]] of Object.entries(numberBounds)) {
     const value = fields[name] ?? false
@@ -122,7 +122,7 @@ function checkConfig(config: pg.PoolConfig): void {
   const password = fields['password'] ?? undefined
   if (password !== undefined && typeof password !== 'string' && typeof password !== 'function')
     refuse(
-      `a pool configuration whose \`password\` is a text or a function, got a value of type ${typeof password}`,
+      `a pool configuration whose \`password\` is a string or a function, got a value of type ${typeof password}`,
     )
   const ssl = fields['ssl'] ?? undefined
   if (
@@ -132,7 +132,7 @@ function checkConfig(config: pg.PoolConfig): void {
     ssl !== 'true' &&
     ssl !== 'no-verify'
   )
-    refuse(`a pool configuration whose \`ssl\` is true, false or options of TLS, got ${describe(ssl)}`)
+    refuse(`a pool configuration whose \`ssl\` is true, false or TLS options, got ${describe(ssl)}`)
 }
 
 function isPort(port: unknown): boolean {
@@ -151,7 +151,7 @@ function checked(target: Target): Target {
       port = new pg.Client({ ...config, ...host }).port
     } catch (error) {
       refuse(
-        `something that node-postgres takes, which says: ${error instanceof Error ? error.message : 'no reason'}`,
+        `a configuration that node-postgres accepts, which reports: ${error instanceof Error ? error.message : 'no reason'}`,
       )
     }
     if (!isPort(port)) refuse('a port from 1 to 65535; it is neither in `database` nor in PGPORT')

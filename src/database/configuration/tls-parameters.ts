@@ -68,7 +68,7 @@ function switchOf(
     case 'no-verify':
       return { rejectUnauthorized: false }
     default:
-      return refuse('`ssl` is none of true, 1, false, 0, no-verify')
+      return refuse('`ssl` is not one of true, 1, false, 0, no-verify')
   }
 }
 
@@ -78,7 +78,7 @@ function sslOf(mode: string, libpq: boolean, files: TlsFiles, refuse: (reason: s
   if (mode === 'disable') return false
   if (mode === 'no-verify') return { rejectUnauthorized: false }
   if (!verifyingModes.includes(mode))
-    return refuse(`\`sslmode\` is none of disable, ${verifyingModes.join(', ')}, no-verify`)
+    return refuse(`\`sslmode\` is not one of disable, ${verifyingModes.join(', ')}, no-verify`)
   if (!libpq || mode === 'verify-full') return {}
   if (mode === 'prefer' || (mode === 'require' && files.ca === undefined))
     return { rejectUnauthorized: false }

@@ -61,7 +61,7 @@ export function describeFailure(attempt: number, thrown: unknown): AttemptFailur
     }
   } catch {
     // A getter of the thrown object threw in its turn.
-    return { attempt, at, name: 'unreadable', message: 'What was thrown could not be read' }
+    return { attempt, at, name: 'unreadable', message: 'The thrown value could not be read' }
   }
 }
 

@@ -50,7 +50,7 @@ export function createOverruns(
         ignored = true
         logger.warn(
           { ...fields, timeoutSeconds: subscription.timeoutSeconds },
-          'a handler ignores its signal and runs on after its attempt: it keeps its place, and its key if it has one',
+          'a handler ignores its signal and is still running after its attempt: it occupies its slot, and its key if it has one',
         )
         onIgnored?.()
       }, patienceMs)

@@ -116,7 +116,7 @@ export function createTransactionEnd(worker: WorkerState, connections: HandlerCo
     work.settleFailureCount += 1
     logger.warn(
       { subscription: subscription.name, reason: reasonOf(error), delayMs },
-      'a transaction of handlers could not be committed, its events run again',
+      'a transaction of handlers could not be committed: its events run again',
     )
     await pause(delayMs, undefined, { ref: false })
   }
@@ -126,7 +126,7 @@ export function createTransactionEnd(worker: WorkerState, connections: HandlerCo
     work.job.delaySeconds = Math.max(work.job.delaySeconds, lockedKeyDelaySeconds)
     logger.warn(
       { subscription: subscription.name, eventCount, delaySeconds: lockedKeyDelaySeconds },
-      'the row of a key is locked by somebody else, its events run again later',
+      'the row of a key is locked by another transaction: its events run again later',
     )
   }
 
@@ -153,7 +153,7 @@ export function createTransactionEnd(worker: WorkerState, connections: HandlerCo
           reason: describeFailure(work.job.attempt, step.thrown).message,
           eventCount: undelivered.length,
         },
-        'a transaction of handlers broke, its events run again one by one',
+        'a transaction of handlers failed: its events run again one by one',
       )
       work.runIsolated(undelivered)
     } else if (undelivered.length > 0) await recordFailure(work, last, { thrown: step.thrown, final: false })

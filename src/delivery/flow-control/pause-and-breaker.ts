@@ -118,7 +118,7 @@ export function createPauseAndBreaker(
     if (!isOpen) halt()
     logger.error(
       { subscription: subscription.name, reason },
-      'everything a subscription does fails: its circuit breaker has opened',
+      'nearly every attempt of a subscription fails: its circuit breaker has opened',
     )
     changedAt = performance.now()
     scheduleProbe(probeSeconds * 1000)

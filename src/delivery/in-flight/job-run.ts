@@ -213,7 +213,7 @@ export class JobRun implements InFlightJob {
     if (missDelaySeconds !== undefined)
       context.logger.warn(
         { subscription: context.subscription.name, eventCount: requeued.length, delaySeconds },
-        'events were not found in the log, and are looked for again',
+        'events were not found in the log yet: they are retried',
       )
     await this.#write({ requeued, delaySeconds, missCount, fairnessKey, declined })
     // Which process can take them is not known: when a delay is over, only the database knows.
@@ -260,7 +260,7 @@ export class JobRun implements InFlightJob {
 
   /** What its handlers still do counts if no other worker has taken the job over when the database is back. */
   onClaimExpired(): void {
-    this.#warn('the database was not reached for as long as a claim lasts: handlers are aborted')
+    this.#warn('the database was unreachable for as long as a claim lasts: handlers are aborted')
     this.interrupt('claim expired')
   }
 
@@ -290,7 +290,7 @@ export class JobRun implements InFlightJob {
   #announceDeclined(): void {
     const { context, coverage } = this.#worker
     Promise.all([coverage.noteLeft(), notifyProcesses(context)]).catch((error: unknown) =>
-      context.logger.debug({ reason: reasonOf(error) }, 'jobs for other code could not be noted'),
+      context.logger.debug({ reason: reasonOf(error) }, 'jobs left to other code could not be recorded'),
     )
   }
 }

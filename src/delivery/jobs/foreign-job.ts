@@ -10,7 +10,7 @@ export function cancelForeignJob(
   { boss, queue, logger }: SubscriptionContext,
   { id }: JobWithMetadata,
 ): void {
-  logger.error({ queue, jobId: id }, 'a job is none of the bus: it is cancelled')
+  logger.error({ queue, jobId: id }, 'a job does not belong to the bus: it is cancelled')
   boss.cancel(queue, id).catch((error: unknown) => {
     logger.warn({ queue, jobId: id, reason: reasonOf(error) }, 'a job could not be cancelled')
   })

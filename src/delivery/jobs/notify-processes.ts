@@ -11,6 +11,6 @@ export async function notifyProcesses({
   try {
     await database.query(wakeSql, [wakePayload('', [subscriptionId])])
   } catch (error) {
-    logger.debug({ reason: reasonOf(error) }, 'other processes could not be told of jobs')
+    logger.debug({ reason: reasonOf(error) }, 'other processes could not be notified of jobs')
   }
 }

@@ -132,7 +132,10 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
       // Polls take at most half of the time, however many are requested.
       restUntil = 2 * performance.now() - beganAt
       await maintainInstance(isLeader()).catch((error: unknown) => {
-        logger.warn({ reason: reasonOf(error) }, 'this process could not say that it is there, trying again')
+        logger.warn(
+          { reason: reasonOf(error) },
+          'the heartbeat of this process could not be written, retrying',
+        )
       })
       if (performance.now() - recoveredAt > recoverIntervalMs) await recover()
       if (isLeader() && performance.now() > partitionsDueAt) await keepPartitions()
@@ -233,7 +236,7 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
     if (movedCount > 0)
       logger.warn(
         { subscription: worker.name, movedCount },
-        'jobs waited for a time that the clock of the database server had shown before: they were moved',
+        'jobs were rescheduled: the clock of the database server had been set back',
       )
   }
 

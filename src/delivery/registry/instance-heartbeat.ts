@@ -118,7 +118,7 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
       if (!wasConflicting)
         logger.error(
           { subscriptions: moved.map(([name]) => name) },
-          'subscriptions of this process have other ids than when it started: restart it, it delivers nothing for them',
+          'subscriptions of this process have different ids than at its start: restart it, it delivers nothing for them',
         )
       wasConflicting = true
       return
@@ -128,7 +128,7 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
     parts.onRegistered(again)
     logger.warn(
       { subscriptions: [...knownIds.keys()] },
-      'the registration of this process was gone: it has registered its subscriptions again',
+      'the registration of this process was missing: its subscriptions were registered again',
     )
     await sendHeartbeat()
   }
@@ -188,7 +188,7 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
       for (const { name, patterns } of retired)
         logger.info(
           { subscription: name, patterns },
-          'no process has had a declaration of a subscription for a while: it no longer counts',
+          'a declaration of a subscription was retired: no running process has it any more',
         )
     })
   }
@@ -250,7 +250,7 @@ export async function assertComplete(
   if (!isOwnMissing && rows[0]?.missing !== true) return
   throw new DatabaseError(
     'BUS_REGISTRY_INCOMPLETE',
-    'The registry lacks subscriptions of a process that runs: nothing is handed over until it has registered them again',
+    'The registry lacks subscriptions of a running process: no events are dispatched until it has registered them again',
     { retryable: true },
   )
 }

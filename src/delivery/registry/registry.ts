@@ -164,8 +164,8 @@ function refuseTaken(name: string, service: string, owner: string | undefined): 
   if (owner === undefined || owner === service) return
   throw new ConfigurationError(
     'BUS_SUBSCRIPTION_TAKEN',
-    `The subscription \`${name}\` belongs to the service \`${owner}\`: two services under one name would each get a part of the events. ` +
-      `Name it differently, or hand it over with: update bus.subscriptions set service = '${service.replaceAll("'", "''")}' where name = '${name}'`,
+    `The subscription \`${name}\` belongs to the service \`${owner}\`: two services with one name would each receive a part of the events. ` +
+      `Choose another name, or transfer it with: update bus.subscriptions set service = '${service.replaceAll("'", "''")}' where name = '${name}'`,
   )
 }
 
@@ -199,7 +199,7 @@ async function checkWhere(executor: Executor, { name, where }: Subscription): Pr
   if (variable !== undefined) {
     throw new ConfigurationError(
       'BUS_INVALID_WHERE',
-      `Expected \`where\` of \`${name}\` to be a predicate without variables: nothing gives ${variable} a value`,
+      `Expected \`where\` of \`${name}\` to be a predicate without variables: ${variable} has no value`,
     )
   }
   if (canonical === undefined || !/^(?:strict\s+)?\$/.test(canonical)) return

@@ -37,10 +37,7 @@ export function createSettlementQueue(
         return await attempt()
       } catch (error) {
         const delayMs = failureDelayMs(failures)
-        logger.warn(
-          { reason: reasonOf(error), delayMs },
-          'a delivery could not be read or written, trying again',
-        )
+        logger.warn({ reason: reasonOf(error), delayMs }, 'a delivery could not be read or written, retrying')
         if (performance.now() + delayMs > deadline) throw error
         await new Promise((resolve) => setTimeout(resolve, delayMs).unref())
       }

@@ -89,6 +89,6 @@ export function assertFits(given: object, { name, patterns }: Subscription, cata
   if (foreign === undefined) return
   throw new ConfigurationError(
     'BUS_INVALID_PATTERN',
-    `The subscription \`${name}\` would be given ${describe(foreign)}, which the events that it was defined with do not have. Define it with all events of the bus, or name its types`,
+    `The subscription \`${name}\` would receive ${describe(foreign)}, which its own catalogue does not contain. Define it with all events of the bus, or list its types`,
   )
 }

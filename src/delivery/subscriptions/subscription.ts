@@ -180,7 +180,7 @@ function resolvePatterns(name: string, given: unknown, catalogue: EventCatalogue
     if (!isWildcard(pattern) && !Object.hasOwn(catalogue, pattern)) {
       throw new ConfigurationError(
         'BUS_INVALID_PATTERN',
-        `The subscription \`${name}\` names ${describe(pattern)}, which the catalogue does not have. Declare it, or use a pattern`,
+        `The subscription \`${name}\` names ${describe(pattern)}, which the catalogue does not contain. Declare it, or use a pattern`,
       )
     }
   }

@@ -68,7 +68,7 @@ export function startFetcher(
       } catch (error) {
         const delayMs = failureDelayMs(failures)
         failures += 1
-        logger.warn({ queue, reason: reasonOf(error), delayMs }, 'jobs could not be fetched, trying again')
+        logger.warn({ queue, reason: reasonOf(error), delayMs }, 'jobs could not be fetched, retrying')
         await signal.wait(delayMs)
       }
     }

@@ -35,13 +35,13 @@ export function readAttributes(given: unknown): ReadCloudEvent {
     refuse(`\`specversion\` to be "1.0", got ${describe(attributes.get('specversion'))}`)
   const [id, source, type] = ['id', 'source', 'type'].map((name) => {
     const value = attributes.get(name)
-    if (typeof value !== 'string' || value === '') refuse(`\`${name}\` to be a text that is not empty`)
+    if (typeof value !== 'string' || value === '') refuse(`\`${name}\` to be a non-empty string`)
     return value
   }) as [string, string, string]
   if (!isUriReference(source)) refuse('`source` to be a URI-reference')
   const contentType = texts.get('datacontenttype')
   if (contentType !== undefined && !jsonType.test(contentType))
-    refuse(`\`datacontenttype\` to be that of JSON, got ${describe(contentType)}`)
+    refuse(`\`datacontenttype\` to be a JSON type, got ${describe(contentType)}`)
   if (attributes.get('data_base64') !== undefined && attributes.get('data_base64') !== null)
     refuse('`data` to be JSON, but it is binary (`data_base64`)')
   return {
@@ -83,7 +83,7 @@ function timeOf(name: string, texts: ReadonlyMap<string, string>): Date | undefi
   const text = texts.get(name)
   if (text === undefined) return undefined
   const time = parseRfc3339(text)
-  if (time === undefined) refuse(`\`${name}\` to be a time of RFC 3339, like "2026-11-25T08:00:00Z"`)
+  if (time === undefined) refuse(`\`${name}\` to be an RFC 3339 time, like "2026-11-25T08:00:00Z"`)
   return time
 }
 

@@ -143,7 +143,7 @@ export function toCloudEvent<E extends StoredEvent>(
     (entry): entry is [string, string] => entry[1] !== undefined,
   )
   for (const [name, value] of [['source', event.source] as const, ...given]) {
-    if (illegal.test(value)) refuse(`\`${name}\` to be without control characters and noncharacters`)
+    if (illegal.test(value)) refuse(`\`${name}\` to contain no control characters or noncharacters`)
   }
   return Object.freeze({
     specversion: '1.0',
@@ -161,7 +161,7 @@ export function toCloudEvent<E extends StoredEvent>(
 /** PostgreSQL accepts times that RFC 3339 cannot express: infinity, or a year after 9999. */
 function timeText(name: string, time: unknown): string {
   const text = isDate(time) ? toRfc3339(time) : undefined
-  return text ?? refuse(`\`${name}\` to be a time from the year 0 to 9999, which RFC 3339 can write`)
+  return text ?? refuse(`\`${name}\` to be a time from the year 0 to 9999, which RFC 3339 can express`)
 }
 
 function extensionsOf(metadata: EventMetadata): Record<string, string> {

@@ -39,7 +39,7 @@ export function toCloudEventHeaders(
   for (const [name, value] of Object.entries(cloudEvent)) {
     if (name === 'data' || name === 'datacontenttype' || value === undefined || value === null) continue
     const text = typeof value === 'string' ? value : JSON.stringify(value)
-    if (!text.isWellFormed()) refuse(`\`${printable(name, 60)}\` to be without halves of surrogate pairs`)
+    if (!text.isWellFormed()) refuse(`\`${printable(name, 60)}\` to contain no lone surrogates`)
     headers[`${prefixes[protocol]}${name}`] = protocol === 'http' ? encodeHeader(text) : text
   }
   return headers
@@ -75,7 +75,7 @@ export function fromCloudEventHeaders(
     // The official SDK sends the content type twice over Kafka.
     if (!isContentType && attribute === 'datacontenttype' && attributes.has(attribute)) continue
     if (!isContentType && (attributes.get(attribute) ?? decoded) !== decoded)
-      refuse(`the header \`${printable(name, 60)}\` once, got two that differ`)
+      refuse(`the header \`${printable(name, 60)}\` once, got two different values`)
     attributes.set(attribute, decoded)
   }
   return Object.fromEntries([...attributes, ['data', toData(data)]])

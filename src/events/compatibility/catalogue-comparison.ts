@@ -39,7 +39,7 @@ export interface TypeNeed {
   readonly subscriptions: readonly string[]
 }
 
-const raise = 'Raise `version` and add an `upcast` from the one before, or take the change back.'
+const raise = 'Raise `version` and add an `upcast` from the previous version, or revert the change.'
 
 /**
  * Compares the catalogue of some code with the catalogues of earlier code and of other services. The new code must be
@@ -87,10 +87,10 @@ function typeRemoved(rows: readonly KnownType[], need: TypeNeed | undefined): Ca
       rule: 'type-removed',
       type,
       version,
-      what: 'The type is not in the catalogue any more',
+      what: 'The type is no longer in the catalogue',
       why: isNeeded
         ? `${capital(needing.join(', '))}: they would be delivered without upcast, and shown without redaction or not at all.`
-        : 'Nothing of it is in the log, and no subscription matches it.',
+        : 'The log contains no events of it, and no subscription matches it.',
       remedy: `Keep the definition until nothing needs it. To forget it: delete from bus.catalogue where service = '${service.replaceAll("'", "''")}' and type = '${type.replaceAll("'", "''")}'`,
     },
   ]
@@ -151,7 +151,7 @@ function toFindings(
         type,
         version,
         what: 'The schema is not known as JSON Schema, so this version was not compared',
-        why: 'The schema library gives none, or the version was never recorded. Only the sample of the history was checked, where there is one.',
+        why: 'The schema library provides none, or the version was never recorded. Only the sample of the history was checked, if there is one.',
         remedy:
           'Use a library with the Standard JSON Schema interface (zod, arktype), or install `@valibot/to-json-schema` beside valibot.',
       },
@@ -181,7 +181,7 @@ function describeIncompatibility(
       ? `In events stored under version ${version}, ${where} ${detail}`
       : `In events published from now on, ${where} ${detail}`,
     why: isStored
-      ? 'Handlers get what was stored, in a shape that their types do not tell.'
+      ? 'Handlers receive what was stored, in a shape that contradicts their types.'
       : `${reader === undefined ? 'Processes that are not deployed yet' : `The service \`${reader}\``} read${reader === undefined ? '' : 's'} version ${version} as it was declared.`,
     remedy: raise,
   }
@@ -201,10 +201,10 @@ function compareSources(now: TypeDescription, before: KnownType): CatalogueFindi
       what:
         removed === undefined
           ? `Every source could publish it, now only ${now.sources.map((name) => `\`${name}\``).join(', ')}`
-          : `${removed.map((name) => `\`${name}\``).join(', ')} could publish it, and may no more`,
-      why: 'What they publish with this catalogue is refused (BUS_SOURCE_NOT_ALLOWED).',
+          : `${removed.map((name) => `\`${name}\``).join(', ')} could publish it, and no longer may`,
+      why: 'Their events of this type are refused with this catalogue (BUS_SOURCE_NOT_ALLOWED).',
       remedy:
-        'Make sure that nobody else publishes it, then accept the change by deploying it; or keep the source in the list until then.',
+        'Make sure that no other source publishes it, then accept the change by deploying it; or keep the source in the list until then.',
     },
   ]
 }
@@ -220,7 +220,7 @@ function compareRedact(now: TypeDescription, before: KnownType): CatalogueFindin
       type: now.type,
       version: before.version,
       what: `\`redact\` does not name ${removed.map((path) => `\`${path}\``).join(', ')} any more`,
-      why: 'Stored events of every version are shown by it: their values would be.',
+      why: 'It applies to stored events of every version: their values would be visible.',
       remedy: 'Keep the paths of older versions in the list.',
     },
   ]
@@ -251,7 +251,7 @@ function compareOther(
         type,
         version: row.version,
         what: `The service \`${service}\` knows version ${row.version}, and this code publishes version ${now.version}`,
-        why: 'If it subscribes, it tries such events again every 60 s, and buries them after its last attempt (BUS_EVENT_TOO_NEW).',
+        why: 'If it subscribes, it retries such events every 60 s, and they become dead letters after the last attempt (BUS_EVENT_TOO_NEW).',
         remedy: `Deploy \`${service}\` with version ${now.version} before this one publishes.`,
       },
     ]
@@ -264,8 +264,8 @@ function compareOther(
         type,
         version: row.version,
         what: `The service \`${service}\` knows version ${row.version}, and this code version ${now.version}`,
-        why: 'What it publishes is newer than this code knows: a subscription here would refuse it (BUS_EVENT_TOO_NEW).',
-        remedy: 'Take over the newer definition.',
+        why: 'Its events are newer than this code knows: a subscription here would refuse them (BUS_EVENT_TOO_NEW).',
+        remedy: 'Adopt the newer definition.',
       },
     ]
   }

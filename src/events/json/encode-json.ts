@@ -113,7 +113,7 @@ function assertPlain(value: object, walk: Walk): void {
   const name = (typeof constructor === 'function' && constructor.name) || tagOf(value).slice(8, -1)
   refuse(
     walk,
-    `is ${article(name.slice(0, 60))}, which JSON would change: give the plain value, such as an ISO string`,
+    `is ${article(name.slice(0, 60))}, which JSON would change: pass a plain value, such as an ISO string`,
   )
 }
 

@@ -197,9 +197,14 @@ function didYouMean(type: unknown, catalogue: EventCatalogue): string {
 
 function assertTenant(tenantId: unknown): void {
   if (tenantId === undefined || tenantId === null || tenantId === '') {
-    throw new InvalidEventError('BUS_TENANT_REQUIRED', 'Expected `tenantId` to say whose event it is', [], {
-      option: 'tenantId',
-    })
+    throw new InvalidEventError(
+      'BUS_TENANT_REQUIRED',
+      'Expected `tenantId` to name the tenant of the event',
+      [],
+      {
+        option: 'tenantId',
+      },
+    )
   }
   assertText('tenantId', tenantId, limits.keyLength)
 }
@@ -261,7 +266,7 @@ function encodeMetadata(metadata: EventMetadata | undefined): string | undefined
     Array.isArray(metadata) ||
     Object.values(metadata).some((v) => typeof v !== 'string')
   ) {
-    throw invalid('Expected `metadata` to hold text values by name')
+    throw invalid('Expected `metadata` to be an object of string values')
   }
   const text = encodeJson(metadata, 'metadata', Number.POSITIVE_INFINITY)
   const size = Buffer.byteLength(text)

@@ -103,7 +103,7 @@ export function openNotifier(
   }
 
   function endLead(): void {
-    if (leading) logger.info({ instanceId }, 'this process no longer leads')
+    if (leading) logger.info({ instanceId }, 'this process is no longer the leader')
     leading = false
   }
 
@@ -151,7 +151,7 @@ export function openNotifier(
       if (opened !== undefined && client === opened) client = undefined
       opened?.end().catch(() => {})
       if (closed) return
-      logger.warn({ reason: reasonOf(error) }, 'the listening connection could not be opened, trying again')
+      logger.warn({ reason: reasonOf(error) }, 'the listening connection could not be opened, retrying')
       scheduleConnect(failureDelayMs(failures))
       failures += 1
     }
@@ -221,7 +221,7 @@ export function openNotifier(
     async lead() {
       if (!leading) {
         leading = await tryLock(locks.leader).catch(() => false)
-        if (leading) logger.info({ instanceId }, 'this process leads: publishers ring it first')
+        if (leading) logger.info({ instanceId }, 'this process is the leader: publishers notify it first')
       }
       return leading
     },

@@ -208,10 +208,10 @@ export function startRelay(
     if (change === 'waits long')
       logger.warn(
         { subscriptionId },
-        'a lock keeps events from a subscription: they wait in the outbox until it is gone',
+        'a lock blocks the events of a subscription: they wait in the outbox until it is released',
       )
     else if (change === 'goes on')
-      logger.info({ subscriptionId }, 'the events that waited for a lock were handed over')
+      logger.info({ subscriptionId }, 'the events that waited for a lock were dispatched')
     return claim?.count ?? 0
   }
 
@@ -253,7 +253,7 @@ export function startRelay(
         floors.reset()
         const delayMs = failureDelayMs(failures)
         failures += 1
-        logger.error({ err: error, failures, delayMs }, 'the relay could not hand events over, trying again')
+        logger.error({ err: error, failures, delayMs }, 'the relay failed to dispatch events, retrying')
         await rest(delayMs, false)
       }
     }

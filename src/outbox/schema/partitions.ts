@@ -65,7 +65,7 @@ export function createPartitionKeeper(database: Database, logger: BusLogger): Pa
         await pause(pauseMs * (0.5 + Math.random()))
         continue
       }
-      if (!isDone) logger.warn({ missing }, 'partitions of coming months could not be made yet')
+      if (!isDone) logger.warn({ missing }, 'partitions of coming months could not be created yet')
       if (defaultPartition !== undefined && !toldOfRows) {
         toldOfRows = true
         logger.warn({ ...defaultPartition }, 'the default partition of the log is not empty')
@@ -82,7 +82,7 @@ export function createPartitionKeeper(database: Database, logger: BusLogger): Pa
         const error = toBusError(thrown)
         logger.warn(
           { reason: error.message },
-          'the partitions of the coming months could not be made: run bus.migrate(), or `select bus.create_partitions()`, as the owner of the schema `bus`',
+          'the partitions of the coming months could not be created: run bus.migrate(), or `select bus.create_partitions()`, as the owner of the schema `bus`',
         )
         return error.code === 'BUS_PERMISSION_DENIED'
       }

@@ -32,6 +32,6 @@ export async function repairSequences(
   if (rows.length === 0) return
   logger.warn(
     { sequences: rows },
-    'sequences were behind their tables and have been raised: this database is a copy that came without their values',
+    'sequences were behind their tables and have been advanced: this database is a copy without their values',
   )
 }

@@ -87,8 +87,8 @@ function insteadOfTransaction(tx: unknown): string {
     return 'got the event: publish takes two arguments, and bus.tryPublish(event) one'
   if ('execute' in tx) return 'got a database handle, outside any transaction'
   if ('totalCount' in tx && 'query' in tx)
-    return 'got a node-postgres pool: take a client of it, begin, and give fromPg(client)'
-  if ('query' in tx) return 'got a node-postgres client: give fromPg(client)'
-  if ('unsafe' in tx) return 'got a postgres.js client: give fromPostgresJs(sql), with the `sql` of sql.begin'
-  return `got ${kindOf(tx)}; one of another library is given by fromPg(client) and its like`
+    return 'got a node-postgres pool: take a client from it, begin, and pass fromPg(client)'
+  if ('query' in tx) return 'got a node-postgres client: pass fromPg(client)'
+  if ('unsafe' in tx) return 'got a postgres.js client: pass fromPostgresJs(sql), with the `sql` of sql.begin'
+  return `got ${kindOf(tx)}; adapt a transaction of another library with fromPg(client) and the like`
 }

@@ -44,7 +44,7 @@ export function replyOf(value: unknown): string {
   if (value instanceof Uint8Array) return Buffer.from(value).toString('utf8')
   throw new DatabaseError(
     'BUS_DATABASE_ERROR',
-    'Expected the driver to give a text as a string: a parser of its own makes something else of it',
+    'Expected the driver to return text as a string: a custom parser converts it',
   )
 }
 

@@ -156,7 +156,7 @@ test('whatever a handler throws becomes a readable, bounded record', async () =>
   expect(message('nul')).toBe('with a \\0 in it')
   expect(message('surrogate')).toBe('half \ufffd a pair')
   expect(message('huge')).toMatch(/^x{2000}… \(5000000 characters\)$/)
-  expect(message('hostile')).toBe('What was thrown could not be read')
+  expect(message('hostile')).toBe('The thrown value could not be read')
   const size = await database.count(
     `select max(octet_length(source_output::text)) from pgboss.job where source_output is not null`,
   )

@@ -37,7 +37,7 @@ test('jobs of others in a queue of the bus are cancelled and named, and keep non
       )) === strange.length,
   )
   expect(logger.lines.filter(({ level }) => level === 'error').map(({ message }) => message)).toEqual(
-    strange.map(() => 'a job is none of the bus: it is cancelled'),
+    strange.map(() => 'a job does not belong to the bus: it is cancelled'),
   )
   expect(await bus.deadLetters.list()).toEqual([])
 })

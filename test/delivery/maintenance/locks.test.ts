@@ -288,7 +288,7 @@ test(
     })
     await until(
       'it is said',
-      () => lines.filter(({ message }) => message.startsWith('a lock keeps events')).length === 2,
+      () => lines.filter(({ message }) => message.startsWith('a lock blocks the events')).length === 2,
     )
     finish()
     await bus.stop()

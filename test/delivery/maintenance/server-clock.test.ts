@@ -62,7 +62,7 @@ test('what waits when the clock of the server goes back an hour is delivered at 
   expect(logger.lines).toContainEqual({
     level: 'warn',
     fields: { subscription: 'lines', movedCount: 1 },
-    message: 'jobs waited for a time that the clock of the database server had shown before: they were moved',
+    message: 'jobs were rescheduled: the clock of the database server had been set back',
   })
 })
 

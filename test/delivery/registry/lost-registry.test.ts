@@ -43,7 +43,7 @@ test.each([
         (await database.count('select count(*) from bus.deliveries where subscription_id = $1', [id])) === 5,
     )
     expect(
-      logger.lines.filter(({ message }) => message.includes('registered its subscriptions again')),
+      logger.lines.filter(({ message }) => message.includes('its subscriptions were registered again')),
     ).toHaveLength(1)
     expect(await bus.health()).toMatchObject({ ok: true })
   },

@@ -50,7 +50,7 @@ test('one whose pattern matches other events of the bus than its own is refused'
   expect(() => bus.subscribe(everything)).toThrow(
     expect.objectContaining({
       code: 'BUS_INVALID_PATTERN',
-      message: expect.stringMatching(/`all-orders` would be given "payment.paid"/) as string,
+      message: expect.stringMatching(/`all-orders` would receive "payment.paid"/) as string,
     }) as Error,
   )
   const orders = createBus({ database, events: orderEvents, source: 'shop' })

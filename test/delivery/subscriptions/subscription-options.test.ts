@@ -240,7 +240,7 @@ describe('events', () => {
     'have no plain name that the catalogue does not have: %s',
     async (name) => {
       expect(await refusalWith({ events: [name] }, 'BUS_INVALID_PATTERN')).toBe(
-        `The subscription \`open-case\` names "${name}", which the catalogue does not have. Declare it, or use a pattern`,
+        `The subscription \`open-case\` names "${name}", which the catalogue does not contain. Declare it, or use a pattern`,
       )
     },
   )

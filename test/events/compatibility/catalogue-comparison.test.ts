@@ -97,7 +97,7 @@ describe('a changed catalogue', () => {
     const now = { paid: { schema: v1, sources: ['pay', 'new'], redact: ['card'] } }
     const found = compareCatalogues('pay', await describeCatalogue(now), before)
     expect(found.map(({ what }) => what)).toEqual([
-      '`legacy` could publish it, and may no more',
+      '`legacy` could publish it, and no longer may',
       '`redact` does not name `id` any more',
     ])
     expect(

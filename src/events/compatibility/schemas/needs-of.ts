@@ -15,7 +15,7 @@ import { article, isAnything, list, typeName, typesOfKinds } from './wording.ts'
 export function needsOf(shapes: Shapes, part: Part, to: SchemaNode): readonly Need[] {
   const { schema, document } = to
   if (schema === true || part.shape.holds.has(to.key)) return []
-  if (schema === false) return [unmet('type', 'is there, but nothing is allowed')]
+  if (schema === false) return [unmet('type', 'is present, but nothing is allowed')]
   // Problems of a definition are reported at the definition, wherever it is referenced.
   if (typeof schema['$ref'] === 'string' && Object.keys(schema).length === 1) {
     const target = document.resolve(to, '$ref', schema['$ref'])
@@ -35,7 +35,9 @@ export function needsOf(shapes: Shapes, part: Part, to: SchemaNode): readonly Ne
     if (typeof reference !== 'string') continue
     const target = document.resolve(to, keyword, reference)
     if (target === undefined)
-      needs.push(unmet('values', 'refers to a definition that is not in the schema', { decides: false }))
+      needs.push(
+        unmet('values', 'refers to a definition that the schema does not contain', { decides: false }),
+      )
     else needs.push({ kind: 'fit', decides: true, parts: [part], to: target, isReference: true })
   }
   needs.push(...all.map((target): Need => ({ kind: 'fit', decides: true, parts: [part], to: target })))
@@ -65,7 +67,7 @@ function kindNeeds(shapes: Shapes, part: Part, to: SchemaNode, schema: SchemaObj
 function typeNeed(shapes: Shapes, part: Part, to: SchemaNode): Need | undefined {
   const allowed = new Set<Kind>(shapes.partsOf([to]).map(({ kind }) => kind))
   if (allowed.has(part.kind)) return undefined
-  if (allowed.size === 0) return unmet('type', 'is there, but nothing is allowed')
+  if (allowed.size === 0) return unmet('type', 'is present, but nothing is allowed')
   const given = isAnything(part.shape) ? 'may be anything' : `is ${article(typeName(part))}`
   const types = typesOfKinds(allowed)
   return unmet(

@@ -78,7 +78,7 @@ export function objectNeeds(
       for (const other of textsOf(needed))
         if (given.some((one) => !one.shape.required.has(other)))
           needs.push(
-            unmet('required', `may be missing where \`${name}\` is there, but is required then`, {
+            unmet('required', `may be missing when \`${name}\` is present, but is required then`, {
               step: other,
             }),
           )

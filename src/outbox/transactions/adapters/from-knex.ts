@@ -31,7 +31,7 @@ export function fromKnex(trx: KnexTransaction): AdaptedTransaction {
   return adapt(
     {
       async send(sent) {
-        if (trx.isCompleted()) throw new TransactionError('Expected the `trx` of a transaction that is open')
+        if (trx.isCompleted()) throw new TransactionError('Expected the `trx` of an open transaction')
         const query = (trx as unknown as RawQueries).raw(questionMarks(sent), sent.values)
         const { rows } = await query.options(unparsed).then((result) => result, rethrow)
         return replyOf(rows[0]?.[0])

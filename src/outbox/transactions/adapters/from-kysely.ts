@@ -59,6 +59,6 @@ function rawQuery(sql: string, parameters: readonly unknown[]): object {
 function rethrow(error: unknown): never {
   const { code, message } = (error ?? {}) as { readonly code?: unknown; readonly message?: unknown }
   if (code === undefined && typeof message === 'string' && message.startsWith('Transaction is already '))
-    throw new TransactionError(`Expected the \`trx\` of a transaction that is open: ${message}`)
+    throw new TransactionError(`Expected the \`trx\` of an open transaction: ${message}`)
   throw error
 }

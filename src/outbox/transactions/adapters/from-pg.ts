@@ -33,4 +33,4 @@ export function fromPg(client: PgClient): AdaptedTransaction {
   return adapt(throughNodePostgres(client as unknown as NodePostgresClient))
 }
 
-const expected = 'a client of node-postgres, as pool.connect() gives it, after BEGIN'
+const expected = 'a node-postgres client from pool.connect(), after BEGIN'

@@ -70,13 +70,13 @@ const connectionFailures: readonly unknown[] = [
 function rethrow(error: unknown): never {
   const { code, meta } = (error ?? {}) as PrismaError
   if (code === transactionClosed)
-    throw new TransactionError('Expected the `tx` of a transaction that is open: Prisma has closed it')
+    throw new TransactionError('Expected the `tx` of an open transaction: Prisma has closed it')
   const inner = meta?.driverAdapterError?.cause
   if (connectionFailures.includes(inner?.kind)) throw new Error('Prisma has lost the connection')
   const sqlState = inner?.originalCode ?? meta?.code
   if (typeof sqlState !== 'string') throw error
   const message = inner?.originalMessage ?? meta?.message
-  throw Object.assign(new Error(typeof message === 'string' ? message : 'Prisma gave no reason'), {
+  throw Object.assign(new Error(typeof message === 'string' ? message : 'Prisma reported no reason'), {
     code: sqlState,
   })
 }

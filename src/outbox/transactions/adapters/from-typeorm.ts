@@ -29,7 +29,7 @@ export function fromTypeOrm(manager: TypeOrmTransaction): AdaptedTransaction {
   if (!isOpen(manager)) throw notATransaction('fromTypeOrm', expected, 'a manager outside a transaction')
   return adapt({
     async send(sent) {
-      if (!isOpen(manager)) throw new TransactionError('Expected the `manager` of a transaction that is open')
+      if (!isOpen(manager)) throw new TransactionError('Expected the `manager` of an open transaction')
       return replyIn(await manager.query(textOf(sent), [...sent.values]))
     },
   })
