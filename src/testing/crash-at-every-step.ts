@@ -5,6 +5,7 @@ import { faultPoints, type FaultPoint } from '../foundation/fault-points.ts'
 import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
 import type { EventPattern } from '../events/pattern.ts'
 import { defaultBossSchema } from '../database/boss-schema.ts'
+import { lapseHeartbeatsSql, makeQueuesDueSql } from '../delivery/jobs/test-jobs.ts'
 import type { DrizzleOption, HandlerTransaction, Settings } from '../database/drizzle-handle.ts'
 import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscriptions/subscription-options.ts'
 import { startInProcess, silentLogger, type CrashInstance, type CrashStep } from './crash-instance.ts'
@@ -265,9 +266,8 @@ function isOfDelivery(point: FaultPoint): boolean {
 
 /** What half a minute of silence does: the dead worker's jobs are taken for lost, and pg-boss looks after them now. */
 async function expireClaims({ query }: TestDatabase): Promise<void> {
-  await query(`update ${defaultBossSchema}.job j set heartbeat_on = clock_timestamp() - interval '1 day' from bus.subscriptions s
-    where j.name = 'bus.' || s.name and j.state = 'active'`)
-  await query(`update ${defaultBossSchema}.queue set monitor_on = null, monitor_claim_on = null`)
+  await query(lapseHeartbeatsSql(defaultBossSchema))
+  await query(makeQueuesDueSql(defaultBossSchema))
 }
 
 function nameOf({ point, occurrence }: CrashStep): string {
