@@ -5,8 +5,8 @@ create schema if not exists bus;
 --> statement-breakpoint
 
 -- The schema of pg-boss that this database was migrated with. The migrations say `pgboss`; if another one was chosen,
--- bus.migrate() replaces the name while it applies them, and compares it before
--- it applies newer ones: see src/migrations/migrate.ts.
+-- bus.migrate() replaces the name while it applies them, and compares it before it applies newer ones: see
+-- src/migrations/migrate.ts.
 create function bus.boss_schema() returns text language sql immutable parallel safe
 return 'pgboss';
 --> statement-breakpoint

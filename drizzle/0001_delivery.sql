@@ -429,7 +429,8 @@ $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable
 -- its own for another attempt, or the key is blocked or parked. `singlyCount`: so many events, from the first one on, are
 -- delivered one by one. Under the condition of bus.advance_ordered_keys; returns the keys that met it.
 -- Locks: the rows of the keys, in the order of key_hash.
--- Repeating: the key has another job by then, or waits for another event, so nothing matches and nothing is written.
+-- Repeating: a key with another job does not match, and nothing is written. A key that is blocked or parked by the first event of
+-- the job matches, and gets the values that it has.
 create function bus.fail_ordered_keys(failed_keys jsonb) returns bigint[] language plpgsql as $body$
 declare
   failed record;

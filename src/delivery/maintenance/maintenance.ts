@@ -141,7 +141,7 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
       if (isLeader() && performance.now() > partitionsDueAt) await keepPartitions()
       if (isLeader() && performance.now() > cleanupDueAt) startCleanup()
     } catch (error) {
-      logger.warn({ reason: reasonOf(error) }, 'maintenance failed, trying again')
+      logger.warn({ reason: reasonOf(error) }, 'maintenance failed, retrying')
       restUntil = performance.now() + minPauseMs
     }
   }
@@ -265,7 +265,7 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
     cleanupDueAt = performance.now() + cleanupIntervalMs
     cleanUp()
       .catch((error: unknown) => {
-        if (runs) logger.warn({ reason: reasonOf(error) }, 'maintenance failed, trying again')
+        if (runs) logger.warn({ reason: reasonOf(error) }, 'maintenance failed, retrying')
       })
       .finally(() => {
         isCleaningUp = false
