@@ -107,6 +107,9 @@ export const payload = { paymentId, amountCents }
 export const entries = pgTable('entries', { paymentId: text().notNull(), cents: integer().notNull() })
 export declare function append(event: StoredEvent): Promise<void>
 export declare const id: string
+/** OpenTelemetry, as far as the example needs it. */
+export declare const propagation: { inject(context: unknown, carrier: Record<string, string>): void }
+export declare const context: { active(): unknown }
 export declare const secrets: { read(name: string): Promise<{ url: string }> }
 export { events as log } from '../../../src/schema.ts'
 export declare function openCaseFor(tenantId: string, paymentId: string): Promise<void>
@@ -166,6 +169,7 @@ function programOf({ code }: Example): string {
     .replaceAll("'bossbus/schema'", "'../../../src/schema.ts'")
     .replaceAll(/'bossbus\/(\w+)'/g, "'../../../src/$1/index.ts'")
     .replaceAll("'bossbus'", "'../../../src/index.ts'")
+    .replaceAll("'./src/events.ts'", "'./service.ts'")
     // Said once for the whole program.
     .replaceAll(/declare module '[^]*?\n\}\n/g, '')
   const isImport = (line: string): boolean => line.startsWith('import ')
@@ -200,7 +204,12 @@ async function compile(examples: readonly Example[]): Promise<string[]> {
   for (const [n, example] of examples.entries())
     await writeFile(`${folder}/example-${n}.ts`, programOf(example))
   // An example need not use all that it shows.
-  const compilerOptions = { noUnusedLocals: false, noUnusedParameters: false }
+  const compilerOptions = {
+    noUnusedLocals: false,
+    noUnusedParameters: false,
+    // As most services have it.
+    noPropertyAccessFromIndexSignature: false,
+  }
   const config = { extends: `${root}/tsconfig.json`, include: ['./*.ts'], compilerOptions }
   await writeFile(`${folder}/tsconfig.json`, JSON.stringify(config))
   const { stdout } = await run(process.execPath, [
