@@ -69,7 +69,7 @@ export interface BusErrorOptions {
  * registered symbol. Errors of another copy of this package (a monorepo, a bundle, two versions) are then instances
  * too. Subclasses defined elsewhere use the normal prototype check.
  */
-function knowAcrossCopies(errorClass: abstract new (...args: never) => Error, name: string): void {
+function recogniseAcrossCopies(errorClass: abstract new (...args: never) => Error, name: string): void {
   const brand = Symbol.for(`bossbus.${name}`)
   Object.defineProperty(errorClass, 'name', { value: name, configurable: true })
   Object.defineProperty(errorClass.prototype, brand, { value: true })
@@ -120,7 +120,7 @@ export abstract class BusError extends Error {
   }
 
   static {
-    knowAcrossCopies(this, 'BusError')
+    recogniseAcrossCopies(this, 'BusError')
   }
 }
 
@@ -145,7 +145,7 @@ export class InvalidEventError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'InvalidEventError')
+    recogniseAcrossCopies(this, 'InvalidEventError')
   }
 }
 
@@ -163,14 +163,14 @@ export class TransactionError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'TransactionError')
+    recogniseAcrossCopies(this, 'TransactionError')
   }
 }
 
 /** An option, pattern, predicate or name is invalid. Thrown before anything is written. */
 export class ConfigurationError extends BusError {
   static {
-    knowAcrossCopies(this, 'ConfigurationError')
+    recogniseAcrossCopies(this, 'ConfigurationError')
   }
 }
 
@@ -181,7 +181,7 @@ export class TenantScopeError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'TenantScopeError')
+    recogniseAcrossCopies(this, 'TenantScopeError')
   }
 }
 
@@ -192,7 +192,7 @@ export class StateError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'StateError')
+    recogniseAcrossCopies(this, 'StateError')
   }
 }
 
@@ -211,14 +211,14 @@ export class DatabaseError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'DatabaseError')
+    recogniseAcrossCopies(this, 'DatabaseError')
   }
 }
 
 /** An attempt to handle an event ended by a decision of the bus, such as a timeout. */
 export class DeliveryError extends BusError {
   static {
-    knowAcrossCopies(this, 'DeliveryError')
+    recogniseAcrossCopies(this, 'DeliveryError')
   }
 }
 
@@ -239,7 +239,7 @@ export class NonRetryableError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'NonRetryableError')
+    recogniseAcrossCopies(this, 'NonRetryableError')
   }
 }
 
@@ -277,6 +277,6 @@ export class RetryAfterError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'RetryAfterError')
+    recogniseAcrossCopies(this, 'RetryAfterError')
   }
 }

@@ -54,7 +54,7 @@ export function createRouter(
 
   return async (client, claimed, registryStamp, commit, terms) => {
     const current = await loadRoutes(client, registryStamp)
-    if (terms.careful || terms.retakenFor !== undefined) return dispatchApart(client, current, claimed, terms)
+    if (terms.careful || terms.retakenFor !== undefined) return dispatchSeparately(client, current, claimed, terms)
     const dispatched = new Map<number, number>()
     const afterCommit: (() => void)[] = []
     const routed: RoutedEvents[] = []
@@ -74,14 +74,14 @@ export function createRouter(
       return directDelivery.deliverAndCommit(client, direct, commit)
     for (const each of direct) afterCommit.push(await directDelivery.deliver(client, each))
     const queued = routed.filter((each) => !direct.includes(each))
-    const inLine = queued.filter(({ subscription }) => subscription.ordered !== true)
-    const planned = inLine.length === 0 ? [] : await planJobs(client, bossSchema, inLine)
+    const unordered = queued.filter(({ subscription }) => subscription.ordered !== true)
+    const planned = unordered.length === 0 ? [] : await planJobs(client, bossSchema, unordered)
     for (const each of queued) {
       const { subscription } = each
       const jobs =
         subscription.ordered === true
           ? await planOrderedJobs(client, each, terms)
-          : (planned[inLine.indexOf(each)] ?? [])
+          : (planned[unordered.indexOf(each)] ?? [])
       // Every key is busy: their next jobs follow when the current ones are done.
       if (jobs.length === 0) continue
       await insertJobs(client, boss, subscription, jobs)
@@ -98,7 +98,7 @@ export function createRouter(
    * The same for each subscription separately, because one of them meets a lock: its events are held back, and the
    * others get theirs. Events that were held before belong to one subscription, and stay held if it meets a lock again.
    */
-  async function dispatchApart(
+  async function dispatchSeparately(
     client: pg.ClientBase,
     current: readonly Route[],
     claimed: readonly ClaimedEvent[],
@@ -136,7 +136,7 @@ export function createRouter(
         return jobCount
       }
       if (servedCount === maxFanOut) {
-        await leaveForLater(client, subscription, matched, terms)
+        await deferToNextClaim(client, subscription, matched, terms)
         continue
       }
       servedCount += 1
@@ -173,7 +173,7 @@ export function createRouter(
  * Holds events back for subscriptions beyond the maximum of a claim. Each of them gets its events in a claim of its
  * own, next.
  */
-async function leaveForLater(
+async function deferToNextClaim(
   client: pg.ClientBase,
   subscription: RegisteredSubscription,
   events: readonly ClaimedEvent[],
