@@ -163,7 +163,8 @@ async function lockKeys(client: pg.ClientBase, claims: readonly JobClaim[]): Pro
   )
 }
 
-function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
+/** What settlements of keys mean in receipts, and for each key. */
+export function planOrderedWrites(settlements: readonly Settlement[]): OrderedWrites {
   const plan: OrderedWrites = { receipts: [], ended: [], failedSingles: [], handedBack: [] }
   for (const settlement of settlements) {
     const { claim, outcomes, done, handedBack = [], delaySeconds = 0, misses, lineKey, left } = settlement
