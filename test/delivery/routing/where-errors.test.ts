@@ -20,7 +20,13 @@ test('a payload that a predicate cannot judge does not fulfil it, and holds up n
   bus.subscribe({ name: 'all', events: ['note'], handler: ({ payload }) => void all.push(payload) })
   await bus.start()
   const filterByPredicate = { at: '2026-11-25T08:00:00+00:00' }
-  const payloads = [{ at: '2025-01-01T00:00:00+00:00' }, { at: '2026-11-25' }, { at: 'soon' }, {}, filterByPredicate]
+  const payloads = [
+    { at: '2025-01-01T00:00:00+00:00' },
+    { at: '2026-11-25' },
+    { at: 'soon' },
+    {},
+    filterByPredicate,
+  ]
   await expect(
     rows(
       `select '{"at": "2026-11-25"}'::jsonb @@ '$.at.datetime() > "2026-01-01T00:00:00+00:00".datetime()'::jsonpath`,
