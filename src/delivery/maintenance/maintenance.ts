@@ -198,7 +198,12 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
     }
   }
 
-  async function applyPoll(seen: QueuePoll, queue: PolledQueue, askedAt: number, isAdjusted: boolean): Promise<void> {
+  async function applyPoll(
+    seen: QueuePoll,
+    queue: PolledQueue,
+    askedAt: number,
+    isAdjusted: boolean,
+  ): Promise<void> {
     const { worker } = queue
     const now = performance.now()
     // Moved jobs may be below the floor.

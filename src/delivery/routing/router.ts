@@ -54,7 +54,8 @@ export function createRouter(
 
   return async (client, claimed, registryStamp, commit, terms) => {
     const current = await loadRoutes(client, registryStamp)
-    if (terms.careful || terms.retakenFor !== undefined) return dispatchSeparately(client, current, claimed, terms)
+    if (terms.careful || terms.retakenFor !== undefined)
+      return dispatchSeparately(client, current, claimed, terms)
     const dispatched = new Map<number, number>()
     const afterCommit: (() => void)[] = []
     const routed: RoutedEvents[] = []
