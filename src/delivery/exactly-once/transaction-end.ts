@@ -10,12 +10,12 @@ import type { WorkerState } from '../in-flight/worker-state.ts'
 import { isCurrent, JobWriter } from '../jobs/job-writer.ts'
 import { isBatch } from '../jobs/job.ts'
 import { readReceipts } from '../settlement/receipts.ts'
-import { AlreadyDelivered, ClaimLost, KeyLocked, type Written } from '../settlement/settlement-writer.ts'
 import type { HandlerConnections } from './handler-connections.ts'
 import { isLostRace } from './handler-transaction.ts'
 import type { JobInTransactions } from './job-in-transactions.ts'
 import type { BrokenStep } from './run-event.ts'
 import type { TransactionRun } from './transaction-run.ts'
+import { AlreadyDelivered, ClaimLost, KeyLocked, type Written } from '../settlement/settlement.ts'
 
 /** How often an event may lose against concurrent transactions, the only one in its own, before that counts as an attempt. */
 const maxLostRaces = 10

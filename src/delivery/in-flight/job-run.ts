@@ -157,20 +157,20 @@ export class JobRun implements InFlightJob {
 
   /** An event is over. An outcome is still to be written. */
   finish(eventId: string, outcome?: EventOutcome): void {
-    const { jobs, capacity } = this.#worker
+    const { jobs } = this.#worker
     if (!jobs.change(this, () => this.remaining.delete(eventId))) return
     this.#returnAdmission(eventId)
     if (outcome !== undefined) this.#pendingOutcomes.push(outcome)
-    capacity.freed()
+    jobs.onCapacity()
   }
 
   /** So many more of its events, or fewer, wait for their tenant and not for a handler slot. */
   markWaitingForTenant(count: number): void {
-    const { jobs, capacity } = this.#worker
+    const { jobs } = this.#worker
     jobs.change(this, () => {
       this.waitingForTenantCount += count
     })
-    if (count > 0) capacity.freed()
+    if (count > 0) jobs.onCapacity()
   }
 
   /** Puts events of a batch that were not started back, in a job of their own. Those that run go on. */
@@ -236,12 +236,12 @@ export class JobRun implements InFlightJob {
 
   /** Forgets the job and what is left of it. */
   release(): void {
-    const { jobs, capacity } = this.#worker
+    const { jobs } = this.#worker
     this.#isDone = true
     jobs.change(this, () => this.remaining.clear())
     jobs.drop(this)
     for (const eventId of this.admittedTenants.keys()) this.#returnAdmission(eventId)
-    capacity.freed()
+    jobs.onCapacity()
   }
 
   /** Aborts its handlers and starts none. A failure from now on does not count. */

@@ -6,7 +6,9 @@ import {
   type FetchPlan,
   type HandlerSlots,
 } from '../concurrency/handler-slots.ts'
+import type { PauseAndBreaker } from '../flow-control/pause-and-breaker.ts'
 import type { JobClaim } from '../jobs/job-claim.ts'
+import type { FetchSignal } from './fetch-signal.ts'
 
 /** Jobs in flight at most, those that wait for their settlement included. */
 const maxJobs = 64
@@ -43,7 +45,7 @@ export interface InFlightJob {
 }
 
 /** How much may be fetched. Nothing when either count is 0 or less. */
-export interface FetchCapacity extends FetchPlan {
+interface FetchCapacity extends FetchPlan {
   readonly jobCount: number
 }
 
@@ -58,7 +60,12 @@ export interface JobsInFlight<J extends InFlightJob> extends Iterable<J> {
   /** Counts a handler that runs although its event is settled, until it has ended: it keeps its slot. */
   outlive: (kind: AttemptKind, overrun: Overrun, onEnded: () => void) => void
   drop(job: J): void
+  /** How much may be fetched now. */
   capacity: () => FetchCapacity
+  /** Whether a job that arrives now would be taken at once. */
+  hasCapacity: () => boolean
+  /** An event is over, or waits for something other than a slot: tells the fetcher if there is capacity now. */
+  onCapacity: () => void
   /** Resolves when no handler runs, or at a moment of `performance.now()`. */
   untilIdle: (deadline: number) => Promise<void>
 }
@@ -67,6 +74,8 @@ export interface JobsInFlight<J extends InFlightJob> extends Iterable<J> {
 export function createJobsInFlight<J extends InFlightJob>(
   slotCount: () => number,
   slots: HandlerSlots,
+  breaker: PauseAndBreaker,
+  signal: FetchSignal,
 ): JobsInFlight<J> {
   // Not a set: V8 keeps every table that a set ever had until the next full collection, with the jobs in it.
   let active: readonly J[] = []
@@ -92,7 +101,16 @@ export function createJobsInFlight<J extends InFlightJob>(
     return count
   }
 
-  return {
+  function freeCapacity(): FetchCapacity {
+    const taken = { first: weights.first + outliving.first, retry: weights.retry + outliving.retry }
+    const plan = planFetch(slotCount(), taken, slots)
+    if (plan.eventCount <= 0) return { ...plan, jobCount: 0 }
+    const waiting = waitingForTenants()
+    const isFull = eventCount - waiting.eventCount >= maxEvents
+    return { ...plan, jobCount: isFull ? 0 : maxJobs - active.length + waiting.jobCount }
+  }
+
+  const inFlight: JobsInFlight<J> = {
     [Symbol.iterator]: () => active.values(),
     get size() {
       return active.length
@@ -124,16 +142,23 @@ export function createJobsInFlight<J extends InFlightJob>(
       eventCount -= job.claim.data.eventIds.length
     },
     capacity() {
-      const taken = { first: weights.first + outliving.first, retry: weights.retry + outliving.retry }
-      const plan = planFetch(slotCount(), taken, slots)
-      if (plan.eventCount <= 0) return { ...plan, jobCount: 0 }
-      const waiting = waitingForTenants()
-      const isFull = eventCount - waiting.eventCount >= maxEvents
-      return { ...plan, jobCount: isFull ? 0 : maxJobs - active.length + waiting.jobCount }
+      if (!breaker.isHalted) return freeCapacity()
+      // What is in flight is not to wait for jobs that are not fetched.
+      slots.expect('retry', false)
+      return { kind: 'any', eventCount: breaker.wantsProbe ? 1 : 0, jobCount: 1 }
+    },
+    hasCapacity() {
+      if (breaker.isHalted) return false
+      const { eventCount: freeEvents, jobCount } = freeCapacity()
+      return freeEvents > 0 && jobCount > 0
+    },
+    onCapacity() {
+      if (inFlight.hasCapacity()) signal.capacityFreed()
     },
     async untilIdle(deadline) {
       while (runningCount() > 0 && performance.now() < deadline)
         await new Promise((resolve) => setTimeout(resolve, 5).unref())
     },
   }
+  return inFlight
 }

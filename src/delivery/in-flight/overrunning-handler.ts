@@ -6,13 +6,13 @@ import type { WorkerState } from './worker-state.ts'
 
 /** Watches a handler that still runs although its event is over: it keeps its slot until it has ended. */
 export function watchInSlot(
-  { jobs, capacity, overruns }: WorkerState,
+  { jobs, overruns }: WorkerState,
   job: JobRun,
   event: StoredEvent,
   overrun: Overrun,
 ): void {
   overruns.watch(event, job.attempt, overrun)
-  jobs.outlive(job.kind, overrun, () => capacity.freed())
+  jobs.outlive(job.kind, overrun, () => jobs.onCapacity())
 }
 
 /** The same for an event of a key, which waits for the handler: if it ignores its signal, the key is marked for other processes to see. */

@@ -1,6 +1,7 @@
 import { createSemaphore } from '../concurrency/semaphore.ts'
 import type { JobClaim } from '../jobs/job-claim.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
+import type { JobData } from '../jobs/job.ts'
 
 /**
  * Finds the event that kills its process. Events that were in flight too often when a process died are suspects: of all suspects of a
@@ -51,4 +52,15 @@ export async function markIsolated(
     [queue, id, retryCount],
   )
   return rows.length === 1
+}
+
+/**
+ * An event may be in flight this often when its process dies. From then on it is a suspect, and runs while no other suspect of the
+ * process does. One loss would do, but then all that a killed process had in flight would run one by one.
+ */
+const lossesOfSuspect = 2
+
+/** Whether an event was in flight so often when its process died that it may be the cause. */
+export function isSuspect({ losses = 0 }: JobData): boolean {
+  return losses >= lossesOfSuspect
 }

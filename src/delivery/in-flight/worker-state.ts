@@ -10,7 +10,6 @@ import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import type { Coverage } from '../registry/coverage.ts'
 import type { OutcomeWriter } from '../settlement/outcome-writer.ts'
 import type { SettlementQueue } from '../settlement/settlement-queue.ts'
-import type { WorkerCapacity } from './capacity.ts'
 import type { FetchSignal } from './fetch-signal.ts'
 import type { Heartbeat } from './heartbeat.ts'
 import type { InFlightJob, JobsInFlight } from './jobs-in-flight.ts'
@@ -27,7 +26,6 @@ export interface WorkerState {
   /** Where the subscription has a limit for each tenant. */
   readonly tenants: TenantAdmission | undefined
   readonly jobs: JobsInFlight<InFlightJob>
-  readonly capacity: WorkerCapacity
   readonly breaker: PauseAndBreaker
   readonly signal: FetchSignal
   readonly heartbeat: Heartbeat

@@ -1,13 +1,26 @@
 import type pg from 'pg'
-import type { DeadLettered } from '../jobs/dead-letter.ts'
-import type { JobClaim } from '../jobs/job-claim.ts'
-import { JobWriter } from '../jobs/job-writer.ts'
-import { retryJob } from '../jobs/job.ts'
+import type { JobClaim, FailureOutput } from '../jobs/job-claim.ts'
+import { JobWriter, type DeadLettered, type FailedClaim } from '../jobs/job-writer.ts'
+import { retryJob, isBatch, type JobData } from '../jobs/job.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import { afterLoss } from './lost-job.ts'
-import { insertReceipts, readReceipts, uniqueViolation } from './receipts.ts'
-import { ClaimLost, insertNewReceipts, type SettlementWriter, type Written } from './settlement-writer.ts'
-import { planWrites, type Settlement, type Writes } from './settlement.ts'
+import { insertReceipts, readReceipts, uniqueViolation, type Receipt } from './receipts.ts'
+import {
+  type Settlement,
+  type FailedOutcome,
+  isGivenUp,
+  failureOutput,
+  receiptsOf,
+  isFailure,
+  ClaimLost,
+  insertNewReceipts,
+  type SettlementWriter,
+  type Written,
+} from './settlement.ts'
+import type { JobInsert } from 'pg-boss'
+import { requeuedJob } from '../jobs/requeued-job.ts'
+import { firstRetryDelaySeconds } from '../subscriptions/retry-delays.ts'
+import type { ResolvedRetry, Subscription } from '../subscriptions/subscription.ts'
 
 /** Writes the outcomes of batches and of single events. */
 export function createJobSettlement(context: SubscriptionContext): SettlementWriter {
@@ -112,4 +125,71 @@ function deadLettersOf({ batchDeadLetters, deadLetters }: Writes): readonly Dead
     ...batchDeadLetters.map(({ job, output }) => ({ eventId: job.data?.eventIds[0] ?? '', output })),
     ...deadLetters.map(({ claim, output }) => ({ eventId: claim.data.eventIds[0] ?? '', output })),
   ]
+}
+
+/** A job that is inserted as a dead letter. */
+interface NewDeadLetter {
+  readonly job: JobInsert<JobData> & { readonly id: string }
+  readonly output: FailureOutput
+}
+
+/** The writes that some settlements need. */
+export interface Writes {
+  readonly receipts: Receipt[]
+  /** Jobs for the events of a batch that failed and are tried again. */
+  readonly retries: JobInsert<JobData>[]
+  readonly completed: JobClaim[]
+  /** Jobs of single events that pg-boss runs again. */
+  readonly failed: FailedClaim[]
+  /** Jobs of single events that become dead letters. */
+  readonly deadLetters: { readonly claim: JobClaim; readonly output: FailureOutput }[]
+  /** Events of a batch that become dead letters. */
+  readonly batchDeadLetters: NewDeadLetter[]
+  readonly requeued: { readonly claim: JobClaim; readonly job: JobInsert<JobData> }[]
+}
+
+/** Plans the writes for jobs that are not a key's. */
+export function planWrites(subscription: Subscription, settlements: readonly Settlement[]): Writes {
+  const plan: Writes = {
+    receipts: receiptsOf(settlements),
+    retries: [],
+    completed: [],
+    failed: [],
+    deadLetters: [],
+    batchDeadLetters: [],
+    requeued: [],
+  }
+  for (const { claim, outcomes, done, requeued = [], ...how } of settlements) {
+    const failures = outcomes.filter(isFailure)
+    const inBatch = isBatch(claim.data)
+    for (const outcome of failures) {
+      if (inBatch) planBatchFailure(plan, subscription, claim, outcome)
+      else planFailure(plan, subscription.retry, claim, outcome)
+    }
+    if (requeued.length > 0)
+      plan.requeued.push({ claim, job: requeuedJob(subscription, claim, requeued, how) })
+    else if (done && (inBatch || failures.length === 0)) plan.completed.push(claim)
+  }
+  return plan
+}
+
+function planFailure(plan: Writes, retry: ResolvedRetry, claim: JobClaim, outcome: FailedOutcome): void {
+  const output = failureOutput(claim, outcome)
+  if (isGivenUp(claim, retry, outcome)) plan.deadLetters.push({ claim, output })
+  else plan.failed.push({ claim, output, retryAfterSeconds: outcome.retryAfterSeconds })
+}
+
+function planBatchFailure(
+  plan: Writes,
+  subscription: Subscription,
+  claim: JobClaim,
+  outcome: FailedOutcome,
+): void {
+  const { retry } = subscription
+  const { eventId, failure, retryAfterSeconds = firstRetryDelaySeconds(retry) } = outcome
+  const past = { attempts: 1, failures: [failure] }
+  const job = retryJob(claim.id, eventId, past, subscription, retryAfterSeconds)
+  if (isGivenUp(claim, retry, outcome))
+    plan.batchDeadLetters.push({ job, output: failureOutput(claim, outcome) })
+  else plan.retries.push(job)
 }

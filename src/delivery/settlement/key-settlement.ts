@@ -9,13 +9,15 @@ import { KeyWriter, type KeyWrites } from './key-writer.ts'
 import { afterLoss } from './lost-job.ts'
 import { insertReceipts, readReceipts } from './receipts.ts'
 import {
+  isFailure,
+  receiptsOf,
+  type Settlement,
   ClaimLost,
   insertNewReceipts,
   KeyLocked,
   type SettlementWriter,
   type Written,
-} from './settlement-writer.ts'
-import { isFailure, receiptsOf, type Settlement } from './settlement.ts'
+} from './settlement.ts'
 
 /** How long a settlement waits for a lock that another session holds, before the others are written without it. */
 const lockTimeoutMs = 500

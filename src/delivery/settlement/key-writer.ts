@@ -1,8 +1,7 @@
 import type pg from 'pg'
 import type { JobInsert } from 'pg-boss'
-import type { DeadLettered } from '../jobs/dead-letter.ts'
 import type { JobClaim } from '../jobs/job-claim.ts'
-import { JobWriter } from '../jobs/job-writer.ts'
+import { JobWriter, type DeadLettered } from '../jobs/job-writer.ts'
 import { retryJob, type JobData, type PastAttempts } from '../jobs/job.ts'
 import { requeuedJob, type RequeueOptions } from '../jobs/requeued-job.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
@@ -16,8 +15,7 @@ import {
 import { firstRetryDelaySeconds } from '../subscriptions/retry-delays.ts'
 import type { Loss } from './lost-job.ts'
 import type { Receipt } from './receipts.ts'
-import type { Written } from './settlement-writer.ts'
-import { failureOutput, isGivenUp, type FailedOutcome } from './settlement.ts'
+import { failureOutput, isGivenUp, type FailedOutcome, type Written } from './settlement.ts'
 
 /** A job of a key that is over, and the event it stopped at, if it did. */
 interface EndedJob {

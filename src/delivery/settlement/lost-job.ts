@@ -1,17 +1,6 @@
 import type { FailureOutput, JobClaim } from '../jobs/job-claim.ts'
-import { lossAllowance, type JobData, type PastAttempts } from '../jobs/job.ts'
+import { lossAllowance, type PastAttempts } from '../jobs/job.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
-
-/**
- * An event may be in flight this often when its process dies. From then on it is a suspect, and runs while no other suspect of the
- * process does. One loss would do, but then all that a killed process had in flight would run one by one.
- */
-const lossesOfSuspect = 2
-
-/** Whether an event was in flight so often when its process died that it may be the cause. */
-export function isSuspect({ losses = 0 }: JobData): boolean {
-  return losses >= lossesOfSuspect
-}
 
 /** What the loss of a worker means for an event that it had in flight. */
 export interface Loss {

@@ -1,13 +1,12 @@
 import type pg from 'pg'
 import { isLockTimeout } from '../../outbox/relay/claim.ts'
-import { logDeadLetters } from '../jobs/dead-letter.ts'
 import type { JobClaim } from '../jobs/job-claim.ts'
 import { isOfKey } from '../jobs/job.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import { createJobSettlement } from './job-settlement.ts'
 import { createKeySettlement, withLockedKeys } from './key-settlement.ts'
-import type { SettlementWriter, Written } from './settlement-writer.ts'
-import type { Settlement } from './settlement.ts'
+import type { Settlement, SettlementWriter, Written } from './settlement.ts'
+import { logDeadLetters } from '../jobs/job-writer.ts'
 
 /** The one place that writes what happened to a subscription's jobs. */
 export interface OutcomeWriter {

@@ -1,13 +1,11 @@
-import type { JobInsert } from 'pg-boss'
+import type pg from 'pg'
 import { keepFailures } from '../attempts/failure.ts'
 import type { EventOutcome } from '../attempts/outcome.ts'
 import { isLastAttempt, type Declined, type FailureOutput, type JobClaim } from '../jobs/job-claim.ts'
-import type { FailedClaim } from '../jobs/job-writer.ts'
-import { isBatch, retryJob, type JobData } from '../jobs/job.ts'
-import { requeuedJob } from '../jobs/requeued-job.ts'
-import { firstRetryDelaySeconds } from '../subscriptions/retry-delays.ts'
-import type { ResolvedRetry, Subscription } from '../subscriptions/subscription.ts'
-import type { Receipt } from './receipts.ts'
+import type { ResolvedRetry } from '../subscriptions/subscription.ts'
+import { type Receipt, insertReceipts, uniqueViolation } from './receipts.ts'
+import type { SubscriptionContext } from '../jobs/subscription-context.ts'
+import type { DeadLettered } from '../jobs/job-writer.ts'
 
 /** What is to be written about a job. */
 export interface Settlement {
@@ -52,52 +50,6 @@ export function failureOutput(
   return { attempts: failure.attempt, final, failures: all }
 }
 
-/** A job that is inserted as a dead letter. */
-interface NewDeadLetter {
-  readonly job: JobInsert<JobData> & { readonly id: string }
-  readonly output: FailureOutput
-}
-
-/** The writes that some settlements need. */
-export interface Writes {
-  readonly receipts: Receipt[]
-  /** Jobs for the events of a batch that failed and are tried again. */
-  readonly retries: JobInsert<JobData>[]
-  readonly completed: JobClaim[]
-  /** Jobs of single events that pg-boss runs again. */
-  readonly failed: FailedClaim[]
-  /** Jobs of single events that become dead letters. */
-  readonly deadLetters: { readonly claim: JobClaim; readonly output: FailureOutput }[]
-  /** Events of a batch that become dead letters. */
-  readonly batchDeadLetters: NewDeadLetter[]
-  readonly requeued: { readonly claim: JobClaim; readonly job: JobInsert<JobData> }[]
-}
-
-/** Plans the writes for jobs that are not a key's. */
-export function planWrites(subscription: Subscription, settlements: readonly Settlement[]): Writes {
-  const plan: Writes = {
-    receipts: receiptsOf(settlements),
-    retries: [],
-    completed: [],
-    failed: [],
-    deadLetters: [],
-    batchDeadLetters: [],
-    requeued: [],
-  }
-  for (const { claim, outcomes, done, requeued = [], ...how } of settlements) {
-    const failures = outcomes.filter(isFailure)
-    const inBatch = isBatch(claim.data)
-    for (const outcome of failures) {
-      if (inBatch) planBatchFailure(plan, subscription, claim, outcome)
-      else planFailure(plan, subscription.retry, claim, outcome)
-    }
-    if (requeued.length > 0)
-      plan.requeued.push({ claim, job: requeuedJob(subscription, claim, requeued, how) })
-    else if (done && (inBatch || failures.length === 0)) plan.completed.push(claim)
-  }
-  return plan
-}
-
 export function receiptsOf(settlements: readonly Settlement[]): Receipt[] {
   return settlements.flatMap(({ outcomes }) =>
     outcomes.flatMap((outcome) => {
@@ -112,23 +64,59 @@ export function isFailure(outcome: EventOutcome): outcome is FailedOutcome {
   return !outcome.delivered
 }
 
-function planFailure(plan: Writes, retry: ResolvedRetry, claim: JobClaim, outcome: FailedOutcome): void {
-  const output = failureOutput(claim, outcome)
-  if (isGivenUp(claim, retry, outcome)) plan.deadLetters.push({ claim, output })
-  else plan.failed.push({ claim, output, retryAfterSeconds: outcome.retryAfterSeconds })
+/** What is to be done once the outcomes are committed. */
+export interface Written {
+  /** Jobs that are ready then. */
+  readonly readyCount: number
+  /** To be logged. */
+  readonly deadLetters: readonly DeadLettered[]
 }
 
-function planBatchFailure(
-  plan: Writes,
-  subscription: Subscription,
-  claim: JobClaim,
-  outcome: FailedOutcome,
-): void {
-  const { retry } = subscription
-  const { eventId, failure, retryAfterSeconds = firstRetryDelaySeconds(retry) } = outcome
-  const past = { attempts: 1, failures: [failure] }
-  const job = retryJob(claim.id, eventId, past, subscription, retryAfterSeconds)
-  if (isGivenUp(claim, retry, outcome))
-    plan.batchDeadLetters.push({ job, output: failureOutput(claim, outcome) })
-  else plan.retries.push(job)
+/**
+ * Writes the outcomes of a subscription's jobs. There are two implementations: for keys' jobs, and for all others. Each write is
+ * idempotent or fenced by the claim, so it can be repeated after a commit whose answer was lost.
+ */
+export interface SettlementWriter {
+  /** Writes settlements in one transaction. A crash before its commit leaves everything as it was, and the jobs run again. */
+  write: (settlements: readonly Settlement[]) => Promise<Written>
+  /**
+   * Writes a settlement into the open transaction of its handlers, so that both commit together. Cannot be repeated in the same
+   * transaction.
+   *
+   * @throws an {@link AlreadyDelivered}, {@link ClaimLost} or {@link KeyLocked}: the transaction must be rolled back
+   */
+  writeInto: (client: pg.ClientBase, settlement: Settlement) => Promise<Written>
+  /**
+   * Ends a job whose worker was lost: its events that have no receipt go on one by one, each in a job with a new id, so that the lost
+   * worker cannot settle them, should it still run.
+   */
+  recover: (claim: JobClaim) => Promise<Written>
+}
+
+/** Another worker has delivered one of the events meanwhile. */
+export class AlreadyDelivered extends Error {}
+
+/** The job belongs to another worker by now. */
+export class ClaimLost extends Error {}
+
+/** Another session holds the row of the key for long. */
+export class KeyLocked extends Error {}
+
+/**
+ * Inserts the receipts of a transaction of handlers. Their primary key lets one of several concurrent transactions through.
+ *
+ * @throws an {@link AlreadyDelivered} where one is there already
+ */
+export async function insertNewReceipts(
+  client: pg.ClientBase,
+  { subscriptionId }: SubscriptionContext,
+  settlement: Settlement,
+): Promise<boolean> {
+  // In the same order for all, so that workers with the same events wait for each other and never deadlock.
+  const receipts = receiptsOf([settlement]).toSorted((a, b) => (a.eventId < b.eventId ? -1 : 1))
+  if (receipts.length === 0) return false
+  await insertReceipts(client, subscriptionId, receipts, false).catch((error: unknown) => {
+    throw (error as { code?: string }).code === uniqueViolation ? new AlreadyDelivered() : error
+  })
+  return true
 }

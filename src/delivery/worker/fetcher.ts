@@ -4,8 +4,8 @@ import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import type { FetchPlan } from '../concurrency/handler-slots.ts'
 import type { WorkerState } from '../in-flight/worker-state.ts'
 import { preparedOn } from '../jobs/boss.ts'
-import { byPosition } from '../jobs/claimed-job.ts'
 import { isBatch, isRetry, retryPriority, type JobData } from '../jobs/job.ts'
+import { byPosition } from '../jobs/job-claim.ts'
 
 /** With fast handlers, batches fetched at a time: what a full claim makes of 1,000 events. */
 const maxBatchesPerFetch = 10
@@ -32,7 +32,7 @@ export interface Fetcher {
 
 /** @param begin - takes a job that was fetched no earlier than `fetchedAt`, in the time of `performance.now()` */
 export function startFetcher(
-  { context, coverage, slots, capacity, metrics, signal }: WorkerState,
+  { context, coverage, slots, jobs: inFlight, metrics, signal }: WorkerState,
   begin: (job: JobWithMetadata<JobData>, fetchedAt: number) => void,
 ): Fetcher {
   const { boss, database, queue, logger } = context
@@ -44,7 +44,7 @@ export function startFetcher(
     let failures = 0
     while (!signal.isStopped) {
       if (signal.isSet) slots.expect('first', true)
-      const { kind, eventCount, jobCount } = capacity.current()
+      const { kind, eventCount, jobCount } = inFlight.capacity()
       if (eventCount <= 0 || jobCount <= 0) {
         await signal.wait(idlePollMs, true)
         continue

@@ -1,14 +1,14 @@
 import type { JobWithMetadata } from 'pg-boss'
 import type { HandlerMode } from '../in-flight/handler-mode.ts'
 import type { JobRun } from '../in-flight/job-run.ts'
-import { markIsolated, type Quarantine } from '../in-flight/quarantine.ts'
+import { markIsolated, type Quarantine, isSuspect } from '../in-flight/quarantine.ts'
 import type { WorkerState } from '../in-flight/worker-state.ts'
-import { isRedriven, wasLost } from '../jobs/claimed-job.ts'
 import type { JobData } from '../jobs/job.ts'
-import { isSuspect } from '../settlement/lost-job.ts'
 import { readReceipts } from '../settlement/receipts.ts'
-import { admitEvents } from './admit-events.ts'
-import { declineUncovered, findRunnable } from './uncovered-events.ts'
+import { isRedriven, wasLost } from '../jobs/job-claim.ts'
+import type { TenantLimit } from '../in-flight/tenant-limit.ts'
+import { deferredKey } from '../jobs/deferred-jobs.ts'
+import { eventNotCovered } from '../attempts/outcome.ts'
 
 /** Runs claimed jobs of one subscription, each from its claim to its settlement. */
 export interface JobRunner {
@@ -90,4 +90,64 @@ export function createJobRunner(worker: WorkerState, mode: HandlerMode, quaranti
   }
 
   return { run }
+}
+
+/** Divides what is left of a job: returns the events to be run now, and notes on the job how the others go back for later. */
+export function admitEvents(limit: TenantLimit, job: JobRun): readonly string[] {
+  // Those of a key have one tenant, also where the log does not show one of them: they stay in their order.
+  const ofKey = job.isOfKey
+    ? [...job.remaining].map((id) => job.events.tenantOf(id)).find((id) => id !== undefined)
+    : undefined
+  const byTenant = Map.groupBy(job.remaining, (id) => job.events.tenantOf(id) ?? ofKey)
+  const admitted: string[] = []
+  const deferred: string[] = []
+  for (const [tenantId, ids] of byTenant) {
+    if (tenantId !== undefined && !limit.admit(tenantId, ids.length)) {
+      deferred.push(tenantId)
+      job.delaySeconds = Math.max(job.delaySeconds, limit.defer(tenantId, ids.length))
+      continue
+    }
+    admitted.push(...ids)
+    if (tenantId !== undefined) for (const id of ids) job.admittedTenants.set(id, tenantId)
+  }
+  // Under this key the job is found when its tenant is about to be idle.
+  const [tenantId] = deferred
+  if (tenantId !== undefined && deferred.length === 1) job.fairnessKey = deferredKey(tenantId)
+  return admitted
+}
+
+/**
+ * Finds the events of a job that only other code of the subscription covers. Returns the others; of a key those up to the first that is
+ * not covered.
+ */
+async function findRunnable(
+  { settlements, coverage }: WorkerState,
+  job: JobRun,
+): Promise<ReadonlySet<string>> {
+  job.uncovered = await settlements.untilWritten(async () =>
+    coverage.find(job.claim.data, job.remaining, job.events.loaded),
+  )
+  if (job.uncovered.size === 0) return job.remaining
+  const left = [...job.remaining]
+  const isCovered = (id: string): boolean => !job.uncovered.has(id)
+  const firstUncovered = left.findIndex((id) => !isCovered(id))
+  return new Set(job.isOfKey ? left.slice(0, firstUncovered) : left.filter(isCovered))
+}
+
+/**
+ * Decides what happens to events that are not covered here, when nothing else is left of a job: they go back for other code, or fail
+ * where no code has them any more. Resolves to whether one of a key has failed.
+ */
+async function declineUncovered({ settlements, coverage }: WorkerState, job: JobRun): Promise<boolean> {
+  const uncovered = job.isOfKey ? [...job.remaining].slice(0, 1) : [...job.remaining]
+  const { isCoveredElsewhere, unwanted } = await settlements.untilWritten(async () =>
+    coverage.judge(uncovered, job.events.loaded),
+  )
+  for (const eventId of unwanted) {
+    const outcome = eventNotCovered(eventId, job.attempt)
+    job.record(outcome)
+    job.finish(eventId, outcome)
+  }
+  job.declined = { by: coverage.leave(job.claim.data), isLast: !isCoveredElsewhere }
+  return job.isOfKey && unwanted.length > 0
 }

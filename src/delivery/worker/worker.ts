@@ -3,16 +3,28 @@ import { reasonOf } from '../../foundation/error-reason.ts'
 import { waitUntil } from '../../foundation/with-timeout.ts'
 import { createExactlyOnce } from '../exactly-once/exactly-once.ts'
 import { JobRun } from '../in-flight/job-run.ts'
-import type { JobsInFlight } from '../in-flight/jobs-in-flight.ts'
-import { isJobOfBus, toClaim } from '../jobs/claimed-job.ts'
+import { type JobsInFlight, createJobsInFlight } from '../in-flight/jobs-in-flight.ts'
 import { cancelForeignJob } from '../jobs/foreign-job.ts'
 import { isBatch, isRetry, type JobData } from '../jobs/job.ts'
 import { recoverKeys } from '../ordering/recover-keys.ts'
 import { createAtLeastOnce } from './at-least-once.ts'
-import { createWorkerState } from './create-worker-state.ts'
-import { startFetcher } from './fetcher.ts'
+import { startFetcher, slowHandlerMs } from './fetcher.ts'
 import { createJobRunner } from './run-job.ts'
 import type { Worker, WorkerParts } from './worker-parts.ts'
+import { isJobOfBus, toClaim } from '../jobs/job-claim.ts'
+import { attemptStarter } from '../attempts/attempt.ts'
+import { createHandlerMetrics } from '../attempts/handler-metrics.ts'
+import { createOverruns } from '../attempts/overruns.ts'
+import { createHandlerSlots } from '../concurrency/handler-slots.ts'
+import { createPauseAndBreaker } from '../flow-control/pause-and-breaker.ts'
+import { createFetchSignal } from '../in-flight/fetch-signal.ts'
+import { createHeartbeat } from '../in-flight/heartbeat.ts'
+import { createTenantAdmission } from '../in-flight/tenant-admission.ts'
+import { createTenantLimit } from '../in-flight/tenant-limit.ts'
+import type { WorkerState } from '../in-flight/worker-state.ts'
+import { createOutcomeWriter } from '../settlement/outcome-writer.ts'
+import { createSettlementQueue } from '../settlement/settlement-queue.ts'
+import type { Settlement } from '../settlement/settlement.ts'
 
 const tickMs = 1000
 const abortedHandlersMs = 1000
@@ -22,7 +34,7 @@ export function startWorker(parts: WorkerParts): Worker {
   const { context, connections, coverage } = parts
   const { subscription, subscriptionId, database, logger } = context
   const { state: worker, jobs } = createWorkerState(parts)
-  const { slots, signal, capacity, breaker, overruns, settlements, heartbeat } = worker
+  const { slots, signal, breaker, overruns, settlements, heartbeat } = worker
   const mode = connections === undefined ? createAtLeastOnce(worker) : createExactlyOnce(worker, connections)
   const runner = createJobRunner(worker, mode, parts.quarantine)
   const fetcher = startFetcher(worker, begin)
@@ -92,7 +104,7 @@ export function startWorker(parts: WorkerParts): Worker {
     isFree: (types, declarations) =>
       // Where retries wait, they would be fetched in its place.
       !signal.isStopped &&
-      capacity.isFree() &&
+      jobs.hasCapacity() &&
       !slots.isExpected('retry') &&
       coverage.coversAll(types, declarations),
     wake: () => signal.wake(),
@@ -116,4 +128,51 @@ async function requeueAll(jobs: JobsInFlight<JobRun>): Promise<void> {
     [...jobs].map(async ({ requeueing, marking }) => Promise.all([requeueing, marking])),
   )
   for (const job of jobs) if (!job.isDone && job.remaining.size > 0) void job.requeue()
+}
+
+/** Keys of an ordered subscription that are worked on at a time, while handlers are fast. */
+const maxKeysInFlight = 64
+
+/** Makes the parts of a worker, each from those before it. */
+function createWorkerState(parts: WorkerParts): {
+  readonly state: WorkerState
+  readonly jobs: JobsInFlight<JobRun>
+} {
+  const { context, catalogue, events, publishing, coverage, requestPoll } = parts
+  const { subscription, logger } = context
+  const signal = createFetchSignal(context)
+  const slots = createHandlerSlots(subscription.concurrency, signal.capacityFreed)
+  const metrics = createHandlerMetrics()
+  const limit = createTenantLimit(subscription.tenantConcurrency, () => metrics.averageMs)
+  const tenants = limit && createTenantAdmission(context, limit, signal)
+  const overruns = createOverruns(subscription, logger, (tenantId, change) =>
+    tenants?.onOverrun(tenantId, change),
+  )
+  const breaker = createPauseAndBreaker(context, parts.state, signal.wake)
+  const jobs = createJobsInFlight<JobRun>(slotCount, slots, breaker, signal)
+  const outcomes = createOutcomeWriter(context)
+  const settlements = createSettlementQueue(write, logger)
+
+  /** With fast handlers, keys find their next job here; with slow ones, other processes get their share. */
+  function slotCount(): number {
+    const { concurrency, ordered } = subscription
+    if (overruns.count >= concurrency) return 0
+    const isFast = metrics.handledCount > 0 && metrics.averageMs < slowHandlerMs
+    return ordered === true && isFast ? Math.max(concurrency, maxKeysInFlight) : concurrency
+  }
+
+  async function write(batch: readonly Settlement[]): Promise<readonly Settlement[]> {
+    const { readyCount, postponed } = await outcomes.write(batch)
+    if (readyCount > 0) await signal.jobsReady()
+    if (batch.some((settlement) => settlement.outcomes.some(({ delivered }) => !delivered))) requestPoll()
+    return postponed
+  }
+
+  const state: WorkerState = {
+    ...{ context, events, coverage, slots, tenants, jobs, breaker, signal, outcomes, settlements },
+    ...{ metrics, overruns, requestPoll },
+    startAttempt: attemptStarter(subscription, catalogue, logger, publishing),
+    heartbeat: createHeartbeat(context, jobs),
+  }
+  return { state, jobs }
 }

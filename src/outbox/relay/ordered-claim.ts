@@ -1,3 +1,5 @@
+import type { ClaimFloor } from './claim-floors.ts'
+import { locks } from '../../database/locks.ts'
 import {
   beginClaimSql,
   claimSize,
@@ -8,11 +10,9 @@ import {
   scheduledPositions,
   scheduledWithKey,
   type ClaimPatience,
-} from './claim-conditions.ts'
-import type { ClaimFloor } from './claim-floors.ts'
-import { locks } from '../../database/locks.ts'
+} from './claim-sql.ts'
 
-export { orderedPositions } from './claim-conditions.ts'
+export { orderedPositions } from './claim-sql.ts'
 
 /**
  * Claims events with an ordering key: one relay at a time, under a lock held until its transaction has ended, and

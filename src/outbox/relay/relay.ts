@@ -1,6 +1,5 @@
 import { createClaimFloors, type ClaimFloor } from './claim-floors.ts'
-import { claimSize, type ClaimPatience } from './claim-conditions.ts'
-import { claimSql, dueClaimSql, heldClaimSql } from './claim-sql.ts'
+import { claimSql, dueClaimSql, heldClaimSql, claimSize, type ClaimPatience } from './claim-sql.ts'
 import { claimOnce, isLockTimeout, type Claim, type ClaimProtocol, type Dispatch } from './claim.ts'
 import type { Database } from '../../database/database.ts'
 import { createLoadMeter } from './load-meter.ts'

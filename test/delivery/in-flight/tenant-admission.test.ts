@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { JobRun } from '../../../src/delivery/in-flight/job-run.ts'
 import { createTenantLimit, type TenantLimit } from '../../../src/delivery/in-flight/tenant-limit.ts'
-import { admitEvents } from '../../../src/delivery/worker/admit-events.ts'
+import { admitEvents } from '../../../src/delivery/worker/run-job.ts'
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ['performance'] }))
 afterEach(() => void vi.useRealTimers())

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
 import { lossAllowance } from '../../../src/delivery/jobs/job.ts'
-import { afterLoss, isSuspect } from '../../../src/delivery/settlement/lost-job.ts'
+import { afterLoss } from '../../../src/delivery/settlement/lost-job.ts'
 import { claimOf, failureOf, subscriptionWith } from '../../support/claims.ts'
+import { isSuspect } from '../../../src/delivery/in-flight/quarantine.ts'
 
 /** Three attempts. */
 const subscription = subscriptionWith()

@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest'
 import { lossAllowance } from '../../../src/delivery/jobs/job.ts'
-import { planWrites, type Writes } from '../../../src/delivery/settlement/settlement.ts'
 import {
   claimOf,
   delivered,
@@ -9,6 +8,7 @@ import {
   settlementOf,
   subscriptionWith,
 } from '../../support/claims.ts'
+import { planWrites, type Writes } from '../../../src/delivery/settlement/job-settlement.ts'
 
 const nothing: Writes = {
   receipts: [],
