@@ -220,7 +220,7 @@ export function createBus<
       logger.error({ reason: reasonOf(error) }, 'the bus could not be stopped cleanly'),
     )
     await waitUntil(deadline + stopMarginMs, stopped)
-    database.abandon()
+    database.destroy()
     await waitUntil(performance.now() + cutMarginMs, stopped)
     state = 'stopped'
     const durationMs = Math.round(performance.now() - beganAt)

@@ -74,7 +74,7 @@ export interface Database extends Executor {
   /** Resolves when the running statements of the pool have finished. Other open connections are closed then. */
   close: () => Promise<void>
   /** Closes every connection, whoever uses it, and opens no more: everything that waits for one fails at once. */
-  abandon: () => void
+  destroy: () => void
 }
 
 /**
@@ -129,10 +129,10 @@ export function createDatabase(
   }
 
   const pool = openPool('bus')
-  function abandon(): void {
+  function destroy(): void {
     abandoned = true
     source.close()
-    pauses.letGo()
+    pauses.unref()
     watchdog.cutAll()
   }
 
@@ -185,11 +185,11 @@ export function createDatabase(
     async close() {
       await pool.end()
       closed = true
-      abandon()
+      destroy()
     },
-    abandon() {
+    destroy() {
       closed = true
-      abandon()
+      destroy()
     },
   }
 }

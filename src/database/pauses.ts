@@ -2,7 +2,7 @@
 export interface Pauses {
   wait: (durationMs: number) => Promise<void>
   /** From now on the delays do not keep the process alive. They still elapse if the process lives for another reason. */
-  letGo: () => void
+  unref: () => void
 }
 
 export function createPauses(): Pauses {
@@ -19,7 +19,7 @@ export function createPauses(): Pauses {
         else timers.add(timer)
       })
     },
-    letGo() {
+    unref() {
       isLetGo = true
       for (const timer of timers) timer.unref()
       timers.clear()

@@ -67,7 +67,7 @@ export interface BusErrorOptions {
  * registered symbol. Errors of another copy of this package (a monorepo, a bundle, two versions) are then instances
  * too. Subclasses defined elsewhere use the normal prototype check.
  */
-function knowAcrossCopies(errorClass: abstract new (...args: never) => Error, name: string): void {
+function recogniseAcrossCopies(errorClass: abstract new (...args: never) => Error, name: string): void {
   const brand = Symbol.for(`bossbus.${name}`)
   Object.defineProperty(errorClass, 'name', { value: name, configurable: true })
   Object.defineProperty(errorClass.prototype, brand, { value: true })
@@ -118,7 +118,7 @@ export abstract class BusError extends Error {
   }
 
   static {
-    knowAcrossCopies(this, 'BusError')
+    recogniseAcrossCopies(this, 'BusError')
   }
 }
 
@@ -143,7 +143,7 @@ export class InvalidEventError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'InvalidEventError')
+    recogniseAcrossCopies(this, 'InvalidEventError')
   }
 }
 
@@ -161,14 +161,14 @@ export class TransactionError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'TransactionError')
+    recogniseAcrossCopies(this, 'TransactionError')
   }
 }
 
 /** An option, pattern, predicate or name is invalid. Thrown before anything is written. */
 export class ConfigurationError extends BusError {
   static {
-    knowAcrossCopies(this, 'ConfigurationError')
+    recogniseAcrossCopies(this, 'ConfigurationError')
   }
 }
 
@@ -179,7 +179,7 @@ export class TenantScopeError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'TenantScopeError')
+    recogniseAcrossCopies(this, 'TenantScopeError')
   }
 }
 
@@ -190,7 +190,7 @@ export class StateError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'StateError')
+    recogniseAcrossCopies(this, 'StateError')
   }
 }
 
@@ -209,14 +209,14 @@ export class DatabaseError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'DatabaseError')
+    recogniseAcrossCopies(this, 'DatabaseError')
   }
 }
 
 /** An attempt to handle an event ended by a decision of the bus, such as a timeout. */
 export class DeliveryError extends BusError {
   static {
-    knowAcrossCopies(this, 'DeliveryError')
+    recogniseAcrossCopies(this, 'DeliveryError')
   }
 }
 
@@ -237,7 +237,7 @@ export class NonRetryableError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'NonRetryableError')
+    recogniseAcrossCopies(this, 'NonRetryableError')
   }
 }
 
@@ -275,6 +275,6 @@ export class RetryAfterError extends BusError {
   }
 
   static {
-    knowAcrossCopies(this, 'RetryAfterError')
+    recogniseAcrossCopies(this, 'RetryAfterError')
   }
 }

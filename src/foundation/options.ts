@@ -10,7 +10,7 @@ import { characterCount, printable, isLonger, invalidTextReason } from './text.t
 export function refuseUnknownKeys(given: object, known: readonly string[], what: string): void {
   for (const key of Object.keys(given)) {
     if (known.includes(key)) continue
-    const near = meantBy(key, known)
+    const near = suggestName(key, known)
     const hint = near === undefined ? `Known are: ${known.join(', ')}` : `Did you mean \`${near}\`?`
     throw invalidOption(`Unknown option \`${printable(key, 60)}\` in ${what}. ${hint}`, printable(key, 60))
   }
@@ -21,7 +21,7 @@ export function refuseUnknownKeys(given: object, known: readonly string[], what:
  *
  * The names come from BullMQ, pg-boss, graphile-worker, Inngest, Trigger.dev, NestJS and AWS, which users migrate from.
  */
-const namesElsewhere: Readonly<Record<string, readonly string[]>> = {
+const namesInOtherLibraries: Readonly<Record<string, readonly string[]>> = {
   timeout: ['timeoutSeconds', 'graceMs', 'timeoutMs'],
   timeoutMs: ['timeoutSeconds'],
   expireInSeconds: ['timeoutSeconds'],
@@ -84,8 +84,8 @@ const namesElsewhere: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** The known name that was probably meant: one with a similar spelling, or another library's name for it. */
-export function meantBy(key: string, known: readonly string[]): string | undefined {
-  const elsewhere = Object.hasOwn(namesElsewhere, key) ? (namesElsewhere[key] ?? []) : []
+export function suggestName(key: string, known: readonly string[]): string | undefined {
+  const elsewhere = Object.hasOwn(namesInOtherLibraries, key) ? (namesInOtherLibraries[key] ?? []) : []
   return elsewhere.find((name) => known.includes(name)) ?? nearest(key, known)
 }
 

@@ -62,10 +62,10 @@ interface RoleState extends Record<string, unknown> {
 export async function ensureRoles(database: Database, logger: BusLogger): Promise<void> {
   const state = await readRoles(database)
   if (state.missing.length > 0 && !state.may_create) return warn(logger, state, state.missing)
-  for (const role of state.missing) await tryAgain(async () => createRole(database, role))
+  for (const role of state.missing) await retryConcurrentWrite(async () => createRole(database, role))
   try {
     const { roles } = await loadShippedSql()
-    await tryAgain(async () =>
+    await retryConcurrentWrite(async () =>
       database.transaction(
         async (client) => client.query(roles),
         `${beginSql}; set local search_path = pg_catalog, pg_temp`,
@@ -79,7 +79,7 @@ export async function ensureRoles(database: Database, logger: BusLogger): Promis
     )
     return
   }
-  if (!(await mayBecomeTenant(database))) await joinTenants(database, logger, state)
+  if (!(await mayBecomeTenant(database))) await grantTenantRole(database, logger, state)
 }
 
 async function readRoles(database: Database): Promise<RoleState> {
@@ -108,10 +108,10 @@ async function mayBecomeTenant(database: Database): Promise<boolean> {
   return rows[0]?.may === true
 }
 
-async function joinTenants(database: Database, logger: BusLogger, state: RoleState): Promise<void> {
+async function grantTenantRole(database: Database, logger: BusLogger, state: RoleState): Promise<void> {
   try {
     // Without inheritance: the privileges of bus_tenant are not added to those of this role.
-    await tryAgain(async () =>
+    await retryConcurrentWrite(async () =>
       database.query(`do $body$ begin
   if current_setting('server_version_num')::int >= 160000 then
     execute format('grant bus_tenant to %I with inherit false, set true', current_user);
@@ -140,7 +140,7 @@ function warn(logger: BusLogger, { user_name: role }: RoleState, missing: readon
  * Retries a statement that failed because of a concurrent write to the same row of a shared catalogue. That error has
  * no SQLSTATE of its own.
  */
-async function tryAgain(work: () => Promise<unknown>): Promise<void> {
+async function retryConcurrentWrite(work: () => Promise<unknown>): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     try {
       await work()

@@ -2,7 +2,7 @@ import { defaultBossSchema } from '../database/boss-schema.ts'
 import type { TestDatabase } from './test-database.ts'
 
 /** Deletes everything that waits, so that no more handlers start. Resolves to the number of running jobs. */
-export async function forgetWaiting({ query }: Pick<TestDatabase, 'query'>): Promise<number> {
+export async function deleteWaiting({ query }: Pick<TestDatabase, 'query'>): Promise<number> {
   const [row] = await query(`
     with waiting as (delete from bus.outbox),
     lines as (delete from bus.ordered_events),
@@ -13,7 +13,7 @@ export async function forgetWaiting({ query }: Pick<TestDatabase, 'query'>): Pro
 }
 
 /** Deletes all data about events; subscriptions and instances remain. */
-export async function forgetAll({ query }: Pick<TestDatabase, 'query'>): Promise<void> {
+export async function deleteAll({ query }: Pick<TestDatabase, 'query'>): Promise<void> {
   await query(`
     do $$ begin
       delete from ${defaultBossSchema}.job where name like 'bus.%';

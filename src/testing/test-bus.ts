@@ -17,7 +17,7 @@ import { wakePayload, wakeSql } from '../outbox/relay/notifier.ts'
 import type { DrizzleOption, HandlerTransaction } from '../database/drizzle-handle.ts'
 import { toCondition, type EventMatcher, type EventReference } from './event-matcher.ts'
 import { describeState, pendingStates, readStates, type EventState } from './event-state.ts'
-import { forgetAll, forgetWaiting } from './forget.ts'
+import { deleteAll, deleteWaiting } from './forget.ts'
 import { findServer } from './find-server.ts'
 import {
   createTestDatabase,
@@ -111,7 +111,7 @@ export interface TestBus<
 }
 
 /** The interval between checks. */
-const lookIntervalMs = 10
+const pollIntervalMs = 10
 
 const defaultTimeoutMs = 4000
 
@@ -205,19 +205,19 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
   }
 
   /** Calls a function until it returns something other than undefined. */
-  async function look<T>(timeoutMs: number, glance: () => Promise<T | undefined>): Promise<T | undefined> {
+  async function poll<T>(timeoutMs: number, read: () => Promise<T | undefined>): Promise<T | undefined> {
     const deadline = performance.now() + timeoutMs
     for (;;) {
       if (skipsDelays) await skipDelays(database)
-      const seen = await glance()
+      const seen = await read()
       if (seen !== undefined || performance.now() > deadline) return seen
-      await new Promise((resolve) => setTimeout(resolve, lookIntervalMs))
+      await new Promise((resolve) => setTimeout(resolve, pollIntervalMs))
     }
   }
 
   async function drain({ timeoutMs }: { readonly timeoutMs?: number | undefined } = {}): Promise<void> {
     const limitMs = timeoutOf(timeoutMs)
-    if ((await look(limitMs, async () => (await isDrained(database)) || undefined)) === true) return
+    if ((await poll(limitMs, async () => (await isDrained(database)) || undefined)) === true) return
     const pending = (await readStates(database, 'true', [])).filter(({ state }) => pendingStates.has(state))
     const lines = pending
       .slice(0, 10)
@@ -245,11 +245,11 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
     const limitMs = timeoutOf(timeoutMs)
     const of = subscription === undefined ? '' : ` by \`${subscription}\``
     let states: readonly EventState[] = []
-    const found = await look(limitMs, async () => {
+    const found = await poll(limitMs, async () => {
       states = await readStates(database, sql, values)
       const byEvent = Map.groupBy(states, ({ eventId }) => eventId)
       for (const [eventId, all] of byEvent) if (hasCome(all, outcome, subscription)) return eventId
-      return isOne && states.length > 0 && cannotCome(states, outcome, subscription) ? 'never' : undefined
+      return isOne && states.length > 0 && isUnreachable(states, outcome, subscription) ? 'never' : undefined
     })
     if (found === undefined || found === 'never') {
       throw new Error(
@@ -277,12 +277,12 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
 
   async function reset({ timeoutMs }: { readonly timeoutMs?: number | undefined } = {}): Promise<void> {
     const limitMs = timeoutOf(timeoutMs)
-    const running = await look(limitMs, async () => ((await forgetWaiting(database)) === 0 ? 0 : undefined))
+    const running = await poll(limitMs, async () => ((await deleteWaiting(database)) === 0 ? 0 : undefined))
     if (running === undefined)
       throw new Error(
         `Handlers are still running after ${limitMs} ms: reset() waits for them, and nothing has been deleted yet`,
       )
-    await forgetAll(database)
+    await deleteAll(database)
     if (bus.state !== 'started') return
     for (const { name, state } of await bus.subscriptions.list())
       if (state === 'paused' || state === 'circuit open') await bus.subscriptions.resume(name)
@@ -319,7 +319,7 @@ function hasCome(
 }
 
 /** Whether an event has reached another outcome that it does not leave by itself. */
-function cannotCome(
+function isUnreachable(
   states: readonly EventState[],
   outcome: EventOutcome,
   subscription: string | undefined,

@@ -5,7 +5,7 @@ import type { Database } from '../../database/database.ts'
 import type { PartitionKeeper } from '../../outbox/schema/partitions.ts'
 import { pollQueues, type PollFloor, type QueuePoll } from './queue-poll.ts'
 import type { InstanceHeartbeat } from '../registry/instance-heartbeat.ts'
-import { createServerClock, fitToClock } from './server-clock.ts'
+import { createServerClock, adjustJobTimes } from './server-clock.ts'
 import { createCleanup } from './cleanup.ts'
 import type { Worker } from '../worker/worker-parts.ts'
 import { queueName } from '../jobs/queues.ts'
@@ -73,12 +73,12 @@ export interface MaintenanceParts {
   readonly logger: BusLogger
 }
 
-interface Watched {
+interface PolledQueue {
   readonly worker: Worker
   /** When to poll the queue out of turn, in terms of `performance.now()`. */
   dueAt: number
   /** A poll was requested, and must start at the very first job. */
-  asked: boolean
+  isRequested: boolean
   floor: PollFloor | undefined
   /** When the last poll without a floor started, and how long it took. */
   sweptAt: number
@@ -89,10 +89,10 @@ interface Watched {
 export function startMaintenance(parts: MaintenanceParts): Maintenance {
   const { database, boss, workers, partitions, isLeader, isPolling, instanceHeartbeat, logger } = parts
   /** Ordered by turn: the next queue to poll comes first. */
-  const queues = new Map<string, Watched>()
+  const queues = new Map<string, PolledQueue>()
   for (const worker of workers)
     queues.set(queueName(worker.name), {
-      ...{ worker, dueAt: Number.POSITIVE_INFINITY, asked: false, floor: undefined },
+      ...{ worker, dueAt: Number.POSITIVE_INFINITY, isRequested: false, floor: undefined },
       ...{ sweptAt: Number.NEGATIVE_INFINITY, sweepMs: 0 },
     })
   const clock = createServerClock()
@@ -103,7 +103,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
   let turnAt = performance.now()
   let restUntil = Number.NEGATIVE_INFINITY
   // Immediately: a new process takes over what the previous one left behind.
-  let unseenCount = queues.size
+  let unpolledCount = queues.size
   let cleanupDueAt = performance.now() + firstCleanupMs
   let isCleaningUp = false
   let partitionsDueAt = performance.now() + (parts.hasPartitions ? partitionIntervalMs : partitionRetryMs)
@@ -154,86 +154,91 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
     if (now >= turnAt) {
       for (const name of queues.keys()) if (names.size < queuesPerPoll) names.add(name)
       const turns = Math.max(1, Math.ceil(queues.size / queuesPerPoll))
-      unseenCount -= names.size
-      if (unseenCount <= 0)
+      unpolledCount -= names.size
+      if (unpolledCount <= 0)
         turnAt = isPolling()
           ? now + Math.max(minPauseWithoutNotificationsMs, pollIntervalWithoutNotificationsMs / turns)
           : now + Math.max(minPauseMs, pollIntervalMs / turns)
     }
     for (const name of names) {
-      const watched = queues.get(name)
-      if (watched === undefined) continue
-      watched.dueAt = Number.POSITIVE_INFINITY
+      const queue = queues.get(name)
+      if (queue === undefined) continue
+      queue.dueAt = Number.POSITIVE_INFINITY
       queues.delete(name)
-      queues.set(name, watched)
+      queues.set(name, queue)
     }
     return [...names]
   }
 
   /** Whether a poll starts at the very first job. A requested poll may concern a job that was put back below the floor. */
-  function mayForgetFloor({ asked, sweptAt, sweepMs }: Watched, now: number): boolean {
-    return now - sweptAt > Math.max(asked ? 0 : sweepIntervalMs, sweepMs / sweepShare)
+  function mayForgetFloor({ isRequested, sweptAt, sweepMs }: PolledQueue, now: number): boolean {
+    return now - sweptAt > Math.max(isRequested ? 0 : sweepIntervalMs, sweepMs / sweepShare)
   }
 
   async function poll(names: readonly string[]): Promise<void> {
     const askedAt = performance.now()
-    const swept: Watched[] = []
-    const asked = names.map((name) => {
-      const watched = queues.get(name)
-      if (watched === undefined || !mayForgetFloor(watched, askedAt)) return { name, floor: watched?.floor }
-      watched.asked = false
-      swept.push(watched)
+    const swept: PolledQueue[] = []
+    const requests = names.map((name) => {
+      const queue = queues.get(name)
+      if (queue === undefined || !mayForgetFloor(queue, askedAt)) return { name, floor: queue?.floor }
+      queue.isRequested = false
+      swept.push(queue)
       return { name, floor: undefined }
     })
-    const found = await pollQueues(database, asked)
+    const found = await pollQueues(database, requests)
     const answeredAt = performance.now()
-    for (const watched of swept) {
-      watched.sweptAt = askedAt
-      watched.sweepMs = answeredAt - askedAt
+    for (const queue of swept) {
+      queue.sweptAt = askedAt
+      queue.sweepMs = answeredAt - askedAt
     }
     const setMs = found.clockMs === undefined ? 0 : clock.note(found.clockMs, askedAt, answeredAt)
-    if (setMs !== 0) await followClock(setMs)
+    if (setMs !== 0) await onClockSet(setMs)
     for (const seen of found.queues) {
-      const watched = queues.get(seen.name)
-      if (watched !== undefined) await act(seen, watched, askedAt, setMs !== 0)
+      const queue = queues.get(seen.name)
+      if (queue !== undefined) await applyPoll(seen, queue, askedAt, setMs !== 0)
     }
   }
 
-  async function act(seen: QueuePoll, watched: Watched, askedAt: number, isFit: boolean): Promise<void> {
-    const { worker } = watched
+  async function applyPoll(
+    seen: QueuePoll,
+    queue: PolledQueue,
+    askedAt: number,
+    isAdjusted: boolean,
+  ): Promise<void> {
+    const { worker } = queue
     const now = performance.now()
     // Moved jobs may be below the floor.
-    if (!isFit) watched.floor = seen.floor
+    if (!isAdjusted) queue.floor = seen.floor
     worker.applyState(seen.state, askedAt)
     const dueAt = seen.dueMs === undefined ? Number.POSITIVE_INFINITY : now + Math.max(0, seen.dueMs) + 5
-    watched.dueAt = Math.min(watched.dueAt, dueAt)
-    if (watched.asked) watched.dueAt = Math.min(watched.dueAt, watched.sweptAt + watched.sweepMs / sweepShare)
-    if (seen.isAhead && !isFit) await fit(watched, 0)
+    queue.dueAt = Math.min(queue.dueAt, dueAt)
+    if (queue.isRequested) queue.dueAt = Math.min(queue.dueAt, queue.sweptAt + queue.sweepMs / sweepShare)
+    if (seen.isAhead && !isAdjusted) await adjustTimes(queue, 0)
     // After the clock was set, live workers have not sent a heartbeat yet either.
-    if (seen.lapsed && !isFit) {
+    if (seen.lapsed && !isAdjusted) {
       // pg-boss fails the attempts of silent workers: their jobs run again, or become dead letters.
       await boss.supervise(seen.name, { reindex: false })
       await database.faultPoint?.('maintenance.expired')
       if (worker.ordered) await worker.recoverKeys()
       // When these jobs are due is not known yet.
-      watched.dueAt = Math.min(watched.dueAt, performance.now() + expiredPauseMs)
+      queue.dueAt = Math.min(queue.dueAt, performance.now() + expiredPauseMs)
     }
     if (seen.lapsed || seen.ready) worker.wake()
   }
 
   /** The clock was set: every time in the database refers to another clock. */
-  async function followClock(setMs: number): Promise<void> {
+  async function onClockSet(setMs: number): Promise<void> {
     logger.warn({ setSeconds: Math.round(setMs / 1000) }, 'the clock of the database server was set')
     cleanupDueAt = performance.now() + cleanupIntervalMs
-    for (const watched of queues.values()) await fit(watched, setMs)
+    for (const queue of queues.values()) await adjustTimes(queue, setMs)
   }
 
-  async function fit(watched: Watched, setMs: number): Promise<void> {
-    const { worker } = watched
-    const movedCount = await fitToClock(database, worker.name, setMs)
+  async function adjustTimes(queue: PolledQueue, setMs: number): Promise<void> {
+    const { worker } = queue
+    const movedCount = await adjustJobTimes(database, worker.name, setMs)
     // Its floor is a time of the previous clock.
-    watched.floor = undefined
-    watched.dueAt = performance.now()
+    queue.floor = undefined
+    queue.dueAt = performance.now()
     if (movedCount > 0)
       logger.warn(
         { subscription: worker.name, movedCount },
@@ -281,10 +286,10 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
       schedule()
     },
     requestPoll(subscription) {
-      const watched = queues.get(queueName(subscription))
-      if (watched === undefined) return
-      watched.asked = true
-      watched.dueAt = performance.now()
+      const queue = queues.get(queueName(subscription))
+      if (queue === undefined) return
+      queue.isRequested = true
+      queue.dueAt = performance.now()
       schedule()
     },
     async stop() {

@@ -47,7 +47,7 @@ export function createServerClock(): ServerClock {
  * @param setMs - by how much the clock was set, if known; otherwise 0
  * @returns the number of jobs that waited for a time of the previous clock
  */
-export async function fitToClock(
+export async function adjustJobTimes(
   executor: Pick<Database, 'query' | 'bossSchema'>,
   subscription: string,
   setMs: number,

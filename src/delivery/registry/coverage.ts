@@ -1,6 +1,6 @@
 import type { Database, Executor } from '../../database/database.ts'
 import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
-import { fulfilling, readDeclarations, typeMatcher } from './declarations.ts'
+import { filterByPredicate, readDeclarations, typeMatcher } from './declarations.ts'
 import { hasExpired, isErased, type LoadedEvents } from '../attempts/event-reader.ts'
 import { type JobData, leftGroup } from '../jobs/job.ts'
 import { type Subscription } from '../subscriptions/subscription.ts'
@@ -61,7 +61,7 @@ export function createCoverage(
         undecided.length > 0 &&
         data.declarations?.includes(declarationId()) !== true
       ) {
-        const fulfilled = await fulfilling(executor, undecided, where)
+        const fulfilled = await filterByPredicate(executor, undecided, where)
         for (const id of undecided) if (!fulfilled.has(id)) uncovered.add(id)
       }
       // Erased and expired events need no coverage: any process settles them.
@@ -87,7 +87,7 @@ export function createCoverage(
         const covered =
           declaration.where === undefined || ofType.length === 0
             ? ofType
-            : await fulfilling(executor, ofType, declaration.where)
+            : await filterByPredicate(executor, ofType, declaration.where)
         for (const id of covered) {
           left.delete(id)
           isCoveredElsewhere ||= declaration.isLive

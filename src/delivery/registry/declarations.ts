@@ -115,7 +115,7 @@ export async function writeDeclarations(
     [wanted],
   )
   const names = subscriptions.map(({ name }) => name)
-  await followNewest(
+  await applyNewestDeclaration(
     client,
     changed.map(({ subscription_id }) => subscription_id),
     names,
@@ -132,7 +132,7 @@ export async function writeDeclarations(
 }
 
 /** Updates the rows of subscriptions to their newest active declarations, and raises revisions. */
-async function followNewest(
+async function applyNewestDeclaration(
   client: pg.ClientBase,
   changedIds: readonly number[],
   names: readonly string[],
@@ -167,7 +167,7 @@ export async function retireDeclarations(
      returning d.subscription_id, s.name, d.patterns`,
     [ids],
   )
-  await followNewest(
+  await applyNewestDeclaration(
     client,
     rows.map(({ subscription_id }) => subscription_id),
     [],
@@ -181,7 +181,7 @@ export function typeMatcher({ patterns }: Pick<Declaration, 'patterns'>): (type:
 }
 
 /** The events, among some, whose payload satisfies a predicate. PostgreSQL evaluates it; an error counts as false. */
-export async function fulfilling(
+export async function filterByPredicate(
   executor: Executor,
   eventIds: readonly string[],
   where: string,

@@ -2,7 +2,7 @@ import type pg from 'pg'
 import { compilePatterns } from '../../events/pattern.ts'
 import { unlessLocked } from '../../outbox/relay/claim.ts'
 import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
-import { fulfilling, type Declaration } from '../registry/declarations.ts'
+import { filterByPredicate, type Declaration } from '../registry/declarations.ts'
 import type { RoutedEvents } from './fair-batches.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'
 
@@ -70,7 +70,7 @@ async function coveredBy(
   matched: readonly ClaimedEvent[],
 ): Promise<Iterable<string>> {
   const ids = matched.filter(({ type }) => matches(type)).map(({ id }) => id)
-  return where === undefined || ids.length === 0 ? ids : fulfilling(client, ids, where)
+  return where === undefined || ids.length === 0 ? ids : filterByPredicate(client, ids, where)
 }
 
 /**

@@ -102,7 +102,8 @@ export function createRouter(
 
   return async (client, claimed, registryStamp, commit, terms) => {
     const current = await loadRoutes(client, registryStamp)
-    if (terms.careful || terms.retakenFor !== undefined) return dispatchApart(client, current, claimed, terms)
+    if (terms.careful || terms.retakenFor !== undefined)
+      return dispatchSeparately(client, current, claimed, terms)
     const dispatched = new Map<number, number>()
     const afterCommit: (() => void)[] = []
     const routed: RoutedEvents[] = []
@@ -119,17 +120,18 @@ export function createRouter(
     await faultPoint?.('relay.routed')
     const direct = claimed.length <= maxDirectEvents ? routed.filter(mayGoDirectly) : []
     if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
-    if (direct.length > 0 && direct.length === routed.length) return deliverAtOnce(client, direct, commit)
+    if (direct.length > 0 && direct.length === routed.length)
+      return deliverInOneRoundTrip(client, direct, commit)
     for (const each of direct) afterCommit.push(await deliverDirectly(client, each))
     const queued = routed.filter((each) => !direct.includes(each))
-    const inLine = queued.filter(({ subscription }) => subscription.ordered !== true)
-    const planned = inLine.length === 0 ? [] : await planJobs(client, bossSchema, inLine)
+    const unordered = queued.filter(({ subscription }) => subscription.ordered !== true)
+    const planned = unordered.length === 0 ? [] : await planJobs(client, bossSchema, unordered)
     for (const each of queued) {
       const { subscription } = each
       const jobs =
         subscription.ordered === true
           ? await planOrderedJobs(client, each, terms)
-          : (planned[inLine.indexOf(each)] ?? [])
+          : (planned[unordered.indexOf(each)] ?? [])
       // Every key is busy: their next jobs follow when the current ones are done.
       if (jobs.length === 0) continue
       await insertJobs(client, subscription, jobs)
@@ -146,7 +148,7 @@ export function createRouter(
    * The same for each subscription separately, because one of them meets a lock: its events are held back, and the
    * others get theirs. Events that were held before belong to one subscription, and stay held if it meets a lock again.
    */
-  async function dispatchApart(
+  async function dispatchSeparately(
     client: pg.ClientBase,
     current: readonly Route[],
     claimed: readonly ClaimedEvent[],
@@ -184,7 +186,7 @@ export function createRouter(
         return jobCount
       }
       if (servedCount === maxFanOut) {
-        await leaveForLater(client, subscription, matched, terms)
+        await deferToNextClaim(client, subscription, matched, terms)
         continue
       }
       servedCount += 1
@@ -250,7 +252,7 @@ export function createRouter(
    * The same for all events of a claim, with the commit, in one round trip, because no statement needs an earlier
    * answer. If a statement fails, the server rolls back instead of committing.
    */
-  async function deliverAtOnce(
+  async function deliverInOneRoundTrip(
     client: pg.ClientBase,
     direct: readonly RoutedEvents[],
     commit: Commit,
@@ -321,7 +323,7 @@ export function createRouter(
  * Holds events back for subscriptions beyond the maximum of a claim. Each of them gets its events in a claim of its
  * own, next.
  */
-async function leaveForLater(
+async function deferToNextClaim(
   client: pg.ClientBase,
   subscription: RegisteredSubscription,
   events: readonly ClaimedEvent[],

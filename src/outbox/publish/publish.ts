@@ -4,7 +4,7 @@ import { eventFieldNames } from '../../events/event-defaults.ts'
 import { InvalidEventError, type BusErrorCode } from '../../foundation/errors.ts'
 import { encodeJson } from '../../events/json/encode-json.ts'
 import { limits } from '../../foundation/limits.ts'
-import { describe, describeInvalidText, kindOf, meantBy, nearest } from '../../foundation/options.ts'
+import { describe, describeInvalidText, kindOf, suggestName, nearest } from '../../foundation/options.ts'
 import { isDate } from '../../foundation/cross-realm.ts'
 import { redactThrown } from '../../foundation/error-redaction.ts'
 import { statement } from '../transactions/statement.ts'
@@ -106,7 +106,7 @@ function unreadable(thrown: unknown): InvalidEventError {
 type ReadEvent = { readonly [K in keyof Required<UncheckedEvent>]: UncheckedEvent[K] }
 
 function unknownField(key: string): InvalidEventError {
-  const near = meantBy(key, eventFieldNames)
+  const near = suggestName(key, eventFieldNames)
   const hint = near === undefined ? `Known are: ${eventFieldNames.join(', ')}` : `Did you mean \`${near}\`?`
   return new InvalidEventError(
     'BUS_INVALID_EVENT',

@@ -59,7 +59,7 @@ export interface Claim {
   /** Whether events with an ordering key are ready. */
   readonly orderedReady: boolean
   /** Whether they could not be claimed, because another relay is claiming them. */
-  readonly orderTaken: boolean
+  readonly isOrderLocked: boolean
   /** For held events: whether there are more. */
   readonly isLeft: boolean
   /** For held events: the key after which the next claim continues. */
@@ -150,7 +150,7 @@ export async function claimOnce(
       dueMs: toMs(state?.due_seconds),
       orderedDueMs: toMs(state?.ordered_due_seconds),
       orderedReady: state?.ordered_ready ?? false,
-      orderTaken: state?.order_taken ?? false,
+      isOrderLocked: state?.order_taken ?? false,
       isLeft: state?.is_left ?? false,
       heldCursor: cursor && { tenantId: cursor.tenant_id, orderingKey: cursor.ordering_key ?? '' },
       sweep: state && toSweep(state, (begun.at(-3)?.rows ?? []) as readonly WriterRow[]),

@@ -39,7 +39,7 @@ export interface HeldEvents {
   readonly noteTry: (
     subscriptionId: number,
     claim: Pick<Claim, 'count' | 'isLeft' | 'heldCursor'> | undefined,
-  ) => 'waits long' | 'goes on' | undefined
+  ) => 'blocked' | 'resumed' | undefined
 }
 
 export function createHeldEvents(now: () => number = () => performance.now()): HeldEvents {
@@ -95,7 +95,7 @@ export function createHeldEvents(now: () => number = () => performance.now()): H
         entry.cursor = claim.heldCursor
         if (!claim.isLeft) {
           held.delete(subscriptionId)
-          return entry.warned ? 'goes on' : undefined
+          return entry.warned ? 'resumed' : undefined
         }
       }
       const count = entry.heldAgain ? 0 : (claim?.count ?? 0)
@@ -107,7 +107,7 @@ export function createHeldEvents(now: () => number = () => performance.now()): H
       entry.dueAt = now() + (count > 0 ? 0 : entry.delayMs)
       if (entry.warned || now() - entry.since < longMs) return undefined
       entry.warned = true
-      return 'waits long'
+      return 'blocked'
     },
   }
 }

@@ -88,7 +88,7 @@ export function startRelay(
   const held = createHeldEvents()
   let nextDueMs = safetyPollMs
   let orderCarefulUntil = Number.NEGATIVE_INFINITY
-  let orderTaken = false
+  let isOrderLocked = false
   let interrupt: () => void = () => {}
 
   /** Waits until the time is over, a notification arrives, or the relay is stopped. */
@@ -129,17 +129,17 @@ export function startRelay(
     const beganNotified = wasNotified
     // The position after the last full claim.
     let cursor: bigint | undefined
-    orderTaken = false
+    isOrderLocked = false
     while (!stopping) {
       wasNotified = false
       const floor = floors.next(cursor)
-      const claim = await handOver('relay', (patience) => claimSql(floor, patience))
+      const claim = await claimAndDispatch('relay', (patience) => claimSql(floor, patience))
       if (claim.count > 0) await database.faultPoint?.('relay.workers-woken')
       const isOrderedReady = claim.orderedReady || isPast(claim.orderedDueMs)
-      const orderedCount = isOrderedReady ? await handOverOrdered(floor) : 0
+      const orderedCount = isOrderedReady ? await claimAndDispatchOrdered(floor) : 0
       const isDue = isPast(claim.dueMs)
       const dueCount = isDue
-        ? (await handOver('relay-due', (patience) => dueClaimSql(floor, patience))).count
+        ? (await claimAndDispatch('relay-due', (patience) => dueClaimSql(floor, patience))).count
         : 0
       let retriedCount = 0
       for (let tries = 0; tries < maxHeldTries; tries += 1) {
@@ -154,7 +154,7 @@ export function startRelay(
         held.noteAll(claim.sweep.heldFor)
       }
       // Ready events that could not be claimed are locked: somebody cancels them, or another relay is claiming them.
-      const isLocked = (isDue && dueCount === 0) || (isOrderedReady && orderedCount === 0 && !orderTaken)
+      const isLocked = (isDue && dueCount === 0) || (isOrderedReady && orderedCount === 0 && !isOrderLocked)
       nextDueMs = isLocked
         ? lockedPauseMs
         : Math.min(claim.dueMs ?? safetyPollMs, claim.orderedDueMs ?? safetyPollMs)
@@ -166,7 +166,7 @@ export function startRelay(
         cursor = claim.lastPosition + 1n
         continue
       }
-      if (orderTaken) break
+      if (isOrderLocked) break
       if (cursor === undefined && orderedCount + dueCount + retriedCount === 0) {
         // A publisher that notified may have committed late, below the floor. Only the leader sweeps for that.
         const foundNothing = floor.level === 'recent' && dispatchedCount === countBefore
@@ -181,7 +181,7 @@ export function startRelay(
    * One claim. If it meets a lock that is held for long, it is repeated carefully: events that cannot be dispatched now
    * are held back in the outbox for the subscription that needs the lock, and everything else continues.
    */
-  async function handOver(
+  async function claimAndDispatch(
     protocol: ClaimProtocol,
     statements: (patience: ClaimPatience) => string,
     retakenFor?: number,
@@ -210,9 +210,9 @@ export function startRelay(
   }
 
   /** Claims events with an ordering key, unless another relay is doing so: then this one retries soon. */
-  async function handOverOrdered(floor: ClaimFloor): Promise<number> {
-    const claim = await handOver('relay-ordered', (patience) => orderedClaimSql(floor, patience))
-    orderTaken = claim.orderTaken
+  async function claimAndDispatchOrdered(floor: ClaimFloor): Promise<number> {
+    const claim = await claimAndDispatch('relay-ordered', (patience) => orderedClaimSql(floor, patience))
+    isOrderLocked = claim.isOrderLocked
     return claim.count
   }
 
@@ -221,7 +221,7 @@ export function startRelay(
     const due = held.next()
     if (due === undefined) return 0
     const { subscriptionId, cursor } = due
-    const claim = await handOver(
+    const claim = await claimAndDispatch(
       'relay-held',
       () => heldClaimSql(subscriptionId, cursor),
       subscriptionId,
@@ -230,18 +230,18 @@ export function startRelay(
       return undefined
     })
     const change = held.noteTry(subscriptionId, claim)
-    if (change === 'waits long')
+    if (change === 'blocked')
       logger.warn(
         { subscriptionId },
         'a lock blocks the events of a subscription: they wait in the outbox until it is released',
       )
-    else if (change === 'goes on')
+    else if (change === 'resumed')
       logger.info({ subscriptionId }, 'the events that waited for a lock were dispatched')
     return claim?.count ?? 0
   }
 
   async function restAfter(foundAny: boolean): Promise<void> {
-    if (orderTaken) return rest(retryPauseMs, false)
+    if (isOrderLocked) return rest(retryPauseMs, false)
     const pauseMs = isBusy() ? collectPauseMs : busyPauseMs
     if (wasNotified && !notifier.sleeping) return rest(pauseMs, false)
     if (wasNotified) return

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { createServerClock, fitToClock } from '../../../src/delivery/maintenance/server-clock.ts'
+import { createServerClock, adjustJobTimes } from '../../../src/delivery/maintenance/server-clock.ts'
 import { createDatabase } from '../../../src/database/database.ts'
 import { recordingLogger, testBus } from '../../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../../support/database.ts'
@@ -153,7 +153,7 @@ test('fitting a queue to the clock keeps delays and order, says what it moved, a
   const read = async (): Promise<Record<string, unknown>[]> =>
     database.rows(`select data #>> '{}' as what, round(extract(epoch from start_after - now()) / 60)::int as due, greatest(started_on, case when state = 'active' then heartbeat_on else created_on end) > now() as ahead
       from pgboss.job where name = 'bus.a' order by 1`)
-  expect(await fitToClock(bare, 'a', 0)).toBe(5)
+  expect(await adjustJobTimes(bare, 'a', 0)).toBe(5)
   const fit = [
     { what: 'alive', due: -1, ahead: false },
     { what: 'first', due: -9, ahead: false },
@@ -165,13 +165,13 @@ test('fitting a queue to the clock keeps delays and order, says what it moved, a
     { what: 'silent', due: 50, ahead: false },
   ]
   expect(await read()).toEqual(fit)
-  expect(await fitToClock(bare, 'a', 0)).toBe(0)
+  expect(await adjustJobTimes(bare, 'a', 0)).toBe(0)
   expect(await read()).toEqual(fit)
   // Set forward: who is active is not taken for dead.
   await database.rows(
     `update pgboss.job set heartbeat_on = now() - interval '1 hour', started_on = now() - interval '1 hour' where state = 'active'`,
   )
-  await fitToClock(bare, 'a', 3_500_000)
+  await adjustJobTimes(bare, 'a', 3_500_000)
   expect(
     await database.count(
       `select count(*) from pgboss.job where state = 'active' and least(heartbeat_on, started_on) > now() - interval '1 min'`,
