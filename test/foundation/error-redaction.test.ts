@@ -202,7 +202,7 @@ describe('what was thrown', () => {
     const redacted = redactThrown(new TypeError('hunter2'))
     expect(redacted.name).toBe('TypeError')
     expect(redacted.stack).toMatch(
-      /^TypeError: omitted because it may quote the payload\n +at .*redact\.test\.ts/,
+      /^TypeError: omitted because it may quote the payload\n +at .*error-redaction\.test\.ts/,
     )
   })
 
