@@ -2,7 +2,7 @@
 const answerLimitMs = 5000
 
 /**
- * Settles like `work`, or after `timeoutMs` with what `onTimeout` returns or throws. The timer ends with it; `work` goes on.
+ * Settles like `work`, or after `timeoutMs` with what `onTimeout` returns or throws. The timer is cleared; `work` is not cancelled.
  */
 export async function withTimeout<T, U>(
   work: Promise<T>,

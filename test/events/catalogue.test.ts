@@ -197,7 +197,7 @@ describe('upcast chains', () => {
       'Expected `upcast` of `payment.paid` to contain a function for version 2: the step to version 3 is missing',
     )
     expect(await definitionRefusal({ schema, version: 3, upcast: { 1: step } })).toContain(
-      'from version 2 to 3',
+      'for version 2: the step to version 3 is missing',
     )
   })
 

@@ -169,7 +169,7 @@ describe('an editor shows', () => {
     expect(publish).toContain('if and only if the transaction commits')
     expect(publish).toContain('an InvalidEventError before anything is written')
     const define = await shownAt('defineSubscription(events, {')
-    expect(define).toContain('Declares a subscription apart from the bus that runs it')
+    expect(define).toContain('Declares a subscription separately from the bus that runs it')
     expect(define).toContain("name: 'open-case'")
     // `@throws {@link …}` is read as a type in braces, and shown torn apart.
     for (const shown of [publish, define]) expect(shown).not.toContain('*@link*')

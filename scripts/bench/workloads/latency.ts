@@ -9,7 +9,7 @@ type Size = Pick<LatencyTask, 'subscriberCount' | 'eventCount' | 'everyMs'>
 const contestants = [
   {
     kind: 'bossbus',
-    note: 'from the commit of bus.publish in one process to the handler in another: doorbell, claim, job, fetch',
+    note: 'from the commit of bus.publish in one process to the handler in another: notification, claim, job, fetch',
   },
   {
     kind: 'pg-boss',

@@ -21,7 +21,7 @@ export const busSchema = pgSchema('bus')
 
 const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
 
-/** A text that says something, where it is there at all: an empty business id would make every event a duplicate. */
+/** A non-empty text, if it is present: an empty business id would make every event a duplicate. */
 const isBetween = (column: AnyPgColumn, maxLength: number) =>
   sql`char_length(${column}) between 1 and ${sql.raw(String(maxLength))}`
 
@@ -29,16 +29,16 @@ const isAtMost = (column: AnyPgColumn, maxLength: number) =>
   sql`char_length(${column}) <= ${sql.raw(String(maxLength))}`
 
 /**
- * The row security of a table that holds tenant data: whoever does not own it and has no policy of a role of its own
- * reads the rows of the tenant that is set for the transaction, and none where none is set. Asked once a statement, so that
- * indexes are used. What it takes to touch a table at all are grants: see drizzle/roles.sql.
+ * The row security of a table with tenant data. A role that does not own the table and has no policy of its own reads
+ * the rows of the tenant that is set for the transaction, and no rows if none is set. The tenant is evaluated once per
+ * statement, so that indexes are used. Grants decide who may access a table at all: see drizzle/roles.sql.
  */
 export const tenantReads = (using = sql`tenant_id = (select bus.current_tenant())`) =>
   pgPolicy('tenant_reads', { for: 'select', to: 'public', using })
 
 /**
- * The log: what happened. Append-only, never updated but by `bus.erase`. RANGE-partitioned by month over the uuid v7 id.
- * Inserting a row, in any language, is publishing it.
+ * The log of events. Append-only; only `bus.erase` updates it. RANGE-partitioned by month over the uuid v7 id.
+ * Inserting a row, in any language, publishes an event.
  */
 export const events = busSchema.table(
   'events',
@@ -63,7 +63,10 @@ export const events = busSchema.table(
     createdAt: time('created_at')
       .notNull()
       .default(sql`clock_timestamp()`),
-    /** When its payload and metadata were replaced by a tombstone: null and nothing. It is delivered to nobody from then on. */
+    /**
+     * When its payload and metadata were replaced by a tombstone (null and an empty object). It is not delivered from
+     * then on.
+     */
     erasedAt: time('erased_at'),
   },
   (table) => [
@@ -81,7 +84,8 @@ export const events = busSchema.table(
       to: 'public',
       withCheck: sql`(select bus.is_unrestricted_publisher(current_user)) or bus.may_publish(current_user, source, type)`,
     }),
-    // As publish has them: plain SQL publishes too. One constraint costs a publisher less than one for each column.
+    // The same limits as in publish, because plain SQL publishes too. One constraint costs a publisher less than one
+    // per column.
     check(
       'events_text_lengths',
       sql.join(
@@ -102,19 +106,20 @@ export const events = busSchema.table(
       'events_metadata_object',
       sql`jsonb_typeof(${table.metadata}) = 'object' and pg_column_size(${table.metadata}) <= 65536`,
     ),
-    // As text, because `1e100000` is short in the table and long for whoever reads it. What is short enough is not looked at.
+    // As text, because `1e100000` is short in the table and long for its readers. Short payloads are not measured.
     check(
       'events_payload_length',
       sql`(pg_column_size(${table.payload}) <= 8000 and pg_column_compression(${table.payload}) is null) or octet_length(${table.payload}::text) <= ${sql.raw(String(limits.storedPayloadBytes))}`,
     ),
-    // For `bus.erase`. A hash, because a subject may be longer than an index entry, and because it makes small ones.
+    // For `bus.erase`. A hash, because a subject may be longer than an index entry, and because it keeps the index
+    // small.
     index('events_subject_idx')
       .on(sql`hashtextextended(${table.subject}, hashtextextended(${table.tenantId}, 0))`)
       .where(sql`${table.subject} is not null`),
   ],
 )
 
-/** Which business ids and idempotency keys a tenant has used, and for which event. Kept for good so far. */
+/** The business ids and idempotency keys that a tenant has used, and their events. Never deleted so far. */
 export const eventKeys = busSchema.table(
   'event_keys',
   {
@@ -140,9 +145,9 @@ export const eventKeys = busSchema.table(
 )
 
 /**
- * What is not yet handed over to the subscribers: one narrow row an event, deleted by the relay. Events with an ordering
- * key have positions beyond 2^61, scheduled ones beyond 2^62, out of the way of other claims. What one subscription could
- * not take, because of a lock, has a row for that subscription alone, at a position below 0.
+ * The events that are not yet dispatched to the subscriptions: one narrow row per event, deleted by the relay. Events
+ * with an ordering key have positions above 2^61, scheduled ones above 2^62, out of the way of other claims. Events
+ * that one subscription could not take because of a lock have a row for that subscription alone, at a position below 0.
  */
 export const outbox = busSchema.table(
   'outbox',
@@ -151,19 +156,19 @@ export const outbox = busSchema.table(
     id: uuid('event_id').notNull(),
     tenantId: text('tenant_id').notNull(),
     type: text('type').notNull(),
-    /** About the bytes of the payload as text, where it is small: the relay measures large ones. */
+    /** Approximate bytes of the payload as text, if it is small: the relay measures large ones. */
     payloadBytes: integer('payload_bytes'),
     orderingKey: text('ordering_key'),
     availableAt: time('available_at'),
-    /** Handed over to all but this one. Null: to nobody yet. */
+    /** The one subscription that the event is not dispatched to yet. Null: none of them. */
     subscriptionId: integer('subscription_id'),
   },
   (table) => [
-    // For cancel.
+    // Used by cancel.
     index('outbox_scheduled_idx')
       .on(table.id, table.availableAt)
       .where(sql`${table.availableAt} is not null`),
-    // For the relay, which claims the two apart: neither claim reads the entries of the other.
+    // Used by the relay, which claims the two kinds separately: neither claim reads the entries of the other.
     index('outbox_due_idx')
       .on(table.availableAt)
       .where(sql`${table.availableAt} is not null and ${table.orderingKey} is null`),
@@ -177,7 +182,7 @@ export const outbox = busSchema.table(
   ],
 )
 
-/** Scheduled events that were taken back before they fired. Their log rows stay. */
+/** Scheduled events that were cancelled before they were due. Their log rows remain. */
 export const cancellations = busSchema.table(
   'cancellations',
   {
@@ -191,15 +196,15 @@ export const cancellations = busSchema.table(
 )
 
 /**
- * Which sources and types a database role may publish. A role that no rule names, itself or through a role it is a member
- * of, publishes what its grants allow; the owner of the schema and superusers are bound by none.
+ * The sources and types that a database role may publish. A role that no rule names, directly or through membership in
+ * another role, may publish what its grants allow; the owner of the schema and superusers are not restricted.
  */
 export const sourceRules = busSchema.table(
   'source_rules',
   {
     role: text('role').notNull(),
     source: text('source').notNull(),
-    /** A type, `**` for all, or `payment.**` for all that begin so. */
+    /** A type, `**` for all types, or `payment.**` for all types that start with `payment.`. */
     type: text('type').notNull().default('**'),
   },
   (table) => [

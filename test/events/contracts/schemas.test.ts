@@ -161,7 +161,7 @@ describe('a schema that fails', () => {
     }
     const { cause } = await findingsOf(z.string().transform(readTotal), 'x')
     expect(cause).toMatchObject({ name: 'RangeError' })
-    expect((cause as Error).stack).toMatch(/^RangeError: left out.*\n +at .*readTotal.*schemas\.test\.ts/)
+    expect((cause as Error).stack).toMatch(/^RangeError: omitted.*\n +at .*readTotal.*schemas\.test\.ts/)
   })
 
   test('because a payload is nested too deeply for it gives a typed error', async () => {
