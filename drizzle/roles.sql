@@ -1,5 +1,5 @@
--- What each role of the bus may do. bus.migrate() makes the roles and runs this as the owner of the schema `bus`. Where
--- that one may not make roles, an administrator does so once for the cluster:
+-- What each role of the bus may do. bus.migrate() creates the roles and runs this as the owner of the schema `bus`. If the
+-- owner may not create roles, an administrator creates them once for the cluster:
 --
 --   create role bus_publisher nologin;
 --   create role bus_tenant nologin;
@@ -7,12 +7,12 @@
 --   create role bus_operator nologin;
 --   grant bus_tenant to <the role that bus.migrate() runs as>;
 --
--- Roles are the cluster's, grants the database's. Nothing is written where it is there already, so this may run any number
--- of times; nothing is ever taken away.
+-- Roles belong to the cluster, grants to the database. A grant or policy that exists is not written again, so this may run any
+-- number of times. It revokes nothing.
 do $body$
 declare
   wanted record;
-  -- The schema that bus.migrate() has put pg-boss into.
+  -- The schema of pg-boss.
   boss regnamespace := quote_ident(bus.boss_schema())::regnamespace;
 begin
   for wanted in
@@ -33,7 +33,7 @@ begin
       ('bus_publisher', 'function', 'bus.cancel', 'execute'),
       ('bus_publisher', 'function', 'bus.cancel_in_transaction', 'execute'),
 
-      -- Reads what is the tenant's that is set for the transaction; writes nothing.
+      -- Reads the rows of the tenant that is set for the transaction; writes nothing.
       ('bus_tenant', 'table', 'bus.events', 'select'),
       ('bus_tenant', 'table', 'bus.cancellations', 'select'),
       ('bus_tenant', 'table', 'bus.deliveries', 'select'),
@@ -41,7 +41,7 @@ begin
       ('bus_tenant', 'function', 'bus.tenant_dead_letters', 'execute'),
       ('bus_tenant', 'function', 'bus.tenant_delivery_stats', 'execute'),
 
-      -- Relay, workers and upkeep of a service, and what its handlers publish. Changes no table's shape.
+      -- Relay, workers and maintenance of a service, and what its handlers publish. Cannot change a table's definition.
       ('bus_worker', 'table', 'bus.migrations', 'select'),
       ('bus_worker', 'table', 'bus.events', 'select,insert'),
       ('bus_worker', 'table', 'bus.outbox', 'select,insert,update,delete'),
@@ -69,13 +69,13 @@ begin
       ('bus_worker', 'function', 'bus.begin_ordered_keys', 'execute'),
       ('bus_worker', 'function', 'bus.enqueue_ordered', 'execute'),
       ('bus_worker', 'function', 'bus.lock_ordered_keys', 'execute'),
-      ('bus_worker', 'function', 'bus.take_held_events', 'execute'),
+      ('bus_worker', 'function', 'bus.take_deferred_events', 'execute'),
       ('bus_worker', 'function', 'bus.advance_ordered_keys', 'execute'),
-      ('bus_worker', 'function', 'bus.hold_ordered_keys', 'execute'),
-      ('bus_worker', 'function', 'bus.fulfilling_events', 'execute'),
+      ('bus_worker', 'function', 'bus.fail_ordered_keys', 'execute'),
+      ('bus_worker', 'function', 'bus.matching_events', 'execute'),
       ('bus_worker', 'function', 'bus.read_each', 'execute'),
 
-      -- Sees everything, of all tenants, and mends deliveries; publishes nothing.
+      -- Reads everything, of all tenants, and repairs deliveries; publishes nothing.
       ('bus_operator', 'table', 'bus.migrations', 'select'),
       ('bus_operator', 'table', 'bus.events', 'select'),
       ('bus_operator', 'table', 'bus.event_keys', 'select'),
@@ -102,7 +102,7 @@ begin
       ('bus_operator', 'function', 'bus.ordering_key_hash', 'execute'),
       ('bus_operator', 'function', 'bus.begin_ordered_keys', 'execute'),
       ('bus_operator', 'function', 'bus.advance_ordered_keys', 'execute'),
-      ('bus_operator', 'function', 'bus.hold_ordered_keys', 'execute')
+      ('bus_operator', 'function', 'bus.fail_ordered_keys', 'execute')
     ), each as (
       select w.role, w.kind, p.privilege,
         case w.kind when 'function' then f.oid::regprocedure::text else w.object end as object
@@ -132,7 +132,7 @@ begin
     execute wanted.statement;
   end loop;
 
-  -- Queues that are made later, by this role.
+  -- For queues that this role creates later.
   if has_schema_privilege(boss, 'create') and not exists (
     select from pg_catalog.pg_default_acl d, pg_catalog.aclexplode(d.defaclacl) a
     where d.defaclnamespace = boss and d.defaclobjtype = 'r'
@@ -141,7 +141,7 @@ begin
     execute format('alter default privileges in schema %s grant select, insert, update, delete on tables to bus_worker, bus_operator', boss);
   end if;
 
-  -- Row security: which rows of all tenants these roles see and write.
+  -- Row security: these roles read and write the rows of all tenants.
   for wanted in
     select format('create policy %I on %s for %s to %I %s', p.policy, p.object, p.command, p.role,
       case p.command

@@ -16,4 +16,6 @@ export const locks = {
   partitions: 5,
   /** Held by the one relay that dispatches events with an ordering key, until its transaction has ended. */
   order: 6,
+  /** Held by bus.repair_sequences(), in SQL. */
+  sequences: 7,
 } as const

@@ -1,18 +1,20 @@
+import type { PgBoss } from 'pg-boss'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { BusLogger } from '../foundation/logger.ts'
 import { reasonOf } from '../foundation/error-reason.ts'
 import type { Database } from '../database/database.ts'
 import { openNotifier } from '../outbox/relay/notifier.ts'
 import { createPartitionKeeper } from '../outbox/schema/partitions.ts'
-import { startRelay, type Relay, type RelayState } from '../outbox/relay/relay.ts'
+import { startRelay, type RelayState } from '../outbox/relay/relay.ts'
 import { repairSequences } from '../outbox/schema/sequences.ts'
 import { version } from '../foundation/version.ts'
 import type { HandlerPublishing } from './attempts/context-publisher.ts'
 import { openBoss } from './jobs/boss.ts'
+import { queueName } from './jobs/queues.ts'
 import { createCoverage } from './registry/coverage.ts'
 import type { Registration } from './registry/declarations.ts'
-import { createEventReader } from './attempts/event-reader.ts'
-import { createHandlerPool } from './exactly-once/handler-connections.ts'
+import { createEventReader, type EventReader } from './attempts/event-reader.ts'
+import { createHandlerPool, type HandlerPool } from './exactly-once/handler-connections.ts'
 import { warnOfIdlePatterns } from './subscriptions/idle-patterns.ts'
 import {
   startInstanceHeartbeat,
@@ -21,12 +23,12 @@ import {
 } from './registry/instance-heartbeat.ts'
 import { createQuarantine } from './in-flight/quarantine.ts'
 import { registerSubscriptions } from './registry/registry.ts'
-import { createRouter, type LocalWorkers } from './routing/router.ts'
+import { createRouter } from './routing/router.ts'
 import { readStates, type SubscriptionState } from './flow-control/subscription-state.ts'
 import type { Subscription } from './subscriptions/subscription.ts'
-import { startMaintenance, type Maintenance } from './maintenance/maintenance.ts'
+import { createMaintenance, type Maintenance } from './maintenance/maintenance.ts'
 import { startWorker } from './worker/worker.ts'
-import type { Worker } from './worker/worker-parts.ts'
+import { Workers } from './worker/workers.ts'
 
 /** The delivery side of one process. */
 export interface Delivery {
@@ -61,106 +63,44 @@ export interface DeliveryParts {
  * maintenance of one process.
  */
 export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
-  const { database, catalogue, service, instanceId, subscriptions, logger, publishing } = parts
+  const { database, catalogue, service, instanceId, subscriptions, logger } = parts
   const exactlyOnceCount = subscriptions.filter(({ mode }) => mode === 'exactly-once').length
   if (exactlyOnceCount > 0) await database.drizzle.load()
   await repairSequences(database, logger)
   const partitions = createPartitionKeeper(database, logger)
   const hasPartitions = await partitions.keep()
   const boss = await openBoss(database, service, logger, { registerInstance: true })
-  const workers = new Map<number, Worker>()
-  /** Copies, so that queue-wide options follow the newest declaration, whichever process it belongs to. */
-  const running = subscriptions.map((subscription): RunningSubscription => ({ ...subscription }))
-  const events = createEventReader(database, subscriptions.length)
-  const quarantine = createQuarantine()
-  let maintenance: Maintenance | undefined
   const handlerPool = exactlyOnceCount > 0 ? createHandlerPool(database, exactlyOnceCount) : undefined
-  let registrations: ReadonlyMap<string, Registration>
-  let instanceHeartbeat: InstanceHeartbeat | undefined
-  let relay: Relay | undefined
+  const events = createEventReader(database, subscriptions.length)
+  const workers = new Workers(database, events)
+  const maintenance = createMaintenance({ database, boss, partitions, hasPartitions, logger })
+  let instance: InstanceHeartbeat | undefined
   try {
-    registrations = await registerSubscriptions(database, boss, service, subscriptions)
-    instanceHeartbeat = await startInstanceHeartbeat({
-      database,
-      boss,
-      service,
-      instanceId,
-      subscriptions,
-      registrations,
-      logger,
-      state: () => ({
-        relay: relay?.state ?? 'stopped',
-        inHandCount: [...workers.values()].reduce((count, worker) => count + worker.inHandCount, 0),
-      }),
-      onRegistered: (again: ReadonlyMap<string, Registration>) => {
-        registrations = again
+    const registrations = new Map(await registerSubscriptions(database, boss, service, subscriptions))
+    instance = await startInstanceHeartbeat({
+      ...{ database, boss, service, instanceId, subscriptions, registrations, logger },
+      onRegistered(again) {
+        for (const [name, registration] of again) registrations.set(name, registration)
       },
     })
-    const states = await readStates(
-      database,
-      [...registrations.values()].map(({ subscriptionId }) => subscriptionId),
-    )
-    for (const subscription of running) {
-      const { name } = subscription
-      const id = registrations.get(name)?.subscriptionId
-      if (id === undefined) continue
-      const follow = (state: SubscriptionState | undefined): void => followQueue(subscription, state)
-      follow(states.get(id))
-      const declarationId = (): number => registrations.get(name)?.declarationId ?? 0
-      const workerParts = {
-        database,
-        boss,
-        catalogue,
-        events,
-        logger,
-        publishing,
-        quarantine,
-        coverage: createCoverage(database, subscription, id, declarationId),
-        state: states.get(id) ?? {
-          ...subscription,
-          onKeyFailure: subscription.onKeyFailure,
-          paused: false,
-          probeInMs: undefined,
-        },
-        connections: subscription.mode === 'exactly-once' ? handlerPool?.connectionsOf() : undefined,
-        onFailures: () => maintenance?.requestPoll(subscription.name),
-        onState: follow,
-      }
-      workers.set(id, startWorker(subscription, id, workerParts))
-    }
+    await startWorkers(parts, { boss, events, handlerPool, workers, maintenance, registrations })
   } catch (error) {
-    await instanceHeartbeat?.leave().catch(() => {})
+    await instance?.leave().catch(() => {})
     await handlerPool?.close()
     await boss.stop({ graceful: false })
     throw error
   }
-  const localWorkers = {
-    get subscriptionIds() {
-      return workers.keys()
-    },
-    onIncomplete: () => {
-      instanceHeartbeat?.recheckRegistration()
-      maintenance?.runNow()
-    },
-    isFree: (id, types, declarations) => workers.get(id)?.isFree(types, declarations) ?? false,
-    wake: (id) => workers.get(id)?.wake(),
-    adopt: (id, jobs, fetchedAt) => workers.get(id)?.adopt(jobs, fetchedAt),
-    prefetch: (ids) => events.prefetch(ids),
-  } satisfies LocalWorkers
-  /** If it fails, maintenance applies the states later. */
-  async function followStates(ids: readonly number[]): Promise<void> {
-    const readAt = performance.now()
-    const states = await readStates(database, ids).catch(() => new Map<number, SubscriptionState>())
-    for (const [id, state] of states) workers.get(id)?.applyState(state, readAt)
-  }
-  const router = createRouter(boss, database, instanceId, localWorkers)
+  const router = createRouter(boss, database, instanceId, workers, () => {
+    instance.recheckRegistration()
+    maintenance.runNow()
+  })
   let wasConnected = false
   const notifier = openNotifier(database, instanceId, logger, {
-    onPublished: () => relay?.notify(),
+    onPublished: () => relay.notify(),
     onWake: (ids) => {
-      for (const id of ids) workers.get(id)?.wake()
+      for (const id of ids) workers.wake(id)
     },
-    onStateChange: (ids) => void followStates(ids.filter((id) => workers.has(id))),
+    onStateChange: (ids) => void workers.followStates(ids),
     onConnection: (connected) => {
       if (!connected) return
       // The server may have changed, and the new one may lack the values of the sequences.
@@ -170,61 +110,89 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
         })
       wasConnected = true
       // Notifications in the meantime were missed.
-      for (const worker of workers.values()) worker.wake()
+      workers.wakeAll()
     },
   })
   warnOfIdlePatterns(subscriptions, catalogue, logger)
   void warnOfUnserved(database, service, parts.declaredNames, logger)
-  const runningRelay = startRelay(database, notifier, router, logger)
-  relay = runningRelay
-  maintenance = startMaintenance({
-    database,
-    boss,
-    workers: [...workers.values()],
-    partitions,
-    hasPartitions,
-    // Without notifications there is no leader: each process runs the tasks that are harmless when repeated.
-    isLeader: () => notifier.leading || notifier.polling,
-    isPolling: () => notifier.polling,
-    instanceHeartbeat,
-    logger,
-  })
+  const relay = startRelay(database, notifier, router, logger)
+  instance.report(() => ({ relay: relay.state, inFlightCount: workers.inFlightCount }))
+  maintenance.start(notifier, instance)
   const started = { service, instanceId, version, subscriptionCount: subscriptions.length }
   logger.info(started, 'the bus has started')
 
   return {
     get relayState() {
-      return runningRelay.state
+      return relay.state
     },
     get isListening() {
       return notifier.connected
     },
     get overrunningHandlerCount() {
-      let count = 0
-      for (const worker of workers.values()) count += worker.overruns.count
-      return count
+      return workers.overrunCount
     },
-    followStates: async () => followStates([...workers.keys()]),
+    followStates: async () => workers.followStates(),
     async stop(graceMs) {
       await database.faultPoint?.('stop.began')
-      const relayStopped = runningRelay.stop()
-      const stops = [...workers.values()].map(async (worker) => worker.stop(graceMs, relayStopped))
-      await Promise.all([relayStopped, maintenance?.stop(), ...stops])
+      const relayStopped = relay.stop()
+      await Promise.all([relayStopped, maintenance.stop(), workers.stop(graceMs, relayStopped)])
       await database.faultPoint?.('stop.workers-stopped')
       await handlerPool?.close()
       await notifier.close()
       // If the database is down, other processes detect it by the missing heartbeat.
-      await instanceHeartbeat?.leave().catch(() => {})
+      await instance.leave().catch(() => {})
       await boss.stop({ graceful: false })
     },
   }
 }
 
+interface WorkerSetup {
+  readonly boss: PgBoss
+  readonly events: EventReader
+  readonly handlerPool: HandlerPool | undefined
+  readonly workers: Workers
+  readonly maintenance: Maintenance
+  readonly registrations: ReadonlyMap<string, Registration>
+}
+
+/** Starts a worker for each subscription of this process. */
+async function startWorkers(
+  { database, catalogue, subscriptions, publishing, logger }: DeliveryParts,
+  { boss, events, handlerPool, workers, maintenance, registrations }: WorkerSetup,
+): Promise<void> {
+  const quarantine = createQuarantine()
+  const ids = [...registrations.values()].map(({ subscriptionId }) => subscriptionId)
+  const states = await readStates(database, ids)
+  for (const declared of subscriptions) {
+    // A copy, so that queue-wide options follow the newest declaration, whichever process it belongs to.
+    const subscription: RunningSubscription = { ...declared }
+    const { name } = subscription
+    const subscriptionId = registrations.get(name)?.subscriptionId
+    if (subscriptionId === undefined) continue
+    const state = states.get(subscriptionId) ?? initialState(subscription)
+    const onState = (newest: SubscriptionState): void => followQueue(subscription, newest)
+    onState(state)
+    const declarationId = (): number => registrations.get(name)?.declarationId ?? 0
+    const worker = startWorker({
+      ...{ catalogue, events, publishing, quarantine, state, onState },
+      context: { subscription, subscriptionId, queue: queueName(name), database, boss, logger },
+      coverage: createCoverage(database, subscription, subscriptionId, declarationId),
+      connections: subscription.mode === 'exactly-once' ? handlerPool?.createMember() : undefined,
+      requestPoll: () => maintenance.requestPoll(name),
+    })
+    workers.add(worker)
+    maintenance.watch(worker)
+  }
+}
+
 type RunningSubscription = { -readonly [K in keyof Subscription]: Subscription[K] }
 
+function initialState({ retry, onKeyFailure }: Subscription): SubscriptionState {
+  return { retry, onKeyFailure, paused: false, probeInMs: undefined }
+}
+
 /** Retries and the failure rule of keys belong to the queue: they are those of the newest declaration, not of this process's. */
-function followQueue(subscription: RunningSubscription, state: SubscriptionState | undefined): void {
-  if (state === undefined) return
-  subscription.retry = state.retry
-  if (state.onKeyFailure !== undefined) subscription.onKeyFailure = state.onKeyFailure
+function followQueue(subscription: RunningSubscription, { retry, onKeyFailure }: SubscriptionState): void {
+  subscription.retry = retry
+  if (onKeyFailure !== undefined) subscription.onKeyFailure = onKeyFailure
 }

@@ -31,12 +31,7 @@ export const subscriptions = busSchema.table('subscriptions', {
   revision: bigint('revision', { mode: 'bigint' })
     .notNull()
     .default(sql`nextval('bus.subscription_revision')`),
-  startPosition: uuid('start_position')
-    .notNull()
-    .default(sql`bus.uuid_v7()`),
   pausedAt: time('paused_at'),
-  createdAt: time('created_at').notNull().defaultNow(),
-  updatedAt: time('updated_at').notNull().defaultNow(),
   pausedBy: text('paused_by'),
   pauseReason: text('pause_reason'),
   /** Since when the circuit breaker is open, so that only single events are tried: see failure-window.ts. */
@@ -46,7 +41,9 @@ export const subscriptions = busSchema.table('subscriptions', {
   circuitProbeAt: time('circuit_probe_at'),
   circuitProbeCount: integer('circuit_probe_count').notNull().default(0),
   /** Since when jobs wait that a process has left to other code: see coverage.ts. Null if there are none. */
-  leftSince: time('left_since'),
+  uncoveredSince: time('uncovered_since'),
+  createdAt: time('created_at').notNull().defaultNow(),
+  updatedAt: time('updated_at').notNull().defaultNow(),
 })
 
 /**
@@ -85,8 +82,8 @@ export const instances = busSchema.table('instances', {
   seenAt: time('seen_at').notNull(),
   /** The state of its relay. */
   relay: text('relay').notNull(),
-  /** The number of events that its workers hold. */
-  inHandCount: integer('in_hand_count').notNull().default(0),
+  /** The number of events that its workers have in flight. */
+  inFlightCount: integer('in_flight_count').notNull().default(0),
   /** The declarations that it has: ids of {@link declarations}. */
   declarations: integer('declarations').array().notNull(),
 })
@@ -132,9 +129,9 @@ export const orderedKeys = busSchema.table(
     keyHash: uuid('key_hash').notNull(),
     tenantId: text('tenant_id').notNull(),
     orderingKey: text('ordering_key').notNull(),
-    state: text('state', { enum: ['flowing', 'blocked', 'parked', 'overrunning'] })
+    state: text('state', { enum: ['active', 'blocked', 'parked', 'overrunning'] })
       .notNull()
-      .default('flowing'),
+      .default('active'),
     /** The one pg-boss job of the key, with its first events. Null while the key is blocked or parked. */
     jobId: uuid('job_id'),
     /** Every event of the key up to here is settled. */

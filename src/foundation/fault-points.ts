@@ -32,7 +32,7 @@ export const faultPoints = [
   'worker.handler-begins',
   'worker.handler-done',
   // Settling jobs, in one transaction up to `committed`.
-  'settle.later-jobs-inserted',
+  'settle.retries-inserted',
   'settle.receipts-inserted',
   'settle.completed',
   'settle.failed',

@@ -1,7 +1,7 @@
 import { ConfigurationError, DatabaseError } from '../foundation/errors.ts'
 import type { BusLogger } from '../foundation/logger.ts'
 import { withLock } from '../database/advisory-lock.ts'
-import { defaultBossSchema, forBossSchema } from '../database/boss-schema.ts'
+import { forBossSchema } from '../database/boss-schema.ts'
 import type { BusClient } from '../database/bus-client.ts'
 import type { Database, Executor } from '../database/database.ts'
 import { toBusError } from '../database/database-errors.ts'
@@ -23,6 +23,7 @@ export interface MigrationSteps {
  * may start at once: each of them finds everything done when it gets the lock.
  *
  * @throws a {@link DatabaseError} `BUS_SCHEMA_TOO_NEW` if a newer version of the bus has migrated this database
+ * @throws a {@link DatabaseError} `BUS_SCHEMA_UNKNOWN` if other files than those of this version have migrated it
  * @throws a {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
  */
 export async function migrateSchema(database: Database, steps: MigrationSteps): Promise<void> {
@@ -39,12 +40,12 @@ async function migrateAlone(database: Database, steps: MigrationSteps): Promise<
   const session = await database.openSession()
   try {
     const { migrations } = await loadShippedSql()
-    const applied = await countApplied(session)
+    const applied = await countApplied(session, migrations)
     if (applied > migrations.length) throw tooNew(applied, migrations.length)
     if (applied > 0) await checkBossSchema(session, database.bossSchemaName)
     await steps.before(applied > 0)
     if (applied < migrations.length) {
-      await applyMigrations(session, migrations, database.bossSchemaName)
+      await applyMigrations(session, migrations.slice(applied), database.bossSchemaName)
       await database.faultPoint?.('migrate.applied')
     }
     await session.query('select bus.create_partitions()')
@@ -59,8 +60,8 @@ async function migrateAlone(database: Database, steps: MigrationSteps): Promise<
 }
 
 /**
- * Applies the migrations that are newer than the newest applied one, all in one transaction. The table of applied
- * migrations, created before, has the format of Drizzle's migrator, which older versions of the bus used.
+ * Applies migrations that the database does not have yet, all in one transaction. The table that says which it has is that of
+ * Drizzle's migrator, and is created before.
  *
  * In this transaction only PostgreSQL's own functions are found: functions keep the references that were resolved when
  * they were created, and somebody may have added a better match to the schema `public`. The setting is local to the
@@ -78,11 +79,7 @@ async function applyMigrations(
   )
   await session.query(`${beginOn(session, beginWriting)}; set local search_path = pg_catalog, pg_temp`)
   try {
-    const { rows } = await session.query<{ newest: string | null }>(
-      'select max(created_at) as newest from bus.migrations',
-    )
-    const newest = Number(rows[0]?.newest ?? Number.NEGATIVE_INFINITY)
-    for (const migration of migrations.filter(({ createdAt }) => createdAt > newest)) {
+    for (const migration of migrations) {
       for (const statements of migration.text.split('--> statement-breakpoint'))
         await session.query(forBossSchema(statements, bossSchemaName))
       await session.query('insert into bus.migrations (hash, created_at) values ($1, $2)', [
@@ -100,14 +97,15 @@ async function applyMigrations(
 /**
  * Verifies that the database has exactly the schema that this version of the bus requires.
  *
- * @throws a {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SETTING_UNSUPPORTED`, `BUS_PERMISSION_DENIED`, `BUS_SCHEMA_MISSING`, `BUS_SCHEMA_OUTDATED`, `BUS_SCHEMA_TOO_NEW`
+ * @throws a {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SETTING_UNSUPPORTED`, `BUS_PERMISSION_DENIED`, `BUS_SCHEMA_MISSING`, `BUS_SCHEMA_OUTDATED`, `BUS_SCHEMA_TOO_NEW`, `BUS_SCHEMA_UNKNOWN`
  * @throws a {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
  */
 export async function checkSchema(executor: Executor & Pick<Database, 'bossSchemaName'>): Promise<void> {
   await checkServer(executor)
   await checkRowSecurity(executor)
-  const shipped = (await loadShippedSql()).migrations.length
-  const applied = await countApplied(executor)
+  const { migrations } = await loadShippedSql()
+  const shipped = migrations.length
+  const applied = await countApplied(executor, migrations)
   if (applied < shipped) {
     const where = await whereItIs(executor)
     const remedy = 'run `npx bossbus migrate`, or bus.migrate() before bus.start()'
@@ -133,14 +131,8 @@ async function whereItIs(executor: Pick<Executor, 'query'>): Promise<string> {
 
 /** A database has one schema for jobs: with two, each would hold a part of them. */
 async function checkBossSchema(executor: Pick<Executor, 'query'>, wanted: string): Promise<void> {
-  const { rows } = await executor.query<{ known: boolean }>(
-    "select to_regprocedure('bus.boss_schema()') is not null as known",
-  )
-  const { rows: names } =
-    rows[0]?.known === true
-      ? await executor.query<{ name: string }>('select bus.boss_schema() as name')
-      : { rows: [{ name: defaultBossSchema }] }
-  const { name } = names[0] ?? { name: defaultBossSchema }
+  const { rows } = await executor.query<{ name: string }>('select bus.boss_schema() as name')
+  const name = rows[0]?.name ?? ''
   if (name === wanted) return
   throw new ConfigurationError(
     'BUS_BOSS_SCHEMA_MISMATCH',
@@ -155,12 +147,31 @@ function tooNew(applied: number, shipped: number): DatabaseError {
   )
 }
 
-/** The number of migrations that have been applied to a database. */
-async function countApplied(executor: Pick<Executor, 'query'>): Promise<number> {
+/**
+ * How many migrations a database has. Those that this version ships too must be the same: on top of others its own would damage
+ * what is there.
+ *
+ * @throws a {@link DatabaseError} `BUS_SCHEMA_UNKNOWN`
+ */
+async function countApplied(
+  executor: Pick<Executor, 'query'>,
+  shipped: readonly Migration[],
+): Promise<number> {
   const { rows: found } = await executor.query<{ there: boolean }>(
     "select to_regclass('bus.migrations') is not null as there",
   )
   if (found[0]?.there !== true) return 0
-  const { rows } = await executor.query<{ count: string }>('select count(*) from bus.migrations')
-  return Number(rows[0]?.count ?? 0)
+  const { rows: applied } = await executor.query<{ hash: string }>(
+    'select hash from bus.migrations order by created_at, id',
+  )
+  const unknown = shipped
+    .slice(0, applied.length)
+    .findIndex((each, index) => hashOf(each) !== applied[index]?.hash)
+  if (unknown === -1) return applied.length
+  throw new DatabaseError(
+    'BUS_SCHEMA_UNKNOWN',
+    `The schema \`bus\` in ${await whereItIs(executor)} was created by other migrations than those of this version of bossbus: ` +
+      `migration ${unknown + 1} of the ${applied.length} that it has differs. Nothing was changed. ` +
+      'A version before the first release created it, or a file of drizzle/ was changed: use an empty database',
+  )
 }

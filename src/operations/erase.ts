@@ -8,7 +8,7 @@ import {
   invalidOption,
 } from '../foundation/options.ts'
 import type { Database } from '../database/database.ts'
-import { deadLetterQueueName, queueName } from '../delivery/jobs/queues.ts'
+import { scrubJobs } from '../delivery/jobs/scrub-jobs.ts'
 
 /** Options of `bus.erase`. */
 export interface EraseOptions {
@@ -126,48 +126,22 @@ async function scrubFailures(database: Database, tenantId: string, subject: stri
     'select name from bus.subscriptions order by id',
   )
   let count = 0
-  for (const { name } of subscriptions) count += await scrubJobs(database, name, tenantId, subject)
+  for (const { name } of subscriptions) count += await scrubJobs(database, name, { tenantId, subject })
   const { rows } = await database.query<{ count: string }>(
     `with keys as (
        update bus.ordered_keys k
        set failures = bus.scrub_failures(jsonb_build_object('failures', k.failures))->'failures'
        where k.failures is not null
          and bus.scrub_failures(jsonb_build_object('failures', k.failures))->'failures' is distinct from k.failures
-         and ${isErased('k.failed_event_id')}
+         and exists (
+           select from bus.events e
+           where e.id = k.failed_event_id and e.tenant_id = $1 and e.subject = $2 and e.erased_at is not null)
        returning 1
      )
      select count(*) as count from keys`,
     [tenantId, subject],
   )
   return count + Number(rows[0]?.count ?? 0)
-}
-
-async function scrubJobs(
-  database: Database,
-  subscription: string,
-  tenantId: string,
-  subject: string,
-): Promise<number> {
-  const { rows } = await database.query<{ count: string }>(
-    `with jobs as (
-       update ${database.bossSchema}.job j
-       set data = bus.scrub_failures(j.data), output = bus.scrub_failures(j.output), source_output = bus.scrub_failures(j.source_output)
-       where j.name in ($3, $4)
-         and j.data->'eventIds'->>1 is null
-         and (j.data ? 'failures' or j.output ? 'failures' or j.source_output ? 'failures')
-         and (bus.scrub_failures(j.data), bus.scrub_failures(coalesce(j.output, '{}')), bus.scrub_failures(coalesce(j.source_output, '{}')))
-           is distinct from (j.data, coalesce(j.output, '{}'), coalesce(j.source_output, '{}'))
-         and ${isErased(`j.data->'eventIds'->>0`)}
-       returning 1
-     )
-     select count(*) as count from jobs`,
-    [tenantId, subject, queueName(subscription), deadLetterQueueName(subscription)],
-  )
-  return Number(rows[0]?.count ?? 0)
-}
-
-function isErased(eventId: string): string {
-  return `exists (select 1 from bus.events e where e.id = (${eventId})::uuid and e.tenant_id = $1 and e.subject = $2 and e.erased_at is not null)`
 }
 
 export function createErasures(database: Database): Erasures {

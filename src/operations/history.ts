@@ -1,8 +1,14 @@
 import type { EventCatalogue, EventType } from '../events/catalogue.ts'
-import type { EventMetadata, StoredEvent } from '../events/envelope.ts'
-import { parseJson } from '../events/json/parse-json.ts'
+import type { StoredEvent } from '../events/envelope.ts'
 import { limits } from '../foundation/limits.ts'
 import { integerOption, refuseUnknownKeys, textOption } from '../foundation/options.ts'
+import {
+  eventColumns,
+  milliseconds,
+  toDate,
+  toStoredEvent,
+  type EventRow,
+} from '../outbox/schema/event-row.ts'
 import type { Executor } from '../database/database.ts'
 import {
   assertOptions,
@@ -65,34 +71,13 @@ export interface OperatorHistory<C extends EventCatalogue> {
 /** Returns the visible part of a payload, depending on the type of its event. */
 export type ShowPayload = (type: string, payload: unknown) => unknown
 
-interface HistoryRow extends Record<string, unknown> {
-  readonly id: string
-  readonly tenant_id: string
-  readonly type: string
-  readonly source: string
-  readonly subject: string | null
-  readonly schema_version: number
-  readonly payload: string
-  readonly event_id: string | null
-  readonly idempotency_key: string | null
-  readonly correlation_id: string | null
-  readonly causation_id: string | null
-  readonly ordering_key: string | null
-  readonly metadata: string
+interface HistoryRow extends EventRow {
   readonly available_ms: string | null
-  readonly expires_ms: string | null
-  readonly created_ms: string
   readonly cancelled_ms: string | null
   readonly erased_ms: string | null
 }
 
-const milliseconds = (column: string): string => `extract(epoch from ${column}) * 1000`
-
-/** Payload and metadata as text, because drivers convert JSON according to their settings. */
-const selectSql = `select e.id, e.tenant_id, e.type, e.source, e.subject, e.schema_version, e.payload::text as payload, e.event_id,
-  e.idempotency_key, e.correlation_id, e.causation_id, e.ordering_key, e.metadata::text as metadata,
-  ${milliseconds('e.available_at')} as available_ms, ${milliseconds('e.expires_at')} as expires_ms, ${milliseconds('e.created_at')} as created_ms,
-  ${milliseconds('e.erased_at')} as erased_ms,
+const selectSql = `select ${eventColumns('e')}, ${milliseconds('e.available_at')} as available_ms, ${milliseconds('e.erased_at')} as erased_ms,
   case when e.available_at is not null then
     (select ${milliseconds('c.cancelled_at')} from bus.cancellations c where c.event_id = e.id) end as cancelled_ms
 from bus.events e`
@@ -147,31 +132,14 @@ export function createHistory<C extends EventCatalogue>(
 
 /** Maps a row of the log to the event that the APIs return. */
 function toHistoryEvent(row: HistoryRow, show: ShowPayload): HistoryEvent {
+  const event = toStoredEvent(row)
   return {
-    id: row.id,
-    type: row.type,
-    source: row.source,
-    subject: row.subject ?? undefined,
-    tenantId: row.tenant_id,
-    payload: show(row.type, parseJson(row.payload)),
-    schemaVersion: row.schema_version,
-    eventId: row.event_id ?? undefined,
-    idempotencyKey: row.idempotency_key ?? undefined,
-    correlationId: row.correlation_id ?? undefined,
-    causationId: row.causation_id ?? undefined,
-    orderingKey: row.ordering_key ?? undefined,
-    metadata: parseJson(row.metadata) as EventMetadata,
+    ...event,
+    payload: show(row.type, event.payload),
     availableAt: toDate(row.available_ms),
-    expiresAt: toDate(row.expires_ms),
     cancelledAt: toDate(row.cancelled_ms),
     erasedAt: toDate(row.erased_ms),
-    createdAt: new Date(Number(row.created_ms)),
   }
-}
-
-/** Plain SQL may have stored infinity. */
-function toDate(ms: string | null): Date | undefined {
-  return ms === null || !Number.isFinite(Number(ms)) ? undefined : new Date(Number(ms))
 }
 
 /** Ids are ordered by publish time, and a cause is published before its effect, unless a clock was set back in between. */

@@ -5,6 +5,7 @@ import { faultPoints, type FaultPoint } from '../foundation/fault-points.ts'
 import { describe, integerOption, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
 import type { EventPattern } from '../events/pattern.ts'
 import { defaultBossSchema } from '../database/boss-schema.ts'
+import { lapseHeartbeatsSql, makeQueuesDueSql } from '../delivery/jobs/test-jobs.ts'
 import type { DrizzleOption, HandlerTransaction, Settings } from '../database/drizzle-handle.ts'
 import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscriptions/subscription-options.ts'
 import { startInProcess, silentLogger, type CrashInstance, type CrashStep } from './crash-instance.ts'
@@ -263,14 +264,13 @@ async function disarm(instance: CrashInstance, timeoutMs: number): Promise<reado
 
 /** Whether a step belongs to the delivery of an event, not to an instance that starts or falls asleep. */
 function isOfDelivery(point: FaultPoint): boolean {
-  return !/^(?:migrate|start|stop|upkeep)\./.test(point) && point !== 'relay.asleep'
+  return !/^(?:migrate|start|stop|maintenance)\./.test(point) && point !== 'relay.asleep'
 }
 
 /** Simulates half a minute of silence: the dead worker's jobs count as lost, and pg-boss supervises its queues now. */
 async function expireClaims({ query }: TestDatabase): Promise<void> {
-  await query(`update ${defaultBossSchema}.job j set heartbeat_on = clock_timestamp() - interval '1 day' from bus.subscriptions s
-    where j.name = 'bus.' || s.name and j.state = 'active'`)
-  await query(`update ${defaultBossSchema}.queue set monitor_on = null, monitor_claim_on = null`)
+  await query(lapseHeartbeatsSql(defaultBossSchema))
+  await query(makeQueuesDueSql(defaultBossSchema))
 }
 
 function nameOf({ point, occurrence }: CrashStep): string {

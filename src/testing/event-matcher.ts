@@ -52,7 +52,7 @@ export function toCondition(reference: unknown): EventCondition {
   if (typeof reference === 'string') return byId(reference)
   if (reference === undefined)
     throw invalidOption(
-      'Expected an event, got undefined: tryPublish resolves to undefined if it fails. Pass a `logger` to the bus to see why, or use publish, which throws',
+      'Expected an event, got undefined: tryPublish resolves to undefined if it fails. Pass a `logger` to the bus to the bus to see why, or use publish, which throws',
     )
   if (reference === null || typeof reference !== 'object')
     throw invalidOption(

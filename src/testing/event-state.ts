@@ -1,4 +1,5 @@
 import { defaultBossSchema } from '../database/boss-schema.ts'
+import { deadJobsSql, unfinishedJobsSql } from '../delivery/jobs/test-jobs.ts'
 import type { TestDatabase } from './test-database.ts'
 
 /** Where an event is: in one subscription, or before it is dispatched, in none. */
@@ -49,10 +50,9 @@ export async function readStates(
   const rows = await query(
     `with e as materialized (select id, type from bus.events where ${condition}),
     job as (
-      select s.id as subscription_id, s.name, x.id::uuid as event_id, j.state, j.data, j.output, j.retry_count,
+      select j.subscription_id, j.subscription, x.id::uuid as event_id, j.state, j.data, j.output, j.retry_count,
         greatest(0, extract(epoch from j.start_after - clock_timestamp()))::float8 as due
-      from bus.subscriptions s
-      join ${defaultBossSchema}.job j on j.name = 'bus.' || s.name and j.state < 'completed'
+      from ${unfinishedJobsSql(defaultBossSchema)} j
       cross join lateral jsonb_array_elements_text(j.data->'eventIds') x(id)
     )
     select e.id, e.type, null as subscription, case when o.available_at > clock_timestamp() then 'scheduled' else 'published' end as state,
@@ -64,7 +64,7 @@ export async function readStates(
     select e.id, e.type, s.name, case when d.expired then 'expired' else 'delivered' end, d.attempts, null, 0
     from e join bus.deliveries d on d.event_id = e.id join bus.subscriptions s on s.id = d.subscription_id
     union all
-    select e.id, e.type, j.name,
+    select e.id, e.type, j.subscription,
       case when j.state = 'active' then 'delivering'
         when coalesce((j.data->>'attempts')::int, 0) + j.retry_count + (j.state = 'retry')::int > 0 then 'retrying' else 'waiting' end,
       coalesce((j.data->>'attempts')::int, 0) + j.retry_count + (j.state = 'retry')::int,
@@ -72,12 +72,11 @@ export async function readStates(
     from e join job j on j.event_id = e.id
     where not exists (select from bus.deliveries d where d.event_id = e.id and d.subscription_id = j.subscription_id)
     union all
-    select e.id, e.type, s.name, 'dead',
+    select e.id, e.type, j.subscription, 'dead',
       coalesce((j.source_output->>'attempts')::int, (j.data->>'attempts')::int, 0) ,
       coalesce(j.source_output->'failures'->-1->>'message', j.source_output->'value'->>'message'), 0
     from e
-    join ${defaultBossSchema}.job j on j.data->'eventIds' ? e.id::text
-    join bus.subscriptions s on j.name = 'bus.' || s.name || '.dead' and j.state < 'active'
+    join ${deadJobsSql(defaultBossSchema)} j on j.data->'eventIds' ? e.id::text
     union all
     select e.id, e.type, s.name, case when k.state in ('blocked', 'parked') then 'blocked' else 'waiting for its key' end, 0, null, 0
     from e

@@ -1,4 +1,5 @@
 import { defaultBossSchema } from '../database/boss-schema.ts'
+import { countRunningJobsSql, deleteAllJobsSql, deleteWaitingJobsSql } from '../delivery/jobs/test-jobs.ts'
 import type { TestDatabase } from './test-database.ts'
 
 /** Deletes everything that waits, so that no more handlers start. Resolves to the number of running jobs. */
@@ -7,8 +8,8 @@ export async function deleteWaiting({ query }: Pick<TestDatabase, 'query'>): Pro
     with waiting as (delete from bus.outbox),
     lines as (delete from bus.ordered_events),
     keys as (delete from bus.ordered_keys),
-    jobs as (delete from ${defaultBossSchema}.job where name like 'bus.%' and state < 'active')
-    select count(*)::int as running from ${defaultBossSchema}.job where name like 'bus.%' and state = 'active'`)
+    jobs as (${deleteWaitingJobsSql(defaultBossSchema)})
+    ${countRunningJobsSql(defaultBossSchema)}`)
   return Number(row?.['running'] ?? 0)
 }
 
@@ -16,7 +17,7 @@ export async function deleteWaiting({ query }: Pick<TestDatabase, 'query'>): Pro
 export async function deleteAll({ query }: Pick<TestDatabase, 'query'>): Promise<void> {
   await query(`
     do $$ begin
-      delete from ${defaultBossSchema}.job where name like 'bus.%';
+      ${deleteAllJobsSql(defaultBossSchema)};
       delete from bus.outbox;
       delete from bus.ordered_events;
       delete from bus.ordered_keys;

@@ -16,6 +16,7 @@ import { createEventReader } from '../delivery/attempts/event-reader.ts'
 import { wakePayload, wakeSql } from '../outbox/relay/notifier.ts'
 import type { DrizzleOption, HandlerTransaction } from '../database/drizzle-handle.ts'
 import { toCondition, type EventMatcher, type EventReference } from './event-matcher.ts'
+import { makeJobsDueSql, unfinishedJobsSql } from '../delivery/jobs/test-jobs.ts'
 import { describeState, pendingStates, readStates, type EventState } from './event-state.ts'
 import { deleteAll, deleteWaiting } from './forget.ts'
 import { findServer } from './find-server.ts'
@@ -361,17 +362,14 @@ async function tell(
 async function isDrained({ query }: TestDatabase): Promise<boolean> {
   const [row] = await query(`select
     not exists (select from bus.outbox where available_at is null or available_at <= clock_timestamp())
-    and not exists (select from bus.ordered_events w join bus.ordered_keys k on k.id = w.key_id and k.state in ('flowing', 'overrunning') and w.seq > k.done_seq)
-    and not exists (select from bus.subscriptions s join ${defaultBossSchema}.job j on j.name = 'bus.' || s.name and j.state < 'completed') as drained`)
+    and not exists (select from bus.ordered_events w join bus.ordered_keys k on k.id = w.key_id and k.state in ('active', 'overrunning') and w.seq > k.done_seq)
+    and not exists (select from ${unfinishedJobsSql(defaultBossSchema)} j) as drained`)
   return row?.['drained'] === true
 }
 
 /** Makes all later attempts due now, and notifies the workers. */
 async function skipDelays({ query }: TestDatabase): Promise<void> {
-  const rows = await query(`
-    update ${defaultBossSchema}.job j set start_after = clock_timestamp() from bus.subscriptions s
-    where j.name = 'bus.' || s.name and j.state < 'active' and j.start_after > clock_timestamp()
-    returning s.id`)
+  const rows = await query(makeJobsDueSql(defaultBossSchema))
   if (rows.length > 0) await query(wakeSql, [wakePayload('', [...new Set(rows.map(({ id }) => Number(id)))])])
 }
 

@@ -31,22 +31,26 @@ async function readExamples(): Promise<Example[]> {
   return found
 }
 
-/** Pages of the guide whose code has no file of its own: guides.test.ts and processes.test.ts have the others. */
-const pages = [
-  ...['publishing', 'subscriptions', 'retries-and-dead-letters', 'order', 'exactly-once', 'tenants'],
-  ...['sensitive-data', 'schema-versions', 'operating'],
-]
-
+/**
+ * The code of the README, the guide and the pages beside it that is a part of a service. Code that names its file, or the test that runs
+ * it, is a whole program: guides.test.ts, processes.test.ts and readme.test.ts have those.
+ */
 async function readPages(): Promise<Example[]> {
+  const guide = (await readdir(`${root}/docs/guide`)).map((name) => `docs/guide/${name}`)
   const found: Example[] = []
-  for (const page of pages) {
-    const file = `docs/guide/${page}.md`
+  for (const file of ['README.md', ...guide.toSorted(), ...reference]) {
     const text = await readFile(`${root}/${file}`, 'utf8')
-    for (const { 1: code = '', index } of text.matchAll(/```ts\n([^]*?)```/g))
-      found.push({ file, line: text.slice(0, index).split('\n').length, code })
+    for (const { 1: mark, 2: code = '', index } of text.matchAll(/(-->\n)?```ts\n([^]*?)```/g))
+      if (mark === undefined && !/^\/\/ \S+\n/.test(code))
+        found.push({ file, line: text.slice(0, index).split('\n').length, code })
   }
   return found
 }
+
+/** Pages of reference whose code is compiled too. */
+const reference = ['catalogue', 'cloudevents', 'drivers', 'drizzle', 'errors'].map(
+  (name) => `docs/${name}.md`,
+)
 
 /** What examples use and do not say: one small service around them, typed by the libraries themselves. */
 const service = `
@@ -103,6 +107,10 @@ export const payload = { paymentId, amountCents }
 export const entries = pgTable('entries', { paymentId: text().notNull(), cents: integer().notNull() })
 export declare function append(event: StoredEvent): Promise<void>
 export declare const id: string
+/** OpenTelemetry, as far as the example needs it. */
+export declare const propagation: { inject(context: unknown, carrier: Record<string, string>): void }
+export declare const context: { active(): unknown }
+export declare const secrets: { read(name: string): Promise<{ url: string }> }
 export { events as log } from '../../../src/schema.ts'
 export declare function openCaseFor(tenantId: string, paymentId: string): Promise<void>
 
@@ -127,6 +135,7 @@ const given: Readonly<Record<string, readonly string[]>> = {
   '../../../src/nestjs/index.ts': ['nestBus'],
   '@nestjs/common': ['Injectable'],
   'node:http': ['createServer'],
+  vitest: ['expect', 'test'],
   '../../../src/testing/index.ts': Object.keys(testing),
   './service.ts': [...service.matchAll(/^export (?:declare )?(?:const|class|function) (\w+)/gm)]
     .map(([, name = '']) => name)
@@ -160,6 +169,7 @@ function programOf({ code }: Example): string {
     .replaceAll("'bossbus/schema'", "'../../../src/schema.ts'")
     .replaceAll(/'bossbus\/(\w+)'/g, "'../../../src/$1/index.ts'")
     .replaceAll("'bossbus'", "'../../../src/index.ts'")
+    .replaceAll("'./src/events.ts'", "'./service.ts'")
     // Said once for the whole program.
     .replaceAll(/declare module '[^]*?\n\}\n/g, '')
   const isImport = (line: string): boolean => line.startsWith('import ')
@@ -194,7 +204,12 @@ async function compile(examples: readonly Example[]): Promise<string[]> {
   for (const [n, example] of examples.entries())
     await writeFile(`${folder}/example-${n}.ts`, programOf(example))
   // An example need not use all that it shows.
-  const compilerOptions = { noUnusedLocals: false, noUnusedParameters: false }
+  const compilerOptions = {
+    noUnusedLocals: false,
+    noUnusedParameters: false,
+    // As most services have it.
+    noPropertyAccessFromIndexSignature: false,
+  }
   const config = { extends: `${root}/tsconfig.json`, include: ['./*.ts'], compilerOptions }
   await writeFile(`${folder}/tsconfig.json`, JSON.stringify(config))
   const { stdout } = await run(process.execPath, [
@@ -213,9 +228,13 @@ async function compile(examples: readonly Example[]): Promise<string[]> {
     )
 }
 
-test('every example of the documentation comments and the guide compiles under strict, with the names of one service', async () => {
-  const examples = [...(await readExamples()), ...(await readPages())]
-  expect(examples.length).toBeGreaterThan(35)
+test('every example of the documentation comments, the README and the pages compiles under strict, with the names of one service', async () => {
+  const pages = await readPages()
+  const files = new Set(pages.map(({ file }) => file))
+  for (const file of ['README.md', 'docs/guide/publishing.md', 'docs/guide/testing.md', ...reference])
+    expect(files).toContain(file)
+  const examples = [...(await readExamples()), ...pages]
+  expect(examples.length).toBeGreaterThan(50)
   const told = await compile([...examples, ...mistakes])
   const isMistake = (line: string): boolean => mistakes.some(({ file }) => line.startsWith(`${file}:1(`))
   expect(told.filter((line) => !isMistake(line))).toEqual([])

@@ -3,31 +3,62 @@ import { once } from 'node:events'
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
 import { createRequire } from 'node:module'
-import { dirname, join, relative } from 'node:path'
+import { basename, dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 
-const guides = fileURLToPath(new URL('../../docs/guide', import.meta.url))
+const docs = fileURLToPath(new URL('../../docs', import.meta.url))
 /** Beside the tests, so that what the pages import is found. */
 const folder = fileURLToPath(new URL(`guides-${process.pid}.tmp`, import.meta.url))
 
 /** Each block of code whose first line says the name of its file. */
 async function writeFilesOf(page: string): Promise<void> {
-  const text = await readFile(join(guides, page), 'utf8')
+  const text = await readFile(join(docs, page), 'utf8')
   for (const [, name = '', code = ''] of text.matchAll(
     /```(?:ts|js|yaml)\n(?:\/\/|#) (\S+)\n([\s\S]*?)```/g,
   )) {
-    const file = join(folder, page.replace('.md', ''), name)
+    const file = join(folder, basename(page, '.md'), name)
     await mkdir(dirname(file), { recursive: true })
-    const source = relative(dirname(file), fileURLToPath(new URL('../../src/index.ts', import.meta.url)))
-    await writeFile(file, code.replaceAll(`from 'bossbus'`, `from '${source}'`))
+    const source = relative(dirname(file), fileURLToPath(new URL('../../src', import.meta.url)))
+    const fixed = code
+      .replaceAll(`'bossbus'`, `'${source}/index.ts'`)
+      .replaceAll(/'bossbus\/(\w+)'/g, `'${source}/$1/index.ts'`)
+    await writeFile(file, fixed)
   }
 }
 
+/** What the compiler says of files, with some options beside those of the project. */
+async function compile(
+  name: string,
+  include: readonly string[],
+  exclude: readonly string[],
+  compilerOptions: object,
+): Promise<{ readonly code: number; readonly output: string }> {
+  const root = fileURLToPath(new URL('../../', import.meta.url))
+  // As most services have it.
+  const lenient = { noPropertyAccessFromIndexSignature: false, noUnusedLocals: false }
+  const config = {
+    extends: join(root, 'tsconfig.json'),
+    compilerOptions: { ...lenient, ...compilerOptions },
+    include,
+    exclude,
+  }
+  await writeFile(join(folder, name), JSON.stringify(config))
+  const child = spawn(process.execPath, [
+    join(root, 'node_modules/typescript/bin/tsc'),
+    ...['--noEmit', '-p', join(folder, name)],
+  ])
+  let output = ''
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))
+  const [code] = (await once(child, 'close')) as [number]
+  return { code, output }
+}
+
 beforeAll(async () => {
-  for (const page of await readdir(guides)) await writeFilesOf(page)
+  for (const page of await readdir(docs, { recursive: true }))
+    if (page.endsWith('.md')) await writeFilesOf(page)
 })
 afterAll(async () => rm(folder, { recursive: true, force: true }))
 
@@ -61,25 +92,17 @@ async function freePort(): Promise<string> {
   return String(port)
 }
 
-test('the code of the guides compiles', { timeout: 120_000 }, async () => {
-  const root = fileURLToPath(new URL('../../', import.meta.url))
-  const config = {
-    extends: join(root, 'tsconfig.json'),
-    // As most services have it.
-    compilerOptions: { noPropertyAccessFromIndexSignature: false, noUnusedLocals: false },
-    include: [join(folder, '**/*.ts')],
-    exclude: [],
-  }
-  await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(config))
-  const compiler = join(root, 'node_modules/typescript/bin/tsc')
-  const child = spawn(process.execPath, [compiler, '--noEmit', '-p', folder])
-  let output = ''
-  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))
-  const [code] = (await once(child, 'close')) as [number]
-  expect({ code, output }).toEqual({ code: 0, output: '' })
+test('the files that the pages show compile', { timeout: 120_000 }, async () => {
+  // Beside a service on Fastify, that of NestJS would be typed by its bus.
+  expect(await compile('tsconfig.json', ['**/*.ts'], ['nestjs'], {})).toEqual({ code: 0, output: '' })
 })
 
-test.each(['express', 'hono'])(
+test('the files of nestjs.md compile with the decorators of NestJS', { timeout: 120_000 }, async () => {
+  const nest = { experimentalDecorators: true, emitDecoratorMetadata: true, erasableSyntaxOnly: false }
+  expect(await compile('tsconfig.nest.json', ['nestjs/*.ts'], [], nest)).toEqual({ code: 0, output: '' })
+})
+
+test.each(['express', 'hono', 'fastify'])(
   'the service of %s.md publishes what it is asked, handles it, and stops in order',
   { timeout: 60_000 },
   async (page) => {
@@ -175,6 +198,38 @@ test('the processes of deployment.md share the work, and stop together', { timeo
   expect(await program.exited).toBe(0)
   expect(program.output().match(/has ended with 0/g)).toHaveLength(2)
   expect(await count('select count(*) from bus.deliveries')).toBe(20)
+})
+
+test('from-an-in-memory-bus.md calls the same listener before and after', { timeout: 60_000 }, async () => {
+  const { url, count } = await createTestDatabase({ empty: true })
+  const before = run(fileOf('from-an-in-memory-bus', 'before.ts'), {})
+  expect(await before.exited).toBe(0)
+  expect(before.output()).toBe('open a case for 42\n')
+  const after = run(fileOf('from-an-in-memory-bus', 'after.ts'), { DATABASE_URL: url })
+  await until(`the event is handled, not ${after.output()}`, () => after.output() === before.output())
+  expect(await count('select count(*) from bus.events')).toBe(1)
+})
+
+test('the service of from-pg-boss.md runs jobs of its own beside the bus', { timeout: 60_000 }, async () => {
+  const { url, rows } = await createTestDatabase({ empty: true })
+  const program = run(fileOf('from-pg-boss', 'side-by-side.ts'), { DATABASE_URL: url })
+  const wanted = ['open a case for 42', 'receipt for 42', 'render 42']
+  const printed = (): string[] => program.output().trim().split('\n').toSorted()
+  await until(`all is done, not ${program.output()}`, () => wanted.every((line) => printed().includes(line)))
+  expect(printed()).toEqual(wanted)
+  expect(
+    (await rows(`select name from pgboss.queue where name not like '\\_\\_%' order by name`)).map(
+      ({ name }) => name,
+    ),
+  ).toEqual([
+    'bus.open-case',
+    'bus.open-case.dead',
+    'bus.send-receipt',
+    'bus.send-receipt.dead',
+    'render-pdf',
+  ])
+  program.kill('SIGTERM')
+  expect(await program.exited).toBe(0)
 })
 
 /** What a stop takes at most, with the default `graceMs`. */

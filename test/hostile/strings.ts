@@ -48,7 +48,7 @@ const sql = [
   'a%',
   "a' like '%",
   "\\'; drop table bus.events; --",
-  '1; listen bus_doorbell',
+  '1; listen bus_outbox',
   'true',
   'bus.events',
   'pgboss',

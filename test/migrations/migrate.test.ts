@@ -150,6 +150,45 @@ test('a database that a newer bus has migrated is refused, by migrate and by sta
   expect(await identities(database)).toEqual(before)
 })
 
+test.each([
+  ['more migrations than this version has', 16],
+  ['as many', shippedMigrationCount()],
+  ['fewer', 3],
+])(
+  'a database with other migrations, %s, is refused by migrate and by start, and not changed',
+  async (_, number) => {
+    const database = await createTestDatabase({ empty: true })
+    const bus = testBus(database.url)
+    await bus.migrate()
+    // Of the same files: accepted.
+    await bus.migrate()
+    await database.rows('delete from bus.migrations')
+    await database.rows(
+      `insert into bus.migrations (hash, created_at)
+     select encode(sha256(convert_to('before the release ' || n, 'UTF8')), 'hex'), 1795422933471 + n from generate_series(1, $1::int) n`,
+      [number],
+    )
+    const before = await identities(database)
+    const refusal = { name: 'DatabaseError', code: 'BUS_SCHEMA_UNKNOWN', retryable: false }
+    await expect(bus.migrate()).rejects.toMatchObject(refusal)
+    await expect(testBus(database.url).start()).rejects.toMatchObject(refusal)
+    await expect(bus.migrate()).rejects.toThrow(`migration 1 of the ${number} that it has differs`)
+    expect(await identities(database)).toEqual(before)
+    expect(await database.count('select count(*) from bus.migrations')).toBe(number)
+  },
+)
+
+test('a database whose first migration is the same and whose second is another is refused', async () => {
+  const database = await createTestDatabase()
+  await database.rows(
+    `update bus.migrations set hash = 'changed' where id = (select id from bus.migrations order by id offset 1 limit 1)`,
+  )
+  await expect(testBus(database.url).migrate()).rejects.toMatchObject({
+    code: 'BUS_SCHEMA_UNKNOWN',
+    message: expect.stringContaining('migration 2 of') as string,
+  })
+})
+
 test('start and publish say that the schema is missing, and work once it is there', async () => {
   const database = await createTestDatabase({ empty: true })
   const bus = testBus(database.url)
@@ -182,9 +221,9 @@ test('migrate and start say that the database cannot be reached', async () => {
 test('a migration that fails half way leaves nothing, and the next one finishes', async () => {
   const database = await createTestDatabase({ empty: true })
   await database.rows('create schema bus')
-  // In the way of one of the last statements.
+  // In the way of one of the last statements of the last migration.
   await database.rows(
-    'create function bus.publish(jsonb) returns table (ordinal bigint, id uuid, duplicate boolean) language sql as $$ select null::bigint, null::uuid, null::boolean $$',
+    'create function bus.erase_events(uuid, uuid[]) returns bigint language sql as $$ select 0::bigint $$',
   )
   await expect(testBus(database.url).migrate()).rejects.toMatchObject({ code: 'BUS_DATABASE_ERROR' })
   expect(await database.count('select count(*) from bus.migrations')).toBe(0)
@@ -193,7 +232,7 @@ test('a migration that fails half way leaves nothing, and the next one finishes'
       `select relname from pg_class where relnamespace = 'bus'::regnamespace and relkind in ('r', 'p')`,
     ),
   ).toEqual([{ relname: 'migrations' }])
-  await database.rows('drop function bus.publish')
+  await database.rows('drop function bus.erase_events')
   await testBus(database.url).migrate()
   expect(await describeSchema(database.rows)).toBe(await checkedInSchema())
 })

@@ -24,11 +24,6 @@ export async function describeSchema(rows: Rows): Promise<string> {
   return `${sections.join('\n\n')}\n`
 }
 
-/** What a database has where rows are older than its limits: the same, but that they were not looked at. */
-export async function describeUpgraded(rows: Rows): Promise<string> {
-  return (await describeSchema(rows)).replaceAll(' NOT VALID', '')
-}
-
 /** What {@link describeSchema} gave when the snapshot was last renewed: npm run test:all -- test/migrations/schema.test.ts -u */
 export async function checkedInSchema(): Promise<string> {
   return readFile(new URL('../migrations/schema.snapshot.txt', import.meta.url), 'utf8')

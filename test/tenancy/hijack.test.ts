@@ -134,7 +134,7 @@ test('the trigger of the outbox, and pg-boss behind it, cannot be reached by oth
     'create or replace function bus.current_tenant() returns text language sql as $$ select null::text $$',
     'alter table bus.events disable trigger dispatch_inserted_events',
     'create rule mine as on insert to bus.events do nothing',
-    'select bus.binds(current_user::text, current_user)',
+    'select bus.source_rule_applies(current_user::text, current_user)',
     `select pgboss.create_queue('mine', '{}')`,
     'select * from pgboss.job',
     'create statistics mine on tenant_id, type from bus.events',

@@ -6,7 +6,7 @@ import { startOwnPostgres } from '../../src/testing/postgres.ts'
 import { recordingLogger, testBus, type LogLine } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { oldServer, where } from '../support/old-server.ts'
-import { checkedInSchema, describeSchema, describeUpgraded } from '../support/schema-snapshot.ts'
+import { checkedInSchema, describeSchema } from '../support/schema-snapshot.ts'
 
 const note = { type: 'note', tenantId: 'acme', payload: 'hello' } as const
 
@@ -193,7 +193,7 @@ test.skipIf(oldServer === undefined)(
 test('a database at the first migration, with rows in it, gets policies and keeps its rows', async () => {
   const database = await createTestDatabase({ empty: true })
   const { readFile } = await import('node:fs/promises')
-  const first = await readFile(new URL('../../drizzle/0000_initial.sql', import.meta.url), 'utf8')
+  const first = await readFile(new URL('../../drizzle/0000_log_and_outbox.sql', import.meta.url), 'utf8')
   for (const statement of first.split('--> statement-breakpoint')) await database.rows(statement)
   const { readMigrationFiles } = await import('drizzle-orm/migrator')
   const [migration] = readMigrationFiles({ migrationsFolder: 'drizzle' })
@@ -210,7 +210,7 @@ test('a database at the first migration, with rows in it, gets policies and keep
       [tenantId],
     )
   await testBus(database.url).migrate()
-  expect(await describeUpgraded(database.rows)).toBe(await checkedInSchema())
+  expect(await describeSchema(database.rows)).toBe(await checkedInSchema())
   expect(await database.count('select count(*) from bus.outbox')).toBe(2)
   expect([await readAsTenant(database.url, 'acme'), await readAsTenant(database.url, '')]).toEqual([1, 0])
 })

@@ -1,7 +1,6 @@
-import type pg from 'pg'
 import { upcastPayload, type EventCatalogue } from '../../events/catalogue.ts'
-import type { EventMetadata, StoredEvent } from '../../events/envelope.ts'
-import { parseJson } from '../../events/json/parse-json.ts'
+import type { StoredEvent } from '../../events/envelope.ts'
+import { eventColumns, toStoredEvent, type EventRow } from '../../outbox/schema/event-row.ts'
 import type { Executor } from '../../database/database.ts'
 
 /** Reads events of the log for the workers of a process. */
@@ -48,30 +47,14 @@ const maxCachedMs = maxPayloadAgeMs / 2
 /** Most events read in one statement. */
 const maxEventsPerRead = 1000
 
-interface EventRow extends pg.QueryResultRow {
-  readonly id: string
-  readonly tenant_id: string
-  readonly type: string
-  readonly source: string
-  readonly subject: string | null
-  readonly schema_version: number
-  readonly payload: string
-  readonly event_id: string | null
-  readonly idempotency_key: string | null
-  readonly correlation_id: string | null
-  readonly causation_id: string | null
-  readonly ordering_key: string | null
-  readonly metadata: string
-  // Times are numeric: how a float is written depends on a setting.
-  readonly created_ms: string
-  readonly expires_ms: string | null
+interface ReadRow extends EventRow {
   /** From the database's clock, when the row was read, to its expiry. */
   readonly expires_in_ms: string | null
   readonly erased: boolean
 }
 
 interface CachedRow {
-  readonly row: EventRow
+  readonly row: ReadRow
   readonly readAt: number
 }
 
@@ -99,7 +82,7 @@ export function createEventReader(executor: Executor, workerCount: number): Even
     return cached !== undefined && performance.now() - cached.readAt < maxCachedMs ? cached : undefined
   }
 
-  function keep(rows: readonly EventRow[], readAt: number): void {
+  function keep(rows: readonly ReadRow[], readAt: number): void {
     for (const row of rows) {
       drop(row.id)
       cache.set(row.id, { row, readAt })
@@ -193,7 +176,7 @@ export function createEventReader(executor: Executor, workerCount: number): Even
         readAt,
         get(id) {
           const row = rows.get(id)
-          return row === undefined ? undefined : toStoredEvent(row)
+          return row === undefined ? undefined : toMarkedEvent(row)
         },
         tenantOf: (id) => rows.get(id)?.row.tenant_id,
         typeOf: (id) => rows.get(id)?.row.type,
@@ -203,15 +186,12 @@ export function createEventReader(executor: Executor, workerCount: number): Even
 }
 
 /** Payload and metadata stay text: every delivery gets a copy of its own. */
-async function readRows(executor: Executor, ids: readonly string[]): Promise<readonly EventRow[]> {
-  const { rows } = await executor.query<EventRow>(
-    `select id, tenant_id, type, source, subject, schema_version, payload::text as payload, event_id, idempotency_key,
-       correlation_id, causation_id, ordering_key, metadata::text as metadata,
-       extract(epoch from created_at) * 1000 as created_ms,
-       extract(epoch from expires_at) * 1000 as expires_ms,
-       (extract(epoch from expires_at) - extract(epoch from clock_timestamp())) * 1000 as expires_in_ms,
-       erased_at is not null as erased
-     from bus.events where id = any($1::uuid[])`,
+async function readRows(executor: Executor, ids: readonly string[]): Promise<readonly ReadRow[]> {
+  const { rows } = await executor.query<ReadRow>(
+    `select ${eventColumns('e')},
+       (extract(epoch from e.expires_at) - extract(epoch from clock_timestamp())) * 1000 as expires_in_ms,
+       e.erased_at is not null as erased
+     from bus.events e where e.id = any($1::uuid[])`,
     [`{${ids.join(',')}}`],
   )
   return rows
@@ -234,26 +214,8 @@ export function isErased(event: StoredEvent): boolean {
   return erasedEvents.has(event)
 }
 
-function toStoredEvent({ row, readAt }: CachedRow): StoredEvent {
-  const expiresMs = Number(row.expires_ms ?? Number.NaN)
-  const event = {
-    id: row.id,
-    type: row.type,
-    source: row.source,
-    subject: row.subject ?? undefined,
-    tenantId: row.tenant_id,
-    payload: parseJson(row.payload),
-    schemaVersion: row.schema_version,
-    eventId: row.event_id ?? undefined,
-    idempotencyKey: row.idempotency_key ?? undefined,
-    correlationId: row.correlation_id ?? undefined,
-    causationId: row.causation_id ?? undefined,
-    orderingKey: row.ordering_key ?? undefined,
-    metadata: row.metadata === '{}' ? {} : (parseJson(row.metadata) as EventMetadata),
-    createdAt: new Date(Number(row.created_ms)),
-    // Plain SQL may say infinity.
-    expiresAt: Number.isFinite(expiresMs) ? new Date(expiresMs) : undefined,
-  }
+function toMarkedEvent({ row, readAt }: CachedRow): StoredEvent {
+  const event = toStoredEvent(row)
   if (row.expires_in_ms !== null) expiries.set(event, readAt + Number(row.expires_in_ms))
   if (row.erased) erasedEvents.add(event)
   return event

@@ -1,5 +1,4 @@
 import { BusError, DeliveryError } from '../../foundation/errors.ts'
-import type { BusLogger } from '../../foundation/logger.ts'
 import { isError } from '../../foundation/cross-realm.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import { withoutQuotedData } from '../../foundation/error-redaction.ts'
@@ -91,25 +90,4 @@ function bounded(text: unknown, maxLength: number): string {
   const short =
     given.length > maxLength ? `${given.slice(0, maxLength)}… (${given.length} characters)` : given
   return invalidTextReason(short) === undefined ? short : short.replaceAll('\u0000', '\\0').toWellFormed()
-}
-
-/** Says that an event has become a dead letter, and why. */
-export function logBuried(
-  logger: BusLogger,
-  subscription: string,
-  eventId: string | undefined,
-  { attempts, failures }: { readonly attempts: number; readonly failures: readonly AttemptFailure[] },
-): void {
-  const last = failures.at(-1)
-  logger.error(
-    {
-      subscription,
-      id: eventId,
-      attempts,
-      errorName: last?.name,
-      errorCode: last?.code,
-      reason: last?.message,
-    },
-    'an event went to the dead letters',
-  )
 }

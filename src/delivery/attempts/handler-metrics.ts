@@ -1,16 +1,15 @@
 import type { EventOutcome } from './outcome.ts'
 
-/** How fast the handlers of a subscription are in this process. */
-export interface Pace {
-  /** Of those that succeeded: of the latest twenty or so. */
+/** How long the handlers of a subscription take in this process. */
+export interface HandlerMetrics {
+  /** Of those that succeeded, over about the latest twenty. */
   readonly averageMs: number
   readonly handledCount: number
   readonly deliveredCount: number
-  /** Takes the outcome of an attempt that was made. */
-  note: (outcome: EventOutcome) => void
+  record: (outcome: EventOutcome) => void
 }
 
-export function createPace(): Pace {
+export function createHandlerMetrics(): HandlerMetrics {
   let averageMs = 0
   let handledCount = 0
   let deliveredCount = 0
@@ -24,7 +23,7 @@ export function createPace(): Pace {
     get deliveredCount() {
       return deliveredCount
     },
-    note(outcome) {
+    record(outcome) {
       if (outcome.delivered && (outcome.expired ?? outcome.erased) === true) return
       handledCount += 1
       if (!outcome.delivered) return

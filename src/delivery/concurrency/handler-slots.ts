@@ -1,122 +1,122 @@
-import type { Gate } from './semaphore.ts'
+import type { Semaphore } from './semaphore.ts'
 
 /**
- * First attempts, and later ones: of events that have failed, or whose worker was lost. Each may take all places while nothing of the
- * other waits, and half of them while something does: docs/adr/0026.
+ * First attempts, and retries: of events that have failed, or whose worker was lost. Each kind may take all slots while none of the
+ * other kind waits, and half of them while one does: docs/adr/0026.
  */
-export type Lane = 'first' | 'later'
+export type AttemptKind = 'first' | 'retry'
 
-/** The places for the handlers of a subscription in this process. */
-export interface Slots {
-  /** The places, as the events of one lane may take them. */
-  readonly gates: Readonly<Record<Lane, Gate>>
-  running: (lane: Lane) => number
-  /** How many of so many places a lane may have while something of the other waits. */
-  share: (lane: Lane, places: number) => number
-  /** Whether events of a lane may wait in the queue, besides those that wait here. */
-  isExpected: (lane: Lane) => boolean
-  /** Says so. While it is so, the places of its share are kept free for a lane, so whoever says it looks for them. */
-  expect: (lane: Lane, isExpected: boolean) => void
+/** The slots for the handlers of one subscription in this process. */
+export interface HandlerSlots {
+  /** The slots, as the attempts of each kind may take them. */
+  readonly of: Readonly<Record<AttemptKind, Semaphore>>
+  runningCount: (kind: AttemptKind) => number
+  /** How many of so many slots a kind may have while an attempt of the other kind waits. */
+  share: (kind: AttemptKind, slots: number) => number
+  /** Whether attempts of a kind may wait in the queue, besides those that wait here. */
+  isExpected: (kind: AttemptKind) => boolean
+  /** Sets that. While it is true, the share of the kind is kept free, so the caller must look for such attempts. */
+  expect: (kind: AttemptKind, isExpected: boolean) => void
 }
 
-/** @param onKept - called when a place stays free that may be kept for a lane */
-export function createSlots(places: number, onKept: () => void): Slots {
-  const running = { first: 0, later: 0 }
-  const waiting: Record<Lane, (() => void)[]> = { first: [], later: [] }
-  const expected = { first: true, later: false }
-  let last: Lane = 'later'
+/** @param onSlotKept - called when a slot stays free that may be kept for a kind */
+export function createHandlerSlots(slots: number, onSlotKept: () => void): HandlerSlots {
+  const running = { first: 0, retry: 0 }
+  const waiting: Record<AttemptKind, (() => void)[]> = { first: [], retry: [] }
+  const expected = { first: true, retry: false }
+  let latest: AttemptKind = 'retry'
 
-  /** Of an odd number, the lanes have the odd place in turn. */
-  function share(lane: Lane, of: number): number {
-    return Math.floor(of / 2) + (of % 2 === 1 && last !== lane ? 1 : 0)
+  /** The kinds take turns at the odd slot of an odd number. */
+  function share(kind: AttemptKind, of: number): number {
+    return Math.floor(of / 2) + (of % 2 === 1 && latest !== kind ? 1 : 0)
   }
 
-  const isFull = (): boolean => running.first + running.later >= places
+  const isFull = (): boolean => running.first + running.retry >= slots
 
-  function mayTake(lane: Lane): boolean {
+  function mayTake(kind: AttemptKind): boolean {
     if (isFull()) return false
-    const other = otherThan(lane)
-    return (waiting[other].length === 0 && !expected[other]) || running[lane] < share(lane, places)
+    const other = otherThan(kind)
+    return (waiting[other].length === 0 && !expected[other]) || running[kind] < share(kind, slots)
   }
 
-  function take(lane: Lane): void {
-    running[lane] += 1
-    last = lane
+  function take(kind: AttemptKind): void {
+    running[kind] += 1
+    latest = kind
   }
 
   function admit(): void {
     for (;;) {
-      const lane = (['later', 'first'] as const).find((one) => waiting[one].length > 0 && mayTake(one))
-      const next = lane === undefined ? undefined : waiting[lane].shift()
-      if (lane === undefined || next === undefined) break
-      take(lane)
+      const kind = (['retry', 'first'] as const).find((one) => waiting[one].length > 0 && mayTake(one))
+      const next = kind === undefined ? undefined : waiting[kind].shift()
+      if (kind === undefined || next === undefined) break
+      take(kind)
       next()
     }
-    if (!isFull() && (waiting.first.length + waiting.later.length > 0 || expected.later)) onKept()
+    if (!isFull() && (waiting.first.length + waiting.retry.length > 0 || expected.retry)) onSlotKept()
   }
 
-  function gateOf(lane: Lane): Gate {
+  function slotsOf(kind: AttemptKind): Semaphore {
     return {
-      tryEnter() {
-        if (!mayTake(lane)) return false
-        take(lane)
+      tryAcquire() {
+        if (!mayTake(kind)) return false
+        take(kind)
         return true
       },
-      async enter() {
+      async acquire() {
         await new Promise<void>((resolve) => {
-          waiting[lane].push(resolve)
+          waiting[kind].push(resolve)
           admit()
         })
       },
-      leave() {
-        running[lane] -= 1
+      release() {
+        running[kind] -= 1
         admit()
       },
     }
   }
 
   return {
-    gates: { first: gateOf('first'), later: gateOf('later') },
-    running: (lane) => running[lane],
+    of: { first: slotsOf('first'), retry: slotsOf('retry') },
+    runningCount: (kind) => running[kind],
     share,
-    isExpected: (lane) => expected[lane],
-    expect(lane, isExpected) {
-      if (expected[lane] === isExpected) return
-      expected[lane] = isExpected
+    isExpected: (kind) => expected[kind],
+    expect(kind, isExpected) {
+      if (expected[kind] === isExpected) return
+      expected[kind] = isExpected
       if (!isExpected) admit()
     },
   }
 }
 
-function otherThan(lane: Lane): Lane {
-  return lane === 'first' ? 'later' : 'first'
+function otherThan(kind: AttemptKind): AttemptKind {
+  return kind === 'first' ? 'retry' : 'first'
 }
 
-/** What is to be fetched: of one lane, or whatever comes first, and how many single events. */
-export interface Wish {
-  readonly lane: Lane | 'any'
-  readonly events: number
+/** What a fetch looks for: attempts of one kind, or whatever comes first, and how many single events. */
+export interface FetchPlan {
+  readonly kind: AttemptKind | 'any'
+  readonly eventCount: number
 }
 
 /**
- * What a worker fetches next, with so many events of each lane in hand. Later attempts come first in the queue, so only where a
- * fetch found nothing else the lanes are fetched from apart, each up to its share.
+ * What a worker fetches next, with so many events of each kind in flight. Retries come first in the queue. So the kinds are fetched
+ * separately, each up to its share, only where a fetch found nothing but retries.
  */
-export function nextWish(
+export function planFetch(
   capacity: number,
-  held: Readonly<Record<Lane, number>>,
-  { running, share, isExpected }: Slots,
-): Wish {
-  const { first, later } = held
-  // What is held beyond its share waits, and keeps no first attempt away.
-  const free = capacity - first - Math.min(later, Math.max(share('later', capacity), running('later')))
-  if (!isExpected('later')) return { lane: 'any', events: free }
-  const firstWaits = isExpected('first') || first > running('first')
-  if (!firstWaits) return { lane: 'any', events: capacity - first - later }
-  const laterRoom = Math.min(share('later', capacity), capacity - running('first')) - later
-  if (laterRoom > 0) return { lane: 'later', events: laterRoom }
+  inFlight: Readonly<Record<AttemptKind, number>>,
+  { runningCount, share, isExpected }: HandlerSlots,
+): FetchPlan {
+  const { first, retry } = inFlight
+  // Retries beyond their share wait, and do not keep a first attempt from being fetched.
+  const free = capacity - first - Math.min(retry, Math.max(share('retry', capacity), runningCount('retry')))
+  if (!isExpected('retry')) return { kind: 'any', eventCount: free }
+  const firstWaits = isExpected('first') || first > runningCount('first')
+  if (!firstWaits) return { kind: 'any', eventCount: capacity - first - retry }
+  const freeForRetries = Math.min(share('retry', capacity), capacity - runningCount('first')) - retry
+  if (freeForRetries > 0) return { kind: 'retry', eventCount: freeForRetries }
   return {
-    lane: 'first',
-    events: isExpected('first') ? Math.min(share('first', capacity) - first, free) : 0,
+    kind: 'first',
+    eventCount: isExpected('first') ? Math.min(share('first', capacity) - first, free) : 0,
   }
 }

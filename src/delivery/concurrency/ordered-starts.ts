@@ -1,55 +1,59 @@
-import type { Gate } from './semaphore.ts'
-import type { Overrun } from '../attempts/overruns.ts'
+import type { Semaphore } from './semaphore.ts'
 
-/** The events of the jobs of a worker, one job after the other, as many at a time as the gate lets in. */
-export interface Line {
+/** A handler that still runs after its attempt is over. */
+interface StillRunning {
+  readonly ended: Promise<void>
+}
+
+/** Starts the events of a worker's jobs, one job after the other, as many at a time as there are permits. */
+export interface OrderedStarts {
   /**
-   * Begins the events of a job in their order, after those of the jobs before it, each as soon as there is a place for it.
+   * Starts the events of a job in their order, after those of the jobs before it, each as soon as a permit is free.
    *
-   * @param eventIds - may shrink meanwhile: what is gone is not begun, but for the one that is waiting for a place
-   * @param begin - gives undefined where the event is over already: then nobody waits, and nothing is kept for it. Resolves to the
-   *   overrun of a handler that runs on: its event is over, but its place is taken until it has ended
+   * @param eventIds - may shrink meanwhile: an event that is gone is not started, except one that waits for a permit already
+   * @param start - returns undefined where the event is over already. Resolves to the handler that still runs, if one does: its event
+   *   is over, but its permit is taken until it has ended
    * @returns once all of them are over
    */
   run: (
     eventIds: Iterable<string>,
-    begin: (eventId: string) => Promise<Overrun | void> | undefined,
+    start: (eventId: string) => Promise<StillRunning | void> | undefined,
   ) => Promise<void>
 }
 
-export function createLine(gate: Gate): Line {
+export function createOrderedStarts(permits: Semaphore): OrderedStarts {
   let last: Promise<void> = Promise.resolve()
   return {
-    async run(eventIds, begin) {
+    async run(eventIds, start) {
       const before = last
-      const begun = Promise.withResolvers<void>()
-      last = begun.promise
+      const allStarted = Promise.withResolvers<void>()
+      last = allStarted.promise
       const running: Promise<void>[] = []
       let failure: { readonly error: unknown } | undefined
       const fail = (error: unknown): void => void (failure ??= { error })
-      const isOver = (overrun: Overrun | void): void => {
-        if (!overrun) gate.leave()
-        else void overrun.ended.then(() => gate.leave())
+      const onOver = (stillRunning: StillRunning | void): void => {
+        if (!stillRunning) permits.release()
+        else void stillRunning.ended.then(() => permits.release())
       }
-      const hasFailed = (error: unknown): void => {
+      const onFailed = (error: unknown): void => {
         fail(error)
-        gate.leave()
+        permits.release()
       }
       await before
       try {
         for (const eventId of eventIds) {
-          if (!gate.tryEnter()) await gate.enter()
-          let work: Promise<Overrun | void> | undefined
+          if (!permits.tryAcquire()) await permits.acquire()
+          let work: Promise<StillRunning | void> | undefined
           try {
-            work = begin(eventId)
+            work = start(eventId)
           } catch (error) {
             fail(error)
           }
-          if (work === undefined) gate.leave()
-          else running.push(work.then(isOver, hasFailed))
+          if (work === undefined) permits.release()
+          else running.push(work.then(onOver, onFailed))
         }
       } finally {
-        begun.resolve()
+        allStarted.resolve()
       }
       await Promise.all(running)
       if (failure !== undefined) throw failure.error

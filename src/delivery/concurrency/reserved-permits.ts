@@ -1,52 +1,46 @@
-/** What one member may hold of a common stock. */
-export interface Share {
-  /** Takes one at once, or gives false. */
-  tryTake: () => boolean
-  /** Resolves once one was taken. */
-  take: () => Promise<void>
-  giveBack: () => void
-}
+import type { Semaphore } from './semaphore.ts'
 
 /**
- * Divides a stock among members: each always gets its first one, the others go to whoever asked first. So no member
- * can keep another from going on, and a single busy one has nearly all of them. Where there are fewer than members, all go
- * to whoever asked first: the members take turns.
+ * Divides permits among members. One permit is reserved for each member, the others go to the member that asks first. So no
+ * member can block another, and a single busy member has nearly all of them. Where there are fewer permits than members, none is
+ * reserved, and the members take turns.
  *
  * @param total - at least one
+ * @returns makes the semaphore of one more member
  */
-export function createShares(total: number, members: number): () => Share {
-  const ownCount = total < members ? 0 : 1
-  let free = total - members * ownCount
+export function createReservedPermits(total: number, memberCount: number): () => Semaphore {
+  const reservedCount = total < memberCount ? 0 : 1
+  let free = total - memberCount * reservedCount
   const waiting: (() => boolean)[] = []
 
   return () => {
     let held = 0
-    const share: Share = {
-      tryTake() {
-        if (held >= ownCount) {
+    const member: Semaphore = {
+      tryAcquire() {
+        if (held >= reservedCount) {
           if (free === 0) return false
           free -= 1
         }
         held += 1
         return true
       },
-      async take() {
-        if (share.tryTake()) return
+      async acquire() {
+        if (member.tryAcquire()) return
         await new Promise<void>((resolve) => {
           waiting.push(() => {
-            const taken = share.tryTake()
-            if (taken) resolve()
-            return taken
+            const acquired = member.tryAcquire()
+            if (acquired) resolve()
+            return acquired
           })
         })
       },
-      giveBack() {
+      release() {
         held -= 1
-        if (held >= ownCount) free += 1
+        if (held >= reservedCount) free += 1
         const next = waiting.findIndex((tryAgain) => tryAgain())
         if (next >= 0) waiting.splice(next, 1)
       },
     }
-    return share
+    return member
   }
 }

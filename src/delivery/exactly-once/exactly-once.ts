@@ -1,104 +1,75 @@
-import { isKey } from '../in-flight/active-job.ts'
-import { createEventRunner, watchAborts, type EventStep } from './event-step.ts'
-import type { ExactlyOnceParts, HeldJob, HeldWork } from './transaction-batch.ts'
 import type { Overrun } from '../attempts/overruns.ts'
-import { createTransactionEnd } from './transaction-end.ts'
+import type { JobRun } from '../in-flight/job-run.ts'
+import type { WorkerState } from '../in-flight/worker-state.ts'
 import type { JobClaim } from '../jobs/job-claim.ts'
-import type { EventOutcome } from '../attempts/outcome.ts'
+import type { HandlerMode } from '../in-flight/handler-mode.ts'
+import type { HandlerConnections } from './handler-connections.ts'
+import { JobInTransactions } from './job-in-transactions.ts'
+import { runEvent } from './run-event.ts'
+import { TenantSlots, type TakenEvent } from './tenant-slots.ts'
+import { createTransactionEnd } from './transaction-end.ts'
+import { TransactionRun } from './transaction-run.ts'
 
-/**
- * Most events in one transaction. Each that writes is a subtransaction, and PostgreSQL keeps track of 64 of them in
- * memory: with more, every reader of the rows has to look them up on disk.
- */
-const maxEventsPerTransaction = 50
-
-/** A transaction that is older takes no further event: its locks, and what an error in it takes along, stay small. */
-const maxTransactionMs = 500
-
-/** While events of a job wait, another transaction is opened beside the others this often, up to the concurrency. */
+/** While events of a job wait, another transaction is begun beside the others this often, up to the concurrency. */
 const spreadIntervalMs = 100
 
-/** Beyond the time a handler may take, before the server ends a transaction that nothing is heard of. */
+/** Beyond the time a handler may take, before the server ends a transaction that it hears nothing of. */
 const idleMarginSeconds = 10
 
-/** An event that a lane has taken, and the place of its tenant that the lane holds. */
-interface Taken {
-  readonly eventId: string
-  readonly places: { tenantId: string | undefined }
-  /** Because a transaction broke that it shared. */
-  readonly isAlone: boolean
-}
-
 /**
- * Runs the events of jobs in transactions that also hold their receipts and the jobs' completion: docs/adr/0006.
- * One transaction carries several events of a job, one after the other, each behind a savepoint; a job whose handlers
- * are slow is spread over several transactions at a time. The events of a key have one transaction after the other: docs/adr/0030.
+ * Runs the events of jobs in transactions that also hold their receipts and the jobs' completion: docs/adr/0006. One transaction
+ * carries several events of a job, one after the other, each behind a savepoint. A job whose handlers are slow is spread over several
+ * concurrent transactions. The events of a key have one transaction after the other: docs/adr/0030.
  */
-export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>) {
-  const { connections, subscription, settler, limit } = parts
-  const { share } = connections
-  const runEvent = createEventRunner(parts)
-  const { settle, abandon, endTransactions } = createTransactionEnd(parts)
+export function createExactlyOnce(worker: WorkerState, connections: HandlerConnections): HandlerMode {
+  const { context, slots, settlements, heartbeat, metrics } = worker
+  const { subscription } = context
+  const limit = worker.tenants?.limit
+  const { permits } = connections
+  const { settle, abandon, endTransactions } = createTransactionEnd(worker, connections)
 
-  /**
-   * Runs events of a job. Resolves to whether the job was completed; if not, and nothing of it is left, its
-   * settlement is the worker's.
-   */
-  async function run(job: J, attempt: number, eventIds: Iterable<string>): Promise<boolean> {
-    const work: HeldWork<J> = {
-      job,
-      attempt,
-      pending: [...eventIds],
-      alone: [],
-      lostOnce: new Set(),
-      lostRaces: new Map(),
-      settleFailures: 0,
-      transactionCount: 0,
-      waitingLanes: 0,
-      failed: undefined,
-      stopped: false,
-      completed: false,
-    }
-    if (isKey(job)) await runInOrder(work)
-    else await runBeside(work)
-    return work.completed
+  async function run(job: JobRun, eventIds: Iterable<string>): Promise<boolean> {
+    const work = new JobInTransactions(job, eventIds)
+    if (job.isOfKey) await runInOrder(work)
+    else await runConcurrently(work)
+    // Otherwise what is left of it is settled outside its transactions.
+    if (work.isCompleted) job.release()
+    return job.hasFailed
   }
 
-  /**
-   * Runs events of a key, up to the first that is not over. Between two transactions the slot goes to who waits for it.
-   */
-  async function runInOrder(work: HeldWork<J>): Promise<void> {
+  /** Runs events of a key, up to the first that is not over. Between two transactions the slot goes to another job that waits for it. */
+  async function runInOrder(work: JobInTransactions): Promise<void> {
     const { job } = work
-    const slots = parts.slots.gates[job.lane]
-    while (goesOn(work)) {
-      // After a long pause of this process the key may be in other hands.
+    const slot = slots.of[job.kind]
+    while (work.mayStart) {
+      // After a long pause of this process another worker may have the key.
       if (performance.now() - job.confirmedAt > job.heartbeatSeconds * 1000) {
-        await settler.untilWritten(parts.touch)
-        if (!goesOn(work)) return
+        await settlements.untilWritten(heartbeat.touch)
+        if (!work.mayStart) return
       }
       const { failed } = work
-      if (failed !== undefined && failed.eventId === (work.alone[0] ?? work.pending[0])) {
-        // What comes before it is delivered. The worker writes it down, as for any first event of a job.
-        parts.noteAttempt(failed, job.events)
-        parts.finishEvent(job, failed.eventId, failed)
+      if (failed !== undefined && failed.eventId === work.next) {
+        // What comes before it is delivered. It is written as for any first event of a job.
+        job.record(failed)
+        job.finish(failed.eventId, failed)
         return
       }
-      if (!slots.tryEnter()) await slots.enter()
+      if (!slot.tryAcquire()) await slot.acquire()
       let overrun: Overrun | undefined
       try {
-        overrun = await runNext(work)
+        overrun = await runTransaction(work)
       } finally {
-        if (overrun === undefined) slots.leave()
-        else void overrun.ended.then(() => slots.leave())
+        if (overrun === undefined) slot.release()
+        else void overrun.ended.then(() => slot.release())
       }
-      if (overrun !== undefined) await untilEnded(job, overrun)
+      if (overrun !== undefined) await untilKeyIsFree(job, overrun)
     }
   }
 
-  /** Nothing of a key begins beside a handler that runs on: its job stays in hand, and its claim alive, until that has ended. */
-  async function untilEnded(job: J, { ended }: Overrun): Promise<void> {
-    if (job.done) return
-    const name = 'a handler that runs on'
+  /** No event of a key starts beside a handler of it: the job stays in flight, and its claim current, until the handler has ended. */
+  async function untilKeyIsFree(job: JobRun, { ended }: Overrun): Promise<void> {
+    if (job.isDone) return
+    const name = 'a handler that still runs'
     job.running.set(name, { abort: () => {} })
     await ended
     await job.marking
@@ -106,212 +77,169 @@ export function createExactlyOnce<J extends HeldJob>(parts: ExactlyOnceParts<J>)
     job.overrun = undefined
   }
 
-  /** Runs events in no order, in several transactions at a time where handlers are slow. */
-  async function runBeside(work: HeldWork<J>): Promise<void> {
-    const { job } = work
-    const slots = parts.slots.gates[job.lane]
-    const lanes = new Set<Promise<void>>()
-    const addLane = (): void => {
-      const lane = runLane(work).then(
+  /** Runs events in no order, in several concurrent transactions where handlers are slow. */
+  async function runConcurrently(work: JobInTransactions): Promise<void> {
+    const slot = slots.of[work.job.kind]
+    const series = new Set<Promise<void>>()
+    /** Begins a series of transactions, for which a slot was taken. */
+    const addSeries = (): void => {
+      const running = runSeries(work).then(
         (overrun) => {
-          if (overrun === undefined) slots.leave()
-          else void overrun.ended.then(() => slots.leave())
+          if (overrun === undefined) slot.release()
+          else void overrun.ended.then(() => slot.release())
         },
         (error: unknown) => {
-          slots.leave()
+          slot.release()
           throw error
         },
       )
-      // Looked at below; until then a rejection is nobody's fault.
-      lane.catch(() => {})
-      lanes.add(lane)
+      // It is awaited below; until then a rejection is not unhandled.
+      running.catch(() => {})
+      series.add(running)
     }
-    if (!slots.tryEnter()) await slots.enter()
-    addLane()
-    // Those of which it is known that one lane will not do.
-    for (let lane = 2; lane <= lanesFor(work.pending.length) && slots.tryEnter(); lane += 1) addLane()
+    if (!slot.tryAcquire()) await slot.acquire()
+    addSeries()
+    // As many at once as are known to be needed.
+    for (let count = 2; count <= seriesFor(work.pending.length) && slot.tryAcquire(); count += 1) addSeries()
     const spread = setInterval(() => {
-      if (work.waitingLanes === 0 && mayTake(work) && slots.tryEnter()) addLane()
+      if (work.waitingForTenantCount === 0 && work.mayStartShared && slot.tryAcquire()) addSeries()
     }, spreadIntervalMs).unref()
     try {
-      // Those that are added meanwhile are visited too.
-      for (const lane of lanes) await lane
+      // The loop visits those that are added meanwhile, too.
+      for (const running of series) await running
     } finally {
       clearInterval(spread)
-      await Promise.allSettled(lanes)
+      await Promise.allSettled(series)
     }
   }
 
-  /** As many as run so many events about as long as it takes to open another one. */
-  function lanesFor(eventCount: number): number {
+  /** As many as run so many events in about the time that it takes to add another one. */
+  function seriesFor(eventCount: number): number {
     const most = subscription.tenantConcurrency ?? subscription.concurrency
-    return Math.min(most, Math.ceil((parts.averageMs() * eventCount) / spreadIntervalMs))
+    return Math.min(most, Math.ceil((metrics.averageMs * eventCount) / spreadIntervalMs))
   }
 
-  /** Whether one of the events that are run together may be begun. */
-  function mayTake({ job, pending }: HeldWork<J>): boolean {
-    return pending.length > 0 && parts.mayBegin(job)
-  }
-
-  /** Whether a further transaction is to be begun. */
-  function goesOn(work: HeldWork<J>): boolean {
-    if (work.completed || work.stopped) return false
-    return mayTake(work) || (work.alone.length > 0 && parts.mayBegin(work.job))
-  }
-
-  /** Resolves to the overrun of a handler that keeps the lane's slot. */
-  async function runLane(work: HeldWork<J>): Promise<Overrun | undefined> {
-    while (goesOn(work)) {
-      const overrun = await runNext(work)
+  /** Runs one transaction after the other. Resolves to the overrun of a handler that keeps the slot. */
+  async function runSeries(work: JobInTransactions): Promise<Overrun | undefined> {
+    while (work.mayStart) {
+      const overrun = await runTransaction(work)
       if (overrun !== undefined) return overrun
     }
     return undefined
   }
 
-  /** Runs one transaction. Resolves to the overrun of a handler that keeps its slot, and its tenant's place. */
-  async function runNext(work: HeldWork<J>): Promise<Overrun | undefined> {
-    const first = await takeFirst(work)
+  /** Runs one transaction. Resolves to the overrun of a handler that keeps its slot, and that of its tenant. */
+  async function runTransaction(work: JobInTransactions): Promise<Overrun | undefined> {
+    const tenants = new TenantSlots(limit)
+    const isIsolated = work.isolated.length > 0
+    const first = await takeFirst(work, tenants, isIsolated ? work.isolated : work.pending)
     if (first === undefined) return undefined
-    await share.take()
+    await permits.acquire()
     let overrun: Overrun | undefined
     try {
-      overrun = await runTransaction(work, first)
+      const transaction = await begin(work, tenants, isIsolated)
+      if (transaction !== undefined) overrun = await runEvents(transaction, first, tenants)
     } finally {
-      share.giveBack()
-      if (overrun === undefined) leave(first.places)
-      else void overrun.ended.then(() => leave(first.places))
+      permits.release()
+      if (overrun === undefined) tenants.release()
+      else void overrun.ended.then(() => tenants.release())
     }
     return overrun
   }
 
-  /** Takes an event to begin with, and its tenant's place. While all tenants are at their limit, it waits without a slot. */
-  async function takeFirst(work: HeldWork<J>): Promise<Taken | undefined> {
-    const { alone, pending, job } = work
-    const isAlone = alone.length > 0
-    const list = isAlone ? alone : pending
-    const taken = take(work, list, undefined)
-    if (taken !== undefined) return { ...taken, isAlone }
-    const [next = ''] = list
-    const tenantId = job.events.tenantOf(next)
+  /** Takes the event to begin with, and the slot of its tenant. While all tenants are at their limit, it waits without a handler slot. */
+  async function takeFirst(
+    work: JobInTransactions,
+    tenants: TenantSlots,
+    eventIds: string[],
+  ): Promise<TakenEvent | undefined> {
+    const taken = tenants.take(work, eventIds) ?? (await waitForTenant(work, tenants, eventIds))
+    if (taken !== undefined) tenants.hold(taken)
+    return taken
+  }
+
+  async function waitForTenant(
+    work: JobInTransactions,
+    tenants: TenantSlots,
+    eventIds: string[],
+  ): Promise<TakenEvent | undefined> {
+    const { job } = work
+    const tenantId = job.events.tenantOf(eventIds[0] ?? '')
     if (tenantId === undefined || limit === undefined) return undefined
-    const asideCount = list.length
-    work.waitingLanes += 1
-    const slots = parts.slots.gates[job.lane]
-    parts.setAside(job, asideCount)
-    slots.leave()
-    await limit.enter(tenantId)
-    if (!slots.tryEnter()) await slots.enter()
-    parts.setAside(job, -asideCount)
-    work.waitingLanes -= 1
-    const index = list.findIndex((id) => job.events.tenantOf(id) === tenantId)
-    const [eventId] = index === -1 || !parts.mayBegin(job) ? [] : list.splice(index, 1)
-    if (eventId !== undefined) return { eventId, places: { tenantId }, isAlone }
-    limit.leave(tenantId)
-    return undefined
+    const waitingCount = eventIds.length
+    const slot = slots.of[job.kind]
+    work.waitingForTenantCount += 1
+    job.markWaitingForTenant(waitingCount)
+    slot.release()
+    await limit.acquire(tenantId)
+    if (!slot.tryAcquire()) await slot.acquire()
+    job.markWaitingForTenant(-waitingCount)
+    work.waitingForTenantCount -= 1
+    return tenants.takeOf(tenantId, work, eventIds)
   }
 
-  /** Takes an event whose tenant is not at its limit; of the tenant whose place is held already, any. */
-  function take(
-    { job }: HeldWork<J>,
-    list: string[],
-    heldTenantId: string | undefined,
-  ): Pick<Taken, 'eventId' | 'places'> | undefined {
-    if (limit === undefined) {
-      const eventId = list.shift()
-      return eventId === undefined ? undefined : { eventId, places: { tenantId: undefined } }
-    }
-    for (const [index, eventId] of list.entries()) {
-      const tenantId = job.events.tenantOf(eventId)
-      if (tenantId !== undefined && tenantId !== heldTenantId && !limit.tryEnter(tenantId)) {
-        // Those of a key wait for its first one.
-        if (isKey(job)) break
-        continue
-      }
-      list.splice(index, 1)
-      return { eventId, places: { tenantId } }
-    }
-    return undefined
-  }
-
-  function leave({ tenantId }: Taken['places']): void {
-    if (tenantId !== undefined) limit?.leave(tenantId)
-  }
-
-  async function runTransaction(
-    work: HeldWork<J>,
-    { eventId: firstId, places, isAlone }: Taken,
-  ): Promise<Overrun | undefined> {
-    const { job, pending } = work
-    if (!parts.mayBegin(job)) return undefined
-    const name = `${jobPrefix(job.claim)}${job.claim.retryCount}:${work.transactionCount}:`
+  /** Undefined where the job goes back meanwhile: the event that was taken is still among those that are left of it. */
+  async function begin(
+    work: JobInTransactions,
+    tenants: TenantSlots,
+    isIsolated: boolean,
+  ): Promise<TransactionRun | undefined> {
+    const { job } = work
+    if (!job.mayStart) return undefined
+    const name = `${namePrefix(job.claim)}${job.claim.retryCount}:${work.transactionCount}:`
     work.transactionCount += 1
-    const transaction = await settler.untilWritten(async () =>
+    const transaction = await settlements.untilWritten(async () =>
       connections.begin(name, subscription.timeoutSeconds + idleMarginSeconds),
     )
-    // Handed back: it is still among those that are left of the job.
-    if (!parts.mayBegin(job)) {
-      await transaction.rollback()
-      return undefined
-    }
-    let eventId: string | undefined = firstId
-    const lane = watchAborts(job, name)
-    const beganAt = performance.now()
-    const eventIds: string[] = []
-    const outcomes: EventOutcome[] = []
+    if (job.mayStart) return new TransactionRun(work, transaction, tenants, isIsolated)
+    await transaction.rollback()
+    return undefined
+  }
+
+  async function runEvents(
+    transaction: TransactionRun,
+    first: TakenEvent,
+    tenants: TenantSlots,
+  ): Promise<Overrun | undefined> {
+    const { work, eventIds, outcomes } = transaction
+    const { job } = work
     try {
-      while (eventId !== undefined) {
-        eventIds.push(eventId)
-        let following: Pick<Taken, 'eventId' | 'places'> | undefined
-        const takeFollowing = (): boolean => {
-          const goesOn =
-            !isAlone &&
-            eventIds.length < maxEventsPerTransaction &&
-            performance.now() - beganAt < maxTransactionMs &&
-            mayTake(work)
-          following = goesOn ? take(work, pending, places.tenantId) : undefined
-          return following !== undefined
-        }
-        const step: EventStep =
-          work.failed?.eventId === eventId
-            ? { kind: 'done', outcome: work.failed }
-            : await runEvent(work, transaction, lane, eventId, takeFollowing)
-        const isAbandoned = step.kind !== 'done' && step.kind !== 'cut short'
-        // Behind an event of a key that is not over nothing is begun.
-        const holdsKey = isKey(job) && !(step.kind === 'done' && step.outcome.delivered)
-        if (following !== undefined && (isAbandoned || holdsKey)) {
-          pending.unshift(following.eventId)
-          if (following.places.tenantId !== places.tenantId) leave(following.places)
-          following = undefined
+      for (let event: TakenEvent | undefined = first; event !== undefined; event = transaction.next) {
+        tenants.hold(event)
+        transaction.next = undefined
+        eventIds.push(event.eventId)
+        const step =
+          work.failed?.eventId === event.eventId
+            ? ({ kind: 'done', outcome: work.failed } as const)
+            : await runEvent(worker, transaction, event.eventId)
+        const isBroken = step.kind !== 'done' && step.kind !== 'interrupted'
+        // Behind an event of a key that is not over, none is started.
+        const stopsKey = job.isOfKey && !(step.kind === 'done' && step.outcome.delivered)
+        if (isBroken || stopsKey) transaction.putNextBack()
+        if (isBroken) {
+          await abandon(transaction, step)
+          return transaction.overrun
         }
         if (step.kind === 'done') outcomes.push(step.outcome)
-        else if (step.kind === 'cut short') work.stopped = holdsKey
-        else {
-          await abandon(work, transaction, eventIds, step)
-          return lane.overrun
-        }
-        eventId = following?.eventId
-        if (following !== undefined && following.places.tenantId !== places.tenantId) {
-          leave(places)
-          places.tenantId = following.places.tenantId
-        }
+        else work.isStopped = stopsKey
       }
-      await settle(work, transaction, eventIds, outcomes)
+      await settle(transaction)
       return undefined
     } catch (error) {
-      transaction.destroy()
+      transaction.transaction.destroy()
       throw error
     } finally {
-      job.running.delete(name)
+      transaction.close()
     }
   }
 
   return {
     run,
-    /** Whoever had the job before may live on: it could not commit, but it could keep others waiting. */
-    endPredecessors: async (claim: JobClaim) => endTransactions(jobPrefix(claim)),
+    /** The worker that had the job before may still run: it could not commit, but it could keep others waiting. */
+    prepare: async (claim) => endTransactions(namePrefix(claim)),
   }
 }
 
-function jobPrefix({ id }: JobClaim): string {
+function namePrefix({ id }: JobClaim): string {
   return `bossbus:${id}:`
 }

@@ -13,7 +13,7 @@ const savepoint = 'bossbus_event'
 const settlingIdleLimit = '5s'
 
 /** What the statements of one handler go through: closed when the handler is done. */
-interface TransactionHandle {
+export interface TransactionHandle {
   readonly tx: HandlerTransaction
   /** Whether a statement was sent. */
   readonly used: boolean
@@ -36,10 +36,10 @@ export interface EventTransaction {
    * Keeps what the last handler wrote, and prepares for the next one, or for settling.
    * @throws {@link DeliveryError} `BUS_HANDLER_TRANSACTION_ABORTED`: it can only be undone; `…_ENDED`: the transaction is gone
    */
-  keep: (next: 'handler' | 'settling') => Promise<void>
+  releaseSavepoint: (next: 'handler' | 'settling') => Promise<void>
   /** Takes back what the last handler wrote. @throws {@link DeliveryError} `BUS_HANDLER_TRANSACTION_ENDED` */
-  undo: (next: 'handler' | 'settling') => Promise<void>
-  /** Makes sure that what comes next are statements of the bus, as `keep` and `undo` do. */
+  rollbackToSavepoint: (next: 'handler' | 'settling') => Promise<void>
+  /** Makes sure that what comes next are statements of the bus, as the two above do. */
   beginSettling: () => Promise<void>
   /** After `beginSettling`. */
   commit: () => Promise<void>
@@ -89,11 +89,11 @@ export async function beginEventTransaction(
     name,
     client,
     openHandle: async () => openHandle(client, drizzle),
-    async keep(next) {
+    async releaseSavepoint(next) {
       isSettling = next === 'settling'
       await client.query(`release savepoint ${savepoint}; ${prepareFor(next)}`).catch(rethrowEnd)
     },
-    async undo(next) {
+    async rollbackToSavepoint(next) {
       // Rolling back to a savepoint leaves it in place.
       isSettling = next === 'settling'
       const more = isSettling ? `; ${prepareFor(next)}` : ''

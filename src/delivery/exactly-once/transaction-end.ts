@@ -1,171 +1,119 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import { DeliveryError } from '../../foundation/errors.ts'
-import { reasonOf } from '../../foundation/error-reason.ts'
 import { toBusError } from '../../database/database-errors.ts'
+import { reasonOf } from '../../foundation/error-reason.ts'
+import { DeliveryError } from '../../foundation/errors.ts'
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
-import { forgive, isKey } from '../in-flight/active-job.ts'
-import type { EventStep } from './event-step.ts'
 import { describeFailure } from '../attempts/failure.ts'
-import {
-  AlreadyDelivered,
-  ClaimLost,
-  holdsClaim,
-  KeyLocked,
-  protocolOf,
-  settleInTransaction,
-} from './settle-in-transaction.ts'
-import { isLostRace, type EventTransaction } from './handler-transaction.ts'
-import {
-  runAgain,
-  runAlone,
-  type ExactlyOnceParts,
-  type HeldJob,
-  type HeldWork,
-} from './transaction-batch.ts'
+import type { EventOutcome } from '../attempts/outcome.ts'
+import type { JobRun } from '../in-flight/job-run.ts'
+import type { WorkerState } from '../in-flight/worker-state.ts'
+import { isCurrent, JobWriter } from '../jobs/job-writer.ts'
 import { isBatch } from '../jobs/job.ts'
 import { readReceipts } from '../settlement/receipts.ts'
-import type { EventOutcome } from '../attempts/outcome.ts'
+import { AlreadyDelivered, ClaimLost, KeyLocked, type Written } from '../settlement/settlement-writer.ts'
+import type { HandlerConnections } from './handler-connections.ts'
+import { isLostRace } from './handler-transaction.ts'
+import type { JobInTransactions } from './job-in-transactions.ts'
+import type { BrokenStep } from './run-event.ts'
+import type { TransactionRun } from './transaction-run.ts'
 
-/** How often an event may lose against concurrent transactions, alone in its own, before that counts as an attempt. */
+/** How often an event may lose against concurrent transactions, the only one in its own, before that counts as an attempt. */
 const maxLostRaces = 10
 const maxRacePauseMs = 300
 
-/** Events of a key whose row somebody else holds go back for so long: their transaction must not hold its own locks meanwhile. */
+/**
+ * Events of a key whose row another session holds go back for this long: their transaction must not hold its own locks
+ * meanwhile.
+ */
 const lockedKeyDelaySeconds = 1
 
-/** How a transaction of handlers ends. */
-export interface TransactionEnd<J> {
-  readonly settle: (
-    work: HeldWork<J>,
-    transaction: EventTransaction,
-    eventIds: readonly string[],
-    outcomes: readonly EventOutcome[],
-  ) => Promise<void>
-  readonly abandon: (
-    work: HeldWork<J>,
-    transaction: EventTransaction,
-    eventIds: readonly string[],
-    step: Exclude<EventStep, { readonly kind: 'done' | 'cut short' }>,
-  ) => Promise<void>
+/** Ends the transactions of handlers. */
+export interface TransactionEnd {
+  /** Commits what a transaction has done, with its receipts. */
+  readonly settle: (run: TransactionRun) => Promise<void>
+  /** Throws a transaction away, and decides where its events continue. */
+  readonly abandon: (run: TransactionRun, step: BrokenStep) => Promise<void>
+  /** Ends the sessions in which transactions with such names are open. */
   readonly endTransactions: (namePrefix: string) => Promise<void>
 }
 
 /**
- * An event is only blamed for what is certainly its own: what breaks a transaction that several events share is no
- * attempt of any of them; they run again, each in its own transaction.
+ * An event is only blamed for what is certainly its own: what breaks a transaction that several events share is not an attempt of any
+ * of them; they run again, each in its own transaction.
  */
-export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<J>): TransactionEnd<J> {
-  const { connections, database, boss, subscription, subscriptionId, logger, settler } = parts
+export function createTransactionEnd(worker: WorkerState, connections: HandlerConnections): TransactionEnd {
+  const { context, settlements, outcomes: writer, signal } = worker
+  const { database, subscription, subscriptionId, logger } = context
 
-  /** Commits what a transaction has done, with its receipts. */
-  async function settle(
-    work: HeldWork<J>,
-    transaction: EventTransaction,
-    eventIds: readonly string[],
-    outcomes: readonly EventOutcome[],
-  ): Promise<void> {
+  async function settle({ work, transaction, eventIds, outcomes }: TransactionRun): Promise<void> {
     const { job } = work
     const [only] = outcomes
     if (only === undefined) return transaction.rollback()
     if (!only.delivered && !isBatch(job.claim.data)) {
-      // There is nothing to keep. The worker writes down that a single event's own job has failed, or the first of a key's.
+      // There is nothing to keep. The job's own settlement writes that a single event, or the first of a key, has failed.
       await transaction.rollback()
-      work.stopped = true
-      parts.noteAttempt(only, job.events)
-      parts.finishEvent(job, only.eventId, only)
+      work.isStopped = true
+      job.record(only)
+      job.finish(only.eventId, only)
       return
     }
-    if (job.done) return transaction.rollback()
-    const isComplete = job.left.size === outcomes.length || endsJob(job, outcomes)
-    const protocol = protocolOf(job.claim, isComplete)
-    let committing = false
-    job.completing = isComplete
+    if (job.isDone) return transaction.rollback()
+    const done = job.remaining.size === outcomes.length || endsJob(job, outcomes)
+    let isCommitting = false
+    let written: Written
+    job.isCompleting = done
     try {
-      const { client } = transaction
       await transaction.beginSettling()
-      const { log, readyCount } = await settleInTransaction(
-        client,
-        database.bossSchema,
-        boss,
-        subscription,
-        subscriptionId,
-        job.claim,
-        outcomes,
-        isComplete,
-        database.faultPoint,
-      )
-      committing = true
+      written = await writer.writeInto(transaction.client, { claim: job.claim, outcomes, done })
+      isCommitting = true
       await transaction.commit()
-      await database.faultPoint?.(`${protocol}.committed`)
-      work.completed = isComplete
-      work.settleFailures = 0
-      log(logger)
-      if (readyCount > 0) await parts.onReady()
+      await database.faultPoint?.(
+        done && job.isOfKey ? 'exactly-once-ordered.committed' : 'exactly-once.committed',
+      )
+      work.isCompleted = done
+      work.settleFailureCount = 0
+      writer.logWritten(written)
+      if (written.readyCount > 0) await signal.jobsReady()
     } catch (error) {
-      await settleFailed(work, transaction, eventIds, error, committing)
+      await transaction.rollback()
+      await afterFailedSettling(work, eventIds, error, isCommitting)
       return
     } finally {
-      job.completing = false
+      job.isCompleting = false
     }
-    finish(work, outcomes)
+    finish(job, outcomes)
   }
 
-  function finish({ job }: HeldWork<J>, outcomes: readonly EventOutcome[]): void {
+  function finish(job: JobRun, outcomes: readonly EventOutcome[]): void {
     for (const outcome of outcomes) {
-      parts.noteAttempt(outcome, job.events)
-      parts.finishEvent(job, outcome.eventId, undefined)
+      job.record(outcome)
+      job.finish(outcome.eventId)
     }
-    if (outcomes.some(({ delivered }) => !delivered)) parts.onFailures()
+    if (outcomes.some(({ delivered }) => !delivered)) worker.requestPoll()
   }
 
-  async function settleFailed(
-    work: HeldWork<J>,
-    transaction: EventTransaction,
+  async function afterFailedSettling(
+    work: JobInTransactions,
     eventIds: readonly string[],
     thrown: unknown,
-    committing: boolean,
+    isCommitting: boolean,
   ): Promise<void> {
-    await transaction.rollback()
-    if (thrown instanceof ClaimLost) {
-      parts.lose(work.job)
-      return
-    }
-    if (thrown instanceof KeyLocked) {
-      work.stopped = true
-      work.job.delaySeconds = Math.max(work.job.delaySeconds, lockedKeyDelaySeconds)
-      logger.warn(
-        { subscription: subscription.name, eventCount: eventIds.length, delaySeconds: lockedKeyDelaySeconds },
-        'the row of a key is locked by another transaction: its events run again later',
-      )
-      return
-    }
-    const rest = await withoutReceipt(work, eventIds)
-    if (thrown instanceof AlreadyDelivered) {
-      runAgain(work, rest)
-      return
-    }
+    if (thrown instanceof ClaimLost) return work.job.onClaimLost()
+    if (thrown instanceof KeyLocked) return postponeLockedKey(work, eventIds.length)
+    const undelivered = await withoutReceipt(work, eventIds)
+    if (thrown instanceof AlreadyDelivered) return work.runAgain(undelivered)
     const error = toBusError(thrown)
-    const [only] = rest
-    if (
-      eventIds.length === 1 &&
-      only !== undefined &&
-      isLostRace((error as { sqlState?: unknown }).sqlState)
-    ) {
-      await afterLostRace(work, only, error)
-      return
-    }
-    // A server that takes no writes could not note a failure either.
-    const isAway =
-      error.code === 'BUS_DATABASE_UNAVAILABLE' || (error as { sqlState?: unknown }).sqlState === '25006'
-    const isRefused = !isAway && (committing || error.retryable)
-    if (isRefused && eventIds.length === 1 && only !== undefined) {
-      await recordFailure(work, only, { thrown: error, final: false })
-      return
-    }
-    runAlone(work, rest)
+    const { sqlState } = error as { sqlState?: unknown }
+    const only = eventIds.length === 1 ? undelivered[0] : undefined
+    if (only !== undefined && isLostRace(sqlState)) return afterLostRace(work, only, error)
+    // A server that takes no writes could not store a failure either.
+    const isAway = error.code === 'BUS_DATABASE_UNAVAILABLE' || sqlState === '25006'
+    const isRefused = !isAway && (isCommitting || error.retryable)
+    if (isRefused && only !== undefined) return recordFailure(work, only, { thrown: error, final: false })
+    work.runIsolated(undelivered)
     if (isRefused) return
-    const delayMs = failureDelayMs(work.settleFailures)
-    work.settleFailures += 1
+    const delayMs = failureDelayMs(work.settleFailureCount)
+    work.settleFailureCount += 1
     logger.warn(
       { subscription: subscription.name, reason: reasonOf(error), delayMs },
       'a transaction of handlers could not be committed: its events run again',
@@ -173,64 +121,59 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     await pause(delayMs, undefined, { ref: false })
   }
 
-  /** Throws a transaction away, and decides where its events go on. */
-  async function abandon(
-    work: HeldWork<J>,
-    transaction: EventTransaction,
-    eventIds: readonly string[],
-    step: Exclude<EventStep, { readonly kind: 'done' | 'cut short' }>,
-  ): Promise<void> {
-    if (step.kind === 'broken') await transaction.rollback()
+  function postponeLockedKey(work: JobInTransactions, eventCount: number): void {
+    work.isStopped = true
+    work.job.delaySeconds = Math.max(work.job.delaySeconds, lockedKeyDelaySeconds)
+    logger.warn(
+      { subscription: subscription.name, eventCount, delaySeconds: lockedKeyDelaySeconds },
+      'the row of a key is locked by another transaction: its events run again later',
+    )
+  }
+
+  async function abandon({ work, transaction, eventIds }: TransactionRun, step: BrokenStep): Promise<void> {
+    if (step.kind === 'transaction-broken') await transaction.rollback()
     else {
       transaction.destroy()
-      // A statement that is still running would keep its locks until it is done.
+      // A statement that still runs would keep its locks until it is done.
       await endTransactions(transaction.name)
     }
-    if (step.kind === 'given up') return
-    const rest = await withoutReceipt(work, eventIds)
-    const culprit = eventIds.at(-1) ?? ''
-    if (step.kind === 'failed alone') {
-      runAgain(
-        work,
-        rest.filter((id) => id !== culprit),
-      )
-      if (rest.includes(culprit)) await recordFailure(work, culprit, step)
-      return
-    }
-    if (step.kind === 'broken' && step.lostRace && eventIds.length === 1) {
-      if (rest.length > 0) await afterLostRace(work, culprit, step.thrown)
-      return
-    }
-    if (eventIds.length > 1 || !work.lostOnce.has(culprit)) {
-      if (eventIds.length === 1) work.lostOnce.add(culprit)
+    if (step.kind === 'abandoned') return
+    const undelivered = await withoutReceipt(work, eventIds)
+    const last = eventIds.at(-1) ?? ''
+    if (step.kind === 'failed') {
+      work.runAgain(undelivered.filter((id) => id !== last))
+      if (undelivered.includes(last)) await recordFailure(work, last, step)
+    } else if (step.lostRace && eventIds.length === 1) {
+      if (undelivered.length > 0) await afterLostRace(work, last, step.thrown)
+    } else if (eventIds.length > 1 || !work.lostOnce.has(last)) {
+      if (eventIds.length === 1) work.lostOnce.add(last)
       logger.warn(
         {
           subscription: subscription.name,
-          reason: describeFailure(work.attempt, step.thrown).message,
-          eventCount: rest.length,
+          reason: describeFailure(work.job.attempt, step.thrown).message,
+          eventCount: undelivered.length,
         },
         'a transaction of handlers failed: its events run again one by one',
       )
-      runAlone(work, rest)
-    } else if (rest.length > 0) await recordFailure(work, culprit, { thrown: step.thrown, final: false })
+      work.runIsolated(undelivered)
+    } else if (undelivered.length > 0) await recordFailure(work, last, { thrown: step.thrown, final: false })
   }
 
   /**
-   * An event that had a transaction to itself, and lost against another one. That says nothing of the event, and is no attempt; but
-   * only so often, because a handler may lose each time.
+   * An event that had a transaction to itself lost against a concurrent one. That says nothing about the event, and is not an attempt;
+   * but only so often, because a handler may lose each time.
    */
-  async function afterLostRace(work: HeldWork<J>, eventId: string, thrown: unknown): Promise<void> {
+  async function afterLostRace(work: JobInTransactions, eventId: string, thrown: unknown): Promise<void> {
     const lostCount = (work.lostRaces.get(eventId) ?? 0) + 1
     work.lostRaces.set(eventId, lostCount)
     if (lostCount < maxLostRaces) {
-      runAlone(work, [eventId])
-      // Whoever it met has time to go on, and not at the same pace.
-      await pause(Math.min(maxRacePauseMs, 5 * 2 ** lostCount) * (0.5 + Math.random()), undefined, {
-        ref: false,
-      })
+      work.runIsolated([eventId])
+      // The other transaction has time to finish, and they do not meet again at the same pace.
+      const delayMs = Math.min(maxRacePauseMs, 5 * 2 ** lostCount) * (0.5 + Math.random())
+      await pause(delayMs, undefined, { ref: false })
       return
     }
-    const { message } = describeFailure(work.attempt, thrown)
+    const { message } = describeFailure(work.job.attempt, thrown)
     const conflict = new DeliveryError(
       'BUS_HANDLER_TRANSACTION_CONFLICT',
       `The transaction of the handler lost against concurrent ones ${lostCount} times in a row: ${message}`,
@@ -239,74 +182,61 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
     await recordFailure(work, eventId, { thrown: conflict, final: false })
   }
 
-  /** Leaves the events that are not delivered; none, when the job is another worker's. */
-  async function withoutReceipt(work: HeldWork<J>, eventIds: readonly string[]): Promise<readonly string[]> {
-    const { job } = work
-    const delivered = await settler.untilWritten(async () => readReceipts(database, subscriptionId, eventIds))
-    for (const id of delivered) parts.finishEvent(job, id, undefined)
-    const rest = eventIds.filter((id) => !delivered.has(id))
-    if (rest.length === 0 || job.done) return []
-    if (
-      await settler.untilWritten(async () =>
-        holdsClaim(database, database.bossSchema, subscription, job.claim),
-      )
+  /** The events that are not delivered; none when the job is another worker's. */
+  async function withoutReceipt(
+    { job }: JobInTransactions,
+    eventIds: readonly string[],
+  ): Promise<readonly string[]> {
+    const delivered = await settlements.untilWritten(async () =>
+      readReceipts(database, subscriptionId, eventIds),
     )
-      return rest
-    parts.lose(job)
+    for (const id of delivered) job.finish(id)
+    const undelivered = eventIds.filter((id) => !delivered.has(id))
+    if (undelivered.length === 0 || job.isDone) return []
+    if (await settlements.untilWritten(async () => isCurrent(database, context, job.claim)))
+      return undelivered
+    job.onClaimLost()
     return []
   }
 
-  /** Counts an attempt whose transaction is gone, in a transaction of the bus's own; of a key, when what comes before it is delivered. */
+  /** Counts an attempt whose transaction is gone, in a transaction of the bus; of a key, when what comes before it is delivered. */
   async function recordFailure(
-    work: HeldWork<J>,
+    work: JobInTransactions,
     eventId: string,
     { thrown, final, durationMs }: { thrown: unknown; final: boolean; durationMs?: number | undefined },
   ): Promise<void> {
-    const { job, attempt } = work
-    if (job.done) return
-    if (forgive(job, thrown)) {
-      work.stopped = isKey(job)
+    const { job } = work
+    if (job.isDone) return
+    if (job.discountFailure(thrown)) {
+      work.isStopped = job.isOfKey
       return
     }
-    const failure = describeFailure(attempt, thrown)
+    const failure = describeFailure(job.attempt, thrown)
     const outcome: EventOutcome = { eventId, delivered: false, failure, final, durationMs }
-    if (isKey(job)) {
+    if (job.isOfKey) {
       work.failed = outcome
-      runAgain(work, [eventId])
-      return
+      work.runAgain([eventId])
+    } else if (isBatch(job.claim.data)) await writeFailure(job, outcome)
+    else {
+      job.record(outcome)
+      job.finish(eventId, outcome)
     }
-    if (!isBatch(job.claim.data)) {
-      parts.noteAttempt(outcome, job.events)
-      parts.finishEvent(job, eventId, outcome)
-      return
-    }
-    const { claim } = job
-    const written = await settler.untilWritten(async () =>
-      database.transaction(async (client) => {
-        if (!(await holdsClaim(client, database.bossSchema, subscription, claim, 'for update')))
-          return undefined
-        return settleInTransaction(
-          client,
-          database.bossSchema,
-          boss,
-          subscription,
-          subscriptionId,
-          claim,
-          [outcome],
-          false,
-          undefined,
-        )
-      }),
-    )
-    if (written === undefined) {
-      parts.lose(job)
-      return
-    }
-    written.log(logger)
-    finish(work, [outcome])
   }
 
-  /** Not being allowed to, or the database being away, is no obstacle: the server ends them by itself, later. */
+  async function writeFailure(job: JobRun, outcome: EventOutcome): Promise<void> {
+    const settlement = { claim: job.claim, outcomes: [outcome], done: false }
+    const written = await settlements.untilWritten(async () =>
+      database.transaction(async (client) => {
+        if (!(await new JobWriter(client, context).lock(job.claim))) return undefined
+        return writer.writeInto(client, settlement)
+      }),
+    )
+    if (written === undefined) return job.onClaimLost()
+    writer.logWritten(written)
+    finish(job, [outcome])
+  }
+
+  /** Not being allowed to, or a database that is away, does no harm: the server ends them by itself, later. */
   async function endTransactions(namePrefix: string): Promise<void> {
     await connections.endTransactions(namePrefix).catch((error: unknown) => {
       logger.warn(
@@ -320,6 +250,6 @@ export function createTransactionEnd<J extends HeldJob>(parts: ExactlyOnceParts<
 }
 
 /** A job of a key ends where an event has failed: those behind it are for the key's next job. */
-function endsJob(job: HeldJob, outcomes: readonly EventOutcome[]): boolean {
-  return isKey(job) && outcomes.at(-1)?.delivered === false
+function endsJob(job: JobRun, outcomes: readonly EventOutcome[]): boolean {
+  return job.isOfKey && outcomes.at(-1)?.delivered === false
 }

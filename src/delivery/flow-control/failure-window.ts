@@ -8,13 +8,13 @@ const memoryMs = 60_000
 /** Tenants that are remembered: the latest. */
 const maxTenants = 1000
 
-/** Fewer failed events than this are a matter of those events. */
+/** With fewer failed events than this, the events themselves are taken to be the cause. */
 const minFailedEvents = 4
 
-/** Judges, from the attempts of this process, whether a subscription fails everything. */
-export interface CircuitJudge {
-  /** Gives what speaks for opening the circuit breaker now, if it does. */
-  note: (
+/** The latest attempts of a subscription in this process: whether nearly all of them failed. */
+export interface FailureWindow {
+  /** Takes the outcome of an attempt. Returns the reason to open the circuit breaker now, if there is one. */
+  record: (
     outcome: EventOutcome,
     event: StoredEvent,
   ) => { readonly reason: string; readonly tenantIds: readonly string[] } | undefined
@@ -33,7 +33,7 @@ interface Attempt {
  * attempt of the last minute succeeded: what fails for some tenants only must not stop the others. An event that no attempt can
  * help (NonRetryableError), or whose time has passed, says nothing about the handler.
  */
-export function createCircuitJudge({ windowSize, failureRatio }: CircuitBreaker): CircuitJudge {
+export function createFailureWindow({ windowSize, failureRatio }: CircuitBreaker): FailureWindow {
   let window: Attempt[] = []
   /** How each tenant's latest attempt went, and when; the latest tenant last. */
   const latest = new Map<string, { readonly failed: boolean; readonly at: number }>()
@@ -48,7 +48,7 @@ export function createCircuitJudge({ windowSize, failureRatio }: CircuitBreaker)
   }
 
   return {
-    note(outcome, { id, tenantId }) {
+    record(outcome, { id, tenantId }) {
       if (outcome.delivered ? outcome.expired === true : outcome.final) return undefined
       const attempt = { eventId: id, tenantId, failed: !outcome.delivered }
       noteTenant(attempt, performance.now())

@@ -1,10 +1,10 @@
 import type { StoredEvent } from '../../events/envelope.ts'
-import type { BusLogger } from '../../foundation/logger.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
-import type { Database } from '../../database/database.ts'
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
-import { createCircuitJudge } from './failure-window.ts'
 import { describeFailure } from '../attempts/failure.ts'
+import type { EventOutcome } from '../attempts/outcome.ts'
+import type { SubscriptionContext } from '../jobs/subscription-context.ts'
+import { createFailureWindow } from './failure-window.ts'
 import {
   claimProbe,
   closeCircuit,
@@ -12,46 +12,41 @@ import {
   readStates,
   type SubscriptionState,
 } from './subscription-state.ts'
-import type { Subscription } from '../subscriptions/subscription.ts'
-import type { EventOutcome } from '../attempts/outcome.ts'
 
 /** How long an event waits at least that was tried in vain while the circuit breaker was open. */
 export const failedProbeDelaySeconds = 10
 
-/** How long a subscription is not asked after again where only one of several tenants' events fail. */
+/** How long the circuit breaker does not ask again to open where the events of only one of several tenants fail. */
 const refusalMs = 5000
 
-/** Whether the worker of a subscription may begin events: it is paused, or its circuit breaker is open. */
-export interface Flow {
-  /** Nothing new is to be begun, but for a probe. */
+/** Whether the worker of a subscription may start events: not while it is paused, or its circuit breaker is open. */
+export interface PauseAndBreaker {
+  /** No event may be started, except a probe. */
   readonly isHalted: boolean
   /** While the circuit breaker is open: a job is to be fetched, to try one event of it. */
   readonly wantsProbe: boolean
   /**
-   * Takes what the database says, unless something newer is known. Gives whether it did.
+   * Takes what the database says, unless something newer is known. Returns whether it did.
    * `readAt`: when the database was asked, in the time of `performance.now()`.
    */
   apply: (state: SubscriptionState, readAt: number) => boolean
   /** Takes the outcome of an attempt that counts. */
-  note: (outcome: EventOutcome, event: StoredEvent) => void
-  /** Gives whether a job that begins is the one to try. */
+  recordOutcome: (outcome: EventOutcome, event: StoredEvent) => void
+  /** Returns whether the job that starts now is the one to try. */
   takeProbe: () => boolean
-  /** The event that was tried: it went well, it failed, or it said nothing. */
+  /** The event that was tried succeeded, failed, or said nothing about the subscription. */
   endProbe: (verdict: boolean | undefined, thrown: unknown) => Promise<void>
   stop: () => void
 }
 
-export function createFlow(
-  database: Database,
-  subscription: Subscription,
-  subscriptionId: number,
+/** @param onChange - called when the subscription was halted, or may start events again */
+export function createPauseAndBreaker(
+  { database, subscription, subscriptionId, logger }: SubscriptionContext,
   initial: SubscriptionState,
-  logger: BusLogger,
-  /** Called when more, or less, may be begun. */
   onChange: () => void,
-): Flow {
+): PauseAndBreaker {
   const { circuitBreaker } = subscription
-  const judge = circuitBreaker === false ? undefined : createCircuitJudge(circuitBreaker)
+  const window = circuitBreaker === false ? undefined : createFailureWindow(circuitBreaker)
   let paused = initial.paused
   let isOpen = false
   let probe: 'none' | 'wanted' | 'running' = 'none'
@@ -64,7 +59,7 @@ export function createFlow(
 
   function setOpen(open: boolean): void {
     isOpen = open
-    judge?.reset()
+    window?.reset()
     changedAt = performance.now()
     if (open) return
     clearTimeout(timer)
@@ -109,7 +104,7 @@ export function createFlow(
   async function refresh(): Promise<void> {
     const readAt = performance.now()
     const state = (await readStates(database, [subscriptionId])).get(subscriptionId)
-    if (state !== undefined) flow.apply(state, readAt)
+    if (state !== undefined) breaker.apply(state, readAt)
   }
 
   async function open(reason: string, tenantIds: readonly string[]): Promise<void> {
@@ -129,7 +124,7 @@ export function createFlow(
     scheduleProbe(probeSeconds * 1000)
   }
 
-  const flow: Flow = {
+  const breaker: PauseAndBreaker = {
     get isHalted() {
       return paused || isOpen
     },
@@ -148,21 +143,21 @@ export function createFlow(
           `a subscription was ${paused ? 'paused' : 'resumed'}`,
         )
       if (state.probeInMs === undefined && isOpen) setOpen(false)
-      else if (state.probeInMs !== undefined && judge !== undefined) {
+      else if (state.probeInMs !== undefined && window !== undefined) {
         if (!isOpen) setOpen(true)
         scheduleProbe(state.probeInMs)
       }
       if (paused !== was.paused || isOpen !== was.isOpen) onChange()
       return true
     },
-    note(outcome, event) {
-      if (isOpen || judge === undefined) return
-      const trip = judge.note(outcome, event)
+    recordOutcome(outcome, event) {
+      if (isOpen || window === undefined) return
+      const trip = window.record(outcome, event)
       if (trip === undefined) return
-      judge.reset()
+      window.reset()
       const isOneTenant = trip.tenantIds.length === 1
       if (isOneTenant && (opening || performance.now() - refusedAt < refusalMs)) return
-      // At once, so that nothing more is begun meanwhile: unless it may be that tenant's own trouble.
+      // At once, so that nothing more is started meanwhile: unless it may be that tenant's own trouble.
       if (!isOneTenant) halt()
       opening = true
       open(trip.reason, trip.tenantIds)
@@ -176,7 +171,7 @@ export function createFlow(
         })
     },
     takeProbe() {
-      if (!flow.wantsProbe) return false
+      if (!breaker.wantsProbe) return false
       probe = 'running'
       return true
     },
@@ -203,9 +198,9 @@ export function createFlow(
       clearTimeout(timer)
     },
   }
-  if (initial.probeInMs !== undefined && judge !== undefined) {
+  if (initial.probeInMs !== undefined && window !== undefined) {
     isOpen = true
     scheduleProbe(initial.probeInMs)
   }
-  return flow
+  return breaker
 }

@@ -1,51 +1,49 @@
-import type { PgBoss } from 'pg-boss'
-import type { BusLogger } from '../../foundation/logger.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
-import type { ActiveJob } from './active-job.ts'
+import { fence } from '../jobs/job-claim.ts'
+import type { SubscriptionContext } from '../jobs/subscription-context.ts'
+import type { InFlightJob } from './jobs-in-flight.ts'
 
 /**
- * Tells the database that a worker is alive, and hears of the jobs that are another worker's by now, or may be: those for
- * which the database was not reached as long as a claim lasts.
+ * Tells the database that a worker is alive, and tells jobs when another worker has taken them over, or may have: when the database
+ * was not reached for as long as a claim lasts.
  */
 export interface Heartbeat {
   /** To be called every second. */
   tick: () => void
+  /** Confirms the claims of all jobs in flight. */
   touch: () => Promise<void>
 }
 
 export function createHeartbeat(
-  boss: PgBoss,
-  queue: string,
-  usualSeconds: number,
-  active: Iterable<ActiveJob>,
-  lose: (job: ActiveJob) => void,
-  expire: (job: ActiveJob) => void,
-  logger: BusLogger,
+  { boss, queue, subscription, logger }: SubscriptionContext,
+  inFlight: Iterable<InFlightJob>,
 ): Heartbeat {
   let lastTouchAt = performance.now()
 
   async function touch(): Promise<void> {
-    const jobs = [...active].filter((job) => !job.done && job.left.size > 0)
+    const jobs = [...inFlight].filter((job) => !job.isDone && job.remaining.size > 0)
     if (jobs.length === 0) return
-    const claims = jobs.map(({ claim }) => ({ id: claim.id, retryCount: claim.retryCount }))
     const touchedAt = performance.now()
-    const { settled = [] } = (await boss.touch(queue, claims)) as { settled?: readonly string[] }
-    const alive = new Set(settled)
+    const { settled = [] } = (await boss.touch(
+      queue,
+      jobs.map(({ claim }) => fence(claim)),
+    )) as { settled?: readonly string[] }
+    const current = new Set(settled)
     for (const job of jobs) {
-      if (alive.has(job.claim.id)) job.confirmedAt = touchedAt
-      else if (!job.done && !job.completing && job.left.size > 0) lose(job)
+      if (current.has(job.claim.id)) job.confirmedAt = touchedAt
+      else if (!job.isDone && !job.isCompleting && job.remaining.size > 0) job.onClaimLost()
     }
   }
 
   return {
     touch,
     tick() {
-      let seconds = usualSeconds
+      let seconds = subscription.heartbeatSeconds
       const now = performance.now()
-      for (const job of active) {
+      for (const job of inFlight) {
         seconds = Math.min(seconds, job.heartbeatSeconds)
-        // From now on another worker may have it, and nobody can be asked.
-        if (!job.done && !job.cutShort && now - job.confirmedAt > job.heartbeatSeconds * 1000) expire(job)
+        if (!job.isDone && !job.isInterrupted && now - job.confirmedAt > job.heartbeatSeconds * 1000)
+          job.onClaimExpired()
       }
       if (performance.now() - lastTouchAt <= (seconds * 1000) / 3) return
       lastTouchAt = performance.now()

@@ -1,63 +1,93 @@
-import { weightOf, type ActiveJob } from './active-job.ts'
+import type { RunningAttempt } from '../attempts/attempt.ts'
 import type { Overrun } from '../attempts/overruns.ts'
-import { nextWish, type Lane, type Slots, type Wish } from '../concurrency/handler-slots.ts'
+import {
+  planFetch,
+  type AttemptKind,
+  type FetchPlan,
+  type HandlerSlots,
+} from '../concurrency/handler-slots.ts'
+import type { JobClaim } from '../jobs/job-claim.ts'
 
-/** Jobs in hand at most, those waiting for their settlement included. */
+/** Jobs in flight at most, those that wait for their settlement included. */
 const maxJobs = 64
 
 /**
- * With so many events in hand, those waiting for their settlement included, no more are fetched: what is read, what is
- * handled and what is written go on beside each other with twice what one fetch brings, and more is only memory.
+ * With so many events in flight, those that wait for their settlement included, no more are fetched: twice what one fetch brings is
+ * enough to read, handle and write at the same time, and more only takes memory.
  */
 const maxEvents = 2000
 
-export interface Room extends Wish {
-  readonly jobs: number
+/** A job that a worker has fetched and not yet settled. */
+export interface InFlightJob {
+  readonly claim: JobClaim
+  readonly kind: AttemptKind
+  /** The ids of its events that are not over. */
+  readonly remaining: ReadonlySet<string>
+  /** How many handler slots it may take. */
+  readonly weight: number
+  /** How many of its events wait for their tenant, and not for a handler slot. */
+  readonly waitingForTenantCount: number
+  /** What runs: handlers, or transactions of handlers. */
+  readonly running: ReadonlyMap<string, Pick<RunningAttempt, 'abort'>>
+  readonly isDone: boolean
+  readonly isInterrupted: boolean
+  /** Its completion is being committed: a heartbeat that does not find it means nothing. */
+  readonly isCompleting: boolean
+  readonly heartbeatSeconds: number
+  /** When the claim was last known to be current, in the time of `performance.now()`. */
+  confirmedAt: number
+  /** Another worker has taken it over. */
+  onClaimLost: () => void
+  /** The database was not reached for as long as a claim lasts: another worker may have taken it over. */
+  onClaimExpired: () => void
+}
+
+/** How much may be fetched. Nothing when either count is 0 or less. */
+export interface FetchCapacity extends FetchPlan {
+  readonly jobCount: number
 }
 
 /** The jobs that a worker has fetched and not yet settled. */
-export interface JobsInHand extends Iterable<ActiveJob> {
+export interface JobsInFlight<J extends InFlightJob> extends Iterable<J> {
   readonly size: number
   /** The events of those jobs, settled ones included. */
   readonly eventCount: number
-  add: (job: ActiveJob) => void
-  /** Takes an event of a job off what is left to do. Gives whether it was left. */
-  finishEvent: (job: ActiveJob, eventId: string) => boolean
-  /** Takes events of a job out of the count of those that wait for a slot, or puts them back. */
-  setAside: (job: ActiveJob, count: number) => void
-  /** A handler runs on although its event is settled: until it has ended, it keeps its slot. */
-  outlive: (lane: Lane, overrun: Overrun, onEnded: () => void) => void
-  /** Forgets a job and what is left of it. */
-  drop: (job: ActiveJob) => void
-  /** What may be fetched: so many events, and so many jobs; none when either is 0 or less. */
-  room: () => Room
+  add(job: J): void
+  /** Changes what a job may take of the slots, and keeps count of it. */
+  change<T>(job: J, change: () => T): T
+  /** Counts a handler that runs although its event is settled, until it has ended: it keeps its slot. */
+  outlive: (kind: AttemptKind, overrun: Overrun, onEnded: () => void) => void
+  drop(job: J): void
+  capacity: () => FetchCapacity
   /** Resolves when no handler runs, or at a moment of `performance.now()`. */
   untilIdle: (deadline: number) => Promise<void>
 }
 
-/** @param capacity - how many events may wait for a slot, or have one */
-export function createJobsInHand(capacity: () => number, slots: Slots): JobsInHand {
+/** @param slotCount - how many events may wait for a slot, or have one */
+export function createJobsInFlight<J extends InFlightJob>(
+  slotCount: () => number,
+  slots: HandlerSlots,
+): JobsInFlight<J> {
   // Not a set: V8 keeps every table that a set ever had until the next full collection, with the jobs in it.
-  let active: readonly ActiveJob[] = []
-  const pending = { first: 0, later: 0 }
-  const outliving = { first: 0, later: 0 }
+  let active: readonly J[] = []
+  const weights = { first: 0, retry: 0 }
+  const outliving = { first: 0, retry: 0 }
   let eventCount = 0
 
-  /** Jobs that only wait for their tenants: they keep no others away, up to a bound. */
-  function aside(): { readonly jobs: number; readonly events: number } {
-    let jobs = 0
-    let events = 0
+  /** Jobs that only wait for their tenants: they do not keep others from being fetched, up to a bound. */
+  function waitingForTenants(): { readonly jobCount: number; readonly eventCount: number } {
+    let jobCount = 0
+    let waitingEvents = 0
     for (const job of active) {
-      if (job.asideCount === 0 || weightOf(job) > 0) continue
-      jobs += 1
-      events += job.claim.data.eventIds.length
+      if (job.waitingForTenantCount === 0 || job.weight > 0) continue
+      jobCount += 1
+      waitingEvents += job.claim.data.eventIds.length
     }
-    return { jobs: Math.min(jobs, maxJobs), events: Math.min(events, maxEvents) }
+    return { jobCount: Math.min(jobCount, maxJobs), eventCount: Math.min(waitingEvents, maxEvents) }
   }
 
-  /** Handlers, or transactions of handlers, that run. */
   function runningCount(): number {
-    let count = outliving.first + outliving.later
+    let count = outliving.first + outliving.retry
     for (const job of active) count += job.running.size
     return count
   }
@@ -72,43 +102,34 @@ export function createJobsInHand(capacity: () => number, slots: Slots): JobsInHa
     },
     add(job) {
       active = [...active, job]
-      pending[job.lane] += weightOf(job)
+      weights[job.kind] += job.weight
       eventCount += job.claim.data.eventIds.length
     },
-    finishEvent(job, eventId) {
-      const weightBefore = weightOf(job)
-      if (!job.left.delete(eventId)) return false
-      pending[job.lane] -= weightBefore - weightOf(job)
-      return true
+    change(job, change) {
+      const before = job.weight
+      const result = change()
+      weights[job.kind] += job.weight - before
+      return result
     },
-    setAside(job, count) {
-      const weightBefore = weightOf(job)
-      job.asideCount += count
-      pending[job.lane] += weightOf(job) - weightBefore
-    },
-    outlive(lane, { ended }, onEnded) {
-      outliving[lane] += 1
+    outlive(kind, { ended }, onEnded) {
+      outliving[kind] += 1
       void ended.then(() => {
-        outliving[lane] -= 1
+        outliving[kind] -= 1
         onEnded()
       })
     },
     drop(job) {
-      pending[job.lane] -= weightOf(job)
-      job.left.clear()
       if (!active.includes(job)) return
       active = active.filter((other) => other !== job)
       eventCount -= job.claim.data.eventIds.length
     },
-    room() {
-      const held = { first: pending.first + outliving.first, later: pending.later + outliving.later }
-      const wish = nextWish(capacity(), held, slots)
-      if (wish.events <= 0) return { ...wish, jobs: 0 }
-      const { jobs: asideJobs, events: asideEvents } = aside()
-      return {
-        ...wish,
-        jobs: eventCount - asideEvents < maxEvents ? maxJobs - active.length + asideJobs : 0,
-      }
+    capacity() {
+      const taken = { first: weights.first + outliving.first, retry: weights.retry + outliving.retry }
+      const plan = planFetch(slotCount(), taken, slots)
+      if (plan.eventCount <= 0) return { ...plan, jobCount: 0 }
+      const waiting = waitingForTenants()
+      const isFull = eventCount - waiting.eventCount >= maxEvents
+      return { ...plan, jobCount: isFull ? 0 : maxJobs - active.length + waiting.jobCount }
     },
     async untilIdle(deadline) {
       while (runningCount() > 0 && performance.now() < deadline)

@@ -1,57 +1,54 @@
-import type { Database } from '../../database/database.ts'
-import { createGate } from '../concurrency/semaphore.ts'
-import { type Subscription } from '../subscriptions/subscription.ts'
+import { createSemaphore } from '../concurrency/semaphore.ts'
 import type { JobClaim } from '../jobs/job-claim.ts'
-import { queueName } from '../jobs/queues.ts'
+import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 
 /**
- * Finds out which event ends its process. Events that were in hand too often when a process died are suspects: of all
- * suspects of a process, in whatever subscription, one runs at a time. Before it does, its job is marked. If the process
- * dies then, the next one finds the mark, and it is this event that has failed an attempt; what was in hand beside it has not.
+ * Finds the event that kills its process. Events that were in flight too often when a process died are suspects: of all suspects of a
+ * process, in whatever subscription, one runs at a time. Before it runs, its job is marked. If the process dies then, the next one
+ * finds the mark: this event has failed an attempt, and the events that were in flight beside it have not.
  */
 export interface Quarantine {
-  /** Runs a suspect when its turn has come, and everything that the last process left behind is put in order. */
-  alone: (run: () => Promise<void>) => Promise<void>
-  /** Puts in order what the last process left behind. */
-  clearUp: (work: () => Promise<void>) => Promise<void>
+  /** Runs a suspect when its turn has come, and every job of a lost worker is recovered. */
+  runIsolated: (run: () => Promise<void>) => Promise<void>
+  /** Recovers a job of a lost worker. */
+  recover: (work: () => Promise<void>) => Promise<void>
 }
 
 /** One for all workers of a process. */
 export function createQuarantine(): Quarantine {
-  const turns = createGate(1)
-  const clearing = new Set<Promise<void>>()
+  const turns = createSemaphore(1)
+  const recovering = new Set<Promise<void>>()
   return {
-    async alone(run) {
-      if (!turns.tryEnter()) await turns.enter()
+    async runIsolated(run) {
+      if (!turns.tryAcquire()) await turns.acquire()
       try {
-        while (clearing.size > 0) await Promise.allSettled(clearing)
+        while (recovering.size > 0) await Promise.allSettled(recovering)
         await run()
       } finally {
-        turns.leave()
+        turns.release()
       }
     },
-    async clearUp(work) {
+    async recover(work) {
       const working = work()
-      clearing.add(working)
+      recovering.add(working)
       try {
         await working
       } finally {
-        clearing.delete(working)
+        recovering.delete(working)
       }
     },
   }
 }
 
-/** Notes on a job that its event is about to run as the only suspect. False, and nothing is written, when the claim was lost. */
-export async function markAlone(
-  database: Database,
-  { name }: Subscription,
+/** Marks a job whose event is about to run as the only suspect. Returns false, and writes nothing, when the claim was lost. */
+export async function markIsolated(
+  { database, queue }: SubscriptionContext,
   { id, retryCount }: JobClaim,
 ): Promise<boolean> {
   const { rows } = await database.query(
-    `update ${database.bossSchema}.job set data = data || jsonb_build_object('aloneAt', $3::int)
+    `update ${database.bossSchema}.job set data = data || jsonb_build_object('isolatedAt', $3::int)
      where name = $1 and id = $2 and state = 'active' and retry_count = $3 returning 1`,
-    [queueName(name), id, retryCount],
+    [queue, id, retryCount],
   )
   return rows.length === 1
 }

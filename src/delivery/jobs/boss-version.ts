@@ -2,6 +2,7 @@ import { getConstructionPlans, PgBoss } from 'pg-boss'
 import { DatabaseError } from '../../foundation/errors.ts'
 import type { Database } from '../../database/database.ts'
 import { toBusError } from '../../database/database-errors.ts'
+import { assertBossColumns } from './boss-columns.ts'
 
 /** The version of its schema that this pg-boss was written for. It names it where it would install it. */
 export const bossVersion = Number(/version\(version\) VALUES \('(\d+)'\)/.exec(getConstructionPlans())?.[1])
@@ -47,11 +48,18 @@ export async function assertMigratableBoss(
 }
 
 /**
- * Makes sure that pg-boss is there, and that this version of it can work with its schema. Gives whether that is newer.
+ * Makes sure that pg-boss is there, and that this version of it, and the statements of the bus, can work with its schema. Returns
+ * whether the schema is newer.
  *
- * @throws {@link DatabaseError} `BUS_SCHEMA_MISSING`, `BUS_BOSS_SCHEMA_TOO_OLD`, `BUS_BOSS_SCHEMA_OUTDATED`, `BUS_BOSS_SCHEMA_TOO_NEW`
+ * @throws {@link DatabaseError} `BUS_SCHEMA_MISSING`, `BUS_BOSS_SCHEMA_TOO_OLD`, `BUS_BOSS_SCHEMA_OUTDATED`, `BUS_BOSS_SCHEMA_TOO_NEW`, `BUS_BOSS_SCHEMA_UNSUPPORTED`
  */
 export async function assertUsableBoss(database: Database): Promise<boolean> {
+  const isNewer = await assertUsableVersion(database)
+  await assertBossColumns(database)
+  return isNewer
+}
+
+async function assertUsableVersion(database: Database): Promise<boolean> {
   const { version } = await readVersion(database)
   if (version === bossVersion) return false
   if (version === undefined)

@@ -5,7 +5,7 @@ import type { JobData } from './job.ts'
 import type { FailureOutput, JobClaim } from './job-claim.ts'
 
 /** pg-boss gives the jobs of one fetch in no order: this is the one it chose them in, and of those inserted together, by event. */
-export function byPlace(a: JobWithMetadata<JobData>, b: JobWithMetadata<JobData>): number {
+export function byPosition(a: JobWithMetadata<JobData>, b: JobWithMetadata<JobData>): number {
   return (
     b.priority - a.priority ||
     Number(a.createdOn) - Number(b.createdOn) ||
@@ -29,7 +29,7 @@ export function isJobOfBus({ data }: { readonly data: unknown }): boolean {
 }
 
 /** Whether a job came out of a dead-letter queue. */
-export function isCopy(job: JobWithMetadata<JobData>): boolean {
+export function isRedriven(job: JobWithMetadata<JobData>): boolean {
   return (job as { sourceRootId?: string | null }).sourceRootId != null
 }
 
@@ -49,7 +49,7 @@ export function toClaim(job: JobWithMetadata<JobData>): JobClaim {
     retryCount: job.retryCount,
     retryLimit: job.retryLimit,
     priority: job.priority,
-    lineKey: job.singletonKey ?? undefined,
+    fairnessKey: job.singletonKey ?? undefined,
     data: job.data,
     failures: keepFailures([...known, ...unknown]),
   }

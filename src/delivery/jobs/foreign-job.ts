@@ -1,16 +1,14 @@
-import type { JobWithMetadata, PgBoss } from 'pg-boss'
-import type { BusLogger } from '../../foundation/logger.ts'
+import type { JobWithMetadata } from 'pg-boss'
 import { reasonOf } from '../../foundation/error-reason.ts'
+import type { SubscriptionContext } from './subscription-context.ts'
 
 /**
- * Takes a job out of the way that is none of the bus, and that anybody who may write to pg-boss's tables can have put into its
- * queue: it stays there to be looked at, cancelled, and keeps no job beside it waiting.
+ * Cancels a job that is not of the bus: anybody who may write to pg-boss's tables can have put it into the queue. It stays there to be
+ * looked at, and does not make other jobs wait.
  */
 export function cancelForeignJob(
-  boss: PgBoss,
-  queue: string,
+  { boss, queue, logger }: SubscriptionContext,
   { id }: JobWithMetadata,
-  logger: BusLogger,
 ): void {
   logger.error({ queue, jobId: id }, 'a job does not belong to the bus: it is cancelled')
   boss.cancel(queue, id).catch((error: unknown) => {

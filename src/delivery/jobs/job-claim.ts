@@ -7,19 +7,19 @@ export interface JobClaim {
   readonly retryCount: number
   /** How often pg-boss runs the job again at most. */
   readonly retryLimit: number
-  /** Where in the line it stood, and in whose: see fair-batches.ts. */
+  /** Its position in the queue, and the fairness key it stood under: see fair-batches.ts. */
   readonly priority: number
-  readonly lineKey: string | undefined
+  readonly fairnessKey: string | undefined
   readonly data: JobData
   /** What is known of failed attempts before this one. */
   readonly failures: readonly AttemptFailure[]
 }
 
-/** How jobs go back that this process's code does not cover. */
-export interface LeftToOthers {
-  /** The declarations that have left them. */
+/** How a job goes back whose events this process's code does not cover. */
+export interface Declined {
+  /** The declarations whose code has declined it. */
   readonly by: readonly number[]
-  /** Whether they go behind everything else, because no live process covers them. */
+  /** Whether it goes behind everything else, because no live process covers its events. */
   readonly isLast: boolean
 }
 
@@ -30,7 +30,7 @@ export interface FailureOutput {
   readonly failures: readonly AttemptFailure[]
 }
 
-/** What pg-boss tells the attempts at a job apart by. */
+/** What tells pg-boss which attempt at a job this is. */
 export function fence({ id, retryCount }: JobClaim): { id: string; retryCount: number } {
   return { id, retryCount }
 }

@@ -13,9 +13,9 @@ export interface JobData {
   /** How many of them were lost with a worker that held other events too, so that nobody knows whose fault it was. */
   readonly losses?: number
   /** The claim, by its retry count, under which the event ran as the only suspect of its process: see quarantine.ts. */
-  readonly aloneAt?: number
+  readonly isolatedAt?: number
   /** How often these events were looked for in the log in vain: see missing-event.ts. */
-  readonly misses?: number
+  readonly missCount?: number
   /** How those failed, as far as it is known. */
   readonly failures?: readonly AttemptFailure[]
   /** The key whose first events these are, in `bus.ordered_keys`: they are delivered one after the other. */
@@ -23,10 +23,10 @@ export interface JobData {
   /** The declarations whose predicate the events were found to fulfil: see coverage.ts. */
   readonly declarations?: readonly number[]
   /** The declarations whose code does not cover its events, and has put it back. */
-  readonly leftBy?: readonly number[]
+  readonly declinedBy?: readonly number[]
 }
 
-/** What of a subscription its jobs are made with. */
+/** The options of a subscription that its jobs are made with. */
 type JobOptions = Pick<DurableOptions, 'timeoutSeconds' | 'retry'>
 
 /** About the bytes of payload in one job, so that a worker's memory is bounded. */
@@ -45,7 +45,7 @@ export const lossAllowance = 1_000_000
  * The priority of whatever was tried before, and of nothing else: first attempts have their place in the line there, negated, or 0
  * where there is no line. So the two are told apart where jobs are fetched.
  */
-export const laterPriority = 1
+export const retryPriority = 1
 
 /** Batches in publish order, each bounded in events and in bytes. */
 export function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: number): string[][] {
@@ -101,11 +101,11 @@ export function directPriority(): number {
  * Whether an attempt was made at a job's events before. What goes straight to a worker has a higher priority than later attempts, and
  * keeps it where that worker is lost.
  */
-export function isTriedBefore({ priority, retryCount }: { priority: number; retryCount: number }): boolean {
-  return priority === laterPriority || (priority > laterPriority && retryCount > 0)
+export function isRetry({ priority, retryCount }: { priority: number; retryCount: number }): boolean {
+  return priority === retryPriority || (priority > retryPriority && retryCount > 0)
 }
 
-/** What lies behind an event that is to be tried again. */
+/** The attempts made at an event so far. */
 export interface PastAttempts {
   readonly attempts: number
   readonly losses?: number
@@ -116,7 +116,7 @@ export interface PastAttempts {
  * The job that carries one event on after an attempt that failed in a batch, or was lost with its worker. Its id follows
  * from the job before and the event, so inserting it twice is harmless.
  */
-export function laterAttemptJob(
+export function retryJob(
   jobId: string,
   eventId: string,
   { attempts, losses = 0, failures }: PastAttempts,
@@ -128,7 +128,7 @@ export function laterAttemptJob(
     data: { eventIds: [eventId], attempts, ...(losses > 0 ? { losses } : {}), failures },
     expireInSeconds: Math.min(maxExpireSeconds, options.timeoutSeconds + 300),
     startAfter: delaySeconds,
-    priority: laterPriority,
+    priority: retryPriority,
     ...retryFields(options.retry, attempts - losses),
   }
 }
@@ -150,9 +150,14 @@ export function retryFields(
   }
 }
 
+/** Whether a job holds the first events of an ordering key, which are delivered one after the other. */
+export function isOfKey({ keyId }: JobData): boolean {
+  return keyId !== undefined
+}
+
 /** Whether a job is a delivery batch: its events are delivered in no order. */
 export function isBatch(data: JobData): boolean {
-  return data.eventIds.length > 1 && data.keyId === undefined
+  return data.eventIds.length > 1 && !isOfKey(data)
 }
 
 /** A uuid (version 8) that two ids always give again. */
@@ -162,7 +167,7 @@ function derivedId(batchId: string, eventId: string): string {
 }
 
 /** The group of pg-boss's that jobs stand in which some declarations do not cover. */
-export function leftGroup(declarationIds: readonly number[]): string {
+export function declinedGroup(declarationIds: readonly number[]): string {
   return `left by ${declarationIds.join(',')}`
 }
 

@@ -2,63 +2,63 @@ import type { JobInsert } from 'pg-boss'
 import {
   firstAttemptJob,
   isBatch,
-  isTriedBefore,
-  laterPriority,
+  isRetry,
+  retryPriority,
   retryFields,
   type JobData,
-  leftGroup,
+  declinedGroup,
   maxFinishTag,
 } from './job.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
-import type { JobClaim, LeftToOthers } from './job-claim.ts'
+import type { JobClaim, Declined } from './job-claim.ts'
 
 /** How a job goes back to its queue. */
 export interface RequeueOptions {
   /** How long it waits at least. */
   readonly delaySeconds?: number | undefined
   /** How often its events were looked for in the log in vain. */
-  readonly misses?: number | undefined
+  readonly missCount?: number | undefined
   /** The fairness key it goes back under, where that is not the one it came from. */
-  readonly lineKey?: string | undefined
+  readonly fairnessKey?: string | undefined
   /** Some of its events have run: what is left stands behind the jobs that have had no turn. */
   readonly hasHadTurn?: boolean | undefined
   /** It goes back because only other code covers its events. */
-  readonly left?: LeftToOthers | undefined
+  readonly declined?: Declined | undefined
 }
 
-/** What is left of a job, with no attempt counted. A single event keeps its id and its history. */
-export function handedBackJob(
+/** The job that carries the given events of a claimed one on, with no attempt counted. A single event keeps its id and its history. */
+export function requeuedJob(
   subscription: Subscription,
   claim: JobClaim,
   eventIds: readonly string[],
   {
     delaySeconds = 0,
-    misses = claim.data.misses ?? 0,
-    lineKey = claim.lineKey,
+    missCount = claim.data.missCount ?? 0,
+    fairnessKey = claim.fairnessKey,
     hasHadTurn = false,
-    left,
+    declined,
   }: RequeueOptions = {},
 ): JobInsert<JobData> {
   const data: JobData = {
     eventIds,
-    ...(misses > 0 ? { misses } : {}),
-    ...(left === undefined ? {} : { leftBy: left.by }),
+    ...(missCount > 0 ? { missCount } : {}),
+    ...(declined === undefined ? {} : { declinedBy: declined.by }),
   }
-  // What went straight to a worker has no place in the line: it goes before all that has one.
-  const before = isTriedBefore(claim) ? laterPriority : Math.min(0, claim.priority)
-  const place = before - (hasHadTurn ? eventIds.length : 0)
+  // A job that was handed to a worker directly has no position among first attempts: it goes before all that have one.
+  const position = isRetry(claim) ? retryPriority : Math.min(0, claim.priority)
+  const priority = position - (hasHadTurn ? eventIds.length : 0)
   const job = {
     ...firstAttemptJob(eventIds, subscription),
     data,
     startAfter: delaySeconds,
-    priority: left?.isLast === true ? -maxFinishTag : place,
-    // What is left to others has no place in the line: nobody is to wait behind it.
-    ...(left === undefined ? {} : { group: { id: leftGroup(left.by) } }),
-    ...(lineKey === undefined || left !== undefined ? {} : { singletonKey: lineKey }),
+    priority: declined?.isLast === true ? -maxFinishTag : priority,
+    // A declined job has no position: no other job is to wait behind it.
+    ...(declined === undefined ? {} : { group: { id: declinedGroup(declined.by) } }),
+    ...(fairnessKey === undefined || declined !== undefined ? {} : { singletonKey: fairnessKey }),
   }
   if (isBatch(claim.data)) return job
   const attempts = (claim.data.attempts ?? 0) + claim.retryCount
-  const { aloneAt: _, ...past } = claim.data
+  const { isolatedAt: _, ...past } = claim.data
   return {
     ...job,
     ...retryFields(subscription.retry, attempts - (claim.data.losses ?? 0)),

@@ -3,6 +3,7 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import type { Database } from '../../database/database.ts'
 import type { PartitionKeeper } from '../../outbox/schema/partitions.ts'
+import type { Notifier } from '../../outbox/relay/notifier.ts'
 import { pollQueues, type PollFloor, type QueuePoll } from './queue-poll.ts'
 import type { InstanceHeartbeat } from '../registry/instance-heartbeat.ts'
 import { createServerClock, adjustJobTimes } from './server-clock.ts'
@@ -53,6 +54,9 @@ const expiredPauseMs = 250
 
 /** Does everything that no event triggers: wakes workers for due retries, finds dead workers, cleans up the queues. */
 export interface Maintenance {
+  /** Adds a worker, whose queue is polled once the maintenance runs. */
+  watch: (worker: Worker) => void
+  start: (notifier: Pick<Notifier, 'leading' | 'polling'>, instanceHeartbeat: InstanceHeartbeat) => void
   /** Polls the queue of a subscription now, because something may be due before its next turn. */
   requestPoll: (subscription: string) => void
   /** Runs everything that is due now, and checks the registration of this process. */
@@ -63,13 +67,9 @@ export interface Maintenance {
 export interface MaintenanceParts {
   readonly database: Database
   readonly boss: PgBoss
-  readonly workers: readonly Worker[]
   readonly partitions: PartitionKeeper
   /** Whether all partitions existed at the start. */
   readonly hasPartitions: boolean
-  readonly isLeader: () => boolean
-  readonly isPolling: () => boolean
-  readonly instanceHeartbeat: InstanceHeartbeat
   readonly logger: BusLogger
 }
 
@@ -86,31 +86,30 @@ interface PolledQueue {
 }
 
 /** pg-boss sends no notification for retries, dead letters and redrives, nor, with its timers off, for dead workers. */
-export function startMaintenance(parts: MaintenanceParts): Maintenance {
-  const { database, boss, workers, partitions, isLeader, isPolling, instanceHeartbeat, logger } = parts
+export function createMaintenance(parts: MaintenanceParts): Maintenance {
+  const { database, boss, partitions, logger } = parts
   /** Ordered by turn: the next queue to poll comes first. */
   const queues = new Map<string, PolledQueue>()
-  for (const worker of workers)
-    queues.set(queueName(worker.name), {
-      ...{ worker, dueAt: Number.POSITIVE_INFINITY, isRequested: false, floor: undefined },
-      ...{ sweptAt: Number.NEGATIVE_INFINITY, sweepMs: 0 },
-    })
   const clock = createServerClock()
   const cleanUp = createCleanup(database, boss)
-  let stopped = false
+  let runs = false
+  let notifier: Pick<Notifier, 'leading' | 'polling'> = { leading: false, polling: false }
+  let maintainInstance: InstanceHeartbeat['maintain'] = async () => {}
   let timer: NodeJS.Timeout | undefined
   let running: Promise<void> | undefined
   let turnAt = performance.now()
   let restUntil = Number.NEGATIVE_INFINITY
-  // Immediately: a new process takes over what the previous one left behind.
-  let unpolledCount = queues.size
+  let unpolledCount = 0
   let cleanupDueAt = performance.now() + firstCleanupMs
   let isCleaningUp = false
   let partitionsDueAt = performance.now() + (parts.hasPartitions ? partitionIntervalMs : partitionRetryMs)
   let recoveredAt = Number.NEGATIVE_INFINITY
 
+  /** Without notifications there is no leader: each process runs the tasks that are harmless when repeated. */
+  const isLeader = (): boolean => notifier.leading || notifier.polling
+
   function schedule(): void {
-    if (stopped || running !== undefined) return
+    if (!runs || running !== undefined) return
     let at = turnAt
     for (const { dueAt } of queues.values()) at = Math.min(at, dueAt)
     clearTimeout(timer)
@@ -132,7 +131,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
       if (names.length > 0) await poll(names)
       // Polls take at most half of the time, however many are requested.
       restUntil = 2 * performance.now() - beganAt
-      await instanceHeartbeat.maintain(isLeader()).catch((error: unknown) => {
+      await maintainInstance(isLeader()).catch((error: unknown) => {
         logger.warn(
           { reason: reasonOf(error) },
           'the heartbeat of this process could not be written, retrying',
@@ -156,7 +155,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
       const turns = Math.max(1, Math.ceil(queues.size / queuesPerPoll))
       unpolledCount -= names.size
       if (unpolledCount <= 0)
-        turnAt = isPolling()
+        turnAt = notifier.polling
           ? now + Math.max(minPauseWithoutNotificationsMs, pollIntervalWithoutNotificationsMs / turns)
           : now + Math.max(minPauseMs, pollIntervalMs / turns)
     }
@@ -248,15 +247,15 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
 
   async function recover(): Promise<void> {
     recoveredAt = performance.now()
-    const ordered = workers.filter((worker) => worker.ordered)
+    const ordered = [...queues.values()].flatMap(({ worker }) => (worker.ordered ? [worker] : []))
     if (ordered.length === 0) return
     const { rows } = await database.query<{ id: number }>(
       `select s.id from unnest($1::int[]) as s (id) where exists (
-         select from bus.ordered_keys k where k.subscription_id = s.id and k.state in ('flowing', 'overrunning'))`,
+         select from bus.ordered_keys k where k.subscription_id = s.id and k.state in ('active', 'overrunning'))`,
       [ordered.map(({ subscriptionId }) => subscriptionId)],
     )
-    const flowing = new Set(rows.map(({ id }) => id))
-    for (const worker of ordered) if (flowing.has(worker.subscriptionId)) await worker.recoverKeys()
+    const active = new Set(rows.map(({ id }) => id))
+    for (const worker of ordered) if (active.has(worker.subscriptionId)) await worker.recoverKeys()
   }
 
   async function keepPartitions(): Promise<void> {
@@ -271,16 +270,29 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
     cleanupDueAt = performance.now() + cleanupIntervalMs
     cleanUp()
       .catch((error: unknown) => {
-        if (!stopped) logger.warn({ reason: reasonOf(error) }, 'maintenance failed, retrying')
+        if (runs) logger.warn({ reason: reasonOf(error) }, 'maintenance failed, retrying')
       })
       .finally(() => {
         isCleaningUp = false
       })
   }
 
-  schedule()
-
   return {
+    watch(worker) {
+      queues.set(queueName(worker.name), {
+        ...{ worker, dueAt: Number.POSITIVE_INFINITY, isRequested: false, floor: undefined },
+        ...{ sweptAt: Number.NEGATIVE_INFINITY, sweepMs: 0 },
+      })
+    },
+    start(startedNotifier, instanceHeartbeat) {
+      notifier = startedNotifier
+      maintainInstance = async (leads) => instanceHeartbeat.maintain(leads)
+      // Immediately: a new process takes over what the previous one left behind.
+      unpolledCount = queues.size
+      turnAt = performance.now()
+      runs = true
+      schedule()
+    },
     runNow() {
       turnAt = performance.now()
       schedule()
@@ -293,7 +305,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
       schedule()
     },
     async stop() {
-      stopped = true
+      runs = false
       clearTimeout(timer)
       await running
     },

@@ -14,8 +14,8 @@ import type { Database, Executor } from '../../database/database.ts'
 import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
 import { inTransaction, openBoss } from '../jobs/boss.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
-import { firstAttemptJob, laterPriority, type JobData } from '../jobs/job.ts'
-import { advanceKeys, retakeKey } from '../ordering/ordered-keys.ts'
+import { firstAttemptJob, retryPriority, type JobData } from '../jobs/job.ts'
+import { advanceKeys, lockWaitingKey } from '../ordering/ordered-keys.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
 import { deadLetterQueueName, queueName } from '../jobs/queues.ts'
 
@@ -146,7 +146,7 @@ async function releaseKey(
   const queue = queueName(subscription.name)
   const released = await database.transaction(async (client) => {
     const options = inTransaction(client)
-    const key = await retakeKey(client, subscription.id, tenantId, orderingKey)
+    const key = await lockWaitingKey(client, subscription.id, tenantId, orderingKey)
     if (key === undefined) return false
     await database.faultPoint?.('release-key.locked')
     const { keyId, failedEventId, attempts, failures } = key
@@ -160,11 +160,11 @@ async function releaseKey(
         `select id from ${database.bossSchema}.job where name = $1 and state < 'completed' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
         [queue, keyId, failedEventId],
       )
-      const jobId = await key.flow(rows[0]?.id)
+      const jobId = await key.resume(rows[0]?.id)
       if (rows.length === 0) {
         const job = firstAttemptJob([failedEventId], subscription)
         const data: JobData = { eventIds: [failedEventId], attempts, failures, keyId }
-        await boss.insert(queue, [{ ...job, id: jobId, data, priority: laterPriority }], options)
+        await boss.insert(queue, [{ ...job, id: jobId, data, priority: retryPriority }], options)
       }
       await client.query(
         `delete from ${database.bossSchema}.job where name = $1 and state < 'active' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,

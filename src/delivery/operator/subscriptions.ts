@@ -41,7 +41,7 @@ export interface SubscriptionInfo {
    * Since when events wait that the running processes do not cover: they need a version of the code that is not
    * deployed yet, or was rolled back. Undefined if there are none.
    */
-  readonly leftSince: Date | undefined
+  readonly uncoveredSince: Date | undefined
   /** Since when events are kept for it. */
   readonly registeredAt: Date
 }
@@ -90,7 +90,7 @@ interface SubscriptionRow extends Record<string, unknown> {
   readonly circuit_probe_at: Date | null
   readonly created_at: Date
   readonly instance_count: number
-  readonly left_since: Date | null
+  readonly uncovered_since: Date | null
   readonly job_count: number
   readonly event_count: number
 }
@@ -125,7 +125,7 @@ export function createSubscriptions(database: Database, onChange: () => Promise<
            where i.seen_at > clock_timestamp() - ${liveSeconds} * interval '1 second'
            group by 1
          )
-         select coalesce(live.instances, 0) as instance_count, s.left_since, s.name, s.service, s.patterns, s."where", s.options, s.paused_at, s.paused_by, s.pause_reason,
+         select coalesce(live.instances, 0) as instance_count, s.uncovered_since, s.name, s.service, s.patterns, s."where", s.options, s.paused_at, s.paused_by, s.pause_reason,
            s.circuit_opened_at, s.circuit_reason, s.circuit_probe_at, s.created_at,
            greatest(waiting.jobs, lined.events)::int as job_count, (waiting.events + lined.events)::int as event_count
          from bus.subscriptions s
@@ -176,7 +176,7 @@ function toInfo(row: SubscriptionRow): SubscriptionInfo {
     waitingCount: row.event_count,
     isWaitingCountPartial: row.job_count >= maxCountedJobs,
     instanceCount: row.instance_count,
-    leftSince: row.left_since ?? undefined,
+    uncoveredSince: row.uncovered_since ?? undefined,
     registeredAt: row.created_at,
   }
 }

@@ -3,6 +3,8 @@ import type { JobInsert } from 'pg-boss'
 import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
 import { firstAttemptJob, maxBatchBytes, type JobData } from '../jobs/job.ts'
+import type { FailureOutput } from '../jobs/job-claim.ts'
+import type { KeyFailureRule } from '../subscriptions/subscription-options.ts'
 import type { DurableOptions } from '../subscriptions/subscription.ts'
 
 /** What bounds the jobs of a subscription. */
@@ -55,7 +57,7 @@ export async function enqueueOrdered(
   return { jobs: begun.map((row) => toJob(row, options)), isHeld: begun.length < rows.length }
 }
 
-/** What of a key's job is over. */
+/** How far the job of a key has come. */
 export interface KeyProgress {
   readonly keyId: string
   readonly jobId: string
@@ -89,12 +91,12 @@ export async function advanceKeys(
   return rows.map((row) => toJob(row, options))
 }
 
-/** What becomes of a key whose first event, after what is done, failed. */
-export type HeldKey = KeyProgress & {
+/** A key whose job has stopped at an event that failed: it gets another job for it, or waits for an operator. */
+export type StoppedKey = KeyProgress & {
   /** So many events, from the first of the job on, are delivered one by one from now on. */
   readonly singlyCount?: number | undefined
 } & (
-    | { readonly state: 'flowing'; readonly nextJobId: string }
+    | { readonly state: 'active'; readonly nextJobId: string }
     | {
         readonly state: 'blocked' | 'parked'
         readonly failedEventId: string
@@ -103,35 +105,50 @@ export type HeldKey = KeyProgress & {
       }
   )
 
-/** Gives keys another job for their first event, or lets them wait for a person. Gives the keys that are not another job's. */
-export async function holdKeys(
+/** Writes keys that have stopped. Returns the ids of those that still belonged to their job. */
+export async function stopKeys(
   client: pg.ClientBase,
-  holds: readonly HeldKey[],
+  stopped: readonly StoppedKey[],
 ): Promise<ReadonlySet<string>> {
-  if (holds.length === 0) return new Set()
+  if (stopped.length === 0) return new Set()
   const { rows } = await client.query<{ held: readonly string[] }>(
-    'select bus.hold_ordered_keys($1::jsonb) as held',
-    [JSON.stringify(holds)],
+    'select bus.fail_ordered_keys($1::jsonb) as held',
+    [JSON.stringify(stopped)],
   )
   return new Set(rows[0]?.held)
+}
+
+/**
+ * What a key does when its first event, after what is done, has become a dead letter, by the rule of its subscription: with `skip` it
+ * advances behind that event, otherwise it waits for an operator.
+ */
+export function afterDeadLetter(
+  rule: KeyFailureRule | undefined,
+  progress: KeyProgress,
+  failedEventId: string,
+  { attempts, failures }: FailureOutput,
+): { readonly advanced: KeyProgress } | { readonly stopped: StoppedKey } {
+  if (rule === 'skip') return { advanced: { ...progress, doneCount: progress.doneCount + 1 } }
+  const state = rule === 'park' ? 'parked' : 'blocked'
+  return { stopped: { ...progress, state, failedEventId, attempts, failures } }
 }
 
 function toJob({ key_id, job_id, event_ids }: BegunRow, options: JobOptions): JobInsert<JobData> {
   return { ...firstAttemptJob(event_ids, options), id: job_id, data: { eventIds: event_ids, keyId: key_id } }
 }
 
-/** A key that waits for a person, held by the transaction that took it. */
+/** A key that waits for an operator, locked by the transaction that reads it. */
 export interface WaitingKey {
   readonly keyId: string
   readonly failedEventId: string
   readonly attempts: number
   readonly failures: readonly AttemptFailure[]
-  /** Lets the key flow again, its failed event first. Gives the id of its job: the one given, or a new one. */
-  readonly flow: (jobId: string | undefined) => Promise<string>
+  /** Makes the key active again, its failed event first. Resolves to the id of its job: the given one, or a new one. */
+  readonly resume: (jobId: string | undefined) => Promise<string>
 }
 
 /** Locks a blocked or parked key. Undefined where the key is neither. */
-export async function retakeKey(
+export async function lockWaitingKey(
   client: pg.ClientBase,
   subscriptionId: number,
   tenantId: string,
@@ -155,15 +172,15 @@ export async function retakeKey(
     failedEventId: row.failed_event_id,
     attempts: row.attempts,
     failures: row.failures,
-    async flow(jobId) {
-      const { rows: flowing } = await client.query<{ job_id: string }>(
+    async resume(jobId) {
+      const { rows: resumed } = await client.query<{ job_id: string }>(
         `update bus.ordered_keys
-         set state = 'flowing', job_id = coalesce($2, bus.uuid_v7()),
+         set state = 'active', job_id = coalesce($2, bus.uuid_v7()),
            failed_event_id = null, attempts = null, failures = null, failed_at = null
          where id = $1 returning job_id`,
         [row.id, jobId ?? null],
       )
-      return flowing[0]?.job_id ?? ''
+      return resumed[0]?.job_id ?? ''
     },
   }
 }

@@ -2,7 +2,7 @@ import type { Database, Executor } from '../../database/database.ts'
 import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
 import { filterByPredicate, readDeclarations, typeMatcher } from './declarations.ts'
 import { hasExpired, isErased, type LoadedEvents } from '../attempts/event-reader.ts'
-import { type JobData, leftGroup } from '../jobs/job.ts'
+import { type JobData, declinedGroup } from '../jobs/job.ts'
 import { type Subscription } from '../subscriptions/subscription.ts'
 import { queueName } from '../jobs/queues.ts'
 
@@ -95,15 +95,15 @@ export function createCoverage(
       }
       return { isCoveredElsewhere, unwanted: [...left] }
     },
-    leave({ leftBy = [] }) {
-      const by = [...new Set([...leftBy, declarationId()])].toSorted((a, b) => a - b)
-      const group = leftGroup(by)
+    leave({ declinedBy = [] }) {
+      const by = [...new Set([...declinedBy, declarationId()])].toSorted((a, b) => a - b)
+      const group = declinedGroup(by)
       if (!ignoredGroups.includes(group)) ignoredGroups.push(group)
       return by
     },
     async noteLeft() {
       await executor.query(
-        'update bus.subscriptions set left_since = clock_timestamp() where id = $1 and left_since is null',
+        'update bus.subscriptions set uncovered_since = clock_timestamp() where id = $1 and uncovered_since is null',
         [subscriptionId],
       )
     },
@@ -111,18 +111,18 @@ export function createCoverage(
 }
 
 /** Offers jobs that were left to other code to every process again: a new declaration may cover them, or nobody may. */
-export async function reofferLeftJobs(
+export async function reofferDeclinedJobs(
   executor: Pick<Database, 'query' | 'bossSchema'>,
   names: readonly string[],
 ): Promise<void> {
   const { rows } = await executor.query<{ id: number; name: string }>(
-    'update bus.subscriptions set left_since = null where name = any($1::text[]) and left_since is not null returning id, name',
+    'update bus.subscriptions set uncovered_since = null where name = any($1::text[]) and uncovered_since is not null returning id, name',
     [names],
   )
   for (const { id, name } of rows) {
     await executor.query(
       `update ${executor.bossSchema}.job set group_id = null, priority = greatest(priority, 0)
-       where name = $1 and state < 'active' and data ? 'leftBy'`,
+       where name = $1 and state < 'active' and data ? 'declinedBy'`,
       [queueName(name)],
     )
     await executor.query(wakeSql, [wakePayload('', [id])])

@@ -187,7 +187,7 @@ export async function filterByPredicate(
   where: string,
 ): Promise<ReadonlySet<string>> {
   const { rows } = await executor.query<{ id: string }>(
-    'select unnest(bus.fulfilling_events($1::uuid[], $2::jsonpath)) as id',
+    'select unnest(bus.matching_events($1::uuid[], $2::jsonpath)) as id',
     [eventIds, where],
   )
   return new Set(rows.map((row) => row.id))

@@ -5,7 +5,7 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import { withLock } from '../../database/advisory-lock.ts'
 import type { Database, Executor } from '../../database/database.ts'
 import { version } from '../../foundation/version.ts'
-import { reofferLeftJobs } from './coverage.ts'
+import { reofferDeclinedJobs } from './coverage.ts'
 import { liveSeconds, readDeclarations, retireDeclarations, type Registration } from './declarations.ts'
 import { registerSubscriptions } from './registry.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
@@ -24,10 +24,10 @@ const retireIntervalMs = 60_000
  */
 const retireAfterMs = 300_000
 
-/** What a process reports in `bus.instances`. */
+/** The state that a process reports in `bus.instances`. */
 interface InstanceState {
   readonly relay: string
-  readonly inHandCount: number
+  readonly inFlightCount: number
 }
 
 /** Keeps this process's row in `bus.instances` and its registration current. */
@@ -37,6 +37,8 @@ export interface InstanceHeartbeat {
    * own, so that it stops if the maintenance does.
    */
   maintain: (isLeader: boolean) => Promise<void>
+  /** From now on the row reports this state. Until then it reports a process whose relay is stopped. */
+  report: (state: () => InstanceState) => void
   /** Makes the next call of `maintain` check the registration. */
   recheckRegistration: () => void
   /** Deletes the row of this process. Its declarations remain active for a while. */
@@ -51,7 +53,6 @@ export interface InstanceHeartbeatParts {
   readonly subscriptions: readonly Subscription[]
   readonly registrations: ReadonlyMap<string, Registration>
   readonly logger: BusLogger
-  readonly state: () => InstanceState
   /** Called with the current declarations of this process. */
   readonly onRegistered: (registrations: ReadonlyMap<string, Registration>) => void
   /** The clock for durations, in milliseconds. @defaultValue performance.now */
@@ -68,6 +69,7 @@ interface ActiveRow extends Record<string, unknown> {
 export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Promise<InstanceHeartbeat> {
   const { database, boss, service, instanceId, subscriptions, logger, now = () => performance.now() } = parts
   let { registrations } = parts
+  let state = (): InstanceState => ({ relay: 'stopped', inFlightCount: 0 })
   let heartbeatAt = Number.NEGATIVE_INFINITY
   let retiredAt = now()
   let wasConflicting = false
@@ -78,14 +80,14 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
 
   /** In one statement: writes the row of this process, and counts how much of its registration still exists. */
   async function sendHeartbeat(): Promise<boolean> {
-    const { relay, inHandCount } = parts.state()
+    const { relay, inFlightCount } = state()
     const mine = [...registrations]
     const { rows } = await database.query<{ count: number }>(
       `with seen as (
-         insert into bus.instances (id, service, host, pid, version, seen_at, relay, in_hand_count, declarations)
+         insert into bus.instances (id, service, host, pid, version, seen_at, relay, in_flight_count, declarations)
          values ($1, $2, $3, $4, $5, clock_timestamp(), $6, $7, $8::int[])
          on conflict (id) do update set seen_at = excluded.seen_at, relay = excluded.relay,
-           in_hand_count = excluded.in_hand_count, declarations = excluded.declarations
+           in_flight_count = excluded.in_flight_count, declarations = excluded.declarations
        )
        select count(*)::int as count from unnest($8::int[], $9::int[], $10::text[]) as m (declaration_id, subscription_id, name)
        join bus.subscriptions s on s.id = m.subscription_id and s.name = m.name
@@ -97,7 +99,7 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
         process.pid,
         version,
         relay,
-        inHandCount,
+        inFlightCount,
         mine.map(([, { declarationId }]) => declarationId),
         mine.map(([, { subscriptionId }]) => subscriptionId),
         mine.map(([name]) => name),
@@ -179,7 +181,7 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
         if (newest !== undefined) await ensureQueues(boss, { name, ...newest.options })
       }
       const retired = await database.transaction(async (client) => retireDeclarations(client, ids))
-      await reofferLeftJobs(
+      await reofferDeclinedJobs(
         database,
         retired.map(({ name }) => name),
       )
@@ -199,6 +201,9 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
       if (!isLeader || now() - retiredAt < retireIntervalMs) return
       retiredAt = now()
       await retireAbandoned()
+    },
+    report(reported) {
+      state = reported
     },
     recheckRegistration() {
       heartbeatAt = Number.NEGATIVE_INFINITY

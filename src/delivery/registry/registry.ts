@@ -5,7 +5,7 @@ import { reasonOf } from '../../foundation/error-reason.ts'
 import { withLock } from '../../database/advisory-lock.ts'
 import type { Database, Executor } from '../../database/database.ts'
 import { openBoss } from '../jobs/boss.ts'
-import { reofferLeftJobs } from './coverage.ts'
+import { reofferDeclinedJobs } from './coverage.ts'
 import {
   declarationHash,
   readDeclarations,
@@ -75,7 +75,7 @@ export async function registerSubscriptions(
       writeDeclarations(client, service, subscriptions, knownIds),
     )
     await database.faultPoint?.('start.registered')
-    await reofferLeftJobs(
+    await reofferDeclinedJobs(
       database,
       subscriptions.map(({ name }) => name),
     )

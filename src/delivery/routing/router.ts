@@ -1,58 +1,20 @@
 import type pg from 'pg'
-import type { JobInsert, JobWithMetadata, PgBoss } from 'pg-boss'
-import type { BusClient } from '../../database/bus-client.ts'
-import type { Commit, Database } from '../../database/database.ts'
+import type { JobInsert, PgBoss } from 'pg-boss'
+import type { Database } from '../../database/database.ts'
 import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
-import { isLockTimeout, unlessLocked } from '../../outbox/relay/claim.ts'
+import { unlessLocked } from '../../outbox/relay/claim.ts'
 import type { ClaimedEvent, Dispatch, DispatchTerms } from '../../outbox/relay/relay.ts'
-import { inTransaction, preparedIn } from '../jobs/boss.ts'
+import { createDirectDelivery } from './direct-delivery.ts'
+import { insertJobs } from './insert-jobs.ts'
+import type { LocalWorkers } from './local-workers.ts'
 import { planJobs, type RoutedEvents } from './fair-batches.ts'
 import { holdEvents } from './hold-events.ts'
-import {
-  directPriority,
-  firstAttemptJob,
-  maxBatchBytes,
-  splitIntoBatches,
-  type JobData,
-} from '../jobs/job.ts'
+import { firstAttemptJob, splitIntoBatches, type JobData } from '../jobs/job.ts'
 import { createKnownQueues } from '../registry/known-queues.ts'
 import { enqueueOrdered } from '../ordering/ordered-keys.ts'
 import { assertComplete } from '../registry/instance-heartbeat.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
-import { sendTogether, type BossCall } from '../jobs/pipelined-calls.ts'
 import { findRoutedEvents, findRoutedEventsByMonth, toRoute, type Route } from './match-events.ts'
-import { queueName, ensureQueues } from '../jobs/queues.ts'
-
-/** The workers of this process, as the router uses them. */
-export interface LocalWorkers {
-  /** The subscriptions that have a worker. */
-  readonly subscriptionIds: Iterable<number>
-  /** Called if the registry lacks declarations of a process. */
-  onIncomplete: () => void
-  /**
-   * Whether this process has a worker for a subscription that covers these types and would start a job with such events
-   * immediately.
-   *
-   * @param declarations - the declarations whose predicate the events satisfy, if there are predicates
-   */
-  isFree: (
-    subscriptionId: number,
-    types: readonly string[],
-    declarations: readonly number[] | undefined,
-  ) => boolean
-  /** Notifies the worker of a subscription, if there is one, of new jobs. */
-  wake: (subscriptionId: number) => void
-  /** Passes jobs to a worker on whose behalf they were fetched. */
-  adopt: (subscriptionId: number, jobs: readonly JobWithMetadata<JobData>[], fetchedAt: number) => void
-  /** Starts to read events that workers of this process are about to deliver. */
-  prefetch: (eventIds: readonly string[]) => void
-}
-
-/**
- * Claims up to this size go directly to free workers of this process: their jobs are fetched in the transaction that
- * inserts them.
- */
-const maxDirectEvents = 16
 
 /**
  * Maximum number of subscriptions that one claim serves. Inserting into a queue locks its table and a dozen indexes
@@ -60,18 +22,6 @@ const maxDirectEvents = 16
  * 6,400 locks by default.
  */
 const maxFanOut = 32
-
-/** One more than the job that was just inserted: if two jobs are returned, there may be more. */
-const directFetchSize = 2
-
-/** Finds the job by its priority, however many entries of settled jobs precede it in pg-boss's index. */
-const directFetch = (priority: number) =>
-  ({
-    batchSize: directFetchSize,
-    includeMetadata: true,
-    minPriority: priority,
-    maxPriority: priority,
-  }) as const
 
 /**
  * Creates the relay's dispatch function: it finds the subscriptions of each claimed event and inserts their pg-boss
@@ -82,8 +32,10 @@ export function createRouter(
   { bossSchema, faultPoint, pool }: Pick<Database, 'bossSchema' | 'faultPoint' | 'pool'>,
   instanceId: string,
   workers: LocalWorkers,
+  onIncomplete: () => void,
 ): Dispatch {
   const queues = createKnownQueues(boss, () => pool.options.max === 1)
+  const directDelivery = createDirectDelivery(boss, { faultPoint }, workers)
   let routes: readonly Route[] = []
   let stamp: string | undefined
 
@@ -91,7 +43,7 @@ export function createRouter(
     if (stamp !== registryStamp) {
       const subscriptions = await loadSubscriptions(client)
       await assertComplete(client, subscriptions, workers.subscriptionIds).catch((error: unknown) => {
-        workers.onIncomplete()
+        onIncomplete()
         throw error
       })
       routes = subscriptions.map(toRoute)
@@ -118,11 +70,10 @@ export function createRouter(
       } else routed.push(...(await findRoutedEvents(client, route, matched)))
     }
     await faultPoint?.('relay.routed')
-    const direct = claimed.length <= maxDirectEvents ? routed.filter(mayGoDirectly) : []
-    if (direct.length > 0) workers.prefetch(claimed.map(({ id }) => id))
+    const direct = directDelivery.choose(claimed, routed)
     if (direct.length > 0 && direct.length === routed.length)
-      return deliverInOneRoundTrip(client, direct, commit)
-    for (const each of direct) afterCommit.push(await deliverDirectly(client, each))
+      return directDelivery.deliverAndCommit(client, direct, commit)
+    for (const each of direct) afterCommit.push(await directDelivery.deliver(client, each))
     const queued = routed.filter((each) => !direct.includes(each))
     const unordered = queued.filter(({ subscription }) => subscription.ordered !== true)
     const planned = unordered.length === 0 ? [] : await planJobs(client, bossSchema, unordered)
@@ -134,7 +85,7 @@ export function createRouter(
           : (planned[unordered.indexOf(each)] ?? [])
       // Every key is busy: their next jobs follow when the current ones are done.
       if (jobs.length === 0) continue
-      await insertJobs(client, subscription, jobs)
+      await insertJobs(client, boss, subscription, jobs)
       dispatched.set(subscription.id, (dispatched.get(subscription.id) ?? 0) + jobs.length)
     }
     if (dispatched.size > 0) await notifyOthers(client, dispatched)
@@ -180,7 +131,7 @@ export function createRouter(
             subscription.ordered === true
               ? await planOrderedJobs(client, each, terms)
               : ((await planJobs(client, bossSchema, [each]))[0] ?? [])
-          if (jobs.length > 0) await insertJobs(client, subscription, jobs)
+          if (jobs.length > 0) await insertJobs(client, boss, subscription, jobs)
           jobCount += jobs.length
         }
         return jobCount
@@ -210,106 +161,6 @@ export function createRouter(
     }
   }
 
-  function mayGoDirectly({ subscription, events, declarations }: RoutedEvents): boolean {
-    return (
-      subscription.ordered !== true &&
-      events.length <= subscription.batchSize &&
-      (events.length === 1 || bytesOf(events) <= maxBatchBytes) &&
-      workers.isFree(
-        subscription.id,
-        events.map(({ type }) => type),
-        declarations,
-      )
-    )
-  }
-
-  /**
-   * Inserts the job of a few events and fetches it in the same transaction, for a free worker of this process. That
-   * saves a commit and a notification. A free worker takes ready jobs immediately, so fairness does not matter.
-   */
-  async function deliverDirectly(
-    client: pg.ClientBase,
-    { subscription, events, declarations }: RoutedEvents,
-  ): Promise<() => void> {
-    const ids = events.map(({ id }) => id)
-    const priority = directPriority()
-    await insertJobs(client, subscription, [
-      { ...firstAttemptJob(ids, subscription, declarations), priority },
-    ])
-    const fetchedAt = performance.now()
-    const jobs = await boss.fetch<JobData>(queueName(subscription.name), {
-      ...directFetch(priority),
-      ...preparedIn(client),
-    })
-    await faultPoint?.('relay.fetched-for-worker')
-    return () => {
-      workers.adopt(subscription.id, jobs, fetchedAt)
-      if (jobs.length === directFetchSize) workers.wake(subscription.id)
-    }
-  }
-
-  /**
-   * The same for all events of a claim, with the commit, in one round trip, because no statement needs an earlier
-   * answer. If a statement fails, the server rolls back instead of committing.
-   */
-  async function deliverInOneRoundTrip(
-    client: pg.ClientBase,
-    direct: readonly RoutedEvents[],
-    commit: Commit,
-  ): Promise<() => void> {
-    const fetchedAt = performance.now()
-    const priority = directPriority()
-    const calls = direct.flatMap(({ subscription, events, declarations }): readonly BossCall[] => {
-      const queue = queueName(subscription.name)
-      const job = firstAttemptJob(
-        events.map(({ id }) => id),
-        subscription,
-        declarations,
-      )
-      return [
-        async (options) => boss.insert(queue, [{ ...job, priority }], options),
-        async (options) => boss.fetch(queue, { ...directFetch(priority), ...options }),
-      ]
-    })
-    const commitBehind: Commit = async () => {
-      await faultPoint?.('relay.fetched-for-worker')
-      await commit()
-    }
-    const answers = await sendTogether(client as BusClient, commitBehind, calls).catch((error: unknown) => {
-      if (isLockTimeout(error)) throw error
-      for (const { subscription } of direct) restoreQueues(subscription)
-      throw error
-    })
-    return () =>
-      direct.forEach(({ subscription }, index) => {
-        const jobs = answers[index * 2 + 1] as readonly JobWithMetadata<JobData>[]
-        workers.adopt(subscription.id, jobs, fetchedAt)
-        if (jobs.length === directFetchSize) workers.wake(subscription.id)
-      })
-  }
-
-  async function insertJobs(
-    client: pg.ClientBase,
-    subscription: RegisteredSubscription,
-    jobs: readonly JobInsert<JobData>[],
-  ): Promise<void> {
-    try {
-      await boss.insert(queueName(subscription.name), [...jobs], inTransaction(client))
-    } catch (error) {
-      if (isLockTimeout(error)) throw error
-      restoreQueues(subscription)
-      throw error
-    }
-  }
-
-  /**
-   * Somebody may have deleted the queue: the claim rolls back and is retried with the queue restored. Not awaited,
-   * because the claim may hold the only connection.
-   */
-  function restoreQueues(subscription: RegisteredSubscription): void {
-    void ensureQueues(boss, subscription).catch(() => {})
-  }
-
   /** A single job is left to a free worker of this process; several jobs are shared with other processes. */
   async function notifyOthers(client: pg.ClientBase, dispatched: ReadonlyMap<number, number>): Promise<void> {
     const others = [...dispatched]
@@ -331,10 +182,6 @@ async function deferToNextClaim(
 ): Promise<void> {
   await holdEvents(client, subscription, events)
   terms.onHeld(subscription.id, 'fan-out')
-}
-
-function bytesOf(events: readonly ClaimedEvent[]): number {
-  return events.reduce((bytes, { payloadBytes }) => bytes + payloadBytes, 0)
 }
 
 /** The jobs of keys have no finish tag, and neither have jobs without a key in an ordered subscription. */

@@ -1,30 +1,24 @@
-import type { PgBoss } from 'pg-boss'
-import type { Database } from '../../database/database.ts'
-import { inTransaction } from '../jobs/boss.ts'
-import { laterAttemptJob, lossAllowance, type JobData, type PastAttempts } from '../jobs/job.ts'
-import { readReceipts } from './receipts.ts'
-import { insertBatchFailures } from './settlement.ts'
-import { type Subscription } from '../subscriptions/subscription.ts'
-import { fence, type FailureOutput, type JobClaim } from '../jobs/job-claim.ts'
-import { queueName } from '../jobs/queues.ts'
+import type { FailureOutput, JobClaim } from '../jobs/job-claim.ts'
+import { lossAllowance, type JobData, type PastAttempts } from '../jobs/job.ts'
+import type { Subscription } from '../subscriptions/subscription.ts'
 
 /**
- * So often an event may share its process with whatever ends it. From then on it is a suspect, and runs while no other
- * suspect of the process does. Once would do, but then all that a killed process had in hand would run one by one.
+ * An event may be in flight this often when its process dies. From then on it is a suspect, and runs while no other suspect of the
+ * process does. One loss would do, but then all that a killed process had in flight would run one by one.
  */
 const lossesOfSuspect = 2
 
-/** Whether an event was in hand so often when its process died that it must be found out whether it is why. */
+/** Whether an event was in flight so often when its process died that it may be the cause. */
 export function isSuspect({ losses = 0 }: JobData): boolean {
   return losses >= lossesOfSuspect
 }
 
-/** What the loss of a worker means for an event that it had in hand. */
+/** What the loss of a worker means for an event that it had in flight. */
 export interface Loss {
   readonly past: PastAttempts
   /** For the job that carries it on. */
   readonly retryLimit: number
-  /** Set when it ran as the only suspect, and has no attempt left. */
+  /** Set when the event ran as the only suspect and has no attempt left: it becomes a dead letter. */
   readonly output: FailureOutput | undefined
 }
 
@@ -40,58 +34,20 @@ export function afterLoss(
   }
   const attempts = (data.attempts ?? 0) + retryCount
   const { losses = 0 } = data
-  // In company, the attempt is not counted against its event.
-  if (data.aloneAt !== retryCount - 1) {
+  // Beside other events, the attempt is not counted against this one.
+  if (data.isolatedAt !== retryCount - 1) {
     // What a split left of a batch may be one event, with a batch's limit.
-    const left =
+    const remaining =
       data.attempts === undefined
         ? lossAllowance + maxAttempts - 1
         : Math.max(lossAllowance, retryLimit - (retryCount - 1))
-    return { past: { attempts, losses: losses + 1, failures }, retryLimit: left, output: undefined }
+    return { past: { attempts, losses: losses + 1, failures }, retryLimit: remaining, output: undefined }
   }
-  const left = retryLimit - retryCount
-  const isGivenUp = left < lossAllowance || attempts >= maxAttempts
+  const remaining = retryLimit - retryCount
+  const isGivenUp = remaining < lossAllowance || attempts >= maxAttempts
   return {
     past: { attempts, losses, failures },
-    retryLimit: left,
+    retryLimit: remaining,
     output: isGivenUp ? { attempts, final: false, failures } : undefined,
   }
-}
-
-/**
- * Takes a job apart whose worker died: the events without a receipt go on one by one, each in a job with a new id, so
- * that the dead worker, should it live on, cannot settle them. Gives those that went to the dead letters instead.
- */
-export async function takeApart(
-  database: Database,
-  boss: PgBoss,
-  subscription: Subscription,
-  subscriptionId: number,
-  claim: JobClaim,
-): Promise<readonly { readonly eventId: string; readonly output: FailureOutput }[]> {
-  const queue = queueName(subscription.name)
-  const { past, retryLimit, output } = afterLoss(claim, subscription)
-  const buriedEvents = await database.transaction(async (client) => {
-    const delivered = await readReceipts(client, subscriptionId, claim.data.eventIds)
-    const left = claim.data.eventIds.filter((id) => !delivered.has(id))
-    const jobs = left.map((id) => ({
-      ...laterAttemptJob(claim.id, id, past, subscription, 0),
-      retryLimit,
-    }))
-    const { affected } = (await boss.complete(queue, [fence(claim)], null, inTransaction(client))) as {
-      affected?: number
-    }
-    // Another worker was faster.
-    if (affected !== 1) return []
-    await database.faultPoint?.('recover-job.completed')
-    const buried =
-      output === undefined
-        ? []
-        : jobs.map((job) => ({ job: { ...job, retryLimit: 0 }, output: { ...output } }))
-    await insertBatchFailures(client, boss, queue, { buried, laterJobs: output === undefined ? jobs : [] })
-    await database.faultPoint?.('recover-job.jobs-inserted')
-    return output === undefined ? [] : left.map((eventId) => ({ eventId, output }))
-  })
-  await database.faultPoint?.('recover-job.committed')
-  return buriedEvents
 }

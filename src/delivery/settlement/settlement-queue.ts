@@ -1,30 +1,30 @@
-import type { BusLogger } from '../../foundation/logger.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
+import type { BusLogger } from '../../foundation/logger.ts'
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import type { Settlement } from './settlement.ts'
 
-/** Writes settlements one transaction at a time; what arrives meanwhile goes into the next one together. */
-export interface Settler {
-  /** @param onWritten - called once it is written, or given up */
-  add: (settlement: Settlement, onWritten?: () => void) => void
-  /** Repeats until it succeeds: what is done cannot be undone, so a database that is away is waited for. */
-  untilWritten: <T>(write: () => Promise<T>) => Promise<T>
-  /** From this moment of `performance.now()` on, a failed write is given up. */
+/** Writes settlements one transaction at a time. Those that arrive meanwhile go into the next transaction together. */
+export interface SettlementQueue {
+  /** Resolves once the settlement is written, or given up. */
+  add: (settlement: Settlement) => Promise<void>
+  /** Repeats a write or a read until it succeeds: it cannot be undone, so the queue waits for a database that is away. */
+  untilWritten: <T>(attempt: () => Promise<T>) => Promise<T>
+  /** From this moment of `performance.now()` on, a write that failed is given up. */
   giveUpAt: (moment: number) => void
   idle: () => Promise<void>
 }
 
-/** What could not be written because of a lock is tried again after this long, and holds up nothing else. */
+/** What could not be written because of a lock is tried again after this long, and does not hold up the rest. */
 const lockedPauseMs = 200
 
-/** @param write - resolves to those that could not be written now, because somebody else holds a lock */
-export function createSettler(
+/** @param write - resolves to the settlements that could not be written now, because another session holds a lock */
+export function createSettlementQueue(
   write: (batch: readonly Settlement[]) => Promise<readonly Settlement[]>,
   logger: BusLogger,
-): Settler {
+): SettlementQueue {
   interface Entry {
     readonly settlement: Settlement
-    readonly onWritten: () => void
+    readonly onOver: () => void
   }
   const waiting: Entry[] = []
   const postponed = new Set<Promise<void>>()
@@ -45,15 +45,15 @@ export function createSettler(
   }
 
   async function flush(): Promise<void> {
-    // What else is done in this turn of the event loop goes into the same transaction.
+    // Whatever else ends in this turn of the event loop goes into the same transaction.
     await new Promise((resolve) => setImmediate(resolve))
     while (waiting.length > 0) {
       let batch = waiting.splice(0)
       try {
-        const left = await untilWritten(async () => write(batch.map(({ settlement }) => settlement)))
-        if (left.length > 0) {
-          postpone(batch.filter(({ settlement }) => left.includes(settlement)))
-          batch = batch.filter(({ settlement }) => !left.includes(settlement))
+        const locked = await untilWritten(async () => write(batch.map(({ settlement }) => settlement)))
+        if (locked.length > 0) {
+          postpone(batch.filter(({ settlement }) => locked.includes(settlement)))
+          batch = batch.filter(({ settlement }) => !locked.includes(settlement))
         }
       } catch (error) {
         logger.error(
@@ -61,7 +61,7 @@ export function createSettler(
           'deliveries could not be written before the stop: they run again',
         )
       }
-      for (const { onWritten } of batch) onWritten()
+      for (const { onOver } of batch) onOver()
     }
     flushing = undefined
   }
@@ -75,15 +75,17 @@ export function createSettler(
         return
       }
       logger.error({}, 'a lock kept deliveries from being written before the stop: they run again')
-      for (const { onWritten } of entries) onWritten()
+      for (const { onOver } of entries) onOver()
     })
     postponed.add(pause)
   }
 
   return {
-    add(settlement, onWritten = () => {}) {
-      waiting.push({ settlement, onWritten })
-      flushing ??= flush()
+    async add(settlement) {
+      return new Promise((resolve) => {
+        waiting.push({ settlement, onOver: resolve })
+        flushing ??= flush()
+      })
     },
     untilWritten,
     giveUpAt(moment) {

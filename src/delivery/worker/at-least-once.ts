@@ -1,159 +1,115 @@
 import type { StoredEvent } from '../../events/envelope.ts'
 import type { FaultPoint } from '../../foundation/fault-points.ts'
-import type { Database } from '../../database/database.ts'
-import { forgive, isSliceOver, type ActiveJob } from '../in-flight/active-job.ts'
 import type { AttemptResult, RunningAttempt } from '../attempts/attempt.ts'
-import { hasExpired, isErased, type LoadedEvents } from '../attempts/event-reader.ts'
-import { createLine } from '../concurrency/ordered-starts.ts'
-import { putOffMissing } from '../in-flight/missing-event.ts'
-import {
-  erasedBefore,
-  eventNotFound,
-  expiredBefore,
-  toOutcome,
-  type EventOutcome,
-} from '../attempts/outcome.ts'
-import type { Overrun, Overruns } from '../attempts/overruns.ts'
-import type { Settler } from '../settlement/settlement-queue.ts'
-import type { Lane, Slots } from '../concurrency/handler-slots.ts'
-import type { TenantLimit } from '../in-flight/tenant-limit.ts'
+import type { Overrun } from '../attempts/overruns.ts'
+import { createOrderedStarts } from '../concurrency/ordered-starts.ts'
+import type { JobRun } from '../in-flight/job-run.ts'
+import { watchInKey, watchInSlot } from '../in-flight/overrunning-handler.ts'
+import type { WorkerState } from '../in-flight/worker-state.ts'
+import type { HandlerMode } from '../in-flight/handler-mode.ts'
 
-/** What a worker lends to the handlers that have no transaction. */
-export interface AtLeastOnceParts {
-  readonly database: Database
-  readonly settler: Settler
-  readonly slots: Slots
-  readonly limit: TenantLimit | undefined
-  readonly setAside: (job: ActiveJob, count: number) => void
-  readonly startAttempt: (event: StoredEvent, attempt: number) => RunningAttempt
-  readonly mayBegin: (job: ActiveJob) => boolean
-  readonly finishEvent: (job: ActiveJob, eventId: string, outcome: EventOutcome) => void
-  /** @param events - what is known of the event, for the log */
-  readonly noteAttempt: (outcome: EventOutcome, events: LoadedEvents) => void
-  readonly judge: (outcome: EventOutcome, event: StoredEvent) => void
-  /** Reads the events of the job again where they were read too long ago: see `refreshEvents`. */
-  readonly refresh: (job: ActiveJob) => Promise<void> | undefined
-  readonly touch: () => Promise<void>
-  readonly overruns: Overruns
-  /** Counts a handler that runs on after its event was settled, until it has ended. */
-  readonly outlives: (lane: Lane, overrun: Overrun) => void
-  /** The key of a job waits for a handler that ignores its signal. */
-  readonly keyWaits: (job: ActiveJob) => void
-  /** Puts back what a batch has not begun; what runs goes on. */
-  readonly giveBackRest: (job: ActiveJob) => void
-}
+type Started = Promise<Overrun | undefined> | undefined
 
-type Begun = Promise<Overrun | undefined> | undefined
+/** Runs the events of jobs without a transaction: those of a key one after the other, all others concurrently. */
+export function createAtLeastOnce(worker: WorkerState): HandlerMode {
+  const { slots, settlements, heartbeat, context } = worker
+  const { database } = context
+  const limit = worker.tenants?.limit
+  const starts = {
+    first: createOrderedStarts(slots.of.first),
+    retry: createOrderedStarts(slots.of.retry),
+  }
 
-/** Runs the events of jobs: those of a key one after the other, all others beside each other. */
-export function createAtLeastOnce(parts: AtLeastOnceParts) {
-  const { database, settler, limit, mayBegin } = parts
-  const { gates } = parts.slots
-  const lines = { first: createLine(gates.first), later: createLine(gates.later) }
-
-  /** Runs events of a job. Resolves to whether one of a key failed, so that those behind it wait. */
-  async function run(job: ActiveJob, attempt: number, eventIds: Iterable<string>): Promise<boolean> {
-    if (job.claim.data.keyId !== undefined) return inOrder(job, attempt, eventIds)
-    if (limit === undefined) await lines[job.lane].run(eventIds, (eventId) => begin(job, eventId, attempt))
-    else await Promise.all([...eventIds].map(async (eventId) => handleAlone(job, eventId, attempt)))
+  async function run(job: JobRun, eventIds: Iterable<string>): Promise<boolean> {
+    if (job.isOfKey) return runInOrder(job, eventIds)
+    if (limit === undefined) await starts[job.kind].run(eventIds, (eventId) => start(job, eventId))
+    else await Promise.all([...eventIds].map(async (eventId) => runInSlot(job, eventId)))
     return false
   }
 
-  /** One event after the other, up to the first that fails. Gives whether one did. */
-  async function inOrder(job: ActiveJob, attempt: number, eventIds: Iterable<string>): Promise<boolean> {
+  /** One event after the other, up to the first that fails. Resolves to whether one did. */
+  async function runInOrder(job: JobRun, eventIds: Iterable<string>): Promise<boolean> {
     for (const eventId of eventIds) {
-      // After a long pause of this process the key may be in other hands.
+      // After a long pause of this process another worker may have the key.
       if (performance.now() - job.confirmedAt > job.heartbeatSeconds * 1000)
-        await settler.untilWritten(parts.touch)
-      if (!mayBegin(job)) return false
-      await handleAlone(job, eventId, attempt)
-      if (job.left.has(eventId)) return false
-      if (job.unsettled.at(-1)?.delivered === false) return true
+        await settlements.untilWritten(heartbeat.touch)
+      if (!job.mayStart) return false
+      await runInSlot(job, eventId)
+      if (job.remaining.has(eventId)) return false
+      if (job.hasFailed) return true
     }
     return false
   }
 
-  /** Takes the place of the event's tenant, where there is a limit, then a slot. */
-  async function handleAlone(job: ActiveJob, eventId: string, attempt: number): Promise<void> {
+  /** Takes a slot of the event's tenant, where there is a limit, then a handler slot. */
+  async function runInSlot(job: JobRun, eventId: string): Promise<void> {
     const tenantId = limit && job.events.tenantOf(eventId)
-    if (tenantId !== undefined && limit?.tryEnter(tenantId) === false) {
-      parts.setAside(job, 1)
-      await limit.enter(tenantId)
-      parts.setAside(job, -1)
+    if (tenantId !== undefined && limit?.tryAcquire(tenantId) === false) {
+      job.markWaitingForTenant(1)
+      await limit.acquire(tenantId)
+      job.markWaitingForTenant(-1)
     }
-    const gate = gates[job.lane]
-    if (!gate.tryEnter()) await gate.enter()
-    const leave = (): void => {
-      gate.leave()
-      if (tenantId !== undefined) limit?.leave(tenantId)
+    const slot = slots.of[job.kind]
+    if (!slot.tryAcquire()) await slot.acquire()
+    const release = (): void => {
+      slot.release()
+      if (tenantId !== undefined) limit?.release(tenantId)
     }
     let overrun: Overrun | undefined
     try {
-      overrun = await begin(job, eventId, attempt)
+      overrun = await start(job, eventId)
     } finally {
-      if (overrun === undefined) leave()
-      else void overrun.ended.then(leave)
+      if (overrun === undefined) release()
+      else void overrun.ended.then(release)
     }
   }
 
   /**
-   * Begins an event for which there is a slot. Undefined when it is over already, or is not to be begun. Resolves to the overrun
-   * of a handler that keeps its slot although its event is settled.
+   * Starts an event for which there is a slot. Returns undefined when it is over already, or may not be started. Resolves to the
+   * overrun of a handler that keeps its slot although its event is over.
    */
-  function begin(job: ActiveJob, eventId: string, attempt: number): Begun {
-    const refreshed = parts.refresh(job)
-    if (refreshed === undefined) return beginFresh(job, eventId, attempt)
-    return refreshed.then(async () => beginFresh(job, eventId, attempt))
+  function start(job: JobRun, eventId: string): Started {
+    const refreshed = job.events.refresh(job.remaining)
+    if (refreshed === undefined) return startFresh(job, eventId)
+    return refreshed.then(async () => startFresh(job, eventId))
   }
 
-  function beginFresh(job: ActiveJob, eventId: string, attempt: number): Begun {
-    if (!mayBegin(job) || !job.left.has(eventId)) return undefined
-    if (isSliceOver(job)) {
-      parts.giveBackRest(job)
+  function startFresh(job: JobRun, eventId: string): Started {
+    if (!job.mayStart || !job.remaining.has(eventId)) return undefined
+    if (job.isSliceOver) {
+      job.requeueUnstarted()
       return undefined
     }
-    job.beganAt ??= performance.now()
-    let event: StoredEvent | undefined
-    try {
-      event = job.events.get(eventId)
-    } catch (thrown) {
-      // A payload that cannot be read is the failure of its event alone.
-      const outcome = toOutcome(eventId, attempt, { outcome: 'failed', thrown })
-      parts.noteAttempt(outcome, job.events)
-      parts.finishEvent(job, eventId, outcome)
-      return undefined
-    }
-    if (event === undefined && putOffMissing(job)) return undefined
-    if (event === undefined || isErased(event) || hasExpired(event)) {
-      const settled = event === undefined ? eventNotFound : isErased(event) ? erasedBefore : expiredBefore
-      const outcome = settled(eventId, attempt)
-      parts.noteAttempt(outcome, job.events)
-      parts.finishEvent(job, eventId, outcome)
-      return undefined
-    }
-    return reached('worker.handler-begins', () => start(job, event, attempt))
+    const opened = job.events.open(eventId)
+    if (opened === 'postponed') return undefined
+    if ('event' in opened) return after('worker.handler-begins', () => callHandler(job, opened.event))
+    job.record(opened.outcome)
+    job.finish(eventId, opened.outcome)
+    return undefined
   }
 
-  function start(job: ActiveJob, event: StoredEvent, attempt: number): Begun {
-    const running = parts.startAttempt(event, attempt)
+  function callHandler(job: JobRun, event: StoredEvent): Started {
+    const running = job.startAttempt(event)
     const { result } = running
-    if (result instanceof Promise) return untilEnd(job, event, attempt, running)
-    return reached('worker.handler-done', () => end(job, event, attempt, result))
+    if (result instanceof Promise) return untilOver(job, event, running)
+    return after('worker.handler-done', () => {
+      end(job, event, result)
+      return undefined
+    })
   }
 
   /**
-   * Goes on behind a fault point, at once unless somebody there makes it wait: most handlers of a fast subscription are over in
-   * the turn of the event loop in which they begin, with a hook as without.
+   * Continues after a fault point: at once, unless its hook waits. Most handlers of a fast subscription are over in the turn of the
+   * event loop in which they start, with a hook as without.
    */
-  function reached(point: FaultPoint, goOn: () => Begun): Begun {
+  function after(point: FaultPoint, proceed: () => Started): Started {
     const pause = database.faultPoint?.(point)
-    return pause instanceof Promise ? pause.then(goOn) : goOn()
+    return pause instanceof Promise ? pause.then(proceed) : proceed()
   }
 
-  async function untilEnd(
-    job: ActiveJob,
+  async function untilOver(
+    job: JobRun,
     event: StoredEvent,
-    attempt: number,
     running: RunningAttempt,
   ): Promise<Overrun | undefined> {
     job.running.set(event.id, running)
@@ -161,45 +117,47 @@ export function createAtLeastOnce(parts: AtLeastOnceParts) {
     const pause = database.faultPoint?.('worker.handler-done')
     if (pause instanceof Promise) await pause
     const overrun = result.outcome === 'failed' ? result.overrun : undefined
-    if (overrun === undefined || job.claim.data.keyId === undefined) {
-      job.running.delete(event.id)
-      end(job, event, attempt, result)
-      if (overrun === undefined) return undefined
-      parts.overruns.watch(event, attempt, overrun)
-      parts.outlives(job.lane, overrun)
-      return overrun
+    if (overrun !== undefined && job.isOfKey) {
+      await untilKeyIsFree(job, event, result, overrun)
+      return undefined
     }
-    // Nothing of the key begins beside it: the job stays in hand, and its claim alive, until the handler has ended.
-    job.overrun = judged(job, event, attempt, result)
-    parts.overruns.watch(event, attempt, overrun, () => parts.keyWaits(job))
+    job.running.delete(event.id)
+    end(job, event, result)
+    if (overrun === undefined) return undefined
+    watchInSlot(worker, job, event, overrun)
+    return overrun
+  }
+
+  /** No event of a key starts beside a handler of it: the job stays in flight, and its claim current, until the handler has ended. */
+  async function untilKeyIsFree(
+    job: JobRun,
+    event: StoredEvent,
+    result: AttemptResult,
+    overrun: Overrun,
+  ): Promise<void> {
+    job.overrun = toRecordedOutcome(job, event, result)
+    watchInKey(worker, job, event, overrun)
     await overrun.ended
     await job.marking
     job.running.delete(event.id)
     const outcome = job.overrun
-    if (job.done || outcome === undefined) return undefined
+    if (job.isDone || outcome === undefined) return
     job.overrun = undefined
-    parts.finishEvent(job, event.id, outcome)
-    return undefined
+    job.finish(event.id, outcome)
   }
 
-  function end(job: ActiveJob, event: StoredEvent, attempt: number, result: AttemptResult): undefined {
-    const outcome = judged(job, event, attempt, result)
-    if (outcome !== undefined) parts.finishEvent(job, event.id, outcome)
+  function end(job: JobRun, event: StoredEvent, result: AttemptResult): void {
+    const outcome = toRecordedOutcome(job, event, result)
+    if (outcome !== undefined) job.finish(event.id, outcome)
   }
 
-  function judged(
-    job: ActiveJob,
-    event: StoredEvent,
-    attempt: number,
-    result: AttemptResult,
-  ): EventOutcome | undefined {
-    // Aborted from outside: the event was handed back, or belongs to another worker by now.
-    if (job.done || (result.outcome === 'failed' && forgive(job, result.thrown))) return undefined
-    const outcome = toOutcome(event.id, attempt, result)
-    parts.judge(outcome, event)
-    parts.noteAttempt(outcome, job.events)
+  /** Undefined where the attempt does not count: the event has gone back, or belongs to another worker by now. */
+  function toRecordedOutcome(job: JobRun, event: StoredEvent, result: AttemptResult) {
+    if (job.isDone || (result.outcome === 'failed' && job.discountFailure(result.thrown))) return undefined
+    const outcome = job.judge(event, result)
+    job.record(outcome)
     return outcome
   }
 
-  return { run }
+  return { run, prepare: async () => {} }
 }

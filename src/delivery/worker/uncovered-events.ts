@@ -1,61 +1,42 @@
-import type { BusLogger } from '../../foundation/logger.ts'
-import { reasonOf } from '../../foundation/error-reason.ts'
-import type { Database } from '../../database/database.ts'
-import { isKey, type ActiveJob } from '../in-flight/active-job.ts'
-import type { Coverage } from '../registry/coverage.ts'
-import { eventNotCovered, type EventOutcome } from '../attempts/outcome.ts'
-import { wakeOthers } from './write-settlements.ts'
-import type { Settler } from '../settlement/settlement-queue.ts'
+import { eventNotCovered } from '../attempts/outcome.ts'
+import type { JobRun } from '../in-flight/job-run.ts'
+import type { WorkerState } from '../in-flight/worker-state.ts'
 
-/** What a worker does with events that only other code of its subscription covers. */
-export interface UncoveredEvents {
-  /** Finds them in a job. Gives the others; of a key those up to the first that is not covered. */
-  readonly split: (job: ActiveJob) => Promise<ReadonlySet<string>>
-  /**
-   * Decides what becomes of them when nothing else is left of a job: they go back for other code, or, where none has them any more,
-   * they have failed. Gives whether one of a key has failed.
-   */
-  readonly leave: (job: ActiveJob, attempt: number) => Promise<boolean>
-  /** Tells others of what was put back. */
-  readonly noteLeft: () => void
+/**
+ * Finds the events of a job that only other code of the subscription covers. Returns the others; of a key those up to the first that is
+ * not covered.
+ */
+export async function findRunnable(
+  { settlements, coverage }: WorkerState,
+  job: JobRun,
+): Promise<ReadonlySet<string>> {
+  job.uncovered = await settlements.untilWritten(async () =>
+    coverage.find(job.claim.data, job.remaining, job.events.loaded),
+  )
+  if (job.uncovered.size === 0) return job.remaining
+  const left = [...job.remaining]
+  const isCovered = (id: string): boolean => !job.uncovered.has(id)
+  const firstUncovered = left.findIndex((id) => !isCovered(id))
+  return new Set(job.isOfKey ? left.slice(0, firstUncovered) : left.filter(isCovered))
 }
 
-export interface UncoveredEventsParts {
-  readonly database: Database
-  readonly subscriptionId: number
-  readonly coverage: Coverage
-  readonly settler: Settler
-  readonly logger: BusLogger
-  readonly fail: (job: ActiveJob, eventId: string, outcome: EventOutcome) => void
-}
-
-export function handleUncovered(parts: UncoveredEventsParts): UncoveredEvents {
-  const { database, subscriptionId, coverage, settler, logger } = parts
-  return {
-    async split(job) {
-      job.uncovered = await settler.untilWritten(async () =>
-        coverage.find(job.claim.data, job.left, job.events),
-      )
-      if (job.uncovered.size === 0) return job.left
-      const left = [...job.left]
-      const isCovered = (id: string): boolean => !job.uncovered.has(id)
-      const firstUncovered = left.findIndex((id) => !isCovered(id))
-      return new Set(isKey(job) ? left.slice(0, firstUncovered) : left.filter(isCovered))
-    },
-    async leave(job, attempt) {
-      const uncovered = isKey(job) ? [...job.left].slice(0, 1) : [...job.left]
-      const { isCoveredElsewhere, unwanted } = await settler.untilWritten(async () =>
-        coverage.judge(uncovered, job.events),
-      )
-      for (const eventId of unwanted) parts.fail(job, eventId, eventNotCovered(eventId, attempt))
-      job.leftToOthers = { by: coverage.leave(job.claim.data), isLast: !isCoveredElsewhere }
-      return isKey(job) && unwanted.length > 0
-    },
-    noteLeft() {
-      Promise.all([coverage.noteLeft(), wakeOthers(database, subscriptionId, logger)]).catch(
-        (error: unknown) =>
-          logger.debug({ reason: reasonOf(error) }, 'jobs left to other code could not be recorded'),
-      )
-    },
+/**
+ * Decides what happens to events that are not covered here, when nothing else is left of a job: they go back for other code, or fail
+ * where no code has them any more. Resolves to whether one of a key has failed.
+ */
+export async function declineUncovered(
+  { settlements, coverage }: WorkerState,
+  job: JobRun,
+): Promise<boolean> {
+  const uncovered = job.isOfKey ? [...job.remaining].slice(0, 1) : [...job.remaining]
+  const { isCoveredElsewhere, unwanted } = await settlements.untilWritten(async () =>
+    coverage.judge(uncovered, job.events.loaded),
+  )
+  for (const eventId of unwanted) {
+    const outcome = eventNotCovered(eventId, job.attempt)
+    job.record(outcome)
+    job.finish(eventId, outcome)
   }
+  job.declined = { by: coverage.leave(job.claim.data), isLast: !isCoveredElsewhere }
+  return job.isOfKey && unwanted.length > 0
 }

@@ -1,33 +1,30 @@
-import type { JobWithMetadata, PgBoss } from 'pg-boss'
+import type { JobWithMetadata } from 'pg-boss'
 import type { EventCatalogue } from '../../events/catalogue.ts'
-import type { BusLogger } from '../../foundation/logger.ts'
-import type { Database } from '../../database/database.ts'
 import type { HandlerPublishing } from '../attempts/context-publisher.ts'
-import type { Coverage } from '../registry/coverage.ts'
 import type { EventReader } from '../attempts/event-reader.ts'
-import type { HandlerConnections } from '../exactly-once/handler-connections.ts'
-import type { JobData } from '../jobs/job.ts'
 import type { Overruns } from '../attempts/overruns.ts'
-import type { Quarantine } from '../in-flight/quarantine.ts'
+import type { HandlerConnections } from '../exactly-once/handler-connections.ts'
 import type { SubscriptionState } from '../flow-control/subscription-state.ts'
+import type { Quarantine } from '../in-flight/quarantine.ts'
+import type { JobData } from '../jobs/job.ts'
+import type { SubscriptionContext } from '../jobs/subscription-context.ts'
+import type { Coverage } from '../registry/coverage.ts'
 
 /** What a worker needs from its bus. */
 export interface WorkerParts {
-  readonly database: Database
-  readonly boss: PgBoss
+  readonly context: SubscriptionContext
   readonly catalogue: EventCatalogue
   readonly events: EventReader
-  readonly logger: BusLogger
   readonly publishing: HandlerPublishing
   readonly quarantine: Quarantine
-  /** What of its subscription the code of this process covers. */
+  /** The part of the subscription that the code of this process covers. */
   readonly coverage: Coverage
   /** Paused or not, and its circuit breaker, when the worker starts. */
   readonly state: SubscriptionState
   /** For a subscription in the mode exactly-once. */
   readonly connections: HandlerConnections | undefined
-  /** Called after failures were written, with a due time that only the database knows. */
-  readonly onFailures: () => void
+  /** Called after retries were written whose due time only the database knows. */
+  readonly requestPoll: () => void
   /** Called with what the database says of the subscription, whenever it was asked. */
   readonly onState: (state: SubscriptionState) => void
 }
@@ -39,7 +36,7 @@ export interface Worker {
   readonly ordered: boolean
   readonly overruns: Pick<Overruns, 'count'>
   /** Events of the jobs that it has fetched and not yet settled. */
-  readonly inHandCount: number
+  readonly inFlightCount: number
   /** Whether a job that arrives now, with events of these types, would be fetched at once, and is covered by the code here. */
   isFree: (types: readonly string[], declarations: readonly number[] | undefined) => boolean
   /** Jobs may be ready. */
@@ -48,11 +45,11 @@ export interface Worker {
   applyState: (state: SubscriptionState, readAt: number) => void
   /** Takes jobs that were fetched on its behalf. */
   adopt: (jobs: readonly JobWithMetadata<JobData>[], fetchedAt: number) => void
-  /** Lets keys go on whose job ended without its worker: after its last attempt, or by hand. */
+  /** Continues keys whose job ended without its worker: after its last attempt, or by hand. */
   recoverKeys: () => Promise<void>
   /**
-   * Begins nothing new, waits for running handlers up to the grace period, aborts the signals of the rest, and puts
-   * what was not finished back, with no attempt counted.
+   * Starts nothing new, waits for running handlers up to the grace period, aborts the signals of the rest, and puts what was not
+   * finished back, with no attempt counted.
    *
    * @param relayStopped - until then, jobs may still be handed over
    */

@@ -63,7 +63,7 @@ function sweepColumns(floor: ClaimFloor): string {
   ${isLeft(`position >= ${floor.position} and position < ${orderedPositions}`)} as is_left_behind,
   array(
     select s.id from bus.subscriptions s
-    where exists (select from bus.outbox o where o.subscription_id = s.id) order by s.id) as held_for`
+    where exists (select from bus.outbox o where o.subscription_id = s.id) order by s.id) as deferred_for`
 }
 
 /** The claim alone. */
@@ -107,7 +107,7 @@ export function heldClaimSql(
     after === undefined ? 'null, null' : `${textLiteral(after.tenantId)}, ${textLiteral(after.orderingKey)}`
   return `${beginClaimSql('retry')};
 select 0 as position, event_id, tenant_id, type, payload_bytes, ordering_key
-from bus.take_held_events(${subscriptionId}, ${claimSize}, ${cursor});
+from bus.take_deferred_events(${subscriptionId}, ${claimSize}, ${cursor});
 select
   exists (select from bus.outbox where subscription_id = ${subscriptionId}) as is_left,
   ${registryStampSql} as registry_stamp`

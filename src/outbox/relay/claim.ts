@@ -82,7 +82,7 @@ interface StateRow {
   readonly now?: number
   readonly is_clean?: boolean
   readonly is_left_behind?: boolean
-  readonly held_for?: readonly number[]
+  readonly deferred_for?: readonly number[]
 }
 
 interface WriterRow {
@@ -164,7 +164,7 @@ const toMs = (seconds: string | null | undefined): number | undefined =>
   seconds == null ? undefined : Number(seconds) * 1000
 
 function toSweep(state: StateRow, writers: readonly WriterRow[]): Claim['sweep'] {
-  const { server, now, is_clean: isClean, is_left_behind: isLeftBehind, held_for: heldFor } = state
+  const { server, now, is_clean: isClean, is_left_behind: isLeftBehind, deferred_for: heldFor } = state
   if (server === undefined || now === undefined) return undefined
   return {
     server,

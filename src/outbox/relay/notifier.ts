@@ -6,7 +6,7 @@ import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import { createListenTest, type ListenTest } from './listen-test.ts'
 import { locks } from '../../database/locks.ts'
 
-const outboxChannel = 'bus_doorbell'
+const outboxChannel = 'bus_outbox'
 const wakeChannel = 'bus_wake'
 
 /** What a notifier reports to its owner. */

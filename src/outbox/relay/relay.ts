@@ -3,6 +3,7 @@ import { claimSize, type ClaimPatience } from './claim-conditions.ts'
 import { claimSql, dueClaimSql, heldClaimSql } from './claim-sql.ts'
 import { claimOnce, isLockTimeout, type Claim, type ClaimProtocol, type Dispatch } from './claim.ts'
 import type { Database } from '../../database/database.ts'
+import { createLoadMeter } from './load-meter.ts'
 import type { Notifier } from './notifier.ts'
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import { createHeldEvents } from './held-events.ts'
@@ -18,23 +19,11 @@ export type RelayState = 'stopped' | 'awake' | 'sleeping' | 'standby' | 'polling
 /** Moves events from the outbox to the queues of the subscriptions. */
 export interface Relay {
   readonly state: RelayState
-  /** Events dispatched since the start. */
-  readonly dispatchedCount: number
   /** The outbox may contain events: look now. */
   notify: () => void
   /** Resolves when no claim is open and none will be opened. */
   stop: () => Promise<void>
 }
-
-/**
- * From this many events in one claim on, publishers are told not to send notifications, because sending one takes a
- * database-wide lock.
- */
-const busyClaimSize = 16
-
-/** This many events within this time also count as busy, even if each claim was small. */
-const busyWindowMs = 50
-const busyWindowEvents = 50
 
 /** While busy, events are collected for this long, because a claim costs the same for one event as for several. */
 const collectPauseMs = 5
@@ -81,9 +70,7 @@ export function startRelay(
   let dispatchedCount = 0
   let failures = 0
   let quietRounds = 0
-  let windowBeganAt = 0
-  let windowCount = 0
-  let busyAt = Number.NEGATIVE_INFINITY
+  const load = createLoadMeter()
   const floors = createClaimFloors()
   const held = createHeldEvents()
   let nextDueMs = safetyPollMs
@@ -104,18 +91,6 @@ export function startRelay(
     })
     interrupt = () => {}
   }
-
-  function noteClaim(count: number): void {
-    const now = performance.now()
-    if (now - windowBeganAt > busyWindowMs) {
-      windowBeganAt = now
-      windowCount = 0
-    }
-    windowCount += count
-    if (count >= busyClaimSize || windowCount >= busyWindowEvents) busyAt = now
-  }
-
-  const isBusy = (): boolean => performance.now() - busyAt < busyWindowMs * 2
 
   /** Called after each claim, not only before a rest: under a steady load the relay may not rest for hours. */
   function noteSuccess(): void {
@@ -158,8 +133,8 @@ export function startRelay(
       nextDueMs = isLocked
         ? lockedPauseMs
         : Math.min(claim.dueMs ?? safetyPollMs, claim.orderedDueMs ?? safetyPollMs)
-      noteClaim(count)
-      if (isBusy() && notifier.sleeping) await notifier.wake()
+      load.note(count)
+      if (load.isBusy && notifier.sleeping) await notifier.wake()
       noteSuccess()
       if (claim.count === claimSize) {
         // The next sweep finds events below that are committed late.
@@ -242,7 +217,7 @@ export function startRelay(
 
   async function restAfter(foundAny: boolean): Promise<void> {
     if (isOrderLocked) return rest(retryPauseMs, false)
-    const pauseMs = isBusy() ? collectPauseMs : busyPauseMs
+    const pauseMs = load.isBusy ? collectPauseMs : busyPauseMs
     if (wasNotified && !notifier.sleeping) return rest(pauseMs, false)
     if (wasNotified) return
     const dueMs = Math.max(0, Math.min(nextDueMs, safetyPollMs, floors.restMs, held.restMs))
@@ -260,7 +235,7 @@ export function startRelay(
       return rest(dueMs, true)
     }
     state = 'awake'
-    quietRounds = isBusy() ? 0 : quietRounds + 1
+    quietRounds = load.isBusy ? 0 : quietRounds + 1
     if (dispatchedCount > 0 && quietRounds < quietRoundsBeforeSleep) return rest(pauseMs, false)
     // The lock was granted. Look once more, because events published before that sent no notification.
     if (!(await notifier.sleep())) return rest(Math.min(dueMs, retryPauseMs), false)
@@ -289,9 +264,6 @@ export function startRelay(
   return {
     get state() {
       return state
-    },
-    get dispatchedCount() {
-      return dispatchedCount
     },
     notify() {
       wasNotified = true

@@ -82,7 +82,7 @@ export const events = busSchema.table(
     pgPolicy('publishes', {
       for: 'insert',
       to: 'public',
-      withCheck: sql`(select bus.publishes_freely(current_user)) or bus.may_publish(current_user, source, type)`,
+      withCheck: sql`(select bus.is_unrestricted_publisher(current_user)) or bus.may_publish(current_user, source, type)`,
     }),
     // The same limits as in publish, because plain SQL publishes too. One constraint costs a publisher less than one
     // per column.
@@ -133,7 +133,6 @@ export const eventKeys = busSchema.table(
   },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.kind, table.key] }),
-    index('event_keys_created_idx').using('brin', table.createdAt),
     tenantReads(),
     check(
       'event_keys_text_lengths',
@@ -176,7 +175,7 @@ export const outbox = busSchema.table(
     index('outbox_due_ordered_idx')
       .on(table.availableAt, table.position)
       .where(sql`${table.availableAt} is not null and ${table.orderingKey} is not null`),
-    index('outbox_held_idx')
+    index('outbox_deferred_idx')
       .on(table.subscriptionId, table.tenantId, table.orderingKey, table.position)
       .where(sql`${table.subscriptionId} is not null`),
     tenantReads(),

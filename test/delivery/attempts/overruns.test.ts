@@ -216,7 +216,7 @@ test('at a stop the attempt that timed out counts, and the key is handed over al
   await until('the key waits', async () => (await bus.blockedKeys.list()).length === 1)
   await bus.stop({ graceMs: 100 })
   expect(handlers.log).toEqual(['first begins'])
-  expect(await keyState(database, 'k')).toEqual({ state: 'flowing', failed_at: null })
+  expect(await keyState(database, 'k')).toEqual({ state: 'active', failed_at: null })
   const next = testBus(database.url)
   const seen: unknown[] = []
   next.subscribe({

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { createGate } from '../../../src/delivery/concurrency/semaphore.ts'
-import { createLine } from '../../../src/delivery/concurrency/ordered-starts.ts'
+import { createSemaphore } from '../../../src/delivery/concurrency/semaphore.ts'
+import { createOrderedStarts } from '../../../src/delivery/concurrency/ordered-starts.ts'
 
 /** Work that ends when it is told to, and what was begun so far. */
 function controlledWork() {
@@ -22,10 +22,10 @@ function controlledWork() {
 }
 
 test('as many are begun as the gate has places, in order, one job after the other', async () => {
-  const line = createLine(createGate(2))
+  const starts = createOrderedStarts(createSemaphore(2))
   const { begun, begin, end } = controlledWork()
-  const first = line.run(['a', 'b', 'c'], begin)
-  const second = line.run(['d', 'e'], begin)
+  const first = starts.run(['a', 'b', 'c'], begin)
+  const second = starts.run(['d', 'e'], begin)
   await end('')
   expect(begun).toEqual(['a', 'b'])
   await end('b')
@@ -41,18 +41,18 @@ test('as many are begun as the gate has places, in order, one job after the othe
 })
 
 test('what is over at once takes no place from what comes after', async () => {
-  const line = createLine(createGate(1))
+  const starts = createOrderedStarts(createSemaphore(1))
   const begun: string[] = []
   const begin = (id: string): undefined => void begun.push(id)
-  await Promise.all([line.run(['a', 'b'], begin), line.run(['c'], begin)])
+  await Promise.all([starts.run(['a', 'b'], begin), starts.run(['c'], begin)])
   expect(begun).toEqual(['a', 'b', 'c'])
 })
 
 test('what is taken off meanwhile is not begun, but for the one that is waiting for a place', async () => {
-  const line = createLine(createGate(1))
+  const starts = createOrderedStarts(createSemaphore(1))
   const { begun, begin, end } = controlledWork()
   const ids = new Set(['a', 'b', 'c'])
-  const running = line.run(ids, begin)
+  const running = starts.run(ids, begin)
   await end('')
   ids.clear()
   await end('a')
@@ -62,15 +62,15 @@ test('what is taken off meanwhile is not begun, but for the one that is waiting 
 })
 
 test('one that throws fails its job when the others are over, and nothing else', async () => {
-  const line = createLine(createGate(1))
+  const starts = createOrderedStarts(createSemaphore(1))
   const begun: string[] = []
   const begin = (id: string): Promise<void> | undefined => {
     begun.push(id)
     if (id === 'a') throw new Error('thrown')
     return id === 'b' ? Promise.reject(new Error('rejected')) : undefined
   }
-  await expect(line.run(['a', 'b', 'c'], begin)).rejects.toThrow('thrown')
-  await line.run(['d'], begin)
-  await expect(line.run(['b'], begin)).rejects.toThrow('rejected')
+  await expect(starts.run(['a', 'b', 'c'], begin)).rejects.toThrow('thrown')
+  await starts.run(['d'], begin)
+  await expect(starts.run(['b'], begin)).rejects.toThrow('rejected')
   expect(begun).toEqual(['a', 'b', 'c', 'd', 'b'])
 })

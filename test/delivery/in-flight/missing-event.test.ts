@@ -41,7 +41,7 @@ async function loseSecond(options: (typeof modes)[number]['options']) {
 
 const jobsOf = async ({ rows }: TestDatabase) =>
   rows(
-    `select data->>'misses' as misses, start_after > now() as waits from pgboss.job where name = 'bus.sub' and state < 'completed'`,
+    `select data->>'missCount' as "missCount", start_after > now() as waits from pgboss.job where name = 'bus.sub' and state < 'completed'`,
   )
 
 const putBack = async ({ rows }: TestDatabase): Promise<unknown> =>
@@ -58,7 +58,7 @@ for (const { name, options } of modes) {
     const { database, bus, seen } = await loseSecond(options)
     await until('it is put off', async () => {
       const jobs = await jobsOf(database)
-      return jobs.length === 1 && jobs[0]?.['misses'] === '1'
+      return jobs.length === 1 && jobs[0]?.['missCount'] === '1'
     })
     // Of a key nothing overtakes it.
     expect(seen.toSorted()).toEqual(name === 'ordered' ? ['first 1'] : ['first 1', 'third 1'])

@@ -53,7 +53,7 @@ async function isDone(database: TestDatabase): Promise<boolean> {
   return (
     (await database.count(
       `select (select count(*) from bus.outbox) + (select count(*) from pgboss.job where name = 'bus.poisoned' and state < 'completed')
-         + (select count(*) from bus.ordered_keys where state = 'flowing')
+         + (select count(*) from bus.ordered_keys where state = 'active')
          + (case when exists (select from bus.subscriptions) then 0 else 1 end)`,
     )) === 0
   )

@@ -97,7 +97,7 @@ test('a process says that it runs, what it declares and what its relay does, unt
     name: 'notes',
   })
   expect(await bus.subscriptions.list()).toMatchObject([
-    { name: 'notes', instanceCount: 1, leftSince: undefined },
+    { name: 'notes', instanceCount: 1, uncoveredSince: undefined },
   ])
   expect((await bus.health()).unservedSubscriptions).toEqual([])
   const other = testBus(database.url, { source: 'other' })

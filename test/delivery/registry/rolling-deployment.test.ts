@@ -91,7 +91,6 @@ async function retireAbandoned(database: TestDatabase): Promise<void> {
   const presence = await startInstanceHeartbeat({
     ...{ database: busDatabase, boss, service: 'test', instanceId: randomUUID(), subscriptions: [] },
     ...{ registrations: new Map(), logger: recordingLogger(), onRegistered: () => {} },
-    state: () => ({ relay: 'stopped', inHandCount: 0 }),
     now: () => now,
   })
   for (const seconds of [61, 300, 361]) {
@@ -212,7 +211,7 @@ test('what was routed for code without a predicate is judged by that of the code
     'the other one was put back',
     async () =>
       (await database.count(
-        `select count(*) from pgboss.job where name = 'bus.ledger' and data ? 'leftBy'`,
+        `select count(*) from pgboss.job where name = 'bus.ledger' and data ? 'declinedBy'`,
       )) === 1,
   )
   const again = await startVersion(database, {})
@@ -238,7 +237,7 @@ test('after a rollback, what only newer code covers waits for it', async () => {
     'the other one was left to other code',
     async () =>
       (await database.count(
-        `select count(*) from pgboss.job where name = 'bus.ledger' and data ? 'leftBy'`,
+        `select count(*) from pgboss.job where name = 'bus.ledger' and data ? 'declinedBy'`,
       )) === 1,
   )
   expect(old.seen).toEqual(['order.placed 2'])

@@ -19,8 +19,14 @@ test('a payload that a predicate cannot judge does not fulfil it, and holds up n
   })
   bus.subscribe({ name: 'all', events: ['note'], handler: ({ payload }) => void all.push(payload) })
   await bus.start()
-  const fulfilling = { at: '2026-11-25T08:00:00+00:00' }
-  const payloads = [{ at: '2025-01-01T00:00:00+00:00' }, { at: '2026-11-25' }, { at: 'soon' }, {}, fulfilling]
+  const filterByPredicate = { at: '2026-11-25T08:00:00+00:00' }
+  const payloads = [
+    { at: '2025-01-01T00:00:00+00:00' },
+    { at: '2026-11-25' },
+    { at: 'soon' },
+    {},
+    filterByPredicate,
+  ]
   await expect(
     rows(
       `select '{"at": "2026-11-25"}'::jsonb @@ '$.at.datetime() > "2026-01-01T00:00:00+00:00".datetime()'::jsonpath`,
@@ -29,9 +35,9 @@ test('a payload that a predicate cannot judge does not fulfil it, and holds up n
   // Together with the one that cannot be judged, and alone.
   await db.transaction(async (tx) => bus.publishMany(tx, payloads.map(at)))
   await db.transaction(async (tx) => bus.publish(tx, at({ at: '2026-11-26' })))
-  await db.transaction(async (tx) => bus.publish(tx, at(fulfilling)))
+  await db.transaction(async (tx) => bus.publish(tx, at(filterByPredicate)))
   await until('all were delivered', () => all.length === 7 && recent.length === 2)
-  expect(recent).toEqual([fulfilling, fulfilling])
+  expect(recent).toEqual([filterByPredicate, filterByPredicate])
 })
 
 test.each(['$.amountCents > $limit', '$"limit" == 1', 'exists($.items[*] ? (@.qty > $min))'])(

@@ -128,7 +128,7 @@ test('the doorbell rings at commit while the relay sleeps, and not while one is 
   const listener = await openSession(database)
   const heard: string[] = []
   listener.client.on('notification', ({ channel }) => heard.push(channel))
-  await listener.rows('listen bus_doorbell')
+  await listener.rows('listen bus_outbox')
   await listener.rows('listen marker')
   const publisher = await openSession(database)
   const insert = async () =>
@@ -153,7 +153,7 @@ test('the doorbell rings at commit while the relay sleeps, and not while one is 
   await until('the marker was heard', () => heard.includes('marker'))
   expect(heard.splice(0), 'not before the commit').toEqual(['marker'])
   await publisher.rows('commit')
-  expect(await mark(), 'once a transaction').toEqual(['bus_doorbell', 'marker'])
+  expect(await mark(), 'once a transaction').toEqual(['bus_outbox', 'marker'])
   await publisher.rows('begin')
   await insert()
   await publisher.rows('rollback')
@@ -163,7 +163,7 @@ test('the doorbell rings at commit while the relay sleeps, and not while one is 
   )
   expect(await mark(), 'nothing inserted').toEqual(['marker'])
   await insert()
-  expect(await mark(), 'still asleep').toEqual(['bus_doorbell', 'marker'])
+  expect(await mark(), 'still asleep').toEqual(['bus_outbox', 'marker'])
   // It wakes.
   await relay.rows('select pg_advisory_unlock(1651864320, 1)')
   await insert()

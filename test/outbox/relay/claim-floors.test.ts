@@ -129,3 +129,32 @@ test('sweeping takes a twentieth of the time at most, however long one sweep tak
   expect(sweeps).toBeGreaterThanOrEqual(8)
   expect(sweeps).toBeLessThanOrEqual(12)
 })
+
+test('while events come, what was committed late below the recent floor is looked for four times a second', () => {
+  const clock = { ms: 0 }
+  const floors = createClaimFloors(() => clock.ms)
+  const sweptAt: number[] = []
+  for (let ms = 0; ms <= 2000; ms += 10) {
+    clock.ms = ms
+    const floor = floors.next(undefined)
+    // Nobody asks for a sweep: no ring, and the relay does not sleep.
+    floors.noteClaimed(BigInt(ms))
+    if (floor.level === 'recent') continue
+    sweptAt.push(ms)
+    floors.noteSweep(floor, server([], ms / 1000), 1)
+  }
+  expect(sweptAt).toEqual([0, 250, 500, 750, 1000, 1250, 1500, 1750, 2000])
+})
+
+test('a relay with nothing to claim rests until the next sweep is due, if it owes one', () => {
+  const clock = { ms: 0 }
+  const floors = createClaimFloors(() => clock.ms)
+  floors.noteSweep(floors.next(undefined), server([], 0), 1)
+  expect(floors.restMs).toBe(Number.POSITIVE_INFINITY)
+  clock.ms = 100
+  expect(floors.next(undefined).level).toBe('recent')
+  expect(floors.restMs).toBe(150)
+  clock.ms = 300
+  expect(floors.restMs).toBe(0)
+  expect(floors.next(undefined).level).toBe('sweep')
+})

@@ -20,7 +20,7 @@ async function listenToDoorbell(url: string): Promise<{ readonly rings: () => nu
   client.on('notification', () => {
     rings += 1
   })
-  await client.query('listen bus_doorbell')
+  await client.query('listen bus_outbox')
   onTestFinished(async () => client.end())
   return { rings: () => rings }
 }

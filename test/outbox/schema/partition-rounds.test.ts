@@ -127,7 +127,7 @@ test('with 250,000 rows in the default partition coming months get theirs, and n
   expect([...before.failures, ...beside.failures]).toEqual([])
   expect(beside.slowestMs).toBeLessThan(roomFor(before.slowestMs + 100))
   expect(await count('select cardinality(missing) from bus.partition_state()')).toBe(0)
-  expect(await count(`select count(*) from pg_constraint where conname like '%without_coming'`)).toBe(0)
+  expect(await count(`select count(*) from pg_constraint where conname like '%excludes_months'`)).toBe(0)
   // The month that has begun stays where it is.
   expect(await count(`select count(*) from bus.events_default`)).toBe(250_000 + 3 * 400)
   expect((await bus.health()).defaultPartition).toMatchObject({ eventCount: 10_000, deliveryCount: 10_000 })
@@ -141,7 +141,7 @@ test('a large default partition is read beside all others before a partition is 
   const create = async () => count('select bus.create_partitions()')
   const constraints = async () =>
     rows(
-      `select conrelid::regclass::text as partition, convalidated from pg_constraint where conname like '%without_coming'`,
+      `select conrelid::regclass::text as partition, convalidated from pg_constraint where conname like '%excludes_months'`,
     )
   // The receipts take little room: nothing has to be said of them. What begins within a day is not made ahead of the rows.
   const soon = new Date(Date.now() + 86_400_000).getUTCMonth() !== new Date().getUTCMonth()
@@ -158,12 +158,12 @@ test('a constraint that is left behind goes before its month comes near', async 
   const database = await createTestDatabase()
   const { rows, count } = database
   await fillDefault(database, 40_000)
-  await rows(`alter table bus.events_default add constraint events_default_without_coming
+  await rows(`alter table bus.events_default add constraint events_default_excludes_months
     check (id < bus.uuid_v7_floor(now() + interval '20 hours') or id >= bus.uuid_v7_floor(now() + interval '40 days')) not valid`)
-  await rows(`do $$ begin execute format('comment on constraint events_default_without_coming on bus.events_default is %L',
+  await rows(`do $$ begin execute format('comment on constraint events_default_excludes_months on bus.events_default is %L',
     extract(epoch from now() + interval '20 hours')::bigint || ' ' || extract(epoch from now() + interval '40 days')::bigint); end $$`)
   expect(await count('select bus.create_partitions()')).toBe(0)
-  expect(await count(`select count(*) from pg_constraint where conname like '%without_coming'`)).toBe(0)
+  expect(await count(`select count(*) from pg_constraint where conname like '%excludes_months'`)).toBe(0)
 })
 
 test('a start makes the partitions that are missing before it delivers, and warns where the role may not', async () => {

@@ -1,0 +1,16 @@
+import type { PgBoss } from 'pg-boss'
+import type { Database } from '../../database/database.ts'
+import type { BusLogger } from '../../foundation/logger.ts'
+import type { Subscription } from '../subscriptions/subscription.ts'
+
+/** A subscription that this process runs, and what each step of its delivery works with. */
+export interface SubscriptionContext {
+  readonly subscription: Subscription
+  /** Its id in `bus.subscriptions`. */
+  readonly subscriptionId: number
+  /** Its pg-boss queue. */
+  readonly queue: string
+  readonly database: Database
+  readonly boss: PgBoss
+  readonly logger: BusLogger
+}

@@ -1,0 +1,194 @@
+import type pg from 'pg'
+import type { JobInsert } from 'pg-boss'
+import type { DeadLettered } from '../jobs/dead-letter.ts'
+import type { JobClaim } from '../jobs/job-claim.ts'
+import { JobWriter } from '../jobs/job-writer.ts'
+import { retryJob, type JobData, type PastAttempts } from '../jobs/job.ts'
+import { requeuedJob, type RequeueOptions } from '../jobs/requeued-job.ts'
+import type { SubscriptionContext } from '../jobs/subscription-context.ts'
+import {
+  advanceKeys,
+  afterDeadLetter,
+  stopKeys,
+  type KeyProgress,
+  type StoppedKey,
+} from '../ordering/ordered-keys.ts'
+import { firstRetryDelaySeconds } from '../subscriptions/retry-delays.ts'
+import type { Loss } from './lost-job.ts'
+import type { Receipt } from './receipts.ts'
+import type { Written } from './settlement-writer.ts'
+import { failureOutput, isGivenUp, type FailedOutcome } from './settlement.ts'
+
+/** A job of a key that is over, and the event it stopped at, if it did. */
+interface EndedJob {
+  readonly claim: JobClaim
+  readonly doneCount: number
+  readonly failed?: FailedOutcome | undefined
+}
+
+/** The writes that settlements of keys' jobs need. */
+export interface KeyWrites {
+  readonly receipts: Receipt[]
+  readonly ended: EndedJob[]
+  /** Jobs of one event: pg-boss runs them again, or they become dead letters. */
+  readonly failedSingles: { readonly claim: JobClaim; readonly failed: FailedOutcome }[]
+  /** Jobs of which nothing was started go back as they came. */
+  readonly requeued: { readonly claim: JobClaim; readonly options: RequeueOptions }[]
+}
+
+/** The job of a key's event that is tried again, or a dead letter, alone. */
+type SingleJob = JobInsert<JobData> & {
+  readonly id: string
+  readonly data: JobData & { readonly keyId: string }
+}
+
+/** Writes what happens to keys when their jobs are over, in one transaction. */
+export class KeyWriter {
+  /** The jobs that were completed: their claims were current. */
+  readonly completedIds = new Set<string>()
+  readonly #client: pg.ClientBase
+  readonly #context: SubscriptionContext
+  readonly #jobs: JobWriter
+  readonly #protocol: 'settle-ordered' | 'exactly-once-ordered'
+  readonly #advanced: KeyProgress[] = []
+  readonly #stopped: StoppedKey[] = []
+  /** Jobs for single events of keys that have stopped at them. */
+  readonly #singles: SingleJob[] = []
+  readonly #deadLetters: DeadLettered[] = []
+  #readyCount = 0
+
+  /** @param protocol - the names of its fault points */
+  constructor(
+    client: pg.ClientBase,
+    context: SubscriptionContext,
+    protocol: 'settle-ordered' | 'exactly-once-ordered',
+  ) {
+    this.#client = client
+    this.#context = context
+    this.#jobs = new JobWriter(client, context)
+    this.#protocol = protocol
+  }
+
+  /** Writes what is planned, except the receipts. */
+  async write({ ended, failedSingles, requeued }: KeyWrites): Promise<Written> {
+    const { faultPoint } = this.#context.database
+    await this.#end(ended)
+    for (const { claim, failed } of failedSingles) await this.#failSingle(claim, failed)
+    for (const { claim, options } of requeued) await this.#requeue(claim, options)
+    await faultPoint?.(`${this.#protocol}.completed`)
+    const written = await this.#writeKeys()
+    await faultPoint?.(`${this.#protocol}.next-inserted`)
+    return written
+  }
+
+  /** Ends a job whose worker was lost. */
+  async writeLoss(claim: JobClaim, doneCount: number, loss: Loss | undefined): Promise<Written> {
+    if (await this.#complete(claim)) {
+      if (loss === undefined) this.#advanced.push(progressOf(claim, doneCount))
+      else await this.#continueAfterLoss(claim, doneCount, loss)
+    }
+    await this.#context.database.faultPoint?.('recover-ordered-job.completed')
+    return this.#writeKeys()
+  }
+
+  async #complete(...claims: readonly JobClaim[]): Promise<boolean> {
+    if (claims.length === 0) return false
+    for (const id of await this.#jobs.complete(claims)) this.completedIds.add(id)
+    return this.completedIds.size > 0
+  }
+
+  async #end(ended: readonly EndedJob[]): Promise<void> {
+    await this.#complete(...ended.map(({ claim }) => claim))
+    for (const { claim, doneCount, failed } of ended) {
+      if (!this.completedIds.has(claim.id)) continue
+      if (failed === undefined) this.#advanced.push(progressOf(claim, doneCount))
+      else await this.#continueAfterFailure(claim, doneCount, failed)
+    }
+  }
+
+  /** A retry keeps the job and its key. After the last attempt, the rule of the subscription decides. */
+  async #failSingle(claim: JobClaim, failed: FailedOutcome): Promise<void> {
+    const output = failureOutput(claim, failed)
+    const { retry } = this.#context.subscription
+    const { eventId, retryAfterSeconds } = failed
+    if (isGivenUp(claim, retry, failed)) {
+      if (await this.#jobs.deadLetter(claim, output)) this.#onDeadLetter(claim, 0, { eventId, output })
+      return
+    }
+    if (!(await this.#jobs.retry({ claim, output, retryAfterSeconds }))) return
+    await this.#jobs.rankAsRetries([claim])
+    if (retryAfterSeconds === undefined && retry.delaySeconds === 0 && !retry.backoff) this.#readyCount += 1
+  }
+
+  async #requeue(claim: JobClaim, options: RequeueOptions): Promise<void> {
+    const job = requeuedJob(this.#context.subscription, claim, claim.data.eventIds, options)
+    const isReplaced = await this.#jobs.replace(claim, job)
+    if (isReplaced && (options.delaySeconds ?? 0) === 0) this.#readyCount += 1
+  }
+
+  /** Writes the keys, and inserts their next jobs. */
+  async #writeKeys(): Promise<Written> {
+    const { faultPoint } = this.#context.database
+    const stillTheirs = await stopKeys(this.#client, this.#stopped)
+    if (this.#stopped.length > 0) await faultPoint?.(`${this.#protocol}.held`)
+    const singles = this.#singles.filter(({ data }) => stillTheirs.has(data.keyId))
+    const next = await advanceKeys(this.#client, this.#context.subscription, this.#advanced)
+    if (this.#advanced.length > 0) await faultPoint?.(`${this.#protocol}.advanced`)
+    await this.#jobs.insert([...singles, ...next])
+    const readySingles = singles.filter(({ startAfter }) => startAfter === 0)
+    return {
+      readyCount: this.#readyCount + readySingles.length + next.length,
+      deadLetters: this.#deadLetters,
+    }
+  }
+
+  /** The first attempt at one of several events has failed. */
+  async #continueAfterFailure(claim: JobClaim, doneCount: number, failed: FailedOutcome): Promise<void> {
+    const { retry } = this.#context.subscription
+    const { failure, retryAfterSeconds = firstRetryDelaySeconds(retry) } = failed
+    const job = this.#singleJob(claim, doneCount, { attempts: 1, failures: [failure] }, retryAfterSeconds)
+    if (isGivenUp(claim, retry, failed))
+      await this.#deadLetter(claim, doneCount, job, failureOutput(claim, failed))
+    else this.#tryAgain(claim, doneCount, job)
+  }
+
+  async #continueAfterLoss(claim: JobClaim, doneCount: number, loss: Loss): Promise<void> {
+    const job = { ...this.#singleJob(claim, doneCount, loss.past, 0), retryLimit: loss.retryLimit }
+    if (loss.output !== undefined) await this.#deadLetter(claim, doneCount, job, loss.output)
+    else this.#tryAgain(claim, doneCount, job, claim.data.eventIds.length)
+  }
+
+  #tryAgain(claim: JobClaim, doneCount: number, job: SingleJob, singlyCount?: number): void {
+    this.#singles.push(job)
+    this.#stopped.push({ ...progressOf(claim, doneCount), state: 'active', nextJobId: job.id, singlyCount })
+  }
+
+  async #deadLetter(
+    claim: JobClaim,
+    doneCount: number,
+    job: SingleJob,
+    output: DeadLettered['output'],
+  ): Promise<void> {
+    await this.#jobs.insertDeadLetter(job, output)
+    this.#onDeadLetter(claim, doneCount, { eventId: claim.data.eventIds[doneCount] ?? '', output })
+  }
+
+  #onDeadLetter(claim: JobClaim, doneCount: number, deadLettered: DeadLettered): void {
+    this.#deadLetters.push(deadLettered)
+    const { onKeyFailure } = this.#context.subscription
+    const { eventId, output } = deadLettered
+    const change = afterDeadLetter(onKeyFailure, progressOf(claim, doneCount), eventId, output)
+    if ('advanced' in change) this.#advanced.push(change.advanced)
+    else this.#stopped.push(change.stopped)
+  }
+
+  #singleJob(claim: JobClaim, index: number, past: PastAttempts, delaySeconds: number): SingleJob {
+    const { eventIds, keyId = '' } = claim.data
+    const job = retryJob(claim.id, eventIds[index] ?? '', past, this.#context.subscription, delaySeconds)
+    return { ...job, data: { ...job.data, keyId } }
+  }
+}
+
+function progressOf({ id, data: { keyId = '', eventIds } }: JobClaim, doneCount: number): KeyProgress {
+  return { keyId, jobId: id, eventId: eventIds[0] ?? '', doneCount }
+}
