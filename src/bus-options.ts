@@ -5,8 +5,8 @@ import { describe, integerOption, refuseUnknownKeys, invalidOption } from './fou
 import { resolveBossSchema } from './database/boss-schema.ts'
 import type { DatabaseOption } from './database/database.ts'
 import { resolveDrizzle, type DrizzleOption, type Settings } from './database/drizzle-handle.ts'
-import type { PublishSettings } from './outbox/publish/publish.ts'
 import type { DefaultsOption, EventDefaults } from './outbox/publish/publisher.ts'
+import type { PublishSettings } from './outbox/publish/check-events.ts'
 
 /** Options of `createBus`. */
 export interface BusOptions<

@@ -1,13 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { readHealth, type BusState } from './bus-health.ts'
 import type { Bus } from './bus-interface.ts'
-import { withAnswerLimit, waitUntil } from './foundation/with-timeout.ts'
+import { waitUntil } from './foundation/with-timeout.ts'
+import { createPublishing } from './bus-publishing.ts'
 import { resolveBusOptions, type BusOptions } from './bus-options.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
-import type { Published } from './events/envelope.ts'
-import { ConfigurationError, InvalidEventError, StateError } from './foundation/errors.ts'
+import { ConfigurationError, StateError } from './foundation/errors.ts'
 import { limits } from './foundation/limits.ts'
-import type { BusLogger } from './foundation/logger.ts'
 import { assertObject, booleanOption, integerOption, refuseUnknownKeys } from './foundation/options.ts'
 import { redactPayload } from './events/payload-redaction.ts'
 import { reasonOf } from './foundation/error-reason.ts'
@@ -17,7 +16,6 @@ import { createQueues } from './delivery/registry/registry.ts'
 import { createDeadLetters } from './delivery/operator/dead-letters.ts'
 import { migrateBoss } from './delivery/jobs/boss.ts'
 import { assertMigratableBoss } from './delivery/jobs/boss-version.ts'
-import type { HandlerPublishing } from './delivery/attempts/context-publisher.ts'
 import { assertFits } from './delivery/subscriptions/define-subscription.ts'
 import {
   assertSubscriptionLimits,
@@ -28,28 +26,11 @@ import type { AnySubscriptionOptions } from './delivery/subscriptions/subscripti
 import { createSubscriptions } from './delivery/operator/subscriptions.ts'
 import { createErasures, eraseSubject } from './operations/erase.ts'
 import { recordCatalogue } from './operations/stored-catalogue.ts'
-import {
-  assertTransaction,
-  mayLoseCommits,
-  type CallerTransaction,
-} from './outbox/transactions/caller-transaction.ts'
-import { createCancel } from './outbox/publish/cancel.ts'
 import { createDatabase } from './database/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './database/drizzle-handle.ts'
 import { checkSchema, migrateSchema } from './migrations/migrate.ts'
 import { repairSequences } from './outbox/schema/sequences.ts'
-import {
-  encodeEvents,
-  publishInTransaction,
-  publishOnItsOwn,
-  type UncheckedEvent,
-} from './outbox/publish/publish.ts'
-import {
-  createPublisher,
-  type DefaultedBy,
-  type EventDefaults,
-  type Publisher,
-} from './outbox/publish/publisher.ts'
+import { type DefaultedBy, type EventDefaults, type Publisher } from './outbox/publish/publisher.ts'
 import { assertNodeVersion } from './foundation/node-version.ts'
 import { chosenOf, resolveRun, type RunOption } from './run-option.ts'
 import { createReads } from './tenancy/reads.ts'
@@ -66,11 +47,6 @@ const stopMarginMs = 5000
 
 /** How long operations may take to fail after their connections were cut. */
 const cutMarginMs = 500
-
-/** Logged once, as an error: a commit that was reported as successful may have failed. */
-export const lostCommitsError =
-  'postgres.js prepares statements behind a pooler in transaction mode: unless the pooler keeps prepared statements, COMMITs can fail ' +
-  'and be reported as done. Open the client with prepare: false, or give it a direct database URL (docs/drivers.md)'
 
 /**
  * Creates a bus. It opens no connection before `migrate`, `start` or `tryPublish`; `publish` uses the caller's
@@ -101,79 +77,13 @@ export function createBus<
   const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, logger)
   const erasures = createErasures(database)
-  const cancel = createCancel(database)
   const registered = createSubscriptions(database, async () => delivery?.followStates())
   let state: BusState = 'created'
   let delivery: Delivery | undefined
   let starting: Promise<void> | undefined
   let stopping: Promise<void> | undefined
   const mayClose = Promise.withResolvers<void>()
-  let failedTryPublishCount = 0
-  let hasWarnedOfPooler = false
-
-  async function publishMany(
-    tx: CallerTransaction,
-    newEvents: readonly UncheckedEvent[],
-  ): Promise<Published[]> {
-    assertTransaction(tx, 'bus.publish(tx, event)')
-    const published = await publishInTransaction(tx, await encodeEvents(settings, newEvents))
-    if (!hasWarnedOfPooler && mayLoseCommits(tx)) {
-      hasWarnedOfPooler = true
-      logger.error({}, lostCommitsError)
-    }
-    await database.faultPoint?.('publish.written')
-    return published
-  }
-
-  async function publishOne(tx: CallerTransaction, event: UncheckedEvent): Promise<Published> {
-    return theOnly(await publishMany(tx, [event]))
-  }
-
-  async function publishManyAlone(newEvents: readonly UncheckedEvent[]): Promise<Published[]> {
-    const published = await publishOnItsOwn(database, await encodeEvents(settings, newEvents))
-    await database.faultPoint?.('publish.committed')
-    return published
-  }
-
-  function tryFailed(event: unknown, error: unknown): undefined {
-    failedTryPublishCount += 1
-    logFailedTryPublish(logger, event, error)
-  }
-
-  async function tryPublish(event: UncheckedEvent): Promise<Published | undefined> {
-    try {
-      const publishing = publishManyAlone([event])
-      // A publish that is too late is not awaited; the event may still have been written.
-      publishing.catch(() => {})
-      return theOnly(await withAnswerLimit(publishing))
-    } catch (error) {
-      return tryFailed(event, error)
-    }
-  }
-
-  const publisher: Publisher<C, DefaultedBy<E>> = createPublisher(
-    { publish: publishOne, publishMany, tryPublish },
-    defaults,
-    tryFailed,
-  )
-
-  /**
-   * For handlers: without a transaction, the events are written in a transaction of their own. Fields inherited from
-   * the handled event take precedence over the defaults.
-   */
-  const publishFor = async (
-    tx: CallerTransaction | undefined,
-    newEvents: readonly UncheckedEvent[],
-  ): Promise<Published[]> => (tx === undefined ? publishManyAlone(newEvents) : publishMany(tx, newEvents))
-  const forHandlers = createPublisher(
-    {
-      publish: async (tx, event) => theOnly(await publishFor(tx, [event])),
-      publishMany: publishFor,
-      tryPublish,
-    },
-    defaults,
-    tryFailed,
-  ) as unknown as Omit<HandlerPublishing, 'cancel' | 'tryFailed'>
+  const publishing = createPublishing(database, settings, logger, defaults)
 
   async function start(run: RunOption): Promise<void> {
     const chosen = chosenOf(subscriptions, run)
@@ -194,12 +104,7 @@ export function createBus<
       subscriptions: chosen,
       declaredNames: subscriptions.map(({ name }) => name),
       logger,
-      publishing: {
-        ...forHandlers,
-        cancel: async (tx, id, reference) =>
-          tx === undefined ? cancel(id, reference) : cancel(tx, id, reference),
-        tryFailed,
-      },
+      publishing: publishing.forHandlers,
     })
     await recorded
   }
@@ -305,37 +210,9 @@ export function createBus<
       stopping ??= stopInTime(grace)
       await stopping
     },
-    ...publisher,
-    cancel,
-    health: async () => readHealth(database, { state, delivery, failedTryPublishCount }),
+    ...(publishing.publisher as Publisher<C, DefaultedBy<E>>),
+    cancel: publishing.cancel,
+    health: async () =>
+      readHealth(database, { state, delivery, failedTryPublishCount: publishing.failedTryCount }),
   }
-}
-
-/** Logs a failed tryPublish. Never throws, whatever the event or the logger do. */
-function logFailedTryPublish(logger: BusLogger, event: unknown, error: unknown): void {
-  try {
-    const { code } = (error ?? {}) as { code?: string }
-    logger.error(
-      { errorCode: code, reason: reasonOf(error), type: printableType(event) },
-      'an event could not be published',
-    )
-  } catch {
-    // The failure is counted anyway.
-  }
-}
-
-function printableType(event: unknown): string | undefined {
-  try {
-    const { type } = event as { type?: unknown }
-    return typeof type === 'string' ? type.slice(0, 255) : undefined
-  } catch {
-    return undefined
-  }
-}
-
-function theOnly(published: readonly Published[]): Published {
-  const [first] = published
-  if (first === undefined)
-    throw new InvalidEventError('BUS_INVALID_BATCH', 'The database did not answer for the event')
-  return first
 }

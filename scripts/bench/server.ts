@@ -3,7 +3,8 @@ import { existsSync } from 'node:fs'
 import { promisify } from 'node:util'
 import pg from 'pg'
 import { createBus, defineEvents } from '../../src/index.ts'
-import { startPostgres, type PostgresServer } from '../../src/testing/postgres.ts'
+import { startPostgres } from '../../src/testing/postgres.ts'
+import type { PostgresServer } from '../../src/testing/postgres-server.ts'
 
 /**
  * The settings of the server, the same for every contestant. Durability is never reduced: fsync, synchronous_commit and

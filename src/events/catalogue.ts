@@ -1,11 +1,8 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import { DeliveryError, InvalidEventError, type EventIssue } from '../foundation/errors.ts'
 import { isEventTypeName } from './event-type.ts'
 import { limits } from '../foundation/limits.ts'
-import { isThenable } from '../foundation/cross-realm.ts'
 import { describe, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
-import { redactIssue, redactThrown } from '../foundation/error-redaction.ts'
-import { hasControls, printable, isLonger, printablePath, invalidTextReason } from '../foundation/text.ts'
+import { hasControls, isLonger, invalidTextReason } from '../foundation/text.ts'
 import { checkRedact } from './redact-paths.ts'
 
 /** One event type: the schema of its payload, the services that may publish it, and how older payloads are upgraded. */
@@ -241,88 +238,4 @@ function checkUpcast(type: string, upcast: unknown, version: number): void {
 function standardOf(schema: unknown): Partial<StandardSchemaV1.Props> | undefined {
   if (schema === null || (typeof schema !== 'object' && typeof schema !== 'function')) return undefined
   return (schema as Partial<StandardSchemaV1>)['~standard']
-}
-
-/**
- * Validates a payload and returns the schema's output.
- *
- * @throws an {@link InvalidEventError} `BUS_INVALID_EVENT` with the schema's findings: paths and reasons, never values
- */
-export async function validatePayload(
-  type: string,
-  definition: EventDefinition,
-  payload: unknown,
-): Promise<unknown> {
-  let issues: readonly EventIssue[]
-  try {
-    const result = await definition.schema['~standard'].validate(payload)
-    if (!result.issues) return result.value
-    issues = result.issues.slice(0, 20).map((issue) => describeIssue(issue, payload))
-  } catch (error) {
-    throw new InvalidEventError(
-      'BUS_INVALID_EVENT',
-      `The schema of \`${type}\` failed while validating`,
-      [],
-      { cause: redactThrown(error) },
-    )
-  }
-  const summary = issues
-    .map((issue) => (issue.path === '' ? issue.message : `${issue.path}: ${issue.message}`))
-    .join('; ')
-  throw new InvalidEventError(
-    'BUS_INVALID_EVENT',
-    `The payload of \`${type}\` does not fit its schema: ${summary.slice(0, 1000)}`,
-    issues,
-  )
-}
-
-function describeIssue(issue: StandardSchemaV1.Issue, payload: unknown): EventIssue {
-  const path = (issue.path ?? []).map((part) => String(typeof part === 'object' ? part.key : part))
-  return { path: printablePath(path), message: printable(redactIssue(issue, payload), 299) }
-}
-
-/**
- * Upgrades a payload to the newest shape, through each upcast between the stored version and the catalogue's version.
- * The result is not validated, because schemas may transform and may be slow. `bossbus catalog check` validates a
- * sample of the log.
- *
- * @throws a {@link DeliveryError} `BUS_EVENT_TOO_NEW` if the payload was stored under a newer version than this code
- *   knows; `BUS_UPCAST_FAILED` if an upcast throws or returns a promise or undefined
- */
-export function upcastPayload(
-  type: string,
-  definition: EventDefinition | undefined,
-  storedVersion: number,
-  payload: unknown,
-): unknown {
-  const newest = definition?.version ?? 1
-  if (definition !== undefined && storedVersion > newest) {
-    throw new DeliveryError(
-      'BUS_EVENT_TOO_NEW',
-      `The event was published under version ${storedVersion} of \`${type}\`, but this service only knows version ${newest}`,
-      { retryable: true },
-    )
-  }
-  let current = payload
-  for (let version = storedVersion; version < newest; version += 1) {
-    const step = definition?.upcast?.[version]
-    if (step === undefined) continue
-    try {
-      current = step(current as never)
-    } catch (thrown) {
-      const cause = redactThrown(thrown)
-      throw upcastFailed(type, version, `threw ${cause.name}`, cause)
-    }
-    if (isThenable(current)) {
-      current.then(undefined, () => {})
-      throw upcastFailed(type, version, 'returned a promise: it must be synchronous')
-    }
-    if (current === undefined) throw upcastFailed(type, version, 'returned undefined')
-  }
-  return current
-}
-
-function upcastFailed(type: string, from: number, what: string, cause?: Error): DeliveryError {
-  const message = `The upcast of \`${type}\` from version ${from} to ${from + 1} ${what}`
-  return new DeliveryError('BUS_UPCAST_FAILED', message, { cause })
 }

@@ -1,10 +1,5 @@
 import type { CatalogueFinding, TypeNeed } from '../events/compatibility/catalogue-comparison.ts'
-import {
-  upcastPayload,
-  validatePayload,
-  type EventCatalogue,
-  type EventDefinition,
-} from '../events/catalogue.ts'
+import { type EventCatalogue, type EventDefinition } from '../events/catalogue.ts'
 import type { KnownType } from '../events/contracts/catalogue-description.ts'
 import { InvalidEventError, type EventIssue } from '../foundation/errors.ts'
 import { describeSchema } from '../events/contracts/json-schema.ts'
@@ -12,6 +7,8 @@ import { compilePatterns } from '../events/pattern.ts'
 import { findIncompatibilities } from '../events/compatibility/schema-comparison.ts'
 import { parseJson } from '../events/json/parse-json.ts'
 import type { Executor } from '../database/database.ts'
+import { upcastPayload } from '../events/upcast.ts'
+import { validatePayload } from '../events/validate-payload.ts'
 
 /** The sample of one type and version. */
 export interface SampledVersion {

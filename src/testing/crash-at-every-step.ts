@@ -1,4 +1,3 @@
-import { createBus, type Bus } from '../bus.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { NewEvent } from '../events/envelope.ts'
 import { faultPoints, type FaultPoint } from '../foundation/fault-points.ts'
@@ -8,9 +7,8 @@ import { defaultBossSchema } from '../database/boss-schema.ts'
 import { lapseHeartbeatsSql, makeQueuesDueSql } from '../delivery/jobs/test-jobs.ts'
 import type { DrizzleOption, HandlerTransaction, Settings } from '../database/drizzle-handle.ts'
 import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscriptions/subscription-options.ts'
-import { startInProcess, silentLogger, type CrashInstance, type CrashStep } from './crash-instance.ts'
+import { startInProcess, type CrashInstance, type CrashStep } from './crash-instance.ts'
 import { startProcess } from './crash-child.ts'
-import { withTestMethods, type TestBus } from './test-bus.ts'
 import {
   createTestDatabase,
   isPostgresUrl,
@@ -18,6 +16,7 @@ import {
   openTestDatabase,
   type TestDatabase,
 } from './test-database.ts'
+import { type Publisher, createPublisher } from './crash-publisher.ts'
 
 /** The database of a run, as passed to the functions of {@link CrashOptions}. */
 export type CrashDatabase = Pick<TestDatabase, 'url' | 'query'>
@@ -124,37 +123,6 @@ export async function crashAtEveryStep<
   } finally {
     await kit.bus.stop()
     await database.drop()
-  }
-}
-
-interface Publisher<C extends EventCatalogue> {
-  readonly bus: TestBus<C>
-  readonly publish: (event: NewEvent<C>) => Promise<void>
-}
-
-/** A bus that only publishes, and observes the delivery. */
-function createPublisher<C extends EventCatalogue>(
-  database: TestDatabase,
-  events: C,
-  source: string,
-): Publisher<C> {
-  let reason: unknown
-  const logger = {
-    ...silentLogger,
-    error: (fields: object) => (reason = (fields as { reason?: unknown }).reason),
-  }
-  const plain: Bus<C> = createBus<C>({ database: database.url, events, source, logger })
-  const bus = withTestMethods(plain, database, true)
-  return {
-    bus,
-    async publish(event) {
-      const published = await bus.tryPublish(event)
-      if (published === undefined) throw new Error(`The event could not be published: ${String(reason)}`)
-      if (published.duplicate)
-        throw new Error(
-          'The event is a duplicate of the previous one: pass a function (run) => event that creates a new eventId or idempotencyKey',
-        )
-    },
   }
 }
 

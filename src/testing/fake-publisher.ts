@@ -4,7 +4,6 @@ import type { EventOf, Published, StoredEvent } from '../events/envelope.ts'
 import { assertObject, describe, invalidOption, refuseUnknownKeys } from '../foundation/options.ts'
 import { limits } from '../foundation/limits.ts'
 import { parseJson } from '../events/json/parse-json.ts'
-import { checkEvents, type UncheckedEvent } from '../outbox/publish/publish.ts'
 import {
   createPublisher,
   type DefaultedBy,
@@ -12,6 +11,7 @@ import {
   type EventDefaults,
   type Publisher,
 } from '../outbox/publish/publisher.ts'
+import { checkEvents, type UncheckedEvent } from '../outbox/publish/check-events.ts'
 
 /** Options of {@link createFakePublisher} besides the catalogue. */
 export interface FakePublisherOptions<E extends EventDefaults | undefined = EventDefaults | undefined> {

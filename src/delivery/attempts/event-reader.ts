@@ -1,7 +1,8 @@
-import { upcastPayload, type EventCatalogue } from '../../events/catalogue.ts'
+import { type EventCatalogue } from '../../events/catalogue.ts'
 import type { StoredEvent } from '../../events/envelope.ts'
 import { eventColumns, toStoredEvent, type EventRow } from '../../outbox/schema/event-row.ts'
 import type { Executor } from '../../database/database.ts'
+import { upcastPayload } from '../../events/upcast.ts'
 
 /** Reads events of the log for the workers of a process. */
 export interface EventReader {

@@ -4,34 +4,13 @@ import { reasonOf } from '../../foundation/error-reason.ts'
 import type { Database } from '../../database/database.ts'
 import type { PartitionKeeper } from '../../outbox/schema/partitions.ts'
 import type { Notifier } from '../../outbox/relay/notifier.ts'
-import { pollQueues, type PollFloor, type QueuePoll } from './queue-poll.ts'
+import { PolledQueues, type PolledQueue } from './polled-queues.ts'
+import { pollQueues, type QueuePoll } from './queue-poll.ts'
 import type { InstanceHeartbeat } from '../registry/instance-heartbeat.ts'
 import { createServerClock, adjustJobTimes } from './server-clock.ts'
 import { createCleanup } from './cleanup.ts'
 import type { Worker } from '../worker/worker-parts.ts'
 import { queueName } from '../jobs/queues.ts'
-
-/** How often a process polls each of its queues for due retries and lost workers. */
-const pollIntervalMs = 5000
-
-/** The same interval without notifications: then polling is also the only way to find jobs that another process has inserted. */
-const pollIntervalWithoutNotificationsMs = 1000
-
-/** Maximum number of queues in one poll. A process with more queues polls more often, a part of them each time. */
-const queuesPerPoll = 24
-
-/**
- * The shortest interval between polls; each queue is then polled less often. With 1,000 queues it is every 42 seconds,
- * or every 4 seconds without notifications.
- */
-const minPauseMs = 1000
-const minPauseWithoutNotificationsMs = 100
-
-/** How often a poll starts at the very first job of a queue, whatever the last poll has seen. */
-const sweepIntervalMs = 60_000
-
-/** Maximum share of a process's time for such polls. They are slow only while an old snapshot is held. */
-const sweepShare = 1 / 20
 
 /**
  * How often the leader makes pg-boss count, expire and delete jobs, which determines how current its dashboard is; and
@@ -51,6 +30,9 @@ const recoverIntervalMs = 60_000
 
 /** pg-boss maintains a queue at most once a second: a poll that was too early is repeated after this delay. */
 const expiredPauseMs = 250
+
+/** The pause after a failure. */
+const retryPauseMs = 1000
 
 /** Does everything that no event triggers: wakes workers for due retries, finds dead workers, cleans up the queues. */
 export interface Maintenance {
@@ -73,23 +55,10 @@ export interface MaintenanceParts {
   readonly logger: BusLogger
 }
 
-interface PolledQueue {
-  readonly worker: Worker
-  /** When to poll the queue out of turn, in terms of `performance.now()`. */
-  dueAt: number
-  /** A poll was requested, and must start at the very first job. */
-  isRequested: boolean
-  floor: PollFloor | undefined
-  /** When the last poll without a floor started, and how long it took. */
-  sweptAt: number
-  sweepMs: number
-}
-
 /** pg-boss sends no notification for retries, dead letters and redrives, nor, with its timers off, for dead workers. */
 export function createMaintenance(parts: MaintenanceParts): Maintenance {
   const { database, boss, partitions, logger } = parts
-  /** Ordered by turn: the next queue to poll comes first. */
-  const queues = new Map<string, PolledQueue>()
+  const queues = new PolledQueues()
   const clock = createServerClock()
   const cleanUp = createCleanup(database, boss)
   let runs = false
@@ -97,9 +66,7 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
   let maintainInstance: InstanceHeartbeat['maintain'] = async () => {}
   let timer: NodeJS.Timeout | undefined
   let running: Promise<void> | undefined
-  let turnAt = performance.now()
   let restUntil = Number.NEGATIVE_INFINITY
-  let unpolledCount = 0
   let cleanupDueAt = performance.now() + firstCleanupMs
   let isCleaningUp = false
   let partitionsDueAt = performance.now() + (parts.hasPartitions ? partitionIntervalMs : partitionRetryMs)
@@ -110,8 +77,7 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
 
   function schedule(): void {
     if (!runs || running !== undefined) return
-    let at = turnAt
-    for (const { dueAt } of queues.values()) at = Math.min(at, dueAt)
+    const at = queues.nextAt()
     clearTimeout(timer)
     timer = setTimeout(
       () => {
@@ -126,7 +92,7 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
 
   async function pass(): Promise<void> {
     const beganAt = performance.now()
-    const names = takeNext(beganAt)
+    const names = queues.takeNext(beganAt, notifier.polling)
     try {
       if (names.length > 0) await poll(names)
       // Polls take at most half of the time, however many are requested.
@@ -142,36 +108,8 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
       if (isLeader() && performance.now() > cleanupDueAt) startCleanup()
     } catch (error) {
       logger.warn({ reason: reasonOf(error) }, 'maintenance failed, retrying')
-      restUntil = performance.now() + minPauseMs
+      restUntil = performance.now() + retryPauseMs
     }
-  }
-
-  /** Takes the queues that are due, and those whose turn it is. */
-  function takeNext(now: number): readonly string[] {
-    const due = [...queues].filter(([, { dueAt }]) => dueAt <= now).map(([name]) => name)
-    const names = new Set(due.slice(0, queuesPerPoll))
-    if (now >= turnAt) {
-      for (const name of queues.keys()) if (names.size < queuesPerPoll) names.add(name)
-      const turns = Math.max(1, Math.ceil(queues.size / queuesPerPoll))
-      unpolledCount -= names.size
-      if (unpolledCount <= 0)
-        turnAt = notifier.polling
-          ? now + Math.max(minPauseWithoutNotificationsMs, pollIntervalWithoutNotificationsMs / turns)
-          : now + Math.max(minPauseMs, pollIntervalMs / turns)
-    }
-    for (const name of names) {
-      const queue = queues.get(name)
-      if (queue === undefined) continue
-      queue.dueAt = Number.POSITIVE_INFINITY
-      queues.delete(name)
-      queues.set(name, queue)
-    }
-    return [...names]
-  }
-
-  /** Whether a poll starts at the very first job. A requested poll may concern a job that was put back below the floor. */
-  function mayForgetFloor({ isRequested, sweptAt, sweepMs }: PolledQueue, now: number): boolean {
-    return now - sweptAt > Math.max(isRequested ? 0 : sweepIntervalMs, sweepMs / sweepShare)
   }
 
   async function poll(names: readonly string[]): Promise<void> {
@@ -179,7 +117,7 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
     const swept: PolledQueue[] = []
     const requests = names.map((name) => {
       const queue = queues.get(name)
-      if (queue === undefined || !mayForgetFloor(queue, askedAt)) return { name, floor: queue?.floor }
+      if (queue === undefined || !queue.mayForgetFloor(askedAt)) return { name, floor: queue?.floor }
       queue.isRequested = false
       swept.push(queue)
       return { name, floor: undefined }
@@ -211,7 +149,7 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
     worker.applyState(seen.state, askedAt)
     const dueAt = seen.dueMs === undefined ? Number.POSITIVE_INFINITY : now + Math.max(0, seen.dueMs) + 5
     queue.dueAt = Math.min(queue.dueAt, dueAt)
-    if (queue.isRequested) queue.dueAt = Math.min(queue.dueAt, queue.sweptAt + queue.sweepMs / sweepShare)
+    if (queue.isRequested) queue.dueAt = Math.min(queue.dueAt, queue.nextSweepAt)
     if (seen.isAhead && !isAdjusted) await adjustTimes(queue, 0)
     // After the clock was set, live workers have not sent a heartbeat yet either.
     if (seen.lapsed && !isAdjusted) {
@@ -279,30 +217,22 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
 
   return {
     watch(worker) {
-      queues.set(queueName(worker.name), {
-        ...{ worker, dueAt: Number.POSITIVE_INFINITY, isRequested: false, floor: undefined },
-        ...{ sweptAt: Number.NEGATIVE_INFINITY, sweepMs: 0 },
-      })
+      queues.add(worker)
     },
     start(startedNotifier, instanceHeartbeat) {
       notifier = startedNotifier
       maintainInstance = async (leads) => instanceHeartbeat.maintain(leads)
       // Immediately: a new process takes over what the previous one left behind.
-      unpolledCount = queues.size
-      turnAt = performance.now()
+      queues.startTurns()
       runs = true
       schedule()
     },
     runNow() {
-      turnAt = performance.now()
+      queues.runNow()
       schedule()
     },
     requestPoll(subscription) {
-      const queue = queues.get(queueName(subscription))
-      if (queue === undefined) return
-      queue.isRequested = true
-      queue.dueAt = performance.now()
-      schedule()
+      if (queues.request(queueName(subscription))) schedule()
     },
     async stop() {
       runs = false

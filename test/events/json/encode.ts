@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { defineEvents, type EventCatalogue } from '../../../src/index.ts'
-import { encodeEvents, type UncheckedEvent } from '../../../src/outbox/publish/publish.ts'
+import { encodeEvents } from '../../../src/outbox/publish/publish.ts'
+import type { UncheckedEvent } from '../../../src/outbox/publish/check-events.ts'
 
 const anything = defineEvents({
   note: { schema: z.unknown() },

@@ -1,0 +1,144 @@
+import type { Database } from './database/database.ts'
+import type { HandlerPublishing } from './delivery/attempts/context-publisher.ts'
+import type { Published } from './events/envelope.ts'
+import { reasonOf } from './foundation/error-reason.ts'
+import { InvalidEventError } from './foundation/errors.ts'
+import type { BusLogger } from './foundation/logger.ts'
+import { withAnswerLimit } from './foundation/with-timeout.ts'
+import { createCancel } from './outbox/publish/cancel.ts'
+import type { PublishSettings, UncheckedEvent } from './outbox/publish/check-events.ts'
+import { encodeEvents, publishInTransaction, publishOnItsOwn } from './outbox/publish/publish.ts'
+import { createPublisher, type Publisher } from './outbox/publish/publisher.ts'
+import {
+  assertTransaction,
+  mayLoseCommits,
+  type CallerTransaction,
+} from './outbox/transactions/caller-transaction.ts'
+
+/** Logged once, as an error: a commit that was reported as successful may have failed. */
+export const lostCommitsError =
+  'postgres.js prepares statements behind a pooler in transaction mode: unless the pooler keeps prepared statements, COMMITs can fail ' +
+  'and be reported as done. Open the client with prepare: false, or give it a direct database URL (docs/drivers.md)'
+
+/** How a bus publishes and cancels, for callers and for its handlers. */
+export interface BusPublishing {
+  readonly publisher: Publisher
+  readonly cancel: ReturnType<typeof createCancel>
+  readonly forHandlers: HandlerPublishing
+  /** How often `tryPublish` has failed. */
+  readonly failedTryCount: number
+}
+
+export function createPublishing(
+  database: Database,
+  settings: PublishSettings,
+  logger: BusLogger,
+  defaults: unknown,
+): BusPublishing {
+  const cancel = createCancel(database)
+  let failedTryCount = 0
+  let hasWarnedOfPooler = false
+
+  async function publishMany(
+    tx: CallerTransaction,
+    newEvents: readonly UncheckedEvent[],
+  ): Promise<Published[]> {
+    assertTransaction(tx, 'bus.publish(tx, event)')
+    const published = await publishInTransaction(tx, await encodeEvents(settings, newEvents))
+    if (!hasWarnedOfPooler && mayLoseCommits(tx)) {
+      hasWarnedOfPooler = true
+      logger.error({}, lostCommitsError)
+    }
+    await database.faultPoint?.('publish.written')
+    return published
+  }
+
+  async function publishManyAlone(newEvents: readonly UncheckedEvent[]): Promise<Published[]> {
+    const published = await publishOnItsOwn(database, await encodeEvents(settings, newEvents))
+    await database.faultPoint?.('publish.committed')
+    return published
+  }
+
+  function tryFailed(event: unknown, error: unknown): undefined {
+    failedTryCount += 1
+    logFailedTryPublish(logger, event, error)
+  }
+
+  async function tryPublish(event: UncheckedEvent): Promise<Published | undefined> {
+    try {
+      const publishing = publishManyAlone([event])
+      // A publish that is too late is not awaited; the event may still have been written.
+      publishing.catch(() => {})
+      return theOnly(await withAnswerLimit(publishing))
+    } catch (error) {
+      return tryFailed(event, error)
+    }
+  }
+
+  /** For handlers, who may leave the transaction out: then the events are written in one of their own. */
+  async function publishFor(
+    tx: CallerTransaction | undefined,
+    newEvents: readonly UncheckedEvent[],
+  ): Promise<Published[]> {
+    return tx === undefined ? publishManyAlone(newEvents) : publishMany(tx, newEvents)
+  }
+
+  const publisher: Publisher = createPublisher(
+    { publish: async (tx, event) => theOnly(await publishMany(tx, [event])), publishMany, tryPublish },
+    defaults,
+    tryFailed,
+  )
+  // Fields inherited from the handled event take precedence over the defaults.
+  const forHandlers = createPublisher(
+    {
+      publish: async (tx, event) => theOnly(await publishFor(tx, [event])),
+      publishMany: publishFor,
+      tryPublish,
+    },
+    defaults,
+    tryFailed,
+  ) as unknown as Omit<HandlerPublishing, 'cancel' | 'tryFailed'>
+
+  return {
+    publisher,
+    cancel,
+    forHandlers: {
+      ...forHandlers,
+      tryFailed,
+      cancel: async (tx, id, reference) =>
+        tx === undefined ? cancel(id, reference) : cancel(tx, id, reference),
+    },
+    get failedTryCount() {
+      return failedTryCount
+    },
+  }
+}
+
+/** Logs a failed tryPublish. Never throws, whatever the event or the logger do. */
+function logFailedTryPublish(logger: BusLogger, event: unknown, error: unknown): void {
+  try {
+    const { code } = (error ?? {}) as { code?: string }
+    logger.error(
+      { errorCode: code, reason: reasonOf(error), type: printableType(event) },
+      'an event could not be published',
+    )
+  } catch {
+    // The failure is counted anyway.
+  }
+}
+
+function printableType(event: unknown): string | undefined {
+  try {
+    const { type } = event as { type?: unknown }
+    return typeof type === 'string' ? type.slice(0, 255) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function theOnly(published: readonly Published[]): Published {
+  const [first] = published
+  if (first === undefined)
+    throw new InvalidEventError('BUS_INVALID_BATCH', 'The database did not answer for the event')
+  return first
+}
