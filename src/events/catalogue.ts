@@ -1,4 +1,3 @@
-import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { DeliveryError, InvalidEventError, type EventIssue } from '../foundation/errors.ts'
 import { isEventTypeName } from './event-type.ts'
 import { limits } from '../foundation/limits.ts'
@@ -6,6 +5,12 @@ import { isThenable } from '../foundation/cross-realm.ts'
 import { describe, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
 import { redactIssue, redactThrown } from '../foundation/error-redaction.ts'
 import { hasControls, printable, isLonger, printablePath, textProblem } from '../foundation/text.ts'
+import type {
+  InferInput,
+  InferOutput,
+  StandardIssue,
+  StandardSchemaV1,
+} from '../foundation/standard-schema.ts'
 import { checkRedact } from './redact-paths.ts'
 
 /** What one event type is: its payload's schema, who may publish it, and how older payloads are read. */
@@ -40,14 +45,10 @@ export type EventCatalogue = { readonly [type: string]: EventDefinition }
 export type EventType<C extends EventCatalogue> = keyof C & string
 
 /** What publish takes as the payload of a type: the schema's input. */
-export type PayloadInput<C extends EventCatalogue, T extends EventType<C>> = StandardSchemaV1.InferInput<
-  C[T]['schema']
->
+export type PayloadInput<C extends EventCatalogue, T extends EventType<C>> = InferInput<C[T]['schema']>
 
 /** What a handler gets as the payload of a type: the schema's output. */
-export type PayloadOutput<C extends EventCatalogue, T extends EventType<C>> = StandardSchemaV1.InferOutput<
-  C[T]['schema']
->
+export type PayloadOutput<C extends EventCatalogue, T extends EventType<C>> = InferOutput<C[T]['schema']>
 
 /**
  * Declares the events of a service, each by its name: any text that cannot be taken for a pattern, such as `payment.paid`,
@@ -233,7 +234,7 @@ function checkUpcast(type: string, upcast: unknown, version: number): void {
   }
 }
 
-function standardOf(schema: unknown): Partial<StandardSchemaV1.Props> | undefined {
+function standardOf(schema: unknown): Partial<StandardSchemaV1['~standard']> | undefined {
   if (schema === null || (typeof schema !== 'object' && typeof schema !== 'function')) return undefined
   return (schema as Partial<StandardSchemaV1>)['~standard']
 }
@@ -271,7 +272,7 @@ export async function validatePayload(
   )
 }
 
-function describeIssue(issue: StandardSchemaV1.Issue, payload: unknown): EventIssue {
+function describeIssue(issue: StandardIssue, payload: unknown): EventIssue {
   const path = (issue.path ?? []).map((part) => String(typeof part === 'object' ? part.key : part))
   return { path: printablePath(path), message: printable(redactIssue(issue, payload), 299) }
 }

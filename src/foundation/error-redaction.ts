@@ -1,4 +1,4 @@
-import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { StandardIssue } from './standard-schema.ts'
 import { isError } from './cross-realm.ts'
 
 /** Past any of these a message is not searched for values but given up. */
@@ -11,7 +11,7 @@ const maxMessageLength = 20_000
  * saw, and reasons end up in logs. Texts of up to three letters are found only between quotes, so that the words
  * of the sentence stay; so do the words that schema libraries make their sentences of, and the options that the schema itself names.
  */
-export function redactIssue(issue: StandardSchemaV1.Issue, payload: unknown): string {
+export function redactIssue(issue: StandardIssue, payload: unknown): string {
   const { message } = issue
   const values = message.length > maxMessageLength ? undefined : valuesIn(valueAt(issue.path ?? [], payload))
   if (values === undefined) return 'refused by the schema'
@@ -54,7 +54,7 @@ export function redactThrown(thrown: unknown): Error {
 }
 
 /** The value an issue is about. The whole payload, where the path leads nowhere. */
-function valueAt(path: readonly (PropertyKey | StandardSchemaV1.PathSegment)[], payload: unknown): unknown {
+function valueAt(path: NonNullable<StandardIssue['path']>, payload: unknown): unknown {
   let value = payload
   for (const part of path) {
     const key = typeof part === 'object' ? part.key : part
@@ -87,7 +87,7 @@ function valuesIn(root: unknown): string[] | undefined {
 }
 
 /** What valibot and arktype say they saw, unless it is the name of a type, such as `Object` or `a string`. */
-function seenValues(issue: StandardSchemaV1.Issue): string[] {
+function seenValues(issue: StandardIssue): string[] {
   const { received, actual } = issue as { received?: unknown; actual?: unknown }
   return [received, actual].filter(
     (seen): seen is string => typeof seen === 'string' && !/^(?:[A-Za-z ]*|\d+)$/.test(seen),
@@ -95,7 +95,7 @@ function seenValues(issue: StandardSchemaV1.Issue): string[] {
 }
 
 /** The options of a choice that zod says it expected: the schema's, whatever the payload has. */
-function namedOptions(issue: StandardSchemaV1.Issue): readonly string[] {
+function namedOptions(issue: StandardIssue): readonly string[] {
   const { values } = issue as { values?: unknown }
   return Array.isArray(values) ? values.filter((value) => typeof value === 'string') : []
 }
