@@ -39,7 +39,7 @@ export function upcastPayload(
       current.then(undefined, () => {})
       throw upcastFailed(type, version, 'returned a promise: it must be synchronous')
     }
-    if (current === undefined) throw upcastFailed(type, version, 'gave undefined')
+    if (current === undefined) throw upcastFailed(type, version, 'returned undefined')
   }
   return current
 }

@@ -182,7 +182,7 @@ test('errors, dates and promises of another realm are what they are', async () =
   await expect(validatePayload('note', definition, {})).rejects.toMatchObject({
     cause: { name: 'RangeError' },
   })
-  expect(() => upcastPayload('note', definition, 1, {})).toThrow('gave a promise')
+  expect(() => upcastPayload('note', definition, 1, {})).toThrow('returned a promise')
   // A mistake in code is no lost connection.
   expect(toBusError(foreign('new TypeError("x")'))).toMatchObject({ retryable: false })
   expect(toBusError(foreign('new Error("x")'))).toMatchObject({ retryable: true })

@@ -13,30 +13,30 @@ import type { Subscription } from '../subscriptions/subscription.ts'
 /** How an attempt ended. */
 export type AttemptResult =
   | { readonly outcome: 'delivered'; readonly durationMs: number }
-  /** After a timeout the handler runs on, until `overrun.ended`. */
+  /** After a timeout the handler keeps running until `overrun.ended`. */
   | {
       readonly outcome: 'failed'
       readonly thrown: unknown
-      /** Left out where no handler ran. */
+      /** Omitted if no handler ran. */
       readonly durationMs?: number
       readonly overrun?: Overrun
     }
 
-/** Why the signal of an attempt was aborted from outside. */
+/** Why the signal of an attempt was aborted by its worker. */
 export type AbortReason = 'shutdown' | 'claim lost' | 'claim expired'
 
-/** One attempt that is running. */
+/** A running attempt. */
 export interface RunningAttempt {
-  /** At once, where the handler returned something else than a promise. */
+  /** Available immediately if the handler returned something other than a promise. */
   readonly result: AttemptResult | Promise<AttemptResult>
-  /** Aborts the handler's signal. What the handler does with it is its own business. */
+  /** Aborts the handler's signal. The handler decides how to react. */
   readonly abort: (reason: AbortReason) => void
 }
 
 /**
- * Runs a handler once. The result never rejects: whatever is thrown, also nothing at all, is a failed attempt. An
- * attempt that outlives the subscription's timeout has failed, whatever its handler does later. With a transaction,
- * the handler finds it in its context, and what it publishes joins it.
+ * Runs a handler once. The result never rejects: any thrown value, even undefined, is a failed attempt. An attempt that
+ * exceeds the subscription's timeout has failed, whatever its handler does later. With a transaction, the handler finds
+ * it in its context, and publishes in it by default.
  */
 function runAttempt(
   subscription: Subscription,
@@ -57,7 +57,7 @@ function runAttempt(
   let returned: unknown
   try {
     returned = subscription.handler(event, context)
-    // Inside, because `then` may be a getter that throws.
+    // Inside the try, because `then` may be a getter that throws.
     if (!isThenable(returned)) return { result: delivered(), abort: () => {} }
   } catch (thrown) {
     return { result: failed(thrown), abort: () => {} }
@@ -77,7 +77,7 @@ function runAttempt(
       context.abort(error)
       resolve({ ...failed(error), overrun: { ended: pending.then(over, over) } })
     }, subscription.timeoutSeconds * 1000)
-    // A bus that runs keeps its process alive by itself; one that has stopped does not, whatever its handlers do.
+    // A running bus keeps its process alive itself; after a stop its handlers must not.
     timer.unref()
     pending.then(
       () => {
@@ -93,7 +93,7 @@ function runAttempt(
   return { result, abort }
 }
 
-/** Starts attempts of one subscription, each with the event in the shape that its handler knows. */
+/** Starts attempts of one subscription, each with the event in the shape that its handler expects. */
 export function attemptStarter(
   subscription: Subscription,
   catalogue: EventCatalogue,
@@ -111,7 +111,7 @@ export function attemptStarter(
   }
 }
 
-/** What it has is made when first asked for: most handlers of a fast subscription ask for nothing. */
+/** Fields are created lazily: most handlers of a fast subscription use none of them. */
 class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext, 'tx'>> {
   readonly attempt: number
   declare readonly tx?: HandlerTransaction

@@ -6,7 +6,7 @@ import type { CancelOptions } from '../../outbox/publish/cancel.ts'
 import { createPublisher, type Publisher } from '../../outbox/publish/publisher.ts'
 import type { HandlerContext } from '../subscriptions/handler-context.ts'
 
-/** How the bus publishes for a handler: in a transaction, or in one of its own where there is none. */
+/** How the bus publishes for a handler: in a transaction, or in a transaction of its own if `tx` is undefined. */
 export interface HandlerPublishing {
   readonly publish: (tx: CallerTransaction | undefined, event: never) => Promise<Published>
   readonly publishMany: (tx: CallerTransaction | undefined, events: readonly never[]) => Promise<Published[]>
@@ -15,13 +15,16 @@ export interface HandlerPublishing {
   readonly tryFailed: (event: unknown, error: unknown) => undefined
 }
 
-/** What of a handler's context publishes and cancels. */
+/** The part of a handler's context that publishes and cancels. */
 export type ContextPublisher = Pick<
   HandlerContext,
   'publish' | 'publishMany' | 'tryPublish' | 'with' | 'cancel'
 >
 
-/** Publishes what an event has caused. Without a transaction in front, in `tx`, where the handler has one. */
+/**
+ * Publishes events that the handled event has caused. Without a transaction as the first argument it uses `tx`, if the
+ * handler has one.
+ */
 export function createContextPublisher(
   publishing: HandlerPublishing,
   cause: StoredEvent,
@@ -32,7 +35,7 @@ export function createContextPublisher(
     { tenantId: cause.tenantId, correlationId: cause.correlationId ?? cause.id, causationId: cause.id },
     publishing.tryFailed,
   )
-  // The transaction may be left out.
+  // The transaction may be omitted.
   const withTransaction = (args: readonly unknown[]): [never, never] =>
     (args.length > 1 ? [given(args[0]), args[1]] : [tx, args[0]]) as [never, never]
   const publish = async (...args: readonly unknown[]): Promise<Published> =>
@@ -47,7 +50,7 @@ export function createContextPublisher(
   return { publish, publishMany, cancel, tryPublish: publisher.tryPublish, with: publisher.with } as never
 }
 
-/** Undefined in front of an event is no transaction left out on purpose. */
+/** An undefined first argument is a mistake, not an omitted transaction. */
 function given(tx: unknown): CallerTransaction {
   if (tx !== undefined) return tx as CallerTransaction
   throw new TransactionError(

@@ -6,26 +6,26 @@ import { upcastPayload } from '../../events/upcast.ts'
 
 /** Reads events of the log for the workers of a process. */
 export interface EventReader {
-  /** What several workers ask for at once is read in one statement, and what was read lately is not read again. */
+  /** Events that several workers request at once are read in one statement, and recently read events are cached. */
   load: (ids: readonly string[]) => Promise<LoadedEvents>
-  /** Begins to read events that are about to be asked for. */
+  /** Starts to read events that will be requested soon. */
   prefetch: (ids: readonly string[]) => void
 }
 
-/** Events that were read. */
+/** Events that have been read. */
 export interface LoadedEvents {
   /**
-   * An event as it was stored, made anew with each call, so that many that wait are not in memory twice. Undefined for one
-   * that is not in the log.
+   * An event as it was stored, created anew by each call, so that many waiting events are not in memory twice.
+   * Undefined if it is not in the log.
    */
   readonly get: (id: string) => StoredEvent | undefined
   readonly tenantOf: (id: string) => string | undefined
   readonly typeOf: (id: string) => string | undefined
-  /** When the oldest of them was read, in the time of `performance.now()`. */
+  /** When the oldest of them was read, in terms of `performance.now()`. */
   readonly readAt: number
 }
 
-/** What a job has before its events are read. */
+/** The events of a job before they are read. */
 export const noEvents: LoadedEvents = {
   get: () => undefined,
   tenantOf: () => undefined,
@@ -33,23 +33,23 @@ export const noEvents: LoadedEvents = {
   readAt: Number.NEGATIVE_INFINITY,
 }
 
-/** Payload texts kept, in characters: what the subscriptions of a process are about to deliver, and not more. */
+/** Maximum size of the cached payload texts, in characters: about what the subscriptions of a process are going to deliver. */
 const maxCachedLength = 8_000_000
 
 /**
- * No handler begins with a payload that was read longer ago: it is read again. `bus.erase` waits so long, and then no
- * handler of any process begins with what was erased.
+ * No handler starts with a payload that was read longer ago: it is read again. `bus.erase` waits for this long; after
+ * that no handler in any process starts with an erased payload.
  */
 export const maxPayloadAgeMs = 5000
 
-/** What is kept is of use for a while after it was asked for. */
+/** How long an event stays in the cache after it was requested. */
 const maxCachedMs = maxPayloadAgeMs / 2
 
-/** Most events read in one statement. */
+/** Maximum number of events in one statement. */
 const maxEventsPerRead = 1000
 
 interface ReadRow extends EventRow {
-  /** From the database's clock, when the row was read, to its expiry. */
+  /** From the database's time of the read to the expiry. */
   readonly expires_in_ms: string | null
   readonly erased: boolean
 }
@@ -59,21 +59,21 @@ interface CachedRow {
   readonly readAt: number
 }
 
-/** One statement, and the rows it gives, by id. */
+/** One statement and the rows it returns, by id. */
 interface Read {
   readonly ids: Set<string>
   readonly rows: Promise<ReadonlyMap<string, CachedRow>>
 }
 
-/** @param workerCount - workers that read: for a single one nothing is kept */
+/** @param workerCount - the number of workers that read; with a single one nothing is cached */
 export function createEventReader(executor: Executor, workerCount: number): EventReader {
   const cache = new Map<string, CachedRow>()
   /**
-   * The reads that have not answered. Each has its own set of ids: of a map that lives as long as the process, V8 keeps every
-   * table it had until the next full collection, with what was in it.
+   * The reads that have not been answered. Each has its own set of ids: V8 keeps every table of a long-lived map, with
+   * its contents, until the next full collection.
    */
   let underWay: readonly Read[] = []
-  /** The reads whose rows are to be kept until they are asked for. */
+  /** The reads whose rows are kept until they are requested. */
   const readAhead = new WeakSet<Read>()
   let cachedLength = 0
   let nextRead: Read | undefined
@@ -89,7 +89,7 @@ export function createEventReader(executor: Executor, workerCount: number): Even
       cache.set(row.id, { row, readAt })
       cachedLength += row.payload.length
     }
-    // The oldest first: a Map keeps the order of insertion.
+    // Oldest first: a Map keeps the order of insertion.
     for (const [id, cached] of cache) {
       if (cachedLength <= maxCachedLength && readAt - cached.readAt < maxCachedMs) break
       drop(id)
@@ -103,7 +103,7 @@ export function createEventReader(executor: Executor, workerCount: number): Even
     cachedLength -= cached.row.payload.length
   }
 
-  /** What is asked for until the next turn of the event loop goes into one statement. */
+  /** Combines all requests until the next turn of the event loop into one statement. */
   function read(id: string): Read {
     if (nextRead === undefined || nextRead.ids.size >= maxEventsPerRead) {
       const ids = new Set<string>()
@@ -121,7 +121,7 @@ export function createEventReader(executor: Executor, workerCount: number): Even
   async function readNow(started: Read): Promise<ReadonlyMap<string, CachedRow>> {
     if (nextRead === started) nextRead = undefined
     try {
-      // Before it is asked for, so that an expiry is never taken to be later than it is.
+      // Before the request, so that an expiry is never assumed to be later than it is.
       const readAt = performance.now()
       const rows = await readRows(executor, [...started.ids])
       if (workerCount > 1 || readAhead.has(started)) keep(rows, readAt)
@@ -138,7 +138,7 @@ export function createEventReader(executor: Executor, workerCount: number): Even
       for (const id of ids) {
         if (find(id) !== undefined || findUnderWay(id) !== undefined) continue
         const reading = read(id)
-        // Whoever asks for it hears of the failure, or reads it again.
+        // The requester handles the failure, or reads again.
         reading.rows.catch(() => {})
         readAhead.add(reading)
       }
@@ -165,7 +165,7 @@ export function createEventReader(executor: Executor, workerCount: number): Even
           }
         }),
       )
-      // A statement that waited while a partition was made does not know of it: another one does.
+      // A statement that waited while a partition was created does not see it; another statement does.
       const missing = ids.filter((id) => !rows.has(id))
       if (missing.length > 0) {
         const askedAt = performance.now()
@@ -186,7 +186,7 @@ export function createEventReader(executor: Executor, workerCount: number): Even
   }
 }
 
-/** Payload and metadata stay text: every delivery gets a copy of its own. */
+/** Payload and metadata remain text, because every delivery gets its own copy. */
 async function readRows(executor: Executor, ids: readonly string[]): Promise<readonly ReadRow[]> {
   const { rows } = await executor.query<ReadRow>(
     `select ${eventColumns('e')},
@@ -198,19 +198,19 @@ async function readRows(executor: Executor, ids: readonly string[]): Promise<rea
   return rows
 }
 
-/** When, by `performance.now()`, the events that expire do. A clock that was set wrong has no part in it. */
+/** When events expire, in terms of `performance.now()`, which a wrong system clock does not affect. */
 const expiries = new WeakMap<StoredEvent, number>()
 
-/** Whether the time of an event, as the reader gave it, has passed. */
+/** Whether an event from the reader has expired. */
 export function hasExpired(event: StoredEvent): boolean {
   const expiry = expiries.get(event)
   return expiry !== undefined && expiry <= performance.now()
 }
 
-/** The events that were erased: their payloads are tombstones. */
+/** The erased events: their payloads are tombstones. */
 const erasedEvents = new WeakSet<StoredEvent>()
 
-/** Whether an event, as the reader gave it, was erased. */
+/** Whether an event from the reader was erased. */
 export function isErased(event: StoredEvent): boolean {
   return erasedEvents.has(event)
 }
@@ -223,8 +223,8 @@ function toMarkedEvent({ row, readAt }: CachedRow): StoredEvent {
 }
 
 /**
- * The event in the shape its handler knows: older payloads are brought up to the catalogue's version. A type that the catalogue
- * does not know, which only a pattern matches, is given as it was stored.
+ * The event in the shape that its handler expects: older payloads are upcast to the catalogue's version. An event of a
+ * type that the catalogue does not contain, matched by a pattern, is returned as it was stored.
  *
  * @throws {@link DeliveryError} as `upcastPayload`
  */

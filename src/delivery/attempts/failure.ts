@@ -4,17 +4,17 @@ import { reasonOf } from '../../foundation/error-reason.ts'
 import { withoutQuotedData } from '../../foundation/error-redaction.ts'
 import { invalidTextReason } from '../../foundation/text.ts'
 
-/** How one attempt failed: readable, and bounded whatever was thrown. */
+/** The failure of one attempt: readable, and bounded for any thrown value. */
 export interface AttemptFailure {
-  /** Which attempt, from 1. */
+  /** The number of the attempt, starting at 1. */
   readonly attempt: number
-  /** When, by the clock of the process that ran it, ISO 8601. */
+  /** When it failed, by the clock of the process that ran it, ISO 8601. */
   readonly at: string
-  /** The error's class, or the type of what was thrown. */
+  /** The error's class, or the type of the thrown value. */
   readonly name: string
-  /** With the messages of its causes: `fetch failed, caused by connect ECONNREFUSED 127.0.0.1:9`. */
+  /** Includes the messages of its causes: `fetch failed, caused by connect ECONNREFUSED 127.0.0.1:9`. */
   readonly message: string
-  /** The error's `code`, where it has one. */
+  /** The error's `code`, if it has one. */
   readonly code?: string
   readonly stack?: string
 }
@@ -23,11 +23,11 @@ const maxMessageLength = 2000
 const maxStackLength = 4000
 const maxKeptFailures = 10
 
-/** A record of whatever a handler threw. */
+/** Describes any value that a handler threw. */
 export function describeFailure(attempt: number, thrown: unknown): AttemptFailure {
   const at = new Date().toISOString()
   try {
-    // Drizzle's wrapper lists every parameter, which may be a payload: what it wraps is the error.
+    // Drizzle's wrapper lists every parameter, which may be a payload; the wrapped error is used instead.
     if (isError(thrown) && 'params' in thrown && isError(thrown.cause))
       return describeFailure(attempt, thrown.cause)
     if (isError(thrown)) {
@@ -47,7 +47,7 @@ export function describeFailure(attempt: number, thrown: unknown): AttemptFailur
               ),
             }
           : {}),
-        // Where the step threw. Its message is left out: it may quote the payload.
+        // Where the upcast threw. Its message is omitted, because it may quote the payload.
         ...(thrown instanceof DeliveryError && isError(thrown.cause)
           ? { stack: bounded(thrown.cause.stack, maxStackLength) }
           : {}),
@@ -60,7 +60,7 @@ export function describeFailure(attempt: number, thrown: unknown): AttemptFailur
       message: bounded(describeThrown(thrown), maxMessageLength),
     }
   } catch {
-    // A getter of the thrown object threw in its turn.
+    // A getter of the thrown object threw.
     return { attempt, at, name: 'unreadable', message: 'The thrown value could not be read' }
   }
 }

@@ -1,8 +1,8 @@
 import type { EventOutcome } from './outcome.ts'
 
-/** How long the handlers of a subscription take in this process. */
+/** The duration of a subscription's handlers in this process. */
 export interface HandlerMetrics {
-  /** Of those that succeeded, over about the latest twenty. */
+  /** The average over about the latest twenty successful handlers. */
   readonly averageMs: number
   readonly handledCount: number
   readonly deliveredCount: number

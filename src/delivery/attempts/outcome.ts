@@ -8,12 +8,12 @@ import type { Subscription } from '../subscriptions/subscription.ts'
 import { leastDelaySeconds } from '../subscriptions/retry-delays.ts'
 
 /**
- * When an event that is newer than this process knows is tried again: until then a deployment may have come further. With the
- * five attempts of the default it may take four minutes.
+ * The delay before retrying an event that is newer than this process knows: a deployment may have progressed by then.
+ * The default of five attempts covers four minutes.
  */
 const tooNewRetrySeconds = 60
 
-/** What an attempt means for its event. */
+/** Converts the result of an attempt to the outcome of its event. */
 export function toOutcome(eventId: string, attempt: number, result: AttemptResult): EventOutcome {
   if (result.outcome === 'delivered')
     return { eventId, delivered: true, attempt, durationMs: result.durationMs }
@@ -28,7 +28,7 @@ export function toOutcome(eventId: string, attempt: number, result: AttemptResul
   return failed
 }
 
-/** Checked again: the error may be of another version of this package, with other limits. */
+/** Checked again, because the error may come from another version of this package, with other limits. */
 function isRetryAfter(seconds: unknown): seconds is number {
   return typeof seconds === 'number' && seconds >= 0 && seconds <= limits.retryAfterSeconds
 }
@@ -38,7 +38,7 @@ export function eventNotFound(eventId: string, attempt: number): EventOutcome {
   return { eventId, delivered: false, failure: describeFailure(attempt, gone), final: true }
 }
 
-/** An event that was routed for code which is gone, and that newer code has left out. */
+/** The outcome of an event that was routed for code that is gone, and that newer code does not cover. */
 export function eventNotCovered(eventId: string, attempt: number): EventOutcome {
   const left = new DeliveryError(
     'BUS_EVENT_NOT_COVERED',
@@ -47,17 +47,17 @@ export function eventNotCovered(eventId: string, attempt: number): EventOutcome 
   return { eventId, delivered: false, failure: describeFailure(attempt, left), final: true }
 }
 
-/** An event whose time passed before this attempt: there is nothing left to do for it. */
+/** The outcome of an event that expired before this attempt. */
 export function expiredBefore(eventId: string, attempt: number): EventOutcome {
   return { eventId, delivered: true, expired: true, attempt: attempt - 1, durationMs: 0 }
 }
 
-/** An event that was erased before this attempt: nobody gets it any more. */
+/** The outcome of an event that was erased before this attempt. */
 export function erasedBefore(eventId: string, attempt: number): EventOutcome {
   return { eventId, delivered: true, erased: true, attempt: attempt - 1, durationMs: 0 }
 }
 
-/** @param events - what is known of the event: its type and whose it is */
+/** @param events - provide the event's type and tenant */
 export function logUndelivered(
   logger: BusLogger,
   { name, retry }: Pick<Subscription, 'name' | 'retry'>,
@@ -96,14 +96,14 @@ export function logUndelivered(
   }
 }
 
-/** What became of one event of a job. */
+/** The outcome of one event of a job. */
 export type EventOutcome =
   | {
       readonly eventId: string
       readonly delivered: true
-      /** It was not, and need not be any more: its time has passed. `attempt` is then the number of those that failed. */
+      /** It expired before it was delivered. `attempt` is then the number of failed attempts. */
       readonly expired?: true
-      /** It was erased before it was delivered: as `expired`. */
+      /** It was erased before it was delivered. `attempt` as for `expired`. */
       readonly erased?: true
       readonly attempt: number
       readonly durationMs: number
@@ -113,8 +113,8 @@ export type EventOutcome =
       readonly delivered: false
       readonly failure: AttemptFailure
       readonly final: boolean
-      /** How long the handler ran, where one did. */
+      /** The duration of the handler, if one ran. */
       readonly durationMs?: number | undefined
-      /** When the handler said so: how long to wait before the next attempt, in place of what `retry` says. */
+      /** The delay that the handler requested before the next attempt; it replaces the delay of `retry`. */
       readonly retryAfterSeconds?: number
     }

@@ -2,27 +2,27 @@ import type { StoredEvent } from '../../events/envelope.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
 
-/** A handler that heeds its signal has ended by then; one that has not is reported. */
+/** A handler that reacts to its signal has ended by then; otherwise it is reported. */
 const patienceMs = 1000
 
-/** A handler that runs on although its attempt is over: it timed out, or its claim was lost. */
+/** A handler that is still running after its attempt ended by a timeout or a lost claim. */
 export interface Overrun {
   /** Resolves when the handler has ended. */
   readonly ended: Promise<void>
 }
 
-/** The handlers of a subscription, in this process, that run on after their attempt. */
+/** The handlers of a subscription in this process that are still running after their attempt. */
 export interface Overruns {
   readonly count: number
   /**
-   * Counts a handler until it has ended. One that ignores its signal is logged, once.
+   * Counts a handler until it has ended. If it ignores its signal, that is logged once.
    *
-   * @param onIgnored - called when it is
+   * @param onIgnored - called if it ignores its signal
    */
   watch: (event: StoredEvent, attempt: number, overrun: Overrun, onIgnored?: () => void) => void
 }
 
-/** @param onChange - called with the tenant when a handler begins to run on (1), and when it has ended (-1) */
+/** @param onChange - called with the tenant when a handler overruns (1), and when it has ended (-1) */
 export function createOverruns(
   subscription: Subscription,
   logger: BusLogger,
@@ -54,7 +54,7 @@ export function createOverruns(
         )
         onIgnored?.()
       }, patienceMs)
-      // It keeps no process alive that has nothing else to do.
+      // Does not keep the process alive.
       timer.unref()
       void ended.then(() => {
         count -= 1

@@ -5,15 +5,15 @@ import type { EventOutcome } from '../attempts/outcome.ts'
 /** How long a tenant's latest attempt counts. */
 const memoryMs = 60_000
 
-/** Tenants that are remembered: the latest. */
+/** Maximum number of tenants that are remembered: the latest ones. */
 const maxTenants = 1000
 
-/** With fewer failed events than this, the events themselves are taken to be the cause. */
+/** With fewer failed events than this, the events themselves are assumed to be the cause. */
 const minFailedEvents = 4
 
 /** The latest attempts of a subscription in this process: whether nearly all of them failed. */
 export interface FailureWindow {
-  /** Takes the outcome of an attempt. Returns the reason to open the circuit breaker now, if there is one. */
+  /** Adds the outcome of an attempt. Returns the reason to open the circuit breaker now, if there is one. */
   record: (
     outcome: EventOutcome,
     event: StoredEvent,
@@ -29,13 +29,13 @@ interface Attempt {
 }
 
 /**
- * A subscription fails everything when nearly all of its latest attempts did, at several events, and no tenant's latest
- * attempt of the last minute succeeded: what fails for some tenants only must not stop the others. An event that no attempt can
- * help (NonRetryableError), or whose time has passed, says nothing about the handler.
+ * A subscription fails when nearly all of its latest attempts did, at several events, and no tenant's latest attempt of
+ * the last minute succeeded: failures of some tenants must not stop the others. A NonRetryableError or an expired event
+ * says nothing about the handler.
  */
 export function createFailureWindow({ windowSize, failureRatio }: CircuitBreaker): FailureWindow {
   let window: Attempt[] = []
-  /** How each tenant's latest attempt went, and when; the latest tenant last. */
+  /** The result and time of each tenant's latest attempt; the latest tenant last. */
   const latest = new Map<string, { readonly failed: boolean; readonly at: number }>()
 
   function noteTenant({ tenantId, failed }: Attempt, at: number): void {

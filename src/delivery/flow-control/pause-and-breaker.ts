@@ -13,28 +13,28 @@ import {
   type SubscriptionState,
 } from './subscription-state.ts'
 
-/** How long an event waits at least that was tried in vain while the circuit breaker was open. */
+/** Minimum delay of an event whose probe failed. */
 export const failedProbeDelaySeconds = 10
 
-/** How long the circuit breaker does not ask again to open where the events of only one of several tenants fail. */
+/** How long the circuit breaker waits before it asks again to open, if only one of several tenants fails. */
 const refusalMs = 5000
 
 /** Whether the worker of a subscription may start events: not while it is paused, or its circuit breaker is open. */
 export interface PauseAndBreaker {
   /** No event may be started, except a probe. */
   readonly isHalted: boolean
-  /** While the circuit breaker is open: a job is to be fetched, to try one event of it. */
+  /** While the circuit breaker is open: a job must be fetched, to probe with one event of it. */
   readonly wantsProbe: boolean
   /**
-   * Takes what the database says, unless something newer is known. Returns whether it did.
-   * `readAt`: when the database was asked, in the time of `performance.now()`.
+   * Applies the database's state, unless a newer one is known. Returns whether it did. `readAt` is when the state was
+   * requested, in terms of `performance.now()`.
    */
   apply: (state: SubscriptionState, readAt: number) => boolean
-  /** Takes the outcome of an attempt that counts. */
+  /** Adds the outcome of an attempt that counts. */
   recordOutcome: (outcome: EventOutcome, event: StoredEvent) => void
-  /** Returns whether the job that starts now is the one to try. */
+  /** Returns whether the starting job is the probe. */
   takeProbe: () => boolean
-  /** The event that was tried succeeded, failed, or said nothing about the subscription. */
+  /** The probe succeeded, failed, or said nothing about the subscription. */
   endProbe: (verdict: boolean | undefined, thrown: unknown) => Promise<void>
   stop: () => void
 }
@@ -74,12 +74,12 @@ export function createPauseAndBreaker(
   function scheduleProbe(inMs: number): void {
     clearTimeout(timer)
     if (stopped || circuitBreaker === false) return
-    // No probe was ever set for later than this: see claimProbe.
+    // No probe is ever scheduled later than this: see claimProbe.
     const longestMs = Math.max(circuitBreaker.probeSeconds, circuitBreaker.maxProbeSeconds) * 1000
     timer = setTimeout(() => void tryProbe(0), Math.min(inMs, longestMs) + 5).unref()
   }
 
-  /** Every process tries at the same time, and one of them gets it. */
+  /** Every process tries at the same time, and one of them succeeds. */
   async function tryProbe(failures: number): Promise<void> {
     if (!isOpen || stopped || circuitBreaker === false) return
     const { probeSeconds, maxProbeSeconds } = circuitBreaker
@@ -132,7 +132,7 @@ export function createPauseAndBreaker(
       return !paused && isOpen && probe === 'wanted'
     },
     apply(state, readAt) {
-      // Reads may answer in another order than they began.
+      // Reads may be answered out of order.
       if (stopped || readAt < changedAt || readAt < appliedReadAt) return false
       appliedReadAt = readAt
       const was = { paused, isOpen }
@@ -157,7 +157,7 @@ export function createPauseAndBreaker(
       window.reset()
       const isOneTenant = trip.tenantIds.length === 1
       if (isOneTenant && (opening || performance.now() - refusedAt < refusalMs)) return
-      // At once, so that nothing more is started meanwhile: unless it may be that tenant's own trouble.
+      // Immediately, so that nothing more is started meanwhile, unless it may be a problem of that tenant alone.
       if (!isOneTenant) halt()
       opening = true
       open(trip.reason, trip.tenantIds)

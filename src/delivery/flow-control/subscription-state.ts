@@ -3,17 +3,17 @@ import { statePayload } from '../../outbox/relay/notifier.ts'
 import type { KeyFailureRule } from '../subscriptions/subscription-options.ts'
 import type { ResolvedRetry } from '../subscriptions/subscription.ts'
 
-/** What of a subscription is decided while it runs, by a person or by its circuit breaker, for all processes. */
+/** The runtime state of a subscription, set by a person or by its circuit breaker, for all processes. */
 export interface SubscriptionState {
   readonly paused: boolean
-  /** Of its newest declaration: they are one for its queue. */
+  /** From its newest declaration, because they apply to the whole queue. */
   readonly retry: ResolvedRetry
   readonly onKeyFailure: KeyFailureRule | undefined
-  /** Milliseconds until the next event may be tried; undefined while the circuit breaker is closed. */
+  /** Milliseconds until the next probe; undefined while the circuit breaker is closed. */
   readonly probeInMs: number | undefined
 }
 
-/** The columns of {@link SubscriptionState}, of a row `s` of `bus.subscriptions`. */
+/** The columns of {@link SubscriptionState} in a row `s` of `bus.subscriptions`. */
 export const stateColumns = `s.paused_at is not null as paused, s.options->'retry' as retry, s.options->>'onKeyFailure' as on_key_failure,
   case when s.circuit_opened_at is not null
     then greatest(0, extract(epoch from s.circuit_probe_at - clock_timestamp()) * 1000) end as probe_ms`
@@ -46,7 +46,7 @@ export async function readStates(
   return new Map(rows.map((row) => [row.id, toState(row)]))
 }
 
-/** Stops new events of a subscription everywhere. Gives whether it was not paused before; undefined where there is none. */
+/** Pauses a subscription in every process. Returns whether it was not paused before; undefined if it does not exist. */
 export async function pauseSubscription(
   executor: Executor,
   name: string,
@@ -61,7 +61,10 @@ export async function pauseSubscription(
   )
 }
 
-/** Lets a subscription go on that was paused, or whose circuit breaker is open. Gives whether it was; undefined where there is none. */
+/**
+ * Resumes a subscription that is paused, or whose circuit breaker is open. Returns whether it was either; undefined if
+ * it does not exist.
+ */
 export async function resumeSubscription(executor: Executor, name: string): Promise<boolean | undefined> {
   return change(
     executor,
@@ -72,7 +75,10 @@ export async function resumeSubscription(executor: Executor, name: string): Prom
   )
 }
 
-/** Of two that do so at once one waits for the other's row lock, and changes nothing more. Others hear of it at the commit. */
+/**
+ * Of two concurrent changes one waits for the other's row lock, and changes nothing more. Other processes are notified
+ * at the commit.
+ */
 async function change(
   executor: Executor,
   name: string,
@@ -89,7 +95,7 @@ async function change(
   return found?.changed
 }
 
-/** Where notifying fails, the others find out within seconds, by looking. */
+/** If the notification fails, other processes poll the change within seconds. */
 export async function notifyState(executor: Executor, ids: readonly number[]): Promise<void> {
   await executor.query(`select pg_notify('bus_wake', $1)`, [statePayload('', ids)])
 }
@@ -97,20 +103,21 @@ export async function notifyState(executor: Executor, ids: readonly number[]): P
 const closedCircuit =
   'circuit_opened_at = null, circuit_reason = null, circuit_probe_at = null, circuit_probe_count = 0'
 
-/** What makes a circuit breaker open. */
+/** The reason why a circuit breaker opens. */
 export interface Trip {
   readonly reason: string
-  /** Whose events failed. */
+  /** The tenants whose events failed. */
   readonly tenantIds: readonly string[]
   readonly probeSeconds: number
 }
 
-/** The latest events that say whether there are other tenants than the one whose events fail. */
+/** The number of latest events that show whether there are tenants other than the failing one. */
 const tenantSample = 1000
 
 /**
- * Opens the circuit breaker of a subscription for all processes, unless it is open. Where only one tenant's events fail, it
- * opens only if nobody else has published lately. Gives whether it is open now. Row lock: the subscription's own.
+ * Opens the circuit breaker of a subscription for all processes, unless it is open. If only the events of one tenant
+ * fail, it opens only if no other tenant has published recently. Returns whether it is open now. Takes the row lock of
+ * the subscription.
  */
 export async function openCircuit(executor: Executor, id: number, trip: Trip): Promise<boolean> {
   const { reason, tenantIds, probeSeconds } = trip
@@ -133,7 +140,7 @@ export async function openCircuit(executor: Executor, id: number, trip: Trip): P
   return true
 }
 
-/** Lets all events through again. Gives whether they were not before. */
+/** Closes the circuit breaker. Returns whether it was open. */
 export async function closeCircuit(executor: Executor, id: number): Promise<boolean> {
   const { rows } = await executor.query(
     `update bus.subscriptions set ${closedCircuit} where id = $1 and circuit_opened_at is not null returning id`,
@@ -144,8 +151,8 @@ export async function closeCircuit(executor: Executor, id: number): Promise<bool
 }
 
 /**
- * Takes the right to try one event, when it is time: one process gets it, and the next time is later each time. A time that lies
- * further ahead than it was ever set is one of a clock that was set back since.
+ * Claims the next probe when it is due: one process gets it, and each further one is later. A time further ahead than
+ * any that is ever set comes from a clock that was set back since.
  */
 export async function claimProbe(
   executor: Executor,

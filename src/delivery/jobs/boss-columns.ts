@@ -2,9 +2,10 @@ import { DatabaseError } from '../../foundation/errors.ts'
 import type { Database } from '../../database/database.ts'
 
 /**
- * The columns of pg-boss that statements of the bus read or write, those of the SQL functions in `drizzle/` included, by table, with
- * the types that the statements rely on. pg-boss promises its functions, not its tables: what is not listed here may change
- * without notice, and what is listed is checked at each start. `test/delivery/jobs/boss-columns.test.ts` compares the list with the statements.
+ * The columns of pg-boss, by table, that statements of the bus read or write, including the SQL functions in
+ * `drizzle/`, with the types that the statements require. pg-boss guarantees its functions, not its tables: columns
+ * that are not listed here may change, and the listed ones are checked at each start.
+ * `test/delivery/jobs/boss-columns.test.ts` compares the list with the statements.
  */
 export const bossColumns = {
   version: { version: 'int4' },
@@ -38,12 +39,12 @@ export const bossColumns = {
   },
 } as const satisfies Readonly<Record<string, Readonly<Record<string, string>>>>
 
-/** The states of a job, in the order of the enum: statements compare them by it, as in `state < 'active'`. */
+/** The states of a job in the order of the enum: statements compare them by it, as in `state < 'active'`. */
 const jobStates = ['created', 'retry', 'active', 'completed', 'cancelled', 'failed'] as const
 
 /**
- * Makes sure, in one statement, that the tables of pg-boss have the columns that statements of the bus use, with the types that they rely on, and
- * that the states of a job have the order that they rely on.
+ * Verifies in one statement that the tables of pg-boss have the columns that statements of the bus use, with the
+ * required types, and that the states of a job have the required order.
  *
  * @throws a {@link DatabaseError} `BUS_BOSS_SCHEMA_UNSUPPORTED`
  */

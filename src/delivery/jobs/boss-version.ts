@@ -4,25 +4,25 @@ import type { Database } from '../../database/database.ts'
 import { toBusError } from '../../database/database-errors.ts'
 import { assertBossColumns } from './boss-columns.ts'
 
-/** The version of its schema that this pg-boss was written for. It names it where it would install it. */
+/** The schema version of this pg-boss, read from its own installation script. */
 export const bossVersion = Number(/version\(version\) VALUES \('(\d+)'\)/.exec(getConstructionPlans())?.[1])
 
-/** The oldest schema that this pg-boss migrates: that of pg-boss 11. Of an older one it makes ruins. */
+/** The oldest schema that this pg-boss can migrate: that of pg-boss 11. Migrating an older one would break it. */
 export const oldestBossVersion = 25
 
-/** What is in the schema of pg-boss. */
+/** The contents of pg-boss's schema. */
 interface FoundBoss {
   readonly version: number | undefined
-  /** Tables of something else than pg-boss, or of a pg-boss that cannot be read. */
+  /** Whether it contains tables of something other than pg-boss, or of a pg-boss that cannot be recognised. */
   readonly isOccupied: boolean
-  /** Queues that are not of the bus, a few of them. */
+  /** Some queues that do not belong to the bus. */
   readonly foreignQueues: readonly string[]
 }
 
 /**
- * Makes sure, before anything is migrated, that pg-boss may be installed or updated where it is to be: never over a pg-boss
- * that somebody else uses, unless that is said. pg-boss counts as somebody else's where it has queues that are not of the
- * bus, or was there before the bus.
+ * Verifies, before anything is migrated, that pg-boss may be installed or upgraded in this schema: never over a pg-boss
+ * that something else uses, unless that is requested. Something else uses it if it has queues that do not belong to the
+ * bus, or existed before the bus.
  *
  * @throws {@link DatabaseError} `BUS_BOSS_SCHEMA_TOO_OLD`, `BUS_BOSS_SCHEMA_IN_USE`, `BUS_BOSS_SCHEMA_TOO_NEW`
  */
@@ -48,8 +48,8 @@ export async function assertMigratableBoss(
 }
 
 /**
- * Makes sure that pg-boss is there, and that this version of it, and the statements of the bus, can work with its schema. Returns
- * whether the schema is newer.
+ * Verifies that pg-boss is installed, and that its schema works with this version of pg-boss and with the statements of
+ * the bus. Returns whether the schema is newer.
  *
  * @throws {@link DatabaseError} `BUS_SCHEMA_MISSING`, `BUS_BOSS_SCHEMA_TOO_OLD`, `BUS_BOSS_SCHEMA_OUTDATED`, `BUS_BOSS_SCHEMA_TOO_NEW`, `BUS_BOSS_SCHEMA_UNSUPPORTED`
  */
@@ -112,7 +112,10 @@ async function readBoss(database: Database): Promise<FoundBoss> {
   }
 }
 
-/** By pg-boss's own look at its schema: whatever its statements name has to be there. What is there beside it does no harm. */
+/**
+ * Uses pg-boss's own verification of its schema: everything that its statements refer to must exist. Additional objects
+ * do no harm.
+ */
 async function assertCompatible(database: Database, version: number): Promise<void> {
   const boss = new PgBoss({
     db: { executeSql: (text, values) => database.pool.query(text, values) },

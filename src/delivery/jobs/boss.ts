@@ -6,18 +6,18 @@ import type { Database } from '../../database/database.ts'
 import { assertUsableBoss } from './boss-version.ts'
 import { queryPrepared } from '../../database/prepared.ts'
 
-/** Jobs that are done stay visible to dashboards this long. The receipts stay for good. */
+/** How long settled jobs stay visible to dashboards. Receipts stay forever. */
 const deleteAfterSeconds = 3600
 
-/** 63 years. pg-boss would delete jobs that were never run after 14 days. */
+/** 63 years. By default pg-boss deletes jobs that have not run after 14 days. */
 const retentionSeconds = 2_000_000_000
 
-/** Queue options every queue of the bus has in common. */
+/** Options that all queues of the bus share. */
 export const queueDefaults = { deleteAfterSeconds, retentionSeconds } as const
 
 /**
- * pg-boss on the bus's own pool. Its timers are off, but for the registry of instances: what they would do the bus
- * asks for when it is due (see maintenance.ts), so that an idle process with many queues does not poll each of them.
+ * pg-boss on the bus's own pool. Its timers are off, except for the registry of instances: maintenance calls what they
+ * would do when it is due (see maintenance.ts), so that an idle process with many queues does not poll each of them.
  */
 function createBoss(
   database: Database,
@@ -35,15 +35,15 @@ function createBoss(
     instanceName,
     monitorIntervalSeconds: 1,
     maintenanceIntervalSeconds: 60,
-    // Dashboards show throughput and waiting times from it: a row for each count of a queue, kept for seven days.
+    // Dashboards use it for throughput and waiting times: a row for each count of a queue, kept for seven days.
     persistQueueStats: options.keepsTrends,
-    // The options of a queue change only in register(), which reloads them.
+    // The options of a queue only change in registerSubscriptions(), which reloads them.
     queueCacheIntervalSeconds: 600,
     instanceHeartbeatSeconds: 60,
     useListenNotify: false,
     openTelemetry: { enabled: false },
   })
-  // Without a listener for it, an `error` event ends the process.
+  // Without a listener an `error` event would end the process.
   boss.on('error', (error) => logger.warn({ reason: reasonOf(error) }, 'pg-boss reported an error'))
   boss.on('warning', (warning) => logger.debug({ reason: warning.message }, 'pg-boss reported a warning'))
   return boss
@@ -71,7 +71,7 @@ export function preparedOn(database: Database): { readonly db: Db } {
 }
 
 /**
- * pg-boss on a schema that is there.
+ * Opens pg-boss on an existing schema.
  *
  * @throws {@link DatabaseError} `BUS_SCHEMA_MISSING`, `BUS_BOSS_SCHEMA_TOO_OLD`, `BUS_BOSS_SCHEMA_OUTDATED`, `BUS_BOSS_SCHEMA_TOO_NEW`, `BUS_BOSS_SCHEMA_UNSUPPORTED`
  */
@@ -83,19 +83,19 @@ export async function openBoss(
 ): Promise<PgBoss> {
   const isNewer = await assertUsableBoss(database)
   const keepsTrends = await mayMakePartitions(database)
-  // Told not to migrate it takes its own version alone; told to, it leaves a newer schema as it is and works with it.
+  // Without `migrate` it accepts only its own version; with it, it accepts a newer schema unchanged.
   const boss = createBoss(database, instanceName, logger, { migrate: isNewer, registerInstance, keepsTrends })
   try {
     await boss.start()
   } catch (error) {
-    // What it had begun has timers.
+    // It has started timers.
     await boss.stop({ graceful: false }).catch(() => {})
     throw error
   }
   return boss
 }
 
-/** Installs or updates pg-boss's own schema, unless it is newer. Its migrations lock and check by themselves. */
+/** Installs or upgrades pg-boss's own schema, unless it is newer. Its migrations take their own locks. */
 export async function migrateBoss(database: Database, logger: BusLogger): Promise<void> {
   const boss = createBoss(database, 'migrate', logger, {
     migrate: true,
@@ -109,7 +109,7 @@ export async function migrateBoss(database: Database, logger: BusLogger): Promis
   }
 }
 
-/** pg-boss keeps what it has counted in a table with a partition for each day, which only the owner of the table can make. */
+/** pg-boss stores statistics in a table with a partition for each day, which only the owner of the table can create. */
 async function mayMakePartitions(database: Database): Promise<boolean> {
   const { rows } = await database.query(
     `select from pg_class c join pg_namespace n on n.oid = c.relnamespace

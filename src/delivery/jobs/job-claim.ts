@@ -42,7 +42,10 @@ export function isLastAttempt({ retryCount, retryLimit }: JobClaim): boolean {
   return retryCount >= retryLimit - lossAllowance
 }
 
-/** pg-boss gives the jobs of one fetch in no order: this is the one it chose them in, and of those inserted together, by event. */
+/**
+ * pg-boss returns the jobs of a fetch unordered. This is the order in which it selected them, and the order of the
+ * events for jobs that were inserted together.
+ */
 export function byPosition(a: JobWithMetadata<JobData>, b: JobWithMetadata<JobData>): number {
   return (
     b.priority - a.priority ||
@@ -51,14 +54,14 @@ export function byPosition(a: JobWithMetadata<JobData>, b: JobWithMetadata<JobDa
   )
 }
 
-/** Of a job that somebody else may have put into the queue. */
+/** For a job that may have been inserted by somebody else. */
 function firstEventId({ data }: { readonly data: Partial<JobData> | null }): string {
   return Array.isArray(data?.eventIds) ? String(data.eventIds[0]) : ''
 }
 
 const uuidShape = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
-/** Whether a job is one of the bus: anybody who may write to pg-boss's tables can put others into its queues. */
+/** Whether a job belongs to the bus: anybody with write access to pg-boss's tables can insert others into its queues. */
 export function isJobOfBus({ data }: { readonly data: unknown }): boolean {
   const ids: unknown = (data as Partial<JobData> | null)?.eventIds
   return (
@@ -66,17 +69,20 @@ export function isJobOfBus({ data }: { readonly data: unknown }): boolean {
   )
 }
 
-/** Whether a job came out of a dead-letter queue. */
+/** Whether a job was redriven from a dead-letter queue. */
 export function isRedriven(job: JobWithMetadata<JobData>): boolean {
   return (job as { sourceRootId?: string | null }).sourceRootId != null
 }
 
-/** Whether the last attempt at a job ended without a word: its worker died, or was taken for dead. */
+/** Whether the last attempt at a job ended silently: its worker died, or was considered dead. */
 export function wasLost(job: JobWithMetadata<JobData>): boolean {
   return job.retryCount > 0 && (job.output as Partial<FailureOutput> | null)?.failures === undefined
 }
 
-/** The failures before this attempt: pg-boss keeps the last output over a retry, the job's data what came before. */
+/**
+ * Collects the failures before this attempt: pg-boss keeps the last output across a retry, the job's data holds the
+ * earlier ones.
+ */
 export function toClaim(job: JobWithMetadata<JobData>): JobClaim {
   const output = job.output as Partial<FailureOutput> | null
   const known: readonly AttemptFailure[] = failuresIn(output) ?? failuresIn(job.data) ?? []
@@ -97,7 +103,7 @@ function failuresIn(record: { readonly failures?: unknown } | null): readonly At
   return Array.isArray(record?.failures) ? (record.failures as readonly AttemptFailure[]) : undefined
 }
 
-/** What pg-boss wrote when it took the job from a worker that was not heard of. */
+/** The error that pg-boss wrote when it took the job from a silent worker. */
 export function lostWorkerError(output: unknown): Error {
   const message: unknown = (output as { value?: { message?: unknown } } | null)?.value?.message
   return new DeliveryError(

@@ -4,46 +4,50 @@ import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
 import type { DurableOptions, ResolvedRetry } from '../subscriptions/subscription.ts'
 
-/** What a job of the bus carries. Ids only: the events stay in the log. */
+/** The data of a job. It holds ids only; the events stay in the log. */
 export interface JobData {
-  /** The events to deliver. More than one: a delivery batch, which is the first attempt only. */
+  /** The events to deliver. Several events are a delivery batch, or the first events of a key. */
   readonly eventIds: readonly string[]
-  /** Attempts made before this job existed, those included whose worker was lost. */
+  /** Attempts made before this job existed, including those whose worker was lost. */
   readonly attempts?: number
-  /** How many of them were lost with a worker that held other events too, so that nobody knows whose fault it was. */
+  /** How many of them were lost with a worker that held other events too, so that it is unknown which event was to blame. */
   readonly losses?: number
-  /** The claim, by its retry count, under which the event ran as the only suspect of its process: see quarantine.ts. */
+  /** The retry count of the claim under which the event ran as the only suspect of its process: see quarantine.ts. */
   readonly isolatedAt?: number
   /** How often these events were looked for in the log in vain: see missing-event.ts. */
   readonly missCount?: number
-  /** How those failed, as far as it is known. */
+  /** The known failures of these attempts. */
   readonly failures?: readonly AttemptFailure[]
-  /** The key whose first events these are, in `bus.ordered_keys`: they are delivered one after the other. */
+  /** The key in `bus.ordered_keys` whose first events these are: they are delivered one after the other. */
   readonly keyId?: string
-  /** The declarations whose predicate the events were found to fulfil: see coverage.ts. */
+  /** The declarations whose predicate the events satisfy: see coverage.ts. */
   readonly declarations?: readonly number[]
-  /** The declarations whose code does not cover its events, and has put it back. */
+  /** The declarations whose code does not cover its events and has requeued it. */
   readonly declinedBy?: readonly number[]
 }
 
 /** The options of a subscription that its jobs are made with. */
 type JobOptions = Pick<DurableOptions, 'timeoutSeconds' | 'retry'>
 
-/** About the bytes of payload in one job, so that a worker's memory is bounded. */
+/** Approximate maximum bytes of payload in one job, which bounds a worker's memory. */
 export const maxBatchBytes = 1024 * 1024
 
-/** Longest a job may be active at all; a dead worker is found by its heartbeat long before. pg-boss takes a day. */
+/**
+ * The longest time that a job may be active. A dead worker is detected much earlier, by its heartbeat. pg-boss's
+ * maximum is a day.
+ */
 const maxExpireSeconds = 86_400
 
 /**
- * Retries beyond those of the subscription. pg-boss counts a lost worker as a failed attempt and would bury an event that
- * only shared its process with one that killed it: the bus decides that itself, so for pg-boss there is always one more.
+ * Retries in addition to those of the subscription. pg-boss counts a lost worker as a failed attempt, and would
+ * dead-letter an event that only shared its process with a poison event. The bus decides that itself, so for pg-boss
+ * there is always another retry.
  */
 export const lossAllowance = 1_000_000
 
 /**
- * The priority of whatever was tried before, and of nothing else: first attempts have their place in the line there, negated, or 0
- * where there is no line. So the two are told apart where jobs are fetched.
+ * The priority of every job that was tried before, and of no other: the priority of a first attempt is its negated
+ * finish tag, or 0 without one. So a fetch can select either kind.
  */
 export const retryPriority = 1
 
@@ -65,7 +69,7 @@ export function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: nu
   return batches
 }
 
-/** A job for some events that no attempt was made at yet. One event: the job is its retry unit from the start. */
+/** A job for some events without a previous attempt. With a single event, the job is also the unit of its retries. */
 export function firstAttemptJob(
   eventIds: readonly string[],
   options: JobOptions,
@@ -85,21 +89,21 @@ export function firstAttemptJob(
   }
 }
 
-/** Before all that has a place in the line, whose priorities are negative. */
+/** Above every finish tag, because their priorities are negative. */
 const maxPriority = 2_000_000_000
 const priorityMs = 200
 
 /**
- * The priority of jobs that are inserted and fetched in one transaction: of those of a fifth of a second the same, falling with
- * time, so that what is left of them comes in the order it was inserted.
+ * The priority of jobs that are inserted and fetched in one transaction: constant for a fifth of a second, and falling
+ * with time, so that remaining jobs are fetched in the order of their insertion.
  */
 export function directPriority(): number {
   return maxPriority - (Math.floor(Date.now() / priorityMs) % maxPriority)
 }
 
 /**
- * Whether an attempt was made at a job's events before. What goes straight to a worker has a higher priority than later attempts, and
- * keeps it where that worker is lost.
+ * Whether an attempt was made at a job's events before. A job that goes directly to a worker has a higher priority than
+ * retries, and keeps it if that worker is lost.
  */
 export function isRetry({ priority, retryCount }: { priority: number; retryCount: number }): boolean {
   return priority === retryPriority || (priority > retryPriority && retryCount > 0)
@@ -113,8 +117,8 @@ export interface PastAttempts {
 }
 
 /**
- * The job that carries one event on after an attempt that failed in a batch, or was lost with its worker. Its id follows
- * from the job before and the event, so inserting it twice is harmless.
+ * The job that retries one event after an attempt that failed in a batch, or was lost with its worker. Its id is
+ * derived from the previous job and the event, so inserting it twice is harmless.
  */
 export function retryJob(
   jobId: string,
@@ -133,7 +137,7 @@ export function retryJob(
   }
 }
 
-/** What pg-boss needs to know to retry a single event that has some attempts behind it. */
+/** The options with which pg-boss retries a single event after some attempts. */
 export function retryFields(
   retry: ResolvedRetry,
   attemptsBefore: number,
@@ -155,21 +159,21 @@ export function isOfKey({ keyId }: JobData): boolean {
   return keyId !== undefined
 }
 
-/** Whether a job is a delivery batch: its events are delivered in no order. */
+/** Whether a job is a delivery batch: its events are delivered in any order. */
 export function isBatch(data: JobData): boolean {
   return data.eventIds.length > 1 && !isOfKey(data)
 }
 
-/** A uuid (version 8) that two ids always give again. */
+/** A uuid (version 8) that two ids always map to. */
 function derivedId(batchId: string, eventId: string): string {
   const hex = createHash('sha256').update(`${batchId}/${eventId}`).digest('hex')
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`
 }
 
-/** The group of pg-boss's that jobs stand in which some declarations do not cover. */
+/** The pg-boss group of jobs that some declarations do not cover. */
 export function declinedGroup(declarationIds: readonly number[]): string {
   return `left by ${declarationIds.join(',')}`
 }
 
-/** Places end where pg-boss's priority does. From here on, jobs go in the order they came. */
+/** Finish tags end where pg-boss's priority does. Beyond this one, jobs are fetched in the order of their insertion. */
 export const maxFinishTag = 2_000_000_000

@@ -7,10 +7,10 @@ import { queryPrepared } from '../../database/prepared.ts'
 export type BossCall = (options: { readonly db: Db }) => Promise<unknown>
 
 /**
- * Makes calls of pg-boss in an open transaction, and commits it, in one round trip: each statement is sent when the one before
- * has been sent, not answered. Resolves to what the calls gave, once the commit is known. Where a statement fails, so do all
- * behind it, and the server rolls back in place of the commit; where a call fails before it has sent anything, nothing behind
- * it is sent.
+ * Makes calls of pg-boss in an open transaction, and commits it, in one round trip: each statement is sent without
+ * waiting for the answer of the previous one. Resolves to the results of the calls, after the commit has succeeded. If
+ * a statement fails, so do all later ones, and the server rolls back instead of committing; if a call fails before it
+ * has sent anything, nothing after it is sent.
  */
 export async function sendTogether(
   client: BusClient,

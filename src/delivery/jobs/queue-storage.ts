@@ -2,9 +2,9 @@ import type { PgBoss } from 'pg-boss'
 import { isLockTimeout } from '../../outbox/relay/claim.ts'
 
 /**
- * Storage settings of the table of a queue. Each job dies twice within milliseconds, as an entry of the index that pg-boss
- * fetches through, while the table keeps what was done in the last hour: by the server's own settings, a fifth of that would
- * have to be dead before anything is tidied up. The statistics follow a backlog that builds up or goes within a minute.
+ * Storage settings of the table of a queue. Each job leaves two dead entries within milliseconds in the index that
+ * pg-boss fetches through, while the table keeps the settled jobs of the last hour: with the server's defaults, a fifth
+ * of the table would have to be dead before a vacuum. The statistics follow a backlog within a minute.
  */
 const storage = [
   'autovacuum_vacuum_scale_factor=0.02',
@@ -16,8 +16,9 @@ const storage = [
 ] as const
 
 /**
- * Brings the tables of the bus's queues up to date, where they are not: all, or that of one. Takes SHARE UPDATE EXCLUSIVE on
- * each, so jobs come and go meanwhile. Who does not own them leaves them as they are: an owner's start or migrate does it.
+ * Applies these settings to the tables of the bus's queues: to all, or to that of one queue. Takes SHARE UPDATE
+ * EXCLUSIVE on each, so jobs can be inserted and settled meanwhile. A role that does not own them leaves them
+ * unchanged; a start or a migration by the owner applies them.
  */
 export async function applyQueueStorage(boss: PgBoss, queue?: string): Promise<void> {
   const db = boss.getDb()
@@ -31,7 +32,7 @@ export async function applyQueueStorage(boss: PgBoss, queue?: string): Promise<v
     [tables.map(({ table }) => table), storage],
   )
   for (const { table_name } of rows as { readonly table_name: string }[]) {
-    // A table that somebody has locked is left to the next start.
+    // A locked table is left to the next start.
     await db
       .executeSql(`set local lock_timeout = '1s'; alter table ${table_name} set (${storage.join(', ')})`)
       .catch((error: unknown) => {

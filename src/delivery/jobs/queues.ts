@@ -16,12 +16,15 @@ export function deadLetterQueueName(subscriptionName: string): string {
   return `bus.${subscriptionName}.dead`
 }
 
-/** What a subscription's queues are made of. */
+/** The part of a subscription that determines its queues. */
 export interface QueueOwner extends Pick<DurableOptions, 'retry' | 'heartbeatSeconds'> {
   readonly name: string
 }
 
-/** The queues of some subscriptions that are there, by name, in one statement: two for each would make a start with hundreds slow. */
+/**
+ * The existing queues of some subscriptions, by name, in one statement: two statements for each would make a start with
+ * hundreds of them slow.
+ */
 export async function readQueues(
   boss: PgBoss,
   subscriptions: readonly Pick<QueueOwner, 'name'>[],
@@ -33,10 +36,10 @@ export async function readQueues(
 }
 
 /**
- * Creates the queues of a subscription, or brings their options up to date. pg-boss leaves the options of a queue
- * that exists alone, and policy and partition can never change.
+ * Creates the queues of a subscription, or updates their options. pg-boss does not change the options of an existing
+ * queue; policy and partition can never change.
  *
- * @param queues - those that are there, where they were read for many subscriptions at once
+ * @param queues - the existing queues, if they were read for many subscriptions at once
  */
 export async function ensureQueues(
   boss: PgBoss,
@@ -67,7 +70,7 @@ export async function ensureQueues(
   }
 }
 
-/** Makes a table, which the role of a worker may not: then an owner does it, at deploy. */
+/** Creates a table, which a worker's role may not do: then an owner does it at deployment. */
 async function createQueue(boss: PgBoss, name: string, options: Omit<Queue, 'name'>): Promise<void> {
   await boss.createQueue(name, options).catch((error: unknown) => {
     const cause = toBusError(error)

@@ -7,7 +7,7 @@ import type { FailureOutput } from '../jobs/job-claim.ts'
 import type { KeyFailureRule } from '../subscriptions/subscription-options.ts'
 import type { DurableOptions } from '../subscriptions/subscription.ts'
 
-/** What bounds the jobs of a subscription. */
+/** The options that bound the jobs of a subscription. */
 type JobOptions = Pick<DurableOptions, 'batchSize' | 'timeoutSeconds' | 'retry'>
 
 interface BegunRow extends pg.QueryResultRow {
@@ -16,18 +16,18 @@ interface BegunRow extends pg.QueryResultRow {
   readonly event_ids: readonly string[]
 }
 
-/** Says that some events were held. */
+/** Reports that some events were held back. */
 interface HeldRow extends pg.QueryResultRow {
   readonly key_id: null
 }
 
 /**
- * Puts claimed events at the end of their keys and gives the jobs to insert for keys that were idle, all in the claiming
- * transaction. Locks the keys in the order of their hashes until it ends. Events of keys whose row somebody else holds, or that
- * have held events already, are held in the outbox.
+ * Appends claimed events to their keys and returns the jobs to insert for keys that were idle, all in the claiming
+ * transaction. Locks the keys in the order of their hashes until the transaction ends. Events whose key is locked by
+ * another transaction, or already has held events, are held back in the outbox.
  *
- * @param options.retaken - these were held, and their keys are locked already
- * @param options.patient - waits 50 ms for the first row that is locked
+ * @param options.retaken - the events were held, and their keys are already locked
+ * @param options.patient - waits 50 ms for the first locked row
  */
 export async function enqueueOrdered(
   client: pg.ClientBase,
@@ -57,19 +57,19 @@ export async function enqueueOrdered(
   return { jobs: begun.map((row) => toJob(row, options)), isHeld: begun.length < rows.length }
 }
 
-/** How far the job of a key has come. */
+/** The progress of a key's job. */
 export interface KeyProgress {
   readonly keyId: string
   readonly jobId: string
   /** The first event of the job. */
   readonly eventId: string
-  /** How many of the job's events, from the first one on, are not to be delivered again. */
+  /** How many of the job's events, from the first one on, are settled. */
   readonly doneCount: number
 }
 
 /**
- * Takes what is done out of its keys and gives the next job to insert for each, in one transaction with the completion
- * of the jobs. Jobs that their key does not stand by any more change nothing.
+ * Removes settled events from their keys and returns the next job to insert for each, in one transaction with the
+ * completion of the jobs. Jobs that no longer belong to their key change nothing.
  */
 export async function advanceKeys(
   client: pg.ClientBase,

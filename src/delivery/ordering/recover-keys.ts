@@ -8,7 +8,7 @@ import type { JobData } from '../jobs/job.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import { advanceKeys, afterDeadLetter, stopKeys, type KeyProgress } from './ordered-keys.ts'
 
-/** Keys that one call recovers at most. */
+/** Maximum number of keys that one call recovers. */
 const maxKeys = 1000
 
 interface OrphanedKey extends pg.QueryResultRow {
@@ -17,11 +17,11 @@ interface OrphanedKey extends pg.QueryResultRow {
 }
 
 /**
- * Finds keys whose job is over although its worker never said so. Either pg-boss ended it after its last attempt, because its worker
- * was not heard of: then the rule of the subscription decides. Or somebody completed, cancelled or deleted it by hand: only a
- * receipt, a failed last attempt or a release lets a key advance, so its events get a job again.
+ * Finds keys whose job has ended although its worker never settled it. Either pg-boss ended it after its last attempt,
+ * because its worker was silent: then the rule of the subscription decides. Or somebody completed, cancelled or deleted
+ * it by hand: since only a receipt, a failed last attempt or a release lets a key advance, its events get a new job.
  *
- * Any number of processes may do it at once: a key is locked, and looked at again.
+ * Any number of processes may run it at once: each key is locked, and checked again.
  *
  * @returns whether jobs are ready now
  */
@@ -45,7 +45,8 @@ async function recoverKey(context: SubscriptionContext, key: OrphanedKey): Promi
   const deadLetters: DeadLettered[] = []
   const isReady = await database.transaction(async (client) => {
     const { rows: locked } = await client.query(
-      // A session that holds it works on it, or keeps it from everybody: the others are recovered meanwhile.
+      // A session that holds the key is working on it, or blocks it for everybody; the other keys are recovered
+      // meanwhile.
       `select from bus.ordered_keys where id = $1 and job_id = $2 and state in ('active', 'overrunning') for update skip locked`,
       [key.id, key.job_id],
     )
@@ -83,7 +84,7 @@ async function findJob(
   return job
 }
 
-/** What is known of a job whose last attempt pg-boss ended. */
+/** The output of a job whose last attempt pg-boss ended. */
 function lastOutput(job: JobWithMetadata<JobData>): FailureOutput {
   const attempts = (job.data.attempts ?? 0) + job.retryCount + 1
   const known = (job.output as Partial<FailureOutput> | null)?.failures
