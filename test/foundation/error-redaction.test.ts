@@ -202,7 +202,7 @@ describe('what was thrown', () => {
     const redacted = redactThrown(new TypeError('hunter2'))
     expect(redacted.name).toBe('TypeError')
     expect(redacted.stack).toMatch(
-      /^TypeError: left out, as it may quote the payload\n +at .*redact\.test\.ts/,
+      /^TypeError: left out, as it may quote the payload\n +at .*error-redaction\.test\.ts/,
     )
   })
 
