@@ -3,14 +3,15 @@
  * point is imported and required. The types resolve under the strictest settings, with Drizzle 0.45 and with 1.x. A
  * subscription is crashed at every step, in separate processes, on a PostgreSQL. Bundles of it run, as ESM and as
  * CommonJS, without any other package. A service on NestJS 11 and 12 handles an event in a decorated method, as an ES
- * module and as CommonJS.
+ * module and as CommonJS. The packages, megabytes and
+ * files that a service gets with it are counted, and bounded.
  *
  *   npm run test:pack
  */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import pg from 'pg'
@@ -295,6 +296,64 @@ async function createDatabase(serverUrl: string, name: string): Promise<string> 
   return url.toString()
 }
 
+/** Packages that are type declarations alone: never loaded, and part of any service in TypeScript. */
+const declarationPackages = ['@types/node', '@types/pg', 'undici-types']
+
+const mostPackages = 25
+const mostMegabytes = 30
+
+/** Installs the library and Drizzle, nothing else, and counts what that brings beside Drizzle. */
+function checkFootprint(tarball: string): void {
+  const lean = join(folder, 'lean')
+  mkdirSync(lean)
+  writeFileSync(join(lean, 'package.json'), JSON.stringify({ name: 'lean', private: true }))
+  run('npm', ['install', '--no-audit', '--no-fund', join(folder, tarball), 'drizzle-orm@0.45'], lean)
+  const modules = join(lean, 'node_modules')
+  const paths = run('npm', ['ls', '--omit=dev', '--all', '--parseable'], lean).trim().split('\n').slice(1)
+  const names = paths
+    .map((path) => relative(modules, path).split(sep).join('/'))
+    .filter((name) => name !== 'drizzle-orm')
+  if (!names.includes('bossbus') || !names.includes('pg-boss'))
+    throw new Error(`unexpected: ${names.join(', ')}`)
+  const loaded = names.filter((name) => !declarationPackages.includes(name))
+  const byteCount = sizeOf(modules) - sizeOf(join(modules, 'drizzle-orm'))
+  const megabytes = byteCount / 1e6
+  console.log(
+    `beside drizzle-orm: ${names.length} packages, ${loaded.length} without those of types alone, ${megabytes.toFixed(1)} MB`,
+  )
+  if (loaded.length > mostPackages)
+    throw new Error(`Expected at most ${mostPackages} packages, got ${loaded.join(', ')}`)
+  if (megabytes > mostMegabytes) throw new Error(`Expected at most ${mostMegabytes} MB, got ${megabytes}`)
+  checkFiles(join(modules, 'bossbus'))
+}
+
+function sizeOf(directory: string): number {
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0)
+}
+
+/** The package has the built code, the migrations and the pages that its users read; docs/guide/operating.md says why no source maps. */
+function checkFiles(installed: string): void {
+  const files = readdirSync(installed, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ parentPath, name }) => relative(installed, join(parentPath, name)).split(sep).join('/'))
+  const wanted = [
+    'dist/index.js',
+    'dist/index.d.ts',
+    'README.md',
+    'LICENSE',
+    'docs/errors.md',
+    'docs/guide/README.md',
+  ]
+  const missing = wanted.filter((file) => !files.includes(file))
+  const refused = files.filter((file) =>
+    /^(?:src|test|scripts)\/|\.map$|^docs\/(?:adr\/|design|benchmarks)/.test(file),
+  )
+  if (missing.length > 0 || refused.length > 0)
+    throw new Error(`Missing from the package: ${missing.join(', ')}. Not to be there: ${refused.join(', ')}`)
+}
+
 const compilerOptions = {
   module: 'nodenext',
   target: 'es2023',
@@ -334,6 +393,7 @@ try {
   const [tarball] = JSON.parse(run('npm', ['pack', '--json', '--pack-destination', folder], project)) as {
     filename: string
   }[]
+  checkFootprint(tarball?.filename ?? '')
   writeFileSync(
     join(folder, 'package.json'),
     JSON.stringify({ name: 'uses-bossbus', private: true, type: 'module' }),

@@ -10,6 +10,13 @@ export default defineConfig({
     retry: process.env['CI'] === 'true' ? 2 : 0,
     // On one server. Many tests wait for a time, so that on two cores a third worker is no burden; more make timings noisy.
     maxWorkers: 3,
+    tags: [
+      {
+        name: 'slow',
+        description:
+          'Kills processes or servers over and over, waits for long, or needs tens of thousands of events: npm run test:slow',
+      },
+    ],
     typecheck: { enabled: true, include: ['test/**/*.test-d.ts'], tsconfig: './tsconfig.json' },
   },
 })

@@ -1,8 +1,8 @@
-import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { isEventTypeName } from './event-type.ts'
 import { limits } from '../foundation/limits.ts'
 import { describe, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
 import { hasControls, isLonger, invalidTextReason } from '../foundation/text.ts'
+import type { InferInput, InferOutput, StandardSchemaV1 } from '../foundation/standard-schema.ts'
 import { checkRedact } from './redact-paths.ts'
 
 /** One event type: the schema of its payload, the services that may publish it, and how older payloads are upgraded. */
@@ -38,15 +38,11 @@ export type EventCatalogue = { readonly [type: string]: EventDefinition }
 /** The event type names of a catalogue. */
 export type EventType<C extends EventCatalogue> = keyof C & string
 
-/** The payload of a type as publish takes it: the schema's input. */
-export type PayloadInput<C extends EventCatalogue, T extends EventType<C>> = StandardSchemaV1.InferInput<
-  C[T]['schema']
->
+/** What publish takes as the payload of a type: the schema's input. */
+export type PayloadInput<C extends EventCatalogue, T extends EventType<C>> = InferInput<C[T]['schema']>
 
-/** The payload of a type as a handler receives it: the schema's output. */
-export type PayloadOutput<C extends EventCatalogue, T extends EventType<C>> = StandardSchemaV1.InferOutput<
-  C[T]['schema']
->
+/** What a handler gets as the payload of a type: the schema's output. */
+export type PayloadOutput<C extends EventCatalogue, T extends EventType<C>> = InferOutput<C[T]['schema']>
 
 /**
  * Declares the events of a service by name. A name is any text that cannot be mistaken for a pattern, such as
@@ -235,7 +231,7 @@ function checkUpcast(type: string, upcast: unknown, version: number): void {
   }
 }
 
-function standardOf(schema: unknown): Partial<StandardSchemaV1.Props> | undefined {
+function standardOf(schema: unknown): Partial<StandardSchemaV1['~standard']> | undefined {
   if (schema === null || (typeof schema !== 'object' && typeof schema !== 'function')) return undefined
   return (schema as Partial<StandardSchemaV1>)['~standard']
 }

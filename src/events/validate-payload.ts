@@ -1,4 +1,4 @@
-import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { StandardIssue } from '../foundation/standard-schema.ts'
 import { InvalidEventError, type EventIssue } from '../foundation/errors.ts'
 import { redactIssue, redactThrown } from '../foundation/error-redaction.ts'
 import { printable, printablePath } from '../foundation/text.ts'
@@ -37,7 +37,7 @@ export async function validatePayload(
   )
 }
 
-function describeIssue(issue: StandardSchemaV1.Issue, payload: unknown): EventIssue {
+function describeIssue(issue: StandardIssue, payload: unknown): EventIssue {
   const path = (issue.path ?? []).map((part) => String(typeof part === 'object' ? part.key : part))
   return { path: printablePath(path), message: printable(redactIssue(issue, payload), 299) }
 }

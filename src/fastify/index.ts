@@ -4,7 +4,6 @@
  * @module
  */
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
-import fp from 'fastify-plugin'
 import type { BusOptions } from '../bus-options.ts'
 import { createBus, type Bus } from '../bus.ts'
 import { resolveRun, type RunOption } from '../run-option.ts'
@@ -161,7 +160,12 @@ declare module 'fastify' {
  *   bus, or the bus passed in was stopped. From `ready` and `listen`: the errors of `bus.migrate` and `bus.start`;
  *   `BUS_DATABASE_UNAVAILABLE` if they take too long
  */
-export const bus: FastifyPluginAsync<BusPluginOptions> = fp(registerBus, { name: 'bossbus', fastify: '5.x' })
+export const bus: FastifyPluginAsync<BusPluginOptions> = Object.assign(registerBus, {
+  // What the package `fastify-plugin` sets: its decorators are the app's, not those of a scope of its own.
+  [Symbol.for('skip-override')]: true,
+  [Symbol.for('fastify.display-name')]: 'bossbus',
+  [Symbol.for('plugin-meta')]: { name: 'bossbus', fastify: '5.x' },
+})
 
 async function registerBus(app: FastifyInstance, options: BusPluginOptions): Promise<void> {
   if (app.hasDecorator('bus') || app.hasRequestDecorator('bus')) {

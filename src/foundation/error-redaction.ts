@@ -1,4 +1,4 @@
-import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { StandardIssue } from './standard-schema.ts'
 import { isError } from './cross-realm.ts'
 
 /** Beyond any of these limits the whole message is replaced, not searched for values. */
@@ -12,7 +12,7 @@ const maxMessageLength = 20_000
  * words of the sentence remain. Words that schema libraries use in their messages, and options that the schema itself
  * names, also remain.
  */
-export function redactIssue(issue: StandardSchemaV1.Issue, payload: unknown): string {
+export function redactIssue(issue: StandardIssue, payload: unknown): string {
   const { message } = issue
   const values = message.length > maxMessageLength ? undefined : valuesIn(valueAt(issue.path ?? [], payload))
   if (values === undefined) return 'refused by the schema'
@@ -55,7 +55,7 @@ export function redactThrown(thrown: unknown): Error {
 }
 
 /** The value an issue is about, or the whole payload if the path does not exist. */
-function valueAt(path: readonly (PropertyKey | StandardSchemaV1.PathSegment)[], payload: unknown): unknown {
+function valueAt(path: NonNullable<StandardIssue['path']>, payload: unknown): unknown {
   let value = payload
   for (const part of path) {
     const key = typeof part === 'object' ? part.key : part
@@ -88,7 +88,7 @@ function valuesIn(root: unknown): string[] | undefined {
 }
 
 /** The values that valibot and arktype report as received, except type names such as `Object` or `a string`. */
-function seenValues(issue: StandardSchemaV1.Issue): string[] {
+function seenValues(issue: StandardIssue): string[] {
   const { received, actual } = issue as { received?: unknown; actual?: unknown }
   return [received, actual].filter(
     (seen): seen is string => typeof seen === 'string' && !/^(?:[A-Za-z ]*|\d+)$/.test(seen),
@@ -96,7 +96,7 @@ function seenValues(issue: StandardSchemaV1.Issue): string[] {
 }
 
 /** The options of a choice that zod reports as expected: they come from the schema, not from the payload. */
-function namedOptions(issue: StandardSchemaV1.Issue): readonly string[] {
+function namedOptions(issue: StandardIssue): readonly string[] {
   const { values } = issue as { values?: unknown }
   return Array.isArray(values) ? values.filter((value) => typeof value === 'string') : []
 }

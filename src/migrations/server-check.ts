@@ -1,5 +1,5 @@
 import { DatabaseError } from '../foundation/errors.ts'
-import type { Executor } from '../database/database.ts'
+import type { Database, Executor } from '../database/database.ts'
 
 /** The oldest supported server, as `server_version_num`. */
 const minServerVersion = 140_000
@@ -62,17 +62,21 @@ export async function checkServer(executor: Pick<Executor, 'query'>): Promise<vo
  *
  * @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED`
  */
-export async function checkRowSecurity(executor: Pick<Executor, 'query'>): Promise<void> {
-  const { rows } = await executor.query<{ table_name: string; role: string }>(
+export async function checkRowSecurity({
+  query,
+  bossSchemaName,
+}: Pick<Database, 'query' | 'bossSchemaName'>): Promise<void> {
+  const { rows } = await query<{ table_name: string; role: string }>(
     `select n.nspname || '.' || c.relname as table_name, current_user::text as role
      from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname in ('bus', 'pgboss') and c.relrowsecurity
+     where n.nspname in ('bus', $1) and c.relrowsecurity
        and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') and row_security_active(c.oid)
        and not exists (
          select from pg_policy p cross join lateral unnest(p.polroles) as r (role_id)
          where p.polrelid = c.oid and p.polpermissive and p.polcmd in ('*', 'r')
            and (r.role_id = 0 or pg_has_role(r.role_id, 'usage')))
      order by 1 limit 1`,
+    [bossSchemaName],
   )
   const [hidden] = rows
   if (hidden === undefined) return

@@ -1,3 +1,4 @@
+// @module-tag slow
 import { expect, test } from 'vitest'
 import { createBus } from '../../src/index.ts'
 import { recordingLogger } from '../support/bus.ts'

@@ -161,66 +161,80 @@ test('a schema that holds something else than pg-boss, or that may not be read, 
 })
 
 for (const bossSchema of ['bus_jobs', 'Jobs of the büs', 'order']) {
-  test(`everything works with pg-boss in the schema ${bossSchema}, beside one of somebody else's`, async () => {
-    const database = await createTestDatabase({ empty: true })
-    const { rows, count, db } = database
-    const other = await installOther(database.url)
-    const quoted = `"${bossSchema}"`
-    const bus = busOn(database.url, bossSchema)
-    await bus.migrate()
-    await bus.migrate()
-    const seen: string[] = []
-    const retry = { maxAttempts: 2, delaySeconds: 0, backoff: false } as const
-    const handler = ({ payload }: { payload: unknown }, { attempt }: { attempt: number }): void => {
-      seen.push(`${String(payload)} ${attempt}`)
-      if (payload === 'bad') throw new Error('bad')
-    }
-    bus.subscribe({ name: 'plain', events: ['note'], retry, tenantConcurrency: 1, handler })
-    bus.subscribe({ name: 'once', events: ['note'], mode: 'exactly-once', retry, handler })
-    bus.subscribe({ name: 'ordered', events: ['note'], ordered: true, onKeyFailure: 'park', retry, handler })
-    await bus.start()
-    const published = await db.transaction(async (tx) =>
-      bus.publishMany(
-        tx,
-        ['good', 'bad', 'late'].map((payload) => ({
-          ...{ type: 'note', tenantId: 'acme', orderingKey: 'k', subject: 's', payload },
-        })),
-      ),
-    )
-    const [good, bad] = published.map(({ id }) => id)
-    await until('all is tried', async () => (await bus.deadLetters.list()).length === 4)
-    expect(await count(`select count(*) from ${quoted}.job where name like 'bus.%.dead'`)).toBe(3)
-    expect(await rows('select name from pgboss.queue')).toEqual([{ name: 'mails' }])
-    // What tenants and operators read of jobs.
-    const acme = bus.tenant('acme')
-    expect((await acme.deliveries(good ?? '')).map(({ state }) => state)).toEqual([
-      'delivered',
-      'delivered',
-      'delivered',
-    ])
-    expect((await bus.deliveries(bad ?? '')).map(({ state }) => state)).toEqual(['dead', 'dead', 'dead'])
-    expect(await acme.deadLetters.list()).toHaveLength(4)
-    expect((await acme.stats()).deliveries).toMatchObject([
-      { subscription: 'once', deliveredCount: 2, deadCount: 1 },
-      { subscription: 'ordered', deliveredCount: 1, deadCount: 2 },
-      { subscription: 'plain', deliveredCount: 2, deadCount: 1 },
-    ])
-    expect(await bus.subscriptions.list()).toHaveLength(3)
-    const key = { subscription: 'ordered', tenantId: 'acme', orderingKey: 'k' } as const
-    expect(await bus.blockedKeys.release({ ...key, skipFailed: true })).toBe(true)
-    await until('what was parked is delivered', () => seen.filter((line) => line === 'late 1').length === 3)
-    expect((await bus.erase({ tenantId: 'acme', subject: 's', by: 'test' })).failureCount).toBeGreaterThan(0)
-    // A role that is bus_worker alone delivers as well.
-    await bus.stop()
-    const login = await createLogin(database, ['bus_worker'])
-    const worker = busOn(login.url, bossSchema)
-    const got: unknown[] = []
-    worker.subscribe({ name: 'plain', events: ['note'], handler: ({ payload }) => void got.push(payload) })
-    await worker.start()
-    await worker.tryPublish({ type: 'note', tenantId: 'acme', payload: 'by the worker' })
-    await until('the worker delivers', () => got.length === 1)
-    expect((await other.fetch('mails')).length).toBe(1)
-  })
+  const options = bossSchema === 'order' ? {} : { tags: ['slow'] }
+  test(
+    `everything works with pg-boss in the schema ${bossSchema}, beside one of somebody else's`,
+    options,
+    async () => {
+      const database = await createTestDatabase({ empty: true })
+      const { rows, count, db } = database
+      const other = await installOther(database.url)
+      const quoted = `"${bossSchema}"`
+      const bus = busOn(database.url, bossSchema)
+      await bus.migrate()
+      await bus.migrate()
+      const seen: string[] = []
+      const retry = { maxAttempts: 2, delaySeconds: 0, backoff: false } as const
+      const handler = ({ payload }: { payload: unknown }, { attempt }: { attempt: number }): void => {
+        seen.push(`${String(payload)} ${attempt}`)
+        if (payload === 'bad') throw new Error('bad')
+      }
+      bus.subscribe({ name: 'plain', events: ['note'], retry, tenantConcurrency: 1, handler })
+      bus.subscribe({ name: 'once', events: ['note'], mode: 'exactly-once', retry, handler })
+      bus.subscribe({
+        name: 'ordered',
+        events: ['note'],
+        ordered: true,
+        onKeyFailure: 'park',
+        retry,
+        handler,
+      })
+      await bus.start()
+      const published = await db.transaction(async (tx) =>
+        bus.publishMany(
+          tx,
+          ['good', 'bad', 'late'].map((payload) => ({
+            ...{ type: 'note', tenantId: 'acme', orderingKey: 'k', subject: 's', payload },
+          })),
+        ),
+      )
+      const [good, bad] = published.map(({ id }) => id)
+      await until('all is tried', async () => (await bus.deadLetters.list()).length === 4)
+      expect(await count(`select count(*) from ${quoted}.job where name like 'bus.%.dead'`)).toBe(3)
+      expect(await rows('select name from pgboss.queue')).toEqual([{ name: 'mails' }])
+      // What tenants and operators read of jobs.
+      const acme = bus.tenant('acme')
+      expect((await acme.deliveries(good ?? '')).map(({ state }) => state)).toEqual([
+        'delivered',
+        'delivered',
+        'delivered',
+      ])
+      expect((await bus.deliveries(bad ?? '')).map(({ state }) => state)).toEqual(['dead', 'dead', 'dead'])
+      expect(await acme.deadLetters.list()).toHaveLength(4)
+      expect((await acme.stats()).deliveries).toMatchObject([
+        { subscription: 'once', deliveredCount: 2, deadCount: 1 },
+        { subscription: 'ordered', deliveredCount: 1, deadCount: 2 },
+        { subscription: 'plain', deliveredCount: 2, deadCount: 1 },
+      ])
+      expect(await bus.subscriptions.list()).toHaveLength(3)
+      const key = { subscription: 'ordered', tenantId: 'acme', orderingKey: 'k' } as const
+      expect(await bus.blockedKeys.release({ ...key, skipFailed: true })).toBe(true)
+      await until('what was parked is delivered', () => seen.filter((line) => line === 'late 1').length === 3)
+      expect((await bus.erase({ tenantId: 'acme', subject: 's', by: 'test' })).failureCount).toBeGreaterThan(
+        0,
+      )
+      // A role that is bus_worker alone delivers as well.
+      await bus.stop()
+      const login = await createLogin(database, ['bus_worker'])
+      const worker = busOn(login.url, bossSchema)
+      const got: unknown[] = []
+      worker.subscribe({ name: 'plain', events: ['note'], handler: ({ payload }) => void got.push(payload) })
+      await worker.start()
+      await worker.tryPublish({ type: 'note', tenantId: 'acme', payload: 'by the worker' })
+      await until('the worker delivers', () => got.length === 1)
+      expect((await other.fetch('mails')).length).toBe(1)
+    },
+  )
 }
 
 test('a bus that names another schema than the database was migrated with is refused, before it writes or delivers', async () => {

@@ -141,27 +141,31 @@ test('a case that a killed process had begun is opened by the next one, once', a
   expect(await casesOf(next, paymentId)).toHaveLength(1)
 })
 
-test('Ctrl-C while a handler runs lets it finish; a second one leaves at once with 130', async () => {
-  const { url, count } = await createTestDatabase({ empty: true })
-  const patient = await startDemo(url, { DEMO_CASE_DELAY_MS: '3000' })
-  await pay(patient)
-  await until('the handler runs', () => patient.output().includes('opens in 3000 ms'))
-  expect(await count('select count(*) from demo.cases')).toBe(0)
-  patient.kill('SIGINT')
-  expect(await patient.ended).toEqual({ code: 0, signal: null })
-  expect(await count('select count(*) from demo.cases')).toBe(1)
+test(
+  'Ctrl-C while a handler runs lets it finish; a second one leaves at once with 130',
+  { tags: ['slow'] },
+  async () => {
+    const { url, count } = await createTestDatabase({ empty: true })
+    const patient = await startDemo(url, { DEMO_CASE_DELAY_MS: '3000' })
+    await pay(patient)
+    await until('the handler runs', () => patient.output().includes('opens in 3000 ms'))
+    expect(await count('select count(*) from demo.cases')).toBe(0)
+    patient.kill('SIGINT')
+    expect(await patient.ended).toEqual({ code: 0, signal: null })
+    expect(await count('select count(*) from demo.cases')).toBe(1)
 
-  const hurried = await startDemo(url, { DEMO_CASE_DELAY_MS: '50000' })
-  await pay(hurried)
-  await until('the handler runs', () => hurried.output().includes('opens in 50000 ms'))
-  hurried.kill('SIGINT')
-  const pressedAt = performance.now()
-  await until('it is stopping', () => hurried.output().includes('Stopping'))
-  // npm passes Ctrl-C on, so what comes within half a second is taken for the same one.
-  await until('another Ctrl-C is another', () => performance.now() - pressedAt > 1000)
-  hurried.kill('SIGINT')
-  expect(await hurried.ended).toEqual({ code: 130, signal: null })
-})
+    const hurried = await startDemo(url, { DEMO_CASE_DELAY_MS: '50000' })
+    await pay(hurried)
+    await until('the handler runs', () => hurried.output().includes('opens in 50000 ms'))
+    hurried.kill('SIGINT')
+    const pressedAt = performance.now()
+    await until('it is stopping', () => hurried.output().includes('Stopping'))
+    // npm passes Ctrl-C on, so what comes within half a second is taken for the same one.
+    await until('another Ctrl-C is another', () => performance.now() - pressedAt > 1000)
+    hurried.kill('SIGINT')
+    expect(await hurried.ended).toEqual({ code: 130, signal: null })
+  },
+)
 
 test('--drive plays payments and prints how soon each case was open', async () => {
   const { url } = await createTestDatabase({ empty: true })

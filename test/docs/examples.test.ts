@@ -32,13 +32,13 @@ async function readExamples(): Promise<Example[]> {
 }
 
 /**
- * The code of the README, the guide and the pages beside it that is a part of a service. Code that names its file, or the test that runs
- * it, is a whole program: guides.test.ts, processes.test.ts and readme.test.ts have those.
+ * The code of the guide and of the reference that is a part of a service. Code that names its file, or the test that runs it, is a
+ * whole program: guides.test.ts and processes.test.ts have those, readme.test.ts has the README.
  */
 async function readPages(): Promise<Example[]> {
   const guide = (await readdir(`${root}/docs/guide`)).map((name) => `docs/guide/${name}`)
   const found: Example[] = []
-  for (const file of ['README.md', ...guide.toSorted(), ...reference]) {
+  for (const file of [...guide.toSorted(), ...reference]) {
     const text = await readFile(`${root}/${file}`, 'utf8')
     for (const { 1: mark, 2: code = '', index } of text.matchAll(/(-->\n)?```ts\n([^]*?)```/g))
       if (mark === undefined && !/^\/\/ \S+\n/.test(code))
@@ -228,10 +228,10 @@ async function compile(examples: readonly Example[]): Promise<string[]> {
     )
 }
 
-test('every example of the documentation comments, the README and the pages compiles under strict, with the names of one service', async () => {
+test('every example of the documentation comments, the guide and the reference compiles under strict, with the names of one service', async () => {
   const pages = await readPages()
   const files = new Set(pages.map(({ file }) => file))
-  for (const file of ['README.md', 'docs/guide/publishing.md', 'docs/guide/testing.md', ...reference])
+  for (const file of ['docs/guide/publishing.md', 'docs/guide/testing.md', ...reference])
     expect(files).toContain(file)
   const examples = [...(await readExamples()), ...pages]
   expect(examples.length).toBeGreaterThan(50)

@@ -104,7 +104,7 @@ test('the files of nestjs.md compile with the decorators of NestJS', { timeout: 
 
 test.each(['express', 'hono', 'fastify'])(
   'the service of %s.md publishes what it is asked, handles it, and stops in order',
-  { timeout: 60_000 },
+  { timeout: 120_000 },
   async (page) => {
     const { url, count } = await createTestDatabase({ empty: true })
     const port = await freePort()
@@ -200,7 +200,7 @@ test('the processes of deployment.md share the work, and stop together', { timeo
   expect(await count('select count(*) from bus.deliveries')).toBe(20)
 })
 
-test('from-an-in-memory-bus.md calls the same listener before and after', { timeout: 60_000 }, async () => {
+test('from-an-in-memory-bus.md calls the same listener before and after', { timeout: 120_000 }, async () => {
   const { url, count } = await createTestDatabase({ empty: true })
   const before = run(fileOf('from-an-in-memory-bus', 'before.ts'), {})
   expect(await before.exited).toBe(0)
@@ -210,7 +210,7 @@ test('from-an-in-memory-bus.md calls the same listener before and after', { time
   expect(await count('select count(*) from bus.events')).toBe(1)
 })
 
-test('the service of from-pg-boss.md runs jobs of its own beside the bus', { timeout: 60_000 }, async () => {
+test('the service of from-pg-boss.md runs jobs of its own beside the bus', { timeout: 120_000 }, async () => {
   const { url, rows } = await createTestDatabase({ empty: true })
   const program = run(fileOf('from-pg-boss', 'side-by-side.ts'), { DATABASE_URL: url })
   const wanted = ['open a case for 42', 'receipt for 42', 'render 42']
@@ -230,6 +230,19 @@ test('the service of from-pg-boss.md runs jobs of its own beside the bus', { tim
   ])
   program.kill('SIGTERM')
   expect(await program.exited).toBe(0)
+})
+
+test('the SQL of publishing.md publishes, and finds a duplicate', async () => {
+  const { rows, count } = await createTestDatabase()
+  const page = await readFile(join(docs, 'guide/publishing.md'), 'utf8')
+  const [, sql = ''] = /```sql\n([\s\S]*?)```/.exec(page) ?? []
+  const statements = sql.split(/;\n/).filter((statement) => statement !== '')
+  expect(statements).toHaveLength(2)
+  for (const statement of statements) await rows(statement)
+  expect(await count('select count(*) from bus.events')).toBe(2)
+  for (const statement of statements) await rows(statement)
+  // The first statement says no `eventId`.
+  expect(await count('select count(*) from bus.events')).toBe(3)
 })
 
 /** What a stop takes at most, with the default `graceMs`. */

@@ -1,3 +1,4 @@
+// @module-tag slow
 import { randomUUID } from 'node:crypto'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { asAdmin, createTestDatabase, type TestDatabase } from '../support/database.ts'

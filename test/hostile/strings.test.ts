@@ -113,24 +113,28 @@ test(
   },
 )
 
-test('ten megabytes in any of them are refused or taken, in less than a second of processor time', async () => {
-  const faults: string[] = []
-  await withSurroundings(async (surroundings) => {
-    for (const { path, parameter, call } of calls) {
-      const before = process.cpuUsage()
-      for (const text of enormousStrings) {
-        const fault = await faultOf(call, text, surroundings)
-        if (fault !== undefined)
-          faults.push(`${path} ${parameter} ${JSON.stringify(text.slice(0, 20))}: ${fault}`)
+test(
+  'ten megabytes in any of them are refused or taken, in less than a second of processor time',
+  { tags: ['slow'] },
+  async () => {
+    const faults: string[] = []
+    await withSurroundings(async (surroundings) => {
+      for (const { path, parameter, call } of calls) {
+        const before = process.cpuUsage()
+        for (const text of enormousStrings) {
+          const fault = await faultOf(call, text, surroundings)
+          if (fault !== undefined)
+            faults.push(`${path} ${parameter} ${JSON.stringify(text.slice(0, 20))}: ${fault}`)
+        }
+        const { user, system } = process.cpuUsage(before)
+        const cpuMs = (user + system) / 1000
+        if (cpuMs > roomFor(1000 * enormousStrings.length))
+          faults.push(`${path} ${parameter}: ${cpuMs} ms of processor time`)
       }
-      const { user, system } = process.cpuUsage(before)
-      const cpuMs = (user + system) / 1000
-      if (cpuMs > roomFor(1000 * enormousStrings.length))
-        faults.push(`${path} ${parameter}: ${cpuMs} ms of processor time`)
-    }
-  })
-  expect(faults).toEqual([])
-})
+    })
+    expect(faults).toEqual([])
+  },
+)
 
 test('the table has every function, method, option and subpath of the API', async () => {
   // Whatever is missing here: add it to parameters.ts, and its texts go through everything above.
@@ -358,14 +362,18 @@ test('a log line is one line, whatever its fields are', () => {
   }
 })
 
-test('matching any text against any patterns takes less than 100 ms of processor time', () => {
-  const worst = Array.from({ length: 100 }, (_, i) => `${'*.'.repeat(124)}x${i}.**`)
-  const matchers = [worst, hostileStrings.slice(0, 100), ...hostileStrings.map((text) => [text])].map(
-    (patterns) => compilePatterns(patterns),
-  )
-  for (const type of [...hostileStrings, ...enormousTypes]) {
-    for (const matches of matchers.slice(0, 2))
-      expect(cpuMsOf(() => matches(type))).toBeLessThan(roomFor(type.length > 100_000 ? 1000 : 100))
-    expect(cpuMsOf(() => matchers.map((matches) => matches(type.slice(0, 255))))).toBeLessThan(roomFor(100))
-  }
-})
+test(
+  'matching any text against any patterns takes less than 100 ms of processor time',
+  { tags: ['slow'] },
+  () => {
+    const worst = Array.from({ length: 100 }, (_, i) => `${'*.'.repeat(124)}x${i}.**`)
+    const matchers = [worst, hostileStrings.slice(0, 100), ...hostileStrings.map((text) => [text])].map(
+      (patterns) => compilePatterns(patterns),
+    )
+    for (const type of [...hostileStrings, ...enormousTypes]) {
+      for (const matches of matchers.slice(0, 2))
+        expect(cpuMsOf(() => matches(type))).toBeLessThan(roomFor(type.length > 100_000 ? 1000 : 100))
+      expect(cpuMsOf(() => matchers.map((matches) => matches(type.slice(0, 255))))).toBeLessThan(roomFor(100))
+    }
+  },
+)

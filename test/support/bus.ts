@@ -28,7 +28,9 @@ export function recordingLogger(): BusLogger & { readonly lines: LogLine[] } {
 /** A bus that is stopped when the test is over, logging nowhere unless told. */
 export function testBus(
   database: DatabaseOption,
-  options: Partial<Pick<BusOptions<typeof paymentEvents>, 'source' | 'logger' | 'maxPayloadBytes'>> = {},
+  options: Partial<
+    Pick<BusOptions<typeof paymentEvents>, 'source' | 'logger' | 'maxPayloadBytes' | 'bossSchema'>
+  > = {},
 ): PaymentBus {
   const bus = createBus({
     database,

@@ -86,6 +86,20 @@ test('a table that row security hides is named at the start, and found again aft
   await worker.start()
 })
 
+test('a table of pg-boss that row security hides is named in a schema of another name too', async () => {
+  const database = await createTestDatabase({ empty: true })
+  const owner = testBus(database.url, { bossSchema: 'jobs' })
+  await owner.migrate()
+  const worker = testBus((await createLogin(database, ['bus_worker'])).url, { bossSchema: 'jobs' })
+  await database.rows('alter table jobs.queue enable row level security')
+  await expect(worker.start()).rejects.toMatchObject({
+    code: 'BUS_PERMISSION_DENIED',
+    message: expect.stringContaining('Row security is enabled on `jobs.queue`') as string,
+  })
+  await owner.migrate()
+  await worker.start()
+})
+
 test('row security that binds the owner too is named before anything is done', async () => {
   const database = await createTestDatabase({ empty: true })
   await enableEverywhere(database, true)

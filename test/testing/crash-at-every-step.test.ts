@@ -190,7 +190,7 @@ test('what check throws fails the run', { timeout }, async () => {
 
 test(
   'a module is crashed in processes of its own, with SIGKILL: memory does not help its handler',
-  { timeout },
+  { timeout, tags: ['slow'] },
   async () => {
     const folder = await mkdtemp(join(tmpdir(), 'bossbus-crash-'))
     onTestFinished(async () => rm(folder, { recursive: true, force: true }))
@@ -218,7 +218,7 @@ test.each([
 ] as const)(
   'a handler that publishes (%s, %s) is crashed at its steps, those after the last commit included',
   // A process for each crash.
-  { timeout: 4 * timeout },
+  { timeout: 4 * timeout, tags: ['slow'] },
   async (how, mode, lastCommit) => {
     const module = new URL('../support/publishing-subscriber.ts', import.meta.url)
     module.searchParams.set('mode', mode)

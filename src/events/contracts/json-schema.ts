@@ -1,4 +1,4 @@
-import type { StandardJSONSchemaV1, StandardSchemaV1 } from '@standard-schema/spec'
+import type { StandardJsonSchemaV1, StandardSchemaV1 } from '../../foundation/standard-schema.ts'
 import { importValibotConverter } from './valibot-json-schema.ts'
 import { overrideZod } from './zod-json-schema.ts'
 import type { SchemaDialect, JsonSchema } from './schema-dialect.ts'
@@ -27,7 +27,8 @@ export async function describeSchema(
   schema: StandardSchemaV1,
   target: SchemaDialect = 'draft-2020-12',
 ): Promise<DescribedSchema> {
-  const standard = schema['~standard'] as StandardSchemaV1.Props & Partial<StandardJSONSchemaV1.Props>
+  const standard = schema['~standard'] as StandardSchemaV1['~standard'] &
+    Partial<StandardJsonSchemaV1['~standard']>
   const { jsonSchema } = standard
   if (typeof jsonSchema?.output === 'function') {
     const described = convert('standard', (side) =>
@@ -52,7 +53,7 @@ export async function describeSchema(
 
 /** zod refuses to convert what JSON Schema cannot express, unless told to leave it unconstrained. */
 function convertStandard(
-  converter: StandardJSONSchemaV1.Converter,
+  converter: StandardJsonSchemaV1['~standard']['jsonSchema'],
   side: Side,
   target: SchemaDialect,
   isZod: boolean,

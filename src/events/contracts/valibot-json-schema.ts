@@ -1,4 +1,4 @@
-import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { StandardSchemaV1 } from '../../foundation/standard-schema.ts'
 import type * as toJsonSchemaPackage from '@valibot/to-json-schema'
 import { isFlagged } from './zod-json-schema.ts'
 import type { SchemaDialect } from './schema-dialect.ts'

@@ -282,7 +282,7 @@ test.each(['at-least-once', 'exactly-once'] as const)(
 
 test(
   'a tenant at its limit waits for its handler that runs on, and another process serves it',
-  { timeout: 120_000 },
+  { timeout: 120_000, tags: ['slow'] },
   async () => {
     const database = await createTestDatabase()
     const handlers = openHandlers()

@@ -1,3 +1,4 @@
+// @module-tag slow
 import { expect, test } from 'vitest'
 import { createTestDatabase, until } from '../../support/database.ts'
 import { startProgram } from '../../support/processes.ts'

@@ -1,3 +1,4 @@
+// @module-tag slow
 import { expect, test } from 'vitest'
 import type { DeliveryMode, SubscriptionOptions } from '../../../src/index.ts'
 import { testBus } from '../../support/bus.ts'

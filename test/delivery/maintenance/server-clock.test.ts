@@ -66,32 +66,36 @@ test('what waits when the clock of the server goes back an hour is delivered at 
   })
 })
 
-test('a worker that died before the clock went back is missed after its heartbeat', async () => {
-  const database = await createTestDatabase()
-  const seen: number[] = []
-  const logger = recordingLogger()
-  const bus = testBus(database.url, { logger })
-  bus.subscribe({
-    name: 'a',
-    events: ['note'],
-    heartbeatSeconds: 10,
-    retry: { delaySeconds: 0, backoff: false },
-    handler: (_, { attempt }) => void seen.push(attempt),
-  })
-  await bus.start()
-  await bus.subscriptions.pause('a')
-  await until('the process has heard of it', () =>
-    logger.lines.some(({ message }) => message === 'a subscription was paused'),
-  )
-  await bus.tryPublish({ type: 'note', tenantId: 'acme', payload: 1 })
-  await until('it waits', async () => (await inState(database, 'a', 'created')) === 1)
-  const boss = await openBoss(database.url)
-  await until('it is taken', async () => (await boss.fetch('bus.a')).length === 1)
-  await setClockBack(database)
-  await bus.subscriptions.resume('a')
-  await until('it runs again', () => seen.length === 1)
-  expect(seen).toEqual([2])
-})
+test(
+  'a worker that died before the clock went back is missed after its heartbeat',
+  { tags: ['slow'] },
+  async () => {
+    const database = await createTestDatabase()
+    const seen: number[] = []
+    const logger = recordingLogger()
+    const bus = testBus(database.url, { logger })
+    bus.subscribe({
+      name: 'a',
+      events: ['note'],
+      heartbeatSeconds: 10,
+      retry: { delaySeconds: 0, backoff: false },
+      handler: (_, { attempt }) => void seen.push(attempt),
+    })
+    await bus.start()
+    await bus.subscriptions.pause('a')
+    await until('the process has heard of it', () =>
+      logger.lines.some(({ message }) => message === 'a subscription was paused'),
+    )
+    await bus.tryPublish({ type: 'note', tenantId: 'acme', payload: 1 })
+    await until('it waits', async () => (await inState(database, 'a', 'created')) === 1)
+    const boss = await openBoss(database.url)
+    await until('it is taken', async () => (await boss.fetch('bus.a')).length === 1)
+    await setClockBack(database)
+    await bus.subscriptions.resume('a')
+    await until('it runs again', () => seen.length === 1)
+    expect(seen).toEqual([2])
+  },
+)
 
 test('a circuit breaker whose next probe was set before the clock went back tries an event after its longest wait', async () => {
   const database = await createTestDatabase()

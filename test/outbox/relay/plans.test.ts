@@ -1,3 +1,4 @@
+// @module-tag slow
 import { expect, test } from 'vitest'
 import { createClaimFloors } from '../../../src/outbox/relay/claim-floors.ts'
 import { claimSql, dueClaimSql, heldClaimSql } from '../../../src/outbox/relay/claim-sql.ts'

@@ -1,3 +1,4 @@
+// @module-tag slow
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { recordingLogger, testBus, type PaymentBus } from '../../support/bus.ts'
