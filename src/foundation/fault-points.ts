@@ -45,8 +45,8 @@ export const faultPoints = [
   // Settling the jobs of ordered keys, in one transaction up to `committed`.
   'settle-ordered.receipts-inserted',
   'settle-ordered.completed',
-  'settle-ordered.held',
-  'settle-ordered.advanced',
+  'settle-ordered.keys-stopped',
+  'settle-ordered.keys-advanced',
   'settle-ordered.next-inserted',
   'settle-ordered.committed',
   'recover-ordered-job.completed',
@@ -68,8 +68,8 @@ export const faultPoints = [
   // Exactly-once mode of an ordered subscription, in the transaction that completes the job of a key.
   'exactly-once-ordered.receipts-inserted',
   'exactly-once-ordered.completed',
-  'exactly-once-ordered.held',
-  'exactly-once-ordered.advanced',
+  'exactly-once-ordered.keys-stopped',
+  'exactly-once-ordered.keys-advanced',
   'exactly-once-ordered.next-inserted',
   'exactly-once-ordered.committed',
   // Starting, maintenance, stopping.

@@ -1,6 +1,7 @@
 import type { StoredEvent } from '../../events/envelope.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import { DeliveryError } from '../../foundation/errors.ts'
+import { withTimeout } from '../../foundation/with-timeout.ts'
 import type { AttemptResult, RunningAttempt } from '../attempts/attempt.ts'
 import { toOutcome, type EventOutcome } from '../attempts/outcome.ts'
 import type { Overrun } from '../attempts/overruns.ts'
@@ -139,18 +140,16 @@ async function untilAnswered(
   closed: Promise<void>,
 ): Promise<EventStep | undefined> {
   const { name, timeoutSeconds } = context.subscription
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<EventStep>((resolve) => {
+  const late = (): EventStep => {
     const thrown = new DeliveryError(
       'BUS_HANDLER_TIMEOUT',
       `The handler of \`${name}\` left a statement running for ${timeoutSeconds} s`,
     )
-    timer = setTimeout(resolve, timeoutSeconds * 1000, { kind: 'failed', thrown, final: false }).unref()
-  })
+    return { kind: 'failed', thrown, final: false }
+  }
   const abandoned = run.givenUp.then((): EventStep => ({ kind: 'abandoned' }))
-  const step = await Promise.race([closed.then(() => undefined), late, abandoned])
-  clearTimeout(timer)
-  return step
+  const answered = closed.then(() => undefined)
+  return withTimeout(Promise.race([answered, abandoned]), timeoutSeconds * 1000, late)
 }
 
 function overrunOf(result: AttemptResult): Overrun | undefined {

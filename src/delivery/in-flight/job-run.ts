@@ -289,7 +289,7 @@ export class JobRun implements InFlightJob {
 
   #announceDeclined(): void {
     const { context, coverage } = this.#worker
-    Promise.all([coverage.noteLeft(), notifyProcesses(context)]).catch((error: unknown) =>
+    Promise.all([coverage.recordDeclined(), notifyProcesses(context)]).catch((error: unknown) =>
       context.logger.debug({ reason: reasonOf(error) }, 'jobs left to other code could not be recorded'),
     )
   }

@@ -27,11 +27,11 @@ export interface Coverage {
   /** Whether this code covers all these types, and is one of these declarations. */
   coversAll: (types: readonly string[], declarations: readonly number[] | undefined) => boolean
   /** Determines who covers events that this code does not. Events that only newer code covered wait for it. */
-  judge: (eventIds: readonly string[], events: LoadedEvents) => Promise<Uncovered>
+  findOwners: (eventIds: readonly string[], events: LoadedEvents) => Promise<Uncovered>
   /** The declarations that do not cover a job, including this one: this process no longer fetches their group. */
-  leave: (data: JobData) => readonly number[]
+  decline: (data: JobData) => readonly number[]
   /** Records that jobs wait for other code, so that they are offered again when the registry changes. */
-  noteLeft: () => Promise<void>
+  recordDeclined: () => Promise<void>
 }
 
 export function createCoverage(
@@ -75,7 +75,7 @@ export function createCoverage(
       if (declarations !== undefined && !declarations.includes(declarationId())) return false
       return types.every(matches)
     },
-    async judge(eventIds, events) {
+    async findOwners(eventIds, events) {
       const known = await readDeclarations(executor, [name])
       const newestActive = known.findLast(({ isActive }) => isActive)?.id ?? 0
       const left = new Set(eventIds)
@@ -95,13 +95,13 @@ export function createCoverage(
       }
       return { isCoveredElsewhere, unwanted: [...left] }
     },
-    leave({ declinedBy = [] }) {
+    decline({ declinedBy = [] }) {
       const by = [...new Set([...declinedBy, declarationId()])].toSorted((a, b) => a - b)
       const group = declinedGroup(by)
       if (!ignoredGroups.includes(group)) ignoredGroups.push(group)
       return by
     },
-    async noteLeft() {
+    async recordDeclined() {
       await executor.query(
         'update bus.subscriptions set uncovered_since = clock_timestamp() where id = $1 and uncovered_since is null',
         [subscriptionId],

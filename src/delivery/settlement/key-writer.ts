@@ -128,10 +128,10 @@ export class KeyWriter {
   async #writeKeys(): Promise<Written> {
     const { faultPoint } = this.#context.database
     const stillTheirs = await stopKeys(this.#client, this.#stopped)
-    if (this.#stopped.length > 0) await faultPoint?.(`${this.#protocol}.held`)
+    if (this.#stopped.length > 0) await faultPoint?.(`${this.#protocol}.keys-stopped`)
     const singles = this.#singles.filter(({ data }) => stillTheirs.has(data.keyId))
     const next = await advanceKeys(this.#client, this.#context.subscription, this.#advanced)
-    if (this.#advanced.length > 0) await faultPoint?.(`${this.#protocol}.advanced`)
+    if (this.#advanced.length > 0) await faultPoint?.(`${this.#protocol}.keys-advanced`)
     await this.#jobs.insert([...singles, ...next])
     const readySingles = singles.filter(({ startAfter }) => startAfter === 0)
     return {

@@ -141,13 +141,13 @@ async function findRunnable(
 async function declineUncovered({ settlements, coverage }: WorkerState, job: JobRun): Promise<boolean> {
   const uncovered = job.isOfKey ? [...job.remaining].slice(0, 1) : [...job.remaining]
   const { isCoveredElsewhere, unwanted } = await settlements.untilWritten(async () =>
-    coverage.judge(uncovered, job.events.loaded),
+    coverage.findOwners(uncovered, job.events.loaded),
   )
   for (const eventId of unwanted) {
     const outcome = eventNotCovered(eventId, job.attempt)
     job.record(outcome)
     job.finish(eventId, outcome)
   }
-  job.declined = { by: coverage.leave(job.claim.data), isLast: !isCoveredElsewhere }
+  job.declined = { by: coverage.decline(job.claim.data), isLast: !isCoveredElsewhere }
   return job.isOfKey && unwanted.length > 0
 }
