@@ -1,0 +1,68 @@
+/** Publishes and delivers events with the bus of a checkout. Called by compare.ts: checkout, database URL, subscribers, events. */
+import { pathToFileURL } from 'node:url'
+import { drizzle } from 'drizzle-orm/postgres-js'
+import postgres from 'postgres'
+import { z } from 'zod'
+
+export interface CompareResult {
+  readonly durationMs: number
+  readonly cpuMs: number
+}
+
+type Index = typeof import('../src/index.ts')
+
+const [checkout = '', url = '', subscribers = '', events = ''] = process.argv.slice(2)
+const { createBus, defineEvents } = (await import(pathToFileURL(`${checkout}/src/index.ts`).href)) as Index
+const eventCount = Number(events)
+const subscriberCount = Number(subscribers)
+const batchSize = 500
+
+const catalogue = defineEvents({
+  'order.placed': { schema: z.object({ number: z.number(), note: z.string() }) },
+})
+const bus = createBus({ database: url, events: catalogue, source: 'compare' })
+await bus.migrate()
+let handledCount = 0
+for (let n = 0; n < subscriberCount; n += 1)
+  bus.subscribe({
+    name: `subscriber-${n}`,
+    events: ['order.placed'],
+    handler: () => void (handledCount += 1),
+  })
+await bus.start()
+const client = postgres(url, { max: 2, onnotice: () => {} })
+const db = drizzle(client)
+
+async function publish(from: number, to: number): Promise<void> {
+  for (let start = from; start < to; start += batchSize) {
+    const batch = Array.from({ length: Math.min(batchSize, to - start) }, (_, n) => ({
+      type: 'order.placed' as const,
+      tenantId: `tenant-${n % 10}`,
+      payload: { number: start + n, note: 'x'.repeat(170) },
+    }))
+    await db.transaction(async (tx) => bus.publishMany(tx, batch))
+  }
+}
+
+async function isSettled(): Promise<boolean> {
+  const [row] = await client<{ settled: boolean }[]>`
+    select not exists (select from bus.outbox) and not exists (select from pgboss.job where state < 'completed') as settled`
+  return row?.settled === true
+}
+
+// Once before the measurement, so that both start with compiled code and open connections.
+await publish(0, 1000)
+while (handledCount < 1000 * subscriberCount || !(await isSettled()))
+  await new Promise((resolve) => setTimeout(resolve, 20))
+handledCount = 0
+const cpuBefore = process.cpuUsage()
+const startedAt = performance.now()
+await Promise.all([publish(0, eventCount / 2), publish(eventCount / 2, eventCount)])
+while (handledCount < eventCount * subscriberCount || !(await isSettled()))
+  await new Promise((resolve) => setTimeout(resolve, 20))
+const durationMs = performance.now() - startedAt
+const { user, system } = process.cpuUsage(cpuBefore)
+await bus.stop()
+await client.end()
+const result: CompareResult = { durationMs, cpuMs: (user + system) / 1000 }
+console.log(JSON.stringify(result))

@@ -1,0 +1,115 @@
+/**
+ * Compares the throughput of this checkout with that of another one, in turn on one PostgreSQL: events a second, and the processor time
+ * of the process and of the server for each event (Linux).
+ *
+ *   node scripts/compare.ts <folder of the other checkout> [--subscribers 1,3,10] [--events 20000] [--rounds 5]
+ */
+import { execFile } from 'node:child_process'
+import { readdir, readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs, promisify } from 'node:util'
+import postgres from 'postgres'
+import { startOwnPostgres } from '../src/testing/postgres.ts'
+import type { CompareResult } from './compare-child.ts'
+
+const { values, positionals } = parseArgs({
+  options: {
+    subscribers: { type: 'string', default: '1,3,10' },
+    events: { type: 'string', default: '20000' },
+    rounds: { type: 'string', default: '5' },
+  },
+  allowPositionals: true,
+})
+const [other] = positionals
+if (other === undefined) throw new Error('Expected the folder of another checkout')
+const checkouts = { before: resolve(other), after: fileURLToPath(new URL('..', import.meta.url)) } as const
+const rounds = Number(values.rounds)
+const eventCount = Number(values.events)
+const child = fileURLToPath(new URL('compare-child.ts', import.meta.url))
+const ticksPerSecond = 100
+
+interface Round {
+  readonly eventsPerSecond: number
+  /** Of the process and of the server. */
+  readonly cpuUs: number
+}
+
+/** Processor time that the server has used so far, in milliseconds: of its processes and of those that have ended. */
+async function serverCpuMs(postmaster: number): Promise<number> {
+  let ticks = 0
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue
+    const stat = await readFile(`/proc/${name}/stat`, 'utf8').catch(() => '')
+    const fields = stat
+      .slice(stat.lastIndexOf(')') + 2)
+      .split(' ')
+      .map(Number)
+    const [parent = 0, user = 0, system = 0, endedUser = 0, endedSystem = 0] = [1, 11, 12, 13, 14].map(
+      (index) => fields[index],
+    )
+    if (Number(name) === postmaster) ticks += user + system + endedUser + endedSystem
+    else if (parent === postmaster) ticks += user + system
+  }
+  return (ticks * 1000) / ticksPerSecond
+}
+
+async function measure(
+  checkout: string,
+  subscriberCount: number,
+  server: { readonly url: string; readonly postmaster: number },
+): Promise<Round> {
+  const admin = postgres(server.url, { max: 1, onnotice: () => {} })
+  const name = `compare_${Date.now()}`
+  await admin.unsafe(`create database ${name}`)
+  const url = Object.assign(new URL(server.url), { pathname: `/${name}` }).toString()
+  try {
+    const before = await serverCpuMs(server.postmaster)
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      child,
+      checkout,
+      url,
+      `${subscriberCount}`,
+      `${eventCount}`,
+    ])
+    const result = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as CompareResult
+    const serverMs = (await serverCpuMs(server.postmaster)) - before
+    const cpuMs = result.cpuMs + serverMs
+    return { eventsPerSecond: (eventCount / result.durationMs) * 1000, cpuUs: (cpuMs / eventCount) * 1000 }
+  } finally {
+    await admin.unsafe(`drop database ${name} with (force)`)
+    await admin.end()
+  }
+}
+
+function median(numbers: readonly number[]): number {
+  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN
+}
+
+function describe(all: readonly Round[], key: keyof Round): string {
+  const sorted = all.map((round) => round[key]).toSorted((a, b) => a - b)
+  return `${Math.round(median(sorted))} (${Math.round(sorted[0] ?? 0)}–${Math.round(sorted.at(-1) ?? 0)})`
+}
+
+const server = await startOwnPostgres()
+const postmaster = await server.process.pid()
+console.log(`${rounds} rounds of ${eventCount} events; median (lowest–highest)`)
+for (const subscriberCount of values.subscribers.split(',').map(Number)) {
+  const results: Record<keyof typeof checkouts, Round[]> = { before: [], after: [] }
+  for (let round = 0; round < rounds; round += 1) {
+    // Each round in the other order, so that neither always follows the other.
+    const order = round % 2 === 0 ? (['before', 'after'] as const) : (['after', 'before'] as const)
+    for (const side of order)
+      results[side].push(await measure(checkouts[side], subscriberCount, { url: server.url, postmaster }))
+  }
+  const ratios = (key: keyof Round): number[] =>
+    results.before.map((round, index) => (results.after[index]?.[key] ?? 0) / round[key])
+  for (const side of ['before', 'after'] as const)
+    console.log(
+      `S = ${subscriberCount}, ${side}: ${describe(results[side], 'eventsPerSecond')} events/s, ${describe(results[side], 'cpuUs')} µs of processor time an event`,
+    )
+  console.log(
+    `S = ${subscriberCount}, after / before: events/s ${median(ratios('eventsPerSecond')).toFixed(3)}, processor time ${median(ratios('cpuUs')).toFixed(3)}`,
+  )
+}
+await server.stop()
