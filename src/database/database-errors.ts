@@ -277,3 +277,9 @@ function firstOf(errors: unknown): ErrorLike | undefined {
 function isErrorLike(value: unknown): value is ErrorLike {
   return typeof value === 'object' && value !== null
 }
+
+/** Whether the error says that another transaction held a lock for too long. */
+export function isLockTimeout(error: unknown): boolean {
+  const { sqlState, code } = error as { readonly sqlState?: unknown; readonly code?: unknown }
+  return sqlState === '55P03' || code === '55P03'
+}

@@ -5,8 +5,8 @@
 export const locks = {
   namespace: 1_651_864_320,
   /** Held in share mode by publishers until their transactions end, exclusively by a sleeping relay. */
-  awake: 1,
-  /** Held by the leader: the one relay that publishers notify first. */
+  publishing: 1,
+  /** Held by the leader: it acts on a notification at once, the other relays 25 ms later. */
   leader: 2,
   /** Held during a migration. */
   migrate: 3,

@@ -1,5 +1,5 @@
 import { isError } from './cross-realm.ts'
-import { leftOut, withoutQuotedData } from './error-redaction.ts'
+import { leftOut, withoutCredentials, withoutQuotedData } from './error-redaction.ts'
 
 /** Maximum number of causes in a reason, and the maximum length of each message. */
 const maxCauses = 8
@@ -94,9 +94,4 @@ function messageOf(thrown: unknown): string {
   const { message, code }: Thrown = thrown
   if (typeof message !== 'string') return 'an object without a message'
   return withoutCredentials(withoutQuotedData(code, message))
-}
-
-/** `https://user:password@host` without the credentials. */
-function withoutCredentials(text: string): string {
-  return text.replaceAll(/(?<=:\/\/)[^\s/?#@]{1,1000}@/g, '…@')
 }

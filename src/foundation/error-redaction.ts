@@ -145,3 +145,8 @@ export function withoutQuotedData(code: unknown, message: string): string {
   // From the first quotation mark to the last: the value may contain some.
   return typeof code === 'string' && /^22[0-9A-Z]{3}$/.test(code) ? message.replace(/".*"/s, '"…"') : message
 }
+
+/** `https://user:password@host` without the credentials. */
+export function withoutCredentials(text: string): string {
+  return text.replaceAll(/(?<=:\/\/)[^\s/?#@]{1,1000}@/g, '…@')
+}

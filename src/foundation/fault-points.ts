@@ -45,7 +45,7 @@ export const faultPoints = [
   // Settling the jobs of ordered keys, in one transaction up to `committed`.
   'settle-ordered.receipts-inserted',
   'settle-ordered.completed',
-  'settle-ordered.keys-stopped',
+  'settle-ordered.keys-failed',
   'settle-ordered.keys-advanced',
   'settle-ordered.next-inserted',
   'settle-ordered.committed',
@@ -68,7 +68,7 @@ export const faultPoints = [
   // Exactly-once mode of an ordered subscription, in the transaction that completes the job of a key.
   'exactly-once-ordered.receipts-inserted',
   'exactly-once-ordered.completed',
-  'exactly-once-ordered.keys-stopped',
+  'exactly-once-ordered.keys-failed',
   'exactly-once-ordered.keys-advanced',
   'exactly-once-ordered.next-inserted',
   'exactly-once-ordered.committed',

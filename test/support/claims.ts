@@ -33,7 +33,7 @@ export function claimOf(
     retryCount: 0,
     retryLimit: eventIds.length === 1 ? lossAllowance + 2 : lossAllowance,
     priority: 0,
-    fairnessKey: undefined,
+    flowKey: undefined,
     failures: [],
     ...rest,
     data: { eventIds, ...data },

@@ -1,7 +1,7 @@
 import { BusError, DeliveryError } from '../../foundation/errors.ts'
 import { isError } from '../../foundation/cross-realm.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
-import { withoutQuotedData } from '../../foundation/error-redaction.ts'
+import { withoutCredentials, withoutQuotedData } from '../../foundation/error-redaction.ts'
 import { invalidTextReason } from '../../foundation/text.ts'
 
 /** The failure of one attempt: readable, and bounded for any thrown value. */
@@ -32,7 +32,7 @@ export function describeFailure(attempt: number, thrown: unknown): AttemptFailur
       return describeFailure(attempt, thrown.cause)
     if (isError(thrown)) {
       const code: unknown = (thrown as { code?: unknown }).code
-      const message = withoutQuotedData(code, thrown.message)
+      const message = withoutCredentials(withoutQuotedData(code, thrown.message))
       return {
         attempt,
         at,
@@ -42,14 +42,14 @@ export function describeFailure(attempt: number, thrown: unknown): AttemptFailur
         ...(typeof thrown.stack === 'string' && !(thrown instanceof BusError)
           ? {
               stack: bounded(
-                thrown.stack.replace(thrown.message, () => message),
+                withoutCredentials(thrown.stack.replace(thrown.message, () => message)),
                 maxStackLength,
               ),
             }
           : {}),
         // Where the upcast threw. Its message is omitted, because it may quote the payload.
         ...(thrown instanceof DeliveryError && isError(thrown.cause)
-          ? { stack: bounded(thrown.cause.stack, maxStackLength) }
+          ? { stack: bounded(withoutCredentials(String(thrown.cause.stack)), maxStackLength) }
           : {}),
       }
     }
@@ -57,7 +57,7 @@ export function describeFailure(attempt: number, thrown: unknown): AttemptFailur
       attempt,
       at,
       name: thrown === null ? 'null' : typeof thrown,
-      message: bounded(describeThrown(thrown), maxMessageLength),
+      message: bounded(withoutCredentials(describeThrown(thrown)), maxMessageLength),
     }
   } catch {
     // A getter of the thrown object threw.

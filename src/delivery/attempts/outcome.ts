@@ -64,6 +64,8 @@ export function logUndelivered(
   outcome: EventOutcome,
   events: Pick<LoadedEvents, 'tenantOf' | 'typeOf'>,
 ): void {
+  // Nearly all are delivered: for those nothing is looked up.
+  if (outcome.delivered && outcome.expired !== true && outcome.erased !== true) return
   const { eventId } = outcome
   const about = {
     subscription: name,

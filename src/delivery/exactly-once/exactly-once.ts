@@ -1,6 +1,6 @@
 import type { Overrun } from '../attempts/overruns.ts'
 import type { JobRun } from '../in-flight/job-run.ts'
-import type { WorkerState } from '../in-flight/worker-state.ts'
+import type { WorkerParts } from '../in-flight/worker-parts.ts'
 import type { JobClaim } from '../jobs/job-claim.ts'
 import type { HandlerMode } from '../in-flight/handler-mode.ts'
 import type { HandlerConnections } from './handler-connections.ts'
@@ -21,7 +21,7 @@ const idleMarginSeconds = 10
  * carries several events of a job, one after the other, each behind a savepoint. A job whose handlers are slow is spread over several
  * concurrent transactions. The events of a key have one transaction after the other: docs/adr/0030.
  */
-export function createExactlyOnce(worker: WorkerState, connections: HandlerConnections): HandlerMode {
+export function createExactlyOnce(worker: WorkerParts, connections: HandlerConnections): HandlerMode {
   const { context, slots, settlements, heartbeat, metrics } = worker
   const { subscription } = context
   const limit = worker.tenants?.limit
@@ -44,7 +44,7 @@ export function createExactlyOnce(worker: WorkerState, connections: HandlerConne
     while (work.mayStart) {
       // After a long pause of this process another worker may have the key.
       if (performance.now() - job.confirmedAt > job.heartbeatSeconds * 1000) {
-        await settlements.untilWritten(heartbeat.touch)
+        await settlements.retryUntilDone(heartbeat.touch)
         if (!work.mayStart) return
       }
       const { failed } = work
@@ -188,7 +188,7 @@ export function createExactlyOnce(worker: WorkerState, connections: HandlerConne
     if (!job.mayStart) return undefined
     const name = `${namePrefix(job.claim)}${job.claim.retryCount}:${work.transactionCount}:`
     work.transactionCount += 1
-    const transaction = await settlements.untilWritten(async () =>
+    const transaction = await settlements.retryUntilDone(async () =>
       connections.begin(name, subscription.timeoutSeconds + idleMarginSeconds),
     )
     if (job.mayStart) return new TransactionRun(work, transaction, tenants, isIsolated)

@@ -7,7 +7,7 @@ import { toOutcome, type EventOutcome } from '../attempts/outcome.ts'
 import type { Overrun } from '../attempts/overruns.ts'
 import type { JobRun } from '../in-flight/job-run.ts'
 import { watchInKey, watchInSlot } from '../in-flight/overrunning-handler.ts'
-import type { WorkerState } from '../in-flight/worker-state.ts'
+import type { WorkerParts } from '../in-flight/worker-parts.ts'
 import { abortedTransaction, type TransactionHandle } from './handler-transaction.ts'
 import type { TransactionRun } from './transaction-run.ts'
 
@@ -34,7 +34,7 @@ export type BrokenStep =
 
 /** Runs the handler of an event inside a transaction, and keeps what it wrote or takes it back. */
 export async function runEvent(
-  worker: WorkerState,
+  worker: WorkerParts,
   run: TransactionRun,
   eventId: string,
 ): Promise<EventStep> {
@@ -71,7 +71,7 @@ export async function runEvent(
 
 /** The handler is done, and its statements are answered: keeps what it wrote, or takes it back. */
 async function end(
-  worker: WorkerState,
+  worker: WorkerParts,
   run: TransactionRun,
   event: StoredEvent,
   result: AttemptResult,
@@ -118,13 +118,13 @@ async function end(
 
 /** The job of a key stays in flight until the handler has ended, and takes its slot by itself, unless it is another worker's. */
 function watchOverrun(
-  worker: WorkerState,
+  worker: WorkerParts,
   job: JobRun,
   event: StoredEvent,
   overrun: Overrun,
   result: AttemptResult | undefined,
 ): void {
-  if (!job.isOfKey || job.isLost) {
+  if (!job.isOfKey || job.isClaimLost) {
     watchInSlot(worker, job, event, overrun)
     return
   }
@@ -135,7 +135,7 @@ function watchOverrun(
 
 /** Waits for statements that a handler did not await, as long as a handler may take. Undefined where they were answered. */
 async function untilAnswered(
-  { context }: WorkerState,
+  { context }: WorkerParts,
   run: TransactionRun,
   closed: Promise<void>,
 ): Promise<EventStep | undefined> {

@@ -6,7 +6,7 @@ import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import { describeFailure } from '../attempts/failure.ts'
 import type { EventOutcome } from '../attempts/outcome.ts'
 import type { JobRun } from '../in-flight/job-run.ts'
-import type { WorkerState } from '../in-flight/worker-state.ts'
+import type { WorkerParts } from '../in-flight/worker-parts.ts'
 import { isCurrent, JobWriter } from '../jobs/job-writer.ts'
 import { isBatch } from '../jobs/job.ts'
 import { readReceipts } from '../settlement/receipts.ts'
@@ -41,7 +41,7 @@ export interface TransactionEnd {
  * An event is only blamed for what is certainly its own: what breaks a transaction that several events share is not an attempt of any
  * of them; they run again, each in its own transaction.
  */
-export function createTransactionEnd(worker: WorkerState, connections: HandlerConnections): TransactionEnd {
+export function createTransactionEnd(worker: WorkerParts, connections: HandlerConnections): TransactionEnd {
   const { context, settlements, outcomes: writer, signal } = worker
   const { database, subscription, subscriptionId, logger } = context
 
@@ -187,13 +187,13 @@ export function createTransactionEnd(worker: WorkerState, connections: HandlerCo
     { job }: JobInTransactions,
     eventIds: readonly string[],
   ): Promise<readonly string[]> {
-    const delivered = await settlements.untilWritten(async () =>
+    const delivered = await settlements.retryUntilDone(async () =>
       readReceipts(database, subscriptionId, eventIds),
     )
     for (const id of delivered) job.finish(id)
     const undelivered = eventIds.filter((id) => !delivered.has(id))
     if (undelivered.length === 0 || job.isDone) return []
-    if (await settlements.untilWritten(async () => isCurrent(database, context, job.claim)))
+    if (await settlements.retryUntilDone(async () => isCurrent(database, context, job.claim)))
       return undelivered
     job.onClaimLost()
     return []
@@ -225,7 +225,7 @@ export function createTransactionEnd(worker: WorkerState, connections: HandlerCo
 
   async function writeFailure(job: JobRun, outcome: EventOutcome): Promise<void> {
     const settlement = { claim: job.claim, outcomes: [outcome], done: false }
-    const written = await settlements.untilWritten(async () =>
+    const written = await settlements.retryUntilDone(async () =>
       database.transaction(async (client) => {
         if (!(await new JobWriter(client, context).lock(job.claim))) return undefined
         return writer.writeInto(client, settlement)

@@ -13,7 +13,7 @@ import { splitJob } from '../jobs/split-job.ts'
 import type { Settlement } from '../settlement/settlement.ts'
 import { JobEvents } from './job-events.ts'
 import type { InFlightJob } from './jobs-in-flight.ts'
-import type { WorkerState } from './worker-state.ts'
+import type { WorkerParts } from './worker-parts.ts'
 
 /**
  * A batch starts events for this long. Those it has not started by then go back to the queue, behind the jobs that wait, so that slow
@@ -39,7 +39,7 @@ export class JobRun implements InFlightJob {
   readonly admittedTenants = new Map<string, string>()
   /** How long what goes back waits, and under which fairness key. */
   delaySeconds = 0
-  fairnessKey: string | undefined
+  flowKey: string | undefined
   /** Its first event is tried while the circuit breaker is open. */
   isProbe = false
   /** The error of an attempt that failed and does not count. */
@@ -55,17 +55,17 @@ export class JobRun implements InFlightJob {
   /** Resolves when events that it has not started are in a job of their own. */
   requeueing: Promise<void> | undefined
   isCompleting = false
-  readonly #worker: WorkerState
+  readonly #worker: WorkerParts
   readonly #pendingOutcomes: EventOutcome[] = []
   /** The events that `requeueUnstarted` has taken out and not yet written. */
   #unstarted: readonly string[] = []
   #firstStartAt: number | undefined
   #isInterrupted = false
-  #isLost = false
+  #isClaimLost = false
   #isDone = false
 
   /** @param fetchedAt - it was fetched no earlier, in the time of `performance.now()` */
-  constructor(claim: JobClaim, worker: WorkerState, fetchedAt: number, heartbeatSeconds: number) {
+  constructor(claim: JobClaim, worker: WorkerParts, fetchedAt: number, heartbeatSeconds: number) {
     this.claim = claim
     this.kind = isRetry(claim) ? 'retry' : 'first'
     this.attempt = (claim.data.attempts ?? 0) + claim.retryCount + 1
@@ -73,15 +73,15 @@ export class JobRun implements InFlightJob {
     this.heartbeatSeconds = heartbeatSeconds
     this.remaining = new Set(claim.data.eventIds)
     this.events = new JobEvents(this.attempt, claim.data.missCount ?? 0, async (ids) =>
-      worker.settlements.untilWritten(async () => worker.events.load(ids)),
+      worker.settlements.retryUntilDone(async () => worker.events.load(ids)),
     )
     this.confirmedAt = fetchedAt
     this.#worker = worker
   }
 
   /** Another worker has it. */
-  get isLost(): boolean {
-    return this.#isLost
+  get isClaimLost(): boolean {
+    return this.#isClaimLost
   }
 
   /** Out of this worker's hands. */
@@ -97,7 +97,7 @@ export class JobRun implements InFlightJob {
   /** Whether an event of it may be started now. */
   get mayStart(): boolean {
     const { signal, breaker } = this.#worker
-    if (signal.isStopped || this.#isLost || this.#isDone || this.#isInterrupted) return false
+    if (signal.isStopped || this.#isClaimLost || this.#isDone || this.#isInterrupted) return false
     return !breaker.isHalted || this.isProbe
   }
 
@@ -158,8 +158,10 @@ export class JobRun implements InFlightJob {
   /** An event is over. An outcome is still to be written. */
   finish(eventId: string, outcome?: EventOutcome): void {
     const { jobs } = this.#worker
-    if (!jobs.change(this, () => this.remaining.delete(eventId))) return
-    this.#returnAdmission(eventId)
+    const before = this.weight
+    if (!this.remaining.delete(eventId)) return
+    jobs.addWeight(this.kind, this.weight - before)
+    if (this.admittedTenants.size > 0) this.#returnAdmission(eventId)
     if (outcome !== undefined) this.#pendingOutcomes.push(outcome)
     jobs.onCapacity()
   }
@@ -167,9 +169,9 @@ export class JobRun implements InFlightJob {
   /** So many more of its events, or fewer, wait for their tenant and not for a handler slot. */
   markWaitingForTenant(count: number): void {
     const { jobs } = this.#worker
-    jobs.change(this, () => {
-      this.waitingForTenantCount += count
-    })
+    const before = this.weight
+    this.waitingForTenantCount += count
+    jobs.addWeight(this.kind, this.weight - before)
     if (count > 0) jobs.onCapacity()
   }
 
@@ -183,7 +185,7 @@ export class JobRun implements InFlightJob {
       await before
       const ids = this.#unstarted
       if (ids.length === 0) return
-      const isOurs = await settlements.untilWritten(async () => splitJob(context, this.claim, ids))
+      const isOurs = await settlements.retryUntilDone(async () => splitJob(context, this.claim, ids))
       this.#unstarted = []
       if (!isOurs) this.onClaimLost()
     }
@@ -209,13 +211,13 @@ export class JobRun implements InFlightJob {
     // Another event is tried next.
     if (this.uncountedFailure !== undefined && !this.#isInterrupted)
       this.delaySeconds = failedProbeDelaySeconds
-    const { delaySeconds, fairnessKey, declined } = this
+    const { delaySeconds, flowKey, declined } = this
     if (missDelaySeconds !== undefined)
       context.logger.warn(
         { subscription: context.subscription.name, eventCount: requeued.length, delaySeconds },
         'events were not found in the log yet: they are retried',
       )
-    await this.#write({ requeued, delaySeconds, missCount, fairnessKey, declined })
+    await this.#write({ requeued, delaySeconds, missCount, flowKey, declined })
     // Which process can take them is not known: when a delay is over, only the database knows.
     if (delaySeconds > 0) requestPoll()
     else if (declined === undefined) signal.wake()
@@ -238,7 +240,8 @@ export class JobRun implements InFlightJob {
   release(): void {
     const { jobs } = this.#worker
     this.#isDone = true
-    jobs.change(this, () => this.remaining.clear())
+    jobs.addWeight(this.kind, -this.weight)
+    this.remaining.clear()
     jobs.drop(this)
     for (const eventId of this.admittedTenants.keys()) this.#returnAdmission(eventId)
     jobs.onCapacity()
@@ -253,7 +256,7 @@ export class JobRun implements InFlightJob {
   onClaimLost(): void {
     if (this.#isDone) return
     this.#warn('another worker has taken a job over: its handlers are aborted')
-    this.#isLost = true
+    this.#isClaimLost = true
     this.#abort('claim lost')
     this.release()
   }

@@ -55,8 +55,8 @@ export interface JobsInFlight<J extends InFlightJob> extends Iterable<J> {
   /** The events of those jobs, settled ones included. */
   readonly eventCount: number
   add(job: J): void
-  /** Changes what a job may take of the slots, and keeps count of it. */
-  change<T>(job: J, change: () => T): T
+  /** The weight of a job that was added has changed by this much. */
+  addWeight: (kind: AttemptKind, difference: number) => void
   /** Counts a handler that runs although its event is settled, until it has ended: it keeps its slot. */
   outlive: (kind: AttemptKind, overrun: Overrun, onEnded: () => void) => void
   drop(job: J): void
@@ -123,11 +123,8 @@ export function createJobsInFlight<J extends InFlightJob>(
       weights[job.kind] += job.weight
       eventCount += job.claim.data.eventIds.length
     },
-    change(job, change) {
-      const before = job.weight
-      const result = change()
-      weights[job.kind] += job.weight - before
-      return result
+    addWeight(kind, difference) {
+      weights[kind] += difference
     },
     outlive(kind, { ended }, onEnded) {
       outliving[kind] += 1

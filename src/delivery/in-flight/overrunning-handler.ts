@@ -2,11 +2,11 @@ import type { StoredEvent } from '../../events/envelope.ts'
 import type { Overrun } from '../attempts/overruns.ts'
 import { markOverrunningKey } from '../ordering/overrunning-key.ts'
 import type { JobRun } from './job-run.ts'
-import type { WorkerState } from './worker-state.ts'
+import type { WorkerParts } from './worker-parts.ts'
 
 /** Watches a handler that still runs although its event is over: it keeps its slot until it has ended. */
 export function watchInSlot(
-  { jobs, overruns }: WorkerState,
+  { jobs, overruns }: WorkerParts,
   job: JobRun,
   event: StoredEvent,
   overrun: Overrun,
@@ -16,15 +16,15 @@ export function watchInSlot(
 }
 
 /** The same for an event of a key, which waits for the handler: if it ignores its signal, the key is marked for other processes to see. */
-export function watchInKey(worker: WorkerState, job: JobRun, event: StoredEvent, overrun: Overrun): void {
+export function watchInKey(worker: WorkerParts, job: JobRun, event: StoredEvent, overrun: Overrun): void {
   worker.overruns.watch(event, job.attempt, overrun, () => markKey(worker, job))
 }
 
-function markKey({ context, settlements }: WorkerState, job: JobRun): void {
+function markKey({ context, settlements }: WorkerParts, job: JobRun): void {
   const { overrun, claim } = job
   if (job.isDone || overrun === undefined || overrun.delivered) return
   // It may be given up at a stop, when the key goes back.
   job.marking = settlements
-    .untilWritten(async () => markOverrunningKey(context, claim, overrun))
+    .retryUntilDone(async () => markOverrunningKey(context, claim, overrun))
     .catch(() => {})
 }

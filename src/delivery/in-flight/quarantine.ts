@@ -9,7 +9,7 @@ import type { JobData } from '../jobs/job.ts'
  * finds the mark: this event has failed an attempt, and the events that were in flight beside it have not.
  */
 export interface Quarantine {
-  /** Runs a suspect when its turn has come, and every job of a lost worker is recovered. */
+  /** Runs a suspect once no other suspect runs and no job of a lost worker is being recovered. */
   runIsolated: (run: () => Promise<void>) => Promise<void>
   /** Recovers a job of a lost worker. */
   recover: (work: () => Promise<void>) => Promise<void>

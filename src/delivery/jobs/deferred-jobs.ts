@@ -6,8 +6,8 @@ const maxJobs = 50
 /** Deferred events that are made due at a time, about. */
 const eventCount = 50
 
-/** The fairness key that a tenant's deferred jobs are found by. */
-export function deferredKey(tenantId: string): string {
+/** The key of a tenant's own flow, by which its deferred jobs are found: see plan-jobs.ts. */
+export function tenantFlowKey(tenantId: string): string {
   return `=${tenantId}`
 }
 
@@ -29,7 +29,7 @@ export async function releaseDeferredJobs(
          ) first
        ) counted where before < ${eventCount})
      returning 1`,
-    [queue, deferredKey(tenantId)],
+    [queue, tenantFlowKey(tenantId)],
   )
   return rows.length
 }

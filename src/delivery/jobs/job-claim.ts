@@ -9,9 +9,9 @@ export interface JobClaim {
   readonly retryCount: number
   /** How often pg-boss runs the job again at most. */
   readonly retryLimit: number
-  /** Its position in the queue, and the fairness key it stood under: see fair-batches.ts. */
+  /** Its position in the queue, and the flow that it belongs to: see plan-jobs.ts. */
   readonly priority: number
-  readonly fairnessKey: string | undefined
+  readonly flowKey: string | undefined
   readonly data: JobData
   /** What is known of failed attempts before this one. */
   readonly failures: readonly AttemptFailure[]
@@ -75,7 +75,7 @@ export function isRedriven(job: JobWithMetadata<JobData>): boolean {
 }
 
 /** Whether the last attempt at a job ended silently: its worker died, or was considered dead. */
-export function wasLost(job: JobWithMetadata<JobData>): boolean {
+export function wasWorkerLost(job: JobWithMetadata<JobData>): boolean {
   return job.retryCount > 0 && (job.output as Partial<FailureOutput> | null)?.failures === undefined
 }
 
@@ -87,13 +87,13 @@ export function toClaim(job: JobWithMetadata<JobData>): JobClaim {
   const output = job.output as Partial<FailureOutput> | null
   const known: readonly AttemptFailure[] = failuresIn(output) ?? failuresIn(job.data) ?? []
   const lostAttempt = job.data.eventIds.length > 1 ? 1 : (job.data.attempts ?? 0) + job.retryCount
-  const unknown = wasLost(job) ? [describeFailure(lostAttempt, lostWorkerError(job.output))] : []
+  const unknown = wasWorkerLost(job) ? [describeFailure(lostAttempt, lostWorkerError(job.output))] : []
   return {
     id: job.id,
     retryCount: job.retryCount,
     retryLimit: job.retryLimit,
     priority: job.priority,
-    fairnessKey: job.singletonKey ?? undefined,
+    flowKey: job.singletonKey ?? undefined,
     data: job.data,
     failures: keepFailures([...known, ...unknown]),
   }

@@ -14,7 +14,7 @@ export interface JobData {
   readonly losses?: number
   /** The retry count of the claim under which the event ran as the only suspect of its process: see quarantine.ts. */
   readonly isolatedAt?: number
-  /** How often these events were looked for in the log in vain: see missing-event.ts. */
+  /** How often these events were looked for in the log in vain: see job-events.ts. */
   readonly missCount?: number
   /** The known failures of these attempts. */
   readonly failures?: readonly AttemptFailure[]
@@ -46,8 +46,8 @@ const maxExpireSeconds = 86_400
 export const lossAllowance = 1_000_000
 
 /**
- * The priority of every job that was tried before, and of no other: the priority of a first attempt is its negated
- * finish tag, or 0 without one. So a fetch can select either kind.
+ * The priority of jobs that were tried before. The priority of a first attempt is its negated finish tag, or 0 without one. So a fetch
+ * can select either kind; only a job that was handed directly to a worker, which was lost, keeps a higher one: see `isRetry`.
  */
 export const retryPriority = 1
 
@@ -70,7 +70,7 @@ export function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: nu
 }
 
 /** A job for some events without a previous attempt. With a single event, the job is also the unit of its retries. */
-export function firstAttemptJob(
+export function newJob(
   eventIds: readonly string[],
   options: JobOptions,
   declarations?: readonly number[],

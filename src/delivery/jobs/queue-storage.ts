@@ -1,5 +1,5 @@
 import type { PgBoss } from 'pg-boss'
-import { isLockTimeout } from '../../outbox/relay/claim.ts'
+import { isLockTimeout } from '../../database/database-errors.ts'
 
 /**
  * Storage settings of the table of a queue. Each job leaves two dead entries within milliseconds in the index that

@@ -1,6 +1,6 @@
 import type { JobInsert } from 'pg-boss'
 import {
-  firstAttemptJob,
+  newJob,
   isBatch,
   isRetry,
   retryPriority,
@@ -19,7 +19,7 @@ export interface RequeueOptions {
   /** How often its events were looked for in the log in vain. */
   readonly missCount?: number | undefined
   /** The fairness key it goes back under, where that is not the one it came from. */
-  readonly fairnessKey?: string | undefined
+  readonly flowKey?: string | undefined
   /** Some of its events have run: what is left stands behind the jobs that have had no turn. */
   readonly hasHadTurn?: boolean | undefined
   /** It goes back because only other code covers its events. */
@@ -34,7 +34,7 @@ export function requeuedJob(
   {
     delaySeconds = 0,
     missCount = claim.data.missCount ?? 0,
-    fairnessKey = claim.fairnessKey,
+    flowKey = claim.flowKey,
     hasHadTurn = false,
     declined,
   }: RequeueOptions = {},
@@ -48,13 +48,13 @@ export function requeuedJob(
   const position = isRetry(claim) ? retryPriority : Math.min(0, claim.priority)
   const priority = position - (hasHadTurn ? eventIds.length : 0)
   const job = {
-    ...firstAttemptJob(eventIds, subscription),
+    ...newJob(eventIds, subscription),
     data,
     startAfter: delaySeconds,
     priority: declined?.isLast === true ? -maxFinishTag : priority,
     // A declined job has no position: no other job is to wait behind it.
     ...(declined === undefined ? {} : { group: { id: declinedGroup(declined.by) } }),
-    ...(fairnessKey === undefined || declined !== undefined ? {} : { singletonKey: fairnessKey }),
+    ...(flowKey === undefined || declined !== undefined ? {} : { singletonKey: flowKey }),
   }
   if (isBatch(claim.data)) return job
   const attempts = (claim.data.attempts ?? 0) + claim.retryCount

@@ -9,7 +9,7 @@ import { pollQueues, type QueuePoll } from './queue-poll.ts'
 import type { InstanceHeartbeat } from '../registry/instance-heartbeat.ts'
 import { createServerClock, adjustJobTimes } from './server-clock.ts'
 import { createCleanup } from './cleanup.ts'
-import type { Worker } from '../worker/worker-parts.ts'
+import type { Worker } from '../worker/worker-dependencies.ts'
 import { queueName } from '../jobs/queues.ts'
 
 /**

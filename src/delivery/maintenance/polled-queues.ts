@@ -1,4 +1,4 @@
-import type { Worker } from '../worker/worker-parts.ts'
+import type { Worker } from '../worker/worker-dependencies.ts'
 import { queueName } from '../jobs/queues.ts'
 import type { PollFloor } from './queue-poll.ts'
 

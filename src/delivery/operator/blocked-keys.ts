@@ -14,7 +14,7 @@ import type { Database, Executor } from '../../database/database.ts'
 import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
 import { inTransaction, openBoss } from '../jobs/boss.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
-import { firstAttemptJob, retryPriority, type JobData } from '../jobs/job.ts'
+import { newJob, retryPriority, type JobData } from '../jobs/job.ts'
 import { advanceKeys, lockWaitingKey } from '../ordering/ordered-keys.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
 import { deadLetterQueueName, queueName } from '../jobs/queues.ts'
@@ -162,7 +162,7 @@ async function releaseKey(
       )
       const jobId = await key.resume(rows[0]?.id)
       if (rows.length === 0) {
-        const job = firstAttemptJob([failedEventId], subscription)
+        const job = newJob([failedEventId], subscription)
         const data: JobData = { eventIds: [failedEventId], attempts, failures, keyId }
         await boss.insert(queue, [{ ...job, id: jobId, data, priority: retryPriority }], options)
       }

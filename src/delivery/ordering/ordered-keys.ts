@@ -2,7 +2,7 @@ import type pg from 'pg'
 import type { JobInsert } from 'pg-boss'
 import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
-import { firstAttemptJob, maxBatchBytes, type JobData } from '../jobs/job.ts'
+import { newJob, maxBatchBytes, type JobData } from '../jobs/job.ts'
 import type { FailureOutput } from '../jobs/job-claim.ts'
 import type { KeyFailureRule } from '../subscriptions/subscription-options.ts'
 import type { DurableOptions } from '../subscriptions/subscription.ts'
@@ -92,7 +92,7 @@ export async function advanceKeys(
 }
 
 /** A key whose job has stopped at an event that failed: it gets another job for it, or waits for an operator. */
-export type StoppedKey = KeyProgress & {
+export type FailedKey = KeyProgress & {
   /** So many events, from the first of the job on, are delivered one by one from now on. */
   readonly singlyCount?: number | undefined
 } & (
@@ -106,9 +106,9 @@ export type StoppedKey = KeyProgress & {
   )
 
 /** Writes keys that have stopped. Returns the ids of those that still belonged to their job. */
-export async function stopKeys(
+export async function failKeys(
   client: pg.ClientBase,
-  stopped: readonly StoppedKey[],
+  stopped: readonly FailedKey[],
 ): Promise<ReadonlySet<string>> {
   if (stopped.length === 0) return new Set()
   const { rows } = await client.query<{ held: readonly string[] }>(
@@ -127,14 +127,14 @@ export function afterDeadLetter(
   progress: KeyProgress,
   failedEventId: string,
   { attempts, failures }: FailureOutput,
-): { readonly advanced: KeyProgress } | { readonly stopped: StoppedKey } {
+): { readonly advanced: KeyProgress } | { readonly stopped: FailedKey } {
   if (rule === 'skip') return { advanced: { ...progress, doneCount: progress.doneCount + 1 } }
   const state = rule === 'park' ? 'parked' : 'blocked'
   return { stopped: { ...progress, state, failedEventId, attempts, failures } }
 }
 
 function toJob({ key_id, job_id, event_ids }: BegunRow, options: JobOptions): JobInsert<JobData> {
-  return { ...firstAttemptJob(event_ids, options), id: job_id, data: { eventIds: event_ids, keyId: key_id } }
+  return { ...newJob(event_ids, options), id: job_id, data: { eventIds: event_ids, keyId: key_id } }
 }
 
 /** A key that waits for an operator, locked by the transaction that reads it. */

@@ -6,7 +6,7 @@ import { JobWriter, logDeadLetters, type DeadLettered } from '../jobs/job-writer
 import { inTransaction } from '../jobs/boss.ts'
 import type { JobData } from '../jobs/job.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
-import { advanceKeys, afterDeadLetter, stopKeys, type KeyProgress } from './ordered-keys.ts'
+import { advanceKeys, afterDeadLetter, failKeys, type KeyProgress } from './ordered-keys.ts'
 
 /** Maximum number of keys that one call recovers. */
 const maxKeys = 1000
@@ -61,7 +61,7 @@ async function recoverKey(context: SubscriptionContext, key: OrphanedKey): Promi
       deadLetters.push({ eventId, output })
       const change = afterDeadLetter(subscription.onKeyFailure, progress, eventId, output)
       if ('stopped' in change) {
-        await stopKeys(client, [change.stopped])
+        await failKeys(client, [change.stopped])
         return false
       }
       progress = change.advanced

@@ -4,10 +4,10 @@ import type { BusClient } from '../../database/bus-client.ts'
 import type { Commit, Database } from '../../database/database.ts'
 import type { ClaimedEvent } from '../../outbox/relay/claim.ts'
 import { preparedIn } from '../jobs/boss.ts'
-import { directPriority, firstAttemptJob, maxBatchBytes, type JobData } from '../jobs/job.ts'
+import { directPriority, newJob, maxBatchBytes, type JobData } from '../jobs/job.ts'
 import { sendTogether, type BossCall } from '../jobs/pipelined-calls.ts'
 import { queueName } from '../jobs/queues.ts'
-import type { RoutedEvents } from './fair-batches.ts'
+import type { RoutedEvents } from './plan-jobs.ts'
 import { insertJobs, restoreQueues } from './insert-jobs.ts'
 import type { LocalWorkers } from './local-workers.ts'
 
@@ -127,7 +127,7 @@ export function createDirectDelivery(
 
 function directJob({ subscription, events, declarations }: RoutedEvents, priority: number) {
   const ids = events.map(({ id }) => id)
-  return { ...firstAttemptJob(ids, subscription, declarations), priority }
+  return { ...newJob(ids, subscription, declarations), priority }
 }
 
 function bytesOf(events: readonly ClaimedEvent[]): number {

@@ -1,10 +1,10 @@
 import type pg from 'pg'
 import type { JobInsert, PgBoss } from 'pg-boss'
-import { isLockTimeout } from '../../outbox/relay/claim.ts'
 import { inTransaction } from '../jobs/boss.ts'
 import type { JobData } from '../jobs/job.ts'
 import { ensureQueues, queueName } from '../jobs/queues.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'
+import { isLockTimeout } from '../../database/database-errors.ts'
 
 /** Inserts jobs of a subscription in the claiming transaction. */
 export async function insertJobs(

@@ -3,7 +3,7 @@ import { compilePatterns } from '../../events/pattern.ts'
 import { unlessLocked } from '../../outbox/relay/claim.ts'
 import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
 import { filterByPredicate, type Declaration } from '../registry/declarations.ts'
-import type { RoutedEvents } from './fair-batches.ts'
+import type { RoutedEvents } from './plan-jobs.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'
 
 /** A subscription prepared for routing claims. */

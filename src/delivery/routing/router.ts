@@ -7,9 +7,9 @@ import type { ClaimedEvent, Dispatch, DispatchTerms } from '../../outbox/relay/r
 import { createDirectDelivery } from './direct-delivery.ts'
 import { insertJobs } from './insert-jobs.ts'
 import type { LocalWorkers } from './local-workers.ts'
-import { planJobs, type RoutedEvents } from './fair-batches.ts'
+import { planJobs, type RoutedEvents } from './plan-jobs.ts'
 import { holdEvents } from './hold-events.ts'
-import { firstAttemptJob, splitIntoBatches, type JobData } from '../jobs/job.ts'
+import { newJob, splitIntoBatches, type JobData } from '../jobs/job.ts'
 import { createKnownQueues } from '../registry/known-queues.ts'
 import { enqueueOrdered } from '../ordering/ordered-keys.ts'
 import { assertComplete } from '../registry/instance-heartbeat.ts'
@@ -203,8 +203,5 @@ async function planOrderedJobs(
     },
   )
   if (isHeld) onHeld(subscription.id, 'keys')
-  return [
-    ...splitIntoBatches(free, subscription.batchSize).map((ids) => firstAttemptJob(ids, subscription)),
-    ...jobs,
-  ]
+  return [...splitIntoBatches(free, subscription.batchSize).map((ids) => newJob(ids, subscription)), ...jobs]
 }

@@ -3,7 +3,7 @@ import type { JobClaim, FailureOutput } from '../jobs/job-claim.ts'
 import { JobWriter, type DeadLettered, type FailedClaim } from '../jobs/job-writer.ts'
 import { retryJob, isBatch, type JobData } from '../jobs/job.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
-import { afterLoss } from './lost-job.ts'
+import { afterWorkerLoss } from './lost-worker.ts'
 import { insertReceipts, readReceipts, uniqueViolation, type Receipt } from './receipts.ts'
 import {
   type Settlement,
@@ -23,7 +23,7 @@ import { firstRetryDelaySeconds } from '../subscriptions/retry-delays.ts'
 import type { ResolvedRetry, Subscription } from '../subscriptions/subscription.ts'
 
 /** Writes the outcomes of batches and of single events. */
-export function createJobSettlement(context: SubscriptionContext): SettlementWriter {
+export function createJobSettlementWriter(context: SubscriptionContext): SettlementWriter {
   const { database, subscription, subscriptionId } = context
   const { faultPoint } = database
 
@@ -87,7 +87,7 @@ export function createJobSettlement(context: SubscriptionContext): SettlementWri
   }
 
   async function recover(claim: JobClaim): Promise<Written> {
-    const { past, retryLimit, output } = afterLoss(claim, subscription)
+    const { past, retryLimit, output } = afterWorkerLoss(claim, subscription)
     const deadLetters = await database.transaction(async (client): Promise<readonly DeadLettered[]> => {
       const delivered = await readReceipts(client, subscriptionId, claim.data.eventIds)
       const undelivered = claim.data.eventIds.filter((id) => !delivered.has(id))

@@ -1,12 +1,11 @@
 import type pg from 'pg'
 import { beginSql, type Executor } from '../../database/database.ts'
-import { isLockTimeout } from '../../outbox/relay/claim.ts'
 import type { JobClaim } from '../jobs/job-claim.ts'
 import { JobWriter } from '../jobs/job-writer.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import { unmarkOverrunningKeys } from '../ordering/overrunning-key.ts'
 import { KeyWriter, type KeyWrites } from './key-writer.ts'
-import { afterLoss } from './lost-job.ts'
+import { afterWorkerLoss } from './lost-worker.ts'
 import { insertReceipts, readReceipts } from './receipts.ts'
 import {
   isFailure,
@@ -18,6 +17,7 @@ import {
   type SettlementWriter,
   type Written,
 } from './settlement.ts'
+import { isLockTimeout } from '../../database/database-errors.ts'
 
 /** How long a settlement waits for a lock that another session holds, before the others are written without it. */
 const lockTimeoutMs = 500
@@ -34,7 +34,7 @@ const handlersLockTimeoutMs = 2000
  * `write` rejects with an error that {@link isLockTimeout} knows where another session holds the row of a key, or another lock, for
  * long.
  */
-export function createKeySettlement(context: SubscriptionContext): SettlementWriter {
+export function createKeySettlementWriter(context: SubscriptionContext): SettlementWriter {
   const { database, subscription, subscriptionId } = context
   const { faultPoint } = database
 
@@ -98,7 +98,7 @@ export function createKeySettlement(context: SubscriptionContext): SettlementWri
       const delivered = await readReceipts(client, subscriptionId, eventIds)
       const next = eventIds.findIndex((id) => !delivered.has(id))
       const doneCount = next === -1 ? eventIds.length : next
-      const loss = next === -1 ? undefined : afterLoss(claim, subscription)
+      const loss = next === -1 ? undefined : afterWorkerLoss(claim, subscription)
       await lockKeys(client, [claim])
       return new KeyWriter(client, context, 'settle-ordered').writeLoss(claim, doneCount, loss)
     })

@@ -8,12 +8,12 @@ import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import {
   advanceKeys,
   afterDeadLetter,
-  stopKeys,
+  failKeys,
   type KeyProgress,
-  type StoppedKey,
+  type FailedKey,
 } from '../ordering/ordered-keys.ts'
 import { firstRetryDelaySeconds } from '../subscriptions/retry-delays.ts'
-import type { Loss } from './lost-job.ts'
+import type { Loss } from './lost-worker.ts'
 import type { Receipt } from './receipts.ts'
 import { failureOutput, isGivenUp, type FailedOutcome, type Written } from './settlement.ts'
 
@@ -49,7 +49,7 @@ export class KeyWriter {
   readonly #jobs: JobWriter
   readonly #protocol: 'settle-ordered' | 'exactly-once-ordered'
   readonly #advanced: KeyProgress[] = []
-  readonly #stopped: StoppedKey[] = []
+  readonly #stopped: FailedKey[] = []
   /** Jobs for single events of keys that have stopped at them. */
   readonly #singles: SingleJob[] = []
   readonly #deadLetters: DeadLettered[] = []
@@ -127,8 +127,8 @@ export class KeyWriter {
   /** Writes the keys, and inserts their next jobs. */
   async #writeKeys(): Promise<Written> {
     const { faultPoint } = this.#context.database
-    const stillTheirs = await stopKeys(this.#client, this.#stopped)
-    if (this.#stopped.length > 0) await faultPoint?.(`${this.#protocol}.keys-stopped`)
+    const stillTheirs = await failKeys(this.#client, this.#stopped)
+    if (this.#stopped.length > 0) await faultPoint?.(`${this.#protocol}.keys-failed`)
     const singles = this.#singles.filter(({ data }) => stillTheirs.has(data.keyId))
     const next = await advanceKeys(this.#client, this.#context.subscription, this.#advanced)
     if (this.#advanced.length > 0) await faultPoint?.(`${this.#protocol}.keys-advanced`)

@@ -1,12 +1,12 @@
 import type pg from 'pg'
-import { isLockTimeout } from '../../outbox/relay/claim.ts'
 import type { JobClaim } from '../jobs/job-claim.ts'
 import { isOfKey } from '../jobs/job.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
-import { createJobSettlement } from './job-settlement.ts'
-import { createKeySettlement, withLockedKeys } from './key-settlement.ts'
+import { createJobSettlementWriter } from './job-settlement.ts'
+import { createKeySettlementWriter, withLockedKeys } from './key-settlement.ts'
 import type { Settlement, SettlementWriter, Written } from './settlement.ts'
 import { logDeadLetters } from '../jobs/job-writer.ts'
+import { isLockTimeout } from '../../database/database-errors.ts'
 
 /** The one place that writes what happened to a subscription's jobs. */
 export interface OutcomeWriter {
@@ -28,8 +28,8 @@ interface WrittenBatch {
 }
 
 export function createOutcomeWriter(context: SubscriptionContext): OutcomeWriter {
-  const ofJobs = createJobSettlement(context)
-  const ofKeys = createKeySettlement(context)
+  const ofJobs = createJobSettlementWriter(context)
+  const ofKeys = createKeySettlementWriter(context)
   const writerOf = (claim: JobClaim): SettlementWriter => (isOfKey(claim.data) ? ofKeys : ofJobs)
   const logWritten = ({ deadLetters }: Written): void => logDeadLetters(context, deadLetters)
 

@@ -7,8 +7,11 @@ import type { Settlement } from './settlement.ts'
 export interface SettlementQueue {
   /** Resolves once the settlement is written, or given up. */
   add: (settlement: Settlement) => Promise<void>
-  /** Repeats a write or a read until it succeeds: it cannot be undone, so the queue waits for a database that is away. */
-  untilWritten: <T>(attempt: () => Promise<T>) => Promise<T>
+  /**
+   * Repeats a read or a write until it succeeds, or the stop's deadline has passed: the handler has run, so its outcome must not be
+   * dropped while the database is away.
+   */
+  retryUntilDone: <T>(attempt: () => Promise<T>) => Promise<T>
   /** From this moment of `performance.now()` on, a write that failed is given up. */
   giveUpAt: (moment: number) => void
   idle: () => Promise<void>
@@ -31,7 +34,7 @@ export function createSettlementQueue(
   let flushing: Promise<void> | undefined
   let deadline = Number.POSITIVE_INFINITY
 
-  async function untilWritten<T>(attempt: () => Promise<T>): Promise<T> {
+  async function retryUntilDone<T>(attempt: () => Promise<T>): Promise<T> {
     for (let failures = 0; ; failures += 1) {
       try {
         return await attempt()
@@ -50,7 +53,7 @@ export function createSettlementQueue(
     while (waiting.length > 0) {
       let batch = waiting.splice(0)
       try {
-        const locked = await untilWritten(async () => write(batch.map(({ settlement }) => settlement)))
+        const locked = await retryUntilDone(async () => write(batch.map(({ settlement }) => settlement)))
         if (locked.length > 0) {
           postpone(batch.filter(({ settlement }) => locked.includes(settlement)))
           batch = batch.filter(({ settlement }) => !locked.includes(settlement))
@@ -87,7 +90,7 @@ export function createSettlementQueue(
         flushing ??= flush()
       })
     },
-    untilWritten,
+    retryUntilDone,
     giveUpAt(moment) {
       deadline = moment
     },

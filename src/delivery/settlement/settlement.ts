@@ -20,7 +20,7 @@ export interface Settlement {
   /** How often they were looked for in the log in vain. */
   readonly missCount?: number | undefined
   /** The fairness key they go back under, where that is not the job's own. */
-  readonly fairnessKey?: string | undefined
+  readonly flowKey?: string | undefined
   /** The row of the job's key says that a handler still runs after its attempt. */
   readonly isMarked?: boolean | undefined
   /** They go back because only other code covers them. */
@@ -51,13 +51,15 @@ export function failureOutput(
 }
 
 export function receiptsOf(settlements: readonly Settlement[]): Receipt[] {
-  return settlements.flatMap(({ outcomes }) =>
-    outcomes.flatMap((outcome) => {
-      if (!outcome.delivered) return []
+  const receipts: Receipt[] = []
+  for (const { outcomes } of settlements) {
+    for (const outcome of outcomes) {
+      if (!outcome.delivered) continue
       const { eventId, attempt: attempts, durationMs, erased = false, expired = erased } = outcome
-      return [{ eventId, attempts, durationMs, expired, erased }]
-    }),
-  )
+      receipts.push({ eventId, attempts, durationMs, expired, erased })
+    }
+  }
+  return receipts
 }
 
 export function isFailure(outcome: EventOutcome): outcome is FailedOutcome {

@@ -5,13 +5,13 @@ import type { Overrun } from '../attempts/overruns.ts'
 import { createOrderedStarts } from '../concurrency/ordered-starts.ts'
 import type { JobRun } from '../in-flight/job-run.ts'
 import { watchInKey, watchInSlot } from '../in-flight/overrunning-handler.ts'
-import type { WorkerState } from '../in-flight/worker-state.ts'
+import type { WorkerParts } from '../in-flight/worker-parts.ts'
 import type { HandlerMode } from '../in-flight/handler-mode.ts'
 
 type Started = Promise<Overrun | undefined> | undefined
 
 /** Runs the events of jobs without a transaction: those of a key one after the other, all others concurrently. */
-export function createAtLeastOnce(worker: WorkerState): HandlerMode {
+export function createAtLeastOnce(worker: WorkerParts): HandlerMode {
   const { slots, settlements, heartbeat, context } = worker
   const { database } = context
   const limit = worker.tenants?.limit
@@ -32,7 +32,7 @@ export function createAtLeastOnce(worker: WorkerState): HandlerMode {
     for (const eventId of eventIds) {
       // After a long pause of this process another worker may have the key.
       if (performance.now() - job.confirmedAt > job.heartbeatSeconds * 1000)
-        await settlements.untilWritten(heartbeat.touch)
+        await settlements.retryUntilDone(heartbeat.touch)
       if (!job.mayStart) return false
       await runInSlot(job, eventId)
       if (job.remaining.has(eventId)) return false

@@ -2,7 +2,7 @@ import type { JobWithMetadata } from 'pg-boss'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import type { FetchPlan } from '../concurrency/handler-slots.ts'
-import type { WorkerState } from '../in-flight/worker-state.ts'
+import type { WorkerParts } from '../in-flight/worker-parts.ts'
 import { preparedOn } from '../jobs/boss.ts'
 import { isBatch, isRetry, retryPriority, type JobData } from '../jobs/job.ts'
 import { byPosition } from '../jobs/job-claim.ts'
@@ -32,7 +32,7 @@ export interface Fetcher {
 
 /** @param begin - takes a job that was fetched no earlier than `fetchedAt`, in the time of `performance.now()` */
 export function startFetcher(
-  { context, coverage, slots, jobs: inFlight, metrics, signal }: WorkerState,
+  { context, coverage, slots, jobs: inFlight, metrics, signal }: WorkerParts,
   begin: (job: JobWithMetadata<JobData>, fetchedAt: number) => void,
 ): Fetcher {
   const { boss, database, queue, logger } = context
@@ -63,7 +63,7 @@ export function startFetcher(
         expectMore(kind, jobs, batchSize)
         for (const job of jobs.toSorted(byPosition)) begin(job, fetchedAt)
         adaptFetchSize(jobs)
-        // Jobs that come later wake this fetcher; those that another worker is just fetching are its own.
+        // Jobs that are inserted later wake this fetcher. Those that this fetch skipped are being fetched by another worker.
         if (kind === 'any' && jobs.length < batchSize && !signal.isSet) await signal.wait(idlePollMs)
       } catch (error) {
         const delayMs = failureDelayMs(failures)

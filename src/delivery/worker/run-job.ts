@@ -2,12 +2,12 @@ import type { JobWithMetadata } from 'pg-boss'
 import type { HandlerMode } from '../in-flight/handler-mode.ts'
 import type { JobRun } from '../in-flight/job-run.ts'
 import { markIsolated, type Quarantine, isSuspect } from '../in-flight/quarantine.ts'
-import type { WorkerState } from '../in-flight/worker-state.ts'
+import type { WorkerParts } from '../in-flight/worker-parts.ts'
 import type { JobData } from '../jobs/job.ts'
 import { readReceipts } from '../settlement/receipts.ts'
-import { isRedriven, wasLost } from '../jobs/job-claim.ts'
+import { isRedriven, wasWorkerLost } from '../jobs/job-claim.ts'
 import type { TenantLimit } from '../in-flight/tenant-limit.ts'
-import { deferredKey } from '../jobs/deferred-jobs.ts'
+import { tenantFlowKey } from '../jobs/deferred-jobs.ts'
 import { eventNotCovered } from '../attempts/outcome.ts'
 
 /** Runs claimed jobs of one subscription, each from its claim to its settlement. */
@@ -15,19 +15,19 @@ export interface JobRunner {
   readonly run: (job: JobRun, fetched: JobWithMetadata<JobData>) => Promise<void>
 }
 
-export function createJobRunner(worker: WorkerState, mode: HandlerMode, quarantine: Quarantine): JobRunner {
+export function createJobRunner(worker: WorkerParts, mode: HandlerMode, quarantine: Quarantine): JobRunner {
   const { context, settlements, outcomes, signal, metrics, breaker, tenants } = worker
   const isExactlyOnce = context.subscription.mode === 'exactly-once'
 
   async function run(job: JobRun, fetched: JobWithMetadata<JobData>): Promise<void> {
     const { claim } = job
     if (claim.retryCount > 0) await mode.prepare(claim)
-    if (wasLost(fetched) || (claim.data.eventIds.length > 1 && claim.retryCount > 0))
+    if (wasWorkerLost(fetched) || (claim.data.eventIds.length > 1 && claim.retryCount > 0))
       return quarantine.recover(async () => recover(job))
     if (!isSuspect(claim.data)) return deliver(job, isRedriven(fetched))
     return quarantine.runIsolated(async () => {
       if (!job.mayStart) return job.isDone ? undefined : job.requeue()
-      const isOurs = await settlements.untilWritten(async () => markIsolated(context, claim))
+      const isOurs = await settlements.retryUntilDone(async () => markIsolated(context, claim))
       if (isOurs) await deliver(job, isRedriven(fetched))
       else job.onClaimLost()
     })
@@ -35,7 +35,7 @@ export function createJobRunner(worker: WorkerState, mode: HandlerMode, quaranti
 
   /** The worker before was lost: its events go on in jobs of their own. */
   async function recover(job: JobRun): Promise<void> {
-    await settlements.untilWritten(async () => outcomes.recover(job.claim))
+    await settlements.retryUntilDone(async () => outcomes.recover(job.claim))
     job.release()
     signal.wake()
   }
@@ -50,7 +50,7 @@ export function createJobRunner(worker: WorkerState, mode: HandlerMode, quaranti
     if (!failed && !job.isDone && job.isUncovered) failed = await declineUncovered(worker, job)
     await job.requeueing
     if (job.isDone) return
-    // Until it is written: a suspect that another one follows too early would be blamed for it.
+    // Waits for the write: if the next suspect ended the process before it, this event would be blamed.
     await (job.remaining.size > 0 && !failed ? job.requeue() : job.settle())
   }
 
@@ -60,7 +60,7 @@ export function createJobRunner(worker: WorkerState, mode: HandlerMode, quaranti
     const [, delivered] = await Promise.all([
       job.events.refresh(job.remaining),
       mayBeDelivered
-        ? settlements.untilWritten(async () =>
+        ? settlements.retryUntilDone(async () =>
             readReceipts(context.database, context.subscriptionId, job.claim.data.eventIds),
           )
         : new Set<string>(),
@@ -112,7 +112,7 @@ export function admitEvents(limit: TenantLimit, job: JobRun): readonly string[] 
   }
   // Under this key the job is found when its tenant is about to be idle.
   const [tenantId] = deferred
-  if (tenantId !== undefined && deferred.length === 1) job.fairnessKey = deferredKey(tenantId)
+  if (tenantId !== undefined && deferred.length === 1) job.flowKey = tenantFlowKey(tenantId)
   return admitted
 }
 
@@ -121,10 +121,10 @@ export function admitEvents(limit: TenantLimit, job: JobRun): readonly string[] 
  * not covered.
  */
 async function findRunnable(
-  { settlements, coverage }: WorkerState,
+  { settlements, coverage }: WorkerParts,
   job: JobRun,
 ): Promise<ReadonlySet<string>> {
-  job.uncovered = await settlements.untilWritten(async () =>
+  job.uncovered = await settlements.retryUntilDone(async () =>
     coverage.find(job.claim.data, job.remaining, job.events.loaded),
   )
   if (job.uncovered.size === 0) return job.remaining
@@ -138,9 +138,9 @@ async function findRunnable(
  * Decides what happens to events that are not covered here, when nothing else is left of a job: they go back for other code, or fail
  * where no code has them any more. Resolves to whether one of a key has failed.
  */
-async function declineUncovered({ settlements, coverage }: WorkerState, job: JobRun): Promise<boolean> {
+async function declineUncovered({ settlements, coverage }: WorkerParts, job: JobRun): Promise<boolean> {
   const uncovered = job.isOfKey ? [...job.remaining].slice(0, 1) : [...job.remaining]
-  const { isCoveredElsewhere, unwanted } = await settlements.untilWritten(async () =>
+  const { isCoveredElsewhere, unwanted } = await settlements.retryUntilDone(async () =>
     coverage.findOwners(uncovered, job.events.loaded),
   )
   for (const eventId of unwanted) {

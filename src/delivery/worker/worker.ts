@@ -10,7 +10,7 @@ import { recoverKeys } from '../ordering/recover-keys.ts'
 import { createAtLeastOnce } from './at-least-once.ts'
 import { startFetcher, slowHandlerMs } from './fetcher.ts'
 import { createJobRunner } from './run-job.ts'
-import type { Worker, WorkerParts } from './worker-parts.ts'
+import type { Worker, WorkerDependencies } from './worker-dependencies.ts'
 import { isJobOfBus, toClaim } from '../jobs/job-claim.ts'
 import { attemptStarter } from '../attempts/attempt.ts'
 import { createHandlerMetrics } from '../attempts/handler-metrics.ts'
@@ -21,7 +21,7 @@ import { createFetchSignal } from '../in-flight/fetch-signal.ts'
 import { createHeartbeat } from '../in-flight/heartbeat.ts'
 import { createTenantAdmission } from '../in-flight/tenant-admission.ts'
 import { createTenantLimit } from '../in-flight/tenant-limit.ts'
-import type { WorkerState } from '../in-flight/worker-state.ts'
+import type { WorkerParts } from '../in-flight/worker-parts.ts'
 import { createOutcomeWriter } from '../settlement/outcome-writer.ts'
 import { createSettlementQueue } from '../settlement/settlement-queue.ts'
 import type { Settlement } from '../settlement/settlement.ts'
@@ -30,10 +30,10 @@ const tickMs = 1000
 const abortedHandlersMs = 1000
 
 /** Starts fetching the jobs of a subscription and running its handler. */
-export function startWorker(parts: WorkerParts): Worker {
+export function startWorker(parts: WorkerDependencies): Worker {
   const { context, connections, coverage } = parts
   const { subscription, subscriptionId, database, logger } = context
-  const { state: worker, jobs } = createWorkerState(parts)
+  const { state: worker, jobs } = createWorkerParts(parts)
   const { slots, signal, breaker, overruns, settlements, heartbeat } = worker
   const mode = connections === undefined ? createAtLeastOnce(worker) : createExactlyOnce(worker, connections)
   const runner = createJobRunner(worker, mode, parts.quarantine)
@@ -134,8 +134,8 @@ async function requeueAll(jobs: JobsInFlight<JobRun>): Promise<void> {
 const maxKeysInFlight = 64
 
 /** Makes the parts of a worker, each from those before it. */
-function createWorkerState(parts: WorkerParts): {
-  readonly state: WorkerState
+function createWorkerParts(parts: WorkerDependencies): {
+  readonly state: WorkerParts
   readonly jobs: JobsInFlight<JobRun>
 } {
   const { context, catalogue, events, publishing, coverage, requestPoll } = parts
@@ -168,7 +168,7 @@ function createWorkerState(parts: WorkerParts): {
     return postponed
   }
 
-  const state: WorkerState = {
+  const state: WorkerParts = {
     ...{ context, events, coverage, slots, tenants, jobs, breaker, signal, outcomes, settlements },
     ...{ metrics, overruns, requestPoll },
     startAttempt: attemptStarter(subscription, catalogue, logger, publishing),

@@ -2,7 +2,7 @@ import type { Database } from '../../database/database.ts'
 import type { EventReader } from '../attempts/event-reader.ts'
 import { readStates, type SubscriptionState } from '../flow-control/subscription-state.ts'
 import type { LocalWorkers } from '../routing/local-workers.ts'
-import type { Worker } from './worker-parts.ts'
+import type { Worker } from './worker-dependencies.ts'
 
 /** The workers of this process, by the id of their subscription. */
 export class Workers implements LocalWorkers {

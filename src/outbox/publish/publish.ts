@@ -52,7 +52,7 @@ export async function publishOnItsOwn(
     return `${name} => ${before}$${index + 1}${after}`
   })
   const { rows } = await executor.query(
-    // Called because it raises errors.
+    // name_transaction is called for its check alone: it refuses session_replication_role = replica.
     `select bus.store_events(${parameters.join(', ')}) as reply from bus.name_transaction(null)`,
     columns.map(([, value]) => value),
   )

@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import type { SweepResult } from './claim-floors.ts'
 import type { Commit, Database } from '../../database/database.ts'
+import { isLockTimeout } from '../../database/database-errors.ts'
 
 /** An event that the relay has deleted from the outbox, in the current transaction. */
 export interface ClaimedEvent {
@@ -214,10 +215,4 @@ export async function unlessLocked<T>(client: pg.ClientBase, work: () => Promise
     await client.query('rollback to savepoint unless_locked; release savepoint unless_locked')
     return undefined
   }
-}
-
-/** Whether the error says that another transaction held a lock for too long. */
-export function isLockTimeout(error: unknown): boolean {
-  const { sqlState, code } = error as { readonly sqlState?: unknown; readonly code?: unknown }
-  return sqlState === '55P03' || code === '55P03'
 }

@@ -221,19 +221,22 @@ export function openNotifier(
     async lead() {
       if (!leading) {
         leading = await tryLock(locks.leader).catch(() => false)
-        if (leading) logger.info({ instanceId }, 'this process is the leader: publishers notify it first')
+        if (leading)
+          logger.info({ instanceId }, 'this process is the leader: its relay acts on notifications first')
       }
       return leading
     },
     async sleep() {
-      sleeping ||= await tryLock(locks.awake).catch(() => false)
+      sleeping ||= await tryLock(locks.publishing).catch(() => false)
       return sleeping
     },
     async wake() {
       if (!sleeping) return
       sleeping = false
       // A lost session has released its locks.
-      await client?.query(`select pg_advisory_unlock(${locks.namespace}, ${locks.awake})`).catch(() => {})
+      await client
+        ?.query(`select pg_advisory_unlock(${locks.namespace}, ${locks.publishing})`)
+        .catch(() => {})
     },
     async close() {
       closed = true

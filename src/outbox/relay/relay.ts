@@ -1,6 +1,6 @@
 import { createClaimFloors, type ClaimFloor } from './claim-floors.ts'
 import { claimSql, dueClaimSql, heldClaimSql, claimSize, type ClaimPatience } from './claim-sql.ts'
-import { claimOnce, isLockTimeout, type Claim, type ClaimProtocol, type Dispatch } from './claim.ts'
+import { claimOnce, type Claim, type ClaimProtocol, type Dispatch } from './claim.ts'
 import type { Database } from '../../database/database.ts'
 import { createLoadMeter } from './load-meter.ts'
 import type { Notifier } from './notifier.ts'
@@ -8,6 +8,7 @@ import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import { createHeldEvents } from './held-events.ts'
 import { orderedClaimSql, orderedPositions } from './ordered-claim.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
+import { isLockTimeout } from '../../database/database-errors.ts'
 
 export { claimRowsSql } from './claim-sql.ts'
 export type { ClaimedEvent, Dispatch, DispatchTerms } from './claim.ts'
@@ -91,7 +92,7 @@ export function startRelay(
     interrupt = () => {}
   }
 
-  /** Called after each claim, not only before a rest: under a steady load the relay may not rest for hours. */
+  /** Called after each claim, not only before a rest: under a steady load the relay can go for hours without a rest. */
   function noteSuccess(): void {
     failures = 0
     if (state === 'failing') state = 'awake'
@@ -236,8 +237,8 @@ export function startRelay(
     state = 'awake'
     quietRounds = load.isBusy ? 0 : quietRounds + 1
     if (dispatchedCount > 0 && quietRounds < quietRoundsBeforeSleep) return rest(pauseMs, false)
-    // The lock was granted. Look once more, because events published before that sent no notification.
     if (!(await notifier.sleep())) return rest(Math.min(dueMs, retryPauseMs), false)
+    // Asleep now. Claim once more: events that were published before the lock was granted sent no notification.
     floors.sweepBeforeSleep()
     await database.faultPoint?.('relay.asleep')
   }

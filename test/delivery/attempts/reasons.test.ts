@@ -72,7 +72,7 @@ test('start, stop, migration and leadership are logged at info', async () => {
   await bus.migrate()
   await bus.start()
   await until('it leads', () =>
-    messagesOf(logger.lines, 'info').includes('this process is the leader: publishers notify it first'),
+    messagesOf(logger.lines, 'info').includes('this process is the leader: its relay acts on notifications first'),
   )
   await bus.stop()
   const infos = messagesOf(logger.lines, 'info')
@@ -80,7 +80,7 @@ test('start, stop, migration and leadership are logged at info', async () => {
     'the schema `bus` was migrated',
     'the schema `bus` is up to date',
     'the bus has started',
-    'this process is the leader: publishers notify it first',
+    'this process is the leader: its relay acts on notifications first',
     'the bus is stopping',
     'this process is no longer the leader',
     'the bus has stopped',

@@ -18,7 +18,7 @@ function jobOf(eventIds: readonly string[], isOfKey = false): JobRun {
   const tenantOf = (id: string) => (id.startsWith('?') ? undefined : id.replace(/\d+$/, ''))
   const job = {
     ...{ isOfKey, remaining: new Set(eventIds), events: { tenantOf } },
-    ...{ admittedTenants: new Map<string, string>(), delaySeconds: 0, fairnessKey: undefined },
+    ...{ admittedTenants: new Map<string, string>(), delaySeconds: 0, flowKey: undefined },
   }
   return job as unknown as JobRun
 }
@@ -134,7 +134,7 @@ test('of a batch the events that a tenant may have are run, and the others go ba
   expect([...job.admittedTenants]).toEqual(many('b', 2).map((id) => [id, 'b']))
   expect(job.delaySeconds).toBeCloseTo(3)
   // Under the key of its tenant it is found when that has nothing to do.
-  expect(job.fairnessKey).toBe('=a')
+  expect(job.flowKey).toBe('=a')
 })
 
 test('where several tenants are at their limit, what goes back stays in the line it came from', () => {
@@ -142,7 +142,7 @@ test('where several tenants are at their limit, what goes back stays in the line
   for (const tenant of ['a', 'b']) limit.admit(tenant, 2)
   const job = jobOf([...many('a', 2), ...many('b', 20)])
   expect(admitEvents(limit, job)).toEqual([])
-  expect(job.fairnessKey).toBeUndefined()
+  expect(job.flowKey).toBeUndefined()
   // The last of them decides.
   expect(job.delaySeconds).toBeCloseTo(11)
 })
@@ -150,7 +150,7 @@ test('where several tenants are at their limit, what goes back stays in the line
 test('where all are admitted, the job stays where it is', () => {
   const job = jobOf(many('a', 3))
   expect(admitEvents(limitOf(1, 500), job)).toEqual(many('a', 3))
-  expect(job).toMatchObject({ fairnessKey: undefined, delaySeconds: 0 })
+  expect(job).toMatchObject({ flowKey: undefined, delaySeconds: 0 })
 })
 
 test('an event that the log does not show is of no tenant, or of its key', () => {

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import type { Database } from '../../../src/database/database.ts'
 import { createMaintenance, type Maintenance } from '../../../src/delivery/maintenance/maintenance.ts'
 import type { InstanceHeartbeat } from '../../../src/delivery/registry/instance-heartbeat.ts'
-import type { Worker } from '../../../src/delivery/worker/worker-parts.ts'
+import type { Worker } from '../../../src/delivery/worker/worker-dependencies.ts'
 import { recordingLogger } from '../../support/bus.ts'
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ['performance', 'setTimeout', 'clearTimeout'] }))

@@ -59,12 +59,12 @@ test('a job of which nothing was begun goes back as it came', () => {
   const declined = { by: [1], isLast: true }
   const plan = planKeyWrites([
     settlementOf(claim, [], {
-      ...{ requeued: ['a', 'b'], delaySeconds: 4, missCount: 2, fairnessKey: '=acme', declined },
+      ...{ requeued: ['a', 'b'], delaySeconds: 4, missCount: 2, flowKey: '=acme', declined },
     }),
   ])
   expect(plan).toEqual({
     ...nothing,
-    requeued: [{ claim, options: { delaySeconds: 4, missCount: 2, fairnessKey: '=acme', declined } }],
+    requeued: [{ claim, options: { delaySeconds: 4, missCount: 2, flowKey: '=acme', declined } }],
   })
 })
 

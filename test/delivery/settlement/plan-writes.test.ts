@@ -134,7 +134,7 @@ test('of many failures the first and the last nine are kept', () => {
 })
 
 test('what a batch did not begin goes back in a job of its own, beside the receipts of what it did', () => {
-  const claim = claimOf(['a', 'b', 'c'], { priority: -40, fairnessKey: '=acme' })
+  const claim = claimOf(['a', 'b', 'c'], { priority: -40, flowKey: '=acme' })
   const plan = planWrites(subscriptionWith(), [
     settlementOf(claim, [delivered('a')], { requeued: ['b', 'c'], delaySeconds: 3 }),
   ])
@@ -161,7 +161,7 @@ test('a single event that goes back keeps its id, its history and its attempts',
     priority: 1,
   })
   const [back] = planWrites(subscriptionWith(), [
-    settlementOf(claim, [], { requeued: ['a'], fairnessKey: '=acme' }),
+    settlementOf(claim, [], { requeued: ['a'], flowKey: '=acme' }),
   ]).requeued
   expect(back?.job).toMatchObject({
     id: claim.id,
@@ -176,7 +176,7 @@ test('a single event that goes back keeps its id, its history and its attempts',
 test('what is left to other code stands in their group, behind all else where nobody alive covers it', () => {
   const [soon, last] = [false, true].map((isLast) =>
     planWrites(subscriptionWith(), [
-      settlementOf(claimOf(['a', 'b'], { fairnessKey: '*' }), [], {
+      settlementOf(claimOf(['a', 'b'], { flowKey: '*' }), [], {
         requeued: ['a', 'b'],
         declined: { by: [3, 5], isLast },
       }),

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { firstAttemptJob } from '../../../src/delivery/jobs/job.ts'
+import { newJob } from '../../../src/delivery/jobs/job.ts'
 import { recordingLogger, testBus } from '../../support/bus.ts'
 import { subscriptionWith } from '../../support/claims.ts'
 import { createTestDatabase, until } from '../../support/database.ts'
@@ -24,7 +24,7 @@ test('after its listening connection was lost a process fetches what it was not 
   const availableAt = new Date(Date.now() + 3_600_000)
   const missed = await bus.tryPublish({ type: 'note', tenantId: 'a', payload: 'missed', availableAt })
   const boss = await openBoss(url)
-  await boss.insert('bus.woken', [firstAttemptJob([missed?.id ?? ''], subscriptionWith())])
+  await boss.insert('bus.woken', [newJob([missed?.id ?? ''], subscriptionWith())])
   expect(handled).toHaveLength(1)
   await until('the session that holds the lock of the leader is ended', async () => {
     const ended = await rows(

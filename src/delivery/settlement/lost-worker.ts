@@ -12,7 +12,7 @@ export interface Loss {
 }
 
 /** @param claim - the one that was given after the loss */
-export function afterLoss(
+export function afterWorkerLoss(
   { data, retryCount, retryLimit, failures }: JobClaim,
   subscription: Subscription,
 ): Loss {
@@ -25,7 +25,7 @@ export function afterLoss(
   const { losses = 0 } = data
   // Beside other events, the attempt is not counted against this one.
   if (data.isolatedAt !== retryCount - 1) {
-    // What a split left of a batch may be one event, with a batch's limit.
+    // A batch that was split down to one event still has a batch's limit: then it is computed anew.
     const remaining =
       data.attempts === undefined
         ? lossAllowance + maxAttempts - 1
@@ -33,6 +33,7 @@ export function afterLoss(
     return { past: { attempts, losses: losses + 1, failures }, retryLimit: remaining, output: undefined }
   }
   const remaining = retryLimit - retryCount
+  // All attempts count now, those lost beside other events included: the event has ended its process (docs/adr/0015).
   const isGivenUp = remaining < lossAllowance || attempts >= maxAttempts
   return {
     past: { attempts, losses, failures },

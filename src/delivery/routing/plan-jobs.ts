@@ -2,7 +2,7 @@ import type pg from 'pg'
 import type { JobInsert } from 'pg-boss'
 import { queryPrepared } from '../../database/prepared.ts'
 import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
-import { firstAttemptJob, splitIntoBatches, type JobData, maxFinishTag } from '../jobs/job.ts'
+import { newJob, splitIntoBatches, type JobData, maxFinishTag } from '../jobs/job.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'
 import { queueName } from '../jobs/queues.ts'
 
@@ -112,7 +112,7 @@ function planGroup(
   let finishTag = Math.max(now, last.get(key) ?? 0)
   return splitIntoBatches(events, subscription.batchSize).map((eventIds) => {
     finishTag = Math.min(maxFinishTag, finishTag + Math.ceil(eventIds.length / tenantCount))
-    const job = firstAttemptJob(eventIds, subscription, declarations)
+    const job = newJob(eventIds, subscription, declarations)
     return { ...job, priority: -finishTag, singletonKey: key }
   })
 }

@@ -11,7 +11,7 @@ import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import type { Coverage } from '../registry/coverage.ts'
 
 /** What a worker needs from its bus. */
-export interface WorkerParts {
+export interface WorkerDependencies {
   readonly context: SubscriptionContext
   readonly catalogue: EventCatalogue
   readonly events: EventReader

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { lossAllowance } from '../../../src/delivery/jobs/job.ts'
-import { afterLoss } from '../../../src/delivery/settlement/lost-job.ts'
+import { afterWorkerLoss } from '../../../src/delivery/settlement/lost-worker.ts'
 import { claimOf, failureOf, subscriptionWith } from '../../support/claims.ts'
 import { isSuspect } from '../../../src/delivery/in-flight/quarantine.ts'
 
@@ -8,7 +8,7 @@ import { isSuspect } from '../../../src/delivery/in-flight/quarantine.ts'
 const subscription = subscriptionWith()
 
 test('the events of a batch whose worker died have one attempt behind them, which counts against none of them', () => {
-  const loss = afterLoss(claimOf(['a', 'b'], { retryCount: 1, failures: [failureOf(1)] }), subscription)
+  const loss = afterWorkerLoss(claimOf(['a', 'b'], { retryCount: 1, failures: [failureOf(1)] }), subscription)
   expect(loss).toEqual({
     past: { attempts: 1, losses: 1, failures: [failureOf(1)] },
     retryLimit: lossAllowance + 2,
@@ -18,14 +18,14 @@ test('the events of a batch whose worker died have one attempt behind them, whic
 
 test('of a batch that was lost several times only the last failure is kept', () => {
   const failures = [failureOf(1), failureOf(2)]
-  const { past } = afterLoss(claimOf(['a', 'b'], { retryCount: 2, failures }), subscription)
+  const { past } = afterWorkerLoss(claimOf(['a', 'b'], { retryCount: 2, failures }), subscription)
   expect(past.failures).toEqual([failureOf(2)])
 })
 
 test('an event that was lost among others is a suspect from the second loss on', () => {
   const first = claimOf(['a'], { retryCount: 1, data: { attempts: 1, losses: 1 } })
   expect(isSuspect(first.data)).toBe(false)
-  const { past, output } = afterLoss(first, subscription)
+  const { past, output } = afterWorkerLoss(first, subscription)
   expect(past).toMatchObject({ attempts: 2, losses: 2 })
   expect(output).toBeUndefined()
   expect(isSuspect({ eventIds: ['a'], losses: past.losses ?? 0 })).toBe(true)
@@ -37,12 +37,12 @@ test('a loss in company takes no attempt of a single event away', () => {
     retryLimit: lossAllowance + 2,
     data: { attempts: 1, losses: 1 },
   })
-  expect(afterLoss(claim, subscription).retryLimit).toBe(lossAllowance + 2)
+  expect(afterWorkerLoss(claim, subscription).retryLimit).toBe(lossAllowance + 2)
 })
 
 test('what a split left of a batch, one event with the limit of a batch, gets all of its attempts', () => {
   const claim = claimOf(['a'], { retryCount: 1, retryLimit: lossAllowance })
-  expect(afterLoss(claim, subscription).retryLimit).toBe(lossAllowance + 2)
+  expect(afterWorkerLoss(claim, subscription).retryLimit).toBe(lossAllowance + 2)
 })
 
 test('a limit never falls below what pg-boss needs to run the job once more', () => {
@@ -51,7 +51,7 @@ test('a limit never falls below what pg-boss needs to run the job once more', ()
     retryLimit: lossAllowance + 1,
     data: { attempts: 0, losses: 4 },
   })
-  expect(afterLoss(claim, subscription)).toMatchObject({ retryLimit: lossAllowance, output: undefined })
+  expect(afterWorkerLoss(claim, subscription)).toMatchObject({ retryLimit: lossAllowance, output: undefined })
 })
 
 test('the loss of the only suspect counts as an attempt at it', () => {
@@ -61,7 +61,7 @@ test('the loss of the only suspect counts as an attempt at it', () => {
     retryLimit: lossAllowance + 4,
     data: { attempts: 0, losses: 2, isolatedAt: 1 },
   })
-  expect(afterLoss(claim, subscription)).toEqual({
+  expect(afterWorkerLoss(claim, subscription)).toEqual({
     past: { attempts: 2, losses: 2, failures: [] },
     retryLimit: lossAllowance + 2,
     output: undefined,
@@ -70,7 +70,7 @@ test('the loss of the only suspect counts as an attempt at it', () => {
 
 test('a mark of an earlier claim does not make it the only suspect of this one', () => {
   const claim = claimOf(['a'], { retryCount: 3, data: { attempts: 5, losses: 2, isolatedAt: 1 } })
-  expect(afterLoss(claim, subscription)).toMatchObject({
+  expect(afterWorkerLoss(claim, subscription)).toMatchObject({
     past: { attempts: 8, losses: 3 },
     output: undefined,
   })
@@ -87,7 +87,7 @@ test.each([
     failures,
     data: { attempts, losses: 2, isolatedAt: 0 },
   })
-  expect(afterLoss(claim, subscription).output).toEqual({
+  expect(afterWorkerLoss(claim, subscription).output).toEqual({
     attempts: attempts + 1,
     final: false,
     failures,

@@ -16,7 +16,7 @@ import type { InFlightJob, JobsInFlight } from './jobs-in-flight.ts'
 import type { TenantAdmission } from './tenant-admission.ts'
 
 /** The parts of one subscription's worker, which its jobs work with. */
-export interface WorkerState {
+export interface WorkerParts {
   readonly context: SubscriptionContext
   readonly events: EventReader
   readonly coverage: Coverage

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import { expect, test } from 'vitest'
-import { planJobs } from '../../../src/delivery/routing/fair-batches.ts'
+import { planJobs } from '../../../src/delivery/routing/plan-jobs.ts'
 import type { RegisteredSubscription } from '../../../src/delivery/registry/registry.ts'
 import type { ClaimedEvent } from '../../../src/outbox/relay/relay.ts'
 import { subscriptionWith } from '../../support/claims.ts'
