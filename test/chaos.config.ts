@@ -8,6 +8,7 @@ export default mergeConfig(
     test: {
       env: { BOSSBUS_CHAOS: 'full' },
       fileParallelism: false,
+      isolate: true,
       globalSetup: ['test/support/figures-table.ts'],
     },
   }),

@@ -8,8 +8,10 @@ export default defineConfig({
     hookTimeout: 120_000,
     // In CI a test that failed is tried twice more, and shown as flaky: one timing on a busy machine does not hide all else.
     retry: process.env['CI'] === 'true' ? 2 : 0,
-    // On one server. Many tests wait for a time, so that on two cores a third worker is no burden; more make timings noisy.
-    maxWorkers: 3,
+    // The files of a worker share the modules, so that each is loaded once: a test puts back what it changes.
+    isolate: false,
+    // On one server. A worker waits for most of its time, so that two cores bear four, and more.
+    maxWorkers: 4,
     tags: [
       {
         name: 'slow',

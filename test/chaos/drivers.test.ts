@@ -6,6 +6,9 @@ import { recordFigure } from '../support/figures.ts'
 import { isFullForm } from '../support/form.ts'
 import { startProgram, type ProgramProcess } from '../support/processes.ts'
 import { roomFor } from '../support/slowness.ts'
+import { randomOfTest } from '../support/random.ts'
+
+const random = randomOfTest()
 
 const durationMs = isFullForm ? 20_000 : 4000
 
@@ -35,7 +38,7 @@ test.each(['postgres.js', 'node-postgres', 'node-postgres-listening'])(
     const orderCount = async (): Promise<number> => database.count('select count(*) from orders')
     // Long enough for some transactions to end, also on a slow machine.
     while (performance.now() - startedAt < durationMs || (await orderCount()) === 0) {
-      await pause(roomFor(20 + Math.random() * 80))
+      await pause(roomFor(20 + random() * 80))
       if (!isUp) await start()
       terminated += await database.count(`select count(pg_terminate_backend(pid)) from (
         select pid from pg_stat_activity where datname = current_database() and application_name = 'victim'

@@ -15,6 +15,9 @@ import { startOwnServer, type OwnServer } from '../support/own-server.ts'
 import { loadProgram, type LoadedProgram } from '../support/processes.ts'
 import { openTransact } from '../support/transact.ts'
 import { roomFor } from '../support/slowness.ts'
+import { randomOfTest } from '../support/random.ts'
+
+const random = randomOfTest()
 
 /** The figures of the two forms. The short one has no time for heartbeats to lapse: it makes them. */
 const form = isFullForm
@@ -56,7 +59,7 @@ async function startFleet(url: string, folder: string): Promise<Fleet> {
       const heir = await spares.shift()
       if (isFullForm) spares.push(load())
       heir?.begin()
-      const [victim] = running.splice(Math.floor(Math.random() * processCount), 1)
+      const [victim] = running.splice(Math.floor(random() * processCount), 1)
       if (heir !== undefined) running.push(heir)
       victim?.child.kill('SIGKILL')
       return victim?.child.pid ?? 0
@@ -173,7 +176,7 @@ test(
     const killed = new Set<number>()
     let nextKillAt = startedAt
     while (killed.size < form.maxKills && performance.now() - startedAt < form.killingMs) {
-      nextKillAt = Math.max(performance.now(), nextKillAt + 200 + Math.random() * 600)
+      nextKillAt = Math.max(performance.now(), nextKillAt + 200 + random() * 600)
       await pause(nextKillAt - performance.now())
       killed.add(await fleet.killOne())
     }

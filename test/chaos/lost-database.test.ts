@@ -10,6 +10,9 @@ import { startOwnServer, type OwnServer } from '../support/own-server.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
 import { openTransact, type Transact } from '../support/transact.ts'
 import { roomFor } from '../support/slowness.ts'
+import { randomOfTest } from '../support/random.ts'
+
+const random = randomOfTest()
 
 const note = (payload: unknown) => ({ type: 'note', tenantId: 'a', payload }) as const
 
@@ -215,7 +218,7 @@ test(
     let terminated = 0
     const startedAt = performance.now()
     while (performance.now() - startedAt < (isFullForm ? 20_000 : 2000) || terminated <= 10) {
-      await pause(roomFor(20 + Math.random() * 80))
+      await pause(roomFor(20 + random() * 80))
       terminated += await server.count(`select count(pg_terminate_backend(pid)) from (
       select pid from pg_stat_activity where datname = current_database() and application_name like 'bossbus%'
       order by random() limit 1) victims`)

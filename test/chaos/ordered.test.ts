@@ -12,6 +12,9 @@ import { recordFigure } from '../support/figures.ts'
 import { isFullForm } from '../support/form.ts'
 import { checkOrder, readOrder, type HistoryLine } from '../support/order-history.ts'
 import { openSession } from '../support/session.ts'
+import { randomOfTest } from '../support/random.ts'
+
+const random = randomOfTest()
 
 const keyCount = isFullForm ? 1000 : 40
 const eventsPerKey = isFullForm ? 100 : 15
@@ -132,7 +135,7 @@ test('keys that are blocked and released again and again, by several at once, ke
       handler: async ({ orderingKey = '', payload }) => {
         note('begins', orderingKey, payload as number)
         await new Promise((resolve) => setImmediate(resolve))
-        const fails = Math.random() < 0.15
+        const fails = random() < 0.15
         note(fails ? 'fails' : 'succeeds', orderingKey, payload as number)
         if (fails) throw new Error('by chance')
       },

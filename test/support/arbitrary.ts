@@ -1,4 +1,8 @@
 import fc from 'fast-check'
+import { seed } from './random.ts'
+
+/** fast-check prints the seed of what fails. */
+fc.configureGlobal({ ...fc.readConfigureGlobal(), seed })
 
 /** Texts that have hurt somebody before, short ones: for keys and values alike. */
 const awkwardTexts = [

@@ -10,6 +10,10 @@ import pg from 'pg'
 import postgres from 'postgres'
 import { BusError, createBus, type DrizzleTransaction } from '../../src/index.ts'
 import { paymentEvents } from './catalogue.ts'
+import { randomNumbers, seed } from './random.ts'
+
+/** Others than those of the processes beside it. */
+const random = randomNumbers(seed + process.pid)
 
 const [, , url = '', driver = ''] = process.argv
 const bus = createBus({ database: url, events: paymentEvents, source: 'payment-service' })
@@ -32,14 +36,14 @@ const count = (end: string): void => void (ends[end] = (ends[end] ?? 0) + 1)
 async function write(tx: DrizzleTransaction, name: string): Promise<void> {
   await tx.execute(sql`insert into orders values (${name})`)
   // Work between the statements: what a connection that is replaced underneath needs to do harm.
-  await new Promise((resolve) => setTimeout(resolve, Math.random() * 10))
+  await new Promise((resolve) => setTimeout(resolve, random() * 10))
   try {
     await bus.publish(tx, { type: 'note', tenantId: 'a', payload: name })
   } catch (error) {
     count(error instanceof BusError ? error.code : 'another error')
     throw error
   }
-  await new Promise((resolve) => setTimeout(resolve, Math.random() * 10))
+  await new Promise((resolve) => setTimeout(resolve, random() * 10))
   await tx.execute(sql`insert into lines values (${name})`)
 }
 

@@ -6,6 +6,10 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { createBus } from '../../src/index.ts'
 import { paymentEvents } from './catalogue.ts'
 import { takeTurn } from './turns.ts'
+import { randomNumbers, seed } from './random.ts'
+
+/** Others than those of the processes beside it. */
+const random = randomNumbers(seed + process.pid)
 
 const url = process.argv[2] ?? ''
 const silent = { debug: () => {}, info: () => {}, warn: () => {} }
@@ -24,8 +28,8 @@ bus.subscribe({
   handler: async (event, { tx, publish }) => {
     await takeTurn(tx, event.orderingKey ?? '', event.payload)
     await publish({ type: 'payment.refunded', tenantId: 'acme', payload: { paymentId: event.id } })
-    if (Math.random() < 0.2) await pause(1)
-    if (Math.random() < 0.1) throw new Error('by chance')
+    if (random() < 0.2) await pause(1)
+    if (random() < 0.1) throw new Error('by chance')
   },
 })
 await bus.start()

@@ -6,6 +6,10 @@ import { openSync, writeSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { createBus } from '../../src/index.ts'
 import { paymentEvents } from './catalogue.ts'
+import { randomNumbers, seed } from './random.ts'
+
+/** Others than those of the processes beside it. */
+const random = randomNumbers(seed + process.pid)
 
 const [url = '', file = ''] = process.argv.slice(2)
 const log = openSync(file, 'a')
@@ -31,8 +35,8 @@ bus.subscribe({
   retry: { maxAttempts: 50, delaySeconds: 0, backoff: false },
   handler: async ({ orderingKey = '', payload }) => {
     write('begins', orderingKey, payload)
-    if (Math.random() < 0.2) await pause(1)
-    const fails = Math.random() < 0.1
+    if (random() < 0.2) await pause(1)
+    const fails = random() < 0.1
     write(fails ? 'fails' : 'succeeds', orderingKey, payload)
     if (fails) throw new Error('by chance')
   },

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
 import { until } from './database.ts'
+import { seed } from './random.ts'
 
 export interface ProgramProcess {
   readonly child: ChildProcess
@@ -14,7 +15,11 @@ export interface ProgramProcess {
 }
 
 /** What is compiled once need not be again: a process is there in a quarter of the time. */
-const programEnv = { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), 'bossbus-test-compile-cache') }
+const programEnv = {
+  ...process.env,
+  BOSSBUS_SEED: String(seed),
+  NODE_COMPILE_CACHE: join(tmpdir(), 'bossbus-test-compile-cache'),
+}
 
 /** Starts a program of test/support that prints `started` when it is. Killed when the test is over, stopped or not. */
 export async function startProgram(name: string, ...args: readonly string[]): Promise<ProgramProcess> {

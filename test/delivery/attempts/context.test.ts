@@ -165,7 +165,7 @@ test.each(['at-least-once', 'exactly-once'] as const)(
     const published = await rows(
       `select subject, tenant_id, causation_id from bus.events where type = 'payment.refunded' order by 1, 2`,
     )
-    expect(published.every((row) => row['causation_id'] === id)).toBe(true)
+    expect(new Set(published.map((row) => row['causation_id']))).toEqual(new Set([id]))
     expect(published.map((row) => `${String(row['subject'])}: ${String(row['tenant_id'])}`)).toEqual([
       'joined: acme',
       'joined many: acme',

@@ -38,7 +38,9 @@ test('a failed event is tried again alone; its batch runs once', async () => {
   await bus.start()
   await until('every event has its receipt', async () => (await receipts(database)) === 20)
   expect(attempts.get('p7')).toEqual([1, 2, 3])
-  expect([...attempts].filter(([id]) => id !== 'p7').every(([, seen]) => seen.length === 1)).toBe(true)
+  const others = [...attempts].filter(([id]) => id !== 'p7')
+  expect(others).toHaveLength(19)
+  expect(others.filter(([, seen]) => seen.length !== 1)).toEqual([])
   const [receipt] = await database.rows(
     `select d.attempts from bus.deliveries d join bus.events e on e.id = d.event_id where e.payload->>'paymentId' = 'p7'`,
   )
@@ -161,7 +163,9 @@ test('whatever a handler throws becomes a readable, bounded record', async () =>
     `select max(octet_length(source_output::text)) from pgboss.job where source_output is not null`,
   )
   expect(size).toBeLessThan(20_000)
-  expect(letters.every(({ failures, attempts }) => failures.length === 2 && attempts === 2)).toBe(true)
+  expect(new Set(letters.map(({ failures, attempts }) => `${failures.length} of ${attempts}`))).toEqual(
+    new Set(['2 of 2']),
+  )
 })
 
 test('an attempt that outlives its timeout has failed, and its signal is aborted', async () => {

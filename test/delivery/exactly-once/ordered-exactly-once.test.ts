@@ -14,6 +14,9 @@ import { createTestDatabase, until, type TestDatabase } from '../../support/data
 import { openBoss, takeAndDie } from '../../support/queues.ts'
 import { openSession } from '../../support/session.ts'
 import { inOrder, readTurns, takeTurn as noteTurn, turnsTable } from '../../support/turns.ts'
+import { randomOfTest } from '../../support/random.ts'
+
+const random = randomOfTest()
 
 type Events = typeof paymentEvents
 type Note = EventOf<Events, 'note'>
@@ -89,7 +92,7 @@ test("each key's effects are there once and in order, whatever fails in between,
         )
         try {
           await takeTurn(tx, event)
-          if (Math.random() < 0.1) {
+          if (random() < 0.1) {
             failureCount += 1
             throw new Error('by chance')
           }

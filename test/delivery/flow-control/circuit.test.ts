@@ -52,8 +52,13 @@ for (const mode of ['at-least-once', 'exactly-once', 'ordered'] as const)
       )
       const [listed] = await two.bus.subscriptions.list()
       expect(listed).toMatchObject({ circuit: { reason: 'the payment provider is down' } })
-      // Everything in hand is back, but for what a probe holds.
-      await new Promise((resolve) => setTimeout(resolve, 300))
+      await until(
+        'everything in hand is back, but for what a probe holds',
+        async () =>
+          (await database.count(
+            `select count(*) from pgboss.job where name = 'bus.down' and state = 'active'`,
+          )) <= 1,
+      )
       const before = state.attempts
       // Both processes have begun a batch of the first tenant before one of the second.
       expect(before).toBeLessThan(300)
@@ -62,7 +67,9 @@ for (const mode of ['at-least-once', 'exactly-once', 'ordered'] as const)
       expect(await one.bus.deadLetters.list()).toEqual([])
       // A process that starts now finds it open.
       const three = await open()
-      await new Promise((resolve) => setTimeout(resolve, 300))
+      const tried = state.attempts
+      await until('another event was tried', () => state.attempts > tried)
+      expect(state.attempts).toBeLessThan(tried + 10)
       state.healed = true
       await until('everything is delivered', async () => (await receipts(database)) === 1000)
       expect((await three.bus.subscriptions.list())[0]).toMatchObject({ state: 'active', waitingCount: 0 })

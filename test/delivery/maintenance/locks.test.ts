@@ -190,7 +190,7 @@ test.each(locks)(
       async () => (await database.count('select count(*) from bus.outbox')) === 0,
     )
     for (const name of subscriptions)
-      expect(Object.values(countsOf(seen[name])).every((times) => times === 1)).toBe(true)
+      expect(new Set(Object.values(countsOf(seen[name])))).toEqual(new Set([1]))
     for (const key of ['held', 'free', 'freer'])
       expect(seen.ordered.filter((what) => what.startsWith(`${key} `))).toEqual(
         [0, ...rounds].map((n) => `${key} ${n}`),

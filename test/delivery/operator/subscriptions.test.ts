@@ -59,6 +59,7 @@ test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
     const database = await createTestDatabase()
     const seen: number[] = []
     let running = 0
+    let laterCount = 0
     const open = async () => {
       const bus = testBus(database.url)
       bus.subscribe({
@@ -74,6 +75,12 @@ test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
           expect(attempt).toBe(1)
           seen.push(payload as number)
         },
+      })
+      // Whoever has got this one had jobs of the paused subscription to see before.
+      bus.subscribe({
+        name: 'unpaused',
+        events: ['payment.refunded'],
+        handler: () => void (laterCount += 1),
       })
       await bus.start()
       return bus
@@ -104,11 +111,12 @@ test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
       'the new ones wait too',
       async () => (await database.count('select count(*) from bus.outbox')) === 0,
     )
-    await new Promise((resolve) => setTimeout(resolve, 300))
+    await three.tryPublish({ type: 'payment.refunded', tenantId: 'acme', payload: { paymentId: 'p' } })
+    await until('what was published later is delivered', () => laterCount === 1)
     expect(seen.length).toBe(handled)
     expect(await three.subscriptions.resume('paused')).toBe(true)
     expect(await two.subscriptions.resume('paused')).toBe(false)
-    await until('everything is delivered', async () => (await receipts(database)) === 310)
+    await until('everything is delivered', async () => (await receipts(database)) === 311)
     expect(seen).toHaveLength(310)
     // In order, of the key, over the pause and the three processes.
     const inOrder = Array.from({ length: 310 }, (_, n) => (n % 300) + 1)

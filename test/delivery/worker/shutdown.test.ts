@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest'
 import { testBus } from '../../support/bus.ts'
 import { createTestDatabase, until } from '../../support/database.ts'
-import { roomFor } from '../../support/slowness.ts'
 
 const note = (payload: unknown) => ({ type: 'note', tenantId: 'a', payload }) as const
 
@@ -63,9 +62,7 @@ test('after the grace period the signal aborts, and the event goes back at once 
   await db.transaction(async (tx) => first.publish(tx, note('n')))
   await first.start()
   await running.promise
-  const before = performance.now()
   await first.stop({ graceMs: 100 })
-  expect(performance.now() - before).toBeLessThan(roomFor(3000))
   expect(aborted).toHaveLength(1)
   expect(await count('select count(*) from bus.deliveries')).toBe(0)
 
@@ -83,7 +80,7 @@ test('after the grace period the signal aborts, and the event goes back at once 
   expect(attempts).toEqual([2])
 })
 
-test('stop is quick when nothing runs, and closes every connection', async () => {
+test('stop waits for no grace period when nothing runs, and closes every connection', async () => {
   const { url, rows } = await createTestDatabase()
   const bus = testBus(url)
   bus.subscribe({ name: 'idle', events: ['note'], handler: () => {} })
@@ -93,8 +90,7 @@ test('stop is quick when nothing runs, and closes every connection', async () =>
       `select pid from pg_stat_activity where application_name = 'bossbus' and datname = current_database()`,
     )
   expect((await connections()).length).toBeGreaterThan(0)
-  const before = performance.now()
-  await bus.stop()
-  expect(performance.now() - before).toBeLessThan(roomFor(2000))
+  // Longer than this test may take.
+  await bus.stop({ graceMs: 600_000 })
   await until('the connections are gone', async () => (await connections()).length === 0)
 })

@@ -201,7 +201,8 @@ describe('a stored event', () => {
         expect(structured.data).toEqual(payload ? payload : undefined)
         // Binary: the SDK leaves percent-encoding to others.
         const headers = toCloudEventHeaders(cloudEvent, 'http')
-        expect(Object.values(headers).every((value) => /^[\x21-\x7e]*$/.test(value))).toBe(true)
+        expect(Object.values(headers)).not.toEqual([])
+        expect(Object.values(headers).filter((value) => !/^[\x21-\x7e]*$/.test(value))).toEqual([])
         const binary = HTTP.toEvent({ headers, body: JSON.stringify(event.payload) }) as SdkCloudEvent
         expect(binary.validate()).toBe(true)
         const kafka = Kafka.toEvent({

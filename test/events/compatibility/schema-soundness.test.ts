@@ -4,10 +4,10 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { findIncompatibilities } from '../../../src/events/compatibility/schema-comparison.ts'
 import { asRead, similarSchemas, smallDocument, smallValue } from '../../support/schema-arbitrary.ts'
+import { seed } from '../../support/random.ts'
 import type { JsonSchema } from '../../../src/events/contracts/schema-dialect.ts'
 
 /** BOSSBUS_SEED=… repeats a run, BOSSBUS_RUNS=… makes it longer. */
-const seed = Number(process.env['BOSSBUS_SEED'] ?? Date.now() % 2 ** 31)
 const numRuns = Number(process.env['BOSSBUS_RUNS'] ?? 300)
 
 const ajv = new Ajv2020({ strict: false, validateSchema: false, multipleOfPrecision: 6, logger: false })

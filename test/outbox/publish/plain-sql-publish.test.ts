@@ -190,7 +190,9 @@ test('a chain of duplicates inside one call leads to its first event, by every k
     ...chain.map(({ eventId }) => ({ eventId })),
     ...chain.map(({ idempotencyKey }) => ({ idempotencyKey })),
   )
-  expect(again.every(({ id, duplicate }) => duplicate && id === published[0]?.id)).toBe(true)
+  expect(new Set(again.map(({ id, duplicate }) => `${id} ${duplicate}`))).toEqual(
+    new Set([`${published[0]?.id} true`]),
+  )
   expect(await count('select count(*) from bus.events')).toBe(1)
   await expectConsistent(database)
 })
@@ -214,8 +216,9 @@ test('whatever keys come together, every key means an event of the log, and equa
     const known = new Set((await rows('select id from bus.events')).map(({ id }) => id))
     for (const { id } of published) expect(known.has(id)).toBe(true)
     // Publishing the same again is a duplicate of the same, wherever there is a key.
-    const again = await publish(rows, ...events.filter((event) => Object.keys(event).length > 1))
-    expect(again.every(({ duplicate }) => duplicate)).toBe(true)
+    const keyed = events.filter((event) => Object.keys(event).length > 1)
+    const again = await publish(rows, ...keyed)
+    expect(again.filter(({ duplicate }) => duplicate)).toHaveLength(keyed.length)
   }
   await expectConsistent(database)
 })
@@ -359,7 +362,7 @@ test('ten thousand events with both keys are published in one call, and again as
     tenantId: `t${i % 7}`,
   }))
   const published = await publish(database.rows, ...events)
-  expect(published.every(({ duplicate }) => !duplicate)).toBe(true)
+  expect(published.filter(({ duplicate }) => !duplicate)).toHaveLength(10_000)
   const stored = await database.rows(
     'select e.id, e.payload from bus.outbox o join bus.events e on e.id = o.event_id order by o.position',
   )

@@ -122,7 +122,7 @@ test('with several relays each scheduled event fires once, also after the leadin
     'all receipts are there',
     async () => (await database.count('select count(*) from bus.deliveries')) === 2501,
   )
-  expect([...counts.values()].every((count) => count === 1)).toBe(true)
+  expect(new Set(counts.values())).toEqual(new Set([1]))
 })
 
 test('what was due while nothing ran fires at the start, and what is due later at its time', async () => {
