@@ -3,16 +3,17 @@ import { pathToFileURL } from 'node:url'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
 import { z } from 'zod'
+import type * as index from '../src/index.ts'
 
 export interface CompareResult {
   readonly durationMs: number
   readonly cpuMs: number
 }
 
-type Index = typeof import('../src/index.ts')
-
 const [checkout = '', url = '', subscribers = '', events = ''] = process.argv.slice(2)
-const { createBus, defineEvents } = (await import(pathToFileURL(`${checkout}/src/index.ts`).href)) as Index
+const { createBus, defineEvents } = (await import(
+  pathToFileURL(`${checkout}/src/index.ts`).href
+)) as typeof index
 const eventCount = Number(events)
 const subscriberCount = Number(subscribers)
 const batchSize = 500

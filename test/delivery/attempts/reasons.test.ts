@@ -72,7 +72,9 @@ test('start, stop, migration and leadership are logged at info', async () => {
   await bus.migrate()
   await bus.start()
   await until('it leads', () =>
-    messagesOf(logger.lines, 'info').includes('this process is the leader: its relay acts on notifications first'),
+    messagesOf(logger.lines, 'info').includes(
+      'this process is the leader: its relay acts on notifications first',
+    ),
   )
   await bus.stop()
   const infos = messagesOf(logger.lines, 'info')
