@@ -59,10 +59,16 @@ export function createRouter(
     const dispatched = new Map<number, number>()
     const afterCommit: (() => void)[] = []
     const routed: RoutedEvents[] = []
+    let servedCount = 0
     for (const route of current) {
       const { subscription } = route
       const matched = claimed.filter((event) => route.matches(event.type))
       if (matched.length === 0) continue
+      if (servedCount === maxFanOut) {
+        await deferToNextClaim(client, subscription, matched, terms)
+        continue
+      }
+      servedCount += 1
       if (terms.isClosed(subscription.id)) await holdEvents(client, subscription, matched)
       else if (!queues.canTakeJobs(subscription)) {
         await holdEvents(client, subscription, matched)

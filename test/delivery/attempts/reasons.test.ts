@@ -78,7 +78,7 @@ test('start, stop, migration and leadership are logged at info', async () => {
   )
   await bus.stop()
   const infos = messagesOf(logger.lines, 'info')
-  expect(infos.filter((message) => /schema|started|leads|stop/.test(message))).toEqual([
+  expect(infos.filter((message) => /schema|started|leader|stop/.test(message))).toEqual([
     'the schema `bus` was migrated',
     'the schema `bus` is up to date',
     'the bus has started',

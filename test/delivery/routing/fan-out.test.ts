@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { withFaultHook } from '../../../src/foundation/fault-points.ts'
 import { testBus } from '../../support/bus.ts'
 import { createTestDatabase, until } from '../../support/database.ts'
 
@@ -51,3 +52,25 @@ test.each([
   },
   180_000,
 )
+
+test('a claim serves 32 subscriptions, and holds the event for the others', async () => {
+  const { url, db, rows } = await createTestDatabase()
+  const heldCounts: number[] = []
+  const bus = withFaultHook(
+    async (point) => {
+      if (point !== 'relay.committed' || heldCounts.length > 0) return
+      const [row] = await rows(
+        'select count(*)::int as held from bus.outbox where subscription_id is not null',
+      )
+      heldCounts.push(Number(row?.['held']))
+    },
+    () => testBus(url),
+  )
+  const seen = new Set<string>()
+  for (let i = 0; i < subscriptionCount; i += 1)
+    bus.subscribe({ name: `s${i}`, events: ['note'], handler: () => void seen.add(`s${i}`) })
+  await bus.start()
+  await db.transaction(async (tx) => bus.publish(tx, { type: 'note', tenantId: 't', payload: 1 }))
+  await until('every subscription has it', () => seen.size === subscriptionCount)
+  expect(heldCounts).toEqual([subscriptionCount - 32])
+})
