@@ -10,8 +10,8 @@ export default defineConfig({
     retry: process.env['CI'] === 'true' ? 2 : 0,
     // The files of a worker share the modules, so that each is loaded once: a test puts back what it changes.
     isolate: false,
-    // On one server. A worker waits for most of its time, so that two cores bear four, and more.
-    maxWorkers: 4,
+    // On one server. A worker waits for most of its time, so that two cores bear seven.
+    maxWorkers: 7,
     tags: [
       {
         name: 'slow',

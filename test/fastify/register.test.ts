@@ -32,7 +32,7 @@ describe('registering twice', () => {
     await expect(again).rejects.toThrow(StateError)
     await expect(again).rejects.toMatchObject({
       code: 'BUS_INVALID_STATE',
-      message: expect.stringContaining('was registered before') as string,
+      message: expect.stringContaining('is already registered') as string,
     })
   })
 

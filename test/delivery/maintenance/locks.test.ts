@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { recordingLogger, testBus, type PaymentBus } from '../../support/bus.ts'
+import { roomFor } from '../../support/slowness.ts'
 import { createTestDatabase, until, type TestDatabase } from '../../support/database.ts'
 import { openSession } from '../../support/session.ts'
 
@@ -174,7 +175,7 @@ test.each(locks)(
         await until(
           `${name} has got round ${n}`,
           () => expected.every((what) => seen[name].includes(what)),
-          boundMs - (performance.now() - publishedAt),
+          roomFor(boundMs) - (performance.now() - publishedAt),
         )
       }
     }
@@ -223,12 +224,20 @@ test(
     const session = await openSession(database)
     await session.rows('begin')
     expect(await session.rows('select bus.cancel($1)', [first?.['id']])).toEqual([{ cancel: true }])
-    await until('the other key has gone on', () => seen.ordered.includes('quick 1'), boundMs)
+    await until('the other key has gone on', () => seen.ordered.includes('quick 1'), roomFor(boundMs))
     await publish({ bus, database }, 1)
-    await until('others go on', () => seen.ordered.includes('free 1') && seen.plain.includes(' 1'), boundMs)
+    await until(
+      'others go on',
+      () => seen.ordered.includes('free 1') && seen.plain.includes(' 1'),
+      roomFor(boundMs),
+    )
     expect(seen.ordered.some((what) => what.startsWith('slow'))).toBe(false)
     await session.rows('rollback')
-    await until('it was not cancelled, and all is there', () => seen.ordered.includes('slow 2'), boundMs)
+    await until(
+      'it was not cancelled, and all is there',
+      () => seen.ordered.includes('slow 2'),
+      roomFor(boundMs),
+    )
     expect(seen.ordered.filter((what) => what.startsWith('slow'))).toEqual(['slow 1', 'slow 2'])
   },
 )
@@ -249,7 +258,11 @@ test(
     )
     await session.rows('commit; begin; select from bus.outbox for update')
     await publish({ bus, database }, 1)
-    await until('others go on', () => seen.ordered.includes('free 1') && seen.plain.includes(' 1'), boundMs)
+    await until(
+      'others go on',
+      () => seen.ordered.includes('free 1') && seen.plain.includes(' 1'),
+      roomFor(boundMs),
+    )
     await session.rows('rollback')
     await until('they are there', () => seen.plain.includes(' 7') && seen.ordered.includes('k 7'))
     expect(seen.plain.filter((what) => what === ' 7')).toHaveLength(1)
@@ -269,7 +282,7 @@ test(
     await until(
       'the others have them',
       () => seen.other.includes(' 2') && seen.filtered.includes('freer 2'),
-      boundMs,
+      roomFor(boundMs),
     )
     expect(
       await database.rows('select subscription_id, count(*)::int from bus.outbox group by 1 order by 1'),
@@ -351,7 +364,7 @@ test(
       await until(
         'others go on',
         () => seen.plain.includes(`free ${n}`) && seen.filtered.includes(`free ${n}`),
-        boundMs,
+        roomFor(boundMs),
       )
     }
     await session.rows('rollback')

@@ -5,7 +5,7 @@ import { shippedMigrationCount } from '../../support/migrations.ts'
 import { createLogin } from '../../support/roles.ts'
 import { openSession } from '../../support/session.ts'
 
-const repaired = 'sequences were behind their tables and have been raised'
+const repaired = 'sequences were behind their tables and have been advanced'
 
 /** What a logical replica has, or a table that came out of a dump alone: rows without the values of the sequences. */
 async function loseSequences({ rows }: TestDatabase): Promise<void> {
