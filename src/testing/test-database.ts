@@ -61,16 +61,24 @@ function open(url: string, drop: () => Promise<void>): TestDatabase {
   }
 }
 
-/** Returns the name of a database with the schema of this version that has no connections. */
+/**
+ * Returns the name of a database with the schema of this version that has no connections. Advisory locks hold in one database only, so
+ * processes that connect through different ones may create it at once: each makes a draft, and the first renames its own.
+ */
 async function ensureTemplate(admin: pg.Client, adminUrl: string): Promise<string> {
   const template = `bossbus_template_${await schemaHash()}`
   const { rows } = await admin.query('select from pg_database where datname = $1', [template])
   if (rows.length > 0) return template
-  const draft = `${template}_draft`
-  await admin.query(`drop database if exists ${draft} with (force)`)
+  const draft = `${template}_${randomUUID().slice(0, 8)}`
   await admin.query(`create database ${draft} template template0`)
-  await migrate(withDatabase(adminUrl, draft))
-  await admin.query(`alter database ${draft} rename to ${template}`)
+  try {
+    await migrate(withDatabase(adminUrl, draft))
+    await admin.query(`alter database ${draft} rename to ${template}`)
+  } catch (error) {
+    await admin.query(`drop database if exists ${draft} with (force)`)
+    // `duplicate_database`, or `unique_violation` where the other one has not committed yet: its template is as good.
+    if (!['42P04', '23505'].includes((error as { code?: string }).code ?? '')) throw error
+  }
   return template
 }
 
