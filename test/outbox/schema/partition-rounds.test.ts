@@ -187,7 +187,7 @@ test('a start makes the partitions that are missing before it delivers, and warn
   expect(logger.lines).toContainEqual(
     expect.objectContaining({
       level: 'warn',
-      message: expect.stringContaining('the partitions of the coming months could not be made') as string,
+      message: expect.stringContaining('the partitions of the coming months could not be created') as string,
     }),
   )
 })
