@@ -73,7 +73,7 @@ export interface Database extends Executor {
   onConnectionsCut: (listener: () => void) => void
   /** Resolves when the running statements of the pool have finished. Other open connections are closed then. */
   close: () => Promise<void>
-  /** Closes every connection, whoever uses it, and opens no more: everything that waits for one fails at once. */
+  /** Closes every connection, in use or not, and opens no more: everything that waits for one fails at once. */
   destroy: () => void
 }
 

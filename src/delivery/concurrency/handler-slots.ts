@@ -92,7 +92,7 @@ function otherThan(kind: AttemptKind): AttemptKind {
   return kind === 'first' ? 'retry' : 'first'
 }
 
-/** What a fetch looks for: attempts of one kind, or whatever comes first, and how many single events. */
+/** What a fetch asks for: attempts of one kind, or whatever comes first, and how many single events. */
 export interface FetchPlan {
   readonly kind: AttemptKind | 'any'
   readonly eventCount: number

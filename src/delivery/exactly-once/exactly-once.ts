@@ -178,7 +178,7 @@ export function createExactlyOnce(worker: WorkerParts, connections: HandlerConne
     return tenants.takeOf(tenantId, work, eventIds)
   }
 
-  /** Undefined where the job goes back meanwhile: the event that was taken is still among those that are left of it. */
+  /** Undefined where the job is requeued meanwhile: the event that was taken is still among those that are left of it. */
   async function begin(
     work: JobInTransactions,
     tenants: TenantSlots,

@@ -21,7 +21,7 @@ export interface HandlerPool {
   close: () => Promise<void>
 }
 
-/** Opens no connection yet. Each subscription has one for itself where there are enough, the rest are for whoever comes first. */
+/** Opens no connection yet. Each subscription has one reserved where there are enough; the others are shared. */
 export function createHandlerPool(database: Database, subscriptionCount: number): HandlerPool {
   const pool: pg.Pool = database.openHandlerPool()
   const createPermits = createReservedPermits(pool.options.max, subscriptionCount)

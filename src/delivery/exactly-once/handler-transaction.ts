@@ -43,7 +43,7 @@ export interface EventTransaction {
   beginSettling: () => Promise<void>
   /** After `beginSettling`. */
   commit: () => Promise<void>
-  /** Gives the connection back, whatever state the transaction is in. */
+  /** Releases the connection, whatever state the transaction is in. */
   rollback: () => Promise<void>
   /** Throws the connection away, with a statement that may be running on it. */
   destroy: () => void
@@ -140,7 +140,7 @@ function rethrowEnd(error: unknown): never {
 export function abortedTransaction(reason: string): DeliveryError {
   return new DeliveryError(
     'BUS_HANDLER_TRANSACTION_ABORTED',
-    `A statement of ctx.tx failed, and the handler went on as if it had not: ${reason}`,
+    `A statement of ctx.tx failed, and the handler continued as if it had not: ${reason}`,
   )
 }
 

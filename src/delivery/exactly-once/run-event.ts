@@ -14,11 +14,11 @@ import type { TransactionRun } from './transaction-run.ts'
 /** What happened to one event in a transaction. */
 export type EventStep =
   | { readonly kind: 'done'; readonly outcome: EventOutcome }
-  /** It goes back: because of a shutdown or an expired claim, or because it was not found. The transaction is as it was before. */
+  /** It is requeued, because of a shutdown or an expired claim, or because it was not found. The transaction is as it was before. */
   | { readonly kind: 'interrupted' }
   | BrokenStep
 
-/** The transaction cannot go on. */
+/** The transaction cannot continue. */
 export type BrokenStep =
   /** Because of this event. Its handler may still be running in the transaction. */
   | {

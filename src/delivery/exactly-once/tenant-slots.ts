@@ -37,7 +37,7 @@ export class TenantSlots {
     return undefined
   }
 
-  /** Takes an event of a tenant whose slot was acquired. Gives the slot back where there is none to start. */
+  /** Takes an event of a tenant whose slot was acquired. Releases the slot where there is none to start. */
   takeOf(tenantId: string, { job }: JobInTransactions, eventIds: string[]): TakenEvent | undefined {
     const index = eventIds.findIndex((id) => job.events.tenantOf(id) === tenantId)
     const [eventId] = index === -1 || !job.mayStart ? [] : eventIds.splice(index, 1)

@@ -22,7 +22,7 @@ const maxLostRaces = 10
 const maxRacePauseMs = 300
 
 /**
- * Events of a key whose row another session holds go back for this long: their transaction must not hold its own locks
+ * Events of a key whose row another session holds are requeued for this long: their transaction must not hold its own locks
  * meanwhile.
  */
 const lockedKeyDelaySeconds = 1

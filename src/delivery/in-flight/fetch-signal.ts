@@ -1,7 +1,7 @@
 import { notifyProcesses } from '../jobs/notify-processes.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 
-/** Tells the fetcher of a worker to look into its queue. */
+/** Tells the fetcher of a worker to fetch. */
 export interface FetchSignal {
   /** Jobs may be ready. */
   wake: () => void
@@ -35,7 +35,7 @@ export function createFetchSignal(context: SubscriptionContext): FetchSignal {
       else signal.wake()
     },
     capacityFreed() {
-      // An empty queue stays empty until somebody says otherwise: looking after each event would cost as much as the event.
+      // An empty queue stays empty until it is notified: a fetch after each event would cost as much as the event.
       if (waitsForCapacity) interrupt()
     },
     stop() {

@@ -18,11 +18,11 @@ import {
 type OpenedEvent =
   | { readonly event: StoredEvent }
   | { readonly outcome: EventOutcome }
-  /** It is not in the log, and is looked for again later. */
+  /** It is not in the log, and is read again later. */
   | 'postponed'
 
 /**
- * When events that the log does not show are looked for again, in seconds after each time. They were there when they were published;
+ * When events that the log does not show are read again, in seconds after each time. They were there when they were published;
  * a log that is being changed, or restored, may show them again. After the last time they are taken to be gone: about four minutes in
  * all.
  */
@@ -37,7 +37,7 @@ export class JobEvents {
   #refreshing: Promise<void> | undefined
   #missDelaySeconds: number | undefined
 
-  /** @param missCount - how often events of the job were looked for in the log in vain */
+  /** @param missCount - how often events of the job were not found in the log */
   constructor(attempt: number, missCount: number, load: (ids: readonly string[]) => Promise<LoadedEvents>) {
     this.#attempt = attempt
     this.#missCount = missCount
@@ -48,7 +48,7 @@ export class JobEvents {
     return this.#loaded
   }
 
-  /** Set where one of them was not found: how long the job waits until it is looked for again. */
+  /** Set where one of them was not found: how long the job waits until it is read again. */
   get missDelaySeconds(): number | undefined {
     return this.#missDelaySeconds
   }

@@ -16,7 +16,7 @@ import type { InFlightJob } from './jobs-in-flight.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
 /**
- * A batch starts events for this long. Those it has not started by then go back to the queue, behind the jobs that wait, so that slow
+ * A batch starts events for this long. Those it has not started by then are requeued, behind the jobs that wait, so that slow
  * handlers do not make a tenant wait for a whole batch of another one.
  */
 const sliceMs = 250
@@ -37,7 +37,7 @@ export class JobRun implements InFlightJob {
   waitingForTenantCount = 0
   /** The tenants of the events that are counted for a tenant's limit, by event. */
   readonly admittedTenants = new Map<string, string>()
-  /** How long what goes back waits, and under which fairness key. */
+  /** How long what is requeued waits, and in which flow. */
   delaySeconds = 0
   flowKey: string | undefined
   /** Its first event is tried while the circuit breaker is open. */
@@ -46,7 +46,7 @@ export class JobRun implements InFlightJob {
   uncountedFailure: { readonly thrown: unknown } | undefined
   /** The ids of its events that only other code of the subscription covers: see coverage.ts. */
   uncovered: ReadonlySet<string> = new Set()
-  /** How those go back, once that is known. */
+  /** How those are requeued, once that is known. */
   declined: Declined | undefined
   /** The failed attempt of a key's event whose handler still runs, while the key waits for it: see overruns.ts. */
   overrun: EventOutcome | undefined
@@ -134,7 +134,7 @@ export class JobRun implements InFlightJob {
     return this.#worker.startAttempt(event, this.attempt, tx)
   }
 
-  /** Whether a failed attempt does not count, so that its event goes back as it came. Then that is noted. */
+  /** Whether a failed attempt does not count, so that its event is requeued as it came. Then that is noted. */
   discountFailure(thrown: unknown): boolean {
     if (!this.#isInterrupted && (!this.isProbe || thrown instanceof NonRetryableError)) return false
     this.uncountedFailure = { thrown }
@@ -175,7 +175,7 @@ export class JobRun implements InFlightJob {
     if (count > 0) jobs.onCapacity()
   }
 
-  /** Puts events of a batch that were not started back, in a job of their own. Those that run go on. */
+  /** Requeues events of a batch that were not started, in a job of their own. Those that run continue. */
   requeueUnstarted(): void {
     const { context, settlements, signal } = this.#worker
     const before = this.requeueing
@@ -191,14 +191,14 @@ export class JobRun implements InFlightJob {
     }
     this.requeueing = split()
     for (const id of unstarted) this.finish(id)
-    // A failure is met where the job is settled: then they go back with what is left of it.
+    // A failure is met where the job is settled: then they are requeued with what is left of it.
     this.requeueing.then(
       () => signal.wake(),
       () => {},
     )
   }
 
-  /** Puts what is left of it back as it came. Resolves when that is written, or given up. */
+  /** Requeues what is left of it as it came. Resolves when that is written, or given up. */
   async requeue(): Promise<void> {
     const { context, signal, requestPoll } = this.#worker
     const requeued = [...this.remaining, ...this.#unstarted]

@@ -23,7 +23,7 @@ export function watchInKey(worker: WorkerParts, job: JobRun, event: StoredEvent,
 function markKey({ context, settlements }: WorkerParts, job: JobRun): void {
   const { overrun, claim } = job
   if (job.isDone || overrun === undefined || overrun.delivered) return
-  // It may be given up at a stop, when the key goes back.
+  // It may be given up at a stop, when the key is requeued.
   job.marking = settlements
     .retryUntilDone(async () => markOverrunningKey(context, claim, overrun))
     .catch(() => {})

@@ -33,6 +33,6 @@ export interface WorkerParts {
   readonly settlements: SettlementQueue
   readonly metrics: HandlerMetrics
   readonly overruns: Overruns
-  /** Asks maintenance to look soon: retries were written whose due time only the database knows. */
+  /** Requests a poll: retries were written whose due time only the database knows. */
   readonly requestPoll: () => void
 }

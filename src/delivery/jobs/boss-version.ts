@@ -43,7 +43,7 @@ export async function assertMigratableBoss(
   throw new DatabaseError(
     'BUS_BOSS_SCHEMA_IN_USE',
     `pg-boss in the schema \`${database.bossSchemaName}\` ${user}, and is older (version ${version} of its schema, the bus needs ${bossVersion}): ` +
-      `have the bus's own beside it with createBus({ bossSchema: 'bus_jobs' }), or update it for both with bus.migrate({ sharedBoss: 'migrate' }) once whoever uses it runs pg-boss 12`,
+      `have the bus's own beside it with createBus({ bossSchema: 'bus_jobs' }), or update it for both with bus.migrate({ sharedBoss: 'migrate' }) once every service that uses it runs pg-boss 12`,
   )
 }
 

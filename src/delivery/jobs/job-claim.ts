@@ -17,7 +17,7 @@ export interface JobClaim {
   readonly failures: readonly AttemptFailure[]
 }
 
-/** How a job goes back whose events this process's code does not cover. */
+/** How a job is requeued whose events this process's code does not cover. */
 export interface Declined {
   /** The declarations whose code has declined it. */
   readonly by: readonly number[]

@@ -60,7 +60,7 @@ export class JobWriter {
     return true
   }
 
-  /** Gives jobs that have failed for the first time the priority of retries, in place of their position among first attempts. */
+  /** Sets the priority of jobs that have failed for the first time to that of retries. */
   async rankAsRetries(claims: readonly JobClaim[]): Promise<void> {
     const ids = claims.flatMap(({ id, priority }) => (priority === retryPriority ? [] : [id]))
     if (ids.length === 0) return

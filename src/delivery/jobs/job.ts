@@ -14,7 +14,7 @@ export interface JobData {
   readonly losses?: number
   /** The retry count of the claim under which the event ran as the only suspect of its process: see quarantine.ts. */
   readonly isolatedAt?: number
-  /** How often these events were looked for in the log in vain: see job-events.ts. */
+  /** How often these events were not found in the log: see job-events.ts. */
   readonly missCount?: number
   /** The known failures of these attempts. */
   readonly failures?: readonly AttemptFailure[]

@@ -12,17 +12,17 @@ import {
 import type { Subscription } from '../subscriptions/subscription.ts'
 import type { JobClaim, Declined } from './job-claim.ts'
 
-/** How a job goes back to its queue. */
+/** How a job is requeued. */
 export interface RequeueOptions {
   /** How long it waits at least. */
   readonly delaySeconds?: number | undefined
-  /** How often its events were looked for in the log in vain. */
+  /** How often its events were not found in the log. */
   readonly missCount?: number | undefined
-  /** The fairness key it goes back under, where that is not the one it came from. */
+  /** The flow that it is requeued in, where that is not the one it came from. */
   readonly flowKey?: string | undefined
   /** Some of its events have run: what is left stands behind the jobs that have had no turn. */
   readonly hasHadTurn?: boolean | undefined
-  /** It goes back because only other code covers its events. */
+  /** It is requeued because only other code covers its events. */
   readonly declined?: Declined | undefined
 }
 

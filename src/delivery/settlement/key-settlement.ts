@@ -91,7 +91,7 @@ export function createKeySettlementWriter(context: SubscriptionContext): Settlem
     return written
   }
 
-  /** The first event without a receipt has one attempt more, and all go on one by one, so that one that kills its process is found. */
+  /** The first event without a receipt has one attempt more, and all are delivered one by one, so that one that kills its process is found. */
   async function recover(claim: JobClaim): Promise<Written> {
     const { eventIds } = claim.data
     const written = await database.transaction(async (client) => {

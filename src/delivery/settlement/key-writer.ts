@@ -30,7 +30,7 @@ export interface KeyWrites {
   readonly ended: EndedJob[]
   /** Jobs of one event: pg-boss runs them again, or they become dead letters. */
   readonly failedSingles: { readonly claim: JobClaim; readonly failed: FailedOutcome }[]
-  /** Jobs of which nothing was started go back as they came. */
+  /** Jobs of which nothing was started are requeued as they came. */
   readonly requeued: { readonly claim: JobClaim; readonly options: RequeueOptions }[]
 }
 

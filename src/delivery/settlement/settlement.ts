@@ -13,17 +13,17 @@ export interface Settlement {
   readonly outcomes: readonly EventOutcome[]
   /** Whether nothing of the job is left to run: it is then completed, or failed if it holds a single event. */
   readonly done: boolean
-  /** Events of the job that were not started, or were interrupted by a shutdown: they go back to the queue, with no attempt counted. */
+  /** Events of the job that were not started, or were interrupted by a shutdown: they are requeued, with no attempt counted. */
   readonly requeued?: readonly string[] | undefined
   /** How long those wait at least. */
   readonly delaySeconds?: number | undefined
-  /** How often they were looked for in the log in vain. */
+  /** How often they were not found in the log. */
   readonly missCount?: number | undefined
-  /** The fairness key they go back under, where that is not the job's own. */
+  /** The flow that they are requeued in, where that is not the job's own. */
   readonly flowKey?: string | undefined
   /** The row of the job's key says that a handler still runs after its attempt. */
   readonly isMarked?: boolean | undefined
-  /** They go back because only other code covers them. */
+  /** They are requeued because only other code covers them. */
   readonly declined?: Declined | undefined
 }
 
@@ -89,7 +89,7 @@ export interface SettlementWriter {
    */
   writeInto: (client: pg.ClientBase, settlement: Settlement) => Promise<Written>
   /**
-   * Ends a job whose worker was lost: its events that have no receipt go on one by one, each in a job with a new id, so that the lost
+   * Ends a job whose worker was lost: its events that have no receipt are delivered one by one, each in a job with a new id, so that the lost
    * worker cannot settle them, should it still run.
    */
   recover: (claim: JobClaim) => Promise<Written>

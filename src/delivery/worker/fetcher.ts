@@ -14,7 +14,7 @@ const maxSinglesPerFetch = 50
 /** Handlers slower than this on average get one batch at a time, so that other processes get theirs. */
 export const slowHandlerMs = 5
 
-/** How often a fetcher looks without being woken. Maintenance finds every ready job sooner, with one query for many queues. */
+/** How often a fetcher fetches without being woken. Maintenance finds every ready job sooner, with one query for many queues. */
 const idlePollMs = 3_600_000
 
 /** The priorities that a fetch asks for. */

@@ -33,7 +33,7 @@ export function createJobRunner(worker: WorkerParts, mode: HandlerMode, quaranti
     })
   }
 
-  /** The worker before was lost: its events go on in jobs of their own. */
+  /** The worker before was lost: its events get jobs of their own. */
   async function recover(job: JobRun): Promise<void> {
     await settlements.retryUntilDone(async () => outcomes.recover(job.claim))
     job.release()
@@ -92,7 +92,7 @@ export function createJobRunner(worker: WorkerParts, mode: HandlerMode, quaranti
   return { run }
 }
 
-/** Divides what is left of a job: returns the events to be run now, and notes on the job how the others go back for later. */
+/** Divides what is left of a job: returns the events to be run now, and notes on the job how the others are requeued for later. */
 export function admitEvents(limit: TenantLimit, job: JobRun): readonly string[] {
   // Those of a key have one tenant, also where the log does not show one of them: they stay in their order.
   const ofKey = job.isOfKey
@@ -135,7 +135,7 @@ async function findRunnable(
 }
 
 /**
- * Decides what happens to events that are not covered here, when nothing else is left of a job: they go back for other code, or fail
+ * Decides what happens to events that are not covered here, when nothing else is left of a job: they are requeued for other code, or fail
  * where no code has them any more. Resolves to whether one of a key has failed.
  */
 async function declineUncovered({ settlements, coverage }: WorkerParts, job: JobRun): Promise<boolean> {

@@ -51,7 +51,7 @@ export interface Worker {
    * Starts nothing new, waits for running handlers up to the grace period, aborts the signals of the rest, and puts what was not
    * finished back, with no attempt counted.
    *
-   * @param relayStopped - until then, jobs may still be handed over
+   * @param relayStopped - until then, jobs may still be passed to it
    */
   stop: (graceMs: number, relayStopped: Promise<void>) => Promise<void>
 }

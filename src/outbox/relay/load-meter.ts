@@ -10,7 +10,7 @@ const busyWindowEvents = 50
 
 /** Measures the load of a relay by the events that it claims. */
 export interface LoadMeter {
-  /** While true, publishers need not send notifications, because the relay looks again soon. */
+  /** While true, publishers need not send notifications, because the relay claims again soon. */
   readonly isBusy: boolean
   /** Counts the events of a claim. */
   note: (eventCount: number) => void

@@ -35,7 +35,7 @@ const quietRoundsBeforeSleep = 10
 /** The pause of a relay that cannot sleep yet. */
 const retryPauseMs = 10
 
-/** A relay that is not the leader leaves single events to the leader, and looks after this long. */
+/** A relay that is not the leader leaves single events to the leader, and claims after this long. */
 const standbyDelayMs = 25
 const standbyPollMs = 2000
 

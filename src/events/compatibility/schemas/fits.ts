@@ -29,7 +29,7 @@ const ranks: Readonly<Record<Verdict, number>> = { fits: 2, unclear: 1, incompat
 /** No more pairs than this are compared. */
 const maxPairs = 100_000
 /** No pair is examined again after this many examinations in total. */
-const maxLooks = 500_000
+const maxComparisons = 500_000
 
 /**
  * Decides whether parts fit schemas. A pair counts as fitting until a reason against it is found, so recursive schemas
@@ -40,7 +40,7 @@ export class Fits {
   readonly #samples = new Samples(this.shapes)
   readonly #known = new Map<string, Known>()
   readonly #queue: Known[] = []
-  #looks = 0
+  #comparisonCount = 0
 
   pairOf(part: Part, to: SchemaNode): Pair {
     return this.#find(part, to)
@@ -117,16 +117,16 @@ export class Fits {
   #settle(): void {
     for (let known = this.#queue.pop(); known !== undefined; known = this.#queue.pop()) {
       known.isQueued = false
-      this.#looks += 1
-      if (this.#looks > maxLooks) throw new TooComplex()
-      const verdict = this.#look(known)
+      this.#comparisonCount += 1
+      if (this.#comparisonCount > maxComparisons) throw new TooComplex()
+      const verdict = this.#compare(known)
       if (ranks[verdict] >= ranks[known.verdict]) continue
       known.verdict = verdict
       for (const dependent of known.dependents) this.#enqueue(dependent)
     }
   }
 
-  #look(known: Known): Verdict {
+  #compare(known: Known): Verdict {
     known.needs ??= this.#findNeeds(known.part, known.to)
     const verdict = lowest(known.needs.map((need) => this.#judge(need, known)))
     if (verdict === 'fits' || (verdict === 'incompatible' && !known.part.shape.loose.has(known.part.kind)))
