@@ -105,7 +105,7 @@ create table bus.event_keys (
 --   from 0       events without an ordering key
 --   from 2^61    events with an ordering key
 --   from 2^62    scheduled events
---   below 0      events deferred for one subscription (subscription_id), because a lock that its jobs need was taken
+--   below 0      events held for one subscription (subscription_id), because a lock that its jobs need was taken
 -- Each claim reads its own range of the primary key, so a million scheduled events do not slow the other claims.
 -- Rows live for milliseconds: vacuum by count, not by share of the table, and without pausing.
 create table bus.outbox (
@@ -154,7 +154,7 @@ create index outbox_due_idx on bus.outbox (available_at) where available_at is n
 --> statement-breakpoint
 create index outbox_due_ordered_idx on bus.outbox (available_at, position) where available_at is not null and ordering_key is not null;
 --> statement-breakpoint
-create index outbox_deferred_idx on bus.outbox (subscription_id, tenant_id, ordering_key, position) where subscription_id is not null;
+create index outbox_held_idx on bus.outbox (subscription_id, tenant_id, ordering_key, position) where subscription_id is not null;
 --> statement-breakpoint
 
 -- Functions: inserting into the log.

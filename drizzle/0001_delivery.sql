@@ -233,15 +233,15 @@ $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable
 
 -- Appends events to their keys, in the order given, and assigns idle keys a job. Blocked and parked keys keep what they are given.
 --
--- It never waits long. An event is deferred if the row of its key is locked (by a worker that was stopped, by an operator), or if
--- the key has deferred events already, unless these are the deferred ones (`were_deferred`). A deferred event keeps a row of the outbox,
+-- It never waits long. An event is held if the row of its key is locked (by a worker that was stopped, by an operator), or if
+-- the key has held events already, unless these are the held ones (`were_held`). A held event keeps a row of the outbox,
 -- for this subscription alone, and a row of nulls in the answer says so. With `may_wait` it waits 50 ms for the first locked row,
 -- because most are locked by a settlement that is about to commit.
 -- Locks: as bus.lock_ordered_keys.
 -- Repeating: the claim that calls it removes the events from the outbox in the same transaction, so it sees each event once.
 create function bus.enqueue_ordered(
   for_subscription int, batch_size int, batch_bytes int,
-  tenant_ids text[], ordering_keys text[], new_event_ids uuid[], payload_sizes int[], types text[], were_deferred boolean, may_wait boolean
+  tenant_ids text[], ordering_keys text[], new_event_ids uuid[], payload_sizes int[], types text[], were_held boolean, may_wait boolean
 ) returns table (key_id bigint, job_id uuid, event_ids uuid[]) language plpgsql as $body$
 #variable_conflict use_column
 declare
@@ -253,7 +253,7 @@ begin
   if not may_wait then
     perform set_config('lock_timeout', '1ms', true);
   end if;
-  if not were_deferred and exists (select from bus.outbox o where o.subscription_id = for_subscription and o.ordering_key is not null) then
+  if not were_held and exists (select from bus.outbox o where o.subscription_id = for_subscription and o.ordering_key is not null) then
     refused := array(
       select distinct e.key_hash from unnest(hashes, tenant_ids, ordering_keys) as e (key_hash, tenant_id, ordering_key)
       where exists (
@@ -269,8 +269,8 @@ begin
       where e.key_hash <> all (refused)
       having count(*) > 0);
   end if;
-  -- Deferred again, they would come after those of their key that are deferred still.
-  if were_deferred and cardinality(refused) > 0 then
+  -- Held again, they would come after those of their key that are held still.
+  if were_held and cardinality(refused) > 0 then
     raise exception 'the row of a key is locked' using errcode = 'lock_not_available';
   end if;
 
@@ -315,7 +315,7 @@ $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable
   set lock_timeout = '50ms';
 --> statement-breakpoint
 
--- Takes some of the deferred events of a subscription out of the outbox: the first ones of keys that can be locked by now, or
+-- Takes some of the held events of a subscription out of the outbox: the first ones of keys that can be locked by now, or
 -- are gone. It looks at up to a thousand keys and a hundred events of each, beginning behind the key that is given. A row without
 -- an event names the last key that it looked at, if there may be more.
 --
@@ -323,7 +323,7 @@ $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable
 -- returned. Then the rows of their keys, in the order of key_hash, and the outbox rows. Events without a key: the outbox rows,
 -- skipping those that another relay has locked. All are held until the transaction ends.
 -- Repeating: the rows are deleted in the transaction that delivers them, so each is taken once.
-create function bus.take_deferred_events(for_subscription int, max_count int, after_tenant_id text, after_key text)
+create function bus.take_held_events(for_subscription int, max_count int, after_tenant_id text, after_key text)
 returns table (event_id uuid, tenant_id text, type text, payload_bytes int, ordering_key text) language plpgsql as $body$
 #variable_conflict use_column
 declare
@@ -592,7 +592,7 @@ $body$ set search_path = pg_catalog, pg_temp set jit = off;
 
 revoke execute on function
   bus.ordering_key_hash(text, text), bus.begin_ordered_keys(bigint[], int, int),
-  bus.lock_ordered_keys(int, uuid[], text[], text[]), bus.enqueue_ordered, bus.take_deferred_events(int, int, text, text),
+  bus.lock_ordered_keys(int, uuid[], text[], text[]), bus.enqueue_ordered, bus.take_held_events(int, int, text, text),
   bus.advance_ordered_keys(bigint[], uuid[], uuid[], int[], int, int), bus.fail_ordered_keys(jsonb), bus.read_each(text[]),
   bus.last_failure(jsonb, jsonb), bus.event_deliveries(uuid)
 from public;

@@ -69,7 +69,7 @@ begin
       ('bus_worker', 'function', 'bus.begin_ordered_keys', 'execute'),
       ('bus_worker', 'function', 'bus.enqueue_ordered', 'execute'),
       ('bus_worker', 'function', 'bus.lock_ordered_keys', 'execute'),
-      ('bus_worker', 'function', 'bus.take_deferred_events', 'execute'),
+      ('bus_worker', 'function', 'bus.take_held_events', 'execute'),
       ('bus_worker', 'function', 'bus.advance_ordered_keys', 'execute'),
       ('bus_worker', 'function', 'bus.fail_ordered_keys', 'execute'),
       ('bus_worker', 'function', 'bus.matching_events', 'execute'),

@@ -82,7 +82,7 @@ const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
   'bus.source_rule_applies': [],
   'bus.store_events': publisher,
   'bus.stored_hash': [...roles],
-  'bus.take_deferred_events': worker,
+  'bus.take_held_events': worker,
   'bus.tenant_dead_letters': ['bus_tenant'],
   'bus.tenant_deliveries': ['bus_tenant'],
   'bus.tenant_delivery_stats': ['bus_tenant'],

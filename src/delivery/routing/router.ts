@@ -65,7 +65,7 @@ export function createRouter(
       const matched = claimed.filter((event) => route.matches(event.type))
       if (matched.length === 0) continue
       if (servedCount === maxFanOut) {
-        await deferToNextClaim(client, subscription, matched, terms)
+        await holdForNextClaim(client, subscription, matched, terms)
         continue
       }
       servedCount += 1
@@ -143,7 +143,7 @@ export function createRouter(
         return jobCount
       }
       if (servedCount === maxFanOut) {
-        await deferToNextClaim(client, subscription, matched, terms)
+        await holdForNextClaim(client, subscription, matched, terms)
         continue
       }
       servedCount += 1
@@ -180,7 +180,7 @@ export function createRouter(
  * Holds events back for subscriptions beyond the maximum of a claim. Each of them gets its events in a claim of its
  * own, next.
  */
-async function deferToNextClaim(
+async function holdForNextClaim(
   client: pg.ClientBase,
   subscription: RegisteredSubscription,
   events: readonly ClaimedEvent[],

@@ -17,7 +17,8 @@ export async function encodeEvents(
 }
 
 /**
- * Writes events in the caller's transaction: see {@link callInTransaction}.
+ * Writes events in the caller's transaction: see {@link callInTransaction}. The database finds duplicates: `bus.claim_event_keys` in
+ * drizzle/0000_log_and_outbox.sql.
  *
  * @throws a {@link TransactionError} `BUS_NOT_IN_TRANSACTION`: nothing was written
  */

@@ -96,7 +96,7 @@ export function heldClaimSql(
     after === undefined ? 'null, null' : `${textLiteral(after.tenantId)}, ${textLiteral(after.orderingKey)}`
   return `${beginClaimSql('retry')};
 select 0 as position, event_id, tenant_id, type, payload_bytes, ordering_key
-from bus.take_deferred_events(${subscriptionId}, ${claimSize}, ${cursor});
+from bus.take_held_events(${subscriptionId}, ${claimSize}, ${cursor});
 select
   exists (select from bus.outbox where subscription_id = ${subscriptionId}) as is_left,
   ${registryStampSql} as registry_stamp`

@@ -175,7 +175,7 @@ export const outbox = busSchema.table(
     index('outbox_due_ordered_idx')
       .on(table.availableAt, table.position)
       .where(sql`${table.availableAt} is not null and ${table.orderingKey} is not null`),
-    index('outbox_deferred_idx')
+    index('outbox_held_idx')
       .on(table.subscriptionId, table.tenantId, table.orderingKey, table.position)
       .where(sql`${table.subscriptionId} is not null`),
     tenantReads(),
