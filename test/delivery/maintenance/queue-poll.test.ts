@@ -26,6 +26,19 @@ async function look(
   return { blocks, found: queues[0] }
 }
 
+/**
+ * The look of several that touches the fewest blocks. One more than usual is no look's own: when other databases of the server change
+ * their schemas, a backend loses its catalog caches, and reading them again counts.
+ */
+async function cheapestLook(database: TestDatabase): ReturnType<typeof look> {
+  let cheapest = await look(database)
+  for (let n = 0; n < 9; n += 1) {
+    const next = await look(database)
+    if (next.blocks < cheapest.blocks) cheapest = next
+  }
+  return cheapest
+}
+
 async function withQueues(count: number): Promise<TestDatabase> {
   const database = await createTestDatabase()
   const bus = testBus(database.url)
@@ -52,12 +65,11 @@ test('a look reads a few blocks of a queue that was never analysed, however many
   await database.rows(
     `do $$ begin execute (select format('alter table pgboss.%I set (autovacuum_enabled = off)', table_name) from pgboss.queue where name = 'bus.a'); end $$`,
   )
-  await look(database)
-  const empty = await look(database)
+  const empty = await cheapestLook(database)
   await database.rows(`insert into pgboss.job (name, data, state, start_after)
     select 'bus.a', '{"eventIds": []}', (case n % 2 when 0 then 'created' else 'retry' end)::pgboss.job_state, now() + interval '1 hour' + n * interval '1 s'
     from generate_series(1, 40000) n`)
-  const full = await look(database)
+  const full = await cheapestLook(database)
   expect(full.blocks).toBeLessThan(empty.blocks + 30)
   expect(full.found).toMatchObject({ ready: false, lapsed: false, isAhead: false })
   expect(full.found?.dueMs).toBeGreaterThan(3_500_000)
