@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
 import postgres from 'postgres'
 import { startOwnPostgres } from '../src/testing/postgres.ts'
+import { median } from './bench/statistics.ts'
 import type { CompareResult } from './compare-child.ts'
 
 const { values, positionals } = parseArgs({
@@ -80,10 +81,6 @@ async function measure(
     await admin.unsafe(`drop database ${name} with (force)`)
     await admin.end()
   }
-}
-
-function median(numbers: readonly number[]): number {
-  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN
 }
 
 function describe(all: readonly Round[], key: keyof Round): string {

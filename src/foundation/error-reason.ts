@@ -88,7 +88,7 @@ function withoutWrapper(thrown: unknown): unknown {
 }
 
 function messageOf(thrown: unknown): string {
-  if (!isObject(thrown)) return String(thrown)
+  if (!isObject(thrown)) return withoutCredentials(String(thrown))
   // Drizzle's wrapper with no cause.
   if (isError(thrown) && 'params' in thrown) return 'the driver reported no reason'
   const { message, code }: Thrown = thrown

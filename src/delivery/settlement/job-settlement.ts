@@ -71,9 +71,9 @@ export function createJobSettlementWriter(context: SubscriptionContext): Settlem
 
   async function writeInto(client: pg.ClientBase, settlement: Settlement): Promise<Written> {
     const { claim, done } = settlement
-    if (await insertNewReceipts(client, context, settlement))
-      await faultPoint?.('exactly-once.receipts-inserted')
     const plan = planWrites(subscription, [{ ...settlement, done: false }])
+    if (await insertNewReceipts(client, context, plan.receipts))
+      await faultPoint?.('exactly-once.receipts-inserted')
     const jobs = new JobWriter(client, context)
     await insertBatchFailures(jobs, plan)
     // The row of the job stays locked until the commit, so that no other worker can take the job over in between.

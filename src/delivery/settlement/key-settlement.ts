@@ -69,7 +69,8 @@ export function createKeySettlementWriter(context: SubscriptionContext): Settlem
   async function writeInto(client: pg.ClientBase, settlement: Settlement): Promise<Written> {
     const { claim, done } = settlement
     const protocol = done ? 'exactly-once-ordered' : 'exactly-once'
-    if (await insertNewReceipts(client, context, settlement))
+    const plan = planKeyWrites([settlement])
+    if (await insertNewReceipts(client, context, plan.receipts))
       await faultPoint?.(`${protocol}.receipts-inserted`)
     if (!done) {
       if (!(await new JobWriter(client, context).lock(claim))) throw new ClaimLost()
@@ -86,7 +87,7 @@ export function createKeySettlementWriter(context: SubscriptionContext): Settlem
       throw isLockTimeout(error) ? new KeyLocked() : error
     }
     const keys = new KeyWriter(client, context, 'exactly-once-ordered')
-    const written = await keys.write(planKeyWrites([settlement]))
+    const written = await keys.write(plan)
     if (!keys.completedIds.has(claim.id)) throw new ClaimLost()
     return written
   }

@@ -112,12 +112,12 @@ export class KeyLocked extends Error {}
 export async function insertNewReceipts(
   client: pg.ClientBase,
   { subscriptionId }: SubscriptionContext,
-  settlement: Settlement,
+  receipts: readonly Receipt[],
 ): Promise<boolean> {
-  // In the same order for all, so that workers with the same events wait for each other and never deadlock.
-  const receipts = receiptsOf([settlement]).toSorted((a, b) => (a.eventId < b.eventId ? -1 : 1))
   if (receipts.length === 0) return false
-  await insertReceipts(client, subscriptionId, receipts, false).catch((error: unknown) => {
+  // In the same order for all, so that workers with the same events wait for each other and never deadlock.
+  const sorted = receipts.toSorted((a, b) => (a.eventId < b.eventId ? -1 : 1))
+  await insertReceipts(client, subscriptionId, sorted, false).catch((error: unknown) => {
     throw (error as { code?: string }).code === uniqueViolation ? new AlreadyDelivered() : error
   })
   return true

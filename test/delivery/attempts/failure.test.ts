@@ -13,6 +13,11 @@ test.each([
     new Error('the charge failed', { cause: new Error(`request to ${url} failed`) }),
     `the charge failed, caused by request to ${shown} failed`,
   ],
+  [
+    'an error whose cause is a text',
+    new Error('the charge failed', { cause: `request to ${url} failed` }),
+    `the charge failed, caused by request to ${shown} failed`,
+  ],
 ])('user and password of a URL are kept out of what is stored of %s', (_, thrown, message) => {
   const failure = describeFailure(1, thrown)
   expect(failure.message).toBe(message)
