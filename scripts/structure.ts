@@ -29,6 +29,7 @@ const layers = [
   'delivery/subscriptions',
   'delivery/attempts',
   'delivery/concurrency',
+  'delivery/ledger',
   'delivery/jobs',
   'delivery/ordering',
   'delivery/settlement',

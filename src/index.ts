@@ -112,7 +112,7 @@ export {
 export { fromPrisma, type PrismaTransaction } from './outbox/transactions/adapters/from-prisma.ts'
 export { fromTypeOrm, type TypeOrmTransaction } from './outbox/transactions/adapters/from-typeorm.ts'
 export type { RelayState } from './outbox/relay/relay.ts'
-export type { EventDelivery, LastError } from './operations/event-deliveries.ts'
+export type { AttemptRecord, EventDelivery, LastError } from './operations/event-deliveries.ts'
 export type { EventFilter, OperatorFilter } from './operations/history-filter.ts'
 export type {
   EventHistory,

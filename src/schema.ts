@@ -8,11 +8,18 @@ export { busSchema, cancellations, eventKeys, events, outbox, sourceRules } from
 export { busRoles } from './database/role-names.ts'
 export {
   declarations,
-  deliveries,
   instances,
   orderedEvents,
   orderedKeys,
   subscriptionRevision,
   subscriptions,
 } from './delivery/schema.ts'
+export {
+  attempts,
+  deliveries,
+  failing,
+  receiptBatches,
+  receipts,
+  rollups,
+} from './delivery/ledger/schema.ts'
 export { catalogue, erasures } from './operations/schema.ts'

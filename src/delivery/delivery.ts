@@ -5,6 +5,7 @@ import { reasonOf } from '../foundation/error-reason.ts'
 import type { Database } from '../database/database.ts'
 import { openNotifier } from '../outbox/relay/notifier.ts'
 import { createPartitionKeeper } from '../outbox/schema/partitions.ts'
+import type { Dispatch } from '../outbox/relay/claim.ts'
 import { startRelay, type RelayState } from '../outbox/relay/relay.ts'
 import { repairSequences } from '../outbox/schema/sequences.ts'
 import { version } from '../foundation/version.ts'
@@ -21,6 +22,7 @@ import {
   warnOfUnserved,
   type InstanceHeartbeat,
 } from './registry/instance-heartbeat.ts'
+import { createRollups, type Rollups } from './ledger/rollups.ts'
 import { createQuarantine } from './in-flight/quarantine.ts'
 import { registerSubscriptions } from './registry/registry.ts'
 import { createRouter } from './routing/router.ts'
@@ -73,6 +75,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const handlerPool = exactlyOnceCount > 0 ? createHandlerPool(database, exactlyOnceCount) : undefined
   const events = createEventReader(database, subscriptions.length)
   const workers = new Workers(database, events)
+  const rollups = createRollups(database, instanceId, logger)
   const maintenance = createMaintenance({ database, boss, partitions, hasPartitions, logger })
   let instance: InstanceHeartbeat | undefined
   try {
@@ -83,7 +86,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
         for (const [name, registration] of again) registrations.set(name, registration)
       },
     })
-    await startWorkers(parts, { boss, events, handlerPool, workers, maintenance, registrations })
+    await startWorkers(parts, { boss, events, handlerPool, workers, maintenance, registrations, rollups })
   } catch (error) {
     await instance?.leave().catch(() => {})
     await handlerPool?.close()
@@ -115,9 +118,10 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   })
   warnOfIdlePatterns(subscriptions, catalogue, logger)
   void warnOfUnserved(database, service, parts.declaredNames, logger)
-  const relay = startRelay(database, notifier, router, logger)
+  const relay = startRelay(database, notifier, counted(router, rollups), logger)
   instance.report(() => ({ relay: relay.state, inFlightCount: workers.inFlightCount }))
   maintenance.start(notifier, instance)
+  rollups.start()
   const started = { service, instanceId, version, subscriptionCount: subscriptions.length }
   logger.info(started, 'the bus has started')
 
@@ -137,12 +141,24 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       const relayStopped = relay.stop()
       await Promise.all([relayStopped, maintenance.stop(), workers.stop(graceMs, relayStopped)])
       await database.faultPoint?.('stop.workers-stopped')
+      await rollups.stop()
       await handlerPool?.close()
       await notifier.close()
       // If the database is down, other processes detect it by the missing heartbeat.
       await instance.leave().catch(() => {})
       await boss.stop({ graceful: false })
     },
+  }
+}
+
+/** Counts the events that are dispatched, once each: held ones are dispatched again. */
+function counted(dispatch: Dispatch, rollups: Rollups): Dispatch {
+  return async (client, claimed, registryStamp, commit, terms) => {
+    const afterCommit = await dispatch(client, claimed, registryStamp, commit, terms)
+    return () => {
+      if (terms.retakenFor === undefined) rollups.published(claimed.length)
+      afterCommit()
+    }
   }
 }
 
@@ -153,12 +169,13 @@ interface WorkerSetup {
   readonly workers: Workers
   readonly maintenance: Maintenance
   readonly registrations: ReadonlyMap<string, Registration>
+  readonly rollups: Rollups
 }
 
 /** Starts a worker for each subscription of this process. */
 async function startWorkers(
-  { database, catalogue, subscriptions, publishing, logger }: DeliveryParts,
-  { boss, events, handlerPool, workers, maintenance, registrations }: WorkerSetup,
+  { database, catalogue, subscriptions, publishing, instanceId, logger }: DeliveryParts,
+  { boss, events, handlerPool, workers, maintenance, registrations, rollups }: WorkerSetup,
 ): Promise<void> {
   const quarantine = createQuarantine()
   const ids = [...registrations.values()].map(({ subscriptionId }) => subscriptionId)
@@ -175,7 +192,7 @@ async function startWorkers(
     const declarationId = (): number => registrations.get(name)?.declarationId ?? 0
     const worker = startWorker({
       ...{ catalogue, events, publishing, quarantine, state, onState },
-      context: { subscription, subscriptionId, queue: queueName(name), database, boss, logger },
+      context: { subscription, subscriptionId, queue: queueName(name), database, boss, logger, instanceId, rollups },
       coverage: createCoverage(database, subscription, subscriptionId, declarationId),
       connections: subscription.mode === 'exactly-once' ? handlerPool?.createMember() : undefined,
       requestPoll: () => maintenance.requestPoll(name),

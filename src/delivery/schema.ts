@@ -1,12 +1,10 @@
 import { sql } from 'drizzle-orm'
 import {
   bigint,
-  boolean,
   index,
   integer,
   jsonb,
   primaryKey,
-  real,
   smallint,
   text,
   timestamp,
@@ -87,31 +85,6 @@ export const instances = busSchema.table('instances', {
   /** The declarations that it has: ids of {@link declarations}. */
   declarations: integer('declarations').array().notNull(),
 })
-
-/**
- * The ledger: one receipt for each settled event and subscription: delivered, expired or erased. RANGE-partitioned in
- * step with the log.
- */
-export const deliveries = busSchema.table(
-  'deliveries',
-  {
-    subscriptionId: integer('subscription_id').notNull(),
-    id: uuid('event_id').notNull(),
-    /** The number of attempts. The last one succeeded; for an expired event all of them failed, if there were any. */
-    attempts: smallint('attempts').notNull(),
-    /** Whether it expired before it was delivered: the handler was not called (again). */
-    expired: boolean('expired').notNull().default(false),
-    durationMs: real('duration_ms').notNull(),
-    deliveredAt: time('delivered_at').notNull().defaultNow(),
-    /** True if it was erased before it was delivered; otherwise null, which takes no space in the row. */
-    erased: boolean('erased'),
-  },
-  (table) => [
-    primaryKey({ columns: [table.subscriptionId, table.id] }),
-    // Receipts have no tenant column of their own, so visibility follows from the event.
-    tenantReads(sql`exists (select from bus.events e where e.id = deliveries.event_id)`),
-  ],
-)
 
 /**
  * The keys of ordered subscriptions that have events to deliver, or wait for a person: one row each, deleted when the

@@ -37,6 +37,7 @@ export const faultPoints = [
   'settle.completed',
   'settle.failed',
   'settle.requeued',
+  'settle.failures-recorded',
   'settle.committed',
   // Recovering a batch whose worker died, in one transaction up to `committed`.
   'recover-job.jobs-inserted',

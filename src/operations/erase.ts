@@ -141,6 +141,7 @@ async function scrubFailures(database: Database, tenantId: string, subject: stri
      select count(*) as count from keys`,
     [tenantId, subject],
   )
+  await database.query('select bus.scrub_attempts($1, $2)', [tenantId, subject])
   return count + Number(rows[0]?.count ?? 0)
 }
 

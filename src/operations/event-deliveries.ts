@@ -21,6 +21,26 @@ export interface EventDelivery {
   readonly settledAt: Date | undefined
   /** The duration of the successful attempt. */
   readonly durationMs: number | undefined
+  /**
+   * The finished attempts, oldest first. Those of a key that was released begin again at 1. Attempts that were lost with their process
+   * are among them.
+   */
+  readonly timeline: readonly AttemptRecord[]
+}
+
+/** A finished attempt. */
+export interface AttemptRecord {
+  /** Its number, from 1. */
+  readonly attempt: number
+  readonly succeeded: boolean
+  /** When it ended. */
+  readonly endedAt: Date
+  /** How long its handler ran. Undefined if none ran, or its process was lost. */
+  readonly durationMs: number | undefined
+  /** Why it failed. */
+  readonly error: LastError | undefined
+  /** The process that made it: an id of `bus.instances`. Undefined where it is not recorded, and for tenants. */
+  readonly instanceId: string | undefined
 }
 
 /** How an attempt failed. */
@@ -46,12 +66,24 @@ interface DeliveryRow extends Record<string, unknown> {
   readonly due_at: Date | null
   readonly delivered_at: Date | null
   readonly duration_ms: string | null
+  readonly timeline: readonly RecordedAttempt[]
+}
+
+/** As `bus.event_deliveries` returns it. */
+interface RecordedAttempt {
+  readonly attempt: number
+  readonly at: string
+  readonly durationMs?: number
+  readonly succeeded: boolean
+  readonly name?: string
+  readonly message?: string
+  readonly code?: string
+  readonly instanceId?: string
 }
 
 /**
- * The state of an event for each subscription that received it. Empty while it is still in the outbox. Receipts are
- * looked up; events without one are searched in the queues, which takes time proportional to the number of waiting
- * jobs.
+ * The state of an event for each subscription that received it. Empty while it is still in the outbox. Everything is looked up by index,
+ * so it takes about as long however many events wait.
  *
  * @param source - the SQL function to call: the operator's, or the one of the current tenant
  */
@@ -61,25 +93,47 @@ export async function readDeliveries(
   id: unknown,
 ): Promise<EventDelivery[]> {
   const { rows } = await executor.query<DeliveryRow>(
-    `select subscription, state, attempts, failure, due_at, delivered_at, duration_ms::numeric as duration_ms from ${source}($1::uuid)`,
+    `select subscription, state, attempts, failure, due_at, delivered_at, duration_ms::numeric as duration_ms, timeline from ${source}($1::uuid)`,
     [checkId('id', id)],
   )
-  return rows.map(({ subscription, state, attempts, failure, due_at, delivered_at, duration_ms }) => ({
+  return rows.map(({ subscription, state, attempts, failure, due_at, delivered_at, duration_ms, timeline }) => ({
     subscription,
     state,
     attempts,
-    lastError:
-      failure === null
-        ? undefined
-        : {
-            name: failure.name ?? 'Error',
-            message: failure.message ?? '',
-            code: failure.code,
-            at: failure.at === undefined ? undefined : new Date(failure.at),
-          },
+    lastError: failure === null ? undefined : toError(failure),
     dueAt: due_at ?? undefined,
     deliveredAt: state === 'delivered' ? (delivered_at ?? undefined) : undefined,
     settledAt: delivered_at ?? undefined,
     durationMs: state === 'delivered' && duration_ms !== null ? Number(duration_ms) : undefined,
+    timeline:
+      // A first attempt that succeeded is in the receipt alone.
+      state === 'delivered' && attempts === 1 && delivered_at !== null
+        ? [
+            {
+              attempt: 1,
+              succeeded: true,
+              endedAt: delivered_at,
+              durationMs: Number(duration_ms),
+              error: undefined,
+              instanceId: undefined,
+            },
+          ]
+        : timeline.map(toAttempt),
   }))
+}
+
+function toAttempt(recorded: RecordedAttempt): AttemptRecord {
+  const { attempt, succeeded, at, durationMs, instanceId } = recorded
+  return {
+    attempt,
+    succeeded,
+    endedAt: new Date(at),
+    durationMs,
+    error: succeeded ? undefined : toError(recorded),
+    instanceId,
+  }
+}
+
+function toError({ name = 'Error', message = '', code, at }: NonNullable<DeliveryRow['failure']>): LastError {
+  return { name, message, code, at: at === undefined ? undefined : new Date(at) }
 }

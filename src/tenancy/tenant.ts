@@ -1,10 +1,15 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { limits } from '../foundation/limits.ts'
-import { integerOption, refuseUnknownKeys, textOption } from '../foundation/options.ts'
-import { toDeadLetter, type DeadLetterRow, type DeadLetters } from '../delivery/operator/dead-letters.ts'
+import { textOption } from '../foundation/options.ts'
+import {
+  checkFilter,
+  toDeadLetter,
+  type DeadLetterRow,
+  type TenantDeadLetters,
+} from '../delivery/operator/dead-letters.ts'
 import { readDeliveries, type EventDelivery } from '../operations/event-deliveries.ts'
 import { createHistory, type EventHistory, type ShowPayload } from '../operations/history.ts'
-import { assertOptions, checkSpan } from '../operations/history-filter.ts'
+import { checkSpan } from '../operations/history-filter.ts'
 import type { Database, Executor } from '../database/database.ts'
 import { runTenantQuery, type TenantDatabase } from './query.ts'
 import { scopedExecutor } from './scope.ts'
@@ -43,7 +48,7 @@ export interface Tenant<C extends EventCatalogue, Tx = TenantDatabase> {
   /** The state of an event for each subscription. Empty for an event of another tenant, as for one that does not exist. */
   deliveries: (id: string) => Promise<EventDelivery[]>
   /** The dead letters of this tenant's events, without stack traces. */
-  readonly deadLetters: DeadLetters
+  readonly deadLetters: TenantDeadLetters
   /**
    * Runs your own reads in the tenant's scope, in one read-only transaction. `db` is Drizzle on node-postgres, with the
    * settings passed to `createBus`. Only reading statements are accepted; SECURITY.md states which attacks that
@@ -83,17 +88,10 @@ export function createTenant<C extends EventCatalogue, Tx>(
     deliveries: async (id) => readDeliveries(executor, 'bus.tenant_deliveries', id),
     deadLetters: {
       async list(filter = {}) {
-        assertOptions(filter, 'deadLetters.list')
-        refuseUnknownKeys(filter, ['subscription', 'limit'], 'deadLetters.list')
-        const { subscription, limit } = filter
-        const count = integerOption('limit', limit, limits.listLimit)
-        const name =
-          subscription === undefined
-            ? null
-            : textOption('subscription', subscription, { max: limits.keyLength })
+        const { subscription, limit } = checkFilter(filter, 'deadLetters.list')
         const { rows } = await executor.query<DeadLetterRow>(
           'select * from bus.tenant_dead_letters($1::text, $2::int)',
-          [name, count],
+          [subscription, limit],
         )
         return rows.map(toDeadLetter)
       },

@@ -8,6 +8,7 @@ export async function deleteWaiting({ query }: Pick<TestDatabase, 'query'>): Pro
     with waiting as (delete from bus.outbox),
     lines as (delete from bus.ordered_events),
     keys as (delete from bus.ordered_keys),
+    failing as (delete from bus.failing),
     jobs as (${deleteWaitingJobsSql(defaultBossSchema)})
     ${countRunningJobsSql(defaultBossSchema)}`)
   return Number(row?.['running'] ?? 0)
@@ -21,7 +22,11 @@ export async function deleteAll({ query }: Pick<TestDatabase, 'query'>): Promise
       delete from bus.outbox;
       delete from bus.ordered_events;
       delete from bus.ordered_keys;
-      delete from bus.deliveries;
+      delete from bus.receipts;
+      delete from bus.receipt_batches;
+      delete from bus.attempts;
+      delete from bus.failing;
+      delete from bus.rollups;
       delete from bus.cancellations;
       delete from bus.erasures;
       delete from bus.event_keys;

@@ -21,7 +21,7 @@ test('the snapshot shows any change of a table, an index, a function, a trigger,
   const changes = [
     'alter table bus.events add column extra text',
     'alter table bus.outbox alter column ordering_key set default 7',
-    'alter table bus.deliveries add check (attempts > 0)',
+    'alter table bus.receipts add check (attempts > 0)',
     'drop index bus.outbox_scheduled_idx',
     'alter table bus.outbox set (fillfactor = 50)',
     'alter function bus.publish(jsonb) set search_path to public',

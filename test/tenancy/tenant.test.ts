@@ -279,7 +279,7 @@ test('a query that forgets its WHERE sees one tenant, in Drizzle and in SQL, joi
   const bus = testBus(database.url)
   await publish(database, bus, note, note, { ...note, tenantId: 'rival' })
   await database.rows(
-    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms) select 1, id, 1, 1 from bus.events`,
+    `insert into bus.receipts (subscription_id, event_id, attempts, duration_ms) select 1, id, 1, 1 from bus.events`,
   )
   const tenant = bus.tenant('acme')
   expect(await tenant.query(async (db) => db.select().from(events))).toHaveLength(2)

@@ -144,7 +144,7 @@ async function fillForTenants(
   }
   await database.query('truncate bus.outbox')
   await database.query(
-    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms) select 1, id, 1, 1 from bus.events`,
+    `insert into bus.receipts (subscription_id, event_id, attempts, duration_ms) select 1, id, 1, 1 from bus.events`,
   )
   await database.query('vacuum analyze')
 }

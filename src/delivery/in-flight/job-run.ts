@@ -8,6 +8,7 @@ import type { AttemptKind } from '../concurrency/handler-slots.ts'
 import { failedProbeDelaySeconds } from '../flow-control/pause-and-breaker.ts'
 import type { Declined, JobClaim } from '../jobs/job-claim.ts'
 import { isBatch, isOfKey, isRetry } from '../jobs/job.ts'
+import { timeInJobId, timeOf } from '../jobs/job-id.ts'
 import { notifyProcesses } from '../jobs/notify-processes.ts'
 import { splitJob } from '../jobs/split-job.ts'
 import type { Settlement } from '../settlement/settlement.ts'
@@ -153,6 +154,14 @@ export class JobRun implements InFlightJob {
     const { context, metrics } = this.#worker
     logUndelivered(context.logger, context.subscription, outcome, this.events.loaded)
     metrics.record(outcome)
+    context.rollups.handled(context.subscriptionId, outcome, this.#waitMs(outcome))
+  }
+
+  /** From when an event was published or due to the beginning of its handler, by the clocks of the database and of this process. */
+  #waitMs({ eventId, durationMs }: EventOutcome): number | undefined {
+    if (this.attempt > 1 || durationMs === undefined) return undefined
+    const dueAt = Math.max(timeOf({ id: eventId }), timeInJobId(this.claim.id) ?? 0)
+    return Math.max(0, Date.now() - durationMs - dueAt)
   }
 
   /** An event is over. An outcome is still to be written. */

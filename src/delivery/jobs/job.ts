@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { JobInsert } from 'pg-boss'
 import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
+import { jobIdOf, maxSpanMs, timeOf } from './job-id.ts'
 import type { DurableOptions, ResolvedRetry } from '../subscriptions/subscription.ts'
 
 /** The data of a job. It holds ids only; the events stay in the log. */
@@ -51,18 +52,27 @@ export const lossAllowance = 1_000_000
  */
 export const retryPriority = 1
 
-/** Batches in publish order, each bounded in events and in bytes. */
-export function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: number): string[][] {
-  const batches: string[][] = []
-  let batch: string[] = []
+/** Batches in publish order, each bounded in events, in bytes, and in the time between its events, which the job's id expresses. */
+export function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: number): ClaimedEvent[][] {
+  const batches: ClaimedEvent[][] = []
+  let batch: ClaimedEvent[] = []
   let bytes = 0
+  let first = Number.POSITIVE_INFINITY
+  let last = 0
   for (const event of claimed) {
-    if (batch.length > 0 && (batch.length >= batchSize || bytes + event.payloadBytes > maxBatchBytes)) {
+    const time = timeOf(event)
+    first = Math.min(first, time)
+    last = Math.max(last, time)
+    const isFull =
+      batch.length >= batchSize || bytes + event.payloadBytes > maxBatchBytes || last - first > maxSpanMs
+    if (batch.length > 0 && isFull) {
       batches.push(batch)
       batch = []
       bytes = 0
+      first = time
+      last = time
     }
-    batch.push(event.id)
+    batch.push(event)
     bytes += event.payloadBytes
   }
   if (batch.length > 0) batches.push(batch)
@@ -152,6 +162,16 @@ export function retryFields(
     retryBackoff: true,
     retryDelayMax: retry.maxDelaySeconds,
   }
+}
+
+/** A job for some claimed events. */
+export function firstJob(
+  events: readonly ClaimedEvent[],
+  options: JobOptions,
+  declarations?: readonly number[],
+): JobInsert<JobData> {
+  const ids = events.map(({ id }) => id)
+  return { ...newJob(ids, options, declarations), id: jobIdOf(events) }
 }
 
 /** Whether a job holds the first events of an ordering key, which are delivered one after the other. */

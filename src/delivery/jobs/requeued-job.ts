@@ -9,6 +9,7 @@ import {
   declinedGroup,
   maxFinishTag,
 } from './job.ts'
+import { jobIdLike } from './job-id.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
 import type { JobClaim, Declined } from './job-claim.ts'
 
@@ -56,7 +57,7 @@ export function requeuedJob(
     ...(declined === undefined ? {} : { group: { id: declinedGroup(declined.by) } }),
     ...(flowKey === undefined || declined !== undefined ? {} : { singletonKey: flowKey }),
   }
-  if (isBatch(claim.data)) return job
+  if (isBatch(claim.data)) return { ...job, id: jobIdLike(claim.id, eventIds) }
   const attempts = (claim.data.attempts ?? 0) + claim.retryCount
   const { isolatedAt: _, ...past } = claim.data
   return {

@@ -1,6 +1,7 @@
 import type { PgBoss } from 'pg-boss'
 import type { Database } from '../../database/database.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
+import type { Rollups } from '../ledger/rollups.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
 
 /** A subscription that this process runs, and what each step of its delivery works with. */
@@ -13,4 +14,7 @@ export interface SubscriptionContext {
   readonly database: Database
   readonly boss: PgBoss
   readonly logger: BusLogger
+  /** This process: its id in `bus.instances`. */
+  readonly instanceId: string
+  readonly rollups: Rollups
 }

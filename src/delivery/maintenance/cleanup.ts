@@ -1,5 +1,7 @@
 import type { PgBoss } from 'pg-boss'
 import type { Database } from '../../database/database.ts'
+import { createReceiptPacker } from '../ledger/pack-receipts.ts'
+import { pruneRollups } from '../ledger/rollups.ts'
 
 /**
  * Up to this number of queues, pg-boss maintains all of them once an hour, and more often those with work to do.
@@ -8,11 +10,14 @@ import type { Database } from '../../database/database.ts'
 const fewQueues = 100
 const fewIntervalMs = 60 * 60_000
 
+/** How often receipts that came one by one are packed. */
+const packIntervalMs = 60 * 60_000
+
 /** How often pg-boss maintains all queues, however many there are: only then does it rebuild indexes. */
 const fullIntervalMs = 24 * 60 * 60_000
 
 /**
- * Returns a function that makes pg-boss count, expire and delete jobs. If there are few queues, it covers all of them
+ * Returns a function that packs receipts, deletes old statistics, and makes pg-boss count, expire and delete jobs. If there are few queues, it covers all of them
  * at first and then periodically; otherwise only those with work to do.
  */
 export function createCleanup(
@@ -21,10 +26,20 @@ export function createCleanup(
 ): () => Promise<void> {
   const startedAt = performance.now()
   let fullAt: number | undefined
+  let lastPackAt = Number.NEGATIVE_INFINITY
+  const packReceipts = createReceiptPacker(executor)
   return async () => {
+    await maintainQueues()
+    if (performance.now() - lastPackAt < packIntervalMs) return
+    lastPackAt = performance.now()
+    await packReceipts()
+  }
+
+  async function maintainQueues(): Promise<void> {
     const { total, names } = await queuesToCleanUp(executor)
     const areFew = total <= fewQueues
     const lastFullAt = fullAt ?? (areFew ? Number.NEGATIVE_INFINITY : startedAt)
+    await pruneRollups(executor)
     if (performance.now() - lastFullAt > (areFew ? fewIntervalMs : fullIntervalMs)) {
       await boss.supervise()
       fullAt = performance.now()

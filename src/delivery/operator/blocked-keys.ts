@@ -15,6 +15,7 @@ import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
 import { inTransaction, openBoss } from '../jobs/boss.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
 import { newJob, retryPriority, type JobData } from '../jobs/job.ts'
+import { releaseFailing } from '../ledger/failures.ts'
 import { advanceKeys, lockWaitingKey } from '../ordering/ordered-keys.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
 import { deadLetterQueueName, queueName } from '../jobs/queues.ts'
@@ -154,6 +155,7 @@ async function releaseKey(
       const progress = { keyId, jobId: failedEventId, eventId: failedEventId, doneCount: 1 }
       const jobs = await advanceKeys(client, subscription, [progress])
       if (jobs.length > 0) await boss.insert(queue, jobs, options)
+      await releaseFailing(client, subscription.id, failedEventId, undefined)
     } else {
       // Somebody may have redriven the dead letter through pg-boss directly.
       const { rows } = await client.query<{ id: string }>(
@@ -166,6 +168,7 @@ async function releaseKey(
         const data: JobData = { eventIds: [failedEventId], attempts, failures, keyId }
         await boss.insert(queue, [{ ...job, id: jobId, data, priority: retryPriority }], options)
       }
+      await releaseFailing(client, subscription.id, failedEventId, jobId)
       await client.query(
         `delete from ${database.bossSchema}.job where name = $1 and state < 'active' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
         [deadLetterQueueName(subscription.name), keyId, failedEventId],

@@ -5,6 +5,7 @@ import { type FailureOutput, lostWorkerError, toClaim } from '../jobs/job-claim.
 import { JobWriter, logDeadLetters, type DeadLettered } from '../jobs/job-writer.ts'
 import { inTransaction } from '../jobs/boss.ts'
 import type { JobData } from '../jobs/job.ts'
+import { recordFailures } from '../ledger/failures.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import { advanceKeys, afterDeadLetter, failKeys, type KeyProgress } from './ordered-keys.ts'
 
@@ -60,6 +61,10 @@ async function recoverKey(context: SubscriptionContext, key: OrphanedKey): Promi
       const output = lastOutput(job)
       deadLetters.push({ eventId, output })
       const change = afterDeadLetter(subscription.onKeyFailure, progress, eventId, output)
+      const failure = output.failures.at(-1)
+      const state = 'stopped' in change && change.stopped.state !== 'active' ? change.stopped.state : 'dead'
+      if (failure !== undefined)
+        await recordFailures(client, context, [{ eventId, failure, state, jobId: job.id }])
       if ('stopped' in change) {
         await failKeys(client, [change.stopped])
         return false

@@ -4,7 +4,7 @@ import type { BusClient } from '../../database/bus-client.ts'
 import type { Commit, Database } from '../../database/database.ts'
 import type { ClaimedEvent } from '../../outbox/relay/claim.ts'
 import { preparedIn } from '../jobs/boss.ts'
-import { directPriority, newJob, maxBatchBytes, type JobData } from '../jobs/job.ts'
+import { directPriority, firstJob, splitIntoBatches, type JobData } from '../jobs/job.ts'
 import { sendTogether, type BossCall } from '../jobs/pipelined-calls.ts'
 import { queueName } from '../jobs/queues.ts'
 import type { RoutedEvents } from './plan-jobs.ts'
@@ -58,7 +58,7 @@ export function createDirectDelivery(
     return (
       subscription.ordered !== true &&
       events.length <= subscription.batchSize &&
-      (events.length === 1 || bytesOf(events) <= maxBatchBytes) &&
+      (events.length === 1 || splitIntoBatches(events, subscription.batchSize).length === 1) &&
       workers.isFree(
         subscription.id,
         events.map(({ type }) => type),
@@ -126,10 +126,5 @@ export function createDirectDelivery(
 }
 
 function directJob({ subscription, events, declarations }: RoutedEvents, priority: number) {
-  const ids = events.map(({ id }) => id)
-  return { ...newJob(ids, subscription, declarations), priority }
-}
-
-function bytesOf(events: readonly ClaimedEvent[]): number {
-  return events.reduce((bytes, { payloadBytes }) => bytes + payloadBytes, 0)
+  return { ...firstJob(events, subscription, declarations), priority }
 }

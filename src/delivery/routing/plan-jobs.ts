@@ -2,7 +2,7 @@ import type pg from 'pg'
 import type { JobInsert } from 'pg-boss'
 import { queryPrepared } from '../../database/prepared.ts'
 import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
-import { newJob, splitIntoBatches, type JobData, maxFinishTag } from '../jobs/job.ts'
+import { firstJob, splitIntoBatches, type JobData, maxFinishTag } from '../jobs/job.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'
 import { queueName } from '../jobs/queues.ts'
 
@@ -110,9 +110,9 @@ function planGroup(
 ): JobInsert<JobData>[] {
   const now = Math.min(front ?? served ?? 0, served ?? front ?? 0)
   let finishTag = Math.max(now, last.get(key) ?? 0)
-  return splitIntoBatches(events, subscription.batchSize).map((eventIds) => {
-    finishTag = Math.min(maxFinishTag, finishTag + Math.ceil(eventIds.length / tenantCount))
-    const job = newJob(eventIds, subscription, declarations)
+  return splitIntoBatches(events, subscription.batchSize).map((batch) => {
+    finishTag = Math.min(maxFinishTag, finishTag + Math.ceil(batch.length / tenantCount))
+    const job = firstJob(batch, subscription, declarations)
     return { ...job, priority: -finishTag, singletonKey: key }
   })
 }

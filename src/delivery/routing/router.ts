@@ -9,7 +9,7 @@ import { insertJobs } from './insert-jobs.ts'
 import type { LocalWorkers } from './local-workers.ts'
 import { planJobs, type RoutedEvents } from './plan-jobs.ts'
 import { holdEvents } from './hold-events.ts'
-import { newJob, splitIntoBatches, type JobData } from '../jobs/job.ts'
+import { firstJob, splitIntoBatches, type JobData } from '../jobs/job.ts'
 import { createKnownQueues } from '../registry/known-queues.ts'
 import { enqueueOrdered } from '../ordering/ordered-keys.ts'
 import { assertComplete } from '../registry/instance-heartbeat.ts'
@@ -209,5 +209,5 @@ async function planOrderedJobs(
     },
   )
   if (isHeld) onHeld(subscription.id, 'keys')
-  return [...splitIntoBatches(free, subscription.batchSize).map((ids) => newJob(ids, subscription)), ...jobs]
+  return [...splitIntoBatches(free, subscription.batchSize).map((batch) => firstJob(batch, subscription)), ...jobs]
 }

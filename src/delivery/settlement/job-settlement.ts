@@ -1,19 +1,22 @@
 import type pg from 'pg'
 import type { JobClaim, FailureOutput } from '../jobs/job-claim.ts'
 import { JobWriter, type DeadLettered, type FailedClaim } from '../jobs/job-writer.ts'
-import { retryJob, isBatch, type JobData } from '../jobs/job.ts'
+import { retryJob, isBatch, type JobData, type PastAttempts } from '../jobs/job.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import { afterWorkerLoss } from './lost-worker.ts'
-import { insertReceipts, readReceipts, uniqueViolation, type Receipt } from './receipts.ts'
+import { recordFailures, type FailureRecord } from '../ledger/failures.ts'
+import { readReceipts, uniqueViolation } from '../ledger/receipts.ts'
+import { insertNewReceipts, writeReceipts } from './write-receipts.ts'
 import {
   type Settlement,
   type FailedOutcome,
   isGivenUp,
   failureOutput,
+  failureRecord,
   receiptsOf,
   isFailure,
   ClaimLost,
-  insertNewReceipts,
+  type JobReceipts,
   type SettlementWriter,
   type Written,
 } from './settlement.ts'
@@ -45,28 +48,46 @@ export function createJobSettlementWriter(context: SubscriptionContext): Settlem
       await insertBatchFailures(jobs, plan)
       if (plan.retries.length + plan.batchDeadLetters.length > 0)
         await faultPoint?.('settle.retries-inserted')
+      const current = await settleJobs(jobs, plan)
+      const isCurrent = ({ id }: JobClaim): boolean => current.has(id)
       if (plan.receipts.length > 0) {
-        await insertReceipts(client, subscriptionId, plan.receipts, receiptsMayExist)
+        await writeReceipts(client, context, plan.receipts, isCurrent, receiptsMayExist)
         await faultPoint?.('settle.receipts-inserted')
       }
-      if (plan.completed.length > 0) {
-        await jobs.complete(plan.completed)
-        await faultPoint?.('settle.completed')
-      }
-      for (const { claim, output } of plan.deadLetters) {
-        await jobs.deadLetter(claim, output)
-        await faultPoint?.('settle.failed')
-      }
-      for (const failed of plan.failed) {
-        await jobs.retry(failed)
-        await faultPoint?.('settle.failed')
-      }
-      await jobs.rankAsRetries(plan.failed.map(({ claim }) => claim))
-      for (const { claim, job } of plan.requeued) {
-        await jobs.replace(claim, job)
-        await faultPoint?.('settle.requeued')
+      if (plan.failures.length > 0) {
+        const failures = plan.failures.filter(({ claim }) => isCurrent(claim))
+        await recordFailures(
+          client,
+          context,
+          failures.map(({ record }) => record),
+        )
+        await faultPoint?.('settle.failures-recorded')
       }
     })
+  }
+
+  /** Returns the ids of the jobs whose claims were current: their rows are locked until the transaction ends. */
+  async function settleJobs(jobs: JobWriter, plan: Writes): Promise<ReadonlySet<string>> {
+    const current = new Set<string>()
+    if (plan.completed.length > 0) {
+      for (const id of await jobs.complete(plan.completed)) current.add(id)
+      await faultPoint?.('settle.completed')
+    }
+    for (const { claim, output } of plan.deadLetters) {
+      if (await jobs.deadLetter(claim, output)) current.add(claim.id)
+      await faultPoint?.('settle.failed')
+    }
+    for (const failed of plan.failed) {
+      if (await jobs.retry(failed)) current.add(failed.claim.id)
+      await faultPoint?.('settle.failed')
+    }
+    await jobs.rankAsRetries(plan.failed.map(({ claim }) => claim))
+    for (const { claim, job } of plan.requeued) {
+      if (await jobs.replace(claim, job)) current.add(claim.id)
+      await faultPoint?.('settle.requeued')
+    }
+    for (const claim of plan.unfinished) if (await jobs.lock(claim)) current.add(claim.id)
+    return current
   }
 
   async function writeInto(client: pg.ClientBase, settlement: Settlement): Promise<Written> {
@@ -76,6 +97,11 @@ export function createJobSettlementWriter(context: SubscriptionContext): Settlem
       await faultPoint?.('exactly-once.receipts-inserted')
     const jobs = new JobWriter(client, context)
     await insertBatchFailures(jobs, plan)
+    await recordFailures(
+      client,
+      context,
+      plan.failures.map(({ record }) => record),
+    )
     // The row of the job stays locked until the commit, so that no other worker can take the job over in between.
     if (!done) {
       if (!(await jobs.lock(claim))) throw new ClaimLost()
@@ -101,6 +127,7 @@ export function createJobSettlementWriter(context: SubscriptionContext): Settlem
       }))
       if (output === undefined) await jobs.insert(next)
       else for (const job of next) await jobs.insertDeadLetter(job, output)
+      await recordFailures(client, context, lossRecords(next, past, output === undefined ? 'retrying' : 'dead'))
       await faultPoint?.('recover-job.jobs-inserted')
       return output === undefined ? [] : undelivered.map((eventId) => ({ eventId, output }))
     })
@@ -120,6 +147,19 @@ async function insertBatchFailures(
   await jobs.insert(retries)
 }
 
+/** The attempts that were lost with a worker. */
+function lossRecords(
+  jobs: readonly NewDeadLetter['job'][],
+  { failures }: PastAttempts,
+  state: 'retrying' | 'dead',
+): FailureRecord[] {
+  const failure = failures.at(-1)
+  if (failure === undefined) return []
+  return jobs.flatMap(({ id: jobId, data }) =>
+    (data?.eventIds ?? []).map((eventId) => ({ eventId, failure, state, jobId })),
+  )
+}
+
 function deadLettersOf({ batchDeadLetters, deadLetters }: Writes): readonly DeadLettered[] {
   return [
     ...batchDeadLetters.map(({ job, output }) => ({ eventId: job.data?.eventIds[0] ?? '', output })),
@@ -133,9 +173,16 @@ interface NewDeadLetter {
   readonly output: FailureOutput
 }
 
+/** What is recorded about a failed event of a claimed job. */
+interface JobFailure {
+  readonly claim: JobClaim
+  readonly record: FailureRecord
+}
+
 /** The writes that some settlements need. */
 export interface Writes {
-  readonly receipts: Receipt[]
+  readonly receipts: JobReceipts[]
+  readonly failures: JobFailure[]
   /** Jobs for the events of a batch that failed and are tried again. */
   readonly retries: JobInsert<JobData>[]
   readonly completed: JobClaim[]
@@ -146,18 +193,22 @@ export interface Writes {
   /** Events of a batch that become dead letters. */
   readonly batchDeadLetters: NewDeadLetter[]
   readonly requeued: { readonly claim: JobClaim; readonly job: JobInsert<JobData> }[]
+  /** Jobs that run on, of which some events are settled. */
+  readonly unfinished: JobClaim[]
 }
 
 /** Plans the writes for jobs that are not a key's. */
 export function planWrites(subscription: Subscription, settlements: readonly Settlement[]): Writes {
   const plan: Writes = {
     receipts: receiptsOf(settlements),
+    failures: [],
     retries: [],
     completed: [],
     failed: [],
     deadLetters: [],
     batchDeadLetters: [],
     requeued: [],
+    unfinished: [],
   }
   for (const { claim, outcomes, done, requeued = [], ...how } of settlements) {
     const failures = outcomes.filter(isFailure)
@@ -169,14 +220,17 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
     if (requeued.length > 0)
       plan.requeued.push({ claim, job: requeuedJob(subscription, claim, requeued, how) })
     else if (done && (inBatch || failures.length === 0)) plan.completed.push(claim)
+    else if (inBatch) plan.unfinished.push(claim)
   }
   return plan
 }
 
 function planFailure(plan: Writes, retry: ResolvedRetry, claim: JobClaim, outcome: FailedOutcome): void {
   const output = failureOutput(claim, outcome)
-  if (isGivenUp(claim, retry, outcome)) plan.deadLetters.push({ claim, output })
+  const isDead = isGivenUp(claim, retry, outcome)
+  if (isDead) plan.deadLetters.push({ claim, output })
   else plan.failed.push({ claim, output, retryAfterSeconds: outcome.retryAfterSeconds })
+  plan.failures.push({ claim, record: failureRecord(outcome, isDead ? 'dead' : 'retrying', claim.id) })
 }
 
 function planBatchFailure(
@@ -189,7 +243,8 @@ function planBatchFailure(
   const { eventId, failure, retryAfterSeconds = firstRetryDelaySeconds(retry) } = outcome
   const past = { attempts: 1, failures: [failure] }
   const job = retryJob(claim.id, eventId, past, subscription, retryAfterSeconds)
-  if (isGivenUp(claim, retry, outcome))
-    plan.batchDeadLetters.push({ job, output: failureOutput(claim, outcome) })
+  const isDead = isGivenUp(claim, retry, outcome)
+  if (isDead) plan.batchDeadLetters.push({ job, output: failureOutput(claim, outcome) })
   else plan.retries.push(job)
+  plan.failures.push({ claim, record: failureRecord(outcome, isDead ? 'dead' : 'retrying', job.id) })
 }

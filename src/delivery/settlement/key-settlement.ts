@@ -6,13 +6,13 @@ import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import { unmarkOverrunningKeys } from '../ordering/overrunning-key.ts'
 import { KeyWriter, type KeyWrites } from './key-writer.ts'
 import { afterWorkerLoss } from './lost-worker.ts'
-import { insertReceipts, readReceipts } from './receipts.ts'
+import { readReceipts } from '../ledger/receipts.ts'
+import { insertNewReceipts, writeReceipts } from './write-receipts.ts'
 import {
   isFailure,
   receiptsOf,
   type Settlement,
   ClaimLost,
-  insertNewReceipts,
   KeyLocked,
   type SettlementWriter,
   type Written,
@@ -41,10 +41,6 @@ export function createKeySettlementWriter(context: SubscriptionContext): Settlem
   async function write(settlements: readonly Settlement[]): Promise<Written> {
     const plan = planKeyWrites(settlements)
     const written = await database.transaction(async (client) => {
-      if (plan.receipts.length > 0) {
-        await insertReceipts(client, subscriptionId, plan.receipts, true)
-        await faultPoint?.('settle-ordered.receipts-inserted')
-      }
       // Where nothing failed, one statement locks them all.
       if (plan.failedSingles.length > 0 || plan.ended.some(({ failed }) => failed !== undefined)) {
         await lockKeys(
@@ -56,7 +52,13 @@ export function createKeySettlementWriter(context: SubscriptionContext): Settlem
         client,
         settlements.flatMap(({ claim, isMarked }) => (isMarked === true ? [claim] : [])),
       )
-      return new KeyWriter(client, context, 'settle-ordered').write(plan)
+      const keys = new KeyWriter(client, context, 'settle-ordered')
+      const result = await keys.write(plan)
+      if (plan.receipts.length > 0) {
+        await writeReceipts(client, context, plan.receipts, ({ id }) => keys.completedIds.has(id), true)
+        await faultPoint?.('settle-ordered.receipts-inserted')
+      }
+      return result
     }, `${beginSql}; set local lock_timeout = '${lockTimeoutMs}ms'`)
     await faultPoint?.('settle-ordered.committed')
     return written

@@ -14,8 +14,15 @@ import {
 } from '../ordering/ordered-keys.ts'
 import { firstRetryDelaySeconds } from '../subscriptions/retry-delays.ts'
 import type { Loss } from './lost-worker.ts'
-import type { Receipt } from './receipts.ts'
-import { failureOutput, isGivenUp, type FailedOutcome, type Written } from './settlement.ts'
+import { recordFailures, type FailureRecord } from '../ledger/failures.ts'
+import {
+  failureOutput,
+  failureRecord,
+  isGivenUp,
+  type FailedOutcome,
+  type JobReceipts,
+  type Written,
+} from './settlement.ts'
 
 /** A job of a key that is over, and the event it stopped at, if it did. */
 interface EndedJob {
@@ -26,7 +33,7 @@ interface EndedJob {
 
 /** The writes that settlements of keys' jobs need. */
 export interface KeyWrites {
-  readonly receipts: Receipt[]
+  readonly receipts: JobReceipts[]
   readonly ended: EndedJob[]
   /** Jobs of one event: pg-boss runs them again, or they become dead letters. */
   readonly failedSingles: { readonly claim: JobClaim; readonly failed: FailedOutcome }[]
@@ -53,6 +60,7 @@ export class KeyWriter {
   /** Jobs for single events of keys that have stopped at them. */
   readonly #singles: SingleJob[] = []
   readonly #deadLetters: DeadLettered[] = []
+  readonly #failures: FailureRecord[] = []
   #readyCount = 0
 
   /** @param protocol - the names of its fault points */
@@ -110,10 +118,12 @@ export class KeyWriter {
     const { retry } = this.#context.subscription
     const { eventId, retryAfterSeconds } = failed
     if (isGivenUp(claim, retry, failed)) {
-      if (await this.#jobs.deadLetter(claim, output)) this.#onDeadLetter(claim, 0, { eventId, output })
+      if (await this.#jobs.deadLetter(claim, output))
+        this.#onDeadLetter(claim, 0, { eventId, output }, failureRecord(failed, 'dead', claim.id))
       return
     }
     if (!(await this.#jobs.retry({ claim, output, retryAfterSeconds }))) return
+    this.#failures.push(failureRecord(failed, 'retrying', claim.id))
     await this.#jobs.rankAsRetries([claim])
     if (retryAfterSeconds === undefined && retry.delaySeconds === 0 && !retry.backoff) this.#readyCount += 1
   }
@@ -133,6 +143,7 @@ export class KeyWriter {
     const next = await advanceKeys(this.#client, this.#context.subscription, this.#advanced)
     if (this.#advanced.length > 0) await faultPoint?.(`${this.#protocol}.keys-advanced`)
     await this.#jobs.insert([...singles, ...next])
+    await recordFailures(this.#client, this.#context, this.#failures)
     const readySingles = singles.filter(({ startAfter }) => startAfter === 0)
     return {
       readyCount: this.#readyCount + readySingles.length + next.length,
@@ -146,18 +157,35 @@ export class KeyWriter {
     const { failure, retryAfterSeconds = firstRetryDelaySeconds(retry) } = failed
     const job = this.#singleJob(claim, doneCount, { attempts: 1, failures: [failure] }, retryAfterSeconds)
     if (isGivenUp(claim, retry, failed))
-      await this.#deadLetter(claim, doneCount, job, failureOutput(claim, failed))
-    else this.#tryAgain(claim, doneCount, job)
+      await this.#deadLetter(
+        claim,
+        doneCount,
+        job,
+        failureOutput(claim, failed),
+        failureRecord(failed, 'dead', job.id),
+      )
+    else this.#tryAgain(claim, doneCount, job, failureRecord(failed, 'retrying', job.id))
   }
 
   async #continueAfterLoss(claim: JobClaim, doneCount: number, loss: Loss): Promise<void> {
     const job = { ...this.#singleJob(claim, doneCount, loss.past, 0), retryLimit: loss.retryLimit }
-    if (loss.output !== undefined) await this.#deadLetter(claim, doneCount, job, loss.output)
-    else this.#tryAgain(claim, doneCount, job, claim.data.eventIds.length)
+    const eventId = claim.data.eventIds[doneCount] ?? ''
+    const failure = loss.past.failures.at(-1)
+    const record = failure && { eventId, failure, state: 'retrying' as const, jobId: job.id }
+    if (loss.output !== undefined)
+      await this.#deadLetter(claim, doneCount, job, loss.output, record && { ...record, state: 'dead' })
+    else this.#tryAgain(claim, doneCount, job, record, claim.data.eventIds.length)
   }
 
-  #tryAgain(claim: JobClaim, doneCount: number, job: SingleJob, singlyCount?: number): void {
+  #tryAgain(
+    claim: JobClaim,
+    doneCount: number,
+    job: SingleJob,
+    record: FailureRecord | undefined,
+    singlyCount?: number,
+  ): void {
     this.#singles.push(job)
+    if (record !== undefined) this.#failures.push(record)
     this.#stopped.push({ ...progressOf(claim, doneCount), state: 'active', nextJobId: job.id, singlyCount })
   }
 
@@ -166,18 +194,31 @@ export class KeyWriter {
     doneCount: number,
     job: SingleJob,
     output: DeadLettered['output'],
+    record: FailureRecord | undefined,
   ): Promise<void> {
     await this.#jobs.insertDeadLetter(job, output)
-    this.#onDeadLetter(claim, doneCount, { eventId: claim.data.eventIds[doneCount] ?? '', output })
+    this.#onDeadLetter(
+      claim,
+      doneCount,
+      { eventId: claim.data.eventIds[doneCount] ?? '', output },
+      record,
+    )
   }
 
-  #onDeadLetter(claim: JobClaim, doneCount: number, deadLettered: DeadLettered): void {
+  #onDeadLetter(
+    claim: JobClaim,
+    doneCount: number,
+    deadLettered: DeadLettered,
+    record: FailureRecord | undefined,
+  ): void {
     this.#deadLetters.push(deadLettered)
     const { onKeyFailure } = this.#context.subscription
     const { eventId, output } = deadLettered
     const change = afterDeadLetter(onKeyFailure, progressOf(claim, doneCount), eventId, output)
     if ('advanced' in change) this.#advanced.push(change.advanced)
     else this.#stopped.push(change.stopped)
+    const state = 'advanced' in change || change.stopped.state === 'active' ? 'dead' : change.stopped.state
+    if (record !== undefined) this.#failures.push({ ...record, state })
   }
 
   #singleJob(claim: JobClaim, index: number, past: PastAttempts, delaySeconds: number): SingleJob {

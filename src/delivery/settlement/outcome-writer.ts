@@ -31,7 +31,10 @@ export function createOutcomeWriter(context: SubscriptionContext): OutcomeWriter
   const ofJobs = createJobSettlementWriter(context)
   const ofKeys = createKeySettlementWriter(context)
   const writerOf = (claim: JobClaim): SettlementWriter => (isOfKey(claim.data) ? ofKeys : ofJobs)
-  const logWritten = ({ deadLetters }: Written): void => logDeadLetters(context, deadLetters)
+  function logWritten({ deadLetters }: Written): void {
+    logDeadLetters(context, deadLetters)
+    context.rollups.dead(context.subscriptionId, deadLetters.length)
+  }
 
   async function writeAll(writer: SettlementWriter, settlements: readonly Settlement[]): Promise<number> {
     if (settlements.length === 0) return 0

@@ -3,8 +3,8 @@ import { keepFailures } from '../attempts/failure.ts'
 import type { EventOutcome } from '../attempts/outcome.ts'
 import { isLastAttempt, type Declined, type FailureOutput, type JobClaim } from '../jobs/job-claim.ts'
 import type { ResolvedRetry } from '../subscriptions/subscription.ts'
-import { type Receipt, insertReceipts, uniqueViolation } from './receipts.ts'
-import type { SubscriptionContext } from '../jobs/subscription-context.ts'
+import type { FailureRecord } from '../ledger/failures.ts'
+import type { Receipt } from '../ledger/receipts.ts'
 import type { DeadLettered } from '../jobs/job-writer.ts'
 
 /** What is to be written about a job. */
@@ -50,16 +50,33 @@ export function failureOutput(
   return { attempts: failure.attempt, final, failures: all }
 }
 
-export function receiptsOf(settlements: readonly Settlement[]): Receipt[] {
-  const receipts: Receipt[] = []
-  for (const { outcomes } of settlements) {
+/** The receipts of a claimed job. */
+export interface JobReceipts {
+  readonly claim: JobClaim
+  readonly receipts: readonly Receipt[]
+}
+
+export function receiptsOf(settlements: readonly Settlement[]): JobReceipts[] {
+  const all: JobReceipts[] = []
+  for (const { claim, outcomes } of settlements) {
+    const receipts: Receipt[] = []
     for (const outcome of outcomes) {
       if (!outcome.delivered) continue
       const { eventId, attempt: attempts, durationMs, erased = false, expired = erased } = outcome
       receipts.push({ eventId, attempts, durationMs, expired, erased })
     }
+    if (receipts.length > 0) all.push({ claim, receipts })
   }
-  return receipts
+  return all
+}
+
+/** What is recorded of a failed attempt. */
+export function failureRecord(
+  { eventId, failure, durationMs }: FailedOutcome,
+  state: FailureRecord['state'],
+  jobId: string,
+): FailureRecord {
+  return { eventId, failure, durationMs, state, jobId }
 }
 
 export function isFailure(outcome: EventOutcome): outcome is FailedOutcome {
@@ -103,22 +120,3 @@ export class ClaimLost extends Error {}
 
 /** Another session holds the row of the key for long. */
 export class KeyLocked extends Error {}
-
-/**
- * Inserts the receipts of a transaction of handlers. Their primary key lets one of several concurrent transactions through.
- *
- * @throws an {@link AlreadyDelivered} where one is there already
- */
-export async function insertNewReceipts(
-  client: pg.ClientBase,
-  { subscriptionId }: SubscriptionContext,
-  receipts: readonly Receipt[],
-): Promise<boolean> {
-  if (receipts.length === 0) return false
-  // In the same order for all, so that workers with the same events wait for each other and never deadlock.
-  const sorted = receipts.toSorted((a, b) => (a.eventId < b.eventId ? -1 : 1))
-  await insertReceipts(client, subscriptionId, sorted, false).catch((error: unknown) => {
-    throw (error as { code?: string }).code === uniqueViolation ? new AlreadyDelivered() : error
-  })
-  return true
-}

@@ -83,7 +83,8 @@ with claimed as (
     for update skip locked))
   returning position, event_id, tenant_id, type, payload_bytes, available_at
 )
-select position, event_id, tenant_id, type, payload_bytes, null as ordering_key from claimed order by available_at, position;
+select position, event_id, tenant_id, type, payload_bytes, null as ordering_key, (extract(epoch from available_at) * 1000)::float8 as due_ms
+from claimed order by available_at, position;
 select ${registryStampSql} as registry_stamp`
 }
 

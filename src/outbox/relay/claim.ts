@@ -14,6 +14,8 @@ export interface ClaimedEvent {
   readonly payloadBytes: number
   /** Whether it was scheduled. All events of a claim are alike in this. */
   readonly wasScheduled: boolean
+  /** When it was due, in milliseconds since 1970, if it was scheduled. */
+  readonly dueMs?: number | undefined
 }
 
 /** Why events were held back, and which. */
@@ -97,6 +99,7 @@ interface ClaimRow {
   readonly type: string
   readonly ordering_key: string | null
   readonly payload_bytes: number | null
+  readonly due_ms?: number
 }
 
 /**
@@ -122,13 +125,14 @@ export async function claimOnce(
     const cursor = found.find((row) => row.event_id === null)
     if (rows.length > 0) await database.faultPoint?.(`${protocol}.claimed`)
     const measured = await measureLarge(client, rows, terms.careful)
-    const claimed = rows.map(({ event_id, tenant_id, type, ordering_key, payload_bytes }) => ({
+    const claimed = rows.map(({ event_id, tenant_id, type, ordering_key, payload_bytes, due_ms }) => ({
       id: event_id,
       tenantId: tenant_id,
       type,
       orderingKey: ordering_key ?? undefined,
       payloadBytes: payload_bytes ?? measured.get(event_id) ?? 0,
       wasScheduled: protocol === 'relay-due',
+      dueMs: due_ms === undefined ? undefined : Math.floor(due_ms),
     }))
     let isInserted = rows.length === 0
     const noteInserted = async (): Promise<void> => {

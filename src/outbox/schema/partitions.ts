@@ -33,7 +33,7 @@ const maxCalls = 8
 const pauseMs = 50
 
 const advice =
-  'a month that had begun without a partition stays in bus.events_default and bus.deliveries_default: ' +
+  'a month that had begun without a partition stays in the default partitions of the log and the ledger: ' +
   'its events are delivered and read like all others. Nothing has to be done; the coming months get partitions of their own'
 
 /** @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED` if the role may not read them */

@@ -119,7 +119,7 @@ test('a delivery whose receipt is there already is settled all the same, beside 
       // Another worker was faster with this one.
       if (event.payload === 'b')
         await rows(
-          `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms) select id, $1, 1, 1 from bus.subscriptions`,
+          `insert into bus.receipts (subscription_id, event_id, attempts, duration_ms) select id, $1, 1, 1 from bus.subscriptions`,
           [event.id],
         )
     },

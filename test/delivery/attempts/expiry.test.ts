@@ -78,7 +78,7 @@ test.each(['alone', 'in a batch'])(
         },
       })
       await bus.start()
-      await database.rows('truncate bus.deliveries')
+      await database.rows('truncate bus.receipts, bus.receipt_batches')
       const expiresAt = new Date(Date.now() + 1500)
       await publish(
         bus,

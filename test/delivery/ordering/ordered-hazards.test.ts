@@ -64,7 +64,7 @@ test('events of a key whose worker died over several of them go on one by one, t
   expect(taken?.eventIds).toHaveLength(4)
   // Its receipt was written before the worker died.
   await database.rows(
-    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms) select id, $1, 1, 0 from bus.subscriptions where name = 'heir'`,
+    `insert into bus.receipts (subscription_id, event_id, attempts, duration_ms) select id, $1, 1, 0 from bus.subscriptions where name = 'heir'`,
     [taken?.eventIds[0]],
   )
   const seen: unknown[] = []

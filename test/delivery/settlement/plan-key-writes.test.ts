@@ -11,10 +11,15 @@ test('a key whose events are all delivered goes on behind the last of them', () 
   const claim = claimOfKey(['a', 'b'])
   expect(planKeyWrites([settlementOf(claim, [delivered('a'), delivered('b')])])).toEqual({
     ...nothing,
-    receipts: ['a', 'b'].map((eventId) => ({
-      ...{ eventId, attempts: 1, durationMs: 5 },
-      ...{ expired: false, erased: false },
-    })),
+    receipts: [
+      {
+        claim,
+        receipts: ['a', 'b'].map((eventId) => ({
+          ...{ eventId, attempts: 1, durationMs: 5 },
+          ...{ expired: false, erased: false },
+        })),
+      },
+    ],
     ended: [{ claim, doneCount: 2 }],
   })
 })
@@ -26,15 +31,19 @@ test('an expired event is expired in its receipt; an erased one is both', () => 
       delivered('b', { erased: true }),
     ]),
   ])
-  expect(plan.receipts.map(({ expired, erased }) => ({ expired, erased }))).toEqual([
+  expect(plan.receipts.flatMap(({ receipts }) => receipts).map(({ expired, erased }) => ({ expired, erased }))).toEqual([
     { expired: true, erased: false },
     { expired: true, erased: true },
   ])
 })
 
 test('receipts that are written early leave the key as it is', () => {
-  const plan = planKeyWrites([settlementOf(claimOfKey(['a', 'b']), [delivered('a')], { done: false })])
-  expect(plan).toEqual({ ...nothing, receipts: [expect.objectContaining({ eventId: 'a' })] })
+  const claim = claimOfKey(['a', 'b'])
+  const plan = planKeyWrites([settlementOf(claim, [delivered('a')], { done: false })])
+  expect(plan).toEqual({
+    ...nothing,
+    receipts: [{ claim, receipts: [expect.objectContaining({ eventId: 'a' })] }],
+  })
 })
 
 test('a key stops at the event that failed, whichever outcomes were written before', () => {

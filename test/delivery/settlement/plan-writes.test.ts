@@ -12,12 +12,14 @@ import { planWrites, type Writes } from '../../../src/delivery/settlement/job-se
 
 const nothing: Writes = {
   receipts: [],
+  failures: [],
   retries: [],
   completed: [],
   failed: [],
   deadLetters: [],
   batchDeadLetters: [],
   requeued: [],
+  unfinished: [],
 }
 
 test('delivered events get receipts, and their job is completed', () => {
@@ -29,8 +31,13 @@ test('delivered events get receipts, and their job is completed', () => {
     ...nothing,
     completed: [claim],
     receipts: [
-      { eventId: 'a', attempts: 1, durationMs: 5, expired: false, erased: false },
-      { eventId: 'b', attempts: 2, durationMs: 7, expired: false, erased: false },
+      {
+        claim,
+        receipts: [
+          { eventId: 'a', attempts: 1, durationMs: 5, expired: false, erased: false },
+          { eventId: 'b', attempts: 2, durationMs: 7, expired: false, erased: false },
+        ],
+      },
     ],
   })
 })
@@ -42,17 +49,17 @@ test('an expired event is expired in its receipt; an erased one is both, and no 
       delivered('b', { erased: true, attempt: 1, durationMs: 0 }),
     ]),
   ])
-  expect(plan.receipts).toEqual([
+  expect(plan.receipts.flatMap(({ receipts }) => receipts)).toEqual([
     { eventId: 'a', attempts: 0, durationMs: 0, expired: true, erased: false },
     { eventId: 'b', attempts: 1, durationMs: 0, expired: true, erased: true },
   ])
 })
 
 test('receipts that are written early leave the job active', () => {
-  const plan = planWrites(subscriptionWith(), [
-    settlementOf(claimOf(['a', 'b']), [delivered('a')], { done: false }),
-  ])
-  expect(plan).toEqual({ ...nothing, receipts: [expect.objectContaining({ eventId: 'a' })] })
+  const claim = claimOf(['a', 'b'])
+  const plan = planWrites(subscriptionWith(), [settlementOf(claim, [delivered('a')], { done: false })])
+  const receipts = [{ claim, receipts: [expect.objectContaining({ eventId: 'a' })] }]
+  expect(plan).toEqual({ ...nothing, receipts, unfinished: [claim] })
 })
 
 test('an event that fails in a batch is tried again in a job of its own, and the batch is completed', () => {
@@ -120,6 +127,12 @@ test('the job of a single event that fails is failed, and not completed', () => 
         retryAfterSeconds: 5,
       },
     ],
+    failures: [
+      {
+        claim,
+        record: { eventId: 'a', failure: failureOf(2), durationMs: 5, state: 'retrying', jobId: claim.id },
+      },
+    ],
   })
 })
 
@@ -138,7 +151,7 @@ test('what a batch did not begin goes back in a job of its own, beside the recei
   const plan = planWrites(subscriptionWith(), [
     settlementOf(claim, [delivered('a')], { requeued: ['b', 'c'], delaySeconds: 3 }),
   ])
-  expect(plan).toMatchObject({ completed: [], failed: [], receipts: [{ eventId: 'a' }] })
+  expect(plan).toMatchObject({ completed: [], failed: [], receipts: [{ receipts: [{ eventId: 'a' }] }] })
   expect(plan.requeued).toEqual([
     {
       claim,

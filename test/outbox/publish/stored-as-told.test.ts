@@ -241,7 +241,7 @@ test('ids that a client makes by a clock of its own, and those of older events w
   expect(await count('select count(*) from bus.events_default')).toBe(1)
   await until(
     'all is settled',
-    async () => (await count('select count(*) from bus.deliveries_default')) === 1,
+    async () => (await count('select count(*) from bus.receipts_default')) === 1,
   )
   expect((await bus.health()).defaultPartition).toMatchObject({ eventCount: 1, deliveryCount: 1 })
 })

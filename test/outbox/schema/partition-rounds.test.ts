@@ -15,7 +15,7 @@ function month(offset: number): string {
 }
 
 const partitions = (...offsets: readonly number[]): string =>
-  offsets.flatMap((offset) => [`bus.events_${month(offset)}`, `bus.deliveries_${month(offset)}`]).join(', ')
+  offsets.flatMap((offset) => [`bus.events_${month(offset)}`, `bus.receipts_${month(offset)}`]).join(', ')
 
 /** Publishes in turns, so many events a call, and gives the failures and how long the slowest call took. */
 async function publishAll(
@@ -66,7 +66,7 @@ test('events flow in every mode while partitions are dropped and made: no publis
   let expected = 0
   for (let round = 0; round < 4; round += 1) {
     // The month of now has no partition, and what comes meanwhile falls into the default one.
-    await making.rows('truncate bus.events_default, bus.deliveries_default')
+    await making.rows('truncate bus.events_default, bus.receipts_default')
     await making.rows(`drop table if exists ${partitions(0, 2, 3)}`)
     let stopped = false
     const published = publishAll(database, bus, { publishers: 4, calls: 15, events: 25 }).finally(
@@ -101,7 +101,7 @@ async function fillDefault({ rows }: TestDatabase, events: number): Promise<void
     set session_replication_role = replica;
     insert into bus.events (tenant_id, type, source, payload)
     select 'acme', 'note', 'sql', jsonb_build_object('n', n, 'text', repeat('x', 150)) from generate_series(1, ${events}) n;
-    insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms) select 1, id, 1, 1 from bus.events_default;
+    insert into bus.receipts (subscription_id, event_id, attempts, duration_ms) select 1, id, 1, 1 from bus.events_default;
     reset session_replication_role`)
   await rows('vacuum analyze bus.events')
   await rows('vacuum analyze bus.deliveries')

@@ -30,7 +30,7 @@ async function partitionsOf({ rows }: TestDatabase, parent: string): Promise<str
 
 test('the log and the ledger have a partition for last month, this month and three to come', async () => {
   const database = await createTestDatabase()
-  for (const parent of ['events', 'deliveries']) {
+  for (const parent of ['events', 'receipts', 'receipt_batches', 'attempts']) {
     const months = [-1, 0, 1, 2, 3].map((offset) => `${parent}_${month(offset)}`)
     expect(await partitionsOf(database, parent)).toEqual([...months, `${parent}_default`].toSorted())
   }
@@ -49,14 +49,14 @@ test('an event lands in the partition of its month, to the millisecond', async (
   expect(await landed(`${start(-1)} - interval '1 millisecond'`)).toBe('bus.events_default')
   expect(await landed(start(4))).toBe('bus.events_default')
   await database.rows(
-    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms) select 1, id, 1, 1 from bus.events`,
+    `insert into bus.receipts (subscription_id, event_id, attempts, duration_ms) select 1, id, 1, 1 from bus.events`,
   )
   const split = await database.rows(
     `select e.tableoid::regclass::text as log, d.tableoid::regclass::text as ledger
      from bus.events e join bus.deliveries d on d.event_id = e.id`,
   )
   expect(split).toHaveLength(11)
-  for (const { log, ledger } of split) expect(ledger).toBe(String(log).replace('events', 'deliveries'))
+  for (const { log, ledger } of split) expect(ledger).toBe(String(log).replace('events', 'receipts'))
 })
 
 test('rows of the default partition move when their partition is created, and are not published again', async () => {
@@ -66,7 +66,7 @@ test('rows of the default partition move when their partition is created, and ar
   await rows(insertAt(`${start(5)} - interval '1 millisecond'`))
   await rows(insertAt(start(5)))
   await rows(
-    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms) select 1, id, 1, 1 from bus.events`,
+    `insert into bus.receipts (subscription_id, event_id, attempts, duration_ms) select 1, id, 1, 1 from bus.events`,
   )
   const where = async () =>
     rows(`select tableoid::regclass::text as name, count(*)::int from only bus.events_default group by 1
@@ -77,8 +77,8 @@ test('rows of the default partition move when their partition is created, and ar
     { name: `bus.events_${month(4)}`, count: 2 },
     { name: 'bus.events_default', count: 1 },
   ])
-  expect(await count(`select count(*) from bus.deliveries_${month(4)}`)).toBe(2)
-  expect(await count(`select count(*) from bus.deliveries_default`)).toBe(1)
+  expect(await count(`select count(*) from bus.receipts_${month(4)}`)).toBe(2)
+  expect(await count(`select count(*) from bus.receipts_default`)).toBe(1)
   expect(await count('select count(*) from bus.outbox')).toBe(3)
   expect(await count('select bus.create_partitions(5)')).toBe(2)
   expect(await count('select count(*) from bus.events_default')).toBe(0)
@@ -113,7 +113,7 @@ test('bounds do not depend on the settings of the session', async () => {
   await session.rows(`set datestyle = 'SQL, DMY'`)
   await session.rows(`set intervalstyle = 'iso_8601'`)
   for (const offset of [-1, 0, 1, 2, 3])
-    await session.rows(`drop table bus.events_${month(offset)}, bus.deliveries_${month(offset)}`)
+    await session.rows(`drop table bus.events_${month(offset)}, bus.receipts_${month(offset)}`)
   expect(await bounds()).toHaveLength(2)
   expect(await session.rows('select bus.create_partitions()')).toEqual([{ create_partitions: 10 }])
   expect(await bounds()).toEqual(before)

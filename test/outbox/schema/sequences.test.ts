@@ -117,7 +117,7 @@ test('the id of a subscription that is gone is not given again: its receipts are
   const database = await createTestDatabase()
   const { rows, count, db } = database
   await rows(
-    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms) select 5, bus.uuid_v7(), 1, 1`,
+    `insert into bus.receipts (subscription_id, event_id, attempts, duration_ms) select 5, bus.uuid_v7(), 1, 1`,
   )
   const bus = testBus(database.url)
   const seen: unknown[] = []

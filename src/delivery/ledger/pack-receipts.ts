@@ -1,0 +1,57 @@
+import type { Database } from '../../database/database.ts'
+
+/** Receipts that one statement looks at. */
+const sliceSize = 5000
+
+/** Between two slices, so that the deliveries of the service come first. */
+const pauseMs = 20
+
+/** The second pass and later ones begin so long before the one before them: a receipt is packed ten minutes after it was written. */
+const overlapMs = 60 * 60_000
+
+const lowestId = '00000000-0000-0000-0000-000000000000'
+
+/**
+ * Returns a function that packs the receipts of at-least-once subscriptions that have rows of their own: those of earlier versions, and those
+ * that came one by one. The first call looks at all of them, later calls at those that are new. Many short transactions, so deliveries
+ * are not delayed, and a crash loses nothing.
+ */
+export function createReceiptPacker(database: Pick<Database, 'query'>): () => Promise<number> {
+  let lastPassAt: number | undefined
+  return async () => {
+    const from = lastPassAt === undefined ? lowestId : idOf(lastPassAt - overlapMs)
+    lastPassAt = Date.now()
+    const { rows: subscriptions } = await database.query<{ id: number }>(
+      `select id from bus.subscriptions where options->>'mode' is distinct from 'exactly-once' order by id`,
+    )
+    let packedCount = 0
+    for (const { id } of subscriptions) packedCount += await packSubscription(database, id, from)
+    return packedCount
+  }
+}
+
+async function packSubscription(
+  database: Pick<Database, 'query'>,
+  subscriptionId: number,
+  from: string,
+): Promise<number> {
+  let packedCount = 0
+  let after = from
+  for (;;) {
+    const { rows } = await database.query<{ last_event: string | null; packed: string }>(
+      'select last_event, packed from bus.pack_receipts($1, $2, $3)',
+      [subscriptionId, after, sliceSize],
+    )
+    packedCount += Number(rows[0]?.packed ?? 0)
+    const last = rows[0]?.last_event ?? undefined
+    if (last === undefined) return packedCount
+    after = last
+    await new Promise((resolve) => setTimeout(resolve, pauseMs).unref())
+  }
+}
+
+/** The lowest id of an event of this millisecond. */
+function idOf(ms: number): string {
+  const time = ms.toString(16).padStart(12, '0')
+  return `${time.slice(0, 8)}-${time.slice(8)}-0000-0000-000000000000`
+}

@@ -1,0 +1,180 @@
+import { sql } from 'drizzle-orm'
+import {
+  boolean,
+  check,
+  index,
+  integer,
+  primaryKey,
+  real,
+  smallint,
+  text,
+  timestamp,
+  uuid,
+} from 'drizzle-orm/pg-core'
+import { busSchema, tenantReads } from '../../outbox/schema/schema.ts'
+
+const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
+
+/**
+ * The receipts that have a row of their own, under a unique key: of exactly-once subscriptions, of later attempts than the first, of
+ * expired and of erased events. RANGE-partitioned in step with the log. All receipts are in {@link deliveries}.
+ */
+export const receipts = busSchema.table(
+  'receipts',
+  {
+    subscriptionId: integer('subscription_id').notNull(),
+    eventId: uuid('event_id').notNull(),
+    /** The number of attempts. The last one succeeded; for an expired event all of them failed, if there were any. */
+    attempts: smallint('attempts').notNull(),
+    /** Whether it expired before it was delivered: the handler was not called (again). */
+    expired: boolean('expired').notNull().default(false),
+    durationMs: real('duration_ms').notNull(),
+    deliveredAt: time('delivered_at').notNull().defaultNow(),
+    /** True if it was erased before it was delivered; otherwise null, which takes no space in the row. */
+    erased: boolean('erased'),
+  },
+  (table) => [
+    primaryKey({ columns: [table.subscriptionId, table.eventId] }),
+    // Receipts have no tenant column of their own, so visibility follows from the event.
+    tenantReads(sql`exists (select from bus.events e where e.id = receipts.event_id)`),
+  ],
+)
+
+/**
+ * The receipts of first attempts that settled together: up to 90 in a row, of one subscription and of events that were published in the
+ * same ten seconds. RANGE-partitioned in step with the log.
+ */
+export const receiptBatches = busSchema
+  .table(
+    'receipt_batches',
+    {
+      subscriptionId: integer('subscription_id').notNull(),
+      /** The lowest of the events' ids. */
+      eventId: uuid('event_id').notNull(),
+      lastEventId: uuid('last_event_id').notNull(),
+      deliveredAt: time('delivered_at').notNull().defaultNow(),
+      /** Ascending. */
+      eventIds: uuid('event_ids').array().notNull(),
+      /** The duration of each event's handler, in the order of `event_ids`. */
+      durationsMs: real('durations_ms').array().notNull(),
+    },
+    (table) => [
+      index('receipt_batches_events_idx').on(table.subscriptionId, table.eventId, table.lastEventId),
+    ],
+  )
+  .enableRLS()
+
+/** Every receipt: the rows of {@link receipts} and {@link receiptBatches}, one for each event and subscription. A view. */
+export const deliveries = busSchema
+  .view('deliveries', {
+    subscriptionId: integer('subscription_id').notNull(),
+    id: uuid('event_id').notNull(),
+    attempts: smallint('attempts').notNull(),
+    expired: boolean('expired').notNull(),
+    durationMs: real('duration_ms').notNull(),
+    deliveredAt: time('delivered_at').notNull(),
+    erased: boolean('erased'),
+  })
+  .existing()
+
+/**
+ * The attempts at events that did not succeed at once: each failed one, and the one that succeeded after failures. RANGE-partitioned in
+ * step with the log.
+ */
+export const attempts = busSchema
+  .table(
+    'attempts',
+    {
+      eventId: uuid('event_id').notNull(),
+      subscriptionId: integer('subscription_id').notNull(),
+      /** Its number, from 1. A key that is released begins again at 1. */
+      attempt: smallint('attempt').notNull(),
+      endedAt: time('ended_at').notNull(),
+      /** Null if no handler ran. */
+      durationMs: real('duration_ms'),
+      succeeded: boolean('succeeded').notNull(),
+      errorName: text('error_name'),
+      errorCode: text('error_code'),
+      errorMessage: text('error_message'),
+      errorStack: text('error_stack'),
+      /** The same for errors that differ only in numbers and quoted text. */
+      fingerprint: text('fingerprint'),
+      /** The process that made the attempt: an id of `bus.instances`. */
+      instanceId: uuid('instance_id'),
+    },
+    (table) => [
+      primaryKey({ columns: [table.eventId, table.subscriptionId, table.attempt, table.endedAt] }),
+      index('attempts_recent_idx').on(table.subscriptionId, table.endedAt),
+    ],
+  )
+  .enableRLS()
+
+/**
+ * The events that are failing: one row while an event is retried, is a dead letter, or keeps its key blocked or parked. pg-boss has the
+ * work itself; this is the index into it.
+ */
+export const failing = busSchema.table(
+  'failing',
+  {
+    subscriptionId: integer('subscription_id').notNull(),
+    eventId: uuid('event_id').notNull(),
+    state: text('state', { enum: ['retrying', 'dead', 'blocked', 'parked'] }).notNull(),
+    /** Attempts made. */
+    attempts: smallint('attempts').notNull(),
+    /** Null for an event that is not in the log. */
+    tenantId: text('tenant_id'),
+    fingerprint: text('fingerprint'),
+    errorName: text('error_name'),
+    errorCode: text('error_code'),
+    /** The pg-boss job that is retried, or that became the dead letter: its `source_root_id`. */
+    jobId: uuid('job_id').notNull(),
+    /** For a retry. */
+    nextAttemptAt: time('next_attempt_at'),
+    /** When it failed first. */
+    since: time('since').notNull().defaultNow(),
+    /** When it failed last. */
+    failedAt: time('failed_at').notNull().defaultNow(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.subscriptionId, table.eventId] }),
+    check('failing_state_check', sql`${table.state} in ('retrying', 'dead', 'blocked', 'parked')`),
+    index('failing_dead_idx')
+      .on(table.failedAt, table.eventId)
+      .where(sql`${table.state} <> 'retrying'`),
+    index('failing_dead_of_subscription_idx')
+      .on(table.subscriptionId, table.failedAt, table.eventId)
+      .where(sql`${table.state} <> 'retrying'`),
+    index('failing_errors_idx').on(table.subscriptionId, table.state, table.fingerprint, table.failedAt),
+    index('failing_tenant_idx').on(table.tenantId, table.failedAt),
+    index('failing_due_idx')
+      .on(table.nextAttemptAt)
+      .where(sql`${table.state} = 'retrying'`),
+    tenantReads(),
+  ],
+)
+
+/**
+ * What each process did in each minute, for a subscription. Subscription 0 counts what was published. They are statistics: a process that
+ * crashes takes its last seconds with it.
+ */
+export const rollups = busSchema
+  .table(
+    'rollups',
+    {
+      minute: time('minute').notNull(),
+      subscriptionId: integer('subscription_id').notNull(),
+      instanceId: uuid('instance_id').notNull(),
+      published: integer('published').notNull().default(0),
+      delivered: integer('delivered').notNull().default(0),
+      /** Failed attempts. */
+      failed: integer('failed').notNull().default(0),
+      dead: integer('dead').notNull().default(0),
+      expired: integer('expired').notNull().default(0),
+      /** How many handlers began after how long a wait: a count for each power of the square root of two, from 1 ms. */
+      waitBins: integer('wait_bins').array().notNull(),
+      /** The same for how long handlers ran. */
+      runBins: integer('run_bins').array().notNull(),
+    },
+    (table) => [primaryKey({ columns: [table.minute, table.subscriptionId, table.instanceId] })],
+  )
+  .enableRLS()

@@ -1,0 +1,75 @@
+import type pg from 'pg'
+import { recordRecoveries, type RecoveryRecord } from '../ledger/failures.ts'
+import { insertPacked, insertReceipts, packReceipts, uniqueViolation, type Receipt } from '../ledger/receipts.ts'
+import type { JobClaim } from '../jobs/job-claim.ts'
+import type { SubscriptionContext } from '../jobs/subscription-context.ts'
+import { AlreadyDelivered, type JobReceipts } from './settlement.ts'
+
+/**
+ * Writes the receipts of settled jobs, in the transaction that has settled them. Those of first attempts are packed: the lock on the job's
+ * row keeps everybody else from writing receipts of its events. A worker whose claim was lost has no such lock, so its receipts are
+ * written where there are none yet.
+ *
+ * @param isCurrent - whether the transaction holds the job of a claim
+ * @param mayExist - else a receipt with a row of its own that is there already is a unique violation
+ */
+export async function writeReceipts(
+  client: pg.ClientBase,
+  context: Pick<SubscriptionContext, 'subscriptionId' | 'instanceId'>,
+  jobs: readonly JobReceipts[],
+  isCurrent: (claim: JobClaim) => boolean,
+  mayExist: boolean,
+): Promise<void> {
+  const { subscriptionId } = context
+  const first: Receipt[] = []
+  const later: Receipt[] = []
+  const late: Receipt[] = []
+  for (const { claim, receipts } of jobs) {
+    if (!isCurrent(claim)) late.push(...receipts)
+    else if (!isFirstAttempt(claim)) later.push(...receipts)
+    else for (const receipt of receipts) (isPlain(receipt) ? first : later).push(receipt)
+  }
+  const { packed, single } = packReceipts(first)
+  await insertPacked(client, subscriptionId, packed)
+  await insertReceipts(client, subscriptionId, [...single, ...later], mayExist)
+  await insertReceipts(client, subscriptionId, late, true)
+  await recordRecoveries(client, context, recoveriesOf([...later, ...late]))
+}
+
+/**
+ * Inserts the receipts of a transaction of handlers. Their primary key lets one of several concurrent transactions through.
+ *
+ * @returns whether there were any
+ * @throws an {@link AlreadyDelivered} where one is there already
+ */
+export async function insertNewReceipts(
+  client: pg.ClientBase,
+  context: Pick<SubscriptionContext, 'subscriptionId' | 'instanceId'>,
+  jobs: readonly JobReceipts[],
+): Promise<boolean> {
+  const receipts = jobs.flatMap((job) => job.receipts)
+  if (receipts.length === 0) return false
+  // In the same order for all, so that workers with the same events wait for each other and never deadlock.
+  const sorted = receipts.toSorted((a, b) => (a.eventId < b.eventId ? -1 : 1))
+  await insertReceipts(client, context.subscriptionId, sorted, false).catch((error: unknown) => {
+    throw (error as { code?: string }).code === uniqueViolation ? new AlreadyDelivered() : error
+  })
+  await recordRecoveries(client, context, recoveriesOf(sorted))
+  return true
+}
+
+function isFirstAttempt({ retryCount, data }: JobClaim): boolean {
+  return retryCount === 0 && (data.attempts ?? 0) === 0
+}
+
+function isPlain({ attempts, expired, erased }: Receipt): boolean {
+  return attempts === 1 && !expired && !erased
+}
+
+/** Those that had failed before. */
+function recoveriesOf(receipts: readonly Receipt[]): RecoveryRecord[] {
+  return receipts.flatMap(({ eventId, attempts, durationMs, expired, erased }) => {
+    const succeeded = !expired && !erased
+    return attempts > (succeeded ? 1 : 0) ? [{ eventId, attempt: attempts, durationMs, succeeded }] : []
+  })
+}
