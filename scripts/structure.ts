@@ -30,6 +30,7 @@ const layers = [
   'delivery/attempts',
   'delivery/concurrency',
   'delivery/jobs',
+  'delivery/jobs/queue-state',
   'delivery/ordering',
   'delivery/settlement',
   'delivery/flow-control',

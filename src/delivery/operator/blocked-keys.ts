@@ -15,6 +15,7 @@ import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
 import { inTransaction, openBoss } from '../jobs/boss.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
 import { newJob, retryPriority, type JobData } from '../jobs/job.ts'
+import { deleteKeyDeadLetter, findKeyJob } from '../jobs/key-jobs.ts'
 import { advanceKeys, lockWaitingKey } from '../ordering/ordered-keys.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
 import { deadLetterQueueName, queueName } from '../jobs/queues.ts'
@@ -155,21 +156,16 @@ async function releaseKey(
       const jobs = await advanceKeys(client, subscription, [progress])
       if (jobs.length > 0) await boss.insert(queue, jobs, options)
     } else {
+      const failed = { keyId, eventId: failedEventId }
       // Somebody may have redriven the dead letter through pg-boss directly.
-      const { rows } = await client.query<{ id: string }>(
-        `select id from ${database.bossSchema}.job where name = $1 and state < 'completed' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
-        [queue, keyId, failedEventId],
-      )
-      const jobId = await key.resume(rows[0]?.id)
-      if (rows.length === 0) {
+      const redriven = await findKeyJob(client, database, queue, failed)
+      const jobId = await key.resume(redriven)
+      if (redriven === undefined) {
         const job = newJob([failedEventId], subscription)
         const data: JobData = { eventIds: [failedEventId], attempts, failures, keyId }
         await boss.insert(queue, [{ ...job, id: jobId, data, priority: retryPriority }], options)
       }
-      await client.query(
-        `delete from ${database.bossSchema}.job where name = $1 and state < 'active' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
-        [deadLetterQueueName(subscription.name), keyId, failedEventId],
-      )
+      await deleteKeyDeadLetter(client, database, deadLetterQueueName(subscription.name), failed)
     }
     await database.faultPoint?.('release-key.job-inserted')
     await client.query(wakeSql, [wakePayload('', [subscription.id])])
