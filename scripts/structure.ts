@@ -1,13 +1,15 @@
 /**
  * The structure of the source: which folder may import which, and the sizes of its parts.
  *
- *     node scripts/structure.ts --check    fails on an import in the wrong direction, and on circles of files
+ *     node scripts/structure.ts --check    fails on an import in the wrong direction, on circles of files, and on SQL that names a
+ *                                          table of pg-boss outside the folder for it
  *     node scripts/structure.ts [folder]   counts files, lines, parameters and exports of `src`, or of another checkout
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { bossTablesFolder, bossTablesIn } from './boss-tables.ts'
 
 /** The folders of src, bottom up. Each imports only itself and those before it. */
 const layers = [
@@ -31,6 +33,7 @@ const layers = [
   'delivery/concurrency',
   'delivery/ledger',
   'delivery/jobs',
+  'delivery/jobs/queue-state',
   'delivery/ordering',
   'delivery/settlement',
   'delivery/flow-control',
@@ -202,6 +205,15 @@ function handedDown(text: string): { readonly name: string; readonly functionCou
   )
 }
 
+/** The migrations in `drizzle/` name tables of pg-boss as well: functions of the schema cannot be anywhere else. */
+function misplacedSql(file: string): string[] {
+  if (file.startsWith(bossTablesFolder)) return []
+  const named = new Set(bossTablesIn(readFileSync(join(project, file), 'utf8')))
+  return [...named].map(
+    (name) => `${file} names ${name} of pg-boss: statements on its tables are in ${bossTablesFolder}`,
+  )
+}
+
 function check(): number {
   const imports = ['src', 'scripts', 'test'].flatMap((folder) =>
     sourcesIn(project, folder).flatMap((file) => importsOf(project, file)),
@@ -209,6 +221,7 @@ function check(): number {
   const problems = [
     ...imports.filter(({ from }) => from.startsWith('src/')).map(wrongDirection),
     ...circlesOf(imports).map((files) => `a circle of imports: ${files.join(', ')}`),
+    ...sourcesIn(project, 'src').flatMap(misplacedSql),
   ].filter((problem) => problem !== undefined)
   for (const problem of problems) console.error(problem)
   if (problems.length === 0) console.log(`${imports.length} imports go the right way, and none in a circle`)

@@ -15,18 +15,28 @@ const retentionSeconds = 2_000_000_000
 /** Options that all queues of the bus share. */
 export const queueDefaults = { deleteAfterSeconds, retentionSeconds } as const
 
+/** Runs pg-boss statements on the bus's pool. */
+function onPool({ pool }: Database): { readonly db: Db } {
+  return { db: { executeSql: (text, values) => pool.query(text, values) } }
+}
+
 /**
- * pg-boss on the bus's own pool. Its timers are off, except for the registry of instances: maintenance calls what they
+ * pg-boss on the bus's own connections. Its timers are off, except for the registry of instances: maintenance calls what they
  * would do when it is due (see maintenance.ts), so that an idle process with many queues does not poll each of them.
  */
 function createBoss(
   database: Database,
   instanceName: string,
   logger: BusLogger,
-  options: { readonly migrate: boolean; readonly registerInstance: boolean; readonly keepsTrends: boolean },
+  options: {
+    readonly migrate: boolean
+    readonly registerInstance: boolean
+    readonly keepsTrends: boolean
+    readonly db?: Db
+  },
 ): PgBoss {
   const boss = new PgBoss({
-    db: { executeSql: (text, values) => database.pool.query(text, values) },
+    db: options.db ?? onPool(database).db,
     schema: database.bossSchema,
     migrate: options.migrate,
     supervise: false,
@@ -93,6 +103,17 @@ export async function openBoss(
     throw error
   }
   return boss
+}
+
+/**
+ * pg-boss that is not started: for a few calls of a process that need not deliver. It has no timers, is not stopped, and reads only the
+ * queues that it is called with. The caller verifies the schema, see {@link assertUsableBoss}.
+ *
+ * @param on - where it reads queues and runs its calls: a transaction that holds the only connection must be given here
+ */
+export function unstartedBoss(database: Database, logger: BusLogger, on = onPool(database)): PgBoss {
+  const options = { migrate: false, registerInstance: false, keepsTrends: false, ...on }
+  return createBoss(database, 'unstarted', logger, options)
 }
 
 /** Installs or upgrades pg-boss's own schema, unless it is newer. Its migrations take their own locks. */

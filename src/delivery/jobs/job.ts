@@ -190,10 +190,5 @@ function derivedId(batchId: string, eventId: string): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`
 }
 
-/** The pg-boss group of jobs that some declarations do not cover. */
-export function declinedGroup(declarationIds: readonly number[]): string {
-  return `left by ${declarationIds.join(',')}`
-}
-
 /** Finish tags end where pg-boss's priority does. Beyond this one, jobs are fetched in the order of their insertion. */
 export const maxFinishTag = 2_000_000_000

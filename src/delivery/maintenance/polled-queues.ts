@@ -1,6 +1,6 @@
 import type { Worker } from '../worker/worker-dependencies.ts'
 import { queueName } from '../jobs/queues.ts'
-import type { PollFloor } from './queue-poll.ts'
+import type { PollFloor } from '../jobs/queue-state/poll-queue.ts'
 
 /** How often a process polls each of its queues for due retries and lost workers. */
 const pollIntervalMs = 5000

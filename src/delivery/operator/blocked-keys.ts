@@ -1,4 +1,3 @@
-import type { PgBoss } from 'pg-boss'
 import { ConfigurationError } from '../../foundation/errors.ts'
 import { limits } from '../../foundation/limits.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
@@ -12,9 +11,12 @@ import {
 } from '../../foundation/options.ts'
 import type { Database, Executor } from '../../database/database.ts'
 import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
-import { inTransaction, openBoss } from '../jobs/boss.ts'
+import { inTransaction, unstartedBoss } from '../jobs/boss.ts'
+import { assertUsableBoss } from '../jobs/boss-version.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
+import { JobWriter } from '../jobs/job-writer.ts'
 import { newJob, retryPriority, type JobData } from '../jobs/job.ts'
+import { deleteKeyDeadLetter, findKeyJob } from '../jobs/key-jobs.ts'
 import { releaseFailing } from '../ledger/failures.ts'
 import { advanceKeys, lockWaitingKey } from '../ordering/ordered-keys.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
@@ -124,12 +126,8 @@ export function createBlockedKeys(database: Database, logger: BusLogger): Blocke
     async release(given) {
       const release = checkRelease(given)
       const subscription = await findSubscription(database, release.subscription)
-      const boss = await openBoss(database, 'release', logger)
-      try {
-        return await releaseKey(database, boss, subscription, release)
-      } finally {
-        await boss.stop({ graceful: false })
-      }
+      await assertUsableBoss(database)
+      return releaseKey(database, logger, subscription, release)
     },
   }
 }
@@ -140,13 +138,14 @@ export function createBlockedKeys(database: Database, logger: BusLogger): Blocke
  */
 async function releaseKey(
   database: Database,
-  boss: PgBoss,
+  logger: BusLogger,
   subscription: RegisteredSubscription,
   { tenantId, orderingKey, skipFailed }: Required<KeyRelease>,
 ): Promise<boolean> {
   const queue = queueName(subscription.name)
   const released = await database.transaction(async (client) => {
-    const options = inTransaction(client)
+    const boss = unstartedBoss(database, logger, inTransaction(client))
+    const jobWriter = new JobWriter(client, { boss, queue, database })
     const key = await lockWaitingKey(client, subscription.id, tenantId, orderingKey)
     if (key === undefined) return false
     await database.faultPoint?.('release-key.locked')
@@ -154,25 +153,20 @@ async function releaseKey(
     if (skipFailed === true) {
       const progress = { keyId, jobId: failedEventId, eventId: failedEventId, doneCount: 1 }
       const jobs = await advanceKeys(client, subscription, [progress])
-      if (jobs.length > 0) await boss.insert(queue, jobs, options)
+      await jobWriter.insert(jobs)
       await releaseFailing(client, subscription.id, failedEventId, undefined)
     } else {
+      const failed = { keyId, eventId: failedEventId }
       // Somebody may have redriven the dead letter through pg-boss directly.
-      const { rows } = await client.query<{ id: string }>(
-        `select id from ${database.bossSchema}.job where name = $1 and state < 'completed' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
-        [queue, keyId, failedEventId],
-      )
-      const jobId = await key.resume(rows[0]?.id)
-      if (rows.length === 0) {
+      const redriven = await findKeyJob(client, database, queue, failed)
+      const jobId = await key.resume(redriven)
+      if (redriven === undefined) {
         const job = newJob([failedEventId], subscription)
         const data: JobData = { eventIds: [failedEventId], attempts, failures, keyId }
-        await boss.insert(queue, [{ ...job, id: jobId, data, priority: retryPriority }], options)
+        await jobWriter.insert([{ ...job, id: jobId, data, priority: retryPriority }])
       }
       await releaseFailing(client, subscription.id, failedEventId, jobId)
-      await client.query(
-        `delete from ${database.bossSchema}.job where name = $1 and state < 'active' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
-        [deadLetterQueueName(subscription.name), keyId, failedEventId],
-      )
+      await deleteKeyDeadLetter(client, database, deadLetterQueueName(subscription.name), failed)
     }
     await database.faultPoint?.('release-key.job-inserted')
     await client.query(wakeSql, [wakePayload('', [subscription.id])])

@@ -2,6 +2,7 @@ import { ConfigurationError } from '../../foundation/errors.ts'
 import { limits } from '../../foundation/limits.ts'
 import { assertTextOption, describe, refuseUnknownKeys, invalidOption } from '../../foundation/options.ts'
 import type { Database } from '../../database/database.ts'
+import { countWaitingJobsSql } from '../jobs/queue-state/waiting-jobs.ts'
 import { pauseSubscription, resumeSubscription } from '../flow-control/subscription-state.ts'
 import { liveSeconds } from '../registry/declarations.ts'
 import type { RegisteredOptions } from '../subscriptions/subscription.ts'
@@ -108,17 +109,7 @@ export function createSubscriptions(database: Database, onChange: () => Promise<
       // The events of a key with a job are counted in `ordered_events`, not in the job.
       const { rows } = await database.query<SubscriptionRow>(
         `with waiting as materialized (
-           select (r.counted->>'id')::int as id, (r.counted->>'jobs')::bigint as jobs, (r.counted->>'events')::bigint as events
-           from bus.read_each(array(
-             select format($counted$
-               select %s as id, count(*) as jobs,
-                 coalesce(sum(jsonb_array_length(j.data->'eventIds')) filter (where not j.data ? 'keyId'), 0) as events
-               from (
-                 select data from ${database.bossSchema}.job where name = %L and state < 'active' limit ${maxCountedJobs}
-               ) j
-             $counted$, s.id, 'bus.' || s.name)
-             from bus.subscriptions s
-           )) as r (counted)
+           ${countWaitingJobsSql(database, maxCountedJobs)}
          ), live as (
            select d.subscription_id as id, count(distinct i.id)::int as instances
            from bus.instances i cross join lateral unnest(i.declarations) as x (id) join bus.declarations d on d.id = x.id

@@ -2,6 +2,7 @@ import type pg from 'pg'
 import { keepFailures } from '../attempts/failure.ts'
 import type { EventOutcome } from '../attempts/outcome.ts'
 import type { JobClaim } from '../jobs/job-claim.ts'
+import { isCurrentSql } from '../jobs/key-jobs.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 
 /**
@@ -17,8 +18,7 @@ export async function markOverrunningKey(
     `update bus.ordered_keys k
      set state = 'overrunning', failed_event_id = $5, attempts = $6, failures = $7::jsonb, failed_at = now()
      where k.id = $1 and k.job_id = $2 and k.state = 'active'
-       and exists (
-         select from ${database.bossSchema}.job j where j.name = $3 and j.id = $2 and j.state = 'active' and j.retry_count = $4)`,
+       and ${isCurrentSql(database, { queue: '$3', id: '$2', retryCount: '$4' })}`,
     [
       data.keyId,
       id,

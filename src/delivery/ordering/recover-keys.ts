@@ -5,6 +5,7 @@ import { type FailureOutput, lostWorkerError, toClaim } from '../jobs/job-claim.
 import { JobWriter, logDeadLetters, type DeadLettered } from '../jobs/job-writer.ts'
 import { inTransaction } from '../jobs/boss.ts'
 import type { JobData } from '../jobs/job.ts'
+import { isUnfinishedSql } from '../jobs/key-jobs.ts'
 import { recordFailures } from '../ledger/failures.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import { advanceKeys, afterDeadLetter, failKeys, type KeyProgress } from './ordered-keys.ts'
@@ -31,8 +32,7 @@ export async function recoverKeys(context: SubscriptionContext): Promise<boolean
   const { rows } = await database.query<OrphanedKey>(
     `select k.id, k.job_id from bus.ordered_keys k
      where k.subscription_id = $1 and k.state in ('active', 'overrunning')
-       and not exists (
-         select from ${database.bossSchema}.job j where j.name = $2 and j.id = k.job_id and j.state < 'completed')
+       and not ${isUnfinishedSql(database, { queue: '$2', id: 'k.job_id' })}
      order by k.id limit ${maxKeys}`,
     [subscriptionId, queue],
   )

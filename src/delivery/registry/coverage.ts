@@ -2,7 +2,8 @@ import type { Database, Executor } from '../../database/database.ts'
 import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
 import { filterByPredicate, readDeclarations, typeMatcher } from './declarations.ts'
 import { hasExpired, isErased, type LoadedEvents } from '../attempts/event-reader.ts'
-import { type JobData, declinedGroup } from '../jobs/job.ts'
+import { declinedGroup, offerDeclinedJobs } from '../jobs/declined-jobs.ts'
+import type { JobData } from '../jobs/job.ts'
 import { type Subscription } from '../subscriptions/subscription.ts'
 import { queueName } from '../jobs/queues.ts'
 
@@ -120,11 +121,7 @@ export async function reofferDeclinedJobs(
     [names],
   )
   for (const { id, name } of rows) {
-    await executor.query(
-      `update ${executor.bossSchema}.job set group_id = null, priority = greatest(priority, 0)
-       where name = $1 and state < 'active' and data ? 'declinedBy'`,
-      [queueName(name)],
-    )
+    await offerDeclinedJobs(executor, queueName(name))
     await executor.query(wakeSql, [wakePayload('', [id])])
   }
 }

@@ -4,7 +4,8 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import { withLock } from '../../database/advisory-lock.ts'
 import type { Database, Executor } from '../../database/database.ts'
-import { openBoss } from '../jobs/boss.ts'
+import { unstartedBoss } from '../jobs/boss.ts'
+import { assertUsableBoss } from '../jobs/boss-version.ts'
 import { reofferDeclinedJobs } from './coverage.ts'
 import {
   declarationHash,
@@ -105,25 +106,22 @@ export async function createQueues(
   subscriptions: readonly Subscription[],
   logger: BusLogger,
 ): Promise<void> {
-  const boss = await openBoss(database, 'migrate', logger)
-  try {
-    await withLock(database, locks.registry, async () => {
-      const known = await readSubscriptions(database)
-      const declared = await readDeclarations(
-        database,
-        subscriptions.map(({ name }) => name),
-      )
-      const queues = await readQueues(boss, subscriptions)
-      for (const subscription of subscriptions) {
-        const owner = known.find(({ name }) => name === subscription.name)?.service
-        if (owner === undefined || owner === service)
-          await ensureQueues(boss, withNewestOptions(subscription, declared), queues)
-      }
-      await applyQueueStorage(boss)
-    })
-  } finally {
-    await boss.stop({ graceful: false })
-  }
+  await assertUsableBoss(database)
+  const boss = unstartedBoss(database, logger)
+  await withLock(database, locks.registry, async () => {
+    const known = await readSubscriptions(database)
+    const declared = await readDeclarations(
+      database,
+      subscriptions.map(({ name }) => name),
+    )
+    const queues = await readQueues(boss, subscriptions)
+    for (const subscription of subscriptions) {
+      const owner = known.find(({ name }) => name === subscription.name)?.service
+      if (owner === undefined || owner === service)
+        await ensureQueues(boss, withNewestOptions(subscription, declared), queues)
+    }
+    await applyQueueStorage(boss)
+  })
 }
 
 /** Every subscription of every service, with its active declarations. */

@@ -29,11 +29,12 @@ const maxFanOut = 32
  */
 export function createRouter(
   boss: PgBoss,
-  { bossSchema, faultPoint, pool }: Pick<Database, 'bossSchema' | 'faultPoint' | 'pool'>,
+  database: Pick<Database, 'bossSchema' | 'faultPoint' | 'pool'>,
   instanceId: string,
   workers: LocalWorkers,
   onIncomplete: () => void,
 ): Dispatch {
+  const { faultPoint, pool } = database
   const queues = createKnownQueues(boss, () => pool.options.max === 1)
   const directDelivery = createDirectDelivery(boss, { faultPoint }, workers)
   let routes: readonly Route[] = []
@@ -82,7 +83,7 @@ export function createRouter(
     for (const each of direct) afterCommit.push(await directDelivery.deliver(client, each))
     const queued = routed.filter((each) => !direct.includes(each))
     const unordered = queued.filter(({ subscription }) => subscription.ordered !== true)
-    const planned = unordered.length === 0 ? [] : await planJobs(client, bossSchema, unordered)
+    const planned = unordered.length === 0 ? [] : await planJobs(client, database, unordered)
     for (const each of queued) {
       const { subscription } = each
       const jobs =
@@ -136,7 +137,7 @@ export function createRouter(
           const jobs =
             subscription.ordered === true
               ? await planOrderedJobs(client, each, terms)
-              : ((await planJobs(client, bossSchema, [each]))[0] ?? [])
+              : ((await planJobs(client, database, [each]))[0] ?? [])
           if (jobs.length > 0) await insertJobs(client, boss, subscription, jobs)
           jobCount += jobs.length
         }

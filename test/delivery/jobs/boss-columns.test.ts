@@ -1,6 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { expect, onTestFinished, test } from 'vitest'
+import { bossTablesFolder, bossTablesIn } from '../../../scripts/boss-tables.ts'
 import { bossColumns } from '../../../src/delivery/jobs/boss-columns.ts'
 import { createBus } from '../../../src/index.ts'
 import { testBus } from '../../support/bus.ts'
@@ -30,20 +31,10 @@ interface BossSql {
   readonly words: ReadonlySet<string>
 }
 
-/** Which tables of pg-boss a text names. Tables that are named by `%I` are those of jobs. */
+/** Which tables of pg-boss a text names. Tables that are named by `%I` are those of jobs. The type of a state is no table. */
 function tablesIn(text: string): ReadonlySet<Table> {
-  const named = [...text.matchAll(/(?:pgboss|\{[\w.#]*[bB]ossSchema\})\.(\w+|%(?:1\$)?I)/g)].map(
-    ([, name]) => name,
-  )
-  return new Set(
-    named.flatMap((name): Table[] =>
-      name === 'queue' || name === 'version'
-        ? [name]
-        : name === 'job' || name?.endsWith('I') === true
-          ? ['job']
-          : [],
-    ),
-  )
+  const named = bossTablesIn(text).map((name) => (name.endsWith('I') ? 'job' : name))
+  return new Set(named.filter((name) => name !== 'job_state') as Table[])
 }
 
 const wordsIn = (text: string): ReadonlySet<string> =>
@@ -113,7 +104,7 @@ test('every column of pg-boss that a statement names is listed', async () => {
   expect(findUnlisted(statements, all)).toEqual([])
   // What it looks at: files of several folders, and functions of the schema.
   const places = statements.map(({ where }) => where)
-  for (const place of [/^delivery\/jobs\//, /^delivery\/maintenance\//, /bus\.event_deliveries/])
+  for (const place of [/^delivery\/jobs\/[^/]+$/, /^delivery\/jobs\/queue-state\//, /bus\.event_deliveries/])
     expect(places.some((where) => place.test(where))).toBe(true)
   // And what it finds.
   const source =
@@ -133,9 +124,40 @@ test('every column that is listed is named by a statement', async () => {
   }
 })
 
-test('only src/delivery names tables of pg-boss', async () => {
-  const statements = await readBossSql()
-  expect(statements.filter(({ where }) => !/^(?:delivery\/|\d{4}_)/.test(where))).toEqual([])
+test('the statements name no other tables of pg-boss than those whose columns are listed', async () => {
+  const named = new Set((await readBossSql()).flatMap(({ tables }) => [...tables]))
+  expect([...named].toSorted()).toEqual(Object.keys(listed).toSorted())
+})
+
+test('only src/delivery/jobs and the migrations name tables of pg-boss', async () => {
+  const names = await readdir(`${projectFolder}src`, { recursive: true })
+  const sources = names.filter((name) => name.endsWith('.ts')).map((name) => `src/${name}`)
+  const naming: string[] = []
+  for (const file of sources)
+    if (bossTablesIn(await readFile(`${projectFolder}${file}`, 'utf8')).length > 0) naming.push(file)
+  expect(naming.filter((file) => !file.startsWith(bossTablesFolder))).toEqual([])
+  // And all of them are compared with the list.
+  const compared = (await readBossSql()).map(({ where }) => `src/${where}`)
+  expect(naming.filter((file) => !compared.includes(file))).toEqual([])
+  expect(naming.length).toBeGreaterThan(10)
+})
+
+test.each([
+  ['a variable of the schema', 'query(`delete from ${database.bossSchema}.queue`)', 'queue'],
+  ['a variable of another name', 'query(`select from ${where}.job_common`)', 'job_common'],
+  ['a quoted schema', 'query(`select from "${schema}".job`)', 'job'],
+  ['the schema itself', "query('select state from pgboss.job')", 'job'],
+  ['a type', 'query(`select $1::${bossSchema}.job_state`)', 'job_state'],
+  ['a partition', 'format(`select from ${this.#bossSchema}.%1$I`)', '%1$I'],
+  ['a string that is appended', "query('select from ' + schema + '.job')", 'job'],
+])('a table is found that is named by %s', (_, source, table) => {
+  expect(bossTablesIn(source)).toContain(table)
+})
+
+test('tables of the bus, names of queues and comments are not taken for tables of pg-boss', () => {
+  const source =
+    '/**\n * `pgboss.job`\n */\n// pgboss.queue\nconst dead = `bus.${name}.dead`\nquery(`select from bus.jobs, ${job.version}`)'
+  expect(bossTablesIn(source)).toEqual([])
 })
 
 test.each([

@@ -1,6 +1,7 @@
 import pg from 'pg'
 import { expect, onTestFinished, test } from 'vitest'
-import { pollQueues, type PollFloor, type QueuePoll } from '../../../src/delivery/maintenance/queue-poll.ts'
+import type { PollFloor } from '../../../src/delivery/jobs/queue-state/poll-queue.ts'
+import { pollQueues, type QueuePoll } from '../../../src/delivery/maintenance/queue-poll.ts'
 import { createDeadLetters } from '../../../src/delivery/operator/dead-letters.ts'
 import { createSubscriptions } from '../../../src/delivery/operator/subscriptions.ts'
 import type { Database } from '../../../src/database/database.ts'

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { createServerClock, adjustJobTimes } from '../../../src/delivery/maintenance/server-clock.ts'
+import { adjustJobTimes } from '../../../src/delivery/jobs/queue-state/job-times.ts'
+import { createServerClock } from '../../../src/delivery/maintenance/server-clock.ts'
 import { createDatabase } from '../../../src/database/database.ts'
 import { recordingLogger, testBus } from '../../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../../support/database.ts'

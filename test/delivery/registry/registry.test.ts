@@ -1,4 +1,5 @@
-import { expect, test } from 'vitest'
+import { PgBoss } from 'pg-boss'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { testBus } from '../../support/bus.ts'
 import { createTestDatabase } from '../../support/database.ts'
 
@@ -108,4 +109,19 @@ test("pg-boss's own drift check stays clean beside the bus", async () => {
   const { openBoss } = await import('../../support/queues.ts')
   const report = await (await openBoss(url)).detectSchemaDrift()
   expect(report.ok).toBe(true)
+})
+
+test('a migration makes and changes the queues of its subscriptions, and starts pg-boss only to migrate it', async () => {
+  const { url, rows } = await createTestDatabase()
+  const start = vi.spyOn(PgBoss.prototype, 'start')
+  onTestFinished(() => start.mockRestore())
+  for (const maxAttempts of [3, 4]) {
+    const bus = testBus(url)
+    bus.subscribe({ name: 'a', events: ['note'], retry: { maxAttempts }, handler: noop })
+    await bus.migrate()
+    expect(
+      await rows(`select name, retry_limit % 1000 as retries from pgboss.queue where name = 'bus.a'`),
+    ).toEqual([{ name: 'bus.a', retries: maxAttempts - 1 }])
+  }
+  expect(start).toHaveBeenCalledTimes(2)
 })

@@ -43,7 +43,9 @@ async function plan(
       rows: rows(JSON.parse(keys ?? '[]') as string[]),
     }),
   } as unknown as pg.ClientBase
-  const [jobs = []] = await planJobs(client, 'pgboss', [{ subscription, events: claimed, declarations }])
+  const [jobs = []] = await planJobs(client, { bossSchema: 'pgboss' }, [
+    { subscription, events: claimed, declarations },
+  ])
   return jobs.map(({ singletonKey = '', priority = 0, data }) => {
     const ids = data?.eventIds ?? []
     const tenants = [...new Set(ids.map((id) => id.replace(/\d+$/, '')))].join()
@@ -161,7 +163,7 @@ test('each subscription has its own line', async () => {
       ],
     }),
   } as unknown as pg.ClientBase
-  const planned = await planJobs(client, 'pgboss', [
+  const planned = await planJobs(client, { bossSchema: 'pgboss' }, [
     { subscription: subscriptionOf('first'), events: events('a', 10) },
     { subscription: subscriptionOf('second'), events: events('a', 10), declarations: [4] },
   ])
