@@ -242,6 +242,12 @@ end
 $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_custom_plan;
 --> statement-breakpoint
 
+-- Whether the data of a job, which anybody may have inserted, holds one event.
+create function bus.is_single_event(data jsonb) returns boolean language sql immutable parallel safe
+return coalesce(case jsonb_typeof(data -> 'eventIds') when 'array' then jsonb_array_length(data -> 'eventIds') = 1
+  and data -> 'eventIds' ->> 0 ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' end, false);
+--> statement-breakpoint
+
 -- Records the failing events of a subscription that jobs of an earlier version hold, and what they know of their attempts. At most so
 -- many; returns the number of events that it has recorded. Repeating: what is recorded is skipped.
 create function bus.record_known_failures(for_subscription int, max_count int) returns bigint language plpgsql as $body$
@@ -255,14 +261,14 @@ begin
       coalesce((b.source_output ->> 'attempts')::int, coalesce((b.data ->> 'attempts')::int, 0) + coalesce(b.source_retry_count, 0) + 1) as attempts,
       coalesce(b.source_output -> 'failures', b.data -> 'failures') as failures, bus.last_failure(b.source_output, b.data) as last, null::timestamptz as due_at
     from pgboss.job b
-    where b.name = queue || '.dead' and b.state < 'active' and jsonb_array_length(b.data -> 'eventIds') = 1
+    where b.name = queue || '.dead' and b.state < 'active' and bus.is_single_event(b.data)
       and not exists (select from bus.failing f where f.subscription_id = for_subscription and f.event_id = (b.data -> 'eventIds' ->> 0)::uuid)
     union all
     select b.id, (b.data -> 'eventIds' ->> 0)::uuid, 'retrying',
       coalesce((b.data ->> 'attempts')::int, 0) + b.retry_count + case when b.state = 'retry' then 1 else 0 end,
       coalesce(b.output -> 'failures', b.data -> 'failures'), bus.last_failure(b.output, b.data), b.start_after
     from pgboss.job b
-    where b.name = queue and b.state < 'completed' and jsonb_array_length(b.data -> 'eventIds') = 1
+    where b.name = queue and b.state < 'completed' and bus.is_single_event(b.data)
       and (b.retry_count > 0 or b.state = 'retry' or coalesce((b.data ->> 'attempts')::int, 0) > 0)
       and not exists (select from bus.failing f where f.subscription_id = for_subscription and f.event_id = (b.data -> 'eventIds' ->> 0)::uuid)
     limit max_count
@@ -909,7 +915,7 @@ create policy tenant_reads on bus.failing for select to public using (tenant_id 
 
 revoke execute on function
   bus.received_events(int, uuid[]), bus.record_failures(int, jsonb, uuid), bus.record_recoveries(int, jsonb, uuid),
-  bus.pack_receipts(int, uuid, int), bus.record_known_failures(int, int), bus.insert_delivery(), bus.event_deliveries(uuid),
+  bus.pack_receipts(int, uuid, int), bus.record_known_failures(int, int), bus.is_single_event(jsonb), bus.insert_delivery(), bus.event_deliveries(uuid),
   bus.timeline_for_tenant(jsonb), bus.tenant_deliveries(uuid), bus.dead_letter_page(int, text, timestamptz, uuid, int),
   bus.dead_letters(text, text, int), bus.tenant_dead_letters(text, int), bus.dead_letter_groups(text, int), bus.scrub_attempts(text, text)
 from public;

@@ -13,6 +13,7 @@ import { reasonOf } from './foundation/error-reason.ts'
 import { createBlockedKeys } from './delivery/operator/blocked-keys.ts'
 import { startDelivery, type Delivery } from './delivery/delivery.ts'
 import { createQueues } from './delivery/registry/registry.ts'
+import { ledgerMigration, recordKnownFailures } from './delivery/ledger/known-failures.ts'
 import { createDeadLetters } from './delivery/operator/dead-letters.ts'
 import { migrateBoss } from './delivery/jobs/boss.ts'
 import { assertMigratableBoss } from './delivery/jobs/boss-version.ts'
@@ -155,9 +156,10 @@ export function createBus<
           // The table of migrations has a sequence too.
           if (isBusThere) await repairSequences(database, logger, { isOlderAllowed: true })
         },
-        async after() {
+        async after(applied) {
           await repairSequences(database, logger)
           await migrateBoss(database, logger)
+          if (applied > 0 && applied < ledgerMigration) await recordKnownFailures(database)
           if (subscriptions.length > 0) await createQueues(database, settings.source, subscriptions, logger)
           if (roles === 'create') await ensureRoles(database, logger)
         },

@@ -14,12 +14,5 @@ export {
   subscriptionRevision,
   subscriptions,
 } from './delivery/schema.ts'
-export {
-  attempts,
-  deliveries,
-  failing,
-  receiptBatches,
-  receipts,
-  rollups,
-} from './delivery/ledger/schema.ts'
+export { attempts, deliveries, failing, receiptBatches, receipts, rollups } from './delivery/ledger/schema.ts'
 export { catalogue, erasures } from './operations/schema.ts'

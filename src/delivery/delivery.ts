@@ -192,7 +192,16 @@ async function startWorkers(
     const declarationId = (): number => registrations.get(name)?.declarationId ?? 0
     const worker = startWorker({
       ...{ catalogue, events, publishing, quarantine, state, onState },
-      context: { subscription, subscriptionId, queue: queueName(name), database, boss, logger, instanceId, rollups },
+      context: {
+        subscription,
+        subscriptionId,
+        queue: queueName(name),
+        database,
+        boss,
+        logger,
+        instanceId,
+        rollups,
+      },
       coverage: createCoverage(database, subscription, subscriptionId, declarationId),
       connections: subscription.mode === 'exactly-once' ? handlerPool?.createMember() : undefined,
       requestPoll: () => maintenance.requestPoll(name),

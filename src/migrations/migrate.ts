@@ -14,7 +14,8 @@ import { locks } from '../database/locks.ts'
 export interface MigrationSteps {
   /** Throws before anything is written, to refuse the migration. */
   readonly before: (isBusThere: boolean) => Promise<void>
-  readonly after: () => Promise<void>
+  /** @param applied - the migrations that the database had before */
+  readonly after: (applied: number) => Promise<void>
   readonly logger: BusLogger
 }
 
@@ -50,7 +51,7 @@ async function migrateAlone(database: Database, steps: MigrationSteps): Promise<
     }
     await session.query('select bus.create_partitions()')
     await database.faultPoint?.('migrate.partitions-created')
-    await steps.after()
+    await steps.after(applied)
     const shipped = migrations.length
     const message = applied < shipped ? 'the schema `bus` was migrated' : 'the schema `bus` is up to date'
     steps.logger.info({ from: applied, to: shipped }, message)

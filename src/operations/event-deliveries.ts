@@ -96,30 +96,32 @@ export async function readDeliveries(
     `select subscription, state, attempts, failure, due_at, delivered_at, duration_ms::numeric as duration_ms, timeline from ${source}($1::uuid)`,
     [checkId('id', id)],
   )
-  return rows.map(({ subscription, state, attempts, failure, due_at, delivered_at, duration_ms, timeline }) => ({
-    subscription,
-    state,
-    attempts,
-    lastError: failure === null ? undefined : toError(failure),
-    dueAt: due_at ?? undefined,
-    deliveredAt: state === 'delivered' ? (delivered_at ?? undefined) : undefined,
-    settledAt: delivered_at ?? undefined,
-    durationMs: state === 'delivered' && duration_ms !== null ? Number(duration_ms) : undefined,
-    timeline:
-      // A first attempt that succeeded is in the receipt alone.
-      state === 'delivered' && attempts === 1 && delivered_at !== null
-        ? [
-            {
-              attempt: 1,
-              succeeded: true,
-              endedAt: delivered_at,
-              durationMs: Number(duration_ms),
-              error: undefined,
-              instanceId: undefined,
-            },
-          ]
-        : timeline.map(toAttempt),
-  }))
+  return rows.map(
+    ({ subscription, state, attempts, failure, due_at, delivered_at, duration_ms, timeline }) => ({
+      subscription,
+      state,
+      attempts,
+      lastError: failure === null ? undefined : toError(failure),
+      dueAt: due_at ?? undefined,
+      deliveredAt: state === 'delivered' ? (delivered_at ?? undefined) : undefined,
+      settledAt: delivered_at ?? undefined,
+      durationMs: state === 'delivered' && duration_ms !== null ? Number(duration_ms) : undefined,
+      timeline:
+        // A first attempt that succeeded is in the receipt alone.
+        state === 'delivered' && attempts === 1 && delivered_at !== null
+          ? [
+              {
+                attempt: 1,
+                succeeded: true,
+                endedAt: delivered_at,
+                durationMs: Number(duration_ms),
+                error: undefined,
+                instanceId: undefined,
+              },
+            ]
+          : timeline.map(toAttempt),
+    }),
+  )
 }
 
 function toAttempt(recorded: RecordedAttempt): AttemptRecord {

@@ -40,7 +40,7 @@ test('the Drizzle tables have the columns, keys and indexes of the database', as
          'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'notNull', a.attnotnull,
          'filled', a.atthasdef or a.attidentity <> '') order by a.attnum)
        from pg_attribute a where a.attrelid = c.oid and a.attnum > 0) as columns,
-      (select json_agg(a.attname order by k.place)
+      (select coalesce(json_agg(a.attname order by k.place), '[]')
        from pg_constraint p cross join unnest(p.conkey) with ordinality as k (attnum, place)
        join pg_attribute a on a.attrelid = p.conrelid and a.attnum = k.attnum
        where p.conrelid = c.oid and p.contype = 'p') as key,

@@ -1,38 +1,8 @@
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { drizzle } from 'drizzle-orm/node-postgres'
-import { migrate } from 'drizzle-orm/node-postgres/migrator'
-import pg from 'pg'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
-import { shippedMigrationCount } from '../support/migrations.ts'
+import { migrateTo, shippedMigrationCount } from '../support/migrations.ts'
 import { checkedInSchema, describeSchema } from '../support/schema-snapshot.ts'
-
-const migrationsFolder = fileURLToPath(new URL('../../drizzle', import.meta.url))
-
-/** Brings an empty database to where the first so many migrations lead. */
-async function migrateTo(url: string, migrationCount: number): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), 'bossbus-older-'))
-  onTestFinished(async () => rm(folder, { recursive: true, force: true }))
-  await cp(migrationsFolder, folder, { recursive: true })
-  const journalFile = join(folder, 'meta/_journal.json')
-  const journal = JSON.parse(await readFile(journalFile, 'utf8')) as { entries: unknown[] }
-  await writeFile(
-    journalFile,
-    JSON.stringify({ ...journal, entries: journal.entries.slice(0, migrationCount) }),
-  )
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
-  await migrate(drizzle(client), {
-    migrationsFolder: folder,
-    migrationsSchema: 'bus',
-    migrationsTable: 'migrations',
-  })
-  await client.end()
-}
 
 test.each(Array.from({ length: shippedMigrationCount() - 1 }, (_, i) => i + 1))(
   'a database of %i migrations with rows in it gets the newest schema, and what waited is delivered',

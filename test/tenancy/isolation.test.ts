@@ -54,6 +54,9 @@ const withoutTenants = [
   'bus.subscriptions',
 ]
 
+/** Tables whose rows are about several tenants, or say what only operators read. */
+const closedToTenants = ['bus.attempts', 'bus.receipt_batches', 'bus.rollups']
+
 interface Relation {
   readonly name: string
   readonly kind: string
@@ -144,7 +147,8 @@ test('as bus_tenant, no statement over any table of the two schemas sees or chan
   for (const relation of relations) {
     for (const [command, statement] of Object.entries(commandsOn(relation))) {
       const { code } = await attempt(session, 'acme', statement)
-      if (code === '42501') denied.push(`${command} ${relation.name}`)
+      // A view of more than one table cannot be changed by anybody.
+      if (['42501', '55000', '42809'].includes(code ?? '')) denied.push(`${command} ${relation.name}`)
       else if (command === 'select' && code === undefined) readable.push(relation)
     }
   }
@@ -197,7 +201,7 @@ test('a role that was granted everything on the tables of the bus still sees one
     expect([relation.name, (await attempt(session, '', select)).rows.length]).toEqual([relation.name, 0])
     expect([relation.name, (await attempt(session, 'acme', update)).count]).toEqual([relation.name, 0])
     expect([relation.name, (await attempt(session, 'acme', remove)).count]).toEqual([relation.name, 0])
-    if (relation.isPartition) continue
+    if (relation.isPartition || closedToTenants.includes(relation.name)) continue
     expect([relation.name, await database.rows(tenantsOf(relation))]).toEqual([
       relation.name,
       [{ tenant: 'acme' }, { tenant: 'rival' }],
@@ -209,18 +213,27 @@ test('a role that was granted everything on the tables of the bus still sees one
   }
   // Partitions have no policy: reached by themselves they show nothing.
   expect(shown).toEqual({
+    'bus.attempts': 0,
+    'bus.attempts_default': 0,
+    'bus.attempts_YYYY_MM': 0,
     'bus.cancellations': 1,
     'bus.deliveries': 2,
-    'bus.deliveries_default': 0,
-    'bus.deliveries_YYYY_MM': 0,
     'bus.erasures': 1,
     'bus.event_keys': 2,
     'bus.events': 4,
     'bus.events_default': 0,
     'bus.events_YYYY_MM': 0,
+    'bus.failing': 3,
     'bus.ordered_events': 2,
     'bus.ordered_keys': 1,
     'bus.outbox': 1,
+    'bus.receipt_batches': 0,
+    'bus.receipt_batches_default': 0,
+    'bus.receipt_batches_YYYY_MM': 0,
+    'bus.receipts': 2,
+    'bus.receipts_default': 0,
+    'bus.receipts_YYYY_MM': 0,
+    'bus.rollups': 0,
   })
 })
 
@@ -231,7 +244,7 @@ test('a partition that is made later is as closed as those before it', async () 
   await rows('alter default privileges in schema bus grant select on tables to bus_tenant')
   await rows('select bus.create_partitions(6)')
   const added = (await relationsOf(database)).filter(({ name }) => !before.includes(name))
-  expect(added.length).toBe(6)
+  expect(added.length).toBe(12)
   const session = await openSession(database)
   for (const { name } of added) {
     const [month = ''] = /\d{4}_\d{2}$/.exec(name) ?? []

@@ -131,7 +131,7 @@ test('a login that is only bus_worker runs a bus, in every mode, once the queues
   expect(logger.lines.filter(({ message }) => message.startsWith('pg-boss reported an error'))).toEqual([])
   const refused = [
     'update bus.events set payload = payload',
-    'delete from bus.deliveries',
+    'delete from bus.receipt_batches',
     'select * from bus.event_keys',
     'create table bus.mine ()',
     'create table pgboss.mine ()',
@@ -184,7 +184,7 @@ test('a login that is only bus_operator sees all tenants and releases keys, and 
     `insert into bus.events (tenant_id, type, source, payload) values ('acme', 'note', 'psql', '1')`,
     'update bus.events set payload = payload',
     'delete from bus.events',
-    'delete from bus.deliveries',
+    'delete from bus.receipt_batches',
     'insert into bus.source_rules (role, source) values (current_user, current_user)',
     'set role bus_worker',
   ]

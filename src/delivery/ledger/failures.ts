@@ -94,5 +94,8 @@ export function fingerprintOf({
     .replaceAll(/\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/gi, '?')
     .replaceAll(/\b(?=[0-9a-f]*\d)[0-9a-f]{12,}\b/gi, '?')
     .replaceAll(/\d+/g, '?')
-  return createHash('sha256').update(JSON.stringify([name, code ?? '', kind])).digest('hex').slice(0, 16)
+  return createHash('sha256')
+    .update(JSON.stringify([name, code ?? '', kind]))
+    .digest('hex')
+    .slice(0, 16)
 }

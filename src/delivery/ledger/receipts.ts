@@ -77,7 +77,7 @@ export function packReceipts(receipts: readonly Receipt[]): PackedReceipts {
   const sorted = receipts.toSorted((a, b) => (a.eventId < b.eventId ? -1 : 1))
   const packed: (readonly Receipt[])[] = []
   const single: Receipt[] = []
-  for (let first = 0; first < sorted.length; ) {
+  for (let first = 0; first < sorted.length;) {
     const span = spanOf(sorted[first])
     let end = first + 1
     while (end < sorted.length && spanOf(sorted[end]) === span) end += 1

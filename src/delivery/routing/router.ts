@@ -210,5 +210,8 @@ async function planOrderedJobs(
     },
   )
   if (isHeld) onHeld(subscription.id, 'keys')
-  return [...splitIntoBatches(free, subscription.batchSize).map((batch) => firstJob(batch, subscription)), ...jobs]
+  return [
+    ...splitIntoBatches(free, subscription.batchSize).map((batch) => firstJob(batch, subscription)),
+    ...jobs,
+  ]
 }

@@ -127,7 +127,11 @@ export function createJobSettlementWriter(context: SubscriptionContext): Settlem
       }))
       if (output === undefined) await jobs.insert(next)
       else for (const job of next) await jobs.insertDeadLetter(job, output)
-      await recordFailures(client, context, lossRecords(next, past, output === undefined ? 'retrying' : 'dead'))
+      await recordFailures(
+        client,
+        context,
+        lossRecords(next, past, output === undefined ? 'retrying' : 'dead'),
+      )
       await faultPoint?.('recover-job.jobs-inserted')
       return output === undefined ? [] : undelivered.map((eventId) => ({ eventId, output }))
     })

@@ -197,12 +197,7 @@ export class KeyWriter {
     record: FailureRecord | undefined,
   ): Promise<void> {
     await this.#jobs.insertDeadLetter(job, output)
-    this.#onDeadLetter(
-      claim,
-      doneCount,
-      { eventId: claim.data.eventIds[doneCount] ?? '', output },
-      record,
-    )
+    this.#onDeadLetter(claim, doneCount, { eventId: claim.data.eventIds[doneCount] ?? '', output }, record)
   }
 
   #onDeadLetter(

@@ -1,6 +1,12 @@
 import type pg from 'pg'
 import { recordRecoveries, type RecoveryRecord } from '../ledger/failures.ts'
-import { insertPacked, insertReceipts, packReceipts, uniqueViolation, type Receipt } from '../ledger/receipts.ts'
+import {
+  insertPacked,
+  insertReceipts,
+  packReceipts,
+  uniqueViolation,
+  type Receipt,
+} from '../ledger/receipts.ts'
 import type { JobClaim } from '../jobs/job-claim.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import { AlreadyDelivered, type JobReceipts } from './settlement.ts'

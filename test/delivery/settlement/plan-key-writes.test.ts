@@ -31,7 +31,9 @@ test('an expired event is expired in its receipt; an erased one is both', () => 
       delivered('b', { erased: true }),
     ]),
   ])
-  expect(plan.receipts.flatMap(({ receipts }) => receipts).map(({ expired, erased }) => ({ expired, erased }))).toEqual([
+  expect(
+    plan.receipts.flatMap(({ receipts }) => receipts).map(({ expired, erased }) => ({ expired, erased })),
+  ).toEqual([
     { expired: true, erased: false },
     { expired: true, erased: true },
   ])

@@ -130,7 +130,7 @@ test('the job of a single event that fails is failed, and not completed', () => 
     failures: [
       {
         claim,
-        record: { eventId: 'a', failure: failureOf(2), durationMs: 5, state: 'retrying', jobId: claim.id },
+        record: { eventId: 'a', failure: failureOf(2), state: 'retrying', jobId: claim.id },
       },
     ],
   })

@@ -239,9 +239,6 @@ test('ids that a client makes by a clock of its own, and those of older events w
   expect((await bus.tenant('acme').stats({ from, to })).eventCount).toBe(1)
   expect((await bus.tenant('acme').stats()).eventCount).toBe(5)
   expect(await count('select count(*) from bus.events_default')).toBe(1)
-  await until(
-    'all is settled',
-    async () => (await count('select count(*) from bus.receipts_default')) === 1,
-  )
+  await until('all is settled', async () => (await count('select count(*) from bus.receipts_default')) === 1)
   expect((await bus.health()).defaultPartition).toMatchObject({ eventCount: 1, deliveryCount: 1 })
 })

@@ -20,6 +20,8 @@ const insertAt = (moment: string, extra = ''): string =>
    select overlay(bus.uuid_v7_floor(m)::text placing '7' from 15)::uuid, 'acme', 'note', 'sql', '1', m
    from (values (${moment})) v (m) ${extra} returning tableoid::regclass::text as partition`
 
+const parents = ['events', 'receipts', 'receipt_batches', 'attempts'] as const
+
 async function partitionsOf({ rows }: TestDatabase, parent: string): Promise<string[]> {
   const found = await rows(
     `select inhrelid::regclass::text as name from pg_inherits where inhparent = $1::regclass order by 1`,
@@ -30,7 +32,7 @@ async function partitionsOf({ rows }: TestDatabase, parent: string): Promise<str
 
 test('the log and the ledger have a partition for last month, this month and three to come', async () => {
   const database = await createTestDatabase()
-  for (const parent of ['events', 'receipts', 'receipt_batches', 'attempts']) {
+  for (const parent of parents) {
     const months = [-1, 0, 1, 2, 3].map((offset) => `${parent}_${month(offset)}`)
     expect(await partitionsOf(database, parent)).toEqual([...months, `${parent}_default`].toSorted())
   }
@@ -53,7 +55,7 @@ test('an event lands in the partition of its month, to the millisecond', async (
   )
   const split = await database.rows(
     `select e.tableoid::regclass::text as log, d.tableoid::regclass::text as ledger
-     from bus.events e join bus.deliveries d on d.event_id = e.id`,
+     from bus.events e join bus.receipts d on d.event_id = e.id`,
   )
   expect(split).toHaveLength(11)
   for (const { log, ledger } of split) expect(ledger).toBe(String(log).replace('events', 'receipts'))
@@ -72,7 +74,7 @@ test('rows of the default partition move when their partition is created, and ar
     rows(`select tableoid::regclass::text as name, count(*)::int from only bus.events_default group by 1
           union all select tableoid::regclass::text, count(*)::int from bus.events where tableoid <> 'bus.events_default'::regclass group by 1 order by 1`)
   expect(await where()).toEqual([{ name: 'bus.events_default', count: 3 }])
-  expect(await count('select bus.create_partitions(4)')).toBe(2)
+  expect(await count('select bus.create_partitions(4)')).toBe(4)
   expect(await where()).toEqual([
     { name: `bus.events_${month(4)}`, count: 2 },
     { name: 'bus.events_default', count: 1 },
@@ -80,7 +82,7 @@ test('rows of the default partition move when their partition is created, and ar
   expect(await count(`select count(*) from bus.receipts_${month(4)}`)).toBe(2)
   expect(await count(`select count(*) from bus.receipts_default`)).toBe(1)
   expect(await count('select count(*) from bus.outbox')).toBe(3)
-  expect(await count('select bus.create_partitions(5)')).toBe(2)
+  expect(await count('select bus.create_partitions(5)')).toBe(4)
   expect(await count('select count(*) from bus.events_default')).toBe(0)
   expect(await count(`select count(*) from bus.events_${month(5)}`)).toBe(1)
 })
@@ -94,7 +96,7 @@ test('creating partitions again changes nothing, and ten callers at once create 
     Array.from({ length: 10 }, async () => database.sql`select bus.create_partitions(8) as created`),
   )
   expect(created.map(([row]) => Number(row?.['created'])).toSorted((a, b) => b - a)).toEqual([
-    10,
+    20,
     ...Array<number>(9).fill(0),
   ])
   expect(await partitionsOf(database, 'events')).toHaveLength(11)
@@ -113,11 +115,11 @@ test('bounds do not depend on the settings of the session', async () => {
   await session.rows(`set datestyle = 'SQL, DMY'`)
   await session.rows(`set intervalstyle = 'iso_8601'`)
   for (const offset of [-1, 0, 1, 2, 3])
-    await session.rows(`drop table bus.events_${month(offset)}, bus.receipts_${month(offset)}`)
-  expect(await bounds()).toHaveLength(2)
-  expect(await session.rows('select bus.create_partitions()')).toEqual([{ create_partitions: 10 }])
+    for (const parent of parents) await session.rows(`drop table bus.${parent}_${month(offset)}`)
+  expect(await bounds()).toHaveLength(4)
+  expect(await session.rows('select bus.create_partitions()')).toEqual([{ create_partitions: 20 }])
   expect(await bounds()).toEqual(before)
-  expect(before).toHaveLength(12)
+  expect(before).toHaveLength(24)
 })
 
 test('partitions are created beside open publishers, and publishers commit beside an open creation', async () => {
@@ -131,7 +133,7 @@ test('partitions are created beside open publishers, and publishers commit besid
   // Done while the publisher's transaction is still open ...
   const creating = await openSession(database)
   await creating.rows('begin')
-  expect(await creating.rows('select bus.create_partitions(5)')).toEqual([{ create_partitions: 4 }])
+  expect(await creating.rows('select bus.create_partitions(5)')).toEqual([{ create_partitions: 8 }])
   // ... and others publish and commit while the creation is, with all its locks.
   expect(await publish('beside')).toMatchObject({ duplicate: false })
   await open.rows('commit')
@@ -153,7 +155,7 @@ test('a reader of the whole log makes the creation wait for a moment at most, an
   await database.rows(insertAt(start(4)))
   expect(await database.count('select count(*) from bus.events_default')).toBe(1)
   await reader.rows('commit')
-  expect(await creating.rows('select bus.create_partitions(5)')).toEqual([{ create_partitions: 4 }])
+  expect(await creating.rows('select bus.create_partitions(5)')).toEqual([{ create_partitions: 8 }])
   expect(await database.count(`select count(*) from bus.events_${month(4)}`)).toBe(1)
   const [setting] = await creating.rows('show lock_timeout')
   expect(setting).toEqual({ lock_timeout: '0' })
@@ -167,7 +169,7 @@ test('an event that falls into the default partition while its partition is crea
   // Its row cannot be seen yet, so it cannot be moved: the partition has to wait.
   expect(await database.count('select bus.create_partitions(4)')).toBe(0)
   await open.rows('commit')
-  expect(await database.count('select bus.create_partitions(4)')).toBe(2)
+  expect(await database.count('select bus.create_partitions(4)')).toBe(4)
   expect(await database.count(`select count(*) from bus.events_${month(4)}`)).toBe(1)
 })
 
@@ -175,7 +177,7 @@ test('the role of a worker makes partitions it does not own, two years ahead at 
   const database = await createTestDatabase()
   const session = await openSession(database)
   await session.rows('set role bus_worker')
-  expect(await session.rows('select bus.create_partitions(4)')).toEqual([{ create_partitions: 2 }])
+  expect(await session.rows('select bus.create_partitions(4)')).toEqual([{ create_partitions: 4 }])
   await expect(session.rows('select bus.create_partitions(25)')).rejects.toMatchObject({ code: '22023' })
   await expect(session.rows(`select * from bus.events_${month(4)}`)).rejects.toMatchObject({ code: '42501' })
   await session.rows('set role bus_publisher')

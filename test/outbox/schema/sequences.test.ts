@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { recordingLogger, testBus } from '../../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../../support/database.ts'
-import { shippedMigrationCount } from '../../support/migrations.ts'
+import { migrateTo, shippedMigrationCount } from '../../support/migrations.ts'
 import { createLogin } from '../../support/roles.ts'
 import { openSession } from '../../support/session.ts'
 
@@ -195,12 +195,9 @@ test('a running bus that finds itself on another server looks at its sequences a
 })
 
 test('migrate repairs the sequence of its own table before it writes to it', async () => {
-  const database = await createTestDatabase()
+  const database = await createTestDatabase({ empty: true })
   const { rows, count } = database
-  // As before the last migration.
-  await rows('drop function bus.erase_events(uuid, uuid[]), bus.scrub_failures(jsonb)')
-  await rows('drop table bus.catalogue, bus.erasures')
-  await rows('delete from bus.migrations where id = (select max(id) from bus.migrations)')
+  await migrateTo(database.url, shippedMigrationCount() - 1)
   await rows('alter sequence bus.migrations_id_seq restart')
   const logger = recordingLogger()
   await testBus(database.url, { logger }).migrate()
