@@ -1,5 +1,5 @@
 import type { Published } from '../../events/envelope.ts'
-import { statement } from '../transactions/statement.ts'
+import { statement } from '../transactions/caller-connection.ts'
 import { callInTransaction, type CallerTransaction } from '../transactions/caller-transaction.ts'
 import { around, publishTemplate, toColumns, type EventColumns } from './event-columns.ts'
 import { type PublishSettings, type UncheckedEvent, checkEvents, maxRefusedLength } from './check-events.ts'
