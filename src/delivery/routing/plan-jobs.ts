@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import type { JobInsert } from 'pg-boss'
 import { queryPrepared } from '../../database/prepared.ts'
-import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
+import type { ClaimedEvent } from '../../outbox/relay/claim.ts'
 import { newJob, splitIntoBatches, type JobData, maxFinishTag } from '../jobs/job.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'
 import { queueName } from '../jobs/queues.ts'

@@ -2,8 +2,12 @@ import type pg from 'pg'
 import type { JobInsert, PgBoss } from 'pg-boss'
 import type { Database } from '../../database/database.ts'
 import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
-import { unlessLocked } from '../../outbox/relay/claim.ts'
-import type { ClaimedEvent, Dispatch, DispatchTerms } from '../../outbox/relay/relay.ts'
+import {
+  unlessLocked,
+  type ClaimedEvent,
+  type Dispatch,
+  type DispatchTerms,
+} from '../../outbox/relay/claim.ts'
 import { createDirectDelivery } from './direct-delivery.ts'
 import { insertJobs } from './insert-jobs.ts'
 import type { LocalWorkers } from './local-workers.ts'
