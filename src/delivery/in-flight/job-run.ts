@@ -48,7 +48,7 @@ export class JobRun implements InFlightJob {
   uncovered: ReadonlySet<string> = new Set()
   /** How those are requeued, once that is known. */
   declined: Declined | undefined
-  /** The failed attempt of a key's event whose handler still runs, while the key waits for it: see overruns.ts. */
+  /** The failed attempt of a key's event whose handler still runs, while the key waits for it: see overrunning-handler.ts. */
   overrun: EventOutcome | undefined
   /** Resolves when that was written for other processes to see. */
   marking: Promise<void> | undefined
