@@ -79,6 +79,7 @@ create table bus.failing (
   error_name text,
   error_code text,
   job_id uuid not null,
+  key_id bigint,
   next_attempt_at timestamp (6) with time zone,
   since timestamp (6) with time zone default now() not null,
   failed_at timestamp (6) with time zone default now() not null,
@@ -141,28 +142,38 @@ return substr(job_id::text, 15, 1) = '8' and substr(job_id::text, 20, 1) = 'b'
 
 -- Functions: writing. Workers call them in the transaction that settles a job.
 
--- Which of some events have a receipt. Only reads.
+-- Which of some events have a receipt. Only reads, and only the partitions of these events.
 create function bus.received_events(for_subscription int, of_events uuid[]) returns setof uuid language plpgsql stable as $body$
+declare
+  lowest uuid := (select bus.receipt_span_floor(e.id) from unnest(of_events) as e (id) order by e.id limit 1);
+  highest uuid := (select e.id from unnest(of_events) as e (id) order by e.id desc limit 1);
 begin
   return query
+  select r.event_id from bus.receipts r where r.subscription_id = for_subscription and r.event_id = any (of_events)
+  union
   select e.id from unnest(of_events) as e (id)
-  where exists (select from bus.receipts r where r.subscription_id = for_subscription and r.event_id = e.id)
-    or exists (
-      select from bus.receipt_batches b
-      where b.subscription_id = for_subscription and b.event_id <= e.id and b.event_id >= bus.receipt_span_floor(e.id)
-        and b.last_event_id >= e.id and e.id = any (b.event_ids));
+  where exists (
+    select from bus.receipt_batches b
+    where b.subscription_id = for_subscription and b.event_id >= lowest and b.event_id <= highest
+      and b.event_id >= bus.receipt_span_floor(e.id) and b.event_id <= e.id and b.last_event_id >= e.id and e.id = any (b.event_ids));
 end
-$body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off;
+$body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_custom_plan;
 --> statement-breakpoint
 
--- Records failed attempts, and that their events are failing: retried, dead, or holding their key. The tenant comes from the log.
+-- Records failed attempts, and that their events are failing: retried, dead, or holding their key.
 -- Locks: the rows of bus.failing that it writes, in the order of their events.
 -- Repeating: an attempt that is recorded stays as it is, and the row of the event gets the values that it has. A late worker does
 -- not bring back an event that is done.
 create function bus.record_failures(for_subscription int, failures jsonb, of_instance uuid) returns void language plpgsql as $body$
 declare
   queue text := (select 'bus.' || s.name from bus.subscriptions s where s.id = for_subscription);
+  -- Those whose tenant the caller does not know. Only their partitions of the log are read.
+  unknown uuid[] := array(select f."eventId" from jsonb_to_recordset(failures) as f ("eventId" uuid, "tenantId" text) where f."tenantId" is null);
+  tenants jsonb := '{}';
 begin
+  if cardinality(unknown) > 0 then
+    tenants := coalesce((select jsonb_object_agg(e.id, e.tenant_id) from bus.events e where e.id = any (unknown)), '{}');
+  end if;
   insert into bus.attempts
     (event_id, subscription_id, attempt, ended_at, duration_ms, succeeded, error_name, error_code, error_message, error_stack, fingerprint, instance_id)
   select f."eventId", for_subscription, least(f.attempt, 32767), f.at, f."durationMs", false, f.name, f.code, f.message, f.stack, f.fingerprint, of_instance
@@ -170,17 +181,19 @@ begin
     "eventId" uuid, attempt int, at timestamptz, "durationMs" real, name text, code text, message text, stack text, fingerprint text)
   on conflict do nothing;
   insert into bus.failing as known
-    (subscription_id, event_id, state, attempts, tenant_id, fingerprint, error_name, error_code, job_id, next_attempt_at, failed_at)
-  select for_subscription, f."eventId", f.state, least(f.attempt, 32767), (select e.tenant_id from bus.events e where e.id = f."eventId"),
-    f.fingerprint, f.name, f.code, f."jobId",
+    (subscription_id, event_id, state, attempts, tenant_id, fingerprint, error_name, error_code, job_id, key_id, next_attempt_at, failed_at)
+  select for_subscription, f."eventId", f.state, least(f.attempt, 32767), coalesce(f."tenantId", tenants ->> f."eventId"::text),
+    f.fingerprint, f.name, f.code, f."jobId", f."keyId",
     case when f.state = 'retrying' then coalesce((select b.start_after from pgboss.job b where b.name = queue and b.id = f."jobId"), now()) end,
     now()
   from jsonb_to_recordset(failures) as f (
-    "eventId" uuid, state text, attempt int, name text, code text, fingerprint text, "jobId" uuid)
+    "eventId" uuid, state text, attempt int, name text, code text, fingerprint text, "jobId" uuid, "keyId" bigint,
+    "tenantId" text)
   where not exists (select from bus.receipts r where r.subscription_id = for_subscription and r.event_id = f."eventId")
   order by f."eventId"
   on conflict (subscription_id, event_id) do update set state = excluded.state, attempts = excluded.attempts, fingerprint = excluded.fingerprint,
-    error_name = excluded.error_name, error_code = excluded.error_code, job_id = excluded.job_id, next_attempt_at = excluded.next_attempt_at,
+    error_name = excluded.error_name, error_code = excluded.error_code, job_id = excluded.job_id, key_id = excluded.key_id,
+    next_attempt_at = excluded.next_attempt_at, tenant_id = coalesce(excluded.tenant_id, known.tenant_id),
     failed_at = excluded.failed_at;
 end
 $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_custom_plan;
@@ -259,14 +272,15 @@ begin
   for job in
     select coalesce(b.source_root_id, b.source_id, b.id) as id, (b.data -> 'eventIds' ->> 0)::uuid as event_id, 'dead' as state,
       coalesce((b.source_output ->> 'attempts')::int, coalesce((b.data ->> 'attempts')::int, 0) + coalesce(b.source_retry_count, 0) + 1) as attempts,
-      coalesce(b.source_output -> 'failures', b.data -> 'failures') as failures, bus.last_failure(b.source_output, b.data) as last, null::timestamptz as due_at
+      coalesce(b.source_output -> 'failures', b.data -> 'failures') as failures, bus.last_failure(b.source_output, b.data) as last, null::timestamptz as due_at,
+      (b.data ->> 'keyId')::bigint as key_id
     from pgboss.job b
     where b.name = queue || '.dead' and b.state < 'active' and bus.is_single_event(b.data)
       and not exists (select from bus.failing f where f.subscription_id = for_subscription and f.event_id = (b.data -> 'eventIds' ->> 0)::uuid)
     union all
     select b.id, (b.data -> 'eventIds' ->> 0)::uuid, 'retrying',
       coalesce((b.data ->> 'attempts')::int, 0) + b.retry_count + case when b.state = 'retry' then 1 else 0 end,
-      coalesce(b.output -> 'failures', b.data -> 'failures'), bus.last_failure(b.output, b.data), b.start_after
+      coalesce(b.output -> 'failures', b.data -> 'failures'), bus.last_failure(b.output, b.data), b.start_after, (b.data ->> 'keyId')::bigint
     from pgboss.job b
     where b.name = queue and b.state < 'completed' and bus.is_single_event(b.data)
       and (b.retry_count > 0 or b.state = 'retry' or coalesce((b.data ->> 'attempts')::int, 0) > 0)
@@ -279,13 +293,14 @@ begin
     from jsonb_array_elements(case jsonb_typeof(job.failures) when 'array' then job.failures else '[]' end) as f (failure)
     where f.failure ? 'at' and f.failure ? 'attempt'
     on conflict do nothing;
-    insert into bus.failing (subscription_id, event_id, state, attempts, tenant_id, error_name, error_code, job_id, next_attempt_at)
+    insert into bus.failing
+      (subscription_id, event_id, state, attempts, tenant_id, error_name, error_code, job_id, key_id, next_attempt_at)
     values (for_subscription, job.event_id,
       case when job.state = 'dead' then coalesce((
-        select k.state from bus.events e
-        join bus.ordered_keys k on k.subscription_id = for_subscription and k.key_hash = bus.ordering_key_hash(e.tenant_id, e.ordering_key)
-        where e.id = job.event_id and k.failed_event_id = e.id and k.state in ('blocked', 'parked')), 'dead') else job.state end,
-      least(job.attempts, 32767), (select e.tenant_id from bus.events e where e.id = job.event_id), job.last ->> 'name', job.last ->> 'code', job.id, job.due_at)
+        select k.state from bus.ordered_keys k
+        where k.id = job.key_id and k.failed_event_id = job.event_id and k.state in ('blocked', 'parked')), 'dead') else job.state end,
+      least(job.attempts, 32767), (select e.tenant_id from bus.events e where e.id = job.event_id), job.last ->> 'name', job.last ->> 'code',
+      job.id, job.key_id, job.due_at)
     on conflict do nothing;
     recorded := recorded + 1;
   end loop;
@@ -565,26 +580,29 @@ begin
     end loop;
     exit when cardinality(letter_events) >= max_count or cardinality(page_events) < max_count;
   end loop;
+  -- Only the partitions of these events are read.
   return query
+  with history as materialized (
+    select a.event_id, a.subscription_id, jsonb_agg(jsonb_strip_nulls(jsonb_build_object('attempt', a.attempt, 'at', to_jsonb(a.ended_at),
+      'name', a.error_name, 'message', a.error_message, 'code', a.error_code, 'stack', a.error_stack)) order by a.ended_at, a.attempt) as failures
+    from bus.attempts a where a.event_id = any (letter_events) and not a.succeeded
+    group by a.event_id, a.subscription_id
+  )
   select l.event_id, l.name, l.job_id, l.attempts, l.failures, l.failed_at, l.tenant_id, l.ordering_key, l.state
   from (
-    select f.event_id, s.name, f.job_id, f.attempts::int as attempts, coalesce((
-        select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('attempt', a.attempt, 'at', a.ended_at, 'name', a.error_name,
-          'message', a.error_message, 'code', a.error_code, 'stack', a.error_stack)) order by a.ended_at, a.attempt)
-        from bus.attempts a where a.event_id = f.event_id and a.subscription_id = f.subscription_id and not a.succeeded), '[]') as failures,
+    select f.event_id, s.name, f.job_id, f.attempts::int as attempts, coalesce(h.failures, '[]') as failures,
       f.failed_at, k.tenant_id, k.ordering_key, k.state, 0::bigint as seq
     from unnest(letter_events, letter_subscriptions) as u (event_id, subscription_id)
     join bus.failing f on f.subscription_id = u.subscription_id and f.event_id = u.event_id
     join bus.subscriptions s on s.id = f.subscription_id
-    left join bus.events e on e.id = f.event_id and f.state in ('blocked', 'parked')
-    left join bus.ordered_keys k on k.subscription_id = f.subscription_id and k.key_hash = bus.ordering_key_hash(e.tenant_id, e.ordering_key)
-      and k.failed_event_id = f.event_id and k.state in ('blocked', 'parked')
+    left join history h on h.event_id = f.event_id and h.subscription_id = f.subscription_id
+    left join bus.ordered_keys k on k.id = f.key_id and k.failed_event_id = f.event_id and k.state in ('blocked', 'parked')
     union all
-    (select o.event_id, s.name, o.event_id, 0, '[]', greatest(e.created_at, k.failed_at), k.tenant_id, k.ordering_key, k.state, o.seq
+    (select o.event_id, s.name, o.event_id, 0, '[]', greatest(to_timestamp(bus.uuid_ms(o.event_id) / 1000.0), k.failed_at),
+      k.tenant_id, k.ordering_key, k.state, o.seq
     from bus.ordered_keys k
     join bus.subscriptions s on s.id = k.subscription_id
     join bus.ordered_events o on o.key_id = k.id and o.seq > k.done_seq and o.event_id <> k.failed_event_id
-    left join bus.events e on e.id = o.event_id
     where k.failed_at is not null and k.state = 'parked' and (for_subscription is null or k.subscription_id = for_subscription)
       and (of_tenant is null or k.tenant_id = of_tenant)
     order by 6, o.seq limit max_count)
@@ -621,12 +639,12 @@ returns table (
   event_id uuid)
 language plpgsql stable as $body$
 #variable_conflict use_column
+declare
+  groups jsonb;
+  newest uuid[];
 begin
-  return query
-  select s.name, g.fingerprint, n.error_name, n.error_code, (
-      select a.error_message from bus.attempts a
-      where a.event_id = n.event_id and a.subscription_id = n.subscription_id and not a.succeeded order by a.ended_at desc limit 1),
-    g.letter_count, g.first_at, g.last_at, n.event_id
+  select jsonb_agg(to_jsonb(g) || jsonb_build_object('event_id', n.event_id, 'error_name', n.error_name, 'error_code', n.error_code)), array_agg(n.event_id)
+  into groups, newest
   from (
     select f.subscription_id, f.fingerprint, count(*) as letter_count, min(f.failed_at) as first_at, max(f.failed_at) as last_at
     from bus.failing f
@@ -635,16 +653,26 @@ begin
     group by f.subscription_id, f.fingerprint
     order by count(*) desc, max(f.failed_at) desc limit max_count
   ) g
-  join bus.subscriptions s on s.id = g.subscription_id
   cross join lateral (
-    select f.* from bus.failing f
+    select f.event_id, f.error_name, f.error_code from bus.failing f
     where f.subscription_id = g.subscription_id and f.state <> 'retrying' and f.failed_at = g.last_at
       and f.fingerprint is not distinct from g.fingerprint
     limit 1
-  ) n
+  ) n;
+  -- Only the partitions of these events are read.
+  return query
+  select s.name, g.fingerprint, g.error_name, g.error_code, m.message, g.letter_count, g.first_at, g.last_at, g.event_id
+  from jsonb_to_recordset(groups) as g (
+    subscription_id int, fingerprint text, error_name text, error_code text, letter_count bigint, first_at timestamptz, last_at timestamptz, event_id uuid)
+  join bus.subscriptions s on s.id = g.subscription_id
+  left join (
+    select distinct on (a.event_id, a.subscription_id) a.event_id, a.subscription_id, a.error_message as message
+    from bus.attempts a where a.event_id = any (newest) and not a.succeeded
+    order by a.event_id, a.subscription_id, a.ended_at desc
+  ) m on m.event_id = g.event_id and m.subscription_id = g.subscription_id
   order by g.letter_count desc, g.last_at desc;
 end
-$body$ set search_path = pg_catalog, pg_temp set jit = off;
+$body$ set search_path = pg_catalog, pg_temp set jit = off set plan_cache_mode = force_custom_plan;
 --> statement-breakpoint
 
 -- How many events of the tenant, with ids from one up to and not including another, each subscription has delivered, let expire, has

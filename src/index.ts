@@ -100,8 +100,8 @@ export type {
   EventPublisher,
   Publisher,
 } from './outbox/publish/publisher.ts'
-export type { CallerTransaction, DrizzleTransaction } from './outbox/transactions/caller-transaction.ts'
-export type { AdaptedTransaction } from './outbox/transactions/adapted-transaction.ts'
+export type { DrizzleTransaction } from './outbox/transactions/caller-connection.ts'
+export type { AdaptedTransaction, CallerTransaction } from './outbox/transactions/caller-transaction.ts'
 export { fromKnex, type KnexTransaction } from './outbox/transactions/adapters/from-knex.ts'
 export { fromKysely, type KyselyTransaction } from './outbox/transactions/adapters/from-kysely.ts'
 export { fromPg, type PgClient } from './outbox/transactions/adapters/from-pg.ts'

@@ -2,8 +2,7 @@ import type { Socket } from 'node:net'
 import pg from 'pg'
 import { toConnectError } from './database-errors.ts'
 import { clientKeepaliveMs } from './configuration/keepalive.ts'
-import { pinLocallySql, pinSql, startupSettings, type SessionKind } from './session-settings.ts'
-import { valueTypes } from './value-types.ts'
+import { pinLocallySql, pinSql, startupSettings, valueTypes, type SessionKind } from './session-settings.ts'
 
 /** Time limit for closing a connection gracefully: a disconnected server never answers. */
 const endLimitMs = 1000

@@ -8,7 +8,6 @@ import { BusPool } from './bus-pool.ts'
 import { assertEnoughConnections, shareConnections } from './configuration/connection-shares.ts'
 import { createConnectionSource, type DatabaseOption } from './connection-source.ts'
 import { stoppedError, toBusError, toConnectError } from './database-errors.ts'
-import { createPauses } from './pauses.ts'
 import { createDrizzleHandles, type DrizzleHandles, type DrizzleOption } from './drizzle-handle.ts'
 import { createPreparer, setPreparer } from './prepared.ts'
 import { beginOn, beginWriting, type SessionKind } from './session-settings.ts'
@@ -180,7 +179,7 @@ export function createDatabase(
     },
     assertEnoughConnections: () => assertEnoughConnections(source.known.max, hasHandlers),
     openHandlerPool: () => openPool('handlers'),
-    pause: async (durationMs) => pauses.wait(durationMs),
+    pause: pauses.wait,
     onConnectionsCut: (listener) => watchdog.onCut(listener),
     async close() {
       await pool.end()
@@ -232,4 +231,33 @@ async function sendCommit(client: pg.PoolClient): Promise<void> {
   const { command } = await client.query('commit')
   if (command !== 'COMMIT')
     throw Object.assign(new Error('The transaction had failed before'), { code: '25P02' })
+}
+
+/** Delays that keep the process of a bus alive, but only until the bus has been stopped. */
+interface Pauses {
+  wait: (durationMs: number) => Promise<void>
+  /** From now on the delays do not keep the process alive. They still elapse if the process lives for another reason. */
+  unref: () => void
+}
+
+function createPauses(): Pauses {
+  const timers = new Set<NodeJS.Timeout>()
+  let isLetGo = false
+  return {
+    async wait(durationMs) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(() => {
+          timers.delete(timer)
+          resolve()
+        }, durationMs)
+        if (isLetGo) timer.unref()
+        else timers.add(timer)
+      })
+    },
+    unref() {
+      isLetGo = true
+      for (const timer of timers) timer.unref()
+      timers.clear()
+    },
+  }
 }

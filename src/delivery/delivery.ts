@@ -29,8 +29,7 @@ import { createRouter } from './routing/router.ts'
 import { readStates, type SubscriptionState } from './flow-control/subscription-state.ts'
 import type { Subscription } from './subscriptions/subscription.ts'
 import { createMaintenance, type Maintenance } from './maintenance/maintenance.ts'
-import { startWorker } from './worker/worker.ts'
-import { Workers } from './worker/workers.ts'
+import { startWorker, Workers } from './worker/worker.ts'
 
 /** The delivery side of one process. */
 export interface Delivery {

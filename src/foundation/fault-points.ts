@@ -49,6 +49,7 @@ export const faultPoints = [
   'settle-ordered.keys-failed',
   'settle-ordered.keys-advanced',
   'settle-ordered.next-inserted',
+  'settle-ordered.failures-recorded',
   'settle-ordered.committed',
   'recover-ordered-job.completed',
   'recover-ordered-job.committed',
@@ -72,6 +73,7 @@ export const faultPoints = [
   'exactly-once-ordered.keys-failed',
   'exactly-once-ordered.keys-advanced',
   'exactly-once-ordered.next-inserted',
+  'exactly-once-ordered.failures-recorded',
   'exactly-once-ordered.committed',
   // Starting, maintenance, stopping.
   'migrate.applied',

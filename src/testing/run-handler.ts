@@ -12,7 +12,7 @@ import { compilePatterns, type EventPattern, type MatchedType } from '../events/
 import { createContextPublisher } from '../delivery/attempts/context-publisher.ts'
 import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscriptions/subscription-options.ts'
 import { resolveSubscription } from '../delivery/subscriptions/subscription.ts'
-import type { DrizzleTransaction } from '../outbox/transactions/caller-transaction.ts'
+import type { DrizzleTransaction } from '../outbox/transactions/caller-connection.ts'
 import { limits } from '../foundation/limits.ts'
 import { createFakePublisher, toStored } from './fake-publisher.ts'
 import { checkEvents, type UncheckedEvent } from '../outbox/publish/check-events.ts'

@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { hashOf, loadShippedSql } from '../migrations/shipped-sql.ts'
-import { valueTypes } from '../database/value-types.ts'
+import { valueTypes } from '../database/session-settings.ts'
 import { createBus } from '../bus.ts'
 import { defineEvents } from '../events/catalogue.ts'
 

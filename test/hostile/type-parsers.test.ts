@@ -1,6 +1,6 @@
 import pg from 'pg'
 import { expect, onTestFinished, test } from 'vitest'
-import { parseTime, valueTypes } from '../../src/database/value-types.ts'
+import { parseTime, valueTypes } from '../../src/database/session-settings.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { goodDelivery, runDeliverySuite, type Publisher } from '../support/delivery-suite.ts'
 

@@ -4,7 +4,6 @@ import { DeliveryError } from '../../foundation/errors.ts'
 import { withFields, type BusLogger } from '../../foundation/logger.ts'
 import { isThenable } from '../../foundation/cross-realm.ts'
 import { inNewestShape } from './event-reader.ts'
-import type { Overrun } from './overruns.ts'
 import type { HandlerTransaction } from '../../database/drizzle-handle.ts'
 import { createContextPublisher, type ContextPublisher, type HandlerPublishing } from './context-publisher.ts'
 import type { ExactlyOnceContext, HandlerContext } from '../subscriptions/handler-context.ts'
@@ -21,6 +20,12 @@ export type AttemptResult =
       readonly durationMs?: number
       readonly overrun?: Overrun
     }
+
+/** A handler that is still running after its attempt ended by a timeout or a lost claim. */
+export interface Overrun {
+  /** Resolves when the handler has ended. */
+  readonly ended: Promise<void>
+}
 
 /** Why the signal of an attempt was aborted by its worker. */
 export type AbortReason = 'shutdown' | 'claim lost' | 'claim expired'
@@ -186,5 +191,65 @@ class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext,
   abort(reason: Error): void {
     this.#aborted ??= reason
     this.#controller?.abort(reason)
+  }
+}
+
+/** A handler that reacts to its signal has ended by then; otherwise it is reported. */
+const patienceMs = 1000
+
+/** The handlers of a subscription in this process that are still running after their attempt. */
+export interface Overruns {
+  readonly count: number
+  /**
+   * Counts a handler until it has ended. If it ignores its signal, that is logged once.
+   *
+   * @param onIgnored - called if it ignores its signal
+   */
+  watch: (event: StoredEvent, attempt: number, overrun: Overrun, onIgnored?: () => void) => void
+}
+
+/** @param onChange - called with the tenant when a handler overruns (1), and when it has ended (-1) */
+export function createOverruns(
+  subscription: Subscription,
+  logger: BusLogger,
+  onChange: (tenantId: string, change: 1 | -1) => void,
+): Overruns {
+  let count = 0
+  return {
+    get count() {
+      return count
+    },
+    watch(event, attempt, { ended }, onIgnored) {
+      count += 1
+      onChange(event.tenantId, 1)
+      const beganAt = performance.now()
+      let ignored = false
+      const fields = {
+        subscription: subscription.name,
+        id: event.id,
+        type: event.type,
+        tenantId: event.tenantId,
+        ...(event.orderingKey === undefined ? {} : { orderingKey: event.orderingKey }),
+        attempt,
+      }
+      const timer = setTimeout(() => {
+        ignored = true
+        logger.warn(
+          { ...fields, timeoutSeconds: subscription.timeoutSeconds },
+          'a handler ignores its signal and is still running after its attempt: it occupies its slot, and its key if it has one',
+        )
+        onIgnored?.()
+      }, patienceMs)
+      // Does not keep the process alive.
+      timer.unref()
+      void ended.then(() => {
+        count -= 1
+        onChange(event.tenantId, -1)
+        clearTimeout(timer)
+        if (!ignored) return
+        const overrunMs = Math.round(performance.now() - beganAt)
+        logger.info({ ...fields, overrunMs }, 'a handler that ignored its signal has ended')
+      })
+    },
   }
 }

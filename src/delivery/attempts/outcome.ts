@@ -1,3 +1,4 @@
+import type { StoredEvent } from '../../events/envelope.ts'
 import { DeliveryError, NonRetryableError, RetryAfterError } from '../../foundation/errors.ts'
 import { limits } from '../../foundation/limits.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
@@ -14,13 +15,17 @@ import { leastDelaySeconds } from '../subscriptions/retry-delays.ts'
 const tooNewRetrySeconds = 60
 
 /** Converts the result of an attempt to the outcome of its event. */
-export function toOutcome(eventId: string, attempt: number, result: AttemptResult): EventOutcome {
+export function toOutcome(
+  { id: eventId, tenantId }: Pick<StoredEvent, 'id'> & { readonly tenantId: string | undefined },
+  attempt: number,
+  result: AttemptResult,
+): EventOutcome {
   if (result.outcome === 'delivered')
     return { eventId, delivered: true, attempt, durationMs: result.durationMs }
   const { thrown, durationMs } = result
   const final = thrown instanceof NonRetryableError
   const failure = describeFailure(attempt, thrown)
-  const failed: EventOutcome = { eventId, delivered: false, failure, final, durationMs }
+  const failed: EventOutcome = { eventId, tenantId, delivered: false, failure, final, durationMs }
   if (thrown instanceof RetryAfterError && isRetryAfter(thrown.seconds))
     return { ...failed, retryAfterSeconds: thrown.seconds }
   if (thrown instanceof DeliveryError && thrown.code === 'BUS_EVENT_TOO_NEW')
@@ -112,6 +117,8 @@ export type EventOutcome =
     }
   | {
       readonly eventId: string
+      /** If it is known: the event may be missing. */
+      readonly tenantId?: string | undefined
       readonly delivered: false
       readonly failure: AttemptFailure
       readonly final: boolean
@@ -120,3 +127,36 @@ export type EventOutcome =
       /** The delay that the handler requested before the next attempt; it replaces the delay of `retry`. */
       readonly retryAfterSeconds?: number
     }
+
+/** The duration of a subscription's handlers in this process. */
+export interface HandlerMetrics {
+  /** The average over about the latest twenty successful handlers. */
+  readonly averageMs: number
+  readonly handledCount: number
+  readonly deliveredCount: number
+  record: (outcome: EventOutcome) => void
+}
+
+export function createHandlerMetrics(): HandlerMetrics {
+  let averageMs = 0
+  let handledCount = 0
+  let deliveredCount = 0
+  return {
+    get averageMs() {
+      return averageMs
+    },
+    get handledCount() {
+      return handledCount
+    },
+    get deliveredCount() {
+      return deliveredCount
+    },
+    record(outcome) {
+      if (outcome.delivered && (outcome.expired ?? outcome.erased) === true) return
+      handledCount += 1
+      if (!outcome.delivered) return
+      deliveredCount += 1
+      averageMs += (outcome.durationMs - averageMs) / Math.min(handledCount, 20)
+    },
+  }
+}

@@ -1,4 +1,4 @@
-import type { Overrun } from '../attempts/overruns.ts'
+import type { Overrun } from '../attempts/attempt.ts'
 import type { JobRun } from '../in-flight/job-run.ts'
 import type { WorkerParts } from '../in-flight/worker-parts.ts'
 import type { JobClaim } from '../jobs/job-claim.ts'

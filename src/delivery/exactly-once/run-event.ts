@@ -2,9 +2,8 @@ import type { StoredEvent } from '../../events/envelope.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import { DeliveryError } from '../../foundation/errors.ts'
 import { withTimeout } from '../../foundation/with-timeout.ts'
-import type { AttemptResult, RunningAttempt } from '../attempts/attempt.ts'
+import type { AttemptResult, RunningAttempt, Overrun } from '../attempts/attempt.ts'
 import { toOutcome, type EventOutcome } from '../attempts/outcome.ts'
-import type { Overrun } from '../attempts/overruns.ts'
 import type { JobRun } from '../in-flight/job-run.ts'
 import { watchInKey, watchInSlot } from '../in-flight/overrunning-handler.ts'
 import type { WorkerParts } from '../in-flight/worker-parts.ts'
@@ -82,7 +81,7 @@ async function end(
   const { faultPoint } = worker.context.database
   const outcomeOf = (ended: AttemptResult): EventStep => ({
     kind: 'done',
-    outcome: toOutcome(event.id, job.attempt, ended),
+    outcome: toOutcome(event, job.attempt, ended),
   })
   const failed = (thrown: unknown): EventStep => {
     if (job.discountFailure(thrown)) return { kind: 'interrupted' }
@@ -129,7 +128,7 @@ function watchOverrun(
     return
   }
   if (result?.outcome === 'failed' && !job.discountFailure(result.thrown))
-    job.overrun = toOutcome(event.id, job.attempt, result)
+    job.overrun = toOutcome(event, job.attempt, result)
   watchInKey(worker, job, event, overrun)
 }
 

@@ -1,6 +1,5 @@
-import type { AbortReason, RunningAttempt } from '../attempts/attempt.ts'
+import type { AbortReason, RunningAttempt, Overrun } from '../attempts/attempt.ts'
 import type { EventOutcome } from '../attempts/outcome.ts'
-import type { Overrun } from '../attempts/overruns.ts'
 import type { EventTransaction } from './handler-transaction.ts'
 import type { JobInTransactions } from './job-in-transactions.ts'
 import type { TakenEvent, TenantSlots } from './tenant-slots.ts'

@@ -84,7 +84,12 @@ export class JobEvents {
     try {
       event = this.#loaded.get(eventId)
     } catch (thrown) {
-      return { outcome: toOutcome(eventId, this.#attempt, { outcome: 'failed', thrown }) }
+      return {
+        outcome: toOutcome({ id: eventId, tenantId: undefined }, this.#attempt, {
+          outcome: 'failed',
+          thrown,
+        }),
+      }
     }
     if (event === undefined)
       return this.#postpone() ? 'postponed' : { outcome: eventNotFound(eventId, this.#attempt) }

@@ -8,7 +8,6 @@ import type { AttemptKind } from '../concurrency/handler-slots.ts'
 import { failedProbeDelaySeconds } from '../flow-control/pause-and-breaker.ts'
 import type { Declined, JobClaim } from '../jobs/job-claim.ts'
 import { isBatch, isOfKey, isRetry } from '../jobs/job.ts'
-import { timeInJobId, timeOf } from '../jobs/job-id.ts'
 import { notifyProcesses } from '../jobs/notify-processes.ts'
 import { splitJob } from '../jobs/split-job.ts'
 import type { Settlement } from '../settlement/settlement.ts'
@@ -49,7 +48,7 @@ export class JobRun implements InFlightJob {
   uncovered: ReadonlySet<string> = new Set()
   /** How those are requeued, once that is known. */
   declined: Declined | undefined
-  /** The failed attempt of a key's event whose handler still runs, while the key waits for it: see overruns.ts. */
+  /** The failed attempt of a key's event whose handler still runs, while the key waits for it: see overrunning-handler.ts. */
   overrun: EventOutcome | undefined
   /** Resolves when that was written for other processes to see. */
   marking: Promise<void> | undefined
@@ -144,7 +143,7 @@ export class JobRun implements InFlightJob {
 
   /** The outcome of a handler's result, for the circuit breaker too. */
   judge(event: StoredEvent, result: AttemptResult): EventOutcome {
-    const outcome = toOutcome(event.id, this.attempt, result)
+    const outcome = toOutcome(event, this.attempt, result)
     this.#worker.breaker.recordOutcome(outcome, event)
     return outcome
   }
@@ -154,14 +153,7 @@ export class JobRun implements InFlightJob {
     const { context, metrics } = this.#worker
     logUndelivered(context.logger, context.subscription, outcome, this.events.loaded)
     metrics.record(outcome)
-    context.rollups.handled(context.subscriptionId, outcome, this.#waitMs(outcome))
-  }
-
-  /** From when an event was published or due to the beginning of its handler, by the clocks of the database and of this process. */
-  #waitMs({ eventId, durationMs }: EventOutcome): number | undefined {
-    if (this.attempt > 1 || durationMs === undefined) return undefined
-    const dueAt = Math.max(timeOf({ id: eventId }), timeInJobId(this.claim.id) ?? 0)
-    return Math.max(0, Date.now() - durationMs - dueAt)
+    context.rollups.handled(context.subscriptionId, outcome, this.claim.id)
   }
 
   /** An event is over. An outcome is still to be written. */

@@ -1,5 +1,5 @@
 import type { StoredEvent } from '../../events/envelope.ts'
-import type { Overrun } from '../attempts/overruns.ts'
+import type { Overrun } from '../attempts/attempt.ts'
 import { markOverrunningKey } from '../ordering/overrunning-key.ts'
 import type { JobRun } from './job-run.ts'
 import type { WorkerParts } from './worker-parts.ts'

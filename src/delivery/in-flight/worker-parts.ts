@@ -1,7 +1,6 @@
-import type { RunningAttempt } from '../attempts/attempt.ts'
+import type { RunningAttempt, Overruns } from '../attempts/attempt.ts'
 import type { EventReader } from '../attempts/event-reader.ts'
-import type { HandlerMetrics } from '../attempts/handler-metrics.ts'
-import type { Overruns } from '../attempts/overruns.ts'
+import type { HandlerMetrics } from '../attempts/outcome.ts'
 import type { HandlerSlots } from '../concurrency/handler-slots.ts'
 import type { StoredEvent } from '../../events/envelope.ts'
 import type { HandlerTransaction } from '../../database/drizzle-handle.ts'
@@ -10,10 +9,9 @@ import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import type { Coverage } from '../registry/coverage.ts'
 import type { OutcomeWriter } from '../settlement/outcome-writer.ts'
 import type { SettlementQueue } from '../settlement/settlement-queue.ts'
-import type { FetchSignal } from './fetch-signal.ts'
+import type { FetchSignal, InFlightJob, JobsInFlight } from './jobs-in-flight.ts'
 import type { Heartbeat } from './heartbeat.ts'
-import type { InFlightJob, JobsInFlight } from './jobs-in-flight.ts'
-import type { TenantAdmission } from './tenant-admission.ts'
+import type { TenantAdmission } from './tenant-limit.ts'
 
 /** The parts of one subscription's worker, which its jobs work with. */
 export interface WorkerParts {

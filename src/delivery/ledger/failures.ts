@@ -5,6 +5,10 @@ import type { AttemptFailure } from '../attempts/failure.ts'
 /** A failed attempt at an event, and what it means for it. */
 export interface FailureRecord {
   readonly eventId: string
+  /** Where it is not known, it is looked up. */
+  readonly tenantId?: string | undefined
+  /** The key of an ordered subscription that it holds. */
+  readonly keyId?: string | undefined
   readonly failure: AttemptFailure
   /** Of the handler, if one ran. */
   readonly durationMs?: number | undefined
@@ -39,9 +43,10 @@ export async function recordFailures(
   failures: readonly FailureRecord[],
 ): Promise<void> {
   if (failures.length === 0) return
-  const rows = failures.map(({ eventId, failure, durationMs, state, jobId }) => ({
+  const rows = failures.map(({ failure, ...record }) => ({
     ...failure,
-    ...{ eventId, durationMs, state, jobId, fingerprint: fingerprintOf(failure) },
+    ...record,
+    fingerprint: fingerprintOf(failure),
   }))
   await client.query('select bus.record_failures($1, $2::jsonb, $3)', [
     subscriptionId,

@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm'
 import {
+  bigint,
   boolean,
   check,
   index,
@@ -128,6 +129,8 @@ export const failing = busSchema.table(
     errorCode: text('error_code'),
     /** The pg-boss job that is retried, or that became the dead letter: its `source_root_id`. */
     jobId: uuid('job_id').notNull(),
+    /** The key of an ordered subscription that it holds, in `bus.ordered_keys`. */
+    keyId: bigint('key_id', { mode: 'bigint' }),
     /** For a retry. */
     nextAttemptAt: time('next_attempt_at'),
     /** When it failed first. */

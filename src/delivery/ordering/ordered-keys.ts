@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import type { JobInsert } from 'pg-boss'
-import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
+import type { ClaimedEvent } from '../../outbox/relay/claim.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
 import { newJob, maxBatchBytes, type JobData } from '../jobs/job.ts'
 import type { FailureOutput } from '../jobs/job-claim.ts'

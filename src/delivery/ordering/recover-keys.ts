@@ -64,7 +64,7 @@ async function recoverKey(context: SubscriptionContext, key: OrphanedKey): Promi
       const failure = output.failures.at(-1)
       const state = 'stopped' in change && change.stopped.state !== 'active' ? change.stopped.state : 'dead'
       if (failure !== undefined)
-        await recordFailures(client, context, [{ eventId, failure, state, jobId: job.id }])
+        await recordFailures(client, context, [{ eventId, failure, state, jobId: job.id, keyId: key.id }])
       if ('stopped' in change) {
         await failKeys(client, [change.stopped])
         return false

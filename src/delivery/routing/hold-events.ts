@@ -1,5 +1,5 @@
 import type pg from 'pg'
-import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
+import type { ClaimedEvent } from '../../outbox/relay/claim.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'
 
 /**

@@ -1,7 +1,6 @@
 import type pg from 'pg'
 import { compilePatterns } from '../../events/pattern.ts'
-import { unlessLocked } from '../../outbox/relay/claim.ts'
-import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
+import { unlessLocked, type ClaimedEvent } from '../../outbox/relay/claim.ts'
 import { filterByPredicate, type Declaration } from '../registry/declarations.ts'
 import type { RoutedEvents } from './plan-jobs.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'

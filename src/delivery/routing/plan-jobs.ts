@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import type { JobInsert } from 'pg-boss'
 import type { Database } from '../../database/database.ts'
-import type { ClaimedEvent } from '../../outbox/relay/relay.ts'
+import type { ClaimedEvent } from '../../outbox/relay/claim.ts'
 import { firstJob, splitIntoBatches, type JobData, maxFinishTag } from '../jobs/job.ts'
 import { emptyQueue, readFinishTags, type FinishTags } from '../jobs/queue-state/finish-tags.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'

@@ -2,15 +2,18 @@ import type pg from 'pg'
 import type { JobInsert, PgBoss } from 'pg-boss'
 import type { Database } from '../../database/database.ts'
 import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
-import { unlessLocked } from '../../outbox/relay/claim.ts'
-import type { ClaimedEvent, Dispatch, DispatchTerms } from '../../outbox/relay/relay.ts'
-import { createDirectDelivery } from './direct-delivery.ts'
+import {
+  unlessLocked,
+  type ClaimedEvent,
+  type Dispatch,
+  type DispatchTerms,
+} from '../../outbox/relay/claim.ts'
+import { createDirectDelivery, type LocalWorkers } from './direct-delivery.ts'
 import { insertJobs } from './insert-jobs.ts'
-import type { LocalWorkers } from './local-workers.ts'
 import { planJobs, type RoutedEvents } from './plan-jobs.ts'
 import { holdEvents } from './hold-events.ts'
 import { firstJob, splitIntoBatches, type JobData } from '../jobs/job.ts'
-import { createKnownQueues } from '../registry/known-queues.ts'
+import { ensureQueues, queueName } from '../jobs/queues.ts'
 import { enqueueOrdered } from '../ordering/ordered-keys.ts'
 import { assertComplete } from '../registry/instance-heartbeat.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
@@ -214,4 +217,36 @@ async function planOrderedJobs(
     ...splitIntoBatches(free, subscription.batchSize).map((batch) => firstJob(batch, subscription)),
     ...jobs,
   ]
+}
+
+/**
+ * The queues that pg-boss has cached. It reads the options of any other queue when jobs are inserted, on another
+ * connection: a claim that holds the only connection would wait for itself.
+ */
+interface KnownQueues {
+  /** Whether jobs of a subscription can be inserted during a claim. If not, its queue is read in the background. */
+  canTakeJobs: (subscription: RegisteredSubscription) => boolean
+}
+
+const noJob = '00000000-0000-0000-0000-000000000000'
+
+/** @param hasOneConnection - whether claims use the only connection */
+function createKnownQueues(boss: PgBoss, hasOneConnection: () => boolean): KnownQueues {
+  const known = new Set<string>()
+
+  async function read(subscription: RegisteredSubscription): Promise<void> {
+    const name = queueName(subscription.name)
+    // Searching for a job makes pg-boss read and cache the queue.
+    const look = async (): Promise<unknown> => boss.findJobs(name, { id: noJob })
+    await look().catch(async () => ensureQueues(boss, subscription).then(look))
+    known.add(name)
+  }
+
+  return {
+    canTakeJobs(subscription) {
+      if (!hasOneConnection() || known.has(queueName(subscription.name))) return true
+      void read(subscription).catch(() => {})
+      return false
+    },
+  }
 }

@@ -144,6 +144,7 @@ export class KeyWriter {
     if (this.#advanced.length > 0) await faultPoint?.(`${this.#protocol}.keys-advanced`)
     await this.#jobs.insert([...singles, ...next])
     await recordFailures(this.#client, this.#context, this.#failures)
+    if (this.#failures.length > 0) await faultPoint?.(`${this.#protocol}.failures-recorded`)
     const readySingles = singles.filter(({ startAfter }) => startAfter === 0)
     return {
       readyCount: this.#readyCount + readySingles.length + next.length,
@@ -213,7 +214,7 @@ export class KeyWriter {
     if ('advanced' in change) this.#advanced.push(change.advanced)
     else this.#stopped.push(change.stopped)
     const state = 'advanced' in change || change.stopped.state === 'active' ? 'dead' : change.stopped.state
-    if (record !== undefined) this.#failures.push({ ...record, state })
+    if (record !== undefined) this.#failures.push({ ...record, state, keyId: claim.data.keyId })
   }
 
   #singleJob(claim: JobClaim, index: number, past: PastAttempts, delaySeconds: number): SingleJob {

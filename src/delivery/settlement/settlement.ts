@@ -72,11 +72,11 @@ export function receiptsOf(settlements: readonly Settlement[]): JobReceipts[] {
 
 /** What is recorded of a failed attempt. */
 export function failureRecord(
-  { eventId, failure, durationMs }: FailedOutcome,
+  { eventId, tenantId, failure, durationMs }: FailedOutcome,
   state: FailureRecord['state'],
   jobId: string,
 ): FailureRecord {
-  return { eventId, failure, durationMs, state, jobId }
+  return { eventId, tenantId, failure, durationMs, state, jobId }
 }
 
 export function isFailure(outcome: EventOutcome): outcome is FailedOutcome {

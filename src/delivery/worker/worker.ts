@@ -1,30 +1,31 @@
 import type { JobWithMetadata } from 'pg-boss'
+import type { Database } from '../../database/database.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import { waitUntil } from '../../foundation/with-timeout.ts'
+import { attemptStarter, createOverruns } from '../attempts/attempt.ts'
+import type { EventReader } from '../attempts/event-reader.ts'
+import { createHandlerMetrics } from '../attempts/outcome.ts'
+import { createHandlerSlots } from '../concurrency/handler-slots.ts'
 import { createExactlyOnce } from '../exactly-once/exactly-once.ts'
+import { createPauseAndBreaker } from '../flow-control/pause-and-breaker.ts'
+import { readStates, type SubscriptionState } from '../flow-control/subscription-state.ts'
+import { createHeartbeat } from '../in-flight/heartbeat.ts'
 import { JobRun } from '../in-flight/job-run.ts'
-import { type JobsInFlight, createJobsInFlight } from '../in-flight/jobs-in-flight.ts'
+import { createJobsInFlight, createFetchSignal, type JobsInFlight } from '../in-flight/jobs-in-flight.ts'
+import { createTenantAdmission, createTenantLimit } from '../in-flight/tenant-limit.ts'
+import type { WorkerParts } from '../in-flight/worker-parts.ts'
 import { cancelForeignJob } from '../jobs/foreign-job.ts'
+import { isJobOfBus, toClaim } from '../jobs/job-claim.ts'
 import { isBatch, isRetry, type JobData } from '../jobs/job.ts'
 import { recoverKeys } from '../ordering/recover-keys.ts'
+import type { LocalWorkers } from '../routing/direct-delivery.ts'
+import { createOutcomeWriter } from '../settlement/outcome-writer.ts'
+import { createSettlementQueue } from '../settlement/settlement-queue.ts'
+import type { Settlement } from '../settlement/settlement.ts'
 import { createAtLeastOnce } from './at-least-once.ts'
 import { startFetcher, slowHandlerMs } from './fetcher.ts'
 import { createJobRunner } from './run-job.ts'
 import type { Worker, WorkerDependencies } from './worker-dependencies.ts'
-import { isJobOfBus, toClaim } from '../jobs/job-claim.ts'
-import { attemptStarter } from '../attempts/attempt.ts'
-import { createHandlerMetrics } from '../attempts/handler-metrics.ts'
-import { createOverruns } from '../attempts/overruns.ts'
-import { createHandlerSlots } from '../concurrency/handler-slots.ts'
-import { createPauseAndBreaker } from '../flow-control/pause-and-breaker.ts'
-import { createFetchSignal } from '../in-flight/fetch-signal.ts'
-import { createHeartbeat } from '../in-flight/heartbeat.ts'
-import { createTenantAdmission } from '../in-flight/tenant-admission.ts'
-import { createTenantLimit } from '../in-flight/tenant-limit.ts'
-import type { WorkerParts } from '../in-flight/worker-parts.ts'
-import { createOutcomeWriter } from '../settlement/outcome-writer.ts'
-import { createSettlementQueue } from '../settlement/settlement-queue.ts'
-import type { Settlement } from '../settlement/settlement.ts'
 
 const tickMs = 1000
 const abortedHandlersMs = 1000
@@ -175,4 +176,61 @@ function createWorkerParts(parts: WorkerDependencies): {
     heartbeat: createHeartbeat(context, jobs),
   }
   return { state, jobs }
+}
+
+/** The workers of this process, by the id of their subscription. */
+export class Workers implements LocalWorkers {
+  readonly #workers = new Map<number, Worker>()
+  readonly #database: Database
+  readonly #events: EventReader
+
+  constructor(database: Database, events: EventReader) {
+    this.#database = database
+    this.#events = events
+  }
+
+  add(worker: Worker): void {
+    this.#workers.set(worker.subscriptionId, worker)
+  }
+
+  get subscriptionIds(): Iterable<number> {
+    return this.#workers.keys()
+  }
+
+  get inFlightCount(): number {
+    return this.#sum(({ inFlightCount }) => inFlightCount)
+  }
+
+  get overrunCount(): number {
+    return this.#sum(({ overruns }) => overruns.count)
+  }
+
+  isFree: LocalWorkers['isFree'] = (id, types, declarations) =>
+    this.#workers.get(id)?.isFree(types, declarations) ?? false
+
+  wake: LocalWorkers['wake'] = (id) => this.#workers.get(id)?.wake()
+
+  wakeAll(): void {
+    for (const worker of this.#workers.values()) worker.wake()
+  }
+
+  adopt: LocalWorkers['adopt'] = (id, jobs, fetchedAt) => this.#workers.get(id)?.adopt(jobs, fetchedAt)
+
+  prefetch: LocalWorkers['prefetch'] = (ids) => this.#events.prefetch(ids)
+
+  /** Applies the current states of subscriptions. If the database is down, maintenance applies them later. */
+  async followStates(ids: Iterable<number> = this.subscriptionIds): Promise<void> {
+    const ours = [...ids].filter((id) => this.#workers.has(id))
+    const readAt = performance.now()
+    const states = await readStates(this.#database, ours).catch(() => new Map<number, SubscriptionState>())
+    for (const [id, state] of states) this.#workers.get(id)?.applyState(state, readAt)
+  }
+
+  async stop(graceMs: number, relayStopped: Promise<void>): Promise<void> {
+    await Promise.all([...this.#workers.values()].map(async (worker) => worker.stop(graceMs, relayStopped)))
+  }
+
+  #sum(count: (worker: Worker) => number): number {
+    return [...this.#workers.values()].reduce((sum, worker) => sum + count(worker), 0)
+  }
 }

@@ -6,7 +6,7 @@ import {
   invalidOption,
 } from '../../foundation/options.ts'
 import type { Executor } from '../../database/database.ts'
-import { statement } from '../transactions/statement.ts'
+import { statement } from '../transactions/caller-connection.ts'
 import {
   assertTransaction,
   callInTransaction,

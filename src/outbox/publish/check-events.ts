@@ -7,7 +7,6 @@ import { limits } from '../../foundation/limits.ts'
 import { describe, describeInvalidText, kindOf, suggestName, nearest } from '../../foundation/options.ts'
 import { isDate } from '../../foundation/cross-realm.ts'
 import { redactThrown } from '../../foundation/error-redaction.ts'
-import type { CheckedEvent } from './event-columns.ts'
 import { printable, uuidShape } from '../../foundation/text.ts'
 import { validatePayload } from '../../events/validate-payload.ts'
 
@@ -24,13 +23,31 @@ export interface UncheckedEvent extends EventFields {
   readonly payload: unknown
 }
 
+/** The columns of an event: parameters of `bus.store_events`. */
+export type EventColumn =
+  | 'payloads'
+  | 'tenant_ids'
+  | 'types'
+  | 'sources'
+  | 'subjects'
+  | 'schema_versions'
+  | 'event_ids'
+  | 'idempotency_keys'
+  | 'correlation_ids'
+  | 'causation_ids'
+  | 'ordering_keys'
+  | 'metadata'
+  | 'available_ats'
+  | 'expires_ats'
+
 /** A validated event. */
 export interface PassedEvent {
   readonly event: ReadEvent
   /** The stored form: JSON text. */
   readonly payload: string
   readonly schemaVersion: number
-  readonly columns: CheckedEvent
+  /** Each as text. */
+  readonly columns: Readonly<Record<EventColumn, string | undefined>>
 }
 
 /** @throws an {@link InvalidEventError} for the first invalid event, with its position */
@@ -270,6 +287,3 @@ function encodeMetadata(metadata: EventMetadata | undefined): string | undefined
 function invalid(message: string, code: BusErrorCode = 'BUS_INVALID_EVENT'): InvalidEventError {
   return new InvalidEventError(code, message)
 }
-
-/** Longest column that may be sent to a handle that might refuse it. */
-export const maxRefusedLength = 8192

@@ -1,5 +1,6 @@
-import type { ClaimFloor } from './claim-floors.ts'
+import { locks } from '../../database/locks.ts'
 import { beginWriting } from '../../database/session-settings.ts'
+import type { ClaimFloor } from './claim-floors.ts'
 
 /** Maximum number of scheduled events in one claim: other events wait for it. */
 const dueClaimSize = 500
@@ -88,6 +89,60 @@ from claimed order by available_at, position;
 select ${registryStampSql} as registry_stamp`
 }
 
+/**
+ * Claims events with an ordering key: one relay at a time, under a lock held until its transaction has ended, and
+ * always from the very first possible position, so that no claim sees an event without those that were committed before
+ * it was published. A relay that does not get the lock claims nothing.
+ *
+ * The lock is taken in a statement before the claim: each statement has its own snapshot, so the claim sees the result
+ * of the last holder. Due scheduled events are appended after the others. No other code of the bus takes these rows; if
+ * somebody has locked some anyway, their keys are skipped in `careful` mode.
+ *
+ * Returns the rows, then the state.
+ */
+export function orderedClaimSql(floor: ClaimFloor, patience: ClaimPatience): string {
+  const isHeld = `current_setting('bus.order_held')::boolean`
+  const positions = patience === 'careful' ? unlockedPositions : firstPositions
+  return `${beginClaimSql(patience)};
+select set_config('bus.order_held', pg_try_advisory_xact_lock(${locks.namespace}, ${locks.order})::text, true);
+with due as (
+  delete from bus.outbox where position = any(array(
+    ${positions(`${isHeld} and ${scheduledWithKey(floor)} and ${isDue}`, 'available_at, position')}))
+  returning position, event_id, tenant_id, type, payload_bytes, ordering_key, available_at
+)
+insert into bus.outbox (position, event_id, tenant_id, type, payload_bytes, ordering_key)
+overriding system value
+select nextval('bus.outbox_position_seq') + ${orderedPositions}, d.event_id, d.tenant_id, d.type, d.payload_bytes, d.ordering_key
+from (select * from due order by available_at, position) d;
+with claimed as (
+  delete from bus.outbox where position = any(array(
+    ${positions(`${isHeld} and position >= ${orderedFrom(floor)} and position < ${scheduledPositions}`, 'position')}))
+  returning position, event_id, tenant_id, type, payload_bytes, ordering_key
+)
+select * from claimed order by position;
+select
+  not ${isHeld} as order_taken,
+  ${registryStampSql} as registry_stamp`
+}
+
+const firstPositions = (condition: string, order: string): string =>
+  `select position from bus.outbox where ${condition} order by ${order} limit ${claimSize}`
+
+/**
+ * Rows may be locked by somebody who cancels or repairs them: selects the rows of all other keys, among the first few
+ * thousand.
+ */
+const unlockedPositions = (condition: string, order: string): string => `
+    with seen as materialized (
+      select position, tenant_id, ordering_key, available_at from bus.outbox where ${condition} order by ${order} limit ${10 * claimSize}
+    ), free as materialized (
+      select position from bus.outbox where position = any(array(select position from seen)) for update skip locked
+    )
+    select position from (
+      select s.*, bool_and(f.position is not null) over (partition by s.tenant_id, s.ordering_key) as is_free
+      from seen s left join free f using (position)
+    ) k where is_free order by ${order} limit ${claimSize}`
+
 /** Takes events that were held back for a subscription, and returns whether there are more. */
 export function heldClaimSql(
   subscriptionId: number,
@@ -117,7 +172,7 @@ export const claimSize = 1000
  */
 export const orderedPositions = 2_305_843_009_213_693_952n
 
-export const scheduledPositions = 4_611_686_018_427_387_904n
+const scheduledPositions = 4_611_686_018_427_387_904n
 
 /** The server ends the session of a relay that is silent for this long during a claim, which releases its locks. */
 const idleInClaimSeconds = 10
@@ -136,27 +191,27 @@ export type ClaimPatience = keyof typeof lockTimeoutsMs
  * are read through the intended index, regardless of statistics, because these tables are empty one moment and full the
  * next.
  */
-export function beginClaimSql(patience: ClaimPatience): string {
+function beginClaimSql(patience: ClaimPatience): string {
   return `${beginWriting};
 select set_config('synchronous_commit', 'off', true), set_config('idle_in_transaction_session_timeout', '${idleInClaimSeconds}s', true),
   set_config('lock_timeout', '${lockTimeoutsMs[patience]}ms', true), set_config('enable_seqscan', 'off', true),
   set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)`
 }
 
-export const registryStampSql = `(select count(*) || '/' || coalesce(sum(revision), 0) from bus.subscriptions)`
+const registryStampSql = `(select count(*) || '/' || coalesce(sum(revision), 0) from bus.subscriptions)`
 
 /** Whether an event is due, as an index condition: evaluated once per statement. */
-export const isDue = `available_at <= (select clock_timestamp())`
+const isDue = `available_at <= (select clock_timestamp())`
 
 /** Scheduled events without an ordering key. */
 const scheduled = (due: number): string => `available_at >= to_timestamp(${due}) and ordering_key is null`
 
 /** Scheduled events with an ordering key. After a server crash all of them may be there again, because claims are undone. */
-export const scheduledWithKey = (floor: ClaimFloor): string =>
+const scheduledWithKey = (floor: ClaimFloor): string =>
   `available_at >= ${onSameServer(floor, `to_timestamp(${floor.orderedDue})`, `to_timestamp(0)`)} and ordering_key is not null`
 
 /** The first position that an event with an ordering key may have. */
-export const orderedFrom = (floor: ClaimFloor): string =>
+const orderedFrom = (floor: ClaimFloor): string =>
   onSameServer(floor, String(orderedPositions + floor.orderedPosition), String(orderedPositions))
 
 /** Returns the first value while the server for which the floor holds is running, otherwise the second. */

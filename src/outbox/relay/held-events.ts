@@ -1,4 +1,11 @@
-import type { Claim, HeldWhat } from './claim.ts'
+import type { Database } from '../../database/database.ts'
+import { isLockTimeout } from '../../database/database-errors.ts'
+import type { BusLogger } from '../../foundation/logger.ts'
+import { heldClaimSql, type ClaimPatience } from './claim-sql.ts'
+import { claimOnce, type Claim, type ClaimProtocol, type Dispatch, type HeldWhat } from './claim.ts'
+
+/** How long claims of keyed events stay careful after a lock was met. */
+const carefulForMs = 5000
 
 /** Delays between the retries of events that a lock has kept from a subscription: short at first, then longer. */
 const firstRetryMs = 50
@@ -9,6 +16,86 @@ const longMs = 5000
 
 /** After waiting in vain for a key's row, no row is waited for during this time. */
 const impatienceMs = 1000
+
+/** The claims of a relay, and the events that they hold back. */
+export interface Claims {
+  /**
+   * Makes one claim. If it meets a lock that is held for long, it is repeated carefully: events that cannot be dispatched
+   * now are held back in the outbox for the subscription that needs the lock, and everything else continues.
+   */
+  make: (
+    protocol: Exclude<ClaimProtocol, 'relay-held'>,
+    statements: (patience: ClaimPatience) => string,
+  ) => Promise<Claim>
+  /** Retries the held events of one subscription if it is time. Resolves to the number of events dispatched. */
+  retryHeld: () => Promise<number>
+  /** Adds subscriptions for which events are held, including those that other relays hold. */
+  noteHeld: (subscriptionIds: readonly number[]) => void
+  /** Time until held events are retried; Infinity if there are none. */
+  readonly heldRestMs: number
+}
+
+export function createClaims(database: Database, dispatch: Dispatch, logger: BusLogger): Claims {
+  const held = createHeldEvents()
+  let orderCarefulUntil = Number.NEGATIVE_INFINITY
+
+  async function claimAs(
+    protocol: ClaimProtocol,
+    patience: ClaimPatience,
+    statements: string,
+    retakenFor?: number,
+  ): Promise<Claim> {
+    const claim = await claimOnce(database, statements, dispatch, protocol, {
+      careful: patience === 'careful',
+      retakenFor,
+      patient: held.isPatient,
+      isClosed: held.isClosed,
+      onHeld: held.note,
+    })
+    if (claim.count > 0) await database.faultPoint?.(`${protocol}.committed`)
+    claim.afterCommit()
+    return claim
+  }
+
+  return {
+    async make(protocol, statements) {
+      const isOrdered = protocol === 'relay-ordered'
+      const patience = isOrdered && performance.now() < orderCarefulUntil ? 'careful' : 'normal'
+      try {
+        return await claimAs(protocol, patience, statements(patience))
+      } catch (error) {
+        if (!isLockTimeout(error)) throw error
+        if (isOrdered) orderCarefulUntil = performance.now() + carefulForMs
+        return claimAs(protocol, 'careful', statements('careful'))
+      }
+    },
+    async retryHeld() {
+      const due = held.next()
+      if (due === undefined) return 0
+      const { subscriptionId, cursor } = due
+      const statements = heldClaimSql(subscriptionId, cursor)
+      const claim = await claimAs('relay-held', 'retry', statements, subscriptionId).catch(
+        (error: unknown) => {
+          if (!isLockTimeout(error)) throw error
+          return undefined
+        },
+      )
+      const change = held.noteTry(subscriptionId, claim)
+      if (change === 'blocked')
+        logger.warn(
+          { subscriptionId },
+          'a lock blocks the events of a subscription: they wait in the outbox until it is released',
+        )
+      else if (change === 'resumed')
+        logger.info({ subscriptionId }, 'the events that waited for a lock were dispatched')
+      return claim?.count ?? 0
+    },
+    noteHeld: held.noteAll,
+    get heldRestMs() {
+      return held.restMs
+    },
+  }
+}
 
 interface Held {
   /** Whether nothing is tried for the subscription meanwhile. */
@@ -24,7 +111,7 @@ interface Held {
 }
 
 /** Tracks which subscriptions have events in the outbox because of a lock, and when to retry them. */
-export interface HeldEvents {
+interface HeldEvents {
   readonly isClosed: (subscriptionId: number) => boolean
   /** Whether to wait for locked rows of keys. */
   readonly isPatient: boolean
@@ -42,7 +129,9 @@ export interface HeldEvents {
   ) => 'blocked' | 'resumed' | undefined
 }
 
-export function createHeldEvents(now: () => number = () => performance.now()): HeldEvents {
+const now = (): number => performance.now()
+
+function createHeldEvents(): HeldEvents {
   const held = new Map<number, Held>()
   let impatientUntil = Number.NEGATIVE_INFINITY
 

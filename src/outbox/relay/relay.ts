@@ -1,17 +1,13 @@
-import { createClaimFloors, type ClaimFloor } from './claim-floors.ts'
-import { claimSql, dueClaimSql, heldClaimSql, claimSize, type ClaimPatience } from './claim-sql.ts'
-import { claimOnce, type Claim, type ClaimProtocol, type Dispatch } from './claim.ts'
 import type { Database } from '../../database/database.ts'
-import { createLoadMeter } from './load-meter.ts'
-import type { Notifier } from './notifier.ts'
-import { failureDelayMs } from '../../foundation/retry-delay.ts'
-import { createHeldEvents } from './held-events.ts'
-import { orderedClaimSql, orderedPositions } from './ordered-claim.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
-import { isLockTimeout } from '../../database/database-errors.ts'
+import { failureDelayMs } from '../../foundation/retry-delay.ts'
+import { createClaimFloors, type ClaimFloor } from './claim-floors.ts'
+import { claimSize, claimSql, dueClaimSql, orderedClaimSql, orderedPositions } from './claim-sql.ts'
+import type { Dispatch } from './claim.ts'
+import { createClaims } from './held-events.ts'
+import type { Notifier } from './notifier.ts'
 
-export { claimRowsSql } from './claim-sql.ts'
-export type { ClaimedEvent, Dispatch, DispatchTerms } from './claim.ts'
+export type { ClaimedEvent } from './claim.ts'
 
 /** The relay's current activity, for health. */
 export type RelayState = 'stopped' | 'awake' | 'sleeping' | 'standby' | 'polling' | 'failing'
@@ -49,9 +45,6 @@ const idlePollMs = 500
 /** The longest pause, in case a notification was lost. */
 const safetyPollMs = 30_000
 
-/** How long claims of keyed events stay careful after a lock was met. */
-const carefulForMs = 5000
-
 /** Maximum number of subscriptions whose held events are retried between two claims. */
 const maxHeldTries = 32
 
@@ -72,9 +65,8 @@ export function startRelay(
   let quietRounds = 0
   const load = createLoadMeter()
   const floors = createClaimFloors()
-  const held = createHeldEvents()
+  const claims = createClaims(database, dispatch, logger)
   let nextDueMs = safetyPollMs
-  let orderCarefulUntil = Number.NEGATIVE_INFINITY
   let isOrderLocked = false
   let interrupt: () => void = () => {}
 
@@ -108,17 +100,20 @@ export function startRelay(
     while (!stopping) {
       wasNotified = false
       const floor = floors.next(cursor)
-      const claim = await claimAndDispatch('relay', (patience) => claimSql(floor, patience))
-      if (claim.count > 0) await database.faultPoint?.('relay.workers-woken')
+      const claim = await claims.make('relay', (patience) => claimSql(floor, patience))
+      if (claim.count > 0) {
+        floors.noteClaimed(claim.lastPosition)
+        await database.faultPoint?.('relay.workers-woken')
+      }
       const isOrderedReady = claim.orderedReady || isPast(claim.orderedDueMs)
-      const orderedCount = isOrderedReady ? await claimAndDispatchOrdered(floor) : 0
+      const orderedCount = isOrderedReady ? await claimOrdered(floor) : 0
       const isDue = isPast(claim.dueMs)
       const dueCount = isDue
-        ? (await claimAndDispatch('relay-due', (patience) => dueClaimSql(floor, patience))).count
+        ? (await claims.make('relay-due', (patience) => dueClaimSql(floor, patience))).count
         : 0
       let retriedCount = 0
       for (let tries = 0; tries < maxHeldTries; tries += 1) {
-        const got = await retryHeld()
+        const got = await claims.retryHeld()
         retriedCount += got
         if (got === 0) break
       }
@@ -126,7 +121,7 @@ export function startRelay(
       dispatchedCount += count
       if (claim.sweep !== undefined) {
         floors.noteSweep(floor, claim.sweep, claim.readMs)
-        held.noteAll(claim.sweep.heldFor)
+        claims.noteHeld(claim.sweep.heldFor)
       }
       // Ready events that could not be claimed are locked: somebody cancels them, or another relay is claiming them.
       const isLocked = (isDue && dueCount === 0) || (isOrderedReady && orderedCount === 0 && !isOrderLocked)
@@ -152,67 +147,12 @@ export function startRelay(
     return dispatchedCount > countBefore
   }
 
-  /**
-   * One claim. If it meets a lock that is held for long, it is repeated carefully: events that cannot be dispatched now
-   * are held back in the outbox for the subscription that needs the lock, and everything else continues.
-   */
-  async function claimAndDispatch(
-    protocol: ClaimProtocol,
-    statements: (patience: ClaimPatience) => string,
-    retakenFor?: number,
-  ): Promise<Claim> {
-    const claimAs = async (patience: ClaimPatience): Promise<Claim> =>
-      claimOnce(database, statements(patience), dispatch, protocol, {
-        careful: patience === 'careful',
-        retakenFor,
-        patient: held.isPatient,
-        isClosed: (subscriptionId) => held.isClosed(subscriptionId),
-        onHeld: (subscriptionId, what) => held.note(subscriptionId, what),
-      })
-    const isOrdered = protocol === 'relay-ordered'
-    const claim = await claimAs(
-      isOrdered && performance.now() < orderCarefulUntil ? 'careful' : 'normal',
-    ).catch(async (error: unknown) => {
-      if (!isLockTimeout(error) || retakenFor !== undefined) throw error
-      if (isOrdered) orderCarefulUntil = performance.now() + carefulForMs
-      return claimAs('careful')
-    })
-    if (claim.count > 0) await database.faultPoint?.(`${protocol}.committed`)
-    claim.afterCommit()
-    if (claim.count > 0 && protocol === 'relay') floors.noteClaimed(claim.lastPosition)
-    if (claim.count > 0 && isOrdered) floors.noteClaimed(claim.lastPosition - orderedPositions)
-    return claim
-  }
-
   /** Claims events with an ordering key, unless another relay is doing so: then this one retries soon. */
-  async function claimAndDispatchOrdered(floor: ClaimFloor): Promise<number> {
-    const claim = await claimAndDispatch('relay-ordered', (patience) => orderedClaimSql(floor, patience))
+  async function claimOrdered(floor: ClaimFloor): Promise<number> {
+    const claim = await claims.make('relay-ordered', (patience) => orderedClaimSql(floor, patience))
+    if (claim.count > 0) floors.noteClaimed(claim.lastPosition - orderedPositions)
     isOrderLocked = claim.isOrderLocked
     return claim.count
-  }
-
-  /** Retries the held events of one subscription if it is time. Resolves to the number of events dispatched. */
-  async function retryHeld(): Promise<number> {
-    const due = held.next()
-    if (due === undefined) return 0
-    const { subscriptionId, cursor } = due
-    const claim = await claimAndDispatch(
-      'relay-held',
-      () => heldClaimSql(subscriptionId, cursor),
-      subscriptionId,
-    ).catch((error: unknown) => {
-      if (!isLockTimeout(error)) throw error
-      return undefined
-    })
-    const change = held.noteTry(subscriptionId, claim)
-    if (change === 'blocked')
-      logger.warn(
-        { subscriptionId },
-        'a lock blocks the events of a subscription: they wait in the outbox until it is released',
-      )
-    else if (change === 'resumed')
-      logger.info({ subscriptionId }, 'the events that waited for a lock were dispatched')
-    return claim?.count ?? 0
   }
 
   async function restAfter(foundAny: boolean): Promise<void> {
@@ -220,7 +160,7 @@ export function startRelay(
     const pauseMs = load.isBusy ? collectPauseMs : busyPauseMs
     if (wasNotified && !notifier.sleeping) return rest(pauseMs, false)
     if (wasNotified) return
-    const dueMs = Math.max(0, Math.min(nextDueMs, safetyPollMs, floors.restMs, held.restMs))
+    const dueMs = Math.max(0, Math.min(nextDueMs, safetyPollMs, floors.restMs, claims.heldRestMs))
     if (!notifier.connected) {
       state = notifier.polling ? 'polling' : 'awake'
       return rest(Math.min(dueMs, foundAny ? busyPollMs : idlePollMs), true)
@@ -274,6 +214,44 @@ export function startRelay(
       interrupt()
       await running
       state = 'stopped'
+    },
+  }
+}
+
+/**
+ * From this many events in one claim on, publishers are told not to send notifications, because sending one takes a
+ * database-wide lock.
+ */
+const busyClaimSize = 16
+
+/** This many events within this time also count as busy, even if each claim was small. */
+const busyWindowMs = 50
+const busyWindowEvents = 50
+
+/** Measures the load of a relay by the events that it claims. */
+interface LoadMeter {
+  /** While true, publishers need not send notifications, because the relay claims again soon. */
+  readonly isBusy: boolean
+  /** Counts the events of a claim. */
+  note: (eventCount: number) => void
+}
+
+function createLoadMeter(): LoadMeter {
+  let windowBeganAt = 0
+  let windowCount = 0
+  let busyAt = Number.NEGATIVE_INFINITY
+  return {
+    get isBusy() {
+      return performance.now() - busyAt < busyWindowMs * 2
+    },
+    note(eventCount) {
+      const now = performance.now()
+      if (now - windowBeganAt > busyWindowMs) {
+        windowBeganAt = now
+        windowCount = 0
+      }
+      windowCount += eventCount
+      if (eventCount >= busyClaimSize || windowCount >= busyWindowEvents) busyAt = now
     },
   }
 }

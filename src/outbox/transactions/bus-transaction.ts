@@ -1,5 +1,5 @@
 import type { withReplicas } from 'drizzle-orm/pg-core'
-import type { DrizzleTransaction } from './caller-transaction.ts'
+import type { DrizzleTransaction } from './caller-connection.ts'
 
 // Derived from a name that exists in 0.44 to 1.x: its class has a different name in each of them.
 

@@ -1,18 +1,55 @@
 import { TransactionError } from '../../foundation/errors.ts'
 import { kindOf } from '../../foundation/options.ts'
-import type { CallerConnection } from './caller-connection.ts'
 import { toBusError } from '../../database/database-errors.ts'
-import { connectionOf, type DrizzleTransaction } from './drizzle-connection.ts'
-import type { Statement } from './statement.ts'
-import { adapted, isAdapted, type AdaptedTransaction } from './adapted-transaction.ts'
-
-export type { DrizzleTransaction } from './drizzle-connection.ts'
+import {
+  connectionOf,
+  type CallerConnection,
+  type DrizzleTransaction,
+  type Statement,
+} from './caller-connection.ts'
 
 /**
  * The caller's transaction, in which publish and cancel write: a Drizzle transaction itself, or that of another library
  * through `fromPg`, `fromPostgresJs`, `fromKysely`, `fromKnex`, `fromPrisma` or `fromTypeOrm`.
  */
 export type CallerTransaction = DrizzleTransaction | AdaptedTransaction
+
+/**
+ * The property of an adapted transaction that holds what the bus needs. A registered symbol, so that another copy of
+ * this package finds it.
+ */
+const adapted: unique symbol = Symbol.for('bossbus.transaction')
+
+/**
+ * A transaction of a library other than Drizzle, as returned by `fromPg` and the other adapters: for `bus.publish` and
+ * `bus.cancel`.
+ */
+export interface AdaptedTransaction {
+  readonly [adapted]: {
+    readonly connection: CallerConnection
+    /** The object that the transaction's name is cached for: it never stands for another transaction. */
+    readonly identity: object
+  }
+}
+
+/**
+ * @param handle - the library's own handle, if it creates one for each transaction. Otherwise the name is cached for
+ *   the adapted value: a client serves one transaction after another, and a name must not carry over
+ */
+export function adapt(connection: CallerConnection, handle?: object): AdaptedTransaction {
+  const transaction: { -readonly [K in keyof AdaptedTransaction]?: AdaptedTransaction[K] } = {}
+  transaction[adapted] = { connection, identity: handle ?? transaction }
+  return Object.freeze(transaction) as AdaptedTransaction
+}
+
+function isAdapted(value: unknown): value is AdaptedTransaction {
+  return typeof value === 'object' && value !== null && adapted in value
+}
+
+/** The error of an adapter whose argument is not an open transaction. */
+export function notATransaction(adapter: string, expected: string, got: string): TransactionError {
+  return new TransactionError(`Expected \`${adapter}\` to get ${expected}, got ${got}. Nothing was written`)
+}
 
 /** The name of the transaction that each handle was last seen in. */
 const proofs = new WeakMap<object, string>()

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { createSemaphore } from '../../../src/delivery/concurrency/semaphore.ts'
-import { createOrderedStarts } from '../../../src/delivery/concurrency/ordered-starts.ts'
+import { createOrderedStarts } from '../../../src/delivery/concurrency/handler-slots.ts'
 
 /** Work that ends when it is told to, and what was begun so far. */
 function controlledWork() {

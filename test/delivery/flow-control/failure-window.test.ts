@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { createFailureWindow } from '../../../src/delivery/flow-control/failure-window.ts'
+import { createFailureWindow } from '../../../src/delivery/flow-control/pause-and-breaker.ts'
 import type { StoredEvent } from '../../../src/events/envelope.ts'
 import { delivered, failed, failureOf } from '../../support/claims.ts'
 

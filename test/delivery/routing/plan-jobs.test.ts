@@ -2,7 +2,7 @@ import type pg from 'pg'
 import { expect, test } from 'vitest'
 import { planJobs } from '../../../src/delivery/routing/plan-jobs.ts'
 import type { RegisteredSubscription } from '../../../src/delivery/registry/registry.ts'
-import type { ClaimedEvent } from '../../../src/outbox/relay/relay.ts'
+import type { ClaimedEvent } from '../../../src/outbox/relay/claim.ts'
 import { subscriptionWith } from '../../support/claims.ts'
 
 const events = (tenantId: string, count: number, rest: Partial<ClaimedEvent> = {}): ClaimedEvent[] =>

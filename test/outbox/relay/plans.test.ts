@@ -1,8 +1,7 @@
 // @module-tag slow
 import { expect, test } from 'vitest'
 import { createClaimFloors } from '../../../src/outbox/relay/claim-floors.ts'
-import { claimSql, dueClaimSql, heldClaimSql } from '../../../src/outbox/relay/claim-sql.ts'
-import { orderedClaimSql } from '../../../src/outbox/relay/ordered-claim.ts'
+import { claimSql, dueClaimSql, heldClaimSql, orderedClaimSql } from '../../../src/outbox/relay/claim-sql.ts'
 import { createTestDatabase, type TestDatabase } from '../../support/database.ts'
 import { openSession, type Session } from '../../support/session.ts'
 

@@ -1,8 +1,7 @@
 import { TransactionError } from '../../../foundation/errors.ts'
 import { kindOf } from '../../../foundation/options.ts'
-import { unparsed } from '../node-postgres-connection.ts'
-import { replyOf, type Statement } from '../statement.ts'
-import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
+import { unparsed, replyOf, type Statement } from '../caller-connection.ts'
+import { adapt, notATransaction, type AdaptedTransaction } from '../caller-transaction.ts'
 
 /** The argument of the callback of `knex.transaction`, or the result of the call without a callback. */
 export interface KnexTransaction {

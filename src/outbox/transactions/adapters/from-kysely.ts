@@ -1,7 +1,7 @@
 import { TransactionError } from '../../../foundation/errors.ts'
 import { kindOf } from '../../../foundation/options.ts'
-import { replyIn, textOf } from '../statement.ts'
-import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
+import { replyIn, textOf } from '../caller-connection.ts'
+import { adapt, notATransaction, type AdaptedTransaction } from '../caller-transaction.ts'
 
 /** The argument of the callback of `db.transaction().execute`, or the result of `db.startTransaction().execute()`. */
 export interface KyselyTransaction {

@@ -1,6 +1,6 @@
 import { kindOf } from '../../../foundation/options.ts'
-import { throughNodePostgres, type NodePostgresClient } from '../node-postgres-connection.ts'
-import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
+import { throughNodePostgres, type NodePostgresClient } from '../caller-connection.ts'
+import { adapt, notATransaction, type AdaptedTransaction } from '../caller-transaction.ts'
 
 /**
  * A client of node-postgres, from `pool.connect()` or `new pg.Client()`. Not a pool: each statement of a pool may use

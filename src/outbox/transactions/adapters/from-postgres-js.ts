@@ -1,6 +1,6 @@
 import { kindOf } from '../../../foundation/options.ts'
-import { throughPostgresJs, type PostgresJsClient } from '../postgres-js-connection.ts'
-import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
+import { throughPostgresJs, type PostgresJsClient } from '../caller-connection.ts'
+import { adapt, notATransaction, type AdaptedTransaction } from '../caller-transaction.ts'
 
 /** The `sql` that postgres.js passes to the callback of `sql.begin` or `sql.savepoint`. */
 export interface PostgresJsTransaction {

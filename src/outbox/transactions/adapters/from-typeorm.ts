@@ -1,7 +1,7 @@
 import { TransactionError } from '../../../foundation/errors.ts'
 import { kindOf } from '../../../foundation/options.ts'
-import { replyIn, textOf } from '../statement.ts'
-import { adapt, notATransaction, type AdaptedTransaction } from '../adapted-transaction.ts'
+import { replyIn, textOf } from '../caller-connection.ts'
+import { adapt, notATransaction, type AdaptedTransaction } from '../caller-transaction.ts'
 
 /** The entity manager that TypeORM passes to the callback of `dataSource.transaction`, or the `manager` of a query runner. */
 export interface TypeOrmTransaction {
