@@ -8,6 +8,9 @@ import type * as index from '../src/index.ts'
 export interface CompareResult {
   readonly durationMs: number
   readonly cpuMs: number
+  readonly walBytes: number
+  /** Events before the measurement. */
+  readonly warmUpCount: number
 }
 
 const [checkout = '', url = '', subscribers = '', events = ''] = process.argv.slice(2)
@@ -51,11 +54,18 @@ async function isSettled(): Promise<boolean> {
   return row?.settled === true
 }
 
+async function walPosition(): Promise<number> {
+  const [row] = await client<{ bytes: number }[]>`select (pg_current_wal_insert_lsn() - '0/0')::float8 as bytes`
+  return row?.bytes ?? 0
+}
+
 // Once before the measurement, so that both start with compiled code and open connections.
-await publish(0, 1000)
-while (handledCount < 1000 * subscriberCount || !(await isSettled()))
+const warmUpCount = 1000
+await publish(0, warmUpCount)
+while (handledCount < warmUpCount * subscriberCount || !(await isSettled()))
   await new Promise((resolve) => setTimeout(resolve, 20))
 handledCount = 0
+const walBefore = await walPosition()
 const cpuBefore = process.cpuUsage()
 const startedAt = performance.now()
 await Promise.all([publish(0, eventCount / 2), publish(eventCount / 2, eventCount)])
@@ -63,7 +73,8 @@ while (handledCount < eventCount * subscriberCount || !(await isSettled()))
   await new Promise((resolve) => setTimeout(resolve, 20))
 const durationMs = performance.now() - startedAt
 const { user, system } = process.cpuUsage(cpuBefore)
+const walBytes = (await walPosition()) - walBefore
 await bus.stop()
 await client.end()
-const result: CompareResult = { durationMs, cpuMs: (user + system) / 1000 }
+const result: CompareResult = { durationMs, cpuMs: (user + system) / 1000, walBytes, warmUpCount }
 console.log(JSON.stringify(result))

@@ -1,6 +1,6 @@
 /**
- * Compares the throughput of this checkout with that of another one, in turn on one PostgreSQL: events a second, and the processor time
- * of the process and of the server for each event (Linux).
+ * Compares this checkout with another one, in turn on one PostgreSQL: events a second, the processor time of the process and of the server
+ * for each event (Linux), the write-ahead log of each event, and the disk that the receipt of each delivery takes after a vacuum.
  *
  *   node scripts/compare.ts <folder of the other checkout> [--subscribers 1,3,10] [--events 20000] [--rounds 5]
  */
@@ -34,7 +34,17 @@ interface Round {
   readonly eventsPerSecond: number
   /** Of the process and of the server. */
   readonly cpuUs: number
+  /** Of an event: publishing and all its deliveries. Full pages that are written after a checkpoint are left out. */
+  readonly walBytes: number
+  /** Of a delivery: its receipt, and its share of the indexes. */
+  readonly receiptBytes: number
 }
+
+/** Of the tables with receipts, of this version or an earlier one. */
+const receiptBytesSql = `
+  select coalesce(sum(pg_total_relation_size(c.oid)), 0)::float8 as bytes from pg_class c
+  where c.relnamespace = 'bus'::regnamespace and c.relkind = 'r' and c.relname ~ '^(deliveries|receipts|receipt_batches|attempts|failing)(_|$)'
+    and pg_relation_size(c.oid) > 0`
 
 /** Processor time that the server has used so far, in milliseconds: of its processes and of those that have ended. */
 async function serverCpuMs(postmaster: number): Promise<number> {
@@ -76,7 +86,16 @@ async function measure(
     const result = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as CompareResult
     const serverMs = (await serverCpuMs(server.postmaster)) - before
     const cpuMs = result.cpuMs + serverMs
-    return { eventsPerSecond: (eventCount / result.durationMs) * 1000, cpuUs: (cpuMs / eventCount) * 1000 }
+    const client = postgres(url, { max: 1, onnotice: () => {} })
+    await client.unsafe('vacuum')
+    const [receipts] = await client.unsafe<{ bytes: number }[]>(receiptBytesSql)
+    await client.end()
+    return {
+      eventsPerSecond: (eventCount / result.durationMs) * 1000,
+      cpuUs: (cpuMs / eventCount) * 1000,
+      walBytes: result.walBytes / eventCount,
+      receiptBytes: (receipts?.bytes ?? 0) / ((eventCount + result.warmUpCount) * subscriberCount),
+    }
   } finally {
     await admin.unsafe(`drop database ${name} with (force)`)
     await admin.end()
@@ -89,6 +108,13 @@ function describe(all: readonly Round[], key: keyof Round): string {
 }
 
 const server = await startOwnPostgres()
+{
+  // Full pages depend on when a checkpoint comes.
+  const admin = postgres(server.url, { max: 1 })
+  await admin.unsafe(`alter system set full_page_writes = off`)
+  await admin.unsafe('select pg_reload_conf()')
+  await admin.end()
+}
 const postmaster = await server.process.pid()
 console.log(`${rounds} rounds of ${eventCount} events; median (lowest–highest)`)
 for (const subscriberCount of values.subscribers.split(',').map(Number)) {
@@ -103,10 +129,10 @@ for (const subscriberCount of values.subscribers.split(',').map(Number)) {
     results.before.map((round, index) => (results.after[index]?.[key] ?? 0) / round[key])
   for (const side of ['before', 'after'] as const)
     console.log(
-      `S = ${subscriberCount}, ${side}: ${describe(results[side], 'eventsPerSecond')} events/s, ${describe(results[side], 'cpuUs')} µs of processor time an event`,
+      `S = ${subscriberCount}, ${side}: ${describe(results[side], 'eventsPerSecond')} events/s, ${describe(results[side], 'cpuUs')} µs of processor time and ${describe(results[side], 'walBytes')} bytes of WAL an event, ${describe(results[side], 'receiptBytes')} bytes of disk a receipt`,
     )
   console.log(
-    `S = ${subscriberCount}, after / before: events/s ${median(ratios('eventsPerSecond')).toFixed(3)}, processor time ${median(ratios('cpuUs')).toFixed(3)}`,
+    `S = ${subscriberCount}, after / before: events/s ${median(ratios('eventsPerSecond')).toFixed(3)}, processor time ${median(ratios('cpuUs')).toFixed(3)}, WAL ${median(ratios('walBytes')).toFixed(3)}`,
   )
 }
 await server.stop()

@@ -1,0 +1,228 @@
+/**
+ * Measures the reads of the ledger in a large database, by the public API.
+ *
+ *   node scripts/measure-ledger.ts [--events 5000000] [--waiting 1000000] [--dead 100000] [--subscriptions 1000]
+ *
+ * The database has a log of so many events over twelve hours, three subscriptions that have received them, and a fourth with waiting events
+ * and dead letters. Another database has many subscriptions: each read is timed, and the locks that its statements hold are counted.
+ */
+import { parseArgs } from 'node:util'
+import pg from 'pg'
+import { z } from 'zod'
+import { createBus, defineEvents, type Bus } from '../src/index.ts'
+import { startOwnPostgres } from '../src/testing/postgres.ts'
+
+const { values } = parseArgs({
+  options: {
+    events: { type: 'string', default: '5000000' },
+    waiting: { type: 'string', default: '1000000' },
+    dead: { type: 'string', default: '100000' },
+    subscriptions: { type: 'string', default: '1000' },
+  },
+})
+const eventCount = Number(values.events)
+const waitingCount = Number(values.waiting)
+const deadCount = Number(values.dead)
+const subscriptionCount = Number(values.subscriptions)
+
+const events = defineEvents({ 'order.placed': { schema: z.object({ n: z.number() }) } })
+const server = await startOwnPostgres()
+
+async function createDatabase(name: string): Promise<{ url: string; client: pg.Client }> {
+  const admin = new pg.Client(server.url)
+  await admin.connect()
+  await admin.query(`create database ${name}`)
+  await admin.end()
+  const url = Object.assign(new URL(server.url), { pathname: `/${name}` }).toString()
+  const client = new pg.Client(url)
+  await client.connect()
+  return { url, client }
+}
+
+function newBus(url: string): Bus<typeof events> {
+  return createBus({ database: url, events, source: 'measure', logger: false } as never)
+}
+
+/** Milliseconds of some calls, sorted. */
+async function time(count: number, call: (n: number) => Promise<unknown>): Promise<number[]> {
+  const all: number[] = []
+  for (let n = 0; n < count; n += 1) {
+    const startedAt = performance.now()
+    await call(n)
+    all.push(performance.now() - startedAt)
+  }
+  return all.toSorted((a, b) => a - b)
+}
+
+const at = (sorted: readonly number[], share: number): string =>
+  (sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0).toFixed(1)
+
+function report(what: string, sorted: readonly number[]): void {
+  console.log(`${what}: p50 ${at(sorted, 0.5)} ms, p99 ${at(sorted, 0.99)} ms, most ${at(sorted, 1)} ms`)
+}
+
+/** An event id of the n-th of `count` events, spread over twelve hours. */
+const idSql = (n: string, count: number): string =>
+  `overlay(overlay(bus.uuid_v7_floor(now() - interval '12 hours' + ${n} * (interval '12 hours' / ${count}))::text placing '7' from 15)
+     placing lpad(to_hex(${n} % 4096), 3, '0') || '-8000-' || lpad(to_hex(${n}), 12, '0') from 16)::uuid`
+
+async function measureLarge(): Promise<void> {
+  const { url, client } = await createDatabase('large')
+  const bus = newBus(url)
+  await bus.migrate()
+  const names = ['first', 'second', 'third', 'behind']
+  for (const name of names)
+    bus.subscribe({ name, events: ['order.placed'], handler: async () => {}, retry: { maxAttempts: 1 } })
+  await bus.start()
+  await bus.stop()
+  console.log(
+    `${eventCount} events × 3 subscriptions received; in a fourth ${waitingCount} wait and ${deadCount} are dead letters`,
+  )
+  await client.query('set session_replication_role = replica')
+  for (let from = 0; from < eventCount; from += 100_000) {
+    const to = Math.min(eventCount, from + 100_000) - 1
+    await client.query(
+      `insert into bus.events (id, tenant_id, type, source, payload)
+       select ${idSql('n', eventCount)}, 'tenant-' || n % 1000, 'order.placed', 'measure', jsonb_build_object('n', n) from generate_series(${from}, ${to}) n`,
+    )
+    await client.query(
+      `insert into bus.receipt_batches (subscription_id, event_id, last_event_id, event_ids, durations_ms)
+       select s.id, min(e.id::text)::uuid, max(e.id::text)::uuid, array_agg(e.id order by e.id), array_agg(1.5::real)
+       from (select ${idSql('n', eventCount)} as id, n / 50 as part from generate_series(${from}, ${to}) n) e
+       cross join (select id from bus.subscriptions where name in ('first', 'second', 'third')) s
+       group by s.id, e.part, bus.receipt_span_floor(e.id)`,
+    )
+  }
+  // The last events wait for the fourth, a hundred in a job; those before them are its dead letters.
+  await client.query(
+    `insert into pgboss.job (id, name, data, policy, dead_letter, singleton_key)
+     select (substr(m, 1, 14) || '8' || lpad(to_hex((max(bus.uuid_ms(e.id)) - min(bus.uuid_ms(e.id))) / 4), 3, '0') || '-b' || substr(gen_random_uuid()::text, 21))::uuid,
+       'bus.behind', jsonb_build_object('eventIds', jsonb_agg(e.id order by e.id)), 'standard', 'bus.behind.dead', '*'
+     from (select ${idSql('n', eventCount)} as id, n / 100 as part from generate_series(${eventCount - waitingCount}, ${eventCount - 1}) n) e
+     cross join lateral (select min(x.id::text) as m from (select ${idSql('e.part * 100', eventCount)} as id) x) f
+     group by e.part, m`,
+  )
+  await client.query(
+    `with dead as materialized (
+       select ${idSql('n', eventCount)} as event_id, gen_random_uuid() as job_id, n
+       from generate_series(${eventCount - waitingCount - deadCount}, ${eventCount - waitingCount - 1}) n
+     ), attempts as (
+       insert into bus.attempts (event_id, subscription_id, attempt, ended_at, duration_ms, succeeded, error_name, error_message, error_stack, fingerprint)
+       select d.event_id, s.id, 1, now() - interval '1 hour' + d.n * interval '1 millisecond', 5, false, 'Error', 'the carrier answered ' || 500 + d.n % 20, repeat('at handler (file.js)', 40), md5((d.n % 20)::text)
+       from dead d join bus.subscriptions s on s.name = 'behind'
+     ), failing as (
+       insert into bus.failing (subscription_id, event_id, state, attempts, tenant_id, fingerprint, error_name, job_id, failed_at)
+       select s.id, d.event_id, 'dead', 1, 'tenant-' || d.n % 1000, md5((d.n % 20)::text), 'Error', d.job_id, now() - interval '1 hour' + d.n * interval '1 millisecond'
+       from dead d join bus.subscriptions s on s.name = 'behind'
+     )
+     insert into pgboss.job (name, data, policy, source_name, source_id, source_root_id, source_retry_count)
+     select 'bus.behind.dead', jsonb_build_object('eventIds', jsonb_build_array(d.event_id)), 'standard', 'bus.behind', d.job_id, d.job_id, 0 from dead d`,
+  )
+  await client.query('reset session_replication_role')
+  await client.query('vacuum analyze')
+  const random = async (from: number, to: number): Promise<string> => {
+    const n = from + Math.floor(Math.random() * (to - from))
+    const { rows } = await client.query<{ id: string }>(`select ${idSql(String(n), eventCount)} as id`)
+    return rows[0]?.id ?? ''
+  }
+  const kinds = {
+    'received by three': [0, eventCount - waitingCount - deadCount, 3, 'delivered'],
+    'a dead letter of the fourth': [
+      eventCount - waitingCount - deadCount,
+      eventCount - waitingCount,
+      4,
+      'dead',
+    ],
+    'waiting for the fourth': [eventCount - waitingCount, eventCount, 4, 'waiting'],
+  } as const
+  for (const [what, [from, to, rowCount, state]] of Object.entries(kinds)) {
+    const ids = await Promise.all(Array.from({ length: 500 }, async () => random(from, to)))
+    report(
+      `bus.deliveries(id), ${what}`,
+      await time(ids.length, async (n) => {
+        const found = await bus.deliveries(ids[n] ?? '')
+        if (found.length !== rowCount || !found.some((delivery) => delivery.state === state))
+          throw new Error(`Expected ${rowCount} rows, one ${state}, got ${JSON.stringify(found)}`)
+      }),
+    )
+  }
+  report(
+    'deadLetters.list(), 100',
+    await time(100, async () => {
+      if ((await bus.deadLetters.list()).length !== 100) throw new Error('Expected 100 dead letters')
+    }),
+  )
+  report(
+    "deadLetters.list({ subscription: 'behind' }), 100",
+    await time(100, async () => bus.deadLetters.list({ subscription: 'behind' })),
+  )
+  report(
+    'deadLetters.groups()',
+    await time(50, async () => {
+      const groups = await bus.deadLetters.groups()
+      if (groups.reduce((sum, { count }) => sum + count, 0) !== deadCount)
+        throw new Error('Expected all dead letters')
+    }),
+  )
+  report(
+    "tenant('tenant-1').deadLetters.list(), 100",
+    await time(50, async () => bus.tenant('tenant-1').deadLetters.list()),
+  )
+  await bus.stop()
+  await client.end()
+}
+
+async function measureMany(): Promise<void> {
+  const { url, client } = await createDatabase('many')
+  const bus = newBus(url)
+  await bus.migrate()
+  for (let n = 0; n < subscriptionCount; n += 1)
+    bus.subscribe({
+      name: `subscription-${n}`,
+      events: ['order.placed'],
+      handler: async () => {},
+      retry: { maxAttempts: 1 },
+    })
+  await bus.start()
+  const published = await bus.tryPublish({ type: 'order.placed', tenantId: 'acme', payload: { n: 1 } })
+  const id = published?.id ?? ''
+  while ((await bus.deliveries(id)).filter(({ state }) => state === 'delivered').length < subscriptionCount)
+    await new Promise((resolve) => setTimeout(resolve, 500))
+  await bus.stop()
+  const reader = newBus(url)
+  const reads: Record<string, () => Promise<unknown>> = {
+    'bus.deliveries(id)': async () => reader.deliveries(id),
+    'bus.events.find()': async () => reader.events.find(),
+    'subscriptions.list()': async () => reader.subscriptions.list(),
+    'deadLetters.list()': async () => reader.deadLetters.list(),
+    'deadLetters.groups()': async () => reader.deadLetters.groups(),
+    'blockedKeys.list()': async () => reader.blockedKeys.list(),
+    'bus.health()': async () => reader.health(),
+    "tenant('acme').deliveries(id)": async () => reader.tenant('acme').deliveries(id),
+    "tenant('acme').stats()": async () => reader.tenant('acme').stats(),
+    "tenant('acme').deadLetters.list()": async () => reader.tenant('acme').deadLetters.list(),
+  }
+  console.log(`${subscriptionCount} subscriptions`)
+  for (const [what, read] of Object.entries(reads)) {
+    await read()
+    report(what, await time(5, read))
+    let locks = 0
+    let isDone = false
+    const reading = read().finally(() => (isDone = true))
+    while (!isDone) {
+      const { rows } = await client.query<{ locks: number }>(
+        `select coalesce(max(n), 0)::int as locks from (
+           select count(*) as n from pg_locks where locktype = 'relation' and pid <> pg_backend_pid() group by pid) l`,
+      )
+      locks = Math.max(locks, rows[0]?.locks ?? 0)
+    }
+    await reading
+    console.log(`  locks seen: ${locks}`)
+  }
+  await reader.stop()
+  await client.end()
+}
+
+await measureLarge()
+await measureMany()
+await server.stop()
