@@ -675,68 +675,108 @@ end
 $body$ set search_path = pg_catalog, pg_temp set jit = off set plan_cache_mode = force_custom_plan;
 --> statement-breakpoint
 
+-- Where the partitions of the log begin and end, in order, between two ids, and these two. A statement on events between two neighbours
+-- locks one partition and its indexes. Only reads.
+create function bus.partition_bounds(from_id uuid, to_id uuid) returns uuid[] language sql stable
+return (
+  select array_agg(distinct b.bound order by b.bound) from (
+    select from_id as bound union all select to_id union all
+    select m[1]::uuid from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    cross join lateral regexp_matches(pg_get_expr(c.relpartbound, c.oid), '([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})', 'g') as m
+    where i.inhparent = 'bus.events'::regclass
+  ) b
+  where b.bound between from_id and to_id);
+--> statement-breakpoint
+
 -- How many events of the tenant, with ids from one up to and not including another, each subscription has delivered, let expire, has
--- waiting or has as dead letters. Subscriptions that have and had none of them are left out.
+-- waiting or has as dead letters. Subscriptions that have and had none of them are left out. It reads one month after the other, and
+-- releases its locks in between, as bus.read_each does.
 create or replace function bus.tenant_delivery_stats(from_id uuid, to_id uuid)
 returns table (subscription text, delivered bigint, expired bigint, waiting bigint, dead bigint)
 language plpgsql stable security definer as $body$
 #variable_conflict use_column
 declare
   tenant text := bus.current_tenant();
+  bounds uuid[] := bus.partition_bounds(from_id, to_id);
+  pending_subscriptions int[];
+  pending_events uuid[];
+  pending_dead boolean[];
+  counted jsonb;
+  counts jsonb := '[]';
+  low uuid;
+  high uuid;
 begin
-  return query
-  with tenant_events as materialized (
-    select e.id from bus.events e where e.tenant_id = tenant and e.id >= from_id and e.id < to_id
-  ), received as materialized (
-    select r.subscription_id, r.event_id, r.expired from tenant_events m join bus.receipts r on r.event_id = m.id
-    where r.event_id >= from_id and r.event_id < to_id
-    union all
-    select b.subscription_id, u.event_id, false
-    from bus.receipt_batches b cross join lateral unnest(b.event_ids) as u (event_id) join tenant_events m on m.id = u.event_id
-    where b.event_id >= bus.receipt_span_floor(from_id) and b.event_id < to_id
-  ), done as (
-    select r.subscription_id, count(distinct r.event_id) filter (where not r.expired) as delivered,
-      count(distinct r.event_id) filter (where r.expired) as expired
-    from received r group by r.subscription_id
-  ), pending as (
-    select (r.jobs ->> 'subscription_id')::int as subscription_id, false as dead, x.event_id::uuid as event_id
-    from bus.read_each(array(
-      select format($job$
-        select %s as subscription_id, jsonb_agg(j.event_id) as event_ids
-        from (
-          select jsonb_array_elements_text(b.data -> 'eventIds') as event_id
-          from pgboss.job b where b.name = %L and b.state < 'completed'
-        ) j
-        where j.event_id::uuid >= %L and j.event_id::uuid < %L
-        having count(*) > 0
-      $job$, s.id, 'bus.' || s.name, from_id, to_id)
-      from bus.subscriptions s
-    )) as r (jobs)
-    cross join lateral jsonb_array_elements_text(r.jobs -> 'event_ids') as x (event_id)
-    union
-    select f.subscription_id, f.state <> 'retrying', f.event_id
-    from bus.failing f where f.tenant_id = tenant and f.event_id >= from_id and f.event_id < to_id
-    union
-    -- The events of keys: those that wait, and those that are parked after a failed event.
-    select k.subscription_id, k.state = 'parked', o.event_id
-    from bus.ordered_keys k join bus.ordered_events o on o.key_id = k.id and o.seq > k.done_seq
-    where k.tenant_id = tenant and o.event_id is distinct from k.failed_event_id
-  ), open as (
+  select array_agg(p.subscription_id), array_agg(p.event_id), array_agg(p.dead) into pending_subscriptions, pending_events, pending_dead
+  from (
     -- A dead letter that is redriven waits again.
-    select p.subscription_id, count(*) filter (where not p.dead) as waiting, count(*) filter (where p.dead) as dead
-    from (select p.subscription_id, p.event_id, bool_and(p.dead) as dead from pending p group by 1, 2) p
-    join tenant_events m on m.id = p.event_id
-    where not exists (select from received r where r.subscription_id = p.subscription_id and r.event_id = p.event_id)
-    group by p.subscription_id
-  )
-  select s.name, coalesce(done.delivered, 0), coalesce(done.expired, 0), coalesce(open.waiting, 0), coalesce(open.dead, 0)
-  from bus.subscriptions s
-  left join done on done.subscription_id = s.id
-  left join open on open.subscription_id = s.id
-  where done.subscription_id is not null or open.subscription_id is not null
+    select p.subscription_id, p.event_id, bool_and(p.dead) as dead from (
+      select (r.jobs ->> 'subscription_id')::int as subscription_id, x.event_id::uuid as event_id, false as dead
+      from bus.read_each(array(
+        select format($job$
+          select %s as subscription_id, jsonb_agg(j.event_id) as event_ids
+          from (
+            select jsonb_array_elements_text(b.data -> 'eventIds') as event_id
+            from pgboss.job b where b.name = %L and b.state < 'completed'
+          ) j
+          where j.event_id::uuid >= %L and j.event_id::uuid < %L
+          having count(*) > 0
+        $job$, s.id, 'bus.' || s.name, from_id, to_id)
+        from bus.subscriptions s
+      )) as r (jobs)
+      cross join lateral jsonb_array_elements_text(r.jobs -> 'event_ids') as x (event_id)
+      union all
+      select f.subscription_id, f.event_id, f.state <> 'retrying'
+      from bus.failing f where f.tenant_id = tenant and f.event_id >= from_id and f.event_id < to_id
+      union all
+      -- The events of keys: those that wait, and those that are parked after a failed event.
+      select k.subscription_id, o.event_id, k.state = 'parked'
+      from bus.ordered_keys k join bus.ordered_events o on o.key_id = k.id and o.seq > k.done_seq
+      where k.tenant_id = tenant and o.event_id is distinct from k.failed_event_id and o.event_id >= from_id and o.event_id < to_id
+    ) p
+    group by p.subscription_id, p.event_id
+  ) p;
+  for n in 1 .. cardinality(bounds) - 1 loop
+    low := bounds[n];
+    high := bounds[n + 1];
+    begin
+      with tenant_events as materialized (
+        select e.id from bus.events e where e.tenant_id = tenant and e.id >= low and e.id < high
+      ), received as materialized (
+        select r.subscription_id, r.event_id, bool_and(r.expired) as expired from (
+          select r.subscription_id, r.event_id, r.expired from tenant_events m join bus.receipts r on r.event_id = m.id
+          where r.event_id >= low and r.event_id < high
+          union all
+          select b.subscription_id, u.event_id, false
+          from bus.receipt_batches b cross join lateral unnest(b.event_ids) as u (event_id) join tenant_events m on m.id = u.event_id
+          where b.event_id >= bus.receipt_span_floor(low) and b.event_id < high
+        ) r group by 1, 2
+      )
+      select jsonb_agg(to_jsonb(c)) into counted from (
+        select r.subscription_id, count(*) filter (where not r.expired) as delivered, count(*) filter (where r.expired) as expired,
+          0 as waiting, 0 as dead
+        from received r group by r.subscription_id
+        union all
+        select p.subscription_id, 0, 0, count(*) filter (where not p.dead), count(*) filter (where p.dead)
+        from unnest(pending_subscriptions, pending_events, pending_dead) as p (subscription_id, event_id, dead)
+        join tenant_events m on m.id = p.event_id
+        where p.event_id >= low and p.event_id < high
+          and not exists (select from received r where r.subscription_id = p.subscription_id and r.event_id = p.event_id)
+        group by p.subscription_id
+      ) c;
+      raise exception using errcode = 'BUS00';
+    exception when sqlstate 'BUS00' then
+      null;
+    end;
+    counts := counts || coalesce(counted, '[]');
+  end loop;
+  return query
+  select s.name, sum(c.delivered)::bigint, sum(c.expired)::bigint, sum(c.waiting)::bigint, sum(c.dead)::bigint
+  from jsonb_to_recordset(counts) as c (subscription_id int, delivered bigint, expired bigint, waiting bigint, dead bigint)
+  join bus.subscriptions s on s.id = c.subscription_id
+  group by s.name
   order by s.name collate "C";
 end
-$body$ set search_path = pg_catalog, pg_temp set jit = off;
+$body$ set search_path = pg_catalog, pg_temp set jit = off set plan_cache_mode = force_custom_plan;
 --> statement-breakpoint
 
 -- Functions: erasure and partitions.
@@ -945,7 +985,7 @@ revoke execute on function
   bus.received_events(int, uuid[]), bus.record_failures(int, jsonb, uuid), bus.record_recoveries(int, jsonb, uuid),
   bus.pack_receipts(int, uuid, int), bus.record_known_failures(int, int), bus.is_single_event(jsonb), bus.insert_delivery(), bus.event_deliveries(uuid),
   bus.timeline_for_tenant(jsonb), bus.tenant_deliveries(uuid), bus.dead_letter_page(int, text, timestamptz, uuid, int),
-  bus.dead_letters(text, text, int), bus.tenant_dead_letters(text, int), bus.dead_letter_groups(text, int), bus.scrub_attempts(text, text)
+  bus.dead_letters(text, text, int), bus.tenant_dead_letters(text, int), bus.dead_letter_groups(text, int), bus.partition_bounds(uuid, uuid), bus.scrub_attempts(text, text)
 from public;
 --> statement-breakpoint
 -- The view of receipts calls the first two for every role; the others read and write nothing.

@@ -3,7 +3,7 @@
  *
  *   node scripts/measure-ledger.ts [--events 5000000] [--waiting 1000000] [--dead 100000] [--subscriptions 1000]
  *
- * The database has a log of so many events over twelve hours, three subscriptions that have received them, and a fourth with waiting events
+ * The database has a log of so many events, 115 a second, three subscriptions that have received them, and a fourth with waiting events
  * and dead letters. Another database has many subscriptions: each read is timed, and the locks that its statements hold are counted.
  */
 import { parseArgs } from 'node:util'
@@ -39,8 +39,10 @@ async function createDatabase(name: string): Promise<{ url: string; client: pg.C
   return { url, client }
 }
 
+const silent = { debug() {}, info() {}, warn() {}, error() {} }
+
 function newBus(url: string): Bus<typeof events> {
-  return createBus({ database: url, events, source: 'measure', logger: false } as never)
+  return createBus({ database: url, events, source: 'measure', logger: silent })
 }
 
 /** Milliseconds of some calls, sorted. */
@@ -61,36 +63,45 @@ function report(what: string, sorted: readonly number[]): void {
   console.log(`${what}: p50 ${at(sorted, 0.5)} ms, p99 ${at(sorted, 0.99)} ms, most ${at(sorted, 1)} ms`)
 }
 
-/** An event id of the n-th of `count` events, spread over twelve hours. */
+/** An event id of the n-th of `count` events, at 115 a second: five million are half a day. */
 const idSql = (n: string, count: number): string =>
-  `overlay(overlay(bus.uuid_v7_floor(now() - interval '12 hours' + ${n} * (interval '12 hours' / ${count}))::text placing '7' from 15)
+  `overlay(overlay(bus.uuid_v7_floor(now() - (${count} - ${n}) * interval '1 second' / 115)::text placing '7' from 15)
      placing lpad(to_hex(${n} % 4096), 3, '0') || '-8000-' || lpad(to_hex(${n}), 12, '0') from 16)::uuid`
 
 async function measureLarge(): Promise<void> {
   const { url, client } = await createDatabase('large')
-  const bus = newBus(url)
-  await bus.migrate()
+  const worker = newBus(url)
+  await worker.migrate()
   const names = ['first', 'second', 'third', 'behind']
   for (const name of names)
-    bus.subscribe({ name, events: ['order.placed'], handler: async () => {}, retry: { maxAttempts: 1 } })
-  await bus.start()
-  await bus.stop()
+    worker.subscribe({ name, events: ['order.placed'], handler: async () => {}, retry: { maxAttempts: 1 } })
+  await worker.start()
+  await worker.stop()
+  const bus = newBus(url)
   console.log(
     `${eventCount} events × 3 subscriptions received; in a fourth ${waitingCount} wait and ${deadCount} are dead letters`,
   )
   await client.query('set session_replication_role = replica')
+  await client.query(`set synchronous_commit = off`)
+  await client.query(
+    `create unlogged table public.ids as select n, ${idSql('n', eventCount)} as id from generate_series(0, ${eventCount - 1}) n`,
+  )
+  await client.query('create index on public.ids (n)')
+  await client.query('vacuum analyze public.ids')
   for (let from = 0; from < eventCount; from += 100_000) {
     const to = Math.min(eventCount, from + 100_000) - 1
     await client.query(
       `insert into bus.events (id, tenant_id, type, source, payload)
-       select ${idSql('n', eventCount)}, 'tenant-' || n % 1000, 'order.placed', 'measure', jsonb_build_object('n', n) from generate_series(${from}, ${to}) n`,
+       select id, 'tenant-' || n % 1000, 'order.placed', 'measure', jsonb_build_object('n', n) from public.ids where n between ${from} and ${to}`,
     )
     await client.query(
       `insert into bus.receipt_batches (subscription_id, event_id, last_event_id, event_ids, durations_ms)
-       select s.id, min(e.id::text)::uuid, max(e.id::text)::uuid, array_agg(e.id order by e.id), array_agg(1.5::real)
-       from (select ${idSql('n', eventCount)} as id, n / 50 as part from generate_series(${from}, ${to}) n) e
-       cross join (select id from bus.subscriptions where name in ('first', 'second', 'third')) s
-       group by s.id, e.part, bus.receipt_span_floor(e.id)`,
+       select s.id, e.ids[1], e.ids[cardinality(e.ids)], e.ids, array_fill(1.5::real, array[cardinality(e.ids)])
+       from (
+         select array_agg(id order by n) as ids from public.ids where n between ${from} and ${to}
+         group by n / 50, bus.receipt_span_floor(id)
+       ) e
+       cross join (select id from bus.subscriptions where name in ('first', 'second', 'third')) s`,
     )
   }
   // The last events wait for the fourth, a hundred in a job; those before them are its dead letters.
@@ -98,14 +109,14 @@ async function measureLarge(): Promise<void> {
     `insert into pgboss.job (id, name, data, policy, dead_letter, singleton_key)
      select (substr(m, 1, 14) || '8' || lpad(to_hex((max(bus.uuid_ms(e.id)) - min(bus.uuid_ms(e.id))) / 4), 3, '0') || '-b' || substr(gen_random_uuid()::text, 21))::uuid,
        'bus.behind', jsonb_build_object('eventIds', jsonb_agg(e.id order by e.id)), 'standard', 'bus.behind.dead', '*'
-     from (select ${idSql('n', eventCount)} as id, n / 100 as part from generate_series(${eventCount - waitingCount}, ${eventCount - 1}) n) e
-     cross join lateral (select min(x.id::text) as m from (select ${idSql('e.part * 100', eventCount)} as id) x) f
+     from (select id, n / 100 as part from public.ids where n >= ${eventCount - waitingCount}) e
+     join lateral (select i.id::text as m from public.ids i where i.n = e.part * 100) f on true
      group by e.part, m`,
   )
   await client.query(
     `with dead as materialized (
-       select ${idSql('n', eventCount)} as event_id, gen_random_uuid() as job_id, n
-       from generate_series(${eventCount - waitingCount - deadCount}, ${eventCount - waitingCount - 1}) n
+       select id as event_id, gen_random_uuid() as job_id, n
+       from public.ids where n between ${eventCount - waitingCount - deadCount} and ${eventCount - waitingCount - 1}
      ), attempts as (
        insert into bus.attempts (event_id, subscription_id, attempt, ended_at, duration_ms, succeeded, error_name, error_message, error_stack, fingerprint)
        select d.event_id, s.id, 1, now() - interval '1 hour' + d.n * interval '1 millisecond', 5, false, 'Error', 'the carrier answered ' || 500 + d.n % 20, repeat('at handler (file.js)', 40), md5((d.n % 20)::text)
@@ -122,7 +133,7 @@ async function measureLarge(): Promise<void> {
   await client.query('vacuum analyze')
   const random = async (from: number, to: number): Promise<string> => {
     const n = from + Math.floor(Math.random() * (to - from))
-    const { rows } = await client.query<{ id: string }>(`select ${idSql(String(n), eventCount)} as id`)
+    const { rows } = await client.query<{ id: string }>('select id from public.ids where n = $1', [n])
     return rows[0]?.id ?? ''
   }
   const kinds = {
@@ -136,7 +147,8 @@ async function measureLarge(): Promise<void> {
     'waiting for the fourth': [eventCount - waitingCount, eventCount, 4, 'waiting'],
   } as const
   for (const [what, [from, to, rowCount, state]] of Object.entries(kinds)) {
-    const ids = await Promise.all(Array.from({ length: 500 }, async () => random(from, to)))
+    const ids: string[] = []
+    while (ids.length < 500) ids.push(await random(from, to))
     report(
       `bus.deliveries(id), ${what}`,
       await time(ids.length, async (n) => {

@@ -8,7 +8,8 @@ import { openSession, type Session } from '../support/session.ts'
 async function fillForTwoTenants(database: TestDatabase): Promise<void> {
   const bus = testBus(database.url, { logger: recordingLogger() })
   const retry = { maxAttempts: 1 }
-  bus.subscribe({ name: 'seen', events: ['**'], handler: () => {} })
+  // Each of its receipts has a row of its own.
+  bus.subscribe({ name: 'seen', events: ['**'], mode: 'exactly-once', handler: () => {} })
   bus.subscribe({
     name: 'failing',
     events: ['note'],

@@ -89,6 +89,7 @@ const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
   'bus.new_key_id': [...roles],
   'bus.ordering_key_hash': [...operator, ...worker],
   'bus.pack_receipts': worker,
+  'bus.partition_bounds': [],
   'bus.partition_state': [...operator, ...worker],
   'bus.pattern_matches': [...roles],
   'bus.publish': publisher,

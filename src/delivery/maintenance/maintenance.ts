@@ -10,6 +10,7 @@ import type { InstanceHeartbeat } from '../registry/instance-heartbeat.ts'
 import { adjustJobTimes } from '../jobs/queue-state/job-times.ts'
 import { createServerClock } from './server-clock.ts'
 import { createCleanup } from './cleanup.ts'
+import { findDueQueues } from './due-queues.ts'
 import type { Worker } from '../worker/worker-dependencies.ts'
 import { queueName } from '../jobs/queues.ts'
 
@@ -72,6 +73,7 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
   let isCleaningUp = false
   let partitionsDueAt = performance.now() + (parts.hasPartitions ? partitionIntervalMs : partitionRetryMs)
   let recoveredAt = Number.NEGATIVE_INFINITY
+  let lookedAt = performance.now()
 
   /** Without notifications there is no leader: each process runs the tasks that are harmless when repeated. */
   const isLeader = (): boolean => notifier.leading || notifier.polling
@@ -93,8 +95,9 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
 
   async function pass(): Promise<void> {
     const beganAt = performance.now()
-    const names = queues.takeNext(beganAt, notifier.polling)
     try {
+      if (queues.takesTurns) await findDue(beganAt)
+      const names = queues.takeNext(beganAt, notifier.polling)
       if (names.length > 0) await poll(names)
       // Polls take at most half of the time, however many are requested.
       restUntil = 2 * performance.now() - beganAt
@@ -110,6 +113,17 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
     } catch (error) {
       logger.warn({ reason: reasonOf(error) }, 'maintenance failed, retrying')
       restUntil = performance.now() + retryPauseMs
+    }
+  }
+
+  /** With more queues than one poll takes, a retry would wait for the turn of its queue. */
+  async function findDue(now: number): Promise<void> {
+    const byId = new Map([...queues.values()].map((queue) => [queue.worker.subscriptionId, queue]))
+    const due = await findDueQueues(database, [...byId.keys()], now - lookedAt)
+    lookedAt = now
+    for (const { subscriptionId, dueMs } of due) {
+      const queue = byId.get(subscriptionId)
+      if (queue !== undefined) queue.dueAt = Math.min(queue.dueAt, now + dueMs)
     }
   }
 

@@ -66,6 +66,11 @@ export class PolledQueues {
     return this.#queues.get(name)
   }
 
+  /** Whether there are more queues than one poll takes. */
+  get takesTurns(): boolean {
+    return this.#queues.size > queuesPerPoll
+  }
+
   values(): Iterable<PolledQueue> {
     return this.#queues.values()
   }
