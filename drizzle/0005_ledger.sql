@@ -502,7 +502,7 @@ begin
     from bus.event_deliveries(of_event) d;
   end if;
 end
-$body$ set search_path = pg_catalog, pg_temp;
+$body$ set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan;
 --> statement-breakpoint
 
 -- A page of the events that have become dead letters, in the order of that, of a subscription or of all, of a tenant or of all. Each
