@@ -54,7 +54,14 @@ export { limits } from './foundation/limits.ts'
 export type { BusLogger, LogFields } from './foundation/logger.ts'
 export type { EventPattern, MatchedType } from './events/pattern.ts'
 export type { BlockedKey, BlockedKeys, KeyRelease } from './delivery/operator/blocked-keys.ts'
-export type { BlockedKeyName, DeadLetter, DeadLetters } from './delivery/operator/dead-letters.ts'
+export type {
+  BlockedKeyName,
+  DeadLetter,
+  DeadLetterFilter,
+  DeadLetterGroup,
+  DeadLetters,
+  TenantDeadLetters,
+} from './delivery/operator/dead-letters.ts'
 export type { AttemptFailure } from './delivery/attempts/failure.ts'
 export type { PauseOptions, SubscriptionInfo, Subscriptions } from './delivery/operator/subscriptions.ts'
 export { defineSubscription } from './delivery/subscriptions/define-subscription.ts'

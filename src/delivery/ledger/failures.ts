@@ -95,7 +95,7 @@ export function fingerprintOf({
   message,
 }: Pick<AttemptFailure, 'name' | 'code' | 'message'>): string {
   const kind = message
-    .replaceAll(/"[^"]*"|'[^']*'|`[^`]*`/g, '?')
+    .replaceAll(/"[^"]*"|(?<!\w)'[^']*'|`[^`]*`/g, '?')
     .replaceAll(/\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/gi, '?')
     .replaceAll(/\b(?=[0-9a-f]*\d)[0-9a-f]{12,}\b/gi, '?')
     .replaceAll(/\d+/g, '?')

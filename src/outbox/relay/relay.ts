@@ -7,8 +7,6 @@ import type { Dispatch } from './claim.ts'
 import { createClaims } from './held-events.ts'
 import type { Notifier } from './notifier.ts'
 
-export type { ClaimedEvent } from './claim.ts'
-
 /** The relay's current activity, for health. */
 export type RelayState = 'stopped' | 'awake' | 'sleeping' | 'standby' | 'polling' | 'failing'
 

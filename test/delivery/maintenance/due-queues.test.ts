@@ -20,7 +20,7 @@ test('queues with retries that are due, and those of silent processes, are found
   const database = createDatabase(url, recordingLogger())
   const all = [1, 2, 3, 4, 5, 6, 7, 8]
   const found = await findDueQueues(database, all, 1000)
-  expect(found.map(({ subscriptionId }) => subscriptionId).toSorted()).toEqual([1, 2, 6])
+  expect(found.map(({ subscriptionId }) => subscriptionId).toSorted((a, b) => a - b)).toEqual([1, 2, 6])
   const due = Object.fromEntries(found.map(({ subscriptionId, dueMs }) => [subscriptionId, dueMs]))
   expect(due).toMatchObject({ 1: 0, 6: 0 })
   expect(due[2]).toBeGreaterThan(0)
