@@ -9,13 +9,8 @@ import type { DrizzleOption, HandlerTransaction, Settings } from '../database/dr
 import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscriptions/subscription-options.ts'
 import { startInProcess, type CrashInstance, type CrashStep } from './crash-instance.ts'
 import { startProcess } from './crash-child.ts'
-import {
-  createTestDatabase,
-  isPostgresUrl,
-  migrate,
-  openTestDatabase,
-  type TestDatabase,
-} from './test-database.ts'
+import { migrate } from './databases.ts'
+import { createTestDatabase, isPostgresUrl, openTestDatabase, type TestDatabase } from './test-database.ts'
 import { type Publisher, createPublisher } from './crash-publisher.ts'
 
 /** The database of a run, as passed to the functions of {@link CrashOptions}. */

@@ -16,13 +16,8 @@ import { toCondition, type EventMatcher, type EventReference } from './event-mat
 import { describeState, pendingStates, readStates, type EventState } from './event-state.ts'
 import { deleteAll, deleteWaiting } from './forget.ts'
 import { findServer } from './find-server.ts'
-import {
-  createTestDatabase,
-  isPostgresUrl,
-  migrate,
-  openTestDatabase,
-  type TestDatabase,
-} from './test-database.ts'
+import { migrate } from './databases.ts'
+import { createTestDatabase, isPostgresUrl, openTestDatabase, type TestDatabase } from './test-database.ts'
 import {
   hasCome,
   isUnreachable,

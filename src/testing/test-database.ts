@@ -2,8 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { hashOf, loadShippedSql } from '../migrations/shipped-sql.ts'
 import { valueTypes } from '../database/value-types.ts'
-import { createBus } from '../bus.ts'
-import { defineEvents } from '../events/catalogue.ts'
+import { createDatabase, databaseUrl, dropDatabase, migrate } from './databases.ts'
 
 /** A database for one test. */
 export interface TestDatabase {
@@ -14,27 +13,20 @@ export interface TestDatabase {
   readonly drop: () => Promise<void>
 }
 
-/** The number of a lock in the server's first database: templates are created and cloned one at a time. */
-const cloneLock = 1_651_864_321
-
 /**
- * Clones a database with the schema of the bus. The template is created once for each version of the schema and stays
- * on the server as `bossbus_template_<hash>`: cloning takes a fraction of the time of a migration.
+ * Clones a database: the one named, or one with the schema of the bus. The latter is created once for each version of the schema and
+ * stays on the server as `bossbus_template_<hash>`: cloning takes a fraction of the time of a migration.
  *
  * @param adminUrl - a database on the server; the role must be allowed to create databases
  */
-export async function createTestDatabase(adminUrl: string): Promise<TestDatabase> {
+export async function createTestDatabase(adminUrl: string, template?: string): Promise<TestDatabase> {
   const name = `bossbus_test_${randomUUID().replaceAll('-', '')}`
-  await asAdmin(adminUrl, async (admin) => {
-    await admin.query('select pg_advisory_lock($1)', [cloneLock])
-    const template = await ensureTemplate(admin, adminUrl)
-    await admin.query(`create database ${name} template ${template}`)
-  })
-  return open(withDatabase(adminUrl, name), async () =>
-    asAdmin(adminUrl, async (admin) => {
-      await admin.query(`drop database if exists ${name} with (force)`)
-    }),
+  const url = await createDatabase(
+    adminUrl,
+    name,
+    template ?? (async (admin) => ensureTemplate(admin, adminUrl)),
   )
+  return open(url, async () => dropDatabase(adminUrl, name))
 }
 
 /** An existing database, which is not dropped. */
@@ -45,8 +37,8 @@ export function openTestDatabase(url: string): TestDatabase {
 function open(url: string, drop: () => Promise<void>): TestDatabase {
   const pool = new pg.Pool({
     connectionString: url,
-    max: 2,
-    application_name: 'bossbus-testing',
+    max: 3,
+    application_name: 'testing-bossbus',
     types: valueTypes,
     allowExitOnIdle: true,
   })
@@ -72,7 +64,7 @@ async function ensureTemplate(admin: pg.Client, adminUrl: string): Promise<strin
   const draft = `${template}_${randomUUID().slice(0, 8)}`
   await admin.query(`create database ${draft} template template0`)
   try {
-    await migrate(withDatabase(adminUrl, draft))
+    await migrate(databaseUrl(adminUrl, draft))
     await admin.query(`alter database ${draft} rename to ${template}`)
   } catch (error) {
     await admin.query(`drop database if exists ${draft} with (force)`)
@@ -82,38 +74,11 @@ async function ensureTemplate(admin: pg.Client, adminUrl: string): Promise<strin
   return template
 }
 
-/** Brings a database up to this version of the bus, and of pg-boss. */
-export async function migrate(url: string): Promise<void> {
-  const bus = createBus({ database: url, events: defineEvents({}), source: 'bossbus-testing' })
-  try {
-    await bus.migrate()
-  } finally {
-    await bus.stop()
-  }
-}
-
 async function schemaHash(): Promise<string> {
   const { migrations } = await loadShippedSql()
   const hash = createHash('sha256')
   for (const migration of migrations) hash.update(hashOf(migration))
   return hash.digest('hex').slice(0, 16)
-}
-
-function withDatabase(adminUrl: string, name: string): string {
-  const url = new URL(adminUrl)
-  url.pathname = `/${name}`
-  return url.toString()
-}
-
-async function asAdmin(url: string, work: (admin: pg.Client) => Promise<void>): Promise<void> {
-  const admin = new pg.Client({ connectionString: url, application_name: 'bossbus-testing' })
-  admin.on('error', () => {})
-  await admin.connect()
-  try {
-    await work(admin)
-  } finally {
-    await admin.end()
-  }
 }
 
 export function isPostgresUrl(value: unknown): value is string {
