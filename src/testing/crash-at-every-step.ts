@@ -100,10 +100,8 @@ export async function crashAtEveryStep<
 ): Promise<CrashReport> {
   checkOptions(options)
   const { events, source = 'test', drizzle } = options
-  const database =
-    options.isolated === false
-      ? openTestDatabase(options.database)
-      : await createTestDatabase(options.database)
+  const isOwn = options.isolated !== false
+  const database = isOwn ? await createTestDatabase(options.database) : openTestDatabase(options.database)
   const kit = createPublisher<C>(database, events, source)
   const start = async (): Promise<CrashInstance> => {
     if (subscription instanceof URL) return startProcess(database.url, source, subscription)
@@ -112,7 +110,7 @@ export async function crashAtEveryStep<
   }
   const newEvent = (run: number): NewEvent<C> => (typeof event === 'function' ? event(run) : event)
   try {
-    await migrate(database.url)
+    if (!isOwn) await migrate(database.url)
     await options.prepare?.(database)
     return await runAll(kit, database, start, newEvent, options)
   } finally {

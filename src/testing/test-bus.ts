@@ -143,8 +143,7 @@ export async function createTestBus<
   const url = given ?? (await findServer())
   const database = isOwn ? await createTestDatabase(url) : openTestDatabase(url)
   try {
-    // A cloned database may predate an update of pg-boss.
-    await migrate(database.url)
+    if (!isOwn) await migrate(database.url)
     const bus = createBus<C, D, E>({ ...rest, database: database.url, source, logger })
     return withTestMethods(bus, database, retryDelays === 'skipped')
   } catch (error) {
