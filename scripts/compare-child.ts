@@ -4,6 +4,7 @@ import { drizzle } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
 import { z } from 'zod'
 import type * as index from '../src/index.ts'
+import { makePayload, publishInBatches, waitUntil } from './bench/contestant.ts'
 
 export interface CompareResult {
   readonly durationMs: number
@@ -19,7 +20,8 @@ const { createBus, defineEvents } = (await import(
 )) as typeof index
 const eventCount = Number(events)
 const subscriberCount = Number(subscribers)
-const batchSize = 500
+const payloadBytes = 200
+const pollMs = 20
 
 const catalogue = defineEvents({
   'order.placed': { schema: z.object({ number: z.number(), note: z.string() }) },
@@ -38,14 +40,12 @@ const client = postgres(url, { max: 2, onnotice: () => {} })
 const db = drizzle(client)
 
 async function publish(from: number, to: number): Promise<void> {
-  for (let start = from; start < to; start += batchSize) {
-    const batch = Array.from({ length: Math.min(batchSize, to - start) }, (_, n) => ({
-      type: 'order.placed' as const,
-      tenantId: `tenant-${n % 10}`,
-      payload: { number: start + n, note: 'x'.repeat(170) },
-    }))
-    await db.transaction(async (tx) => bus.publishMany(tx, batch))
-  }
+  const batch = Array.from({ length: to - from }, (_, n) => ({
+    type: 'order.placed' as const,
+    tenantId: `tenant-${n % 10}`,
+    payload: makePayload(from + n, payloadBytes),
+  }))
+  await db.transaction(async (tx) => bus.publishMany(tx, batch))
 }
 
 async function isSettled(): Promise<boolean> {
@@ -55,22 +55,22 @@ async function isSettled(): Promise<boolean> {
 }
 
 async function walPosition(): Promise<number> {
-  const [row] = await client<{ bytes: number }[]>`select (pg_current_wal_insert_lsn() - '0/0')::float8 as bytes`
+  const [row] = await client<
+    { bytes: number }[]
+  >`select (pg_current_wal_insert_lsn() - '0/0')::float8 as bytes`
   return row?.bytes ?? 0
 }
 
 // Once before the measurement, so that both start with compiled code and open connections.
 const warmUpCount = 1000
-await publish(0, warmUpCount)
-while (handledCount < warmUpCount * subscriberCount || !(await isSettled()))
-  await new Promise((resolve) => setTimeout(resolve, 20))
+await publishInBatches(warmUpCount, publish, 1)
+await waitUntil(async () => handledCount >= warmUpCount * subscriberCount && (await isSettled()), pollMs)
 handledCount = 0
 const walBefore = await walPosition()
 const cpuBefore = process.cpuUsage()
 const startedAt = performance.now()
-await Promise.all([publish(0, eventCount / 2), publish(eventCount / 2, eventCount)])
-while (handledCount < eventCount * subscriberCount || !(await isSettled()))
-  await new Promise((resolve) => setTimeout(resolve, 20))
+await publishInBatches(eventCount, publish)
+await waitUntil(async () => handledCount >= eventCount * subscriberCount && (await isSettled()), pollMs)
 const durationMs = performance.now() - startedAt
 const { user, system } = process.cpuUsage(cpuBefore)
 const walBytes = (await walPosition()) - walBefore

@@ -9,6 +9,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
+import { createDatabase, dropDatabase } from '../src/testing/databases.ts'
 import postgres from 'postgres'
 import { startOwnPostgres } from '../src/testing/postgres.ts'
 import { median } from './bench/statistics.ts'
@@ -70,10 +71,8 @@ async function measure(
   subscriberCount: number,
   server: { readonly url: string; readonly postmaster: number },
 ): Promise<Round> {
-  const admin = postgres(server.url, { max: 1, onnotice: () => {} })
   const name = `compare_${Date.now()}`
-  await admin.unsafe(`create database ${name}`)
-  const url = Object.assign(new URL(server.url), { pathname: `/${name}` }).toString()
+  const url = await createDatabase(server.url, name)
   try {
     const before = await serverCpuMs(server.postmaster)
     const { stdout } = await promisify(execFile)(process.execPath, [
@@ -97,8 +96,7 @@ async function measure(
       receiptBytes: (receipts?.bytes ?? 0) / ((eventCount + result.warmUpCount) * subscriberCount),
     }
   } finally {
-    await admin.unsafe(`drop database ${name} with (force)`)
-    await admin.end()
+    await dropDatabase(server.url, name)
   }
 }
 

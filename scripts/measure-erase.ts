@@ -10,6 +10,7 @@ import { drizzle } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
 import { z } from 'zod'
 import { createBus, defineEvents } from '../src/index.ts'
+import { createDatabase } from '../src/testing/databases.ts'
 import { startPostgres } from '../src/testing/postgres.ts'
 
 const { values } = parseArgs({ options: { events: { type: 'string', default: '200000' } } })
@@ -23,14 +24,10 @@ const note = 'x'.repeat(160)
 const server = await startPostgres({ settings: ['max_wal_size=4GB'] })
 
 async function openDatabase(name: string) {
-  const admin = postgres(server.url, { max: 1, onnotice: () => {} })
-  await admin.unsafe(`create database ${name}`)
-  await admin.end()
-  const url = new URL(server.url)
-  url.pathname = `/${name}`
-  const bus = createBus({ database: url.toString(), events, source: 'measure' })
+  const url = await createDatabase(server.url, name)
+  const bus = createBus({ database: url, events, source: 'measure' })
   await bus.migrate()
-  const client = postgres(url.toString(), { max: 1, onnotice: () => {} })
+  const client = postgres(url, { max: 1, onnotice: () => {} })
   return { bus, client, db: drizzle(client) }
 }
 

@@ -10,6 +10,7 @@ import { drizzle } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
 import { z } from 'zod'
 import { createBus, defineEvents, type Bus } from '../src/index.ts'
+import { createDatabase } from '../src/testing/databases.ts'
 import { startPostgres } from '../src/testing/postgres.ts'
 
 const { values } = parseArgs({
@@ -28,16 +29,6 @@ const events = defineEvents({
   'order.placed': { schema: z.object({ number: z.number(), note: z.string() }) },
 })
 const note = 'x'.repeat(160)
-
-/** Creates an empty database on the server and returns its URL. */
-async function createDatabase(serverUrl: string, name: string): Promise<string> {
-  const admin = postgres(serverUrl, { max: 1, onnotice: () => {} })
-  await admin.unsafe(`create database ${name}`)
-  await admin.end()
-  const url = new URL(serverUrl)
-  url.pathname = `/${name}`
-  return url.toString()
-}
 
 async function waitFor(condition: () => boolean, timeoutMs: number): Promise<void> {
   const deadline = performance.now() + timeoutMs

@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { basename, join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
-import pg from 'pg'
+import { createDatabase } from '../src/testing/databases.ts'
 import { startPostgres } from '../src/testing/postgres.ts'
 
 const project = fileURLToPath(new URL('..', import.meta.url))
@@ -162,7 +162,6 @@ const service = `
 import { createBus, defineEvents } from 'bossbus'
 import { sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/node-postgres'
-import pg from 'pg'
 import { z } from 'zod'
 
 async function main(): Promise<void> {
@@ -283,17 +282,6 @@ async function runNest(serverUrl: string, tarball: string, version: number): Pro
     process.env['PACK_TEST_URL'] = await createDatabase(serverUrl, `nest_${version}_${name.slice(-3)}`)
     console.log(`NestJS ${version} with ${name} ${run(process.execPath, [join(nest, name)], nest).trim()}`)
   }
-}
-
-/** @returns its URL */
-async function createDatabase(serverUrl: string, name: string): Promise<string> {
-  const admin = new pg.Client({ connectionString: serverUrl })
-  await admin.connect()
-  await admin.query(`create database ${name}`)
-  await admin.end()
-  const url = new URL(serverUrl)
-  url.pathname = `/${name}`
-  return url.toString()
 }
 
 /** Packages that are type declarations alone: never loaded, and part of any service in TypeScript. */

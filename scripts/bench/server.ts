@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { promisify } from 'node:util'
 import pg from 'pg'
-import { createBus, defineEvents } from '../../src/index.ts'
+import { databaseUrl, migrate } from '../../src/testing/databases.ts'
 import { startPostgres } from '../../src/testing/postgres.ts'
 import type { PostgresServer } from '../../src/testing/postgres-server.ts'
 
@@ -133,9 +133,7 @@ export async function startBenchServer(): Promise<BenchServer> {
   async function createMigratedDatabase(): Promise<BenchDatabase> {
     return copyOf('migrated', async () => {
       const database = await createDatabase()
-      const bus = createBus({ database: database.url, events: defineEvents({}), source: 'bench' })
-      await bus.migrate()
-      await bus.stop()
+      await migrate(database.url)
       return database
     })
   }
@@ -180,12 +178,11 @@ export async function startBenchServer(): Promise<BenchServer> {
 }
 
 function openDatabase(serverUrl: string, name: string, dropIt: () => Promise<void>): BenchDatabase {
-  const url = new URL(serverUrl)
-  url.pathname = `/${name}`
-  const openSession = async (): Promise<Session> => connect(url.toString())
+  const url = databaseUrl(serverUrl, name)
+  const openSession = async (): Promise<Session> => connect(url)
   return {
     name,
-    url: url.toString(),
+    url,
     openSession,
     async query<R extends pg.QueryResultRow>(text: string, values?: unknown[]) {
       const session = await openSession()

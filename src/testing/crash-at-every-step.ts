@@ -9,13 +9,8 @@ import type { DrizzleOption, HandlerTransaction, Settings } from '../database/dr
 import type { DeliveryMode, SubscriptionOptions } from '../delivery/subscriptions/subscription-options.ts'
 import { startInProcess, type CrashInstance, type CrashStep } from './crash-instance.ts'
 import { startProcess } from './crash-child.ts'
-import {
-  createTestDatabase,
-  isPostgresUrl,
-  migrate,
-  openTestDatabase,
-  type TestDatabase,
-} from './test-database.ts'
+import { migrate } from './databases.ts'
+import { createTestDatabase, isPostgresUrl, openTestDatabase, type TestDatabase } from './test-database.ts'
 import { type Publisher, createPublisher } from './crash-publisher.ts'
 
 /** The database of a run, as passed to the functions of {@link CrashOptions}. */
@@ -105,10 +100,8 @@ export async function crashAtEveryStep<
 ): Promise<CrashReport> {
   checkOptions(options)
   const { events, source = 'test', drizzle } = options
-  const database =
-    options.isolated === false
-      ? openTestDatabase(options.database)
-      : await createTestDatabase(options.database)
+  const isOwn = options.isolated !== false
+  const database = isOwn ? await createTestDatabase(options.database) : openTestDatabase(options.database)
   const kit = createPublisher<C>(database, events, source)
   const start = async (): Promise<CrashInstance> => {
     if (subscription instanceof URL) return startProcess(database.url, source, subscription)
@@ -117,7 +110,7 @@ export async function crashAtEveryStep<
   }
   const newEvent = (run: number): NewEvent<C> => (typeof event === 'function' ? event(run) : event)
   try {
-    await migrate(database.url)
+    if (!isOwn) await migrate(database.url)
     await options.prepare?.(database)
     return await runAll(kit, database, start, newEvent, options)
   } finally {

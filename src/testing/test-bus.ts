@@ -16,13 +16,8 @@ import { toCondition, type EventMatcher, type EventReference } from './event-mat
 import { describeState, pendingStates, readStates, type EventState } from './event-state.ts'
 import { deleteAll, deleteWaiting } from './forget.ts'
 import { findServer } from './find-server.ts'
-import {
-  createTestDatabase,
-  isPostgresUrl,
-  migrate,
-  openTestDatabase,
-  type TestDatabase,
-} from './test-database.ts'
+import { migrate } from './databases.ts'
+import { createTestDatabase, isPostgresUrl, openTestDatabase, type TestDatabase } from './test-database.ts'
 import {
   hasCome,
   isUnreachable,
@@ -148,8 +143,7 @@ export async function createTestBus<
   const url = given ?? (await findServer())
   const database = isOwn ? await createTestDatabase(url) : openTestDatabase(url)
   try {
-    // A cloned database may predate an update of pg-boss.
-    await migrate(database.url)
+    if (!isOwn) await migrate(database.url)
     const bus = createBus<C, D, E>({ ...rest, database: database.url, source, logger })
     return withTestMethods(bus, database, retryDelays === 'skipped')
   } catch (error) {

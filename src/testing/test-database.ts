@@ -2,8 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { hashOf, loadShippedSql } from '../migrations/shipped-sql.ts'
 import { valueTypes } from '../database/session-settings.ts'
-import { createBus } from '../bus.ts'
-import { defineEvents } from '../events/catalogue.ts'
+import { asAdmin, createDatabase, databaseUrl, dropDatabase, migrate } from './databases.ts'
 
 /** A database for one test. */
 export interface TestDatabase {
@@ -14,27 +13,16 @@ export interface TestDatabase {
   readonly drop: () => Promise<void>
 }
 
-/** The number of a lock in the server's first database: templates are created and cloned one at a time. */
-const cloneLock = 1_651_864_321
-
 /**
- * Clones a database with the schema of the bus. The template is created once for each version of the schema and stays
- * on the server as `bossbus_template_<hash>`: cloning takes a fraction of the time of a migration.
+ * Clones a database: the one named, or one that has the schemas of the bus and of pg-boss, up to date. The latter is created once for
+ * each version of the schema and stays on the server as `bossbus_template_<hash>`: cloning takes a fraction of the time of a migration.
  *
  * @param adminUrl - a database on the server; the role must be allowed to create databases
  */
-export async function createTestDatabase(adminUrl: string): Promise<TestDatabase> {
+export async function createTestDatabase(adminUrl: string, template?: string): Promise<TestDatabase> {
   const name = `bossbus_test_${randomUUID().replaceAll('-', '')}`
-  await asAdmin(adminUrl, async (admin) => {
-    await admin.query('select pg_advisory_lock($1)', [cloneLock])
-    const template = await ensureTemplate(admin, adminUrl)
-    await admin.query(`create database ${name} template ${template}`)
-  })
-  return open(withDatabase(adminUrl, name), async () =>
-    asAdmin(adminUrl, async (admin) => {
-      await admin.query(`drop database if exists ${name} with (force)`)
-    }),
-  )
+  const url = await createDatabase(adminUrl, name, template ?? (await templateOf(adminUrl)))
+  return open(url, async () => dropDatabase(adminUrl, name))
 }
 
 /** An existing database, which is not dropped. */
@@ -45,8 +33,8 @@ export function openTestDatabase(url: string): TestDatabase {
 function open(url: string, drop: () => Promise<void>): TestDatabase {
   const pool = new pg.Pool({
     connectionString: url,
-    max: 2,
-    application_name: 'bossbus-testing',
+    max: 3,
+    application_name: 'testing-bossbus',
     types: valueTypes,
     allowExitOnIdle: true,
   })
@@ -61,34 +49,48 @@ function open(url: string, drop: () => Promise<void>): TestDatabase {
   }
 }
 
-/**
- * Returns the name of a database with the schema of this version that has no connections. Advisory locks hold in one database only, so
- * processes that connect through different ones may create it at once: each makes a draft, and the first renames its own.
- */
-async function ensureTemplate(admin: pg.Client, adminUrl: string): Promise<string> {
+/** The number of a lock in the server's first database: its processes create and migrate the template one at a time. */
+const templateLock = 1_651_864_321
+
+/** By the URL of the server: what this process has found there or made, and brought up to date. */
+const templates = new Map<string, Promise<string>>()
+
+/** The name of a database with the schema of this version that has no connections. */
+async function templateOf(adminUrl: string): Promise<string> {
+  const template = templates.get(adminUrl) ?? makeTemplate(adminUrl)
+  templates.set(adminUrl, template)
+  return template.catch((error: unknown) => {
+    templates.delete(adminUrl)
+    throw error
+  })
+}
+
+async function makeTemplate(adminUrl: string): Promise<string> {
   const template = `bossbus_template_${await schemaHash()}`
-  const { rows } = await admin.query('select from pg_database where datname = $1', [template])
-  if (rows.length > 0) return template
+  await asAdmin(adminUrl, async (admin) => {
+    await admin.query('select pg_advisory_lock($1)', [templateLock])
+    const { rows } = await admin.query('select from pg_database where datname = $1', [template])
+    // One that is there may predate an update of pg-boss, and have no partitions of today.
+    if (rows.length > 0) await migrate(databaseUrl(adminUrl, template))
+    else await createTemplate(admin, adminUrl, template)
+  })
+  return template
+}
+
+/**
+ * Advisory locks hold in one database only, so processes that connect through different ones may create it at once: each makes a draft,
+ * and the first renames its own.
+ */
+async function createTemplate(admin: pg.Client, adminUrl: string, template: string): Promise<void> {
   const draft = `${template}_${randomUUID().slice(0, 8)}`
   await admin.query(`create database ${draft} template template0`)
   try {
-    await migrate(withDatabase(adminUrl, draft))
+    await migrate(databaseUrl(adminUrl, draft))
     await admin.query(`alter database ${draft} rename to ${template}`)
   } catch (error) {
     await admin.query(`drop database if exists ${draft} with (force)`)
     // `duplicate_database`, or `unique_violation` where the other one has not committed yet: its template is as good.
     if (!['42P04', '23505'].includes((error as { code?: string }).code ?? '')) throw error
-  }
-  return template
-}
-
-/** Brings a database up to this version of the bus, and of pg-boss. */
-export async function migrate(url: string): Promise<void> {
-  const bus = createBus({ database: url, events: defineEvents({}), source: 'bossbus-testing' })
-  try {
-    await bus.migrate()
-  } finally {
-    await bus.stop()
   }
 }
 
@@ -97,23 +99,6 @@ async function schemaHash(): Promise<string> {
   const hash = createHash('sha256')
   for (const migration of migrations) hash.update(hashOf(migration))
   return hash.digest('hex').slice(0, 16)
-}
-
-function withDatabase(adminUrl: string, name: string): string {
-  const url = new URL(adminUrl)
-  url.pathname = `/${name}`
-  return url.toString()
-}
-
-async function asAdmin(url: string, work: (admin: pg.Client) => Promise<void>): Promise<void> {
-  const admin = new pg.Client({ connectionString: url, application_name: 'bossbus-testing' })
-  admin.on('error', () => {})
-  await admin.connect()
-  try {
-    await work(admin)
-  } finally {
-    await admin.end()
-  }
 }
 
 export function isPostgresUrl(value: unknown): value is string {

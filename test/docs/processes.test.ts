@@ -179,8 +179,8 @@ test('a read model that is rebuilt while events come has each of them once, and 
   for (const [orderId, n] of history) note(orderId, n)
   const write = async (orderId: string): Promise<void> => {
     for (let n = before.length; isWriting; n += 1) {
-      // Not faster than a read model is built.
-      await pause(10)
+      // Not faster than a read model is built, also on a busy machine: what is written meanwhile has to be built too.
+      await pause(30)
       const isRolledBack = n % 10 === 9
       const work = database.db.transaction(async (tx) => {
         await service.publish(tx, change(orderId, n))

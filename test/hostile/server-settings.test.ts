@@ -1,7 +1,8 @@
 // @module-tag slow
 import { randomUUID } from 'node:crypto'
 import { expect, inject, onTestFinished, test } from 'vitest'
-import { asAdmin, createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { asAdmin } from '../../src/testing/databases.ts'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { goodDelivery, runDeliverySuite } from '../support/delivery-suite.ts'
 import { isFullForm } from '../support/form.ts'
 

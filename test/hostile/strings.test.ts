@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import Fastify from 'fastify'
 import pg from 'pg'
@@ -99,6 +100,8 @@ test(
           const fault = await faultOf(call, text, surroundings)
           if (fault !== undefined)
             faults.push(`${path} ${parameter} ${JSON.stringify(text.slice(0, 60))}: ${fault}`)
+          // Calls that end at once would not let those that connect go on, until these give up.
+          await nextTurn()
         }
       }
       // Those in the transaction one after the other, as its connection has them; the others beside each other.

@@ -1,7 +1,7 @@
 import pg from 'pg'
 import { expect, onTestFinished, test } from 'vitest'
 import { parseTime, valueTypes } from '../../src/database/session-settings.ts'
-import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { createTestDatabase } from '../support/database.ts'
 import { goodDelivery, runDeliverySuite, type Publisher } from '../support/delivery-suite.ts'
 
 type Parse = (text: string) => unknown
@@ -31,20 +31,6 @@ function setGlobalParsers(parse: Parse): void {
   for (const oid of oids) types.setTypeParser(oid, parse)
 }
 
-/** A test looks at what happened with parsers of its own. */
-function withOwnParsers(database: TestDatabase): TestDatabase {
-  const pool = new pg.Pool({ connectionString: database.url, max: 2, types: valueTypes })
-  pool.on('error', () => {})
-  onTestFinished(async () => pool.end())
-  const rows: TestDatabase['rows'] = async (text, values = []) =>
-    (await pool.query<Record<string, unknown>>(text, values)).rows
-  return {
-    ...database,
-    rows,
-    count: async (text, values) => Number(Object.values((await rows(text, values))[0] ?? {})[0]),
-  }
-}
-
 const parsers: readonly (readonly [string, Parse])[] = [
   ['leave everything as text', (text) => text],
   [
@@ -67,14 +53,14 @@ test.each(
 )(
   'with parsers in the process that %s all is delivered, and what is read has the types of the bus (%s)',
   async (_what, publisher: Publisher, parse) => {
-    const database = withOwnParsers(await createTestDatabase())
+    const database = await createTestDatabase()
     setGlobalParsers(parse)
     expect(await runDeliverySuite(database, database.url, { publisher })).toEqual(goodDelivery)
   },
 )
 
 test('defaults of node-postgres that the application changes do not reach the bus', async () => {
-  const database = withOwnParsers(await createTestDatabase())
+  const database = await createTestDatabase()
   const { binary, parseInt8 } = pg.defaults
   onTestFinished(() => {
     Object.assign(pg.defaults, { binary, parseInt8 })

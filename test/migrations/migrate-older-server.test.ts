@@ -1,37 +1,19 @@
-import { randomUUID } from 'node:crypto'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import { expect, onTestFinished, test } from 'vitest'
 import { testBus } from '../support/bus.ts'
-import { until } from '../support/database.ts'
+import { createTestDatabase, until } from '../support/database.ts'
 import { oldServer, where } from '../support/old-server.ts'
 import { shippedMigrationCount } from '../support/migrations.ts'
 import { checkedInSchema, describeSchema } from '../support/schema-snapshot.ts'
 import { openSession } from '../support/session.ts'
 
 async function createOldDatabase() {
-  const url = new URL(oldServer?.url ?? '')
-  const name = `bossbus_test_${randomUUID().replaceAll('-', '')}`
-  const admin = new pg.Client({ connectionString: url.toString() })
-  await admin.connect()
-  await admin.query(`create database ${name} template template0`)
-  url.pathname = `/${name}`
-  const pool = new pg.Pool({ connectionString: url.toString(), max: 3 })
+  const database = await createTestDatabase({ serverUrl: oldServer?.url, empty: true })
+  const pool = new pg.Pool({ connectionString: database.url, max: 3 })
   pool.on('error', () => {})
-  onTestFinished(async () => {
-    await pool.end()
-    await admin.query(`drop database if exists ${name} with (force)`)
-    await admin.end()
-  })
-  const rows = async (text: string, values: unknown[] = []): Promise<Record<string, unknown>[]> =>
-    (await pool.query<Record<string, unknown>>(text, values)).rows
-  return {
-    url: url.toString(),
-    rows,
-    db: drizzle(pool),
-    count: async (text: string, values?: unknown[]) =>
-      Number(Object.values((await rows(text, values))[0] ?? {})[0]),
-  }
+  onTestFinished(async () => pool.end())
+  return { ...database, db: drizzle(pool) }
 }
 
 test.skipIf(oldServer === undefined)(

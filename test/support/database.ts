@@ -1,8 +1,7 @@
-import { randomUUID } from 'node:crypto'
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js'
-import pg from 'pg'
 import postgres from 'postgres'
 import { inject, onTestFinished } from 'vitest'
+import { createTestDatabase as cloneDatabase } from '../../src/testing/test-database.ts'
 
 /** A database for one test, dropped when the test is over. */
 export interface TestDatabase {
@@ -11,70 +10,54 @@ export interface TestDatabase {
   readonly db: PostgresJsDatabase
   readonly sql: postgres.Sql
   /** Rows of a statement that the test writes by hand. */
-  readonly rows: (text: string, values?: unknown[]) => Promise<Record<string, unknown>[]>
+  readonly rows: (text: string, values?: readonly unknown[]) => Promise<Record<string, unknown>[]>
   /** The single value of a statement that gives a count. */
-  readonly count: (text: string, values?: unknown[]) => Promise<number>
+  readonly count: (text: string, values?: readonly unknown[]) => Promise<number>
 }
 
 /**
  * Clones the migrated template, or makes an empty database.
  *
+ * @param options.serverUrl - another server than that of the run
  * @param options.template - another database to clone
  * @param options.max - connections of the postgres.js client
  */
 export async function createTestDatabase(
-  options: { empty?: boolean; template?: string | undefined; max?: number } = {},
+  options: {
+    serverUrl?: string | undefined
+    empty?: boolean
+    template?: string | undefined
+    max?: number
+  } = {},
 ): Promise<TestDatabase> {
-  const serverUrl = inject('serverUrl')
-  const name = `test_${randomUUID().replaceAll('-', '')}`
   const template = options.empty === true ? 'template0' : (options.template ?? inject('templateDatabase'))
-  await asAdmin(serverUrl, async (admin) => cloneDatabase(admin, name, template))
-  const url = new URL(serverUrl)
-  url.pathname = `/${name}`
-  const sql = postgres(url.toString(), { max: options.max ?? 5, onnotice: () => {} })
-  const pool = new pg.Pool({ connectionString: url.toString(), max: 3 })
-  pool.on('error', () => {})
+  const serverUrl = options.serverUrl ?? inject('serverUrl')
+  const { url, query: rows, drop } = await cloneDatabase(serverUrl, template)
+  const sql = postgres(url, { max: options.max ?? 5, onnotice: () => {} })
   onTestFinished(async () => {
     await sql.end({ timeout: 2 })
-    await pool.end()
-    await asAdmin(serverUrl, async (admin) => {
-      await untilUnused(admin, name)
-      await admin.query(`drop database if exists ${name} with (force)`)
-    })
+    // What a test has left open is cut off.
+    await until('nobody else is connected', async () => (await rows(othersSql)).length === 0, 1000).catch(
+      () => {},
+    )
+    await drop()
   })
-  const rows = async (text: string, values: unknown[] = []): Promise<Record<string, unknown>[]> =>
-    (await pool.query<Record<string, unknown>>(text, values)).rows
   return {
-    url: url.toString(),
+    url,
     db: drizzle({ client: sql }),
     sql,
     rows,
-    count: async (text, values) => Number(Object.values((await rows(text, values))[0] ?? {})[0]),
+    count: async (text, values) => countIn(await rows(text, values)),
   }
 }
 
 /** A pool resolves its end before its connections are closed: what ends by itself is not to be told that it was cut off. */
-async function untilUnused(admin: pg.Client, name: string): Promise<void> {
-  const connections = `select from pg_stat_activity where datname = $1 and backend_type = 'client backend' limit 1`
-  const isUnused = async (): Promise<boolean> => (await admin.query(connections, [name])).rowCount === 0
-  // What a test has left open is cut off.
-  await until('nobody is connected', isUnused, 1000).catch(() => {})
-}
+const othersSql = `select from pg_stat_activity where datname = current_database() and backend_type = 'client backend'
+  and pid <> pg_backend_pid() and application_name <> 'testing-bossbus' limit 1`
 
-/** CREATE DATABASE refuses a template that another clone is reading: wait for one's turn. */
-export async function cloneDatabase(admin: pg.Client, name: string, template: string): Promise<void> {
-  await admin.query('select pg_advisory_lock(42)')
-  await admin.query(`create database ${name} template ${template}`)
-}
-
-export async function asAdmin(url: string, work: (admin: pg.Client) => Promise<void>): Promise<void> {
-  const admin = new pg.Client({ connectionString: url })
-  await admin.connect()
-  try {
-    await work(admin)
-  } finally {
-    await admin.end()
-  }
+/** The number of a statement that gives one. */
+export function countIn([row]: readonly Record<string, unknown>[]): number {
+  return Number(Object.values(row ?? {})[0])
 }
 
 /** A test may hold the clock: see held-clock.ts. */

@@ -3,7 +3,8 @@ import pg from 'pg'
 import { PgBoss } from 'pg-boss'
 import { createBus } from '../../src/index.ts'
 import { paymentEvents } from './catalogue.ts'
-import { asAdmin, cloneDatabase, until } from './database.ts'
+import { createDatabase, dropDatabase } from '../../src/testing/databases.ts'
+import { until } from './database.ts'
 import { turnsTable } from './turns.ts'
 
 /** A database to clone in which workers have died. */
@@ -18,8 +19,7 @@ export interface Scene {
  */
 export async function makeSceneOfDeadWorkers(serverUrl: string, template: string): Promise<Scene> {
   const name = `dead_workers_${randomUUID().replaceAll('-', '')}`
-  await asAdmin(serverUrl, async (admin) => cloneDatabase(admin, name, template))
-  const url = Object.assign(new URL(serverUrl), { pathname: `/${name}` }).toString()
+  const url = await createDatabase(serverUrl, name, template)
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   await client.query(`create table effects (event_id uuid not null, what text not null);
@@ -43,8 +43,7 @@ export async function makeSceneOfDeadWorkers(serverUrl: string, template: string
   await client.end()
   return {
     name,
-    drop: async () =>
-      asAdmin(serverUrl, async (admin) => void (await admin.query(`drop database ${name} with (force)`))),
+    drop: async () => dropDatabase(serverUrl, name),
   }
 }
 

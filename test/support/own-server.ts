@@ -3,8 +3,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import pg from 'pg'
 import { onTestFinished } from 'vitest'
 import { startOwnPostgres } from '../../src/testing/postgres.ts'
-import { createBus, defineEvents } from '../../src/index.ts'
-import { until } from './database.ts'
+import { migrate } from '../../src/testing/databases.ts'
+import { countIn, until } from './database.ts'
 
 /** A PostgreSQL of a test's own, with the schema of the bus, that the test may break. */
 export interface OwnServer {
@@ -47,9 +47,7 @@ export async function startOwnServer(settings: readonly string[] = []): Promise<
     thaw()
     await server.stop()
   })
-  const bus = createBus({ database: server.url, events: defineEvents({}), source: 'tests' })
-  await bus.migrate()
-  await bus.stop()
+  await migrate(server.url)
   const rows: OwnServer['rows'] = async (text, values = []) => {
     const client = new pg.Client({ connectionString: server.url })
     client.on('error', () => {})
@@ -63,7 +61,7 @@ export async function startOwnServer(settings: readonly string[] = []): Promise<
   return {
     url: server.url,
     rows,
-    count: async (text, values) => Number(Object.values((await rows(text, values))[0] ?? {})[0]),
+    count: async (text, values) => countIn(await rows(text, values)),
     async kill() {
       const pid = await server.process.pid()
       const backends = childrenOf(pid)

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import pg from 'pg'
 import type { TestProject } from 'vitest/node'
-import { createBus, defineEvents } from '../../src/index.ts'
+import { createDatabase, dropDatabase, migrate } from '../../src/testing/databases.ts'
 import { startPostgres } from '../../src/testing/postgres.ts'
 
 declare module 'vitest' {
@@ -20,19 +19,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
   })
   console.log(`Tests run on ${server.description}`)
   const templateDatabase = `bossbus_template_${randomUUID().slice(0, 8)}`
-  const admin = new pg.Client({ connectionString: server.url })
-  await admin.connect()
-  await admin.query(`create database ${templateDatabase}`)
-  const url = new URL(server.url)
-  url.pathname = `/${templateDatabase}`
-  const bus = createBus({ database: url.toString(), events: defineEvents({}), source: 'tests' })
-  await bus.migrate()
-  await bus.stop()
+  await migrate(await createDatabase(server.url, templateDatabase))
   project.provide('serverUrl', server.url)
   project.provide('templateDatabase', templateDatabase)
   return async () => {
-    await admin.query(`drop database if exists ${templateDatabase} with (force)`).catch(() => {})
-    await admin.end()
+    await dropDatabase(server.url, templateDatabase).catch(() => {})
     await server.stop()
   }
 }

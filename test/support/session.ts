@@ -5,7 +5,7 @@ import { until, type TestDatabase } from './database.ts'
 /** One connection of a test's own, for transactions, settings and locks. Closed when the test is over. */
 export interface Session {
   readonly client: pg.Client
-  readonly rows: (text: string, values?: unknown[]) => Promise<Record<string, unknown>[]>
+  readonly rows: TestDatabase['rows']
   /** Resolves once the session's statement waits for a lock that another one holds. */
   readonly waits: (what: string) => Promise<void>
 }
@@ -15,8 +15,8 @@ export async function openSession({ url, count }: Pick<TestDatabase, 'url' | 'co
   client.on('error', () => {})
   await client.connect()
   onTestFinished(async () => client.end())
-  const rows = async (text: string, values: unknown[] = []): Promise<Record<string, unknown>[]> =>
-    (await client.query<Record<string, unknown>>(text, values)).rows
+  const rows: Session['rows'] = async (text, values = []) =>
+    (await client.query<Record<string, unknown>>(text, [...values])).rows
   const [backend] = await rows('select pg_backend_pid() as pid')
   return {
     client,

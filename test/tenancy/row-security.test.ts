@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { testBus } from '../support/bus.ts'
-import { asAdmin, createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { asAdmin } from '../../src/testing/databases.ts'
+import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
 import { createLogin } from '../support/roles.ts'
 
 const note = { type: 'note', tenantId: 'acme', payload: 1 } as const
