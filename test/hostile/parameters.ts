@@ -317,6 +317,11 @@ export const methods: Readonly<Record<string, Entry>> = {
     },
     probe: async (name, { bus }) => bus.cancel(stored.id, { [name]: 1 }),
   },
+  'bus.deadLetters.groups': {
+    texts: { subscription: async (text, { bus }) => bus.deadLetters.groups({ subscription: text }) },
+    noText: ['limit'],
+    probe: async (name, { bus }) => bus.deadLetters.groups({ [name]: 1 }),
+  },
   'bus.deadLetters.list': {
     texts: { subscription: async (text, { bus }) => bus.deadLetters.list({ subscription: text }) },
     noText: ['limit'],
