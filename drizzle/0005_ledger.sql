@@ -7,6 +7,9 @@
 -- * bus.rollups: counts and times of each minute, for rates and charts.
 --
 -- docs/ledger.md says how to query them. See docs/adr/0032-the-ledger.md.
+--
+-- It replaces what earlier files define: bus.event_deliveries (0001), bus.create_partitions, bus.partition_state and bus.repair_sequences
+-- (0002), bus.tenant_deliveries, bus.tenant_dead_letters, bus.tenant_delivery_stats and the policy of the receipts (0003).
 
 -- Tables. src/delivery/ledger/schema.ts describes their columns.
 
@@ -132,7 +135,7 @@ create function bus.receipt_span_floor(event_id uuid) returns uuid language sql 
 return (lpad(to_hex(bus.uuid_ms(event_id) / 10000 * 10000), 12, '0') || '00000000000000000000')::uuid;
 --> statement-breakpoint
 
--- Whether a job may hold an event of a millisecond: src/delivery/jobs/job-id.ts makes the ids of jobs of first attempts from the times
+-- Whether a job may hold an event of a millisecond: src/delivery/ledger/job-id.ts makes the ids of jobs of first attempts from the times
 -- of their events.
 create function bus.job_may_hold(job_id uuid, event_ms bigint) returns boolean language sql immutable strict parallel safe
 return substr(job_id::text, 15, 1) = '8' and substr(job_id::text, 20, 1) = 'b'

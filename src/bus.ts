@@ -110,7 +110,10 @@ export function createBus<
     await recorded
   }
 
-  /** Operations that wait for a database that does not answer are cut off, so that the stop always ends. */
+  /**
+   * Operations that wait for a database that does not answer are cut off, so that the stop always ends. What it waits for: `stop` in
+   * delivery/delivery.ts, and of each worker in delivery/worker/worker.ts.
+   */
   async function stopInTime(graceMs: number): Promise<void> {
     const isStarting = state === 'starting'
     const beganAt = performance.now()

@@ -32,7 +32,7 @@ export const subscriptions = busSchema.table('subscriptions', {
   pausedAt: time('paused_at'),
   pausedBy: text('paused_by'),
   pauseReason: text('pause_reason'),
-  /** Since when the circuit breaker is open, so that only single events are tried: see failure-window.ts. */
+  /** Since when the circuit breaker is open, so that only single events are tried: see flow-control/pause-and-breaker.ts. */
   circuitOpenedAt: time('circuit_opened_at'),
   circuitReason: text('circuit_reason'),
   /** When the next event may be tried. The worker that moves it tries one. */

@@ -6,7 +6,8 @@ import { createTenant, type Tenant, type TenantDatabase } from './tenant.ts'
 
 /**
  * The reads of a bus: for operators, and for tenants. What a tenant may read is decided in the database, by the policies and functions
- * of drizzle/0003_tenancy_and_source_rules.sql and the grants of drizzle/roles.sql.
+ * of drizzle/0003_tenancy_and_source_rules.sql, for receipts, attempts and dead letters of drizzle/0005_ledger.sql, and by the grants of
+ * drizzle/roles.sql.
  */
 export interface Reads<C extends EventCatalogue, Tx = TenantDatabase> {
   /** The log of all tenants: for operators. {@link Reads.tenant} shows what one tenant may see. */

@@ -1,37 +1,44 @@
 import type pg from 'pg'
 import type { Database } from '../../database/database.ts'
 
-/** The first event of a key's job. */
-interface FirstEvent {
+/** The event that blocks or parks a key. */
+interface FailedEvent {
   readonly keyId: string
   readonly eventId: string
+  /** The job that became its dead letter, if the ledger knows it: its jobs are then found by index. */
+  readonly jobId: string | undefined
 }
 
-/** Finds the job of a key that has not ended and begins with an event. Returns its id. */
-export async function findKeyJob(
+/** Finds the job that a failed event of a key was redriven to, if it has not ended. Returns its id. */
+export async function findRedrivenJob(
   client: pg.ClientBase,
   { bossSchema }: Pick<Database, 'bossSchema'>,
   queue: string,
-  { keyId, eventId }: FirstEvent,
+  failed: FailedEvent,
 ): Promise<string | undefined> {
   const { rows } = await client.query<{ id: string }>(
-    `select id from ${bossSchema}.job where name = $1 and state < 'completed' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
-    [queue, keyId, eventId],
+    `select id from ${bossSchema}.job where name = $1 and state < 'completed' and ${isOfEventSql(failed)}`,
+    [queue, failed.keyId, failed.eventId, failed.jobId ?? null],
   )
   return rows[0]?.id
 }
 
-/** Deletes the dead letter of a key's event. Locks its row. Repeating it changes nothing. */
+/** Deletes the dead letter of a failed event of a key. Locks its row. Repeating it changes nothing. */
 export async function deleteKeyDeadLetter(
   client: pg.ClientBase,
   { bossSchema }: Pick<Database, 'bossSchema'>,
   deadLetterQueue: string,
-  { keyId, eventId }: FirstEvent,
+  failed: FailedEvent,
 ): Promise<void> {
   await client.query(
-    `delete from ${bossSchema}.job where name = $1 and state < 'active' and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`,
-    [deadLetterQueue, keyId, eventId],
+    `delete from ${bossSchema}.job where name = $1 and state < 'active' and ${isOfEventSql(failed)}`,
+    [deadLetterQueue, failed.keyId, failed.eventId, failed.jobId ?? null],
   )
+}
+
+function isOfEventSql({ jobId }: FailedEvent): string {
+  const holdsIt = `data->>'keyId' = $2 and data->'eventIds'->>0 = $3`
+  return jobId === undefined ? `$4::uuid is null and ${holdsIt}` : `source_root_id = $4::uuid and ${holdsIt}`
 }
 
 /** In SQL: whether a job has not ended. The queue and the id are SQL as well. */

@@ -69,6 +69,19 @@ export async function recordRecoveries(
   ])
 }
 
+/** The job that carries a failing event on, or that became its dead letter. */
+export async function findFailingJob(
+  client: pg.ClientBase,
+  subscriptionId: number,
+  eventId: string,
+): Promise<string | undefined> {
+  const { rows } = await client.query<{ job_id: string }>(
+    'select job_id from bus.failing where subscription_id = $1 and event_id = $2',
+    [subscriptionId, eventId],
+  )
+  return rows[0]?.job_id
+}
+
 /**
  * Records that the event which held a key no longer does: it is retried now by the given job, or without one it is a dead letter like any
  * other.

@@ -11,7 +11,7 @@ export interface Receipt {
   readonly erased: boolean
 }
 
-/** Which of some events have a receipt. */
+/** Which of some events have a receipt. A duplicate that is published is found by `bus.claim_event_keys`, in drizzle/0000_log_and_outbox.sql. */
 export async function readReceipts(
   executor: Pick<pg.ClientBase, 'query'> | Database,
   subscriptionId: number,

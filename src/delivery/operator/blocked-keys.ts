@@ -16,8 +16,8 @@ import { assertUsableBoss } from '../jobs/boss-version.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
 import { JobWriter } from '../jobs/job-writer.ts'
 import { newJob, retryPriority, type JobData } from '../jobs/job.ts'
-import { deleteKeyDeadLetter, findKeyJob } from '../jobs/key-jobs.ts'
-import { releaseFailing } from '../ledger/failures.ts'
+import { deleteKeyDeadLetter, findRedrivenJob } from '../jobs/key-jobs.ts'
+import { findFailingJob, releaseFailing } from '../ledger/failures.ts'
 import { advanceKeys, lockWaitingKey } from '../ordering/ordered-keys.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
 import { deadLetterQueueName, queueName } from '../jobs/queues.ts'
@@ -156,9 +156,10 @@ async function releaseKey(
       await jobWriter.insert(jobs)
       await releaseFailing(client, subscription.id, failedEventId, undefined)
     } else {
-      const failed = { keyId, eventId: failedEventId }
+      const deadJobId = await findFailingJob(client, subscription.id, failedEventId)
+      const failed = { keyId, eventId: failedEventId, jobId: deadJobId }
       // Somebody may have redriven the dead letter through pg-boss directly.
-      const redriven = await findKeyJob(client, database, queue, failed)
+      const redriven = await findRedrivenJob(client, database, queue, failed)
       const jobId = await key.resume(redriven)
       if (redriven === undefined) {
         const job = newJob([failedEventId], subscription)

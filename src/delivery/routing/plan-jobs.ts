@@ -38,6 +38,9 @@ interface Group {
  * if that is later, plus the number of its events. pg-boss fetches the lowest tag first, because the job's priority is
  * its negative tag. So waiting tenants take turns by number of events. The tags are read from all queues in one
  * statement, so any number of relays see the same state, and no state is lost with a relay.
+ *
+ * Which events share a job: those of a flow, which is decided here; how many of them, `splitIntoBatches` in ../jobs/job.ts; only those that
+ * the same predicates match, match-events.ts. Keys: `bus.begin_ordered_keys`.
  */
 export async function planJobs(
   client: pg.ClientBase,

@@ -29,7 +29,8 @@ const lockTimeoutMs = 500
 const handlersLockTimeoutMs = 2000
 
 /**
- * Writes the outcomes of keys' jobs: receipts, completions, what happens to each key, and its next job.
+ * Writes the outcomes of keys' jobs: completions, what happens to each key, its next job, and receipts. Whether a failed event blocks its key:
+ * `afterDeadLetter` in ../ordering/ordered-keys.ts.
  *
  * `write` rejects with an error that {@link isLockTimeout} knows where another session holds the row of a key, or another lock, for
  * long.

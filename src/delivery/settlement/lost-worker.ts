@@ -11,7 +11,11 @@ export interface Loss {
   readonly output: FailureOutput | undefined
 }
 
-/** @param claim - the one that was given after the loss */
+/**
+ * After two losses beside other events an event is a suspect, and runs alone: see ../in-flight/quarantine.ts.
+ *
+ * @param claim - the one that was given after the loss
+ */
 export function afterWorkerLoss(
   { data, retryCount, retryLimit, failures }: JobClaim,
   subscription: Subscription,
