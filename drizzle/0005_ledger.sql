@@ -172,10 +172,16 @@ declare
   queue text := (select 'bus.' || s.name from bus.subscriptions s where s.id = for_subscription);
   -- Those whose tenant the caller does not know. Only their partitions of the log are read.
   unknown uuid[] := array(select f."eventId" from jsonb_to_recordset(failures) as f ("eventId" uuid, "tenantId" text) where f."tenantId" is null);
-  tenants jsonb := '{}';
+  retried uuid[] := array(select f."jobId" from jsonb_to_recordset(failures) as f ("jobId" uuid, state text) where f.state = 'retrying');
+  tenants jsonb;
+  starts jsonb;
 begin
   if cardinality(unknown) > 0 then
-    tenants := coalesce((select jsonb_object_agg(e.id, e.tenant_id) from bus.events e where e.id = any (unknown)), '{}');
+    execute 'select jsonb_object_agg(e.id, e.tenant_id) from bus.events e where e.id = any ($1)' into tenants using unknown;
+  end if;
+  -- Of one queue, whose name has to be in the statement: otherwise it locks all of them.
+  if cardinality(retried) > 0 then
+    execute format('select jsonb_object_agg(b.id, b.start_after) from pgboss.job b where b.name = %L and b.id = any ($1)', queue) into starts using retried;
   end if;
   insert into bus.attempts
     (event_id, subscription_id, attempt, ended_at, duration_ms, succeeded, error_name, error_code, error_message, error_stack, fingerprint, instance_id)
@@ -187,7 +193,7 @@ begin
     (subscription_id, event_id, state, attempts, tenant_id, fingerprint, error_name, error_code, job_id, key_id, next_attempt_at, failed_at)
   select for_subscription, f."eventId", f.state, least(f.attempt, 32767), coalesce(f."tenantId", tenants ->> f."eventId"::text),
     f.fingerprint, f.name, f.code, f."jobId", f."keyId",
-    case when f.state = 'retrying' then coalesce((select b.start_after from pgboss.job b where b.name = queue and b.id = f."jobId"), now()) end,
+    case when f.state = 'retrying' then coalesce((starts ->> f."jobId"::text)::timestamptz, now()) end,
     now()
   from jsonb_to_recordset(failures) as f (
     "eventId" uuid, state text, attempt int, name text, code text, fingerprint text, "jobId" uuid, "keyId" bigint,
@@ -199,7 +205,7 @@ begin
     next_attempt_at = excluded.next_attempt_at, tenant_id = coalesce(excluded.tenant_id, known.tenant_id),
     failed_at = excluded.failed_at;
 end
-$body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_custom_plan;
+$body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off;
 --> statement-breakpoint
 
 -- Records that events which were failing are done: delivered by the given attempt, or expired or erased (`succeeded` is false).
