@@ -216,7 +216,7 @@ begin
   using jsonb_to_recordset(recoveries) as r ("eventId" uuid)
   where f.subscription_id = for_subscription and f.event_id = r."eventId";
   insert into bus.attempts (event_id, subscription_id, attempt, ended_at, duration_ms, succeeded, instance_id)
-  select r."eventId", for_subscription, least(r.attempt, 32767), clock_timestamp(), r."durationMs", true, of_instance
+  select r."eventId", for_subscription, least(r.attempt, 32767), now(), r."durationMs", true, of_instance
   from jsonb_to_recordset(recoveries) as r ("eventId" uuid, attempt int, "durationMs" real, succeeded boolean)
   where r.succeeded
   on conflict do nothing;
@@ -386,11 +386,11 @@ begin
   end if;
   return query
   with received as materialized (
-    select s.id as subscription_id, r.attempts::int, r.expired, r.delivered_at, r.duration_ms
+    select s.id as subscription_id, r.attempts::int, r.expired, coalesce(r.erased, false) as erased, r.delivered_at, r.duration_ms
     from bus.subscriptions s
     join bus.receipts r on r.subscription_id = s.id and r.event_id = of_event
     union all
-    select s.id, 1, false, b.delivered_at, b.duration_ms
+    select s.id, 1, false, false, b.delivered_at, b.duration_ms
     from bus.subscriptions s
     cross join lateral (
       select b.delivered_at, b.durations_ms[array_position(b.event_ids, of_event)] as duration_ms from bus.receipt_batches b
@@ -461,6 +461,7 @@ begin
   )
   select s.name,
     case
+      when d.erased then 'erased'
       when d.expired then 'expired'
       when d.subscription_id is not null then 'delivered'
       when j.state = 'active' then 'delivering'
@@ -600,7 +601,7 @@ begin
   select l.event_id, l.name, l.job_id, l.attempts, l.failures, l.failed_at, l.tenant_id, l.ordering_key, l.state
   from (
     select f.event_id, s.name, f.job_id, f.attempts::int as attempts, coalesce(h.failures, '[]') as failures,
-      f.failed_at, k.tenant_id, k.ordering_key, k.state, 0::bigint as seq
+      f.failed_at, f.tenant_id, k.ordering_key, k.state, 0::bigint as seq
     from unnest(letter_events, letter_subscriptions) as u (event_id, subscription_id)
     join bus.failing f on f.subscription_id = u.subscription_id and f.event_id = u.event_id
     join bus.subscriptions s on s.id = f.subscription_id

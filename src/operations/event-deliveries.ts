@@ -4,14 +4,14 @@ import { checkId } from './history-filter.ts'
 /**
  * The state of an event for one subscription. `waiting`: for its first attempt. `delivering`: a worker is handling it.
  * `retrying`: an attempt failed, and the next one starts at `dueAt`. `delivered`. `expired`: its time had passed.
- * `dead`: it is a dead letter, or is parked behind one.
+ * `erased`: `bus.erase` emptied it before it was delivered. `dead`: it is a dead letter, or is parked behind one.
  */
 export interface EventDelivery {
   readonly subscription: string
-  readonly state: 'waiting' | 'delivering' | 'retrying' | 'delivered' | 'expired' | 'dead'
+  readonly state: 'waiting' | 'delivering' | 'retrying' | 'delivered' | 'expired' | 'erased' | 'dead'
   /** Finished attempts. */
   readonly attempts: number
-  /** The error of the last attempt, unless the event has been delivered since. */
+  /** The error of the last attempt. Undefined once the event is settled: `timeline` still has it. */
   readonly lastError: LastError | undefined
   /** When the next attempt may start. */
   readonly dueAt: Date | undefined
@@ -22,8 +22,7 @@ export interface EventDelivery {
   /** The duration of the successful attempt. */
   readonly durationMs: number | undefined
   /**
-   * The finished attempts, oldest first. Those of a key that was released begin again at 1. Attempts that were lost with their process
-   * are among them.
+   * The finished attempts, oldest first, those that were lost with their process among them.
    */
   readonly timeline: readonly AttemptRecord[]
 }
@@ -39,7 +38,10 @@ export interface AttemptRecord {
   readonly durationMs: number | undefined
   /** Why it failed. */
   readonly error: LastError | undefined
-  /** The process that made it: an id of `bus.instances`. Undefined where it is not recorded, and for tenants. */
+  /**
+   * The process that made it: an id of `bus.instances` while it runs, and `instanceId` in its log. Undefined where it is not recorded, and
+   * for tenants.
+   */
   readonly instanceId: string | undefined
 }
 

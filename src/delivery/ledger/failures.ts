@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type pg from 'pg'
+import type { Database } from '../../database/database.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
 
 /** A failed attempt at an event, and what it means for it. */
@@ -46,6 +47,7 @@ export async function recordFailures(
   const rows = failures.map(({ failure, ...record }) => ({
     ...failure,
     ...record,
+    durationMs: rounded(record.durationMs),
     fingerprint: fingerprintOf(failure),
   }))
   await client.query('select bus.record_failures($1, $2::jsonb, $3)', [
@@ -64,9 +66,14 @@ export async function recordRecoveries(
   if (recoveries.length === 0) return
   await client.query('select bus.record_recoveries($1, $2::jsonb, $3)', [
     subscriptionId,
-    JSON.stringify(recoveries),
+    JSON.stringify(recoveries.map((record) => ({ ...record, durationMs: rounded(record.durationMs) }))),
     instanceId,
   ])
+}
+
+/** To the microsecond, as in receipts. */
+function rounded(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.round(ms * 1000) / 1000
 }
 
 /** The job that carries a failing event on, or that became its dead letter. */
@@ -80,6 +87,20 @@ export async function findFailingJob(
     [subscriptionId, eventId],
   )
   return rows[0]?.job_id
+}
+
+/** Records that a dead letter, which somebody has redriven through pg-boss, is being tried again. Repeating it changes nothing. */
+export async function recordRedriven(
+  database: Pick<Database, 'query'>,
+  subscriptionId: number,
+  eventId: string,
+  jobId: string,
+): Promise<void> {
+  await database.query(
+    `update bus.failing set state = 'retrying', job_id = $3, next_attempt_at = now()
+     where subscription_id = $1 and event_id = $2 and state <> 'retrying'`,
+    [subscriptionId, eventId, jobId],
+  )
 }
 
 /**

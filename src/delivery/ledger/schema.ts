@@ -88,7 +88,7 @@ export const attempts = busSchema
     {
       eventId: uuid('event_id').notNull(),
       subscriptionId: integer('subscription_id').notNull(),
-      /** Its number, from 1. A key that is released begins again at 1. */
+      /** Its number, from 1. */
       attempt: smallint('attempt').notNull(),
       endedAt: time('ended_at').notNull(),
       /** Null if no handler ran. */
@@ -100,7 +100,7 @@ export const attempts = busSchema
       errorStack: text('error_stack'),
       /** The same for errors that differ only in numbers and quoted text. */
       fingerprint: text('fingerprint'),
-      /** The process that made the attempt: an id of `bus.instances`. */
+      /** The process that made the attempt: an id of `bus.instances` while it runs. */
       instanceId: uuid('instance_id'),
     },
     (table) => [

@@ -8,6 +8,8 @@ export interface DeadLetter {
   /** The id of the event in the log. */
   readonly id: string
   readonly subscription: string
+  /** Undefined where the event is not in the log. */
+  readonly tenantId: string | undefined
   /**
    * The pg-boss job whose last attempt failed: the `source_root_id` of the dead letter in pg-boss. The event's id if it was parked without
    * an attempt.
@@ -142,9 +144,13 @@ export function toDeadLetter(row: DeadLetterRow): DeadLetter {
   return {
     id: row.event_id,
     subscription: row.subscription,
+    tenantId: tenantId ?? undefined,
     jobId: row.job_id,
     attempts: row.attempts,
-    failures: keepFailures(row.failures),
+    failures: keepFailures(row.failures).map((failure) => ({
+      ...failure,
+      at: new Date(failure.at).toISOString(),
+    })),
     deadAt: row.dead_at,
     blockedKey:
       tenantId === null || orderingKey === null || state === null

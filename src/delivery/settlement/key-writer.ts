@@ -143,7 +143,7 @@ export class KeyWriter {
     const next = await advanceKeys(this.#client, this.#context.subscription, this.#advanced)
     if (this.#advanced.length > 0) await faultPoint?.(`${this.#protocol}.keys-advanced`)
     await this.#jobs.insert([...singles, ...next])
-    await recordFailures(this.#client, this.#context, this.#failures)
+    await recordFailures(this.#client, this.#context, this.#failures.map(ofKey(stillTheirs)))
     if (this.#failures.length > 0) await faultPoint?.(`${this.#protocol}.failures-recorded`)
     const readySingles = singles.filter(({ startAfter }) => startAfter === 0)
     return {
@@ -222,6 +222,12 @@ export class KeyWriter {
     const job = retryJob(claim.id, eventIds[index] ?? '', past, this.#context.subscription, delaySeconds)
     return { ...job, data: { ...job.data, keyId } }
   }
+}
+
+/** A dead letter that was redriven past its key fails again without holding it. */
+function ofKey(held: ReadonlySet<string>): (record: FailureRecord) => FailureRecord {
+  return (record) =>
+    record.state === 'retrying' || held.has(record.keyId ?? '') ? record : { ...record, state: 'dead' }
 }
 
 function progressOf({ id, data: { keyId = '', eventIds } }: JobClaim, doneCount: number): KeyProgress {

@@ -5,6 +5,7 @@ import { markIsolated } from '../jobs/mark-isolated.ts'
 import { type Quarantine, isSuspect } from '../in-flight/quarantine.ts'
 import type { WorkerParts } from '../in-flight/worker-parts.ts'
 import type { JobData } from '../jobs/job.ts'
+import { recordRedriven } from '../ledger/failures.ts'
 import { readReceipts } from '../ledger/receipts.ts'
 import { isRedriven, wasWorkerLost } from '../jobs/job-claim.ts'
 import type { TenantLimit } from '../in-flight/tenant-limit.ts'
@@ -43,6 +44,7 @@ export function createJobRunner(worker: WorkerParts, mode: HandlerMode, quaranti
 
   /** Runs the events of a job that may be run, and settles the job. */
   async function deliver(job: JobRun, isFromDeadLetters: boolean): Promise<void> {
+    if (isFromDeadLetters) await noteRedriven(job)
     await readEvents(job, isFromDeadLetters)
     await context.database.faultPoint?.('worker.loaded')
     const runnable = await findRunnable(worker, job)
@@ -53,6 +55,14 @@ export function createJobRunner(worker: WorkerParts, mode: HandlerMode, quaranti
     if (job.isDone) return
     // Waits for the write: if the next suspect ended the process before it, this event would be blamed.
     await (job.remaining.size > 0 && !failed ? job.requeue() : job.settle())
+  }
+
+  /** So that what is being tried again is not listed as a dead letter meanwhile. */
+  async function noteRedriven({ claim }: JobRun): Promise<void> {
+    const [eventId = ''] = claim.data.eventIds
+    await settlements.retryUntilDone(async () =>
+      recordRedriven(context.database, context.subscriptionId, eventId, claim.id),
+    )
   }
 
   /** Reads the events of a job, and which of them are delivered already. */

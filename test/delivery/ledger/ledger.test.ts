@@ -201,14 +201,40 @@ test('a dead letter that is redriven by hand is retrying, then delivered, with o
   fails = false
   const boss = await openBoss(database.url)
   expect(await boss.redrive('bus.healed.dead')).toBe(1)
-  // The row in bus.failing stays until it is delivered; the list of dead letters has it no more.
   expect(await bus.deadLetters.list()).toEqual([])
   expect(['retrying', 'delivering']).toContain(await stateOf(bus, id))
   await until('its handler runs', async () => (await stateOf(bus, id)) === 'delivering')
+  expect(await failing(database)).toMatchObject([{ state: 'retrying', attempts: 1 }])
+  expect(await bus.deadLetters.groups()).toEqual([])
   release()
   await until('it is delivered', async () => (await stateOf(bus, id)) === 'delivered')
   expect((await only(bus, id)).timeline.map(({ succeeded }) => succeeded)).toEqual([false, true])
   expect(await failing(database)).toEqual([])
+})
+
+test('a dead letter that no longer holds its key is dead when it is redriven and fails again, and its key goes on', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  bus.subscribe({
+    ...{ name: 'in-order', events: ['note'], ordered: true, retry: { ...retryAtOnce, maxAttempts: 1 } },
+    handler: ({ payload }) => {
+      if (payload === 1) throw new Error('refused')
+    },
+  })
+  await bus.start()
+  const key = { subscription: 'in-order', tenantId: 'acme', orderingKey: 'k' } as const
+  const [id = ''] = await publish(database, bus, { ...note, orderingKey: 'k' })
+  await until('the key is blocked', async () => (await failing(database))[0]?.['state'] === 'blocked')
+  expect(await bus.blockedKeys.release({ ...key, skipFailed: true })).toBe(true)
+  expect(await failing(database)).toMatchObject([{ state: 'dead', attempts: 1 }])
+  await (await openBoss(database.url)).redrive('bus.in-order.dead')
+  await until('it has failed again', async () => (await failing(database))[0]?.['attempts'] === 2)
+  await until('it is dead', async () => (await bus.deadLetters.list()).length === 1)
+  expect(await failing(database)).toMatchObject([{ state: 'dead', attempts: 2 }])
+  expect(await bus.blockedKeys.list()).toEqual([])
+  expect(await bus.deadLetters.list()).toMatchObject([{ id, tenantId: 'acme', blockedKey: undefined }])
+  const [next = ''] = await publish(database, bus, { ...note, payload: 2, orderingKey: 'k' })
+  await until('the key goes on', async () => (await stateOf(bus, next)) === 'delivered')
 })
 
 test('an event that waits for its first attempt is found by the times in the ids of jobs, also when it was scheduled or requeued', async () => {
