@@ -150,6 +150,9 @@ test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
       { erased: null, expired: false, attempts: 1 },
       { erased: true, expired: true, attempts: 0 },
     ])
+    const all = await database.rows('select id from bus.events order by id')
+    const states = await Promise.all(all.map(async ({ id }) => (await bus.deliveries(String(id)))[0]?.state))
+    expect(states).toEqual(['delivered', 'erased', 'delivered', 'erased'])
     expect(
       logger.lines.filter(({ message }) => message === 'an event was erased before it was delivered'),
     ).toHaveLength(2)
