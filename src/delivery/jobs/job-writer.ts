@@ -132,6 +132,10 @@ export async function isCurrent(
 export interface DeadLettered {
   readonly eventId: string
   readonly output: FailureOutput
+  /** If it is known. */
+  readonly tenantId?: string | undefined
+  /** What it does to its key, if it holds one. */
+  readonly keyState?: 'blocked' | 'parked' | undefined
 }
 
 /** Logs events that have become dead letters, after the commit. */
@@ -139,13 +143,15 @@ export function logDeadLetters(
   { logger, subscription }: Pick<SubscriptionContext, 'logger' | 'subscription'>,
   deadLetters: readonly DeadLettered[],
 ): void {
-  for (const { eventId, output } of deadLetters) {
+  for (const { eventId, output, tenantId, keyState } of deadLetters) {
     const last = output.failures.at(-1)
     logger.error(
       {
         subscription: subscription.name,
         id: eventId,
+        tenantId,
         attempts: output.attempts,
+        ...(keyState === undefined ? {} : { keyState }),
         errorName: last?.name,
         errorCode: last?.code,
         reason: last?.message,

@@ -164,11 +164,15 @@ function lossRecords(
   )
 }
 
-function deadLettersOf({ batchDeadLetters, deadLetters }: Writes): readonly DeadLettered[] {
-  return [
+function deadLettersOf({ batchDeadLetters, deadLetters, failures }: Writes): readonly DeadLettered[] {
+  const all = [
     ...batchDeadLetters.map(({ job, output }) => ({ eventId: job.data?.eventIds[0] ?? '', output })),
     ...deadLetters.map(({ claim, output }) => ({ eventId: claim.data.eventIds[0] ?? '', output })),
   ]
+  return all.map((letter) => ({
+    ...letter,
+    tenantId: failures.find(({ record }) => record.eventId === letter.eventId)?.record.tenantId,
+  }))
 }
 
 /** A job that is inserted as a dead letter. */

@@ -207,13 +207,17 @@ export class KeyWriter {
     deadLettered: DeadLettered,
     record: FailureRecord | undefined,
   ): void {
-    this.#deadLetters.push(deadLettered)
     const { onKeyFailure } = this.#context.subscription
     const { eventId, output } = deadLettered
     const change = afterDeadLetter(onKeyFailure, progressOf(claim, doneCount), eventId, output)
     if ('advanced' in change) this.#advanced.push(change.advanced)
     else this.#stopped.push(change.stopped)
     const state = 'advanced' in change || change.stopped.state === 'active' ? 'dead' : change.stopped.state
+    this.#deadLetters.push({
+      ...deadLettered,
+      tenantId: record?.tenantId,
+      keyState: state === 'dead' ? undefined : state,
+    })
     if (record !== undefined) this.#failures.push({ ...record, state, keyId: claim.data.keyId })
   }
 
