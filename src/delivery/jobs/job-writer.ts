@@ -108,6 +108,16 @@ export class JobWriter {
     return isCurrent(this.#client, this.#context, claim, 'for update')
   }
 
+  /** The ids of jobs that exist, whatever has become of them. A server crash may have undone the claim that inserted a job. */
+  async findExisting(claims: readonly JobClaim[]): Promise<ReadonlySet<string>> {
+    if (claims.length === 0) return new Set()
+    const { rows } = await this.#client.query<{ id: string }>(
+      `select id from ${this.#context.database.bossSchema}.job where name = $1 and id = any($2::uuid[])`,
+      [this.#context.queue, claims.map(({ id }) => id)],
+    )
+    return new Set(rows.map(({ id }) => id))
+  }
+
   async #fail(id: string, output: FailureOutput): Promise<void> {
     const { boss, queue } = this.#context
     await boss.fail(queue, id, output, inTransaction(this.#client))

@@ -8,20 +8,22 @@ import {
   type Receipt,
 } from '../ledger/receipts.ts'
 import type { JobClaim } from '../jobs/job-claim.ts'
+import { JobWriter } from '../jobs/job-writer.ts'
 import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import { AlreadyDelivered, type JobReceipts } from './settlement.ts'
 
 /**
  * Writes the receipts of settled jobs, in the transaction that has settled them. Those of first attempts are packed: the lock on the job's
  * row keeps everybody else from writing receipts of its events. A worker whose claim was lost has no such lock, so its receipts are
- * written where there are none yet.
+ * written where there are none yet; and not at all if its job is gone: a server crash may have undone the claim that inserted it, and then
+ * another first attempt at its events writes them.
  *
  * @param isCurrent - whether the transaction holds the job of a claim
  * @param mayExist - else a receipt with a row of its own that is there already is a unique violation
  */
 export async function writeReceipts(
   client: pg.ClientBase,
-  context: Pick<SubscriptionContext, 'subscriptionId' | 'instanceId'>,
+  context: SubscriptionContext,
   jobs: readonly JobReceipts[],
   isCurrent: (claim: JobClaim) => boolean,
   mayExist: boolean,
@@ -30,9 +32,12 @@ export async function writeReceipts(
   const first: Receipt[] = []
   const later: Receipt[] = []
   const late: Receipt[] = []
+  const lost = jobs.filter(({ claim }) => !isCurrent(claim))
+  const existing = await new JobWriter(client, context).findExisting(lost.map(({ claim }) => claim))
+  for (const { claim, receipts } of lost) if (existing.has(claim.id)) late.push(...receipts)
   for (const { claim, receipts } of jobs) {
-    if (!isCurrent(claim)) late.push(...receipts)
-    else if (!isFirstAttempt(claim)) later.push(...receipts)
+    if (!isCurrent(claim)) continue
+    if (!isFirstAttempt(claim)) later.push(...receipts)
     else for (const receipt of receipts) (isPlain(receipt) ? first : later).push(receipt)
   }
   const { packed, single } = packReceipts(first)

@@ -260,6 +260,73 @@ test('an event that waits for its first attempt is found by the times in the ids
     await until('it is delivered', async () => (await stateOf(bus, id)) === 'delivered')
 })
 
+test.each([
+  ['plain', 'before'],
+  ['plain', 'after'],
+  ['ordered', 'before'],
+  ['ordered', 'after'],
+])(
+  'a claim that a crash of the server undoes is made again, and each event has one receipt: %s, the late worker writes %s the new one',
+  async (kind, when) => {
+    const database = await createTestDatabase()
+    const { rows, count } = database
+    const bus = testBus(database.url)
+    let calls = 0
+    let release = (): void => {}
+    const held = new Promise<void>((resolve) => (release = resolve))
+    bus.subscribe({
+      ...{ name: 'twice', events: ['note'], ...(kind === 'ordered' ? { ordered: true } : {}) },
+      handler: async () => {
+        calls += 1
+        if (calls <= 1) await held
+      },
+    })
+    await bus.start()
+    const ids = await publish(
+      database,
+      bus,
+      ...Array.from({ length: 8 }, () => ({ ...note, orderingKey: 'k' })),
+    )
+    await until('they run', () => calls > 0)
+    // As after the crash: the jobs and the keys are gone ...
+    await rows(`delete from pgboss.job where name = 'bus.twice'`)
+    await rows('delete from bus.ordered_events')
+    await rows('delete from bus.ordered_keys')
+    // ... and the rows of the outbox are back.
+    const undo = async () =>
+      rows(
+        `insert into bus.outbox (position, event_id, tenant_id, type, payload_bytes, ordering_key) overriding system value
+         select nextval('bus.outbox_position_seq') + 2305843009213693952, id, tenant_id, type, 10, ordering_key
+         from bus.events where ordering_key = 'k' order by id`,
+      )
+    const one = async () => {
+      const [id = ''] = await publish(database, bus, { ...note, orderingKey: 'other' })
+      await until('another one is delivered', async () => (await stateOf(bus, id)) === 'delivered')
+    }
+    const untilReceived = async () =>
+      until(
+        'all have a receipt',
+        async () => (await count('select count(distinct event_id) from bus.deliveries')) === 9,
+      )
+    if (when === 'before') {
+      release()
+      await until('the first claim has run', () => calls === 8)
+      // Behind it, in the order of settlements.
+      await one()
+      await undo()
+      await untilReceived()
+    } else {
+      await undo()
+      await one()
+      await untilReceived()
+      release()
+    }
+    await bus.stop()
+    expect(await count('select count(*) from bus.deliveries')).toBe(9)
+    expect(await count(`select count(*) from bus.deliveries where event_id = any($1::uuid[])`, [ids])).toBe(8)
+  },
+)
+
 test('receipts of first attempts are packed, and read as one each', async () => {
   const database = await createTestDatabase()
   const bus = testBus(database.url)
