@@ -314,6 +314,7 @@ test.each([
       // Behind it, in the order of settlements.
       await one()
       await undo()
+      await until('the second claim has run', () => calls === 17)
       await untilReceived()
     } else {
       await undo()
