@@ -135,7 +135,7 @@ create function bus.receipt_span_floor(event_id uuid) returns uuid language sql 
 return (lpad(to_hex(bus.uuid_ms(event_id) / 10000 * 10000), 12, '0') || '00000000000000000000')::uuid;
 --> statement-breakpoint
 
--- Whether a job may hold an event of a millisecond: src/delivery/ledger/job-id.ts makes the ids of jobs of first attempts from the times
+-- Whether a job may hold an event of a millisecond: src/delivery/jobs/job-id.ts makes the ids of jobs of first attempts from the times
 -- of their events.
 create function bus.job_may_hold(job_id uuid, event_ms bigint) returns boolean language sql immutable strict parallel safe
 return substr(job_id::text, 15, 1) = '8' and substr(job_id::text, 20, 1) = 'b'

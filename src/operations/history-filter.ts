@@ -1,3 +1,4 @@
+import { lowestId } from '../events/event-id.ts'
 import { limits } from '../foundation/limits.ts'
 import {
   describe,
@@ -65,8 +66,8 @@ export function checkFilter(given: unknown, call: string, isOperator: boolean): 
   if (type !== undefined) add('e.type = any(?::text[])', checkTypes(type))
   if (correlationId !== undefined)
     add('e.correlation_id = ?', textOption('correlationId', correlationId, { max: limits.keyLength }))
-  if (from !== undefined) add('e.id >= ?::uuid', floorUuid(checkTime('from', from)))
-  if (to !== undefined) add('e.id < ?::uuid', floorUuid(checkTime('to', to)))
+  if (from !== undefined) add('e.id >= ?::uuid', lowestId(checkTime('from', from).getTime()))
+  if (to !== undefined) add('e.id < ?::uuid', lowestId(checkTime('to', to).getTime()))
   if (after !== undefined)
     add(order === 'newest' ? 'e.id < ?::uuid' : 'e.id > ?::uuid', checkId('after', after))
   return {
@@ -82,8 +83,8 @@ export function checkSpan(given: unknown, call: string): { readonly from: string
   refuseUnknownKeys(given, ['from', 'to'], call)
   const { from, to } = given as Given
   return {
-    from: from === undefined ? '00000000-0000-0000-0000-000000000000' : floorUuid(checkTime('from', from)),
-    to: to === undefined ? 'ffffffff-ffff-ffff-ffff-ffffffffffff' : floorUuid(checkTime('to', to)),
+    from: lowestId(from === undefined ? 0 : checkTime('from', from).getTime()),
+    to: to === undefined ? 'ffffffff-ffff-ffff-ffff-ffffffffffff' : lowestId(checkTime('to', to).getTime()),
   }
 }
 
@@ -121,10 +122,4 @@ function checkTime(name: string, value: unknown): Date {
   const year = isDate(value) ? value.getUTCFullYear() : Number.NaN
   if (year >= 1970 && year <= 9999) return value as Date
   throw invalidOption(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`)
-}
-
-/** The lowest uuid v7 of a time's millisecond, like `bus.uuid_v7_floor`. */
-function floorUuid(time: Date): string {
-  const hex = time.getTime().toString(16).padStart(12, '0')
-  return `${hex.slice(0, 8)}-${hex.slice(8)}-0000-0000-000000000000`
 }

@@ -1,3 +1,4 @@
+import { idPrefix, timeInId } from '../events/event-id.ts'
 import type { CatalogueFinding, TypeNeed } from '../events/compatibility/catalogue-comparison.ts'
 import { type EventCatalogue, type EventDefinition } from '../events/catalogue.ts'
 import type { KnownType } from '../events/contracts/catalogue-description.ts'
@@ -122,19 +123,14 @@ async function sampleType(
 
 /** A random moment in each of several equal parts of the time between two events, as the lowest id of that moment. */
 function pointsBetween(first: string, last: string, count: number): string[] {
-  const [from, to] = [millisecondOf(first), millisecondOf(last)]
+  const [from, to] = [timeInId(first), timeInId(last)]
   return Array.from({ length: count }, (_, part) => {
     const moment = Math.floor(from + ((to - from) * (part + Math.random())) / count)
-    const hex = moment.toString(16).padStart(12, '0')
     const random = Math.floor(Math.random() * 0x1000)
       .toString(16)
       .padStart(3, '0')
-    return `${hex.slice(0, 8)}-${hex.slice(8)}-7${random}-8000-000000000000`
+    return `${idPrefix(moment)}-7${random}-8000-000000000000`
   })
-}
-
-function millisecondOf(id: string): number {
-  return Number.parseInt(id.replace('-', '').slice(0, 12), 16)
 }
 
 async function checkEvents(

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { idPrefix } from '../events/event-id.ts'
 import type { EventCatalogue, EventType } from '../events/catalogue.ts'
 import type { EventOf, Published, StoredEvent } from '../events/envelope.ts'
 import { assertObject, describe, invalidOption, refuseUnknownKeys } from '../foundation/options.ts'
@@ -113,6 +114,5 @@ export function toStored(
 
 /** A uuid v7. */
 function newId(): string {
-  const time = Date.now().toString(16).padStart(12, '0')
-  return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
+  return `${idPrefix(Date.now())}-7${randomUUID().slice(15)}`
 }

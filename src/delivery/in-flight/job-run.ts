@@ -8,6 +8,7 @@ import type { AttemptKind } from '../concurrency/handler-slots.ts'
 import { failedProbeDelaySeconds } from '../flow-control/pause-and-breaker.ts'
 import type { Declined, JobClaim } from '../jobs/job-claim.ts'
 import { isBatch, isOfKey, isRetry } from '../jobs/job.ts'
+import { waitOf } from '../jobs/job-id.ts'
 import { notifyProcesses } from '../jobs/notify-processes.ts'
 import { splitJob } from '../jobs/split-job.ts'
 import type { Settlement } from '../settlement/settlement.ts'
@@ -150,10 +151,10 @@ export class JobRun implements InFlightJob {
 
   /** Logs and counts the outcome of an attempt. */
   record(outcome: EventOutcome): void {
-    const { context, metrics } = this.#worker
-    logUndelivered(context.logger, context.subscription, outcome, this.events.loaded)
-    metrics.record(outcome)
-    context.rollups.handled(context.subscriptionId, outcome, this.claim.id)
+    const { logger, subscription, subscriptionId, rollups } = this.#worker.context
+    logUndelivered(logger, subscription, outcome, this.events.loaded)
+    this.#worker.metrics.record(outcome)
+    rollups.handled(subscriptionId, outcome, waitOf(outcome, this.claim.id))
   }
 
   /** An event is over. An outcome is still to be written. */
@@ -218,16 +219,19 @@ export class JobRun implements InFlightJob {
         { subscription: context.subscription.name, eventCount: requeued.length, delaySeconds },
         'events were not found in the log yet: they are retried',
       )
-    await this.#write({ requeued, delaySeconds, missCount, flowKey, declined })
+    await this.settle({ requeued, delaySeconds, missCount, flowKey, declined })
     // Which process can take them is not known: when a delay is over, only the database knows.
     if (delaySeconds > 0) requestPoll()
     else if (declined === undefined) signal.wake()
     else this.#announceDeclined()
   }
 
-  /** Writes its last outcomes and ends it. Resolves when that is written, or given up. */
-  async settle(): Promise<void> {
-    await this.#write({})
+  /** Writes its last outcomes and ends it, with what is requeued of it. Resolves when that is written, or given up. */
+  async settle(requeued: Omit<Settlement, 'claim' | 'outcomes' | 'done' | 'isMarked'> = {}): Promise<void> {
+    const outcomes = this.#pendingOutcomes.splice(0)
+    const isMarked = this.marking !== undefined
+    await this.#worker.settlements.add({ claim: this.claim, outcomes, done: true, isMarked, ...requeued })
+    this.release()
   }
 
   /** Writes the outcomes so far, where there are any, of a job that is not over. */
@@ -266,13 +270,6 @@ export class JobRun implements InFlightJob {
   onClaimExpired(): void {
     this.#warn('the database was unreachable for as long as a claim lasts: handlers are aborted')
     this.interrupt('claim expired')
-  }
-
-  async #write(requeued: Omit<Settlement, 'claim' | 'outcomes' | 'done' | 'isMarked'>): Promise<void> {
-    const outcomes = this.#pendingOutcomes.splice(0)
-    const isMarked = this.marking !== undefined
-    await this.#worker.settlements.add({ claim: this.claim, outcomes, done: true, isMarked, ...requeued })
-    this.release()
   }
 
   #abort(reason: AbortReason): void {

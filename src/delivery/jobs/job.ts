@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { JobInsert } from 'pg-boss'
 import type { ClaimedEvent } from '../../outbox/relay/claim.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
-import { jobIdOf, maxSpanMs, timeOf } from '../ledger/job-id.ts'
+import { jobIdOf, maxSpanMs, timeOf } from './job-id.ts'
 import type { DurableOptions, ResolvedRetry } from '../subscriptions/subscription.ts'
 
 /** The data of a job. It holds ids only; the events stay in the log. */

@@ -1,7 +1,7 @@
 import type { JobInsert } from 'pg-boss'
 import { newJob, isBatch, isRetry, retryPriority, retryFields, type JobData, maxFinishTag } from './job.ts'
 import { declinedGroup } from './declined-jobs.ts'
-import { jobIdLike } from '../ledger/job-id.ts'
+import { jobIdLike } from './job-id.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
 import type { JobClaim, Declined } from './job-claim.ts'
 

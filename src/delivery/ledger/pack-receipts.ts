@@ -1,3 +1,4 @@
+import { lowestId } from '../../events/event-id.ts'
 import type { Database } from '../../database/database.ts'
 
 /** Receipts that one statement looks at. */
@@ -9,8 +10,6 @@ const pauseMs = 20
 /** The second pass and later ones begin so long before the one before them: a receipt is packed ten minutes after it was written. */
 const overlapMs = 60 * 60_000
 
-const lowestId = '00000000-0000-0000-0000-000000000000'
-
 /**
  * Returns a function that packs the receipts of at-least-once subscriptions that have rows of their own: those of earlier versions, and those
  * that came one by one. The first call looks at all of them, later calls at those that are new. Many short transactions, so deliveries
@@ -19,7 +18,7 @@ const lowestId = '00000000-0000-0000-0000-000000000000'
 export function createReceiptPacker(database: Pick<Database, 'query'>): () => Promise<number> {
   let lastPassAt: number | undefined
   return async () => {
-    const from = lastPassAt === undefined ? lowestId : idOf(lastPassAt - overlapMs)
+    const from = lowestId(lastPassAt === undefined ? 0 : lastPassAt - overlapMs)
     lastPassAt = Date.now()
     const { rows: subscriptions } = await database.query<{ id: number }>(
       `select id from bus.subscriptions where options->>'mode' is distinct from 'exactly-once' order by id`,
@@ -48,10 +47,4 @@ async function packSubscription(
     after = last
     await new Promise((resolve) => setTimeout(resolve, pauseMs).unref())
   }
-}
-
-/** The lowest id of an event of this millisecond. */
-function idOf(ms: number): string {
-  const time = ms.toString(16).padStart(12, '0')
-  return `${time.slice(0, 8)}-${time.slice(8)}-0000-0000-000000000000`
 }

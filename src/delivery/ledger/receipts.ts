@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { Database } from '../../database/database.ts'
+import { timeInId } from '../../events/event-id.ts'
 import { queryPrepared } from '../../database/prepared.ts'
 
 /** What is written about an event that is delivered. */
@@ -9,6 +10,11 @@ export interface Receipt {
   readonly durationMs: number
   readonly expired: boolean
   readonly erased: boolean
+}
+
+/** Ids are in lower case, so this is the order of the uuids. */
+export function byEventId(a: Receipt, b: Receipt): number {
+  return a.eventId < b.eventId ? -1 : 1
 }
 
 /** Which of some events have a receipt. A duplicate that is published is found by `bus.claim_event_keys`, in drizzle/0000_log_and_outbox.sql. */
@@ -74,7 +80,7 @@ export interface PackedReceipts {
 
 /** Groups receipts by when their events were published. */
 export function packReceipts(receipts: readonly Receipt[]): PackedReceipts {
-  const sorted = receipts.toSorted((a, b) => (a.eventId < b.eventId ? -1 : 1))
+  const sorted = receipts.toSorted(byEventId)
   const packed: (readonly Receipt[])[] = []
   const single: Receipt[] = []
   for (let first = 0; first < sorted.length;) {
@@ -93,10 +99,8 @@ export function packReceipts(receipts: readonly Receipt[]): PackedReceipts {
   return { packed, single }
 }
 
-/** The first 48 bits of an event's id are its time in milliseconds. */
 function spanOf(receipt: Receipt | undefined): number {
-  const id = receipt?.eventId ?? ''
-  return Math.floor(Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16) / spanMs)
+  return Math.floor(timeInId(receipt?.eventId ?? '') / spanMs)
 }
 
 /**

@@ -1,5 +1,4 @@
 import type { Database } from '../../database/database.ts'
-import { timeInJobId, timeOf } from './job-id.ts'
 import type { EventOutcome } from '../attempts/outcome.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
@@ -28,8 +27,11 @@ interface Counts {
 export interface Rollups {
   /** Counts events that the relay has dispatched. */
   published: (count: number) => void
-  /** Counts what became of an event of a job. */
-  handled: (subscriptionId: number, outcome: EventOutcome, jobId: string) => void
+  /**
+   * Counts what became of an event.
+   * @param waitMs - how long it waited for its handler, if this was its first attempt
+   */
+  handled: (subscriptionId: number, outcome: EventOutcome, waitMs: number | undefined) => void
   /** Counts events that have become dead letters. */
   dead: (subscriptionId: number, count: number) => void
   start: () => void
@@ -85,8 +87,8 @@ export function createRollups(
     published(count) {
       countsOf(0).published += count
     },
-    handled(subscriptionId, outcome, jobId) {
-      count(countsOf(subscriptionId), outcome, waitOf(outcome, jobId, now()))
+    handled(subscriptionId, outcome, waitMs) {
+      count(countsOf(subscriptionId), outcome, waitMs)
     },
     dead(subscriptionId, deadCount) {
       if (deadCount > 0) countsOf(subscriptionId).dead += deadCount
@@ -100,17 +102,6 @@ export function createRollups(
       await flushNow()
     },
   }
-}
-
-/**
- * How long an event waited for its first handler since it was published, or since it was due: by the clock of the database there, by that
- * of this process here.
- */
-function waitOf(outcome: EventOutcome, jobId: string, endedAt: number): number | undefined {
-  const { eventId, durationMs } = outcome
-  const attempt = outcome.delivered ? outcome.attempt : outcome.failure.attempt
-  if (attempt > 1 || durationMs === undefined) return undefined
-  return Math.max(0, endedAt - durationMs - Math.max(timeOf({ id: eventId }), timeInJobId(jobId) ?? 0))
 }
 
 function noCounts(): Counts {

@@ -18,8 +18,8 @@ const packIntervalMs = 60 * 60_000
 const fullIntervalMs = 24 * 60 * 60_000
 
 /**
- * Returns a function that packs receipts, deletes old statistics, and makes pg-boss count, expire and delete jobs. If there are few queues, it covers all of them
- * at first and then periodically; otherwise only those with work to do.
+ * Returns a function that makes pg-boss count, expire and delete jobs, deletes old statistics and packs receipts. If there are few queues,
+ * pg-boss covers all of them at first and then periodically; otherwise only those with work to do.
  */
 export function createCleanup(
   executor: Pick<Database, 'query' | 'bossSchema'>,
@@ -31,6 +31,7 @@ export function createCleanup(
   const packReceipts = createReceiptPacker(executor)
   return async () => {
     await maintainQueues()
+    await pruneRollups(executor)
     if (performance.now() - lastPackAt < packIntervalMs) return
     lastPackAt = performance.now()
     await packReceipts()
@@ -40,7 +41,6 @@ export function createCleanup(
     const { total, names } = await findQueuesToMaintain(executor)
     const areFew = total <= fewQueues
     const lastFullAt = fullAt ?? (areFew ? Number.NEGATIVE_INFINITY : startedAt)
-    await pruneRollups(executor)
     if (performance.now() - lastFullAt > (areFew ? fewIntervalMs : fullIntervalMs)) {
       await boss.supervise()
       fullAt = performance.now()

@@ -1,3 +1,4 @@
+import { timeInId } from '../../events/event-id.ts'
 import type pg from 'pg'
 import { compilePatterns } from '../../events/pattern.ts'
 import { unlessLocked, type ClaimedEvent } from '../../outbox/relay/claim.ts'
@@ -112,6 +113,6 @@ function inOrder(
 
 /** The month of a uuid v7, in UTC, which determines its partition of the log. */
 function monthOf(id: string): string {
-  const time = new Date(Number.parseInt(id.replaceAll('-', '').slice(0, 12), 16))
+  const time = new Date(timeInId(id))
   return `${time.getUTCFullYear()}-${time.getUTCMonth()}`
 }

@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest'
 import { createDatabase } from '../../../src/database/database.ts'
 import { binOf, createRollups, pruneRollups } from '../../../src/delivery/ledger/rollups.ts'
-import { jobIdOf } from '../../../src/delivery/ledger/job-id.ts'
 import { publish, retryAtOnce } from '../../support/ledger.ts'
 import { recordingLogger, testBus } from '../../support/bus.ts'
 import { createTestDatabase, until } from '../../support/database.ts'
@@ -63,22 +62,20 @@ test('minutes are rows of their own, a repeated write adds nothing, and old rows
   let now = Date.UTC(2026, 10, 29, 12, 0, 30)
   const instance = '00000000-0000-0000-0000-000000000001'
   const rollups = createRollups(database, instance, recordingLogger(), () => now)
-  const time = (now - 2000).toString(16).padStart(12, '0')
-  const eventId = `${time.slice(0, 8)}-${time.slice(8)}-7000-8000-000000000000`
-  const jobId = jobIdOf([{ id: eventId }])
-  rollups.handled(7, { eventId, delivered: true, attempt: 1, durationMs: 1000 }, jobId)
+  const eventId = '019a2279-8604-70ad-bda8-b7b51b3cd606'
+  rollups.handled(7, { eventId, delivered: true, attempt: 1, durationMs: 1000 }, 1000)
   await rollups.stop()
-  rollups.handled(7, { eventId, delivered: true, attempt: 2, durationMs: 1 }, jobId)
+  rollups.handled(7, { eventId, delivered: true, attempt: 2, durationMs: 1 }, undefined)
   await rollups.stop()
   await rollups.stop()
   now += 60_000
-  rollups.handled(7, { eventId, delivered: true, attempt: 2, durationMs: 1 }, jobId)
+  rollups.handled(7, { eventId, delivered: true, attempt: 2, durationMs: 1 }, undefined)
   rollups.published(5)
   await rollups.stop()
   const stored = await rows(
     `select to_char(minute at time zone 'utc', 'HH24:MI') as minute, subscription_id, published, delivered, wait_bins, run_bins from bus.rollups order by 1, 2`,
   )
-  // A second from the publish to the handler, which took another one.
+  // A second's wait, and a handler of a second.
   const second = [...Array<number>(19).fill(0), 1]
   expect(stored).toEqual([
     {

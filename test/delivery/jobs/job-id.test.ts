@@ -1,6 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import { expect, test } from 'vitest'
-import { jobIdLike, jobIdOf, maxSpanMs, timeInJobId, timeOf } from '../../../src/delivery/ledger/job-id.ts'
+import {
+  jobIdLike,
+  jobIdOf,
+  maxSpanMs,
+  timeInJobId,
+  timeOf,
+  waitOf,
+} from '../../../src/delivery/jobs/job-id.ts'
 import { createTestDatabase } from '../../support/database.ts'
 
 /** An event that was published in a millisecond. */
@@ -27,6 +34,19 @@ test('another id for some of the events has the same times, and is another one',
   expect(other).not.toBe(id)
   expect(other.slice(0, 20)).toBe(id.slice(0, 20))
   expect(timeInJobId(jobIdLike(randomUUID(), events.slice(1)))).toBe(now + 1000)
+})
+
+test('an event waits from its publish, or from when it was due, to the beginning of its first handler', () => {
+  const eventId = eventAt(Date.now() - 5000)
+  const delivered = { eventId, delivered: true, attempt: 1, durationMs: 1000 } as const
+  const wait = waitOf(delivered, jobIdOf([{ id: eventId }])) ?? 0
+  expect(wait).toBeGreaterThanOrEqual(4000)
+  expect(wait).toBeLessThan(10_000)
+  const due = jobIdOf([{ id: eventId, dueMs: Date.now() - 1000 }])
+  expect(waitOf(delivered, due)).toBeLessThan(4000)
+  expect(waitOf({ ...delivered, attempt: 2 }, due)).toBeUndefined()
+  const failure = { attempt: 1, at: '', name: 'Error', message: '' }
+  expect(waitOf({ eventId, delivered: false, failure, final: false }, due)).toBeUndefined()
 })
 
 test('the database finds every event of a job by its id, and does not look into jobs of other times', async () => {
