@@ -212,7 +212,10 @@ export function createTransactionEnd(worker: WorkerParts, connections: HandlerCo
       return
     }
     const failure = describeFailure(job.attempt, thrown)
-    const outcome: EventOutcome = { eventId, delivered: false, failure, final, durationMs }
+    const outcome: EventOutcome = {
+      ...{ eventId, tenantId: job.events.tenantOf(eventId) },
+      ...{ delivered: false, failure, final, durationMs },
+    }
     if (job.isOfKey) {
       work.failed = outcome
       work.runAgain([eventId])

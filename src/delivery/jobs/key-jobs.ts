@@ -17,7 +17,7 @@ export async function findRedrivenJob(
   failed: FailedEvent,
 ): Promise<string | undefined> {
   const { rows } = await client.query<{ id: string }>(
-    `select id from ${bossSchema}.job where name = $1 and state < 'completed' and ${isOfEventSql(failed)}`,
+    `select id from ${bossSchema}.job where name = $1 and state < 'completed' and ${isOfEventSql}`,
     [queue, failed.keyId, failed.eventId, failed.jobId ?? null],
   )
   return rows[0]?.id
@@ -31,15 +31,13 @@ export async function deleteKeyDeadLetter(
   failed: FailedEvent,
 ): Promise<void> {
   await client.query(
-    `delete from ${bossSchema}.job where name = $1 and state < 'active' and ${isOfEventSql(failed)}`,
+    `delete from ${bossSchema}.job where name = $1 and state < 'active' and ${isOfEventSql}`,
     [deadLetterQueue, failed.keyId, failed.eventId, failed.jobId ?? null],
   )
 }
 
-function isOfEventSql({ jobId }: FailedEvent): string {
-  const holdsIt = `data->>'keyId' = $2 and data->'eventIds'->>0 = $3`
-  return jobId === undefined ? `$4::uuid is null and ${holdsIt}` : `source_root_id = $4::uuid and ${holdsIt}`
-}
+/** The job is named where it is known, so that no other one of the queue is read: by itself, or as what another was redriven from. */
+const isOfEventSql = `($4::uuid is null or id = $4 or source_root_id = $4) and data->>'keyId' = $2 and data->'eventIds'->>0 = $3`
 
 /** In SQL: whether a job has not ended. The queue and the id are SQL as well. */
 export function isUnfinishedSql(

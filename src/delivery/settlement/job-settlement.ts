@@ -48,14 +48,15 @@ export function createJobSettlementWriter(context: SubscriptionContext): Settlem
       await insertBatchFailures(jobs, plan)
       if (plan.retries.length + plan.batchDeadLetters.length > 0)
         await faultPoint?.('settle.retries-inserted')
-      const current = await settleJobs(jobs, plan)
-      const isCurrent = ({ id }: JobClaim): boolean => current.has(id)
+      const ended = await endJobs(jobs, plan)
       if (plan.receipts.length > 0) {
-        await writeReceipts(client, context, plan.receipts, isCurrent, receiptsMayExist)
+        await writeReceipts(client, context, plan.receipts, ({ id }) => ended.has(id), receiptsMayExist)
         await faultPoint?.('settle.receipts-inserted')
       }
       if (plan.failures.length > 0) {
-        const failures = plan.failures.filter(({ claim }) => isCurrent(claim))
+        const current = new Set(ended)
+        for (const claim of plan.unfinished) if (await jobs.lock(claim)) current.add(claim.id)
+        const failures = plan.failures.filter(({ claim }) => current.has(claim.id))
         await recordFailures(
           client,
           context,
@@ -66,28 +67,27 @@ export function createJobSettlementWriter(context: SubscriptionContext): Settlem
     })
   }
 
-  /** Returns the ids of the jobs whose claims were current: their rows are locked until the transaction ends. */
-  async function settleJobs(jobs: JobWriter, plan: Writes): Promise<ReadonlySet<string>> {
-    const current = new Set<string>()
+  /** Returns the ids of the jobs that it has ended: their claims were current, and are not any more, should this be repeated. */
+  async function endJobs(jobs: JobWriter, plan: Writes): Promise<ReadonlySet<string>> {
+    const ended = new Set<string>()
     if (plan.completed.length > 0) {
-      for (const id of await jobs.complete(plan.completed)) current.add(id)
+      for (const id of await jobs.complete(plan.completed)) ended.add(id)
       await faultPoint?.('settle.completed')
     }
     for (const { claim, output } of plan.deadLetters) {
-      if (await jobs.deadLetter(claim, output)) current.add(claim.id)
+      if (await jobs.deadLetter(claim, output)) ended.add(claim.id)
       await faultPoint?.('settle.failed')
     }
     for (const failed of plan.failed) {
-      if (await jobs.retry(failed)) current.add(failed.claim.id)
+      if (await jobs.retry(failed)) ended.add(failed.claim.id)
       await faultPoint?.('settle.failed')
     }
     await jobs.rankAsRetries(plan.failed.map(({ claim }) => claim))
     for (const { claim, job } of plan.requeued) {
-      if (await jobs.replace(claim, job)) current.add(claim.id)
+      if (await jobs.replace(claim, job)) ended.add(claim.id)
       await faultPoint?.('settle.requeued')
     }
-    for (const claim of plan.unfinished) if (await jobs.lock(claim)) current.add(claim.id)
-    return current
+    return ended
   }
 
   async function writeInto(client: pg.ClientBase, settlement: Settlement): Promise<Written> {
@@ -201,7 +201,7 @@ export interface Writes {
   /** Events of a batch that become dead letters. */
   readonly batchDeadLetters: NewDeadLetter[]
   readonly requeued: { readonly claim: JobClaim; readonly job: JobInsert<JobData> }[]
-  /** Jobs that run on, of which some events are settled. */
+  /** Jobs that run on, of which some events have failed. */
   readonly unfinished: JobClaim[]
 }
 
@@ -228,7 +228,7 @@ export function planWrites(subscription: Subscription, settlements: readonly Set
     if (requeued.length > 0)
       plan.requeued.push({ claim, job: requeuedJob(subscription, claim, requeued, how) })
     else if (done && (inBatch || failures.length === 0)) plan.completed.push(claim)
-    else if (inBatch) plan.unfinished.push(claim)
+    else if (inBatch && failures.length > 0) plan.unfinished.push(claim)
   }
   return plan
 }

@@ -59,7 +59,7 @@ export class KeyWriter {
   readonly #stopped: FailedKey[] = []
   /** Jobs for single events of keys that have stopped at them. */
   readonly #singles: SingleJob[] = []
-  readonly #deadLetters: DeadLettered[] = []
+  readonly #deadLetters: (DeadLettered & { readonly keyId: string | undefined })[] = []
   readonly #failures: FailureRecord[] = []
   #readyCount = 0
 
@@ -143,12 +143,23 @@ export class KeyWriter {
     const next = await advanceKeys(this.#client, this.#context.subscription, this.#advanced)
     if (this.#advanced.length > 0) await faultPoint?.(`${this.#protocol}.keys-advanced`)
     await this.#jobs.insert([...singles, ...next])
-    await recordFailures(this.#client, this.#context, this.#failures.map(ofKey(stillTheirs)))
+    const holdsKey = ({ keyId = '' }: { readonly keyId?: string | undefined }): boolean =>
+      stillTheirs.has(keyId)
+    await recordFailures(
+      this.#client,
+      this.#context,
+      // A dead letter that was redriven past its key fails again without holding it.
+      this.#failures.map((record) =>
+        record.state === 'retrying' || holdsKey(record) ? record : { ...record, state: 'dead' },
+      ),
+    )
     if (this.#failures.length > 0) await faultPoint?.(`${this.#protocol}.failures-recorded`)
     const readySingles = singles.filter(({ startAfter }) => startAfter === 0)
     return {
       readyCount: this.#readyCount + readySingles.length + next.length,
-      deadLetters: this.#deadLetters,
+      deadLetters: this.#deadLetters.map((letter) =>
+        holdsKey(letter) ? letter : { ...letter, keyState: undefined },
+      ),
     }
   }
 
@@ -217,6 +228,7 @@ export class KeyWriter {
       ...deadLettered,
       tenantId: record?.tenantId,
       keyState: state === 'dead' ? undefined : state,
+      keyId: claim.data.keyId,
     })
     if (record !== undefined) this.#failures.push({ ...record, state, keyId: claim.data.keyId })
   }
@@ -226,12 +238,6 @@ export class KeyWriter {
     const job = retryJob(claim.id, eventIds[index] ?? '', past, this.#context.subscription, delaySeconds)
     return { ...job, data: { ...job.data, keyId } }
   }
-}
-
-/** A dead letter that was redriven past its key fails again without holding it. */
-function ofKey(held: ReadonlySet<string>): (record: FailureRecord) => FailureRecord {
-  return (record) =>
-    record.state === 'retrying' || held.has(record.keyId ?? '') ? record : { ...record, state: 'dead' }
 }
 
 function progressOf({ id, data: { keyId = '', eventIds } }: JobClaim, doneCount: number): KeyProgress {

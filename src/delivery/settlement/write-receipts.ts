@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import { recordRecoveries, type RecoveryRecord } from '../ledger/failures.ts'
 import {
+  byEventId,
   insertPacked,
   insertReceipts,
   packReceipts,
@@ -13,38 +14,37 @@ import type { SubscriptionContext } from '../jobs/subscription-context.ts'
 import { AlreadyDelivered, type JobReceipts } from './settlement.ts'
 
 /**
- * Writes the receipts of settled jobs, in the transaction that has settled them. Those of first attempts are packed: the lock on the job's
- * row keeps everybody else from writing receipts of its events. A worker whose claim was lost has no such lock, so its receipts are
- * written where there are none yet; and not at all if its job is gone: a server crash may have undone the claim that inserted it, and then
- * another first attempt at its events writes them.
+ * Writes the receipts of settled jobs, in the transaction that has settled them. Those of first attempts are packed where it has ended their
+ * job: nobody else can do that, and neither can this worker again, should the answer to the commit be lost. All others are written where
+ * there are none yet: of a job that runs on, or whose claim was lost. They are not written if the job is gone: a server crash may have
+ * undone the claim that inserted it, and then another first attempt at its events writes them.
  *
- * @param isCurrent - whether the transaction holds the job of a claim
+ * @param isEnded - whether the transaction has ended the job of a claim
  * @param mayExist - else a receipt with a row of its own that is there already is a unique violation
  */
 export async function writeReceipts(
   client: pg.ClientBase,
   context: SubscriptionContext,
   jobs: readonly JobReceipts[],
-  isCurrent: (claim: JobClaim) => boolean,
+  isEnded: (claim: JobClaim) => boolean,
   mayExist: boolean,
 ): Promise<void> {
   const { subscriptionId } = context
   const first: Receipt[] = []
   const later: Receipt[] = []
-  const late: Receipt[] = []
-  const lost = jobs.filter(({ claim }) => !isCurrent(claim))
-  const existing = await new JobWriter(client, context).findExisting(lost.map(({ claim }) => claim))
-  for (const { claim, receipts } of lost) if (existing.has(claim.id)) late.push(...receipts)
+  const others = jobs.filter(({ claim }) => !isEnded(claim))
+  const existing = await new JobWriter(client, context).findExisting(others.map(({ claim }) => claim))
+  const unfenced = others.flatMap(({ claim, receipts }) => (existing.has(claim.id) ? receipts : []))
   for (const { claim, receipts } of jobs) {
-    if (!isCurrent(claim)) continue
+    if (!isEnded(claim)) continue
     if (!isFirstAttempt(claim)) later.push(...receipts)
     else for (const receipt of receipts) (isPlain(receipt) ? first : later).push(receipt)
   }
   const { packed, single } = packReceipts(first)
   await insertPacked(client, subscriptionId, packed)
   await insertReceipts(client, subscriptionId, [...single, ...later], mayExist)
-  await insertReceipts(client, subscriptionId, late, true)
-  await recordRecoveries(client, context, recoveriesOf([...later, ...late]))
+  await insertReceipts(client, subscriptionId, unfenced, true)
+  await recordRecoveries(client, context, recoveriesOf([...later, ...unfenced]))
 }
 
 /**
@@ -61,7 +61,7 @@ export async function insertNewReceipts(
   const receipts = jobs.flatMap((job) => job.receipts)
   if (receipts.length === 0) return false
   // In the same order for all, so that workers with the same events wait for each other and never deadlock.
-  const sorted = receipts.toSorted((a, b) => (a.eventId < b.eventId ? -1 : 1))
+  const sorted = receipts.toSorted(byEventId)
   await insertReceipts(client, context.subscriptionId, sorted, false).catch((error: unknown) => {
     throw (error as { code?: string }).code === uniqueViolation ? new AlreadyDelivered() : error
   })

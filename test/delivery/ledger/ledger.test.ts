@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest'
+import { DatabaseError, RetryAfterError } from '../../../src/index.ts'
+import { withFaultHook } from '../../../src/foundation/fault-points.ts'
 import { publish, retryAtOnce } from '../../support/ledger.ts'
 import { openBoss } from '../../support/queues.ts'
 import { testBus, type PaymentBus } from '../../support/bus.ts'
@@ -258,6 +260,76 @@ test('an event that waits for its first attempt is found by the times in the ids
   await bus.subscriptions.resume('behind')
   for (const id of [...ids, ...scheduled])
     await until('it is delivered', async () => (await stateOf(bus, id)) === 'delivered')
+})
+
+test('outcomes of a long batch that are written early, and again because the answer to the commit was lost, make one receipt each', async () => {
+  const database = await createTestDatabase()
+  const { rows, count } = database
+  let lost = 0
+  const bus = withFaultHook(
+    (point) => {
+      if (point !== 'settle.committed' || lost >= 2) return
+      lost += 1
+      throw new DatabaseError('BUS_DATABASE_UNAVAILABLE', 'the answer to the commit is lost')
+    },
+    () => testBus(database.url),
+  )
+  let release = (): void => {}
+  const held = new Promise<void>((resolve) => (release = resolve))
+  bus.subscribe({
+    ...{ name: 'long', events: ['note'], concurrency: 30 },
+    handler: async ({ payload }) => {
+      if (payload === 'last') await held
+    },
+  })
+  const ids = await publish(
+    database,
+    bus,
+    ...Array.from({ length: 20 }, (_, n) => ({ ...note, payload: n === 19 ? 'last' : n })),
+  )
+  await bus.start()
+  await until(
+    'most are written early',
+    async () => (await count('select count(*) from bus.deliveries')) === 19,
+  )
+  await until('twice', () => lost === 2)
+  release()
+  for (const id of ids) await until('it is delivered', async () => (await stateOf(bus, id)) === 'delivered')
+  await bus.stop()
+  expect(await count('select count(*) from bus.deliveries')).toBe(20)
+  expect(await rows(`select state, retry_count from pgboss.job where name = 'bus.long'`)).toEqual([
+    { state: 'completed', retry_count: 0 },
+  ])
+})
+
+test('a key that is released while its dead letter, redriven by hand, is being retried gets no second job for it', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const attempts: number[] = []
+  bus.subscribe({
+    ...{ name: 'in-order', events: ['note'], ordered: true, retry: { maxAttempts: 1, delaySeconds: 0 } },
+    handler: (_event, { attempt }) => {
+      attempts.push(attempt)
+      if (attempt === 1) throw new Error('refused')
+      if (attempt === 2) throw new RetryAfterError(2)
+    },
+  })
+  await bus.start()
+  const [id = ''] = await publish(database, bus, { ...note, orderingKey: 'k' })
+  await until('the key is blocked', async () => (await failing(database))[0]?.['state'] === 'blocked')
+  // With an attempt left, as a subscription that was changed since would have.
+  const boss = await openBoss(database.url)
+  await database.rows(`update pgboss.queue set retry_limit = 1000002 where name = 'bus.in-order'`)
+  expect(await boss.redrive('bus.in-order.dead')).toBe(1)
+  await until('it has failed again', () => attempts.length === 2)
+  await until('it is to be retried', async () => (await failing(database))[0]?.['attempts'] === 2)
+  await bus.blockedKeys.release({ subscription: 'in-order', tenantId: 'acme', orderingKey: 'k' })
+  await until('it is delivered', async () => (await stateOf(bus, id)) === 'delivered')
+  await bus.stop()
+  expect(attempts).toEqual([1, 2, 3])
+  expect(
+    await database.count(`select count(*) from pgboss.job where name = 'bus.in-order' and state <> 'failed'`),
+  ).toBe(1)
 })
 
 test.each([
