@@ -270,31 +270,40 @@ return coalesce(case jsonb_typeof(data -> 'eventIds') when 'array' then jsonb_ar
   and data -> 'eventIds' ->> 0 ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' end, false);
 --> statement-breakpoint
 
--- Records the failing events of a subscription that jobs of an earlier version hold, and what they know of their attempts. At most so
--- many; returns the number of events that it has recorded. Repeating: what is recorded is skipped.
+-- Records failing events of a subscription that only jobs know of, and what these know of their attempts: those of the version before, and
+-- of its processes that run beside newer ones during a deployment. At most so many; returns the number of events that it has recorded.
+-- Planned anew for the queue of each call: a generic plan would lock all queues.
+-- Locks: the jobs, but for those that a worker is settling. Repeating: what is recorded is skipped.
 create function bus.record_known_failures(for_subscription int, max_count int) returns bigint language plpgsql as $body$
 declare
   recorded bigint := 0;
   queue text := (select 'bus.' || s.name from bus.subscriptions s where s.id = for_subscription);
   job record;
 begin
+  -- Recorded while a process of the version before was delivering them.
+  delete from bus.failing f using bus.receipts r
+  where f.subscription_id = for_subscription and r.subscription_id = for_subscription and r.event_id = f.event_id;
   for job in
-    select coalesce(b.source_root_id, b.source_id, b.id) as id, (b.data -> 'eventIds' ->> 0)::uuid as event_id, 'dead' as state,
-      coalesce((b.source_output ->> 'attempts')::int, coalesce((b.data ->> 'attempts')::int, 0) + coalesce(b.source_retry_count, 0) + 1) as attempts,
-      coalesce(b.source_output -> 'failures', b.data -> 'failures') as failures, bus.last_failure(b.source_output, b.data) as last, null::timestamptz as due_at,
-      (b.data ->> 'keyId')::bigint as key_id
+    select d.is_dead, case when d.is_dead then coalesce(b.source_root_id, b.source_id, b.id) else b.id end as id,
+      (b.data ->> 'keyId')::bigint as key_id, (b.data -> 'eventIds' ->> 0)::uuid as event_id,
+      case when d.is_dead
+        then coalesce((b.source_output ->> 'attempts')::int, coalesce((b.data ->> 'attempts')::int, 0) + coalesce(b.source_retry_count, 0) + 1)
+        else coalesce((b.data ->> 'attempts')::int, 0) + b.retry_count + case when b.state = 'retry' then 1 else 0 end end as attempts,
+      coalesce(case when d.is_dead then b.source_output else b.output end -> 'failures', b.data -> 'failures') as failures,
+      bus.last_failure(case when d.is_dead then b.source_output else b.output end, b.data) as last,
+      case when not d.is_dead then b.start_after end as due_at
     from pgboss.job b
-    where b.name = queue || '.dead' and b.state < 'active' and bus.is_single_event(b.data)
-      and not exists (select from bus.failing f where f.subscription_id = for_subscription and f.event_id = (b.data -> 'eventIds' ->> 0)::uuid)
-    union all
-    select b.id, (b.data -> 'eventIds' ->> 0)::uuid, 'retrying',
-      coalesce((b.data ->> 'attempts')::int, 0) + b.retry_count + case when b.state = 'retry' then 1 else 0 end,
-      coalesce(b.output -> 'failures', b.data -> 'failures'), bus.last_failure(b.output, b.data), b.start_after, (b.data ->> 'keyId')::bigint
-    from pgboss.job b
-    where b.name = queue and b.state < 'completed' and bus.is_single_event(b.data)
-      and (b.retry_count > 0 or b.state = 'retry' or coalesce((b.data ->> 'attempts')::int, 0) > 0)
-      and not exists (select from bus.failing f where f.subscription_id = for_subscription and f.event_id = (b.data -> 'eventIds' ->> 0)::uuid)
+    cross join lateral (select b.name = queue || '.dead' as is_dead) d
+    where b.name in (queue, queue || '.dead') and bus.is_single_event(b.data)
+      and case when d.is_dead then b.state < 'active'
+        else b.state < 'completed' and (b.retry_count > 0 or b.state = 'retry' or coalesce((b.data ->> 'attempts')::int, 0) > 0) end
+      -- A dead letter may be of the version before, though the attempts before it are not.
+      and not exists (
+        select from bus.failing f
+        where f.subscription_id = for_subscription and f.event_id = (b.data -> 'eventIds' ->> 0)::uuid and (f.state <> 'retrying' or not d.is_dead))
     limit max_count
+    -- So that nobody settles a job before its event is recorded, and it is not recorded as failing once it is done.
+    for update of b skip locked
   loop
     insert into bus.attempts (event_id, subscription_id, attempt, ended_at, succeeded, error_name, error_code, error_message, error_stack)
     select job.event_id, for_subscription, least((f.failure ->> 'attempt')::int, 32767), (f.failure ->> 'at')::timestamptz, false,
@@ -302,20 +311,22 @@ begin
     from jsonb_array_elements(case jsonb_typeof(job.failures) when 'array' then job.failures else '[]' end) as f (failure)
     where f.failure ? 'at' and f.failure ? 'attempt'
     on conflict do nothing;
-    insert into bus.failing
+    insert into bus.failing as known
       (subscription_id, event_id, state, attempts, tenant_id, error_name, error_code, job_id, key_id, next_attempt_at)
     values (for_subscription, job.event_id,
-      case when job.state = 'dead' then coalesce((
+      case when job.is_dead then coalesce((
         select k.state from bus.ordered_keys k
-        where k.id = job.key_id and k.failed_event_id = job.event_id and k.state in ('blocked', 'parked')), 'dead') else job.state end,
+        where k.id = job.key_id and k.failed_event_id = job.event_id and k.state in ('blocked', 'parked')), 'dead') else 'retrying' end,
       least(job.attempts, 32767), (select e.tenant_id from bus.events e where e.id = job.event_id), job.last ->> 'name', job.last ->> 'code',
       job.id, job.key_id, job.due_at)
-    on conflict do nothing;
+    on conflict (subscription_id, event_id) do update set state = excluded.state, attempts = excluded.attempts, error_name = excluded.error_name,
+      error_code = excluded.error_code, job_id = excluded.job_id, key_id = excluded.key_id, next_attempt_at = null, failed_at = excluded.failed_at
+    where known.state = 'retrying' and excluded.state <> 'retrying';
     recorded := recorded + 1;
   end loop;
   return recorded;
 end
-$body$ set search_path = pg_catalog, pg_temp set jit = off;
+$body$ set search_path = pg_catalog, pg_temp set jit = off set plan_cache_mode = force_custom_plan;
 --> statement-breakpoint
 
 -- Functions: reading.
@@ -346,11 +357,13 @@ where (select r.reads_all from reader r)
   or exists (select from bus.events e where e.id = d.event_id and e.tenant_id = (select r.tenant from reader r));
 --> statement-breakpoint
 
--- The trigger of the view: processes of the version before insert their receipts there during a rolling deployment.
+-- The trigger of the view: processes of the version before insert their receipts there during a rolling deployment. They do not know that an
+-- event which was failing is done.
 create function bus.insert_delivery() returns trigger language plpgsql as $body$
 begin
   insert into bus.receipts (subscription_id, event_id, attempts, expired, duration_ms, delivered_at, erased)
   values (new.subscription_id, new.event_id, new.attempts, coalesce(new.expired, false), new.duration_ms, coalesce(new.delivered_at, now()), new.erased);
+  delete from bus.failing f where f.subscription_id = new.subscription_id and f.event_id = new.event_id;
   return new;
 end
 $body$ set search_path = pg_catalog, pg_temp;

@@ -7,8 +7,9 @@ export const ledgerMigration = 6
 const sliceSize = 1000
 
 /**
- * Records in the ledger what the jobs of an earlier version know of failing events and their attempts, in slices. Deliveries may go on
- * meanwhile: what they record is skipped. A crash loses nothing; the next call continues.
+ * Records in the ledger what jobs alone know of failing events and their attempts, in slices: those of the version before, and of its
+ * processes that run beside newer ones. Deliveries may go on meanwhile: what they record is skipped. A crash loses nothing; the next call
+ * continues.
  */
 export async function recordKnownFailures(database: Pick<Database, 'query'>): Promise<void> {
   const { rows: subscriptions } = await database.query<{ id: number }>(

@@ -1,6 +1,7 @@
 import type { PgBoss } from 'pg-boss'
 import type { Database } from '../../database/database.ts'
 import { findQueuesToMaintain } from '../jobs/queue-state/queues-to-maintain.ts'
+import { recordKnownFailures } from '../ledger/known-failures.ts'
 import { createReceiptPacker } from '../ledger/pack-receipts.ts'
 import { pruneRollups } from '../ledger/rollups.ts'
 
@@ -11,14 +12,14 @@ import { pruneRollups } from '../ledger/rollups.ts'
 const fewQueues = 100
 const fewIntervalMs = 60 * 60_000
 
-/** How often receipts that came one by one are packed. */
-const packIntervalMs = 60 * 60_000
+/** How often receipts that came one by one are packed, and failing events recorded that only jobs know of. */
+const ledgerIntervalMs = 60 * 60_000
 
 /** How often pg-boss maintains all queues, however many there are: only then does it rebuild indexes. */
 const fullIntervalMs = 24 * 60 * 60_000
 
 /**
- * Returns a function that makes pg-boss count, expire and delete jobs, deletes old statistics and packs receipts. If there are few queues,
+ * Returns a function that makes pg-boss count, expire and delete jobs, deletes old statistics and keeps the ledger. If there are few queues,
  * pg-boss covers all of them at first and then periodically; otherwise only those with work to do.
  */
 export function createCleanup(
@@ -27,13 +28,14 @@ export function createCleanup(
 ): () => Promise<void> {
   const startedAt = performance.now()
   let fullAt: number | undefined
-  let lastPackAt = Number.NEGATIVE_INFINITY
+  let ledgerAt = Number.NEGATIVE_INFINITY
   const packReceipts = createReceiptPacker(executor)
   return async () => {
     await maintainQueues()
     await pruneRollups(executor)
-    if (performance.now() - lastPackAt < packIntervalMs) return
-    lastPackAt = performance.now()
+    if (performance.now() - ledgerAt < ledgerIntervalMs) return
+    ledgerAt = performance.now()
+    await recordKnownFailures(executor)
     await packReceipts()
   }
 

@@ -1,9 +1,11 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { createDatabase } from '../../../src/database/database.ts'
+import { createCleanup } from '../../../src/delivery/maintenance/cleanup.ts'
 import { createReceiptPacker } from '../../../src/delivery/ledger/pack-receipts.ts'
 import { publish } from '../../support/ledger.ts'
 import { recordingLogger, testBus } from '../../support/bus.ts'
+import { openBoss } from '../../support/queues.ts'
 import { createTestDatabase, until, type TestDatabase } from '../../support/database.ts'
 import { migrateTo } from '../../support/migrations.ts'
 
@@ -49,6 +51,49 @@ test('receipts of an earlier version are packed, and read as before', async () =
   expect(await count('select count(*) from bus.receipts')).toBe(1200 + 36)
   expect(await count('select count(*) from bus.receipt_batches')).toBeLessThan(40)
   expect(await packAll(database)).toBe(0)
+})
+
+test('a process of the version before that runs beside newer ones delivers what was failing, and its dead letters are found', async () => {
+  const database = await createTestDatabase()
+  const { rows, count } = database
+  const bus = testBus(database.url)
+  bus.subscribe({
+    ...{ name: 'doomed', events: ['note'], retry: { maxAttempts: 1 } },
+    handler: () => {
+      throw new Error('refused')
+    },
+  })
+  await bus.start()
+  const note = { type: 'note', tenantId: 'acme', payload: 1 } as const
+  const [delivered = '', dead = ''] = await publish(database, bus, note, note)
+  await until('both are dead', async () => (await bus.deadLetters.list()).length === 2)
+  // What it writes about one that it has delivered after all ...
+  await rows(`delete from pgboss.job where name = 'bus.doomed.dead' and data->'eventIds' ? $1`, [delivered])
+  await rows(
+    `insert into bus.deliveries (subscription_id, event_id, attempts, duration_ms) select id, $1, 2, 1 from bus.subscriptions`,
+    [delivered],
+  )
+  expect(await rows('select event_id from bus.failing')).toEqual([{ event_id: dead }])
+  // ... and does not write about one that has failed.
+  await rows('truncate bus.attempts')
+  await rows(`update bus.failing set state = 'retrying', attempts = 0, next_attempt_at = now()`)
+  // Recorded at the moment when it was delivered.
+  await rows(
+    `insert into bus.failing (subscription_id, event_id, state, attempts, job_id) select id, $1, 'retrying', 1, gen_random_uuid() from bus.subscriptions`,
+    [delivered],
+  )
+  await bus.stop()
+  const own = createDatabase(database.url, recordingLogger())
+  const boss = await openBoss(database.url)
+  await createCleanup(own, boss)()
+  expect(
+    await rows('select event_id, state, attempts, error_name from bus.failing where event_id = $1', [dead]),
+  ).toEqual([{ event_id: dead, state: 'dead', attempts: 1, error_name: 'Error' }])
+  expect(await count('select count(*) from bus.dead_letters(null, null, 10)')).toBe(1)
+  expect(await rows('select event_id, next_attempt_at from bus.failing')).toEqual([
+    { event_id: dead, next_attempt_at: null },
+  ])
+  await own.close()
 })
 
 test('what is new, and what is alone, is not packed', async () => {
