@@ -162,6 +162,7 @@ const service = `
 import { createBus, defineEvents } from 'bossbus'
 import { sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/node-postgres'
+import pg from 'pg'
 import { z } from 'zod'
 
 async function main(): Promise<void> {
