@@ -24,6 +24,7 @@ const layers = [
   'database',
   'migrations',
   'outbox/schema',
+  'audit',
   'outbox/transactions',
   'outbox/transactions/adapters',
   'outbox/publish',

@@ -1,3 +1,4 @@
+import type { Audit } from './audit/audit.ts'
 import type { BusHealth, BusState } from './bus-health.ts'
 import type { BlockedKeys } from './delivery/operator/blocked-keys.ts'
 import type { DeadLetters } from './delivery/operator/dead-letters.ts'
@@ -7,6 +8,7 @@ import type { Subscriptions } from './delivery/operator/subscriptions.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
 import type { EventPattern } from './events/pattern.ts'
 import type { Erased, EraseOptions, Erasures } from './operations/erase.ts'
+import type { Operations } from './operations/operations.ts'
 import type { CancelCall } from './outbox/publish/cancel.ts'
 import type { HandlerTransaction } from './database/drizzle-handle.ts'
 import type { Publisher } from './outbox/publish/publisher.ts'
@@ -84,6 +86,10 @@ export interface Bus<
   erase: (options: EraseOptions) => Promise<Erased>
   /** The record of erasures. */
   readonly erasures: Erasures
+  /** The work over many events that is under way or done: redrives, discards, replays, removals. */
+  readonly operations: Operations
+  /** The record of every change by a person or a program. */
+  readonly audit: Audit
   readonly deadLetters: DeadLetters
   /** The blocked keys of ordered subscriptions: they wait for a person, or for a handler that ignores its signal. */
   readonly blockedKeys: BlockedKeys

@@ -25,7 +25,10 @@ import {
 } from './delivery/subscriptions/subscription.ts'
 import type { AnySubscriptionOptions } from './delivery/subscriptions/subscription-options.ts'
 import { createSubscriptions } from './delivery/operator/subscriptions.ts'
+import { createAudit } from './audit/audit.ts'
 import { createErasures, eraseSubject } from './operations/erase.ts'
+import { startOperationRunner, type OperationRunner } from './operations/operation-runner.ts'
+import { createOperations } from './operations/operations.ts'
 import { recordCatalogue } from './operations/stored-catalogue.ts'
 import { createDatabase } from './database/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './database/drizzle-handle.ts'
@@ -78,9 +81,11 @@ export function createBus<
   const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, logger)
   const erasures = createErasures(database)
+  const operations = createOperations(database)
   const registered = createSubscriptions(database, async () => delivery?.followStates())
   let state: BusState = 'created'
   let delivery: Delivery | undefined
+  let runner: OperationRunner | undefined
   let starting: Promise<void> | undefined
   let stopping: Promise<void> | undefined
   const mayClose = Promise.withResolvers<void>()
@@ -106,7 +111,9 @@ export function createBus<
       declaredNames: subscriptions.map(({ name }) => name),
       logger,
       publishing: publishing.forHandlers,
+      onOperations: () => runner?.wake(),
     })
+    runner = startOperationRunner({ database, logger, parts: {} })
     await recorded
   }
 
@@ -122,7 +129,7 @@ export function createBus<
     logger.info({ service: settings.source, graceMs }, 'the bus is stopping')
     const stopped = (async () => {
       if (isStarting) await starting?.catch(() => {})
-      await delivery?.stop(graceMs)
+      await Promise.all([runner?.stop(), delivery?.stop(graceMs)])
       await waitUntil(deadline, mayClose.promise)
       await database.close()
     })().catch((error: unknown) =>
@@ -146,6 +153,8 @@ export function createBus<
     deadLetters,
     blockedKeys,
     erasures,
+    operations,
+    audit: createAudit(database),
     subscriptions: registered,
     erase: async (eraseOptions) => eraseSubject(database, eraseOptions),
     async migrate(migrateOptions = {}) {

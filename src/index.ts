@@ -89,6 +89,9 @@ export type {
   RetryOptions,
   SubscriptionOptions,
 } from './delivery/subscriptions/subscription-options.ts'
+export type { Audit, AuditFilter, AuditRecord, Change } from './audit/audit.ts'
+export type { Operation, OperationKind, OperationState } from './operations/operation.ts'
+export type { OperationChange, OperationFilter, Operations } from './operations/operations.ts'
 export type { Erased, Erasure, Erasures, EraseOptions } from './operations/erase.ts'
 export type { DatabaseOption } from './database/database.ts'
 export type { BusTransaction } from './outbox/transactions/bus-transaction.ts'

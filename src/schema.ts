@@ -15,4 +15,5 @@ export {
   subscriptions,
 } from './delivery/schema.ts'
 export { attempts, deliveries, failing, receiptBatches, receipts, rollups } from './delivery/ledger/schema.ts'
-export { catalogue, erasures } from './operations/schema.ts'
+export { audit } from './audit/schema.ts'
+export { catalogue, erasures, operations } from './operations/schema.ts'

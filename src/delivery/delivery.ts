@@ -57,6 +57,8 @@ export interface DeliveryParts {
   readonly declaredNames: readonly string[]
   readonly logger: BusLogger
   readonly publishing: HandlerPublishing
+  /** Called when operations may have something to do: see src/operations/operation-runner.ts. */
+  readonly onOperations: () => void
 }
 
 /**
@@ -81,6 +83,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     const registrations = new Map(await registerSubscriptions(database, boss, service, subscriptions))
     instance = await startInstanceHeartbeat({
       ...{ database, boss, service, instanceId, subscriptions, registrations, logger },
+      onOperations: parts.onOperations,
       onRegistered(again) {
         for (const [name, registration] of again) registrations.set(name, registration)
       },
@@ -103,6 +106,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       for (const id of ids) workers.wake(id)
     },
     onStateChange: (ids) => void workers.followStates(ids),
+    onOperations: parts.onOperations,
     onConnection: (connected) => {
       if (!connected) return
       // The server may have changed, and the new one may lack the values of the sequences.

@@ -75,6 +75,10 @@ export const faultPoints = [
   'exactly-once-ordered.next-inserted',
   'exactly-once-ordered.failures-recorded',
   'exactly-once-ordered.committed',
+  // A part of an operation, in one transaction up to `part-committed`.
+  'operation.locked',
+  'operation.part-written',
+  'operation.part-committed',
   // Starting, maintenance, stopping.
   'migrate.applied',
   'migrate.partitions-created',

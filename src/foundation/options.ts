@@ -1,6 +1,6 @@
 import { ConfigurationError } from './errors.ts'
 import type { Range } from './limits.ts'
-import { characterCount, printable, isLonger, invalidTextReason } from './text.ts'
+import { characterCount, printable, isLonger, invalidTextReason, uuidShape } from './text.ts'
 
 /**
  * Refuses unknown keys of an options object, and suggests the key that was probably meant.
@@ -116,6 +116,12 @@ export function booleanOption(name: string, value: unknown, fallback: boolean): 
 export function assertObject(what: string, value: unknown): asserts value is object {
   if (value !== null && typeof value === 'object') return
   throw invalidOption(`Expected ${what}, got ${describe(value)}`)
+}
+
+/** A uuid, in lower case. @throws a {@link ConfigurationError} */
+export function idOption(name: string, value: unknown): string {
+  if (typeof value === 'string' && uuidShape.test(value)) return value.toLowerCase()
+  throw invalidOption(`Expected \`${name}\` to be an id (a uuid), got ${describe(value)}`, name)
 }
 
 /** The lengths that a text may have, in characters. */

@@ -1,5 +1,5 @@
 import type { Executor } from '../database/database.ts'
-import { checkId } from './history-filter.ts'
+import { idOption } from '../foundation/options.ts'
 
 /**
  * The state of an event for one subscription. `waiting`: for its first attempt. `delivering`: a worker is handling it.
@@ -96,7 +96,7 @@ export async function readDeliveries(
 ): Promise<EventDelivery[]> {
   const { rows } = await executor.query<DeliveryRow>(
     `select subscription, state, attempts, failure, due_at, delivered_at, duration_ms::numeric as duration_ms, timeline from ${source}($1::uuid)`,
-    [checkId('id', id)],
+    [idOption('id', id)],
   )
   return rows.map(
     ({ subscription, state, attempts, failure, due_at, delivered_at, duration_ms, timeline }) => ({

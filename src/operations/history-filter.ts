@@ -2,13 +2,13 @@ import { lowestId } from '../events/event-id.ts'
 import { limits } from '../foundation/limits.ts'
 import {
   describe,
+  idOption,
   integerOption,
   refuseUnknownKeys,
   invalidOption,
   textOption,
 } from '../foundation/options.ts'
 import { isDate } from '../foundation/cross-realm.ts'
-import { uuidShape } from '../foundation/text.ts'
 
 /** Which events of the log to find, and in which order. */
 export interface EventFilter<T extends string = string> {
@@ -69,7 +69,7 @@ export function checkFilter(given: unknown, call: string, isOperator: boolean): 
   if (from !== undefined) add('e.id >= ?::uuid', lowestId(checkTime('from', from).getTime()))
   if (to !== undefined) add('e.id < ?::uuid', lowestId(checkTime('to', to).getTime()))
   if (after !== undefined)
-    add(order === 'newest' ? 'e.id < ?::uuid' : 'e.id > ?::uuid', checkId('after', after))
+    add(order === 'newest' ? 'e.id < ?::uuid' : 'e.id > ?::uuid', idOption('after', after))
   return {
     where: { text: conditions.length === 0 ? 'true' : conditions.join(' and '), values },
     limit: integerOption('limit', limit, limits.listLimit),
@@ -86,12 +86,6 @@ export function checkSpan(given: unknown, call: string): { readonly from: string
     from: lowestId(from === undefined ? 0 : checkTime('from', from).getTime()),
     to: to === undefined ? 'ffffffff-ffff-ffff-ffff-ffffffffffff' : lowestId(checkTime('to', to).getTime()),
   }
-}
-
-/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
-export function checkId(name: string, value: unknown): string {
-  if (typeof value === 'string' && uuidShape.test(value)) return value.toLowerCase()
-  throw invalidOption(`Expected \`${name}\` to be the id of an event (a uuid), got ${describe(value)}`)
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */

@@ -1,7 +1,7 @@
 import type { EventCatalogue, EventType } from '../events/catalogue.ts'
 import type { StoredEvent } from '../events/envelope.ts'
 import { limits } from '../foundation/limits.ts'
-import { integerOption, refuseUnknownKeys, textOption } from '../foundation/options.ts'
+import { idOption, integerOption, refuseUnknownKeys, textOption } from '../foundation/options.ts'
 import {
   eventColumns,
   milliseconds,
@@ -10,13 +10,7 @@ import {
   type EventRow,
 } from '../outbox/schema/event-row.ts'
 import type { Executor } from '../database/database.ts'
-import {
-  assertOptions,
-  checkFilter,
-  checkId,
-  type EventFilter,
-  type OperatorFilter,
-} from './history-filter.ts'
+import { assertOptions, checkFilter, type EventFilter, type OperatorFilter } from './history-filter.ts'
 import { uuidShape } from '../foundation/text.ts'
 
 /**
@@ -103,7 +97,7 @@ export function createHistory<C extends EventCatalogue>(
     },
     async get(id) {
       const { rows } = await executor.query<HistoryRow>(`${selectSql} where e.id = $1::uuid`, [
-        checkId('id', id),
+        idOption('id', id),
       ])
       return rows[0] === undefined ? undefined : toHistoryEvent(rows[0], show)
     },

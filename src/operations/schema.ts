@@ -1,5 +1,16 @@
 import { sql } from 'drizzle-orm'
-import { bigint, index, jsonb, primaryKey, smallint, text, timestamp, uuid } from 'drizzle-orm/pg-core'
+import {
+  bigint,
+  check,
+  index,
+  integer,
+  jsonb,
+  primaryKey,
+  smallint,
+  text,
+  timestamp,
+  uuid,
+} from 'drizzle-orm/pg-core'
 import { busSchema, tenantReads } from '../outbox/schema/schema.ts'
 
 const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
@@ -66,3 +77,57 @@ export const erasures = busSchema.table(
   },
   (table) => [index('erasures_tenant_id_idx').on(table.tenantId, table.id), tenantReads()],
 )
+
+/**
+ * Work over many events that goes on by itself. Any process does the next part, in one transaction that locks the row and moves `progress`,
+ * so that a crash loses and repeats nothing.
+ */
+export const operations = busSchema
+  .table(
+    'operations',
+    {
+      id: uuid('id')
+        .primaryKey()
+        .default(sql`bus.uuid_v7()`),
+      kind: text('kind', { enum: ['redrive', 'discard', 'replay', 'catch-up', 'remove'] }).notNull(),
+      /** `stopped`: by itself, because it would do harm to go on; `state_reason` says why. It can be resumed like a paused one. */
+      state: text('state', { enum: ['running', 'paused', 'stopped', 'done', 'cancelled'] })
+        .notNull()
+        .default('running'),
+      /** Who asked for it. */
+      actor: text('actor').notNull(),
+      reason: text('reason'),
+      /** Who paused, resumed or cancelled it last, and why; or why it has stopped. */
+      stateActor: text('state_actor'),
+      stateReason: text('state_reason'),
+      /** Which events it is about. */
+      selection: jsonb('selection').notNull(),
+      options: jsonb('options').notNull().default({}),
+      subscriptionIds: integer('subscription_ids').array().notNull(),
+      /** Events a second, at most. Null: no limit. */
+      rate: integer('rate'),
+      /** What a dry run counted before. */
+      expected: jsonb('expected'),
+      /** Events that it is about, where that is known. */
+      total: bigint('total', { mode: 'number' }),
+      /** What it has done so far, by outcome. */
+      counts: jsonb('counts').notNull().default({}),
+      /** Where it goes on. */
+      progress: jsonb('progress').notNull().default({}),
+      /** The last error of a part, and how many parts have failed in a row. */
+      error: text('error'),
+      errorCount: integer('error_count').notNull().default(0),
+      nextPartAt: time('next_part_at').notNull().defaultNow(),
+      createdAt: time('created_at').notNull().defaultNow(),
+      updatedAt: time('updated_at').notNull().defaultNow(),
+      finishedAt: time('finished_at'),
+    },
+    (table) => [
+      index('operations_running_idx')
+        .on(table.nextPartAt)
+        .where(sql`${table.state} = 'running'`),
+      check('operations_kind_check', sql`kind in ('redrive', 'discard', 'replay', 'catch-up', 'remove')`),
+      check('operations_state_check', sql`state in ('running', 'paused', 'stopped', 'done', 'cancelled')`),
+    ],
+  )
+  .enableRLS()

@@ -105,7 +105,11 @@ test('nothing in a search_path, a temporary table or an operator of the caller r
   expect(await session.rows('select bus.cancel($1) as cancelled', [scheduled?.['id']])).toEqual([
     { cancelled: true },
   ])
-  await until('both were delivered', () => seen.length === 2)
+  await until(
+    'both were delivered',
+    async () => (await database.count('select count(*) from bus.deliveries')) === 2,
+  )
+  expect(seen).toEqual([1, 1])
 
   await session.rows(`select pg_catalog.set_config('bus.tenant_id', 'acme', false)`)
   expect(await session.rows('select * from bus.tenant_deliveries($1)', [rival?.id])).toEqual([])

@@ -53,6 +53,8 @@ export interface InstanceHeartbeatParts {
   readonly subscriptions: readonly Subscription[]
   readonly registrations: ReadonlyMap<string, Registration>
   readonly logger: BusLogger
+  /** Called while operations run. */
+  readonly onOperations: () => void
   /** Called with the current declarations of this process. */
   readonly onRegistered: (registrations: ReadonlyMap<string, Registration>) => void
   /** The clock for durations, in milliseconds. @defaultValue performance.now */
@@ -78,18 +80,19 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
   /** When the row of each process was last seen to change. */
   const changedAt = new Map<string, { readonly seenAt: string; readonly at: number }>()
 
-  /** In one statement: writes the row of this process, and counts how much of its registration still exists. */
+  /** In one statement: writes the row of this process, counts how much of its registration still exists, and looks for operations. */
   async function sendHeartbeat(): Promise<boolean> {
     const { relay, inFlightCount } = state()
     const mine = [...registrations]
-    const { rows } = await database.query<{ count: number }>(
+    const { rows } = await database.query<{ count: number; has_operations: boolean }>(
       `with seen as (
          insert into bus.instances (id, service, host, pid, version, seen_at, relay, in_flight_count, declarations)
          values ($1, $2, $3, $4, $5, clock_timestamp(), $6, $7, $8::int[])
          on conflict (id) do update set seen_at = excluded.seen_at, relay = excluded.relay,
            in_flight_count = excluded.in_flight_count, declarations = excluded.declarations
        )
-       select count(*)::int as count from unnest($8::int[], $9::int[], $10::text[]) as m (declaration_id, subscription_id, name)
+       select count(*)::int as count, exists (select from bus.operations where state = 'running') as has_operations
+       from unnest($8::int[], $9::int[], $10::text[]) as m (declaration_id, subscription_id, name)
        join bus.subscriptions s on s.id = m.subscription_id and s.name = m.name
        join bus.declarations d on d.id = m.declaration_id and d.subscription_id = s.id and d.retired_at is null`,
       [
@@ -106,6 +109,7 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
       ],
     )
     heartbeatAt = now()
+    if (rows[0]?.has_operations === true) parts.onOperations()
     return rows[0]?.count === mine.length
   }
 

@@ -17,6 +17,8 @@ export interface NotifierEvents {
   readonly onWake: (subscriptionIds: readonly number[]) => void
   /** Another process has paused or resumed subscriptions, or opened or closed their circuit breakers. */
   readonly onStateChange: (subscriptionIds: readonly number[]) => void
+  /** An operation was started, resumed, paused or cancelled: see src/operations/operation-runner.ts. */
+  readonly onOperations: () => void
   /** The session was opened or lost. */
   readonly onConnection: (connected: boolean) => void
 }
@@ -64,6 +66,9 @@ export function wakePayload(instanceId: string, subscriptionIds: readonly number
 export function statePayload(instanceId: string, subscriptionIds: readonly number[]): string {
   return `${instanceId} ${subscriptionIds.join(',')} state`
 }
+
+/** The payload for operations that have something to do, for all processes. Its id is of no subscription. */
+export const operationsPayload = ' 0 operations'
 
 /** Notifies other processes of new jobs; delivered when the transaction commits. */
 export const wakeSql = `select pg_notify('${wakeChannel}', $1)`
@@ -189,6 +194,10 @@ export function openNotifier(
   function receiveWake(payload: string): void {
     const [sender, ids = '', what] = payload.split(' ')
     if (sender === instanceId || ids === '') return
+    if (what === 'operations') {
+      events.onOperations()
+      return
+    }
     const tell = what === 'state' ? events.onStateChange : events.onWake
     tell(ids.split(',').map(Number))
   }

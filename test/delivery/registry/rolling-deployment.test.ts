@@ -90,7 +90,12 @@ async function retireAbandoned(database: TestDatabase): Promise<void> {
   const boss = await openBoss(busDatabase, 'test', recordingLogger())
   const presence = await startInstanceHeartbeat({
     ...{ database: busDatabase, boss, service: 'test', instanceId: randomUUID(), subscriptions: [] },
-    ...{ registrations: new Map(), logger: recordingLogger(), onRegistered: () => {} },
+    ...{
+      registrations: new Map(),
+      logger: recordingLogger(),
+      onRegistered: () => {},
+      onOperations: () => {},
+    },
     now: () => now,
   })
   for (const seconds of [61, 300, 361]) {

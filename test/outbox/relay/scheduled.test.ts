@@ -169,6 +169,7 @@ test('due events join the line also while every claim is full', async () => {
     onPublished: () => {},
     onWake: () => {},
     onStateChange: () => {},
+    onOperations: () => {},
     onConnection: () => {},
   })
   let firedAfter: number | undefined

@@ -1,0 +1,222 @@
+import { actorLength, finishAudit, reasonLength, writeAudit } from '../audit/audit.ts'
+import type { Database } from '../database/database.ts'
+import { ConfigurationError } from '../foundation/errors.ts'
+import { limits } from '../foundation/limits.ts'
+import {
+  assertObject,
+  assertTextOption,
+  describe,
+  idOption,
+  integerOption,
+  invalidOption,
+  refuseUnknownKeys,
+} from '../foundation/options.ts'
+import { operationsPayload, wakeSql } from '../outbox/relay/notifier.ts'
+import type { Operation, OperationKind, OperationState } from './operation.ts'
+
+const kinds: readonly OperationKind[] = ['redrive', 'discard', 'replay', 'catch-up', 'remove']
+const states: readonly OperationState[] = ['running', 'paused', 'stopped', 'done', 'cancelled']
+
+/** Which operations to read. */
+export interface OperationFilter {
+  readonly kind?: OperationKind | undefined
+  readonly state?: OperationState | undefined
+  readonly subscription?: string | undefined
+  /** Only operations older than this one: the `id` of the last one of the page before. */
+  readonly after?: string | undefined
+  /** 1 to 1,000. @defaultValue `100` */
+  readonly limit?: number | undefined
+}
+
+/** Who pauses, resumes or cancels an operation, and why. */
+export interface OperationChange {
+  /** The person or program, 1 to 255 characters. Recorded. */
+  readonly by: string
+  /** Up to 2,000 characters. Recorded. */
+  readonly reason?: string | undefined
+}
+
+/** Reads and steers the operations: redrives, discards, replays, catching up and removals, of all processes. */
+export interface Operations {
+  /** The operations, latest first. @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+  list: (filter?: OperationFilter) => Promise<Operation[]>
+  /** @throws a {@link ConfigurationError} `BUS_OPERATION_NOT_FOUND`, `BUS_INVALID_OPTION` */
+  get: (id: string) => Promise<Operation>
+  /**
+   * Holds an operation: no further part of it begins. What its parts have done so far stays, and is delivered. Resolves to `false`, and
+   * changes nothing, if it does not run.
+   * @throws a {@link ConfigurationError} `BUS_OPERATION_NOT_FOUND`, `BUS_INVALID_OPTION`
+   */
+  pause: (id: string, change: OperationChange) => Promise<boolean>
+  /**
+   * Goes on with an operation that was paused, or has stopped by itself. Resolves to `false`, and changes nothing, if it runs, or has ended.
+   * @throws a {@link ConfigurationError} `BUS_OPERATION_NOT_FOUND`, `BUS_INVALID_OPTION`
+   */
+  resume: (id: string, change: OperationChange) => Promise<boolean>
+  /**
+   * Ends an operation before it is done. What its parts have done so far stays. Resolves to `false`, and changes nothing, if it has ended.
+   * @throws a {@link ConfigurationError} `BUS_OPERATION_NOT_FOUND`, `BUS_INVALID_OPTION`
+   */
+  cancel: (id: string, change: OperationChange) => Promise<boolean>
+}
+
+interface OperationRow extends Record<string, unknown> {
+  readonly id: string
+  readonly kind: OperationKind
+  readonly state: OperationState
+  readonly actor: string
+  readonly reason: string | null
+  readonly state_actor: string | null
+  readonly state_reason: string | null
+  readonly selection: Readonly<Record<string, unknown>>
+  readonly options: Readonly<Record<string, unknown>>
+  readonly subscriptions: readonly string[]
+  readonly rate: number | null
+  readonly expected: Readonly<Record<string, unknown>> | null
+  readonly total: string | null
+  readonly counts: Readonly<Record<string, number>>
+  readonly error: string | null
+  readonly created_at: Date
+  readonly updated_at: Date
+  readonly finished_at: Date | null
+}
+
+const selectSql = `select o.id, o.kind, o.state, o.actor, o.reason, o.state_actor, o.state_reason, o.selection, o.options,
+    array(select s.name from bus.subscriptions s where s.id = any (o.subscription_ids) order by s.name collate "C") as subscriptions,
+    o.rate, o.expected, o.total, o.counts, o.error, o.created_at, o.updated_at, o.finished_at
+  from bus.operations o`
+
+/** What a person may do to an operation: from which states, and to which. */
+const steps = {
+  pause: { from: ['running'], to: 'paused' },
+  resume: { from: ['paused', 'stopped'], to: 'running' },
+  cancel: { from: ['running', 'paused', 'stopped'], to: 'cancelled' },
+} as const
+
+export function createOperations(database: Database): Operations {
+  async function get(id: string): Promise<Operation> {
+    const { rows } = await database.query<OperationRow>(`${selectSql} where o.id = $1`, [idOption('id', id)])
+    if (rows[0] !== undefined) return toOperation(rows[0])
+    throw new ConfigurationError(
+      'BUS_OPERATION_NOT_FOUND',
+      `There is no operation ${describe(id)} in this database`,
+    )
+  }
+
+  /** Waits for the part under way, which has locked the row. */
+  async function change(step: keyof typeof steps, id: string, given: OperationChange): Promise<boolean> {
+    const { by, reason } = checkChange(given, `operations.${step}`)
+    const { kind } = await get(id)
+    const { from, to } = steps[step]
+    return database.transaction(async (client) => {
+      const { rows } = await client.query<{ state: OperationState; counts: object }>(
+        'select state, counts from bus.operations where id = $1 for update',
+        [id],
+      )
+      const row = rows[0]
+      if (row === undefined || !(from as readonly OperationState[]).includes(row.state)) return false
+      await writeAudit(
+        client,
+        {
+          by,
+          reason,
+          action: `operations.${step}`,
+          selection: { operationId: id, kind },
+          change: { from: row.state, to },
+        },
+        {},
+      )
+      await client.query(
+        `update bus.operations
+         set state = $2, state_actor = $3, state_reason = $4, error_count = 0, next_part_at = now(), updated_at = clock_timestamp(),
+           finished_at = case when $2 = 'cancelled' then clock_timestamp() end
+         where id = $1`,
+        [id, to, by, reason ?? null],
+      )
+      if (to === 'cancelled') await finishAudit(client, id, { state: to, counts: row.counts })
+      await client.query(wakeSql, [operationsPayload])
+      return true
+    })
+  }
+
+  return {
+    async list(filter = {}) {
+      const { conditions, values, limit } = checkFilter(filter)
+      const { rows } = await database.query<OperationRow>(
+        `${selectSql} where ${conditions} order by o.id desc limit ${limit}`,
+        values,
+      )
+      return rows.map(toOperation)
+    },
+    get,
+    pause: async (id, given) => change('pause', id, given),
+    resume: async (id, given) => change('resume', id, given),
+    cancel: async (id, given) => change('cancel', id, given),
+  }
+}
+
+function checkFilter(filter: OperationFilter): {
+  readonly conditions: string
+  readonly values: unknown[]
+  readonly limit: number
+} {
+  assertObject('a filter like { kind, state, limit }', filter)
+  refuseUnknownKeys(filter, ['kind', 'state', 'subscription', 'after', 'limit'], 'operations.list')
+  const { kind, state, subscription, after, limit } = filter
+  const conditions: string[] = []
+  const values: unknown[] = []
+  const add = (condition: string, value: unknown): void => {
+    values.push(value)
+    conditions.push(condition.replace('?', `$${values.length}`))
+  }
+  if (kind !== undefined) add('o.kind = ?', oneOf('kind', kind, kinds))
+  if (state !== undefined) add('o.state = ?', oneOf('state', state, states))
+  if (subscription !== undefined) {
+    assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
+    add('(select s.id from bus.subscriptions s where s.name = ?) = any (o.subscription_ids)', subscription)
+  }
+  if (after !== undefined) add('o.id < ?', idOption('after', after))
+  return {
+    conditions: conditions.length === 0 ? 'true' : conditions.join(' and '),
+    values,
+    limit: integerOption('limit', limit, limits.listLimit),
+  }
+}
+
+function oneOf<T extends string>(name: string, value: T, known: readonly T[]): T {
+  if (known.includes(value)) return value
+  throw invalidOption(`Expected \`${name}\` to be one of ${known.join(', ')}, got ${describe(value)}`, name)
+}
+
+/** Who asks for a change, and why. @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+function checkChange(given: OperationChange, call: string): OperationChange {
+  assertObject('options like { by, reason }', given)
+  refuseUnknownKeys(given, ['by', 'reason'], call)
+  const { by, reason } = given
+  assertTextOption('by', by, actorLength)
+  if (reason !== undefined) assertTextOption('reason', reason, reasonLength)
+  return { by, reason }
+}
+
+function toOperation(row: OperationRow): Operation {
+  return {
+    id: row.id,
+    kind: row.kind,
+    state: row.state,
+    by: row.actor,
+    reason: row.reason ?? undefined,
+    stateBy: row.state_actor ?? undefined,
+    stateReason: row.state_reason ?? undefined,
+    selection: row.selection,
+    options: row.options,
+    subscriptions: row.subscriptions,
+    rate: row.rate ?? undefined,
+    expected: row.expected ?? undefined,
+    totalCount: row.total === null ? undefined : Number(row.total),
+    counts: row.counts,
+    error: row.error ?? undefined,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+    finishedAt: row.finished_at ?? undefined,
+  }
+}
