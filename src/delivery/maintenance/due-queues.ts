@@ -1,7 +1,10 @@
 import type { Database } from '../../database/database.ts'
 
-/** How far ahead retries are looked for. */
-const aheadMs = 2000
+/** How often a process looks. */
+export const lookIntervalMs = 4000
+
+/** How far ahead retries are looked for: beyond the next look. */
+const aheadMs = 2 * lookIntervalMs
 
 /** A retry may be committed so much later than it was due: the next look begins so long before the end of the last one. */
 const overlapMs = 5000

@@ -10,7 +10,7 @@ import type { InstanceHeartbeat } from '../registry/instance-heartbeat.ts'
 import { adjustJobTimes } from '../jobs/queue-state/job-times.ts'
 import { createServerClock } from './server-clock.ts'
 import { createCleanup } from './cleanup.ts'
-import { findDueQueues } from './due-queues.ts'
+import { findDueQueues, lookIntervalMs } from './due-queues.ts'
 import type { Worker } from '../worker/worker-dependencies.ts'
 import { queueName } from '../jobs/queues.ts'
 
@@ -96,7 +96,7 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
   async function pass(): Promise<void> {
     const beganAt = performance.now()
     try {
-      if (queues.takesTurns) await findDue(beganAt)
+      if (queues.takesTurns && beganAt - lookedAt >= lookIntervalMs) await findDue(beganAt)
       const names = queues.takeNext(beganAt, notifier.polling)
       if (names.length > 0) await poll(names)
       // Polls take at most half of the time, however many are requested.
