@@ -11,6 +11,7 @@ import pg from 'pg'
 import { z } from 'zod'
 import { createBus, defineEvents, type Bus } from '../src/index.ts'
 import { startOwnPostgres } from '../src/testing/postgres.ts'
+import { behind, fillLargeDatabase, receivers } from './large-database.ts'
 
 const { values } = parseArgs({
   options: {
@@ -63,16 +64,11 @@ function report(what: string, sorted: readonly number[]): void {
   console.log(`${what}: p50 ${at(sorted, 0.5)} ms, p99 ${at(sorted, 0.99)} ms, most ${at(sorted, 1)} ms`)
 }
 
-/** An event id of the n-th of `count` events, at 115 a second: five million are half a day. */
-const idSql = (n: string, count: number): string =>
-  `overlay(overlay(bus.uuid_v7_floor(now() - (${count} - ${n}) * interval '1 second' / 115)::text placing '7' from 15)
-     placing lpad(to_hex(${n} % 4096), 3, '0') || '-8000-' || lpad(to_hex(${n}), 12, '0') from 16)::uuid`
-
 async function measureLarge(): Promise<void> {
   const { url, client } = await createDatabase('large')
   const worker = newBus(url)
   await worker.migrate()
-  const names = ['first', 'second', 'third', 'behind']
+  const names = [...receivers, behind]
   for (const name of names)
     worker.subscribe({ name, events: ['order.placed'], handler: async () => {}, retry: { maxAttempts: 1 } })
   await worker.start()
@@ -81,56 +77,8 @@ async function measureLarge(): Promise<void> {
   console.log(
     `${eventCount} events × 3 subscriptions received; in a fourth ${waitingCount} wait and ${deadCount} are dead letters`,
   )
-  await client.query('set session_replication_role = replica')
-  await client.query(`set synchronous_commit = off`)
-  await client.query(
-    `create unlogged table public.ids as select n, ${idSql('n', eventCount)} as id from generate_series(0, ${eventCount - 1}) n`,
-  )
-  await client.query('create index on public.ids (n)')
-  await client.query('vacuum analyze public.ids')
-  for (let from = 0; from < eventCount; from += 100_000) {
-    const to = Math.min(eventCount, from + 100_000) - 1
-    await client.query(
-      `insert into bus.events (id, tenant_id, type, source, payload)
-       select id, 'tenant-' || n % 1000, 'order.placed', 'measure', jsonb_build_object('n', n) from public.ids where n between ${from} and ${to}`,
-    )
-    await client.query(
-      `insert into bus.receipt_batches (subscription_id, event_id, last_event_id, event_ids, durations_ms)
-       select s.id, e.ids[1], e.ids[cardinality(e.ids)], e.ids, array_fill(1.5::real, array[cardinality(e.ids)])
-       from (
-         select array_agg(id order by n) as ids from public.ids where n between ${from} and ${to}
-         group by n / 50, bus.receipt_span_floor(id)
-       ) e
-       cross join (select id from bus.subscriptions where name in ('first', 'second', 'third')) s`,
-    )
-  }
-  // The last events wait for the fourth, a hundred in a job; those before them are its dead letters.
-  await client.query(
-    `insert into pgboss.job (id, name, data, policy, dead_letter, singleton_key)
-     select (substr(m, 1, 14) || '8' || lpad(to_hex((max(bus.uuid_ms(e.id)) - min(bus.uuid_ms(e.id))) / 4), 3, '0') || '-b' || substr(gen_random_uuid()::text, 21))::uuid,
-       'bus.behind', jsonb_build_object('eventIds', jsonb_agg(e.id order by e.id)), 'standard', 'bus.behind.dead', '*'
-     from (select id, n / 100 as part from public.ids where n >= ${eventCount - waitingCount}) e
-     join lateral (select i.id::text as m from public.ids i where i.n = e.part * 100) f on true
-     group by e.part, m`,
-  )
-  await client.query(
-    `with dead as materialized (
-       select id as event_id, gen_random_uuid() as job_id, n
-       from public.ids where n between ${eventCount - waitingCount - deadCount} and ${eventCount - waitingCount - 1}
-     ), attempts as (
-       insert into bus.attempts (event_id, subscription_id, attempt, ended_at, duration_ms, succeeded, error_name, error_message, error_stack, fingerprint)
-       select d.event_id, s.id, 1, now() - interval '1 hour' + d.n * interval '1 millisecond', 5, false, 'Error', 'the carrier answered ' || 500 + d.n % 20, repeat('at handler (file.js)', 40), md5((d.n % 20)::text)
-       from dead d join bus.subscriptions s on s.name = 'behind'
-     ), failing as (
-       insert into bus.failing (subscription_id, event_id, state, attempts, tenant_id, fingerprint, error_name, job_id, failed_at)
-       select s.id, d.event_id, 'dead', 1, 'tenant-' || d.n % 1000, md5((d.n % 20)::text), 'Error', d.job_id, now() - interval '1 hour' + d.n * interval '1 millisecond'
-       from dead d join bus.subscriptions s on s.name = 'behind'
-     )
-     insert into pgboss.job (name, data, policy, source_name, source_id, source_root_id, source_retry_count)
-     select 'bus.behind.dead', jsonb_build_object('eventIds', jsonb_build_array(d.event_id)), 'standard', 'bus.behind', d.job_id, d.job_id, 0 from dead d`,
-  )
-  await client.query('reset session_replication_role')
-  await client.query('vacuum analyze')
+  // At 115 events a second: five million are half a day.
+  await fillLargeDatabase(client, { eventCount, waitingCount, deadCount, days: eventCount / 115 / 86_400 })
   const random = async (from: number, to: number): Promise<string> => {
     const n = from + Math.floor(Math.random() * (to - from))
     const { rows } = await client.query<{ id: string }>('select id from public.ids where n = $1', [n])
@@ -165,8 +113,8 @@ async function measureLarge(): Promise<void> {
     }),
   )
   report(
-    "deadLetters.list({ subscription: 'behind' }), 100",
-    await time(100, async () => bus.deadLetters.list({ subscription: 'behind' })),
+    'deadLetters.list({ subscription: behind }), 100',
+    await time(100, async () => bus.deadLetters.list({ subscription: behind })),
   )
   report(
     'deadLetters.groups()',
