@@ -99,7 +99,7 @@ function startWriters(url: string): { readonly committed: () => number; readonly
       // Spread over the time of the kills.
       const share = ((performance.now() - startedAt) / form.killingMs) * form.eventCount
       if (committed > share)
-        await pause(Math.max(0, Math.min(200, ((committed - share) / form.eventCount) * form.killingMs)))
+        await pause(Math.min(200, ((committed - share) / form.eventCount) * form.killingMs))
     }
   })
   return { committed: () => committed, done }
