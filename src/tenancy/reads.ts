@@ -1,6 +1,7 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { readDeliveries, type EventDelivery } from '../operations/event-deliveries.ts'
-import { createHistory, type OperatorHistory, type ShowPayload } from '../operations/history.ts'
+import { createHistory, type OperatorHistory } from '../operations/history.ts'
+import type { PayloadView } from '../operations/payload-view.ts'
 import type { Database } from '../database/database.ts'
 import { createTenant, type Tenant, type TenantDatabase } from './tenant.ts'
 
@@ -25,14 +26,14 @@ export interface Reads<C extends EventCatalogue, Tx = TenantDatabase> {
   tenant: (id: string) => Tenant<C, Tx>
 }
 
-/** @param show - decides which part of a payload these reads return */
+/** @param view - decides which part of a payload these reads return, and compare */
 export function createReads<C extends EventCatalogue, Tx>(
   database: Database,
-  show: ShowPayload,
+  view: PayloadView,
 ): Reads<C, Tx> {
   return {
-    events: createHistory<C>(database, show, 'operator'),
+    events: createHistory<C>(database, view, undefined),
     deliveries: async (id) => readDeliveries(database, 'bus.event_deliveries', id),
-    tenant: (id) => createTenant<C, Tx>(database, id, show),
+    tenant: (id) => createTenant<C, Tx>(database, id, view),
   }
 }

@@ -8,7 +8,8 @@ import {
   type TenantDeadLetters,
 } from '../delivery/operator/dead-letters.ts'
 import { readDeliveries, type EventDelivery } from '../operations/event-deliveries.ts'
-import { createHistory, type EventHistory, type ShowPayload } from '../operations/history.ts'
+import { createHistory, type EventHistory } from '../operations/history.ts'
+import type { PayloadView } from '../operations/payload-view.ts'
 import { checkSpan } from '../operations/history-filter.ts'
 import type { Database, Executor } from '../database/database.ts'
 import { runTenantQuery, type TenantDatabase } from './query.ts'
@@ -77,13 +78,13 @@ interface StatsRow extends Record<string, unknown> {
 export function createTenant<C extends EventCatalogue, Tx>(
   database: Database,
   tenantId: unknown,
-  show: ShowPayload,
+  view: PayloadView,
 ): Tenant<C, Tx> {
   const id = textOption('id', tenantId, { max: limits.keyLength })
   const executor = scopedExecutor(database, id)
   return {
     id,
-    events: createHistory<C>(executor, show, 'tenant'),
+    events: createHistory<C>(executor, view, id),
     stats: async (span = {}) => readStats(executor, checkSpan(span, 'tenant.stats')),
     deliveries: async (id) => readDeliveries(executor, 'bus.tenant_deliveries', id),
     deadLetters: {
