@@ -156,7 +156,7 @@ begin
   ) l
   cross join lateral (
     select array(
-      select jsonb_build_object('id', c.id, 'patterns', c.patterns, 'where', c."where", 'isActive', c.retired_at is null,
+      select jsonb_build_object('id', c.id, 'patterns', c.patterns, 'where', c."where", 'hasWhere', c."where" is not null, 'isActive', c.retired_at is null,
         'isLive', coalesce(c.id = any (l.live), false),
         'matches', exists (select from unnest(c.patterns) as p (pattern) where bus.pattern_matches(p.pattern, event.type)))
       from (

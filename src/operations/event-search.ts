@@ -1,4 +1,4 @@
-import { lowestId, timeInId } from '../events/event-id.ts'
+import { timeInId } from '../events/event-id.ts'
 import { compilePatterns } from '../events/pattern.ts'
 import type { Executor } from '../database/database.ts'
 import { ConfigurationError } from '../foundation/errors.ts'
@@ -6,6 +6,7 @@ import { describe, invalidOption } from '../foundation/options.ts'
 import type { DeliveryState } from './delivery-status.ts'
 import type { HistoryRow, Window } from './event-statements.ts'
 import { highestEventId, lowestEventId, type CheckedFilter } from './history-filter.ts'
+import { partitionsIn } from './log-partitions.ts'
 import { readSlice, type Lanes, type Slice, type SliceRequest } from './search-lanes.ts'
 import { keysIn, readIndexed, readKeys, readListed } from './search-sets.ts'
 
@@ -98,7 +99,7 @@ async function searchPartitions(
     filter.readLimit,
     state === undefined ? filter.readLimit : stateReadLimits[state.state],
   )
-  const partitions = await partitionsIn(reader.executor, search.window)
+  const partitions = await partsOf(reader.executor, search.window)
   if (isNewest) partitions.reverse()
   const rows: HistoryRow[] = []
   let readCount = 0
@@ -181,7 +182,7 @@ async function listEvents(
     ['idempotency_key', filter.idempotencyKey],
   ] as const) {
     const ids = key === undefined ? undefined : await readKeys(executor, kind, key, filter.tenantId)
-    if (ids !== undefined) return { ids, areInState: false }
+    if (ids !== undefined) return { ids: ids.map(({ id }) => id), areInState: false }
   }
   const { correlationId, causationId, subject } = filter
   // These name fewer events than a state does.
@@ -263,18 +264,9 @@ interface Part {
   readonly window: Window
 }
 
-/** The partitions that a window touches, oldest first. Months to come are one part. */
-async function partitionsIn(executor: Executor, { low, high }: Window): Promise<Part[]> {
-  const { rows } = await executor.query<{ bounds: string[] }>(
-    'select bus.partition_bounds($1::uuid, $2::uuid)::text[] as bounds',
-    [lowestEventId, highestEventId],
-  )
-  const now = new Date()
-  const nextMonth = lowestId(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + 1))
-  const bounds = (rows[0]?.bounds ?? []).filter((bound) => bound <= nextMonth || bound === highestEventId)
-  return bounds
-    .slice(1)
-    .map((bound, index) => ({ low: bounds[index] ?? lowestEventId, high: bound }))
+/** The partitions that a window touches, oldest first. */
+async function partsOf(executor: Executor, { low, high }: Window): Promise<Part[]> {
+  return (await partitionsIn(executor))
     .filter((partition) => partition.low < high && partition.high > low)
     .map((partition) => ({
       partition,

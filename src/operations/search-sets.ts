@@ -15,7 +15,7 @@ import type { CheckedFilter } from './history-filter.ts'
 const maxSetCount = 5000
 
 /** So many tenants, or types, are looked up one by one. */
-const maxKeyCount = 5000
+export const maxKeyCount = 5000
 
 /** The events of a part of the log by correlation, cause or subject. Undefined if no index answers, or they are too many. */
 export async function readIndexed(
@@ -91,21 +91,27 @@ export async function keysIn(
   return rows.length > maxKeyCount ? undefined : rows.map(({ key }) => key)
 }
 
+/** A key, and the event that has used it. */
+interface UsedKey {
+  readonly tenantId: string
+  readonly id: string
+}
+
 /** The events that have used a business id, or an idempotency key. Undefined if there are too many tenants to look it up for each. */
 export async function readKeys(
   executor: Executor,
   kind: 'event_id' | 'idempotency_key',
   key: string,
   tenantId: string | undefined,
-): Promise<readonly string[] | undefined> {
+): Promise<readonly UsedKey[] | undefined> {
   if (tenantId !== undefined) {
     const { rows } = await executor.query<{ event_id: string }>(
       'select k.event_id from bus.event_keys k where k.tenant_id = $1 and k.kind = $2 and k.key = $3',
       [tenantId, kind, key],
     )
-    return rows.map(({ event_id }) => event_id)
+    return rows.map(({ event_id: id }) => ({ tenantId, id }))
   }
-  const { rows } = await executor.query<{ event_id: string | null; tenant_count: string }>(
+  const { rows } = await executor.query<{ event_id: string | null; tenant_id: string; tenant_count: string }>(
     `with recursive tenants (id) as (
        (select k.tenant_id from bus.event_keys k order by k.tenant_id limit 1)
        union all
@@ -113,9 +119,9 @@ export async function readKeys(
        from tenants t where t.id is not null
      ), known as materialized (select t.id from tenants t where t.id is not null limit ${maxKeyCount + 1}),
      counted as materialized (select count(*) as n from known)
-     select c.n as tenant_count, k.event_id from counted c
+     select c.n as tenant_count, k.event_id, k.tenant_id from counted c
      left join lateral (
-       select k.event_id from known t
+       select k.event_id, t.id as tenant_id from known t
        cross join lateral (
          select k.event_id from bus.event_keys k where k.tenant_id = t.id and k.kind = $1 and k.key = $2 limit 1) k
        limit ${maxSetCount}
@@ -123,7 +129,9 @@ export async function readKeys(
     [kind, key],
   )
   if (Number(rows[0]?.tenant_count ?? 0) > maxKeyCount) return undefined
-  return rows.flatMap(({ event_id }) => event_id ?? [])
+  return rows.flatMap(({ event_id: id, tenant_id: ofTenant }) =>
+    id === null ? [] : { tenantId: ofTenant, id },
+  )
 }
 
 /** Those of some events that fulfil a filter. */
