@@ -269,7 +269,10 @@ begin
       is_few := (
         select count(*) <= max_count from (
           select from unnest(for_subscriptions) as s (id) cross join unnest(states) as t (state)
-          join bus.failing f on f.subscription_id = s.id and f.state = t.state limit max_count + 1) f);
+          cross join lateral (
+            select from bus.failing f where f.subscription_id = s.id and f.state = t.state
+            order by f.subscription_id, f.state, f.fingerprint, f.failed_at limit max_count + 1) f
+          limit max_count + 1) f);
     end if;
     if is_few and of_tenant is not null then
       ids := array(
@@ -279,7 +282,9 @@ begin
     elsif is_few then
       ids := array(
         select f.event_id from unnest(for_subscriptions) as s (id) cross join unnest(states) as t (state)
-        join bus.failing f on f.subscription_id = s.id and f.state = t.state
+        cross join lateral (
+          select f.event_id from bus.failing f where f.subscription_id = s.id and f.state = t.state
+          order by f.subscription_id, f.state, f.fingerprint, f.failed_at limit max_count) f
         where f.event_id >= low and f.event_id < high);
     else
       ids := array(
@@ -288,7 +293,7 @@ begin
           select f.event_id from bus.failing f
           where f.subscription_id = s.id and f.state = any (states) and (of_tenant is null or f.tenant_id = of_tenant)
             and f.event_id >= low and f.event_id < high
-          order by f.event_id desc limit max_count) f);
+          order by f.subscription_id desc, f.event_id desc limit max_count) f);
     end if;
     if wanted = 'dead' then
       more := array(
@@ -304,7 +309,7 @@ begin
     select array_agg(x.event_id::uuid), sum((r.job ->> 'jobs')::bigint) into ids, job_count
     from bus.read_each(array(
       select format($job$
-        select %1$s as subscription_id, jsonb_agg(j.data -> 'eventIds') as event_ids, count(*) as jobs
+        select %1$s as subscription_id, case when count(*) <= 50 then jsonb_agg(j.data -> 'eventIds') end as event_ids, count(*) as jobs
         from (select b.data from pgboss.job b where b.name = %2$L and b.state %3$s limit 51) j
       $job$, s.id, 'bus.' || s.name, case wanted when 'waiting' then '< ''active''' else '= ''active''' end)
       from bus.subscriptions s where s.id = any (for_subscriptions)
@@ -313,7 +318,6 @@ begin
       select e.event_id from jsonb_array_elements(coalesce(nullif(r.job -> 'event_ids', 'null'), '[]')) as l (list)
       cross join lateral jsonb_array_elements_text(l.list) as e (event_id)
       where e.event_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-        and (r.job ->> 'jobs')::int <= 50
         and (wanted <> 'waiting' or not exists (
           select from bus.failing f where f.subscription_id = (r.job ->> 'subscription_id')::int and f.event_id = e.event_id::uuid))
     ) x on true;
@@ -409,19 +413,32 @@ begin
         except select f.event_id from bus.failing f where f.subscription_id = subscription.id and f.event_id = any (of_events) and wanted = 'waiting');
       continue when cardinality(candidates) = 0;
       execute format($job$
-        select array_agg(e.id) from unnest($1) as e (id)
-        left join lateral (select (extract(epoch from v.available_at) * 1000)::bigint as ms from bus.events v where v.id = e.id and isfinite(v.available_at)) v on true
-        where exists (
-          select from pgboss.job b cross join lateral (values (bus.uuid_ms(e.id)), (v.ms)) as m (ms)
+        select array_agg(m.id) from (
+          select e.id, bus.uuid_ms(e.id) as ms from unnest($1) as e (id)
+          union all
+          -- Scheduled: its job says when it was due.
+          select v.id, (extract(epoch from v.available_at) * 1000)::bigint from bus.events v where v.id = any ($1) and isfinite(v.available_at)
+        ) m
+        cross join lateral (
+          select from pgboss.job b
           where b.name = %1$L and b.state %2$s
             and b.id >= bus.uuid_v7_floor(to_timestamp((m.ms - 16384)::float8 / 1000)) and b.id < bus.uuid_v7_floor(to_timestamp((m.ms + 1)::float8 / 1000))
-            and bus.job_may_hold(b.id, m.ms) and b.data -> 'eventIds' ? e.id::text)
-          or exists (
-            select from bus.failing f join pgboss.job b on b.name = %1$L and b.id = f.job_id and b.state %2$s
-            where f.subscription_id = %3$s and f.event_id = e.id)
+            and bus.job_may_hold(b.id, m.ms) and b.data -> 'eventIds' ? m.id::text
+          order by b.name, b.id limit 1
+        ) b
       $job$, 'bus.' || subscription.name, case wanted when 'waiting' then '< ''active''' else '= ''active''' end, subscription.id)
       into found_ids using candidates;
       return query select unnest(found_ids);
+      if wanted = 'delivering' then
+        -- Another attempt, with a job of its own.
+        execute format($job$
+          select array_agg(f.event_id) from bus.failing f
+          cross join lateral (select from pgboss.job b where b.name = %1$L and b.id = f.job_id and b.state = 'active' limit 1) b
+          where f.subscription_id = %2$s and f.event_id = any ($1)
+        $job$, 'bus.' || subscription.name, subscription.id)
+        into found_ids using candidates;
+        return query select unnest(found_ids);
+      end if;
       if subscription.ordered then
         -- The events of a key wait in their line; the first ones may be with a worker.
         execute format($job$

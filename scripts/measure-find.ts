@@ -28,10 +28,7 @@ const deadCount = Number(values.dead)
 const types = Array.from({ length: 40 }, (_, n) => `area-${n % 8}.happened-${n}`)
 const events = defineEvents(
   Object.fromEntries(
-    types.map((type) => [
-      type,
-      { schema: z.object({ n: z.number() }).loose(), redact: ['card'] as const },
-    ]),
+    types.map((type) => [type, { schema: z.object({ n: z.number() }).loose(), redact: ['card'] as const }]),
   ),
 )
 const silent = { debug() {}, info() {}, warn() {}, error() {} }
@@ -121,3 +118,146 @@ async function fill(client: pg.Client, bus: Bus<typeof events>): Promise<void> {
   await client.query('reset session_replication_role')
   await client.query('vacuum analyze')
 }
+
+/** Milliseconds of some calls, sorted. */
+async function time(count: number, call: (n: number) => Promise<unknown>): Promise<number[]> {
+  const all: number[] = []
+  for (let n = 0; n < count; n += 1) {
+    const startedAt = performance.now()
+    await call(n)
+    all.push(performance.now() - startedAt)
+  }
+  return all.toSorted((a, b) => a - b)
+}
+
+const at = (sorted: readonly number[], share: number): string =>
+  (sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0).toFixed(1)
+
+/** A random event of the log, with the number that its attributes are made of. */
+interface Sample {
+  readonly n: number
+  readonly id: string
+}
+
+const any = (below: number): number => Math.floor(Math.random() * below)
+
+async function measure(client: pg.Client, bus: Bus<typeof events>): Promise<void> {
+  const firstDead = eventCount - waitingCount - deadCount
+  const sample = async (from: number, to: number): Promise<Sample> => {
+    const n = from + any(to - from)
+    const { rows } = await client.query<{ id: string }>('select id from public.ids where n = $1', [n])
+    return { n, id: rows[0]?.id ?? '' }
+  }
+  const anyEvent = async (): Promise<Sample> => sample(0, eventCount)
+  const tenantOf = ({ n }: Sample): string => `tenant-${Math.floor(n / 10) % 1000}`
+  const subjectOf = ({ n }: Sample): string => `customer-${Math.floor(n / 10) % 5000}`
+  const rootOf = async ({ n }: Sample): Promise<string> => {
+    const { rows } = await client.query<{ id: string }>('select id from public.ids where n = $1', [
+      Math.floor(n / 10) * 10,
+    ])
+    return rows[0]?.id ?? ''
+  }
+  const searches: Record<string, () => Promise<unknown>> = {
+    'find()': async () => bus.events.find(),
+    'find({ tenantId })': async () => bus.events.find({ tenantId: tenantOf(await anyEvent()) }),
+    'find({ type })': async () => bus.events.find({ type: types[any(40)] ?? '' }),
+    'find({ type: 20 types })': async () => bus.events.find({ type: types.slice(0, 20) }),
+    'find({ tenantId, type })': async () =>
+      bus.events.find({ tenantId: tenantOf(await anyEvent()), type: types[any(40)] ?? '' }),
+    'find({ pattern })': async () => bus.events.find({ pattern: `area-${any(8)}.*` }),
+    'find({ causationId })': async () => bus.events.find({ causationId: await rootOf(await anyEvent()) }),
+    'find({ tenantId, correlationId })': async () => {
+      const event = await anyEvent()
+      return bus.events.find({ tenantId: tenantOf(event), correlationId: await rootOf(event) })
+    },
+    'find({ tenantId, subject })': async () => {
+      const event = await anyEvent()
+      return bus.events.find({ tenantId: tenantOf(event), subject: subjectOf(event) })
+    },
+    'find({ tenantId, eventId })': async () => {
+      const event = await sample(0, eventCount / 5)
+      return bus.events.find({
+        tenantId: `tenant-${Math.floor((event.n * 5) / 10) % 1000}`,
+        eventId: `business-${event.n * 5}`,
+      })
+    },
+    'find({ eventId })': async () => bus.events.find({ eventId: `business-${any(eventCount / 5) * 5}` }),
+    'search({ source })': async () => bus.events.search({ source: 'service-3' }),
+    'search({ payload }), found': async () =>
+      bus.events.search({ payload: { n: eventCount - 1 - any(20_000) } }),
+    'search({ payload }), not found': async () =>
+      bus.events.search({ payload: { order: { number: 'never' } } }),
+    'search({ tenantId, payload }), not found': async () =>
+      bus.events.search({ tenantId: tenantOf(await anyEvent()), payload: { order: { number: 'never' } } }),
+    'search({ correlationId })': async () => bus.events.search({ correlationId: 'never' }),
+    'search({ subject })': async () => bus.events.search({ subject: 'customer-7' }),
+    "search({ status: 'dead' })": async () => bus.events.search({ status: 'dead' }),
+    "search({ status: 'dead', tenantId })": async () =>
+      bus.events.search({ status: 'dead', tenantId: tenantOf(await anyEvent()) }),
+    "search({ status: 'retrying' })": async () => bus.events.search({ status: 'retrying' }),
+    "search({ status: 'waiting' })": async () => bus.events.search({ status: 'waiting' }),
+    "search({ status: 'delivering' })": async () => bus.events.search({ status: 'delivering' }),
+    "search({ status: 'delivered' })": async () => bus.events.search({ status: 'delivered' }),
+    "search({ status: 'expired' })": async () => bus.events.search({ status: 'expired' }),
+    'get(id)': async () => bus.events.get((await anyEvent()).id),
+    'trace(id), 10 events': async () => bus.events.trace(await rootOf(await anyEvent())),
+    'trace(id, { tenantId })': async () => {
+      const event = await anyEvent()
+      return bus.events.trace(await rootOf(event), { tenantId: tenantOf(event) })
+    },
+    'traceTree(event)': async () => bus.events.traceTree((await anyEvent()).id),
+    'explain, delivered': async () => bus.explain((await sample(0, firstDead)).id),
+    'explain, dead': async () => bus.explain((await sample(firstDead, firstDead + deadCount)).id),
+    'explain, waiting': async () => bus.explain((await sample(firstDead + deadCount, eventCount)).id),
+    'explain, not in the log': async () => bus.explain(crypto.randomUUID()),
+    'lookup(event)': async () => bus.lookup((await anyEvent()).id),
+    'lookup(business id)': async () => bus.lookup(`business-${any(eventCount / 5) * 5}`),
+    'lookup(subject)': async () => bus.lookup(`customer-${any(5000)}`),
+    'lookup(nothing)': async () => bus.lookup('nothing'),
+    'lookup(unknown id)': async () => bus.lookup(crypto.randomUUID()),
+    'tenant.find()': async () => bus.tenant(tenantOf(await anyEvent())).events.find(),
+    'tenant.find({ type })': async () =>
+      bus.tenant(tenantOf(await anyEvent())).events.find({ type: types[any(40)] ?? '' }),
+    'tenant.search({ payload })': async () =>
+      bus.tenant(tenantOf(await anyEvent())).events.search({ payload: { order: { number: 'never' } } }),
+    "tenant.search({ status: 'dead' })": async () =>
+      bus.tenant(tenantOf(await anyEvent())).events.search({ status: 'dead' }),
+    'tenant.explain': async () => {
+      const event = await anyEvent()
+      return bus.tenant(tenantOf(event)).explain(event.id)
+    },
+    'tenant.lookup': async () => {
+      const event = await anyEvent()
+      return bus.tenant(tenantOf(event)).lookup(subjectOf(event))
+    },
+  }
+  for (const [what, call] of Object.entries(searches)) {
+    if (!what.includes(values.only)) continue
+    await call()
+    const sorted = await time(100, call)
+    console.log(`${what}: p50 ${at(sorted, 0.5)} ms, p99 ${at(sorted, 0.99)} ms`)
+  }
+}
+
+const server = values.database === undefined ? await startOwnPostgres() : undefined
+const url =
+  values.database ?? Object.assign(new URL(server?.url ?? ''), { pathname: '/measure_find' }).toString()
+const admin = new pg.Client(Object.assign(new URL(url), { pathname: '/postgres' }).toString())
+await admin.connect()
+const name = new URL(url).pathname.slice(1)
+const { rowCount } = await admin.query('select from pg_database where datname = $1', [name])
+if (rowCount === 0) await admin.query(`create database ${name}`)
+await admin.end()
+const client = new pg.Client(url)
+await client.connect()
+const newBus = (): Bus<typeof events> =>
+  createBus({ database: url, events, source: 'measure', logger: silent }) as Bus<typeof events>
+const { rows: known } = await client.query<{ there: boolean }>(
+  `select to_regclass('public.ids') is not null as there`,
+)
+if (known[0]?.there !== true) await fill(client, newBus())
+const bus = newBus()
+await measure(client, bus)
+await bus.stop()
+await client.end()
+await server?.stop()

@@ -80,7 +80,7 @@ export const limits = Object.freeze({
   /** `payload` in the filter of `events.find` and `events.search`, as JSON. */
   payloadFilterLength: 10_000,
   /** `readLimit` of `events.search`: events of the log that are read at most where no index answers. */
-  readLimit: range(1, 1_000_000, 20_000),
+  readLimit: range(1, 1_000_000, 10_000),
   /** The text of `lookup`. */
   lookupLength: 1024,
   /** `graceMs` of `stop`, `stopOnSignals` and the Fastify plugin. */

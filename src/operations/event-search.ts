@@ -103,6 +103,7 @@ async function searchPartitions(
   if (isNewest) partitions.reverse()
   const rows: HistoryRow[] = []
   let readCount = 0
+  let cost = 0
   for (const [index, { partition, window }] of partitions.entries()) {
     const request = {
       filter,
@@ -113,13 +114,14 @@ async function searchPartitions(
           : { source: functionOf(reader, 'events_with_state'), subscriptionIds: state.ids },
       window,
       wanted: filter.limit - rows.length,
-      readLimit: readLimit - readCount,
+      readLimit: readLimit - cost,
     }
     const slice = await readPartition(reader, request, partition, state)
     rows.push(...slice.rows)
     readCount += slice.readCount
+    cost += slice.cost
     if (rows.length >= filter.limit || slice.last !== undefined) return page(rows, slice.last, readCount)
-    if (readCount >= readLimit && index < partitions.length - 1)
+    if (cost >= readLimit && index < partitions.length - 1)
       return page(rows, isNewest ? window.low : window.high, readCount)
   }
   return page(rows, undefined, readCount)
@@ -140,10 +142,16 @@ async function readPartition(
     wanted: state === undefined ? wanted : request.readLimit,
   })
   if (indexed !== undefined) {
-    if (state === undefined) return { rows: indexed, readCount: 0, last: undefined }
-    const rows = (await keepInState(reader, indexed, state)).slice(0, wanted)
-    const isCut = indexed.length >= request.readLimit
-    return { rows, readCount: indexed.length, last: isCut ? indexed.at(-1)?.id : undefined }
+    const { cost } = indexed
+    if (state === undefined) return { rows: indexed.rows, readCount: 0, cost, last: undefined }
+    const rows = (await keepInState(reader, indexed.rows, state)).slice(0, wanted)
+    const isCut = indexed.rows.length >= request.readLimit
+    return {
+      rows,
+      readCount: indexed.rows.length,
+      cost: cost + indexed.rows.length,
+      last: isCut ? indexed.rows.at(-1)?.id : undefined,
+    }
   }
   if (filter.tenantId === undefined)
     return readSlice(executor, request, await lanesOf(executor, filter, partition))

@@ -57,8 +57,9 @@ export interface OperatorFilter<T extends string = string> extends EventFilter<T
 /** What a search takes besides the filter. */
 export interface SearchLimit {
   /**
-   * How many events of the log a search reads at most where no index answers: 1 to 1,000,000. More take longer.
-   * @defaultValue `20000`
+   * How many events of the log a search reads at most where no index answers: 1 to 1,000,000. More take longer. Events that are read by their
+   * tenant or type, each from a place of its own, count as eight.
+   * @defaultValue `10000`
    */
   readonly readLimit?: number | undefined
 }

@@ -99,7 +99,10 @@ export interface OperatorHistory<C extends EventCatalogue> {
     filter?: OperatorFilter<T> & SearchLimit,
   ) => Promise<EventSearch<T>>
   get: (id: string) => Promise<HistoryEvent | undefined>
-  /** Like the trace of one tenant. */
+  /**
+   * Like the trace of one tenant. Of a correlation that is the id of its first event, other tenants' events are found where one of these has
+   * caused them. Pass the tenant if you know it: any other correlation is looked up for each tenant.
+   */
   trace: (correlationId: string, options?: OperatorTraceOptions) => Promise<HistoryEvent[]>
   /** Like the tree of one tenant. */
   traceTree: (correlationOrEventId: string, options?: OperatorTraceOptions) => Promise<TraceTree>
@@ -137,22 +140,31 @@ export function createHistory<C extends EventCatalogue>(
     assertOptions(options, call)
     refuseUnknownKeys(options, isOperator ? ['limit', 'tenantId'] : ['limit'], call)
     const limit = integerOption('limit', options.limit, limits.traceLimit)
+    textOption('correlationId', correlationId, { max: limits.keyLength })
+    // A handler's events carry the id of the event that started everything, which has no correlation id itself.
+    const started = uuidShape.test(correlationId) ? await get(correlationId) : undefined
+    const root =
+      started !== undefined && (options.tenantId ?? started.tenantId) === started.tenantId
+        ? started
+        : undefined
+    // Where it is known, its tenant is searched by index, and other tenants by what these events have caused.
+    const ofTenant = options.tenantId ?? root?.tenantId
     const filter = checkFilter(
       {
-        correlationId: textOption('correlationId', correlationId, { max: limits.keyLength }),
+        correlationId,
         order: 'oldest',
-        ...(options.tenantId === undefined ? {} : { tenantId: options.tenantId }),
+        ...(isOperator && ofTenant !== undefined ? { tenantId: ofTenant } : {}),
       },
       'events.find',
       isOperator,
     )
     const rows = await findRows(reader, { ...filter, limit: limit + 1 })
-    // A handler's events carry the id of the event that started everything, which has no correlation id itself.
-    const root = uuidShape.test(correlationId) ? await get(correlationId) : undefined
-    const isOurs = options.tenantId === undefined || root?.tenantId === options.tenantId
-    const others = rows.map(toEvent).filter(({ id }) => id !== root?.id)
-    const all = root === undefined || !isOurs ? rows.map(toEvent) : [root, ...others]
-    return { events: all.toSorted((a, b) => (a.id < b.id ? -1 : 1)), limit }
+    const found = new Map(
+      [...(root === undefined ? [] : [root]), ...rows.map(toEvent)].map((event) => [event.id, event]),
+    )
+    if (root !== undefined && isOperator && options.tenantId === undefined)
+      await addEffects(found, limit, undefined, correlationId)
+    return { events: [...found.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1)), limit }
   }
 
   /** Adds what these events have caused, whatever its correlation: plain SQL may have published it. Until there are more than `limit`. */
@@ -160,13 +172,20 @@ export function createHistory<C extends EventCatalogue>(
     found: Map<string, HistoryEvent>,
     limit: number,
     ofTenant: string | undefined,
+    correlationId?: string,
   ): Promise<void> {
     for (let causes = [...found.keys()]; causes.length > 0 && found.size <= limit;) {
       const { rows } = await executor.query<HistoryRow>(
         `select ${historyColumns} from bus.events e
-         where e.causation_id = any ($1::uuid[]) and e.id >= $2::uuid and ($3::text is null or e.tenant_id = $3) limit ${limit + 1}`,
+         where e.causation_id = any ($1::uuid[]) and e.id >= $2::uuid and ($3::text is null or e.tenant_id = $3)
+           and ($4::text is null or e.correlation_id = $4) limit ${limit + 1}`,
         // An effect is younger than its cause, but for clocks that were set back.
-        [causes, lowestId(Math.max(0, timeInId(causes.toSorted()[0] ?? '') - 60_000)), ofTenant ?? null],
+        [
+          causes,
+          lowestId(Math.max(0, timeInId(causes.toSorted()[0] ?? '') - 60_000)),
+          ofTenant ?? null,
+          correlationId ?? null,
+        ],
       )
       const effects = rows.filter(({ id }) => !found.has(id)).map(toEvent)
       for (const effect of effects) found.set(effect.id, effect)

@@ -21,10 +21,15 @@ export interface Lanes {
   readonly answered: readonly Answered[]
 }
 
+/** Events of one tenant or type are far apart in the log: reading one costs about as much as eight that are next to each other. */
+const scatteredWeight = 8
+
 /** What a statement found in its window, and how far it has read. */
 export interface Slice {
   readonly rows: readonly HistoryRow[]
   readonly readCount: number
+  /** What it has used up of the limit. */
+  readonly cost: number
   /** The last event that was read, in the order of the search; undefined if the window was read to its end. */
   readonly last: string | undefined
 }
@@ -37,7 +42,7 @@ export interface SliceRequest {
   readonly window: Window
   /** Rows to find at most. */
   readonly wanted: number
-  /** Rows to read at most. */
+  /** What it may use up: see {@link Slice}. */
   readonly readLimit: number
 }
 
@@ -66,9 +71,10 @@ export async function readSlice(executor: Executor, request: SliceRequest, lanes
       `select ${historyColumns} from ${source} as l (key) cross join lateral ${inLane('e.*', wanted)} e order by e.id ${direction} limit ${wanted}`,
       [...values.values],
     )
-    return { rows, readCount: 0, last: undefined }
+    return { rows, readCount: 0, cost: 0, last: undefined }
   }
-  const perLane = Math.max(1, Math.floor(readLimit / laneCount))
+  const weight = column === undefined || state !== undefined ? 1 : scatteredWeight
+  const perLane = Math.max(1, Math.floor(readLimit / laneCount / weight))
   if (state !== undefined) residual.push(`e.id in (select m.id from matching m)`)
   const matching =
     state === undefined
@@ -100,6 +106,7 @@ export async function readSlice(executor: Executor, request: SliceRequest, lanes
   return {
     rows: rows.filter(({ id }) => (id as string | null) !== null),
     readCount: Number(first?.read_count ?? 0),
+    cost: Number(first?.read_count ?? 0) * weight,
     last: first?.last ?? undefined,
   }
 }

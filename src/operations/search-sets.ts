@@ -17,21 +17,25 @@ const maxSetCount = 5000
 /** So many tenants, or types, are looked up one by one. */
 export const maxKeyCount = 5000
 
+/** To find a tenant and look into its part of an index costs about as much as reading so many events in order. */
+const tenantWeight = 10
+
 /** The events of a part of the log by correlation, cause or subject. Undefined if no index answers, or they are too many. */
 export async function readIndexed(
   executor: Executor,
   filter: CheckedFilter,
   comparedTypes: readonly string[] | undefined,
   parts: { readonly window: Window; readonly partition: Window; readonly wanted: number },
-): Promise<readonly HistoryRow[] | undefined> {
+): Promise<{ readonly rows: readonly HistoryRow[]; readonly cost: number } | undefined> {
   const { window, partition, wanted } = parts
   const values = createValues()
-  const indexed = await indexedCondition(executor, filter, partition, values)
-  if (indexed === undefined) return undefined
+  const found = await indexedCondition(executor, filter, partition, values)
+  if (found === undefined) return undefined
+  const { condition, cost } = found
   const inWindow = windowCondition(window, filter, values)
   const { rows } = await executor.query<HistoryRow & { readonly found_count: string }>(
     `with found as materialized (
-       select e.id from bus.events e where ${indexed} and ${inWindow} limit ${maxSetCount + 1}
+       select e.id from bus.events e where ${condition} and ${inWindow} limit ${maxSetCount + 1}
      ), counted as materialized (select count(*) as n from found)
      select c.n as found_count, f.* from counted c
      left join lateral (
@@ -43,7 +47,7 @@ export async function readIndexed(
     [...values.values],
   )
   if (Number(rows[0]?.found_count ?? 0) > maxSetCount) return undefined
-  return rows.filter(({ id }) => (id as string | null) !== null)
+  return { rows: rows.filter(({ id }) => (id as string | null) !== null), cost }
 }
 
 /** Conditions that an index of the log answers without its ids in order. */
@@ -52,20 +56,25 @@ async function indexedCondition(
   filter: CheckedFilter,
   partition: Window,
   { value }: Bound,
-): Promise<string | undefined> {
+): Promise<{ readonly condition: string; readonly cost: number } | undefined> {
   const { causationId, correlationId, subject, tenantId } = filter
-  if (causationId !== undefined) return `e.causation_id = ${value(causationId)}::uuid`
+  if (causationId !== undefined) return { condition: `e.causation_id = ${value(causationId)}::uuid`, cost: 0 }
   if (correlationId === undefined && subject === undefined) return undefined
   // Both indexes begin with the tenant.
   const tenants = tenantId === undefined ? await keysIn(executor, 'tenant_id', partition) : [tenantId]
   if (tenants === undefined) return undefined
   const ofTenants = value(tenants)
+  const cost = tenantId === undefined ? tenants.length * tenantWeight : 0
   if (correlationId !== undefined)
-    return `e.tenant_id = any (${ofTenants}::text[]) and e.correlation_id = ${value(correlationId)}`
+    return {
+      condition: `e.tenant_id = any (${ofTenants}::text[]) and e.correlation_id = ${value(correlationId)}`,
+      cost,
+    }
   const ofSubject = value(subject)
-  return `hashtextextended(e.subject, hashtextextended(e.tenant_id, 0)) = any (array(
+  const condition = `hashtextextended(e.subject, hashtextextended(e.tenant_id, 0)) = any (array(
       select hashtextextended(${ofSubject}::text, hashtextextended(t.id, 0)) from unnest(${ofTenants}::text[]) as t (id)))
     and e.subject = ${ofSubject}::text and e.tenant_id = any (${ofTenants}::text[])`
+  return { condition, cost }
 }
 
 /**
