@@ -479,7 +479,7 @@ $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_c
 --> statement-breakpoint
 
 -- The ids of a subscription, or of all. For the calls above, also by a tenant, who sees only the numbers.
-create function bus.subscription_ids(of_name text) returns int[] language sql stable security definer
+create function bus.subscription_ids(of_name text) returns int[] language sql stable security definer set search_path = pg_catalog, pg_temp
 return (select coalesce(array_agg(s.id order by s.id), '{}') from bus.subscriptions s where of_name is null or s.name = of_name);
 --> statement-breakpoint
 

@@ -251,7 +251,7 @@ await admin.end()
 const client = new pg.Client(url)
 await client.connect()
 const newBus = (): Bus<typeof events> =>
-  createBus({ database: url, events, source: 'measure', logger: silent }) as Bus<typeof events>
+  createBus({ database: url, events, source: 'measure', logger: silent })
 const { rows: known } = await client.query<{ there: boolean }>(
   `select to_regclass('public.ids') is not null as there`,
 )

@@ -33,8 +33,8 @@ const maxStateCount = 5000
 
 /** So many events are read at most where the state of each has to be looked up. Each takes about 50 µs for each subscription. */
 const stateReadLimits: Readonly<Record<DeliveryState, number>> = {
-  waiting: 300,
-  delivering: 300,
+  waiting: 200,
+  delivering: 200,
   delivered: 1000,
   expired: 1000,
   erased: 1000,

@@ -57,7 +57,7 @@ export function deliveryReasons(facts: EventFacts, subscription: SubscriptionFac
         ? [retrying, ...others]
         : [...others, retrying]
     }
-    case 'waiting':
+    default:
       return [...obstacles(subscription), ...queueReasons(facts, subscription)]
   }
 }

@@ -79,7 +79,7 @@ export function sentenceOf(given: DeliveryReason): string {
       return `Expired before it was delivered, recorded${at(given.at)}.`
     case 'erased':
       return `Erased before it was delivered, recorded${at(given.at)}.`
-    case 'delivered':
+    default:
       return `Delivered${at(given.at)} by attempt ${given.attempt}${given.instanceId === undefined ? '' : ` of instance ${given.instanceId}`}.`
   }
 }

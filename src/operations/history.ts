@@ -108,6 +108,9 @@ export interface OperatorHistory<C extends EventCatalogue> {
   traceTree: (correlationOrEventId: string, options?: OperatorTraceOptions) => Promise<TraceTree>
 }
 
+/** By how much an effect may seem older than its cause, in ids: clocks are set back now and then. */
+const clockMarginMs = 86_400_000
+
 /**
  * The history as visible to the role that runs its statements: in a tenant's scope, row security restricts it to that
  * tenant's events.
@@ -158,7 +161,9 @@ export function createHistory<C extends EventCatalogue>(
       'events.find',
       isOperator,
     )
-    const rows = await findRows(reader, { ...filter, limit: limit + 1 })
+    // What it has started is younger, but for clocks that were set back.
+    const low = root === undefined ? filter.low : lowestId(Math.max(0, timeInId(root.id) - clockMarginMs))
+    const rows = await findRows(reader, { ...filter, low, limit: limit + 1 })
     const found = new Map(
       [...(root === undefined ? [] : [root]), ...rows.map(toEvent)].map((event) => [event.id, event]),
     )

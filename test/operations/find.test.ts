@@ -87,12 +87,13 @@ test('a filter that is not one is refused', async () => {
     { payload: { n: 1n } },
     { readLimit: 5 },
   ]
-  for (const filter of bad)
-    await expect(bus.events.find(filter as never), JSON.stringify(Object.keys(filter))).rejects.toMatchObject(
-      {
-        code: expect.stringMatching(/^BUS_INVALID_(?:OPTION|PATTERN)$/) as string,
-      },
-    )
+  for (const filter of bad) {
+    const error: unknown = await bus.events.find(filter as never).catch((thrown: unknown) => thrown)
+    expect([Object.keys(filter), (error as { code?: unknown }).code]).toEqual([
+      Object.keys(filter),
+      expect.stringMatching(/^BUS_INVALID_(?:OPTION|PATTERN)$/),
+    ])
+  }
   await expect(bus.events.search({ readLimit: 0 })).rejects.toMatchObject({ code: 'BUS_INVALID_OPTION' })
   await expect(bus.events.find({ status: { state: 'dead', subscription: 'never' } })).rejects.toMatchObject({
     code: 'BUS_SUBSCRIPTION_NOT_FOUND',
@@ -129,7 +130,7 @@ test('a search reads a bounded part of the log, says how far it came, and finds 
       } while (page.next !== undefined && pages < 200)
       expect([filter, found]).toEqual([filter, wanted.map(({ id }) => id)])
       expect(ids(await bus.events.find({ ...filter, order, limit: 1000 }))).toEqual(found)
-      if (!('subject' in filter)) expect(pages).toBeGreaterThan(2)
+      expect(pages).toBeGreaterThan('subject' in filter ? 1 : 2)
     }
   const first = await bus.events.search({ source: 'never', readLimit: 100 })
   expect(first).toMatchObject({ events: [], searched: { readCount: 100 } })
@@ -249,7 +250,7 @@ test('many waiting and dead events: the newest ones first, and each once', async
   let page: EventSearch | undefined
   do {
     page = await bus.events.search({ status: 'waiting', limit: 1000, after: page?.next })
-    expect(page.searched.readCount).toBeLessThanOrEqual(300)
+    expect(page.searched.readCount).toBeLessThanOrEqual(200)
     found.push(...ids(page.events))
   } while (page.next !== undefined)
   expect(found).toEqual(all.toReversed())
