@@ -50,8 +50,6 @@ begin
       -- Relay, workers and maintenance of a service, and what its handlers publish. Cannot change a table's definition.
       ('bus_worker', 'table', 'bus.migrations', 'select'),
       ('bus_worker', 'table', 'bus.events', 'select,insert'),
-      ('bus_worker', 'table', 'bus.event_keys', 'select'),
-      ('bus_worker', 'function', 'bus.partition_bounds', 'execute'),
       ('bus_worker', 'table', 'bus.outbox', 'select,insert,update,delete'),
       ('bus_worker', 'sequence', 'bus.outbox_position_seq', 'usage'),
       ('bus_worker', 'table', 'bus.deliveries', 'select,insert'),
@@ -196,7 +194,6 @@ begin
         when 'insert' then 'with check (true)' else 'using (true) with check (true)' end) as statement
     from (values
       ('worker_reads', 'bus.events', 'select', 'bus_worker'),
-      ('worker_reads', 'bus.event_keys', 'select', 'bus_worker'),
       ('worker_uses', 'bus.outbox', 'all', 'bus_worker'),
       ('worker_uses', 'bus.receipts', 'all', 'bus_worker'),
       ('worker_uses', 'bus.receipt_batches', 'all', 'bus_worker'),

@@ -16,7 +16,7 @@ const expectedTables: Readonly<Record<string, Partial<Record<(typeof roles)[numb
   'bus.declarations_id_seq': {},
   'bus.deliveries': { bus_operator: 'select', bus_tenant: 'select', bus_worker: 'insert select' },
   'bus.erasures': { bus_operator: 'insert select update' },
-  'bus.event_keys': { bus_operator: 'select', bus_tenant: 'select', bus_worker: 'select' },
+  'bus.event_keys': { bus_operator: 'select', bus_tenant: 'select' },
   'bus.events': {
     bus_operator: 'select',
     bus_publisher: 'insert',
@@ -98,7 +98,7 @@ const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
   'bus.new_key_id': [...roles],
   'bus.ordering_key_hash': [...operator, ...worker],
   'bus.pack_receipts': worker,
-  'bus.partition_bounds': [...operator, 'bus_tenant', ...worker],
+  'bus.partition_bounds': [...operator, 'bus_tenant'],
   'bus.partition_state': [...operator, ...worker],
   'bus.pattern_matches': [...roles],
   'bus.publish': publisher,
