@@ -8,7 +8,6 @@ import type { EventCatalogue } from './events/catalogue.ts'
 import { ConfigurationError, StateError } from './foundation/errors.ts'
 import { limits } from './foundation/limits.ts'
 import { assertObject, booleanOption, integerOption, refuseUnknownKeys } from './foundation/options.ts'
-import { redactPayload } from './events/payload-redaction.ts'
 import { reasonOf } from './foundation/error-reason.ts'
 import { createBlockedKeys } from './delivery/operator/blocked-keys.ts'
 import { startDelivery, type Delivery } from './delivery/delivery.ts'
@@ -37,6 +36,7 @@ import { repairSequences } from './outbox/schema/sequences.ts'
 import { type DefaultedBy, type EventDefaults, type Publisher } from './outbox/publish/publisher.ts'
 import { assertNodeVersion } from './foundation/node-version.ts'
 import { chosenOf, resolveRun, type RunOption } from './run-option.ts'
+import { createPayloadView } from './operations/payload-view.ts'
 import { createReads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions } from './tenancy/roles.ts'
 import { version } from './foundation/version.ts'
@@ -147,9 +147,7 @@ export function createBus<
     get state() {
       return state
     },
-    ...createReads<C, HandlerTransaction<D>>(database, (type, payload) =>
-      redactPayload(settings.catalogue, type, payload),
-    ),
+    ...createReads<C, HandlerTransaction<D>>(database, createPayloadView(settings.catalogue)),
     deadLetters,
     blockedKeys,
     erasures,

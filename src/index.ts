@@ -123,9 +123,15 @@ export { fromPrisma, type PrismaTransaction } from './outbox/transactions/adapte
 export { fromTypeOrm, type TypeOrmTransaction } from './outbox/transactions/adapters/from-typeorm.ts'
 export type { RelayState } from './outbox/relay/relay.ts'
 export type { AttemptRecord, EventDelivery, LastError } from './operations/event-deliveries.ts'
-export type { EventFilter, OperatorFilter } from './operations/history-filter.ts'
+export type { DeliveryState, OutboxStatus, StatusFilter } from './operations/delivery-status.ts'
+export type { TraceNode, TraceTree } from './operations/event-trace.ts'
+export type { DeliveryReason, ExplainedInstance } from './operations/delivery-reason.ts'
+export type { Explanation, SubscriptionExplanation } from './operations/explain.ts'
+export type { EventFilter, OperatorFilter, SearchLimit } from './operations/history-filter.ts'
+export type { Lookup, LookupMatch } from './operations/lookup.ts'
 export type {
   EventHistory,
+  EventSearch,
   HistoryEvent,
   HistoryType,
   OperatorHistory,

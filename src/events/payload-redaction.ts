@@ -37,6 +37,31 @@ export function redactPayload(catalogue: EventCatalogue, type: string, payload: 
   return redactAt(payload, [tree], 0)
 }
 
+/**
+ * Whether a search may compare this part with payloads of a type: whoever may not see a value must not find out what it is by searching for
+ * it. Not if the part touches what the type's `redact` names, or if the catalogue does not know the type. An item of a list may be compared
+ * with an item at any other place, so a path with the number of an item counts for all items.
+ */
+export function mayCompare(catalogue: EventCatalogue, type: string, part: unknown): boolean {
+  const definition = Object.hasOwn(catalogue, type) ? catalogue[type] : undefined
+  if (definition === undefined) return false
+  return definition.redact === undefined || !touches(part, [toTree(definition.redact)], 0)
+}
+
+function touches(value: unknown, nodes: readonly PathNode[], depth: number): boolean {
+  if (nodes.length === 0) return false
+  if (depth > maxDepth || nodes.some((node) => node.isEnd)) return true
+  if (value === null || typeof value !== 'object') return false
+  if (Array.isArray(value)) {
+    const ofItems = nodes.flatMap((node) => [
+      ...[...node.names].filter(([name]) => /^\d+$/.test(name)).map(([, child]) => child),
+      ...(node.any === undefined ? [] : [node.any]),
+    ])
+    return value.some((item) => touches(item, [...nodes, ...ofItems], depth + 1))
+  }
+  return Object.entries(value).some(([key, item]) => touches(item, followedBy(nodes, key), depth + 1))
+}
+
 function toTree(paths: readonly string[]): PathNode {
   const root = newNode()
   for (const path of paths) {

@@ -71,12 +71,18 @@ export const limits = Object.freeze({
   retryAfterSeconds: 604_800,
 
   // Methods of a bus.
-  /** `limit` of `deadLetters.list`, `blockedKeys.list`, `erasures.list` and `events.find`. */
+  /** `limit` of `deadLetters.list`, `blockedKeys.list`, `erasures.list`, `events.find` and `events.search`. */
   listLimit: range(1, 1000, 100),
-  /** `limit` of `events.trace`. */
+  /** `limit` of `events.trace` and `events.traceTree`. */
   traceLimit: range(1, 10_000, 1000),
-  /** Types in the filter of `events.find`. */
+  /** Types, or patterns, in the filter of `events.find` and `events.search`. */
   filterTypeCount: 100,
+  /** `payload` in the filter of `events.find` and `events.search`, as JSON. */
+  payloadFilterLength: 10_000,
+  /** `readLimit` of `events.search`: events of the log that are read at most where no index answers. */
+  readLimit: range(1, 1_000_000, 10_000),
+  /** The text of `lookup`. */
+  lookupLength: 1024,
   /** `graceMs` of `stop`, `stopOnSignals` and the Fastify plugin. */
   graceMs: range(0, 3_600_000, 30_000),
 })

@@ -1,4 +1,5 @@
 import { lowestId } from '../events/event-id.ts'
+import { checkPattern } from '../events/pattern.ts'
 import { limits } from '../foundation/limits.ts'
 import {
   describe,
@@ -9,17 +10,38 @@ import {
   textOption,
 } from '../foundation/options.ts'
 import { isDate } from '../foundation/cross-realm.ts'
+import { checkStatus, type CheckedStatus, type StatusFilter } from './delivery-status.ts'
 
-/** Which events of the log to find, and in which order. */
+/** Which events of the log to find, and in which order. All that is given must hold. */
 export interface EventFilter<T extends string = string> {
   /** One type, or several. */
   readonly type?: T | readonly T[] | undefined
+  /** Patterns such as `payment.*` and `**`, as in a subscription; one of them must match. */
+  readonly pattern?: string | readonly string[] | undefined
+  /** The service that published it. */
+  readonly source?: string | undefined
+  readonly subject?: string | undefined
   readonly correlationId?: string | undefined
+  /** The id of the event that caused it. */
+  readonly causationId?: string | undefined
+  /** The business id that it was published with. */
+  readonly eventId?: string | undefined
+  readonly idempotencyKey?: string | undefined
+  /**
+   * Where it is for some subscription, or for the one that is named: `'dead'`, or `{ state: 'dead', subscription: 'open-case' }`. Takes the
+   * words of hand-written outbox tables too.
+   */
+  readonly status?: StatusFilter | undefined
+  /**
+   * A part of the payload, as PostgreSQL's `@>` compares it. Only events of types of the catalogue are compared, and none of a type whose
+   * `redact` names something in this part. Erased payloads are not found.
+   */
+  readonly payload?: Readonly<Record<string, unknown>> | undefined
   /** Published at this time or later, judged by the id. Ranges without events cost nothing. */
   readonly from?: Date | undefined
   /** Published before this time. */
   readonly to?: Date | undefined
-  /** The id of the last event of the previous page; this page continues after it, in the same order. */
+  /** The id of the last event of the previous page, or `next` of a search; this page continues after it, in the same order. */
   readonly after?: string | undefined
   /** 1 to 1,000. @defaultValue `100` */
   readonly limit?: number | undefined
@@ -32,48 +54,96 @@ export interface OperatorFilter<T extends string = string> extends EventFilter<T
   readonly tenantId?: string | undefined
 }
 
-/** A condition of a statement and its values. */
-interface Condition {
-  readonly text: string
-  readonly values: readonly unknown[]
+/** What a search takes besides the filter. */
+export interface SearchLimit {
+  /**
+   * How many events of the log a search reads at most where no index answers: 1 to 1,000,000. More take longer. Events that are read by their
+   * tenant or type, each from a place of its own, count as eight.
+   * @defaultValue `10000`
+   */
+  readonly readLimit?: number | undefined
 }
 
-type Given = Readonly<Record<keyof OperatorFilter, unknown>>
+type Given = Readonly<Record<keyof OperatorFilter | keyof SearchLimit, unknown>>
 
 export interface CheckedFilter {
-  readonly where: Condition
+  readonly tenantId: string | undefined
+  readonly types: readonly string[] | undefined
+  /** Undefined if every type matches. */
+  readonly patterns: readonly string[] | undefined
+  readonly source: string | undefined
+  readonly subject: string | undefined
+  readonly correlationId: string | undefined
+  readonly causationId: string | undefined
+  readonly eventId: string | undefined
+  readonly idempotencyKey: string | undefined
+  readonly status: CheckedStatus | undefined
+  readonly payload: object | undefined
+  /** The first id of the time span. */
+  readonly low: string
+  /** The first id after it. */
+  readonly high: string
+  readonly after: string | undefined
   readonly limit: number
   readonly order: 'newest' | 'oldest'
+  readonly readLimit: number
 }
 
-const filterKeys = ['type', 'correlationId', 'from', 'to', 'after', 'limit', 'order'] as const
+const filterKeys = [
+  'type',
+  'pattern',
+  'source',
+  'subject',
+  'correlationId',
+  'causationId',
+  'eventId',
+  'idempotencyKey',
+  'status',
+  'payload',
+  'from',
+  'to',
+  'after',
+  'limit',
+  'order',
+]
 
-/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
-export function checkFilter(given: unknown, call: string, isOperator: boolean): CheckedFilter {
+export const lowestEventId = '00000000-0000-0000-0000-000000000000'
+export const highestEventId = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+
+/**
+ * @param given - the filter, and of a search its limit
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`
+ */
+export function checkFilter(
+  given: unknown,
+  call: 'events.find' | 'events.search',
+  isOperator: boolean,
+): CheckedFilter {
   assertOptions(given, call)
-  refuseUnknownKeys(given, isOperator ? [...filterKeys, 'tenantId'] : filterKeys, call)
-  const { type, correlationId, from, to, after, limit, order = 'newest', tenantId } = given as Given
+  const known = [...filterKeys, ...(call === 'events.search' ? ['readLimit'] : [])]
+  refuseUnknownKeys(given, isOperator ? [...known, 'tenantId'] : known, call)
+  const filter = given as Given
+  const { type, from, to, after, limit, order = 'newest', payload, status, causationId } = filter
   if (order !== 'newest' && order !== 'oldest')
     throw invalidOption(`Expected \`order\` to be 'newest' or 'oldest', got ${describe(order)}`, 'order')
-  const conditions: string[] = []
-  const values: unknown[] = []
-  const add = (condition: string, value: unknown): void => {
-    values.push(value)
-    conditions.push(condition.replace('?', `$${values.length}`))
-  }
-  if (tenantId !== undefined)
-    add('e.tenant_id = ?', textOption('tenantId', tenantId, { max: limits.keyLength }))
-  if (type !== undefined) add('e.type = any(?::text[])', checkTypes(type))
-  if (correlationId !== undefined)
-    add('e.correlation_id = ?', textOption('correlationId', correlationId, { max: limits.keyLength }))
-  if (from !== undefined) add('e.id >= ?::uuid', lowestId(checkTime('from', from).getTime()))
-  if (to !== undefined) add('e.id < ?::uuid', lowestId(checkTime('to', to).getTime()))
-  if (after !== undefined)
-    add(order === 'newest' ? 'e.id < ?::uuid' : 'e.id > ?::uuid', idOption('after', after))
   return {
-    where: { text: conditions.length === 0 ? 'true' : conditions.join(' and '), values },
+    tenantId: optionalText('tenantId', filter.tenantId),
+    types: type === undefined ? undefined : checkTypes(type),
+    patterns: filter.pattern === undefined ? undefined : checkPatterns(filter.pattern),
+    source: optionalText('source', filter.source, limits.sourceLength),
+    subject: optionalText('subject', filter.subject, limits.subjectLength),
+    correlationId: optionalText('correlationId', filter.correlationId),
+    causationId: causationId === undefined ? undefined : idOption('causationId', causationId),
+    eventId: optionalText('eventId', filter.eventId),
+    idempotencyKey: optionalText('idempotencyKey', filter.idempotencyKey),
+    status: status === undefined ? undefined : checkStatus(status),
+    payload: payload === undefined ? undefined : checkPart(payload),
+    low: from === undefined ? lowestEventId : lowestId(checkTime('from', from).getTime()),
+    high: to === undefined ? highestEventId : lowestId(checkTime('to', to).getTime()),
+    after: after === undefined ? undefined : idOption('after', after),
     limit: integerOption('limit', limit, limits.listLimit),
     order,
+    readLimit: integerOption('readLimit', filter.readLimit, limits.readLimit),
   }
 }
 
@@ -84,7 +154,7 @@ export function checkSpan(given: unknown, call: string): { readonly from: string
   const { from, to } = given as Given
   return {
     from: lowestId(from === undefined ? 0 : checkTime('from', from).getTime()),
-    to: to === undefined ? 'ffffffff-ffff-ffff-ffff-ffffffffffff' : lowestId(checkTime('to', to).getTime()),
+    to: to === undefined ? highestEventId : lowestId(checkTime('to', to).getTime()),
   }
 }
 
@@ -94,22 +164,61 @@ export function assertOptions(given: unknown, call: string): asserts given is ob
     throw invalidOption(`Expected options of ${call}, got ${describe(given)}`)
 }
 
+function optionalText(name: string, value: unknown, max: number = limits.keyLength): string | undefined {
+  return value === undefined ? undefined : textOption(name, value, { max })
+}
+
+function listOf(name: string, value: unknown): unknown[] {
+  const list = (Array.isArray(value) ? value : [value]) as unknown[]
+  if (list.length > 0 && list.length <= limits.filterTypeCount) return list
+  throw invalidOption(
+    `Expected \`${name}\` to be 1 to ${limits.filterTypeCount} ${name}s, got ${list.length}`,
+    name,
+  )
+}
+
 function checkTypes(type: unknown): string[] {
-  const types = (Array.isArray(type) ? type : [type]) as unknown[]
-  if (types.length === 0 || types.length > limits.filterTypeCount)
-    throw invalidOption(
-      `Expected \`type\` to be 1 to ${limits.filterTypeCount} types, got ${types.length}`,
-      'type',
-    )
-  return types.map((each) => {
+  const types = listOf('type', type).map((each) => {
     const name = textOption('type', each, { max: limits.keyLength })
     if (name.includes('*'))
       throw invalidOption(
-        `Expected \`type\` to be the name of a type, not a pattern, got ${describe(name)}`,
+        `Expected \`type\` to be the name of a type, not a pattern, got ${describe(name)}. Patterns go into \`pattern\``,
         'type',
       )
     return name
   })
+  return [...new Set(types)]
+}
+
+function checkPatterns(given: unknown): string[] | undefined {
+  const patterns = listOf('pattern', given).map((pattern) => {
+    checkPattern(pattern)
+    return pattern
+  })
+  return patterns.includes('**') ? undefined : patterns
+}
+
+/** A part of a payload as JSON. */
+function checkPart(payload: unknown): object {
+  if (payload !== null && typeof payload === 'object' && !Array.isArray(payload)) {
+    let text: string | undefined
+    try {
+      text = JSON.stringify(payload)
+    } catch {
+      // Circular, or with a bigint.
+    }
+    // PostgreSQL's jsonb has neither NUL characters nor lone surrogates.
+    if (
+      text !== undefined &&
+      text.length <= limits.payloadFilterLength &&
+      !/\\u(?:0000|d[89a-f])/i.test(text)
+    )
+      return JSON.parse(text) as object
+  }
+  throw invalidOption(
+    `Expected \`payload\` to be an object of at most ${limits.payloadFilterLength} characters as JSON: a part of a payload`,
+    'payload',
+  )
 }
 
 function checkTime(name: string, value: unknown): Date {

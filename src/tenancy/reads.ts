@@ -1,6 +1,9 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { readDeliveries, type EventDelivery } from '../operations/event-deliveries.ts'
-import { createHistory, type OperatorHistory, type ShowPayload } from '../operations/history.ts'
+import { explainEvent, type Explanation } from '../operations/explain.ts'
+import { createHistory, type OperatorHistory } from '../operations/history.ts'
+import { lookUp, type Lookup } from '../operations/lookup.ts'
+import type { PayloadView } from '../operations/payload-view.ts'
 import type { Database } from '../database/database.ts'
 import { createTenant, type Tenant, type TenantDatabase } from './tenant.ts'
 
@@ -18,6 +21,19 @@ export interface Reads<C extends EventCatalogue, Tx = TenantDatabase> {
    */
   deliveries: (id: string) => Promise<EventDelivery[]>
   /**
+   * Why an event is where it is, for each subscription or for one: not routed and why, paused by whom, behind what, retrying until when, and so
+   * on. For each a sentence, and a `reason` with its data. Everything is looked up by index.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_SUBSCRIPTION_NOT_FOUND`; {@link DatabaseError}
+   */
+  explain: (id: string, subscription?: string) => Promise<Explanation>
+  /**
+   * What a text is that somebody has in hand: the id of an event, job, operation, process or audit record; a business id, idempotency key,
+   * correlation, subject or ordering key; a tenant, a subscription or an event type. Each by index, up to ten of a kind. Empty if it is none
+   * of these.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
+   */
+  lookup: (text: string) => Promise<Lookup>
+  /**
    * What one tenant may see, read under row-level security: a statement without a WHERE still returns only this
    * tenant's rows.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` if `id` is not a valid tenant id
@@ -25,14 +41,16 @@ export interface Reads<C extends EventCatalogue, Tx = TenantDatabase> {
   tenant: (id: string) => Tenant<C, Tx>
 }
 
-/** @param show - decides which part of a payload these reads return */
+/** @param view - decides which part of a payload these reads return, and compare */
 export function createReads<C extends EventCatalogue, Tx>(
   database: Database,
-  show: ShowPayload,
+  view: PayloadView,
 ): Reads<C, Tx> {
   return {
-    events: createHistory<C>(database, show, 'operator'),
+    events: createHistory<C>(database, view, undefined),
     deliveries: async (id) => readDeliveries(database, 'bus.event_deliveries', id),
-    tenant: (id) => createTenant<C, Tx>(database, id, show),
+    explain: async (id, subscription) => explainEvent(database, 'bus.event_facts', id, subscription),
+    lookup: async (text) => lookUp(database, text),
+    tenant: (id) => createTenant<C, Tx>(database, id, view),
   }
 }

@@ -8,7 +8,10 @@ import {
   type TenantDeadLetters,
 } from '../delivery/operator/dead-letters.ts'
 import { readDeliveries, type EventDelivery } from '../operations/event-deliveries.ts'
-import { createHistory, type EventHistory, type ShowPayload } from '../operations/history.ts'
+import { explainEvent, type Explanation } from '../operations/explain.ts'
+import { createHistory, type EventHistory } from '../operations/history.ts'
+import { lookUpForTenant, type Lookup } from '../operations/lookup.ts'
+import type { PayloadView } from '../operations/payload-view.ts'
 import { checkSpan } from '../operations/history-filter.ts'
 import type { Database, Executor } from '../database/database.ts'
 import { runTenantQuery, type TenantDatabase } from './query.ts'
@@ -47,6 +50,13 @@ export interface Tenant<C extends EventCatalogue, Tx = TenantDatabase> {
   stats: (span?: { readonly from?: Date | undefined; readonly to?: Date | undefined }) => Promise<TenantStats>
   /** The state of an event for each subscription. Empty for an event of another tenant, as for one that does not exist. */
   deliveries: (id: string) => Promise<EventDelivery[]>
+  /**
+   * Why an event is where it is, as `bus.explain` says it, without what is not the tenant's own: subscriptions that its type does not concern,
+   * predicates, processes, who paused a subscription and why, and counts of other tenants' events.
+   */
+  explain: (id: string, subscription?: string) => Promise<Explanation>
+  /** What a text is among what the tenant may see: its events, and their business ids, keys, correlations and subjects. */
+  lookup: (text: string) => Promise<Lookup>
   /** The dead letters of this tenant's events, without stack traces. */
   readonly deadLetters: TenantDeadLetters
   /**
@@ -77,15 +87,18 @@ interface StatsRow extends Record<string, unknown> {
 export function createTenant<C extends EventCatalogue, Tx>(
   database: Database,
   tenantId: unknown,
-  show: ShowPayload,
+  view: PayloadView,
 ): Tenant<C, Tx> {
   const id = textOption('id', tenantId, { max: limits.keyLength })
   const executor = scopedExecutor(database, id)
   return {
     id,
-    events: createHistory<C>(executor, show, 'tenant'),
+    events: createHistory<C>(executor, view, id),
     stats: async (span = {}) => readStats(executor, checkSpan(span, 'tenant.stats')),
     deliveries: async (id) => readDeliveries(executor, 'bus.tenant_deliveries', id),
+    explain: async (eventId, subscription) =>
+      explainEvent(executor, 'bus.tenant_event_facts', eventId, subscription),
+    lookup: async (text) => lookUpForTenant(executor, id, text),
     deadLetters: {
       async list(filter = {}) {
         const { subscription, limit } = checkFilter(filter, 'deadLetters.list')
