@@ -75,6 +75,8 @@ export const limits = Object.freeze({
   listLimit: range(1, 1000, 100),
   /** `limit` of `events.trace`. */
   traceLimit: range(1, 10_000, 1000),
+  /** `limit` of the methods of `bus.queries`. */
+  queryLimit: range(1, 10_000, 1000),
   /** Types in the filter of `events.find`. */
   filterTypeCount: 100,
   /** `graceMs` of `stop`, `stopOnSignals` and the Fastify plugin. */
