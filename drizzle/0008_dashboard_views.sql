@@ -131,7 +131,7 @@ order by s.name limit 10000;
 -- Functions of views. All only read, and lock no rows.
 
 -- What waits and runs for each subscription, in jobs and in events, counted for up to 10,000 jobs, events of keys and dead letters of
--- each. The row without a subscription counts what is not dispatched yet. The columns of events are disjoint: see docs/guide/dashboards.md.
+-- each: of the jobs that wait in a batch, the events of 2,000. The row without a subscription counts what is not dispatched yet. The columns of events are disjoint: see docs/guide/dashboards.md.
 create function bus.read_depth(of_subscription text default null)
 returns table (
   "time" timestamptz, subscription text, ready_jobs int, ready_events int, active_jobs int, active_events int, retrying_events int, deferred_events int,
@@ -154,18 +154,21 @@ begin
         sum(case when j.key_id is null then j.event_count else 1 end) filter (where j.kind = 'retrying') as retrying,
         sum(case when j.key_id is null then j.event_count else 1 end) filter (where j.kind = 'deferred') as deferred,
         count(*) filter (where j.kind = 'active' and j.key_id is not null) as active_keys,
-        array_agg(j.key_id) filter (where j.kind in ('retrying', 'deferred') and j.key_id is not null) as later_keys,
-        count(*) filter (where j.kind <> 'active') >= 10000 as is_partial
+        string_agg(j.key_id::text, ',') filter (where j.kind in ('retrying', 'deferred') and j.key_id is not null) as later_keys,
+        count(*) filter (where j.kind <> 'active') >= 10000 or count(*) filter (where not j.is_counted) > 0 as is_partial
       from (
-        select bus.job_event_count(b.data) as event_count, (b.data ->> 'keyId')::bigint as key_id,
+        -- Of batches beyond the first 2,000, which take long to decompress, one event is counted.
+        select case when b.data is null then 1 else bus.job_event_count(b.data) end as event_count, (b.data ->> 'keyId')::bigint as key_id, b.data is not null as is_counted,
           case when b.state = 'active' then 'active' when b.start_after <= now() then 'ready'
-            when b.state = 'retry' or b.retry_count > 0 or b.data ? 'failures' then 'retrying' else 'deferred' end as kind
+            when b.state = 'retry' or b.retry_count > 0 or coalesce(b.data ? 'failures', false) then 'retrying' else 'deferred' end as kind
         from (
           -- Decompressed once.
-          select b.state, b.start_after, b.retry_count, b.data || '{}' as data from (
-            (select state, start_after, retry_count, data from pgboss.job where name = %L and state < 'active' limit 10000)
+          select b.state, b.start_after, b.retry_count, case when b.n <= 2000 or pg_column_size(b.data) < 500 then b.data || '{}' end as data from (
+            select w.*, row_number() over () as n from (
+              select state, start_after, retry_count, data from pgboss.job where name = %L and state < 'active' and not blocked
+              order by priority desc, created_on limit 10000) w
             union all
-            (select state, start_after, retry_count, data from pgboss.job where name = %2$L and state = 'active' limit 10000)
+            (select state, start_after, retry_count, data, 0 from pgboss.job where name = %2$L and state = 'active' limit 10000)
           ) b offset 0
         ) b
       ) j
@@ -173,7 +176,7 @@ begin
     from bus.subscriptions s where s.id = any (ids)
   )) as r (counted);
   later_keys := array(select k.id::bigint from jsonb_array_elements(queues) as q (counts)
-    cross join lateral jsonb_array_elements_text(nullif(q.counts -> 'later_keys', 'null')) as k (id));
+    cross join lateral string_to_table(q.counts ->> 'later_keys', ',') as k (id));
   select jsonb_agg(r.counted) into rest
   from bus.read_each(array[
     format($keys$
@@ -432,8 +435,11 @@ begin
     greatest(20, least(max_count, 1000, 20000 / greatest(1, cardinality(ids)))), least(max_count, 1000))]) as r (failure);
   select jsonb_object_agg(r.event ->> 'id', r.event -> 'tenant_id') into tenants
   from bus.read_each(array(
-    select format('select e.id, e.tenant_id from bus.events e where e.id = any (%L::uuid[])', array_agg(distinct l.event_id))
-    from jsonb_to_recordset(latest) as l (event_id uuid)
+    -- With the bounds, only the partitions in between are planned.
+    select format('select u.id, e.tenant_id from unnest(%L::uuid[]) as u (id) cross join lateral (
+        select e.tenant_id from bus.events e where e.id = u.id and e.id >= %L and e.id <= %L limit 1) e',
+      array_agg(l.event_id), min(l.event_id::text), max(l.event_id::text))
+    from (select distinct l.event_id from jsonb_to_recordset(latest) as l (event_id uuid)) l
     group by date_trunc('month', to_timestamp(bus.uuid_ms(l.event_id) / 1000.0) at time zone 'utc')
   )) as r (event);
   return query
@@ -617,8 +623,8 @@ begin
 end
 $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_custom_plan;
 --> statement-breakpoint
--- Who uses the bus, and who waits: by tenant, at most 1,000, those with the most waiting events first. Of the newest 10,000 events of the
--- log, and of what waits: 10,000 events in the outbox and of keys, 5,000 in queues, 20,000 retries and 20,000 dead letters.
+-- Who uses the bus, and who waits: by tenant, at most 1,000, those with the most waiting events first. Of the newest 5,000 events of the
+-- log, and of what waits: 5,000 events in the outbox, 5,000 of keys, about 5,000 in queues, 5,000 retries and 5,000 dead letters.
 create function bus.read_tenants(max_count int default 1000)
 returns table (
   tenant_id text, recent_events int, recent_share float8, recent_since timestamptz, waiting_events int, waiting_share float8, scheduled_events int,
@@ -627,9 +633,10 @@ language plpgsql stable as $body$
 #variable_conflict use_column
 declare
   queue_count int := (select count(*) from bus.subscriptions);
-  -- Events of queues with few tenants in a job, which the log knows the tenants of.
+  -- Events of jobs of several tenants: the log knows whose they are.
   max_ids int := greatest(10, 5000 / greatest(1, queue_count));
   queues jsonb;
+  recent jsonb;
   counts jsonb;
   of_shared jsonb;
 begin
@@ -642,95 +649,89 @@ begin
         from (
           select b.singleton_key, case jsonb_typeof(b.data -> 'eventIds') when 'array' then b.data -> 'eventIds' else '[]' end as ids,
             b.data ? 'failures' or b.data ? 'keyId' as is_other
-          from pgboss.job b where b.name = %L and b.state = 'created' limit 200
+          from (
+            -- Decompressed once.
+            select b.singleton_key, b.data || '{}' as data from (
+              select b.singleton_key, b.data from pgboss.job b where b.name = %L and b.state < 'active' and not b.blocked
+              order by b.priority desc, b.created_on limit 200
+            ) b offset 0
+          ) b offset 0
         ) j
         where not j.is_other
       )
       select
         (select jsonb_object_agg(o.tenant_id, o.event_count) from (
           select j.tenant_id, sum(j.event_count) as event_count from jobs j where j.is_own group by 1) o) as own,
-        (select jsonb_agg(i.id) from (
+        (select string_agg(i.id, ',') from (
           select jsonb_array_elements_text(j.ids) as id from jobs j where j.is_own is not true limit %s) i) as ids,
         (select count(*) >= 200 or coalesce(sum(j.event_count) filter (where j.is_own is not true), 0) > %2$s from jobs j) as is_partial
     $queue$, 'bus.' || s.name, max_ids)
     from bus.subscriptions s
   )) as r (counted);
+  select jsonb_agg(r.counted) into recent
+  from bus.read_each(array[format($recent$
+    select e.tenant_id, count(*) as recent, min(e.ms) as first_ms
+    from (
+      select e.tenant_id, bus.uuid_ms(e.id) as ms from bus.events e where e.id >= %L and e.id < %L order by e.id desc limit 5000
+    ) e group by 1
+  $recent$, bus.uuid_v7_floor(now() - interval '31 days'), bus.uuid_v7_floor(now() + interval '1 day'))]) as r (counted);
   select jsonb_agg(r.counted) into counts
-  from bus.read_each(array[
-    format($recent$
-      select 'recent' as what, e.tenant_id, count(*) as event_count, min(e.ms) as first_ms, false as is_partial
-      from (
-        select e.tenant_id, bus.uuid_ms(e.id) as ms from bus.events e where e.id >= %L and e.id < %L order by e.id desc limit 10000
-      ) e group by e.tenant_id
-    $recent$, bus.uuid_v7_floor(now() - interval '31 days'), bus.uuid_v7_floor(now() + interval '1 day')),
-    $outbox$
-      select case when o.is_later then 'scheduled' else 'waiting' end as what, o.tenant_id, count(*) as event_count, null::bigint as first_ms,
-        bool_or(o.is_partial) as is_partial
-      from (
-        select o.tenant_id, coalesce(o.available_at > now(), false) as is_later, (count(*) over ()) >= 10000 as is_partial
-        from (select o.tenant_id, o.available_at from bus.outbox o order by o.position limit 10000) o
-      ) o group by 1, 2
-    $outbox$,
-    $keys$
-      select 'waiting' as what, o.tenant_id, count(*) as event_count, null::bigint as first_ms, bool_or(o.is_partial) as is_partial
-      from (
-        select o.tenant_id, (count(*) over ()) >= 10000 as is_partial
-        from (
-          select k.tenant_id from bus.ordered_keys k join bus.ordered_events o on o.key_id = k.id and o.seq > k.done_seq
-          where o.event_id is distinct from k.failed_event_id limit 10000) o
-      ) o group by 2
-    $keys$,
-    $retrying$
-      select 'retrying' as what, f.tenant_id, count(*) as event_count, null::bigint as first_ms, bool_or(f.is_partial) as is_partial
-      from (
-        select f.tenant_id, (count(*) over ()) >= 20000 as is_partial
-        from (select f.tenant_id from bus.failing f where f.state = 'retrying' order by f.next_attempt_at limit 20000) f
-      ) f group by 2
-    $retrying$,
-    $dead$
-      select 'dead' as what, f.tenant_id, count(*) as event_count, null::bigint as first_ms, bool_or(f.is_partial) as is_partial
-      from (
-        select f.tenant_id, (count(*) over ()) >= 20000 as is_partial
-        from (select f.tenant_id from bus.failing f where f.state <> 'retrying' order by f.failed_at desc limit 20000) f
-      ) f group by 2
-    $dead$]) as r (counted);
+  from bus.read_each(array[$counts$
+    select o.tenant_id, count(*) filter (where o.what = 'waiting') as waiting, count(*) filter (where o.what = 'scheduled') as scheduled,
+      count(*) filter (where o.what = 'retrying') as retrying, count(*) filter (where o.what = 'dead') as dead,
+      max(o.n) >= 5000 as is_partial
+    from (
+      select o.tenant_id, case when o.available_at > now() then 'scheduled' else 'waiting' end as what, row_number() over () as n
+      from (select o.tenant_id, o.available_at from bus.outbox o order by o.position limit 5000) o
+      union all
+      select o.tenant_id, 'waiting', row_number() over () from (
+        select k.tenant_id from bus.ordered_keys k join bus.ordered_events o on o.key_id = k.id and o.seq > k.done_seq
+        where o.event_id is distinct from k.failed_event_id limit 5000) o
+      union all
+      select f.tenant_id, 'retrying', row_number() over () from (
+        select f.tenant_id from bus.failing f where f.state = 'retrying' order by f.next_attempt_at limit 5000) f
+      union all
+      select f.tenant_id, 'dead', row_number() over () from (
+        select f.tenant_id from bus.failing f where f.state <> 'retrying' order by f.failed_at desc limit 5000) f
+    ) o
+    group by 1
+  $counts$]) as r (counted);
   select jsonb_agg(r.counted) into of_shared
   from bus.read_each(array(
-    select format('select e.tenant_id, count(*) as event_count from unnest(%L::uuid[]) as u (id) join bus.events e on e.id = u.id and e.id = any (%1$L::uuid[]) group by 1',
-      array_agg(u.id))
+    select format('select e.tenant_id, count(*) as event_count from unnest(%L::uuid[]) as u (id) cross join lateral (
+        select e.tenant_id from bus.events e where e.id = u.id and e.id >= %L and e.id <= %L limit 1) e group by 1',
+      array_agg(u.id), min(u.id::text), max(u.id::text))
     from jsonb_array_elements(queues) as q (counts)
     cross join lateral (
-      select i.id::uuid as id from jsonb_array_elements_text(nullif(q.counts -> 'ids', 'null')) as i (id)
+      select i.id::uuid as id from string_to_table(q.counts ->> 'ids', ',') as i (id)
       where i.id ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$') u
     group by date_trunc('month', to_timestamp(bus.uuid_ms(u.id) / 1000.0) at time zone 'utc')
   )) as r (counted);
   return query
-  with every as (
-    select c.what, c.tenant_id, c.event_count, c.first_ms, c.is_partial
-    from jsonb_to_recordset(counts) as c (what text, tenant_id text, event_count bigint, first_ms bigint, is_partial boolean)
+  with every as materialized (
+    select c.tenant_id, 0 as recent, null::bigint as first_ms, c.waiting, c.scheduled, c.retrying, c.dead, c.is_partial
+    from jsonb_to_recordset(counts) as c (tenant_id text, waiting int, scheduled int, retrying int, dead int, is_partial boolean)
     union all
-    select 'waiting', c.tenant_id, c.event_count, null, false from jsonb_to_recordset(of_shared) as c (tenant_id text, event_count bigint)
+    select c.tenant_id, c.recent, c.first_ms, 0, 0, 0, 0, false from jsonb_to_recordset(recent) as c (tenant_id text, recent int, first_ms bigint)
     union all
-    select 'waiting', o.key, o.value::bigint, null, false
+    select c.tenant_id, 0, null, c.event_count, 0, 0, 0, false from jsonb_to_recordset(of_shared) as c (tenant_id text, event_count int)
+    union all
+    select o.key, 0, null, o.value::int, 0, 0, 0, false
     from jsonb_array_elements(queues) as q (counts) cross join lateral jsonb_each_text(nullif(q.counts -> 'own', 'null')) o
   ), whole as (
     select coalesce((select bool_or((q.counts ->> 'is_partial')::boolean) from jsonb_array_elements(queues) as q (counts)), false)
         or coalesce(bool_or(e.is_partial), false) as is_partial,
-      sum(e.event_count) filter (where e.what = 'recent') as recent, sum(e.event_count) filter (where e.what = 'waiting') as waiting,
-      to_timestamp(min(e.first_ms) / 1000.0) as since
+      sum(e.recent)::float8 as recent, sum(e.waiting)::float8 as waiting, to_timestamp(min(e.first_ms) / 1000.0) as since
     from every e
+  ), tenant as (
+    select e.tenant_id, sum(e.recent)::int as recent, sum(e.waiting)::int as waiting, sum(e.scheduled)::int as scheduled,
+      sum(e.retrying)::int as retrying, sum(e.dead)::int as dead
+    from every e where e.tenant_id is not null group by 1
   )
-  select e.tenant_id, coalesce(sum(e.event_count) filter (where e.what = 'recent'), 0)::int as recent,
-    (coalesce(sum(e.event_count) filter (where e.what = 'recent'), 0) / greatest(1, w.recent))::float8, w.since,
-    coalesce(sum(e.event_count) filter (where e.what = 'waiting'), 0)::int as waiting,
-    (coalesce(sum(e.event_count) filter (where e.what = 'waiting'), 0) / greatest(1, w.waiting))::float8,
-    coalesce(sum(e.event_count) filter (where e.what = 'scheduled'), 0)::int,
-    coalesce(sum(e.event_count) filter (where e.what = 'retrying'), 0)::int,
-    coalesce(sum(e.event_count) filter (where e.what = 'dead'), 0)::int, w.is_partial
-  from every e cross join whole w
-  where e.tenant_id is not null
-  group by e.tenant_id, w.recent, w.waiting, w.since, w.is_partial
-  order by 5 desc, 2 desc, 1 limit least(max_count, 1000);
+  select t.tenant_id, t.recent, t.recent / greatest(1, w.recent), w.since, t.waiting, t.waiting / greatest(1, w.waiting), t.scheduled,
+    t.retrying, t.dead, w.is_partial
+  from tenant t cross join whole w
+  order by t.waiting desc, t.recent desc, t.tenant_id limit least(max_count, 1000);
 end
 $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_custom_plan;
 --> statement-breakpoint

@@ -158,11 +158,11 @@ export interface SubscriptionStateRow {
 /** A tenant: a row of `bus.v_tenants`. */
 export interface TenantRow {
   readonly tenantId: string
-  /** Of the newest 10,000 events of the log. */
+  /** Of the newest 5,000 events of the log. */
   readonly recentEvents: number
   /** 0 to 1. */
   readonly recentShare: number
-  /** When the first of these 10,000 was published. */
+  /** When the first of these 5,000 was published. */
   readonly recentSince: Date | undefined
   /** Events that wait for their first attempt, or behind others of their key, of all subscriptions. */
   readonly waitingEvents: number
