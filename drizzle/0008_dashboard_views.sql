@@ -190,8 +190,10 @@ begin
         select k.id as key_id, o.event_id is not distinct from k.failed_event_id as is_failed,
           case when k.state = 'parked' then 'parked' when k.state <> 'active' then 'blocked'
             when k.id = any (%L::bigint[]) then 'later' else 'ready' end as kind
-        from bus.ordered_keys k join bus.ordered_events o on o.key_id = k.id and o.seq > k.done_seq
-        where k.subscription_id = s.id limit 10000
+        from (select k.* from bus.ordered_keys k where k.subscription_id = s.id order by k.key_hash limit 10000) k
+        cross join lateral (
+          select o.event_id from bus.ordered_events o where o.key_id = k.id and o.seq > k.done_seq order by o.seq limit 10000) o
+        limit 10000
       ) e
       group by s.id
     $keys$, ids, later_keys),
@@ -336,7 +338,7 @@ begin
   from age a order by a.name collate "C")
   union all
   select now(), null, coalesce(greatest(0, extract(epoch from clock_timestamp() - min(h.due_at))), 0)::float8, 0, min(h.due_at)
-  from held h where of_subscription is null;
+  from held h having of_subscription is null;
 end
 $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_custom_plan;
 --> statement-breakpoint
@@ -685,8 +687,11 @@ begin
       from (select o.tenant_id, o.available_at from bus.outbox o order by o.position limit 5000) o
       union all
       select o.tenant_id, 'waiting', row_number() over () from (
-        select k.tenant_id from bus.ordered_keys k join bus.ordered_events o on o.key_id = k.id and o.seq > k.done_seq
-        where o.event_id is distinct from k.failed_event_id limit 5000) o
+        select k.tenant_id from (select k.* from bus.ordered_keys k order by k.id limit 5000) k
+        cross join lateral (
+          select from bus.ordered_events o
+          where o.key_id = k.id and o.seq > k.done_seq and o.event_id is distinct from k.failed_event_id order by o.seq limit 5000) o
+        limit 5000) o
       union all
       select f.tenant_id, 'retrying', row_number() over () from (
         select f.tenant_id from bus.failing f where f.state = 'retrying' order by f.next_attempt_at limit 5000) f
