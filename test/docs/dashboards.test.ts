@@ -104,53 +104,54 @@ async function connect(database: TestDatabase): Promise<pg.Client> {
   return client
 }
 
+/** What a panel lacks for its kind: the columns that Grafana makes a series or a figure of, and those that have a unit. */
+function findFaults(
+  { type, fieldConfig }: Panel,
+  format: string,
+  { rows, fields }: pg.QueryResult<Record<string, unknown>>,
+): string[] {
+  const columns = fields.map(({ name }) => name)
+  // int4 and float8: an int8 or numeric comes as text.
+  const numbers = fields.filter(({ dataTypeID }) => [23, 701].includes(dataTypeID)).map(({ name }) => name)
+  const units = (fieldConfig?.overrides ?? []).map(({ matcher }) => matcher.options)
+  const checks: Readonly<Record<string, boolean>> = {
+    'no rows': rows.length > 0,
+    'no time': format !== 'time_series' || columns[0] === 'time',
+    'no value': type === 'table' || numbers.includes('value'),
+    'other columns': type === 'table' || columns.every((name) => ['time', 'metric', 'value'].includes(name)),
+    'a unit of a column that is not there': units.every((name) => columns.includes(name)),
+  }
+  return Object.entries(checks)
+    .filter(([, isRight]) => !isRight)
+    .map(([fault]) => fault)
+}
+
 test(
   'each query of the Grafana dashboard runs, and has the columns that its panel needs',
   { timeout: 60_000 },
   async () => {
     const client = await connect(await fill())
     const seen: string[] = []
-    for (const { type, title, targets = [], fieldConfig } of dashboard.panels) {
-      for (const { rawSql, format } of targets) {
+    for (const panel of dashboard.panels) {
+      for (const { rawSql, format } of panel.targets ?? []) {
         const sql = withoutMacros(rawSql)
-        expect([title, /\$/.test(sql)]).toEqual([title, false])
-        const { rows, fields } = await client.query<Record<string, unknown>>(sql).catch((error: unknown) => {
-          throw new Error(`The panel "${title}" fails`, { cause: error })
-        })
-        const columns = fields.map(({ name }) => name)
+        expect(sql).not.toContain('$')
         seen.push(sql)
-        // Nothing is empty: each view has something to show.
-        expect([title, rows.length > 0]).toEqual([title, true])
-        const numbers = fields
-          .filter(({ dataTypeID }) => [23, 701].includes(dataTypeID))
-          .map(({ name }) => name)
-        if (format === 'time_series') {
-          expect([title, columns[0]]).toEqual([title, 'time'])
-          expect([title, numbers]).toEqual([title, expect.arrayContaining(['value'])])
-          expect([title, columns.filter((name) => !['time', 'metric', 'value'].includes(name))]).toEqual([
-            title,
-            [],
-          ])
-        } else if (type !== 'table') expect([title, numbers]).toEqual([title, ['value']])
-        // A column with a unit.
-        for (const { matcher } of fieldConfig?.overrides ?? [])
-          expect([title, columns]).toEqual([title, expect.arrayContaining([matcher.options])])
+        const result = await client.query<Record<string, unknown>>(sql).catch((error: unknown) => {
+          throw new Error(`The panel "${panel.title}" fails`, { cause: error })
+        })
+        expect([panel.title, findFaults(panel, format, result)]).toEqual([panel.title, []])
       }
     }
-    const views = (
-      await client.query<{ name: string }>(
-        `select viewname as name from pg_views where schemaname = 'bus' and viewname like 'v\\_%'`,
-      )
-    ).rows
-    const unused = views.filter(
-      ({ name }) =>
-        !seen.some(
-          (sql) => sql.includes(`bus.${name}`) || sql.includes(`bus.${name.replace('v_', 'read_')}(`),
-        ),
+    const { rows: views } = await client.query<{ name: string }>(
+      `select viewname as name from pg_views where schemaname = 'bus' and viewname like 'v\\_%'`,
     )
-    expect(unused).toEqual([])
-    for (const { type, query } of dashboard.templating.list)
-      if (type === 'query') expect((await client.query(query)).rowCount).toBe(5)
+    const isUsed = (name: string): boolean =>
+      seen.some((sql) => sql.includes(`bus.${name}`) || sql.includes(`bus.${name.replace('v_', 'read_')}(`))
+    expect(views.filter(({ name }) => !isUsed(name))).toEqual([])
+    expect(views).toHaveLength(15)
+    const [variable] = dashboard.templating.list.filter(({ type }) => type === 'query')
+    expect((await client.query(variable?.query ?? '')).rowCount).toBe(5)
   },
 )
 
@@ -233,6 +234,6 @@ test(
     const { url } = await createTestDatabase()
     const cli = fileURLToPath(new URL('../../node_modules/.bin/pg-boss', import.meta.url))
     const { stdout } = await promisify(execFile)(cli, ['doctor', '--connection-string', url])
-    expect(stdout).toMatch(/no drift|ok|matches/i)
+    expect(stdout).toContain('No drift detected')
   },
 )

@@ -102,6 +102,8 @@ test('no view reads a table of the log, the ledger or the queues in full', { tim
   ))
     await rows(`alter function ${String(name)} reset enable_seqscan`)
   const found: Record<string, unknown> = {}
+  // An empty table proves nothing.
+  const empty: string[] = []
   for (const [name, read] of Object.entries(reads)) {
     const client = await connect(url)
     await client.query('begin')
@@ -111,9 +113,9 @@ test('no view reads a table of the log, the ledger or the queues in full', { tim
     )
     await client.query('rollback')
     found[name] = scans
-    // An empty table proves nothing.
-    if (name !== 'v_instances') expect([name, (rowCount ?? 0) > 0]).toEqual([name, true])
+    if (rowCount === 0) empty.push(name)
   }
+  expect(empty).toEqual(['v_instances'])
   expect(found).toEqual(Object.fromEntries(Object.keys(reads).map((name) => [name, []])))
   // What it would look like.
   const client = await connect(url)

@@ -183,8 +183,8 @@ test('each view says of each state what is true, in jobs and in events', { timeo
 
   const failures = await queries.recentFailures()
   const counted = (name: string) => failures.filter((row) => row.subscription === name)
-  expect(counted('retried').map(({ state, attempt }) => [state, attempt])).toEqual(
-    Array(5).fill(['retrying', 1]),
+  expect(counted('retried').map(({ state, attempt }) => `${state}, ${attempt}`)).toEqual(
+    Array(5).fill('retrying, 1'),
   )
   expect(counted('doomed').map(({ state }) => state)).toEqual(Array(5).fill('dead'))
   expect(counted('blocking')).toMatchObject([
