@@ -334,6 +334,7 @@ function checkFiles(installed: string): void {
     'LICENSE',
     'docs/errors.md',
     'docs/guide/README.md',
+    'docs/grafana-dashboard.json',
   ]
   const missing = wanted.filter((file) => !files.includes(file))
   const refused = files.filter((file) =>

@@ -9,6 +9,7 @@ import type { EventCatalogue } from './events/catalogue.ts'
 import type { EventPattern } from './events/pattern.ts'
 import type { Erased, EraseOptions, Erasures } from './operations/erase.ts'
 import type { Operations } from './operations/operations.ts'
+import type { Queries } from './operations/queries.ts'
 import type { CancelCall } from './outbox/publish/cancel.ts'
 import type { HandlerTransaction } from './database/drizzle-handle.ts'
 import type { Publisher } from './outbox/publish/publisher.ts'
@@ -95,6 +96,8 @@ export interface Bus<
   readonly blockedKeys: BlockedKeys
   /** The subscriptions of all services in this database. */
   readonly subscriptions: Subscriptions
+  /** What dashboards ask, typed: the views `bus.v_…`. */
+  readonly queries: Queries
   health: () => Promise<BusHealth>
 }
 

@@ -28,6 +28,7 @@ import { createAudit } from './audit/audit.ts'
 import { createErasures, eraseSubject } from './operations/erase.ts'
 import { startOperationRunner, type OperationRunner } from './operations/operation-runner.ts'
 import { createOperations } from './operations/operations.ts'
+import { createQueries } from './operations/queries.ts'
 import { recordCatalogue } from './operations/stored-catalogue.ts'
 import { createDatabase } from './database/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './database/drizzle-handle.ts'
@@ -152,6 +153,7 @@ export function createBus<
     blockedKeys,
     erasures,
     operations,
+    queries: createQueries(database),
     audit: createAudit(database),
     subscriptions: registered,
     erase: async (eraseOptions) => eraseSubject(database, eraseOptions),

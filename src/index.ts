@@ -92,6 +92,24 @@ export type {
 export type { Audit, AuditFilter, AuditRecord, Change } from './audit/audit.ts'
 export type { Operation, OperationKind, OperationState } from './operations/operation.ts'
 export type { OperationChange, OperationFilter, Operations } from './operations/operations.ts'
+export type { KeyFilter, MinuteFilter, Queries, QueryFilter, RowLimit } from './operations/queries.ts'
+export type {
+  ActiveRow,
+  BlockedKeyRow,
+  DeadByErrorRow,
+  DepthRow,
+  EventByKeyRow,
+  InstanceRow,
+  LagRow,
+  LatencyRow,
+  RecentFailureRow,
+  RetriesRow,
+  ScheduledRow,
+  StorageRow,
+  SubscriptionStateRow,
+  TenantRow,
+  ThroughputRow,
+} from './operations/query-rows.ts'
 export type { Erased, Erasure, Erasures, EraseOptions } from './operations/erase.ts'
 export type { DatabaseOption } from './database/database.ts'
 export type { BusTransaction } from './outbox/transactions/bus-transaction.ts'

@@ -75,6 +75,8 @@ export const limits = Object.freeze({
   listLimit: range(1, 1000, 100),
   /** `limit` of `events.trace` and `events.traceTree`. */
   traceLimit: range(1, 10_000, 1000),
+  /** `limit` of the methods of `bus.queries`. */
+  queryLimit: range(1, 10_000, 1000),
   /** Types, or patterns, in the filter of `events.find` and `events.search`. */
   filterTypeCount: 100,
   /** `payload` in the filter of `events.find` and `events.search`, as JSON. */

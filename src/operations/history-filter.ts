@@ -221,7 +221,7 @@ function checkPart(payload: unknown): object {
   )
 }
 
-function checkTime(name: string, value: unknown): Date {
+export function checkTime(name: string, value: unknown): Date {
   const year = isDate(value) ? value.getUTCFullYear() : Number.NaN
   if (year >= 1970 && year <= 9999) return value as Date
   throw invalidOption(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`)

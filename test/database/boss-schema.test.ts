@@ -316,7 +316,7 @@ test('the schema of the bus itself is the same wherever pg-boss is, but for its 
   const bodies = async ({ rows }: TestDatabase): Promise<string> =>
     (
       await rows(
-        `select proname, pg_get_functiondef(oid) as body from pg_proc where pronamespace = 'bus'::regnamespace order by 1`,
+        `select proname, pg_get_functiondef(oid) as body from pg_proc where pronamespace = 'bus'::regnamespace and prokind = 'f' order by 1`,
       )
     )
       .map(({ body }) => String(body))

@@ -203,7 +203,7 @@ const boundaries: Readonly<Record<string, readonly Boundary[]>> = {
 }
 
 /** Those that need a database have tests of their own. */
-const elsewhere = ['filterTypeCount', 'listLimit', 'storedPayloadBytes', 'traceLimit']
+const elsewhere = ['filterTypeCount', 'listLimit', 'queryLimit', 'storedPayloadBytes', 'traceLimit']
 
 test('every limit is tried at its boundary', () => {
   expect([...Object.keys(boundaries), ...elsewhere].toSorted()).toEqual(Object.keys(limits).toSorted())
@@ -243,6 +243,11 @@ test('those of a filter are as far as one may go, and one more is refused with i
   for (const limit of [limits.traceLimit.min, limits.traceLimit.max]) expect(await trace(limit)).toEqual([])
   for (const limit of [limits.traceLimit.min - 1, limits.traceLimit.max + 1])
     expect(await refusalOf(async () => trace(limit))).toMatchObject({ code: 'BUS_INVALID_OPTION' })
+  const { active } = bus.queries
+  for (const limit of [limits.queryLimit.min, limits.queryLimit.max])
+    expect(await active({ limit })).toEqual([])
+  for (const limit of [limits.queryLimit.min - 1, limits.queryLimit.max + 1])
+    expect(await refusalOf(async () => active({ limit }))).toMatchObject({ code: 'BUS_INVALID_OPTION' })
   expect(await bus.events.find({ type: names(limits.filterTypeCount) })).toEqual([])
   expect(
     await refusalOf(async () => bus.events.find({ type: names(limits.filterTypeCount + 1) })),

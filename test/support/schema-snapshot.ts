@@ -137,6 +137,9 @@ order by t.typname collate "C"`
 const functionsSql = `
 select case
     when p.proname = 'uuid_v7' then 'function bus.uuid_v7() returns ' || format_type(p.prorettype, null) || ' volatility ' || p.provolatile::text
+    when p.prokind = 'a' then (
+      select 'aggregate ' || p.oid::regprocedure || ' with ' || a.aggtransfn || ' into ' || format_type(a.aggtranstype, null) || ' from ' || coalesce(a.agginitval, 'null')
+      from pg_aggregate a where a.aggfnoid = p.oid)
     else pg_get_functiondef(p.oid)
   end || ${granted('p.proacl', 'p.proowner')} as definition
 from pg_proc p

@@ -53,10 +53,24 @@ const withoutTenants = [
   'bus.migrations',
   'bus.source_rules',
   'bus.subscriptions',
+  'bus.v_instances',
+  'bus.v_subscription_state',
 ]
 
+/** Views for operators: what they show of the tables depends on the time of day too. */
+const isDashboardView = ({ name }: Pick<Relation, 'name'>): boolean => name.startsWith('bus.v_')
+
+/** Those that also need the functions behind them, which a grant on all tables does not include, and those of all tenants together. */
+const closedViews = [
+  ...['active', 'blocked_keys', 'dead_by_error', 'depth', 'lag', 'latency', 'recent_failures', 'retries'],
+  ...['scheduled', 'storage', 'tenants', 'throughput'],
+].map((name) => `bus.v_${name}`)
+
 /** Tables whose rows are about several tenants, or say what only operators read. */
-const closedToTenants = ['bus.attempts', 'bus.audit', 'bus.operations', 'bus.receipt_batches', 'bus.rollups']
+const closedToTenants = [
+  ...['bus.attempts', 'bus.audit', 'bus.operations', 'bus.receipt_batches', 'bus.rollups'],
+  ...closedViews,
+]
 
 interface Relation {
   readonly name: string
@@ -140,7 +154,8 @@ test('as bus_tenant, no statement over any table of the two schemas sees or chan
   await fillForTwoTenants(database)
   const relations = await relationsOf(database)
   const before = new Map<Relation, string>()
-  for (const relation of relations) before.set(relation, await contentsOf(database, relation))
+  for (const relation of relations)
+    if (!isDashboardView(relation)) before.set(relation, await contentsOf(database, relation))
   const session = await openSession(database)
   await session.rows('set role bus_tenant')
   const denied: string[] = []
@@ -242,6 +257,8 @@ test('a role that was granted everything on the tables of the bus still sees one
     'bus.receipts_default': 0,
     'bus.receipts_YYYY_MM': 0,
     'bus.rollups': 0,
+    'bus.v_events_by_key': 2,
+    ...Object.fromEntries(closedViews.map((name) => [name, 0])),
   })
 })
 
