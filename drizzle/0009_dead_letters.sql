@@ -326,13 +326,11 @@ $body$ set search_path = pg_catalog, pg_temp set jit = off set plan_cache_mode =
 
 -- Stores a copy of an event for one subscription, with other payload and metadata where these are given. The event is its cause. It is in
 -- the log and not in the outbox: the caller delivers it. Runs as the owner of the log, so that an operator may call it, who may not publish.
--- Returns nothing where the event is not in the log, or erased.
--- Locks: as an insert into the log. Repeating: makes another copy.
-create function bus.copy_event(original uuid, for_subscription int, new_payload jsonb, new_version int, new_metadata jsonb)
-returns table (id uuid, payload_bytes int) language plpgsql security definer as $body$
-#variable_conflict use_column
+-- Returns the bytes of its payload, as text. Null where the event is not in the log, or erased.
+-- Locks: as an insert into the log. Repeating: the id is taken.
+create function bus.copy_event(copy uuid, original uuid, for_subscription int, new_payload jsonb, new_version int, new_metadata jsonb)
+returns int language plpgsql security definer as $body$
 declare
-  copy uuid := bus.uuid_v7();
   last_position bigint;
   bytes int;
 begin
@@ -342,9 +340,9 @@ begin
   select copy, e.tenant_id, e.type, e.source, e.subject, coalesce(new_version, e.schema_version), coalesce(new_payload, e.payload),
     coalesce(e.correlation_id, e.id::text), e.id, e.ordering_key, coalesce(new_metadata, e.metadata)
   from bus.events e where e.id = original and e.erased_at is null
-  returning octet_length(payload::text) into bytes;
+  returning octet_length(events.payload::text) into bytes;
   if bytes is null then
-    return;
+    return null;
   end if;
   -- The trigger of the log has put it into the outbox, for all subscriptions. Nobody has seen it there.
   last_position := currval('bus.outbox_position_seq');
@@ -353,7 +351,22 @@ begin
     raise exception 'The copy of the event is not in bus.outbox: a trigger or a rule on it changes its rows' using errcode = 'BUS02';
   end if;
   insert into bus.event_copies (event_id, subscription_id, original_id) values (copy, for_subscription, original);
-  return query select copy, bytes;
+  return bytes;
+end
+$body$ set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan;
+--> statement-breakpoint
+
+-- Puts a copy to the end of its key. For an operator, as bus.enqueue_ordered is for the relay; with the same answer.
+-- Locks: as bus.enqueue_ordered. Repeating: adds it again.
+create function bus.enqueue_copy(copy uuid, batch_size int, batch_bytes int)
+returns table (key_id bigint, job_id uuid, event_ids uuid[]) language plpgsql security definer as $body$
+begin
+  return query
+  select q.* from bus.event_copies c
+  join bus.events e on e.id = copy
+  cross join lateral bus.enqueue_ordered(c.subscription_id, batch_size, batch_bytes, array[e.tenant_id], array[e.ordering_key], array[e.id],
+    array[octet_length(e.payload::text)], array[e.type], false, true) q
+  where c.event_id = copy;
 end
 $body$ set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan;
 --> statement-breakpoint
@@ -526,5 +539,6 @@ where (select r.reads_all from reader r)
 
 revoke execute on function
   bus.dead_letter_condition(jsonb), bus.json_texts(jsonb), bus.dead_letter_rows(jsonb, int), bus.count_dead_letters(jsonb, int), bus.dead_letters(jsonb, int),
-  bus.tenant_dead_letters(jsonb, int), bus.dead_letter_groups(jsonb, int), bus.copy_event(uuid, int, jsonb, int, jsonb)
+  bus.tenant_dead_letters(jsonb, int), bus.dead_letter_groups(jsonb, int), bus.copy_event(uuid, uuid, int, jsonb, int, jsonb),
+  bus.enqueue_copy(uuid, int, int)
 from public;
