@@ -208,6 +208,9 @@ begin
         and d.at >= coalesce((filter ->> 'from')::timestamptz, '-infinity') and d.at < coalesce((filter ->> 'to')::timestamptz, 'infinity')
       order by d.at, o.event_id, k.subscription_id limit step_count);
   end if;
+  if letter_events || parked_events = '{}' then
+    return;
+  end if;
   execute 'select jsonb_object_agg(e.id, e.type) from bus.events e where e.id = any ($1)' into types using letter_events || parked_events;
   -- Only the partitions of these events are read.
   return query
