@@ -30,6 +30,9 @@ interface ToldSubscription {
 /** How often a process looks for calls that another one has left. */
 const lookMs = 10_000
 
+/** How soon it looks for a call that has failed. Others follow at the pace above. */
+const retryMs = 1100
+
 /** A callback that takes longer has failed. */
 const maxCallMs = 30_000
 
@@ -47,6 +50,7 @@ export function startDeadLetterCalls(
   let running: Promise<void> | undefined
   let isWoken = false
   let isStopped = false
+  let hasFailed = false
 
   function schedule(delayMs: number): void {
     if (isStopped) return
@@ -54,7 +58,7 @@ export function startDeadLetterCalls(
     timer = setTimeout(() => {
       running ??= pass().finally(() => {
         running = undefined
-        schedule(isWoken ? 0 : lookMs)
+        schedule(isWoken ? 0 : hasFailed ? retryMs : lookMs)
       })
     }, delayMs)
     timer.unref()
@@ -62,6 +66,7 @@ export function startDeadLetterCalls(
 
   async function pass(): Promise<void> {
     isWoken = false
+    hasFailed = false
     try {
       for (const subscription of subscriptions) {
         await tellLetters(subscription)
@@ -124,6 +129,7 @@ export function startDeadLetterCalls(
         { ...fields, reason: reasonOf(error) },
         'a callback for dead letters failed: it is called again',
       )
+      hasFailed = true
       return false
     } finally {
       clearTimeout(deadline)

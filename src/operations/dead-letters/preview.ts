@@ -94,7 +94,7 @@ export async function previewLetters(
     examinedCount += sliceCount
   }
   const counted = isLast || filter.types !== undefined ? examined : await countLetters(database, filter)
-  const all = [...counted]
+  const all = [...counted].toSorted(([a], [b]) => a - b)
   const count = all.reduce((sum, [, tally]) => sum + tally.count, 0)
   return {
     count,

@@ -231,8 +231,8 @@ test('skipped events of a key are redriven in order, behind those that wait, and
   expect(await ended(bus, last)).toMatchObject({ state: 'done', counts: { redriven: 5 } })
   await until('all are delivered', () => skips.done.length === 5)
   expect(skips.tried.length).toBe(tried + 5)
-  // The first two failed again, later than the others.
-  expect(skips.done).toEqual(['3', '4', '5', '1', '2'])
+  // The first two became dead letters again, so that others went first; the rest is in the order of publishing.
+  expect(skips.done).toEqual(['3', '4', '1', '2', '5'])
   await until('nothing fails', async () => (await database.count('select count(*) from bus.failing')) === 0)
   const [delivery] = await bus.deliveries(ids[0] ?? '')
   expect(delivery?.state).toBe('delivered')
