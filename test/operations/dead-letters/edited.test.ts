@@ -28,10 +28,7 @@ test('an edited copy is delivered to that subscription alone, with the event as 
     changes: [{ path: 'payload', what: 'changed' }],
   })
   const { id: copyId = '' } = await bus.deadLetters.redriveEdited(id, 'doomed', options)
-  await until(
-    'the copy is delivered',
-    async () => (await bus.deliveries(copyId))[0]?.state === 'delivered',
-  )
+  await until('the copy is delivered', async () => (await bus.deliveries(copyId))[0]?.state === 'delivered')
   expect(doomed.done).toEqual(['right'])
   expect(other.done).toEqual(['wrong'])
   expect(await bus.events.get(copyId)).toMatchObject({
