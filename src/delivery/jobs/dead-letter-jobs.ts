@@ -96,11 +96,11 @@ export async function hasQueue(
 
 /** The table that has the jobs of a queue, as SQL. Undefined if there is no such queue. */
 async function findTable(
-  executor: Executor | pg.ClientBase,
+  executor: Executor,
   { bossSchema }: BossSchema,
   queue: string,
 ): Promise<string | undefined> {
-  const { rows } = await (executor as Executor).query<{ name: string }>(
+  const { rows } = await executor.query<{ name: string }>(
     `select quote_ident(table_name) as name from ${bossSchema}.queue where name = $1`,
     [queue],
   )

@@ -31,11 +31,11 @@ interface EntryRow extends Record<string, unknown> {
  * @param filter - as `bus.dead_letter_condition` describes it; `types` are ignored
  */
 export async function readEntries(
-  executor: Executor | pg.ClientBase,
+  executor: Executor,
   filter: object,
   maxCount: number,
 ): Promise<DeadLetterEntry[]> {
-  const { rows } = await (executor as Executor).query<EntryRow>(
+  const { rows } = await executor.query<EntryRow>(
     `select f.subscription_id, f.event_id, f.job_id, f.attempts, f.key_id, f.state,
        to_char(f.failed_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as failed_at
      from bus.dead_letter_rows($1::jsonb, $2) f order by f.failed_at, f.event_id, f.subscription_id`,

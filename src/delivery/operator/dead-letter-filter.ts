@@ -155,9 +155,7 @@ const cursorShape =
   /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})_(\d{1,10})$/
 
 /** The position after a dead letter: the time it became one, its event and its subscription. */
-export function storedCursor(
-  cursor: unknown,
-): Pick<StoredFilter, 'afterTime' | 'afterEvent' | 'afterSubscription'> {
+function storedCursor(cursor: unknown): Pick<StoredFilter, 'afterTime' | 'afterEvent' | 'afterSubscription'> {
   if (cursor === undefined) return {}
   const parts = typeof cursor === 'string' ? cursorShape.exec(cursor) : null
   if (parts === null)

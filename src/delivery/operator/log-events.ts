@@ -1,4 +1,3 @@
-import type pg from 'pg'
 import type { Executor } from '../../database/database.ts'
 
 /** What the log says about the event of a dead letter. */
@@ -24,11 +23,11 @@ interface LogRow extends Record<string, unknown> {
 
 /** Those of some events that are in the log. Only the partitions of these events are read. */
 export async function readLogEvents(
-  executor: Executor | pg.ClientBase,
+  executor: Executor,
   ids: readonly string[],
 ): Promise<ReadonlyMap<string, LogEvent>> {
   if (ids.length === 0) return new Map()
-  const { rows } = await (executor as Executor).query<LogRow>(
+  const { rows } = await executor.query<LogRow>(
     `select e.id, e.tenant_id, e.type, e.ordering_key, e.erased_at is not null as is_erased,
        coalesce(e.expires_at <= now(), false) as is_expired, octet_length(e.payload::text) as payload_bytes
      from bus.events e where e.id = any($1::uuid[])`,

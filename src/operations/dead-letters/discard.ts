@@ -4,12 +4,12 @@ import { discardLetters } from '../../delivery/operator/discard-letters.ts'
 import { loadSubscriptions } from '../../delivery/registry/registry.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
 import type { OperationPart } from '../operation-runner.ts'
-import { readSlice, type Cursor } from './slice.ts'
+import { readSlice } from './slice.ts'
 
 /** Discards dead letters, a slice in each part. */
 export function createDiscardPart(database: Database, logger: BusLogger): OperationPart {
   return async (client, { id: operationId, options, progress }, maxCount) => {
-    const slice = await readSlice(client, options['filter'] as StoredFilter, progress as Cursor, maxCount)
+    const slice = await readSlice(client, options['filter'] as StoredFilter, progress, maxCount)
     const subscriptions = new Map((await loadSubscriptions(client)).map((each) => [each.id, each]))
     const counts = { discarded: 0, skipped: 0, noSubscription: 0 }
     for (const [id, letters] of slice.bySubscription) {

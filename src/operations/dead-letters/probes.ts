@@ -41,9 +41,8 @@ export async function judgeProbes(client: pg.ClientBase, probes: readonly Probe[
   }
   if (failures.length < probes.length) return 'pending'
   const last = failures.at(-1)
+  const message = (last?.error_message ?? '').slice(0, 1500)
   return {
-    reason:
-      `The first ${failures.length} of them failed again, in \`${last?.subscription ?? ''}\` with ${last?.error_name ?? 'an error'}: ` +
-      `${last?.error_message ?? ''}`.slice(0, 1500),
+    reason: `The first ${failures.length} of them failed again, in \`${last?.subscription ?? ''}\` with ${last?.error_name ?? 'an error'}: ${message}`,
   }
 }

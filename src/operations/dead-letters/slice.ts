@@ -1,4 +1,3 @@
-import type pg from 'pg'
 import type { Executor } from '../../database/database.ts'
 import { readEntries, type DeadLetterEntry } from '../../delivery/ledger/dead-letter-rows.ts'
 import type { StoredFilter } from '../../delivery/operator/dead-letter-filter.ts'
@@ -23,7 +22,7 @@ export interface Slice {
 
 /** The next dead letters of a selection. Its `types` leave some out, so a slice may be empty and not the last. */
 export async function readSlice(
-  executor: Executor | pg.ClientBase,
+  executor: Executor,
   filter: StoredFilter,
   cursor: Cursor,
   maxCount: number,

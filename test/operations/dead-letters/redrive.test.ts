@@ -34,7 +34,7 @@ test('a redrive tries dead letters again with all their attempts, once each, and
   const last = await bus.deadLetters.redrive({ subscription: 'doomed' }, by)
   expect(await ended(bus, last)).toMatchObject({ state: 'done', counts: { redriven: 3 } })
   await until('all are delivered', () => doomed.done.length === 3)
-  expect([...doomed.done].toSorted()).toEqual([1, 2, 3])
+  expect(new Set(doomed.done)).toEqual(new Set([1, 2, 3]))
   await until('nothing fails', async () => (await database.count('select count(*) from bus.failing')) === 0)
   expect(await bus.deadLetters.list()).toEqual([])
   expect((await bus.deliveries(ids[0] ?? ''))[0]).toMatchObject({ state: 'delivered', attempts: 5 })
@@ -166,7 +166,7 @@ test('what somebody else redrives through pg-boss at the same time is delivered 
   const [operation, , moved] = await Promise.all([
     bus.deadLetters.redrive({ subscription: 'doomed' }, { by: 'ana', probe: 0 }),
     bus.deadLetters.redrive({ subscription: 'doomed' }, { by: 'ben', probe: 0 }),
-    boss.redrive('bus.doomed.dead', { limit: 30 } as never),
+    boss.redrive('bus.doomed.dead', { limit: 30 }),
   ])
   const { counts } = await ended(bus, operation)
   expect(moved).toBeGreaterThanOrEqual(0)
@@ -266,7 +266,7 @@ test('bad input is refused before anything is written', async () => {
   const { redrive, discard } = bus.deadLetters
   await expect(redrive({}, { by: 'ana' })).rejects.toMatchObject(refusal)
   await expect(redrive({ subscription: undefined }, { by: 'ana' })).rejects.toMatchObject(refusal)
-  await expect(redrive({ ids: ['x'] } as never, { by: 'ana' })).rejects.toMatchObject(refusal)
+  await expect(redrive({ ids: ['x'] }, { by: 'ana' })).rejects.toMatchObject(refusal)
   await expect(redrive({ tenantId: 'a' }, {} as never)).rejects.toMatchObject(refusal)
   await expect(redrive({ tenantId: 'a' }, { by: 'ana', speed: 1 } as never)).rejects.toMatchObject(refusal)
   await expect(redrive({ state: 'lost' } as never, { by: 'ana' })).rejects.toMatchObject(refusal)
