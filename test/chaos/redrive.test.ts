@@ -58,7 +58,7 @@ async function makeDeadLetters({ rows }: OwnServer): Promise<void> {
 
 test(
   'processes and the server are killed while dead letters are redriven: none is lost or doubled, and each key keeps its order',
-  { timeout: 900_000 },
+  { timeout: 1_800_000 },
   async () => {
     const server = await startOwnServer()
     await createEffects(server as never)

@@ -263,7 +263,7 @@ test('those of a filter are as far as one may go, and one more is refused with i
   expect(await refusalOf(async () => redrive({}, limits.letterIdCount + 1))).toMatchObject(refused)
   for (const [name, { min, max }] of [
     ['probe', limits.probeCount],
-    ['rate', limits.operationRate],
+    ['rate', { min: 1, max: limits.operationRate }],
   ] as const) {
     for (const value of [min, max])
       expect(await refusalOf(async () => redrive({ [name]: value }))).toMatchObject(accepted)

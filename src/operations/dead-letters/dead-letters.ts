@@ -169,7 +169,10 @@ export function createDeadLetters(
       return (await run({
         ...{ kind: 'redrive', action: 'deadLetters.redrive', selection, filter, by, reason },
         dryRun: booleanOption('dryRun', options.dryRun, false),
-        rate: rate === undefined ? undefined : integerOption('rate', rate, limits.operationRate),
+        rate:
+          rate === undefined
+            ? undefined
+            : integerOption('rate', rate, { min: 1, max: limits.operationRate, default: 1 }),
         options: { probe },
       })) as PreviewOr<Operation, O>
     },
