@@ -47,6 +47,7 @@ const layers = [
   'delivery/operator',
   'delivery',
   'operations',
+  'operations/dead-letters',
   'tenancy',
   '.',
   'cli/command',

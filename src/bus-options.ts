@@ -3,6 +3,11 @@ import { limits } from './foundation/limits.ts'
 import { nonThrowing, stderrLogger, type BusLogger } from './foundation/logger.ts'
 import { describe, integerOption, refuseUnknownKeys, invalidOption } from './foundation/options.ts'
 import { resolveBossSchema } from './database/boss-schema.ts'
+import {
+  callbackNames,
+  resolveCallbacks,
+  type DeadLetterCallbacks,
+} from './delivery/subscriptions/dead-letter-callbacks.ts'
 import type { DatabaseOption } from './database/database.ts'
 import { resolveDrizzle, type DrizzleOption, type Settings } from './database/drizzle-handle.ts'
 import type { DefaultsOption, EventDefaults } from './outbox/publish/publisher.ts'
@@ -13,7 +18,7 @@ export interface BusOptions<
   C extends EventCatalogue,
   D extends DrizzleOption = DrizzleOption,
   E extends EventDefaults | undefined = EventDefaults | undefined,
-> {
+> extends DeadLetterCallbacks {
   /**
    * The database for the bus's own connections: a `postgres://` URL, a node-postgres pool configuration, or a function
    * that returns one of these. The function is called again for each new connection, and may take up to 10 seconds, so
@@ -69,12 +74,16 @@ export function resolveBusOptions<C extends EventCatalogue>(
   bossSchema: string
   drizzle: DrizzleOption
   defaults: unknown
+  callbacks: DeadLetterCallbacks
 } {
   if (options === null || typeof options !== 'object')
     throw invalidOption(`Expected the options of a bus, got ${describe(options)}`)
   refuseUnknownKeys(
     options,
-    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle', 'defaults'],
+    [
+      ...['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle', 'defaults'],
+      ...callbackNames,
+    ],
     'createBus',
   )
   const { events, source, logger = stderrLogger } = options
@@ -100,5 +109,6 @@ export function resolveBusOptions<C extends EventCatalogue>(
     bossSchema: resolveBossSchema(options.bossSchema),
     drizzle: resolveDrizzle(options.drizzle),
     defaults: options.defaults,
+    callbacks: resolveCallbacks('createBus', options),
   }
 }

@@ -13,7 +13,6 @@ import { createBlockedKeys } from './delivery/operator/blocked-keys.ts'
 import { startDelivery, type Delivery } from './delivery/delivery.ts'
 import { createQueues } from './delivery/registry/registry.ts'
 import { ledgerMigration, recordKnownFailures } from './delivery/ledger/known-failures.ts'
-import { createDeadLetters } from './delivery/operator/dead-letters.ts'
 import { migrateBoss } from './delivery/jobs/boss.ts'
 import { assertMigratableBoss } from './delivery/jobs/boss-version.ts'
 import { assertFits } from './delivery/subscriptions/define-subscription.ts'
@@ -25,6 +24,9 @@ import {
 import type { AnySubscriptionOptions } from './delivery/subscriptions/subscription-options.ts'
 import { createSubscriptions } from './delivery/operator/subscriptions.ts'
 import { createAudit } from './audit/audit.ts'
+import { createDeadLetters } from './operations/dead-letters/dead-letters.ts'
+import { createDiscardPart } from './operations/dead-letters/discard.ts'
+import { createRedrivePart } from './operations/dead-letters/redrive.ts'
 import { createErasures, eraseSubject } from './operations/erase.ts'
 import { startOperationRunner, type OperationRunner } from './operations/operation-runner.ts'
 import { createOperations } from './operations/operations.ts'
@@ -76,13 +78,13 @@ export function createBus<
   const E extends EventDefaults | undefined = undefined,
 >(options: BusOptions<C, D, E>): Bus<C, HandlerTransaction<D>, DefaultedBy<E>> {
   assertNodeVersion()
-  const { settings, logger, bossSchema, drizzle, defaults } = resolveBusOptions(options)
+  const { settings, logger, bossSchema, drizzle, defaults, callbacks } = resolveBusOptions(options)
   const database = createDatabase(options.database, logger, bossSchema, drizzle)
   const subscriptions: Subscription[] = []
-  const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, logger)
   const erasures = createErasures(database)
   const operations = createOperations(database)
+  const deadLetters = createDeadLetters(database, operations, settings, logger)
   const registered = createSubscriptions(database, async () => delivery?.followStates())
   let state: BusState = 'created'
   let delivery: Delivery | undefined
@@ -114,7 +116,11 @@ export function createBus<
       publishing: publishing.forHandlers,
       onOperations: () => runner?.wake(),
     })
-    runner = startOperationRunner({ database, logger, parts: {} })
+    const parts = {
+      redrive: createRedrivePart(database, logger),
+      discard: createDiscardPart(database, logger),
+    }
+    runner = startOperationRunner({ database, logger, parts })
     await recorded
   }
 
@@ -193,7 +199,8 @@ export function createBus<
         )
       }
       assertSubscriptionLimits(subscriptions, subscription)
-      subscriptions.push(subscription)
+      // The callbacks of the bus are for subscriptions without their own.
+      subscriptions.push(Object.freeze({ ...callbacks, ...subscription }))
     },
     async start(startOptions = {}) {
       assertObject('options like { run }', startOptions)

@@ -57,11 +57,34 @@ export type { BlockedKey, BlockedKeys, KeyRelease } from './delivery/operator/bl
 export type {
   BlockedKeyName,
   DeadLetter,
-  DeadLetterFilter,
   DeadLetterGroup,
-  DeadLetters,
+  DeadLetterReads,
   TenantDeadLetters,
 } from './delivery/operator/dead-letters.ts'
+export type {
+  DeadLetterConditions,
+  DeadLetterFilter,
+  DeadLetterGroupFilter,
+  DeadLetterState,
+  TenantDeadLetterFilter,
+} from './delivery/operator/dead-letter-filter.ts'
+export type {
+  DeadLetterAlert,
+  DeadLetterAlertOptions,
+  DeadLetterCallbacks,
+  DeadLetterNotice,
+} from './delivery/subscriptions/dead-letter-callbacks.ts'
+export type {
+  DeadLetters,
+  DiscardOptions,
+  PreviewOr,
+  RedriveOptions,
+} from './operations/dead-letters/dead-letters.ts'
+export type { DeadLetterDetails, RedriveOutcome } from './operations/dead-letters/inspect.ts'
+export type { DeadLetterPreview } from './operations/dead-letters/preview.ts'
+export type { Change as PayloadChange } from './operations/dead-letters/payload-changes.ts'
+export type { EditedRedrive, EditedRedriveOptions } from './operations/dead-letters/redrive-edited.ts'
+export type { DeadLetterSelection } from './operations/dead-letters/selection.ts'
 export type { AttemptFailure } from './delivery/attempts/failure.ts'
 export type { PauseOptions, SubscriptionInfo, Subscriptions } from './delivery/operator/subscriptions.ts'
 export { defineSubscription } from './delivery/subscriptions/define-subscription.ts'
@@ -147,6 +170,8 @@ export type { DeliveryReason, ExplainedInstance } from './operations/delivery-re
 export type { Explanation, SubscriptionExplanation } from './operations/explain.ts'
 export type { EventFilter, OperatorFilter, SearchLimit } from './operations/history-filter.ts'
 export type { Lookup, LookupMatch } from './operations/lookup.ts'
+export type { AttemptRecord, Discard, EventDelivery, LastError } from './operations/event-deliveries.ts'
+export type { EventFilter, OperatorFilter } from './operations/history-filter.ts'
 export type {
   EventHistory,
   EventSearch,

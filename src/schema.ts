@@ -14,6 +14,16 @@ export {
   subscriptionRevision,
   subscriptions,
 } from './delivery/schema.ts'
-export { attempts, deliveries, failing, receiptBatches, receipts, rollups } from './delivery/ledger/schema.ts'
+export {
+  attempts,
+  deadLetterAlerts,
+  deadLetterCalls,
+  deliveries,
+  eventCopies,
+  failing,
+  receiptBatches,
+  receipts,
+  rollups,
+} from './delivery/ledger/schema.ts'
 export { audit } from './audit/schema.ts'
 export { catalogue, erasures, operations } from './operations/schema.ts'

@@ -28,6 +28,7 @@ import { registerSubscriptions } from './registry/registry.ts'
 import { createRouter } from './routing/router.ts'
 import { readStates, type SubscriptionState } from './flow-control/subscription-state.ts'
 import type { Subscription } from './subscriptions/subscription.ts'
+import { startDeadLetterCalls, type DeadLetterCalls } from './maintenance/dead-letter-calls.ts'
 import { createMaintenance, type Maintenance } from './maintenance/maintenance.ts'
 import { startWorker, Workers } from './worker/worker.ts'
 
@@ -79,6 +80,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const rollups = createRollups(database, instanceId, logger)
   const maintenance = createMaintenance({ database, boss, partitions, hasPartitions, logger })
   let instance: InstanceHeartbeat | undefined
+  let calls: DeadLetterCalls | undefined
   try {
     const registrations = new Map(await registerSubscriptions(database, boss, service, subscriptions))
     instance = await startInstanceHeartbeat({
@@ -88,7 +90,11 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
         for (const [name, registration] of again) registrations.set(name, registration)
       },
     })
-    await startWorkers(parts, { boss, events, handlerPool, workers, maintenance, registrations, rollups })
+    await startWorkers(parts, {
+      ...{ boss, events, handlerPool, workers, maintenance, registrations, rollups },
+      onDeadLetters: () => calls?.wake(),
+    })
+    calls = startDeadLetterCalls(database, logger, toldOf(subscriptions, registrations))
   } catch (error) {
     await instance?.leave().catch(() => {})
     await handlerPool?.close()
@@ -144,6 +150,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       const relayStopped = relay.stop()
       await Promise.all([relayStopped, maintenance.stop(), workers.stop(graceMs, relayStopped)])
       await database.faultPoint?.('stop.workers-stopped')
+      await calls?.stop()
       await rollups.stop()
       await handlerPool?.close()
       await notifier.close()
@@ -152,6 +159,18 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       await boss.stop({ graceful: false })
     },
   }
+}
+
+/** The subscriptions that have callbacks for dead letters. */
+function toldOf(
+  subscriptions: readonly Subscription[],
+  registrations: ReadonlyMap<string, Registration>,
+): Parameters<typeof startDeadLetterCalls>[2] {
+  return subscriptions.flatMap((callbacks) => {
+    const id = registrations.get(callbacks.name)?.subscriptionId
+    const hasNone = callbacks.onDeadLetter === undefined && callbacks.deadLetterAlert === undefined
+    return id === undefined || hasNone ? [] : [{ id, name: callbacks.name, callbacks }]
+  })
 }
 
 /** Counts the events that are dispatched, once each: held ones are dispatched again. */
@@ -173,12 +192,13 @@ interface WorkerSetup {
   readonly maintenance: Maintenance
   readonly registrations: ReadonlyMap<string, Registration>
   readonly rollups: Rollups
+  readonly onDeadLetters: () => void
 }
 
 /** Starts a worker for each subscription of this process. */
 async function startWorkers(
   { database, catalogue, subscriptions, publishing, instanceId, logger }: DeliveryParts,
-  { boss, events, handlerPool, workers, maintenance, registrations, rollups }: WorkerSetup,
+  { boss, events, handlerPool, workers, maintenance, registrations, rollups, onDeadLetters }: WorkerSetup,
 ): Promise<void> {
   const quarantine = createQuarantine()
   const ids = [...registrations.values()].map(({ subscriptionId }) => subscriptionId)
@@ -204,6 +224,7 @@ async function startWorkers(
         logger,
         instanceId,
         rollups,
+        onDeadLetters,
       },
       coverage: createCoverage(database, subscription, subscriptionId, declarationId),
       connections: subscription.mode === 'exactly-once' ? handlerPool?.createMember() : undefined,

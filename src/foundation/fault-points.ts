@@ -79,6 +79,10 @@ export const faultPoints = [
   'operation.locked',
   'operation.part-written',
   'operation.part-committed',
+  // Telling a callback of dead letters.
+  'dead-letter-call.claimed',
+  'dead-letter-call.called',
+  'dead-letter-call.ended',
   // Starting, maintenance, stopping.
   'migrate.applied',
   'migrate.partitions-created',

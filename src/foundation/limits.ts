@@ -73,6 +73,12 @@ export const limits = Object.freeze({
   // Methods of a bus.
   /** `limit` of `deadLetters.list`, `blockedKeys.list`, `erasures.list`, `events.find` and `events.search`. */
   listLimit: range(1, 1000, 100),
+  /** `ids` of `deadLetters.redrive` and `deadLetters.discard`. */
+  letterIdCount: 1000,
+  /** `probe` of `deadLetters.redrive`. */
+  probeCount: range(0, 100, 5),
+  /** `rate` of an operation: events a second. */
+  operationRate: 100_000,
   /** `limit` of `events.trace` and `events.traceTree`. */
   traceLimit: range(1, 10_000, 1000),
   /** `limit` of the methods of `bus.queries`. */

@@ -4,11 +4,13 @@ import { idOption } from '../foundation/options.ts'
 /**
  * The state of an event for one subscription. `waiting`: for its first attempt. `delivering`: a worker is handling it.
  * `retrying`: an attempt failed, and the next one starts at `dueAt`. `delivered`. `expired`: its time had passed.
- * `erased`: `bus.erase` emptied it before it was delivered. `dead`: it is a dead letter, or is parked behind one.
+ * `erased`: `bus.erase` emptied it before it was delivered. `discarded`: it was a dead letter, and a person decided that it is not to be
+ * delivered. `dead`: it is a dead letter, or is parked behind one.
  */
 export interface EventDelivery {
   readonly subscription: string
-  readonly state: 'waiting' | 'delivering' | 'retrying' | 'delivered' | 'expired' | 'erased' | 'dead'
+  readonly state:
+    'waiting' | 'delivering' | 'retrying' | 'delivered' | 'expired' | 'erased' | 'discarded' | 'dead'
   /** Finished attempts. */
   readonly attempts: number
   /** The error of the last attempt. Undefined once the event is settled: `timeline` still has it. */
@@ -17,7 +19,9 @@ export interface EventDelivery {
   readonly dueAt: Date | undefined
   /** When its handler succeeded. */
   readonly deliveredAt: Date | undefined
-  /** When the event was settled: delivered, or recorded as expired or erased. */
+  /** Who discarded it. Set in the state `discarded`; for tenants, and once the audit is pruned, it says nothing more. */
+  readonly discard: Discard | undefined
+  /** When the event was settled: delivered, discarded, or recorded as expired or erased. */
   readonly settledAt: Date | undefined
   /** The duration of the successful attempt. */
   readonly durationMs: number | undefined
@@ -25,6 +29,14 @@ export interface EventDelivery {
    * The finished attempts, oldest first, those that were lost with their process among them.
    */
   readonly timeline: readonly AttemptRecord[]
+}
+
+/** Who discarded a dead letter, and why. */
+export interface Discard {
+  readonly by: string | undefined
+  readonly reason: string | undefined
+  /** The id of the edited copy that is delivered in its place. */
+  readonly replacedBy: string | undefined
 }
 
 /** A finished attempt. */
@@ -64,6 +76,9 @@ interface DeliveryRow extends Record<string, unknown> {
     readonly message?: string
     readonly code?: string
     readonly at?: string
+    readonly discardedBy?: string
+    readonly reason?: string
+    readonly replacedBy?: string
   } | null
   readonly due_at: Date | null
   readonly delivered_at: Date | null
@@ -103,7 +118,11 @@ export async function readDeliveries(
       subscription,
       state,
       attempts,
-      lastError: failure === null ? undefined : toError(failure),
+      lastError: failure === null || state === 'discarded' ? undefined : toError(failure),
+      discard:
+        state === 'discarded'
+          ? { by: failure?.discardedBy, reason: failure?.reason, replacedBy: failure?.replacedBy }
+          : undefined,
       dueAt: due_at ?? undefined,
       deliveredAt: state === 'delivered' ? (delivered_at ?? undefined) : undefined,
       settledAt: delivered_at ?? undefined,

@@ -1,12 +1,8 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { limits } from '../foundation/limits.ts'
 import { textOption } from '../foundation/options.ts'
-import {
-  checkFilter,
-  toDeadLetter,
-  type DeadLetterRow,
-  type TenantDeadLetters,
-} from '../delivery/operator/dead-letters.ts'
+import { checkFilter } from '../delivery/operator/dead-letter-filter.ts'
+import { readDeadLetters, type TenantDeadLetters } from '../delivery/operator/dead-letters.ts'
 import { readDeliveries, type EventDelivery } from '../operations/event-deliveries.ts'
 import { explainEvent, type Explanation } from '../operations/explain.ts'
 import { createHistory, type EventHistory } from '../operations/history.ts'
@@ -101,12 +97,8 @@ export function createTenant<C extends EventCatalogue, Tx>(
     lookup: async (text) => lookUpForTenant(executor, id, text),
     deadLetters: {
       async list(filter = {}) {
-        const { subscription, limit } = checkFilter(filter, 'deadLetters.list')
-        const { rows } = await executor.query<DeadLetterRow>(
-          'select * from bus.tenant_dead_letters($1::text, $2::int)',
-          [subscription, limit],
-        )
-        return rows.map(toDeadLetter)
+        const { stored, limit } = checkFilter(filter, 'deadLetters.list', true)
+        return readDeadLetters(executor, 'bus.tenant_dead_letters', stored, limit)
       },
     },
     query: async (work) => runTenantQuery(database, id, work),

@@ -48,7 +48,7 @@ async function untilDone({ rows, count }: TestDatabase): Promise<void> {
   await until(
     'everything is delivered',
     async () =>
-      (await count(`select (select count(*) from bus.outbox) + (select count(*) from bus.ordered_events)
+      (await count(`select (select count(*) from bus.outbox) + (select count(*) from bus.ordered_events) + (select count(*) from bus.failing)
         + (select count(*) from pgboss.job where name like 'bus.%' and name not like '%.dead' and state < 'completed')`)) ===
       0,
   ).catch(async (error: unknown) => {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { z } from 'zod'
 import {
@@ -203,7 +204,16 @@ const boundaries: Readonly<Record<string, readonly Boundary[]>> = {
 }
 
 /** Those that need a database have tests of their own. */
-const elsewhere = ['filterTypeCount', 'listLimit', 'queryLimit', 'storedPayloadBytes', 'traceLimit']
+const elsewhere = [
+  'filterTypeCount',
+  'letterIdCount',
+  'listLimit',
+  'operationRate',
+  'probeCount',
+  'queryLimit',
+  'storedPayloadBytes',
+  'traceLimit',
+]
 
 test('every limit is tried at its boundary', () => {
   expect([...Object.keys(boundaries), ...elsewhere].toSorted()).toEqual(Object.keys(limits).toSorted())
@@ -248,6 +258,24 @@ test('those of a filter are as far as one may go, and one more is refused with i
     expect(await active({ limit })).toEqual([])
   for (const limit of [limits.queryLimit.min - 1, limits.queryLimit.max + 1])
     expect(await refusalOf(async () => active({ limit }))).toMatchObject({ code: 'BUS_INVALID_OPTION' })
+  const redrive = async (more: object, count = 1) =>
+    bus.deadLetters.redrive(
+      { subscription: 'none', ids: Array.from({ length: count }, () => randomUUID()) },
+      { by: 'ana', dryRun: true, ...more },
+    )
+  const accepted = { code: 'BUS_SUBSCRIPTION_NOT_FOUND' }
+  const refused = { code: 'BUS_INVALID_OPTION' }
+  expect(await refusalOf(async () => redrive({}, limits.letterIdCount))).toMatchObject(accepted)
+  expect(await refusalOf(async () => redrive({}, limits.letterIdCount + 1))).toMatchObject(refused)
+  for (const [name, { min, max }] of [
+    ['probe', limits.probeCount],
+    ['rate', { min: 1, max: limits.operationRate }],
+  ] as const) {
+    for (const value of [min, max])
+      expect(await refusalOf(async () => redrive({ [name]: value }))).toMatchObject(accepted)
+    for (const value of [min - 1, max + 1])
+      expect(await refusalOf(async () => redrive({ [name]: value }))).toMatchObject(refused)
+  }
   expect(await bus.events.find({ type: names(limits.filterTypeCount) })).toEqual([])
   expect(
     await refusalOf(async () => bus.events.find({ type: names(limits.filterTypeCount + 1) })),

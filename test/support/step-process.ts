@@ -1,6 +1,6 @@
 /**
  * A process that does everything the bus can, once: `node step-process.ts URL FOLDER [POINT NTH]`. It waits for a line on
- * standard input, migrates, starts, publishes in every way, releases blocked keys. With a POINT it is killed there, the
+ * standard input, migrates, starts, publishes in every way, releases blocked keys, redrives dead letters. With a POINT it is killed there, the
  * NTH time; with POINT `none` it stops in the middle of its work and prints how often it came by each; without one it
  * goes on until SIGTERM. Handlers write what they do to a file that outlives the process.
  */
@@ -46,6 +46,7 @@ bus.subscribe({
   name: 'plain',
   events: ['note'],
   retry,
+  onDeadLetter: () => {},
   handler: async ({ payload }, { attempt, publish }) => {
     writeSync(runs, `${String(payload)}\n`)
     if (String(payload).includes('.slow')) {
@@ -54,6 +55,7 @@ bus.subscribe({
     }
     if (String(payload).includes('.passes-on'))
       await publish({ type: 'payment.refunded', tenantId: 'a', payload: { paymentId: 'p' } })
+    if (String(payload).includes('.dies') && attempt === 1) throw new NonRetryableError('dies at first')
     if (attempt <= failuresOf(payload)) throw new Error('the first attempts fail')
   },
 })
@@ -155,11 +157,19 @@ async function publishHeld(): Promise<void> {
   holder.release()
 }
 
+/** Redrives what has died, unless somebody does. */
+async function redriveLetters(): Promise<void> {
+  const letters = await bus.deadLetters.list({ subscription: 'plain', limit: 1 })
+  if (letters.length === 0 || (await bus.operations.list({ state: 'running', limit: 1 })).length > 0) return
+  await bus.deadLetters.redrive({ subscription: 'plain' }, { by: 'the test', probe: 1 })
+}
+
 let releasing = true
 async function releaseKeys(): Promise<void> {
   while (releasing) {
     for (const { subscription, tenantId, orderingKey } of await bus.blockedKeys.list())
       await bus.blockedKeys.release({ subscription, tenantId, orderingKey })
+    await redriveLetters()
     await pause(50)
   }
 }
@@ -186,6 +196,7 @@ await bus.tryPublish(note(name('tried')))
 await pause(300)
 await publish(Array.from({ length: 60 }, (_, n) => note(name(`${n}${n % 15 === 0 ? '.fails' : ''}`))))
 await publish([note(name('passes-on'))])
+await publish([note(name('1.dies')), note(name('2.dies')), note(name('3.dies'))])
 await publishHeld()
 await publish([
   ...['a', 'b', 'c'].flatMap((letter) =>

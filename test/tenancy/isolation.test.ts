@@ -70,6 +70,14 @@ const closedViews = [
 const closedToTenants = [
   ...['bus.attempts', 'bus.audit', 'bus.operations', 'bus.receipt_batches', 'bus.rollups'],
   ...closedViews,
+  'bus.attempts',
+  'bus.audit',
+  'bus.dead_letter_alerts',
+  'bus.dead_letter_calls',
+  'bus.event_copies',
+  'bus.operations',
+  'bus.receipt_batches',
+  'bus.rollups',
 ]
 
 interface Relation {
@@ -239,8 +247,11 @@ test('a role that was granted everything on the tables of the bus still sees one
     'bus.attempts_default': 0,
     'bus.attempts_YYYY_MM': 0,
     'bus.cancellations': 1,
+    'bus.dead_letter_alerts': 0,
+    'bus.dead_letter_calls': 0,
     'bus.deliveries': 2,
     'bus.erasures': 1,
+    'bus.event_copies': 0,
     'bus.event_keys': 2,
     'bus.events': 4,
     'bus.events_default': 0,

@@ -17,4 +17,6 @@ export interface SubscriptionContext {
   /** This process: its id in `bus.instances`. */
   readonly instanceId: string
   readonly rollups: Rollups
+  /** Called when events have become dead letters. */
+  readonly onDeadLetters?: (() => void) | undefined
 }

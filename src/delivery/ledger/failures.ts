@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto'
 import type pg from 'pg'
 import type { Database } from '../../database/database.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
+import type { DeadLetterCallbacks } from '../subscriptions/dead-letter-callbacks.ts'
+import { insertCalls } from './dead-letter-calls.ts'
 
 /** A failed attempt at an event, and what it means for it. */
 export interface FailureRecord {
@@ -32,6 +34,8 @@ export interface RecoveryRecord {
 interface Writer {
   readonly subscriptionId: number
   readonly instanceId: string
+  /** If it has a callback, that is to be told of dead letters. */
+  readonly subscription?: DeadLetterCallbacks | undefined
 }
 
 /**
@@ -40,7 +44,7 @@ interface Writer {
  */
 export async function recordFailures(
   client: pg.ClientBase,
-  { subscriptionId, instanceId }: Writer,
+  { subscriptionId, instanceId, subscription }: Writer,
   failures: readonly FailureRecord[],
 ): Promise<void> {
   if (failures.length === 0) return
@@ -55,6 +59,9 @@ export async function recordFailures(
     JSON.stringify(rows),
     instanceId,
   ])
+  const dead = failures.flatMap(({ state, eventId }) => (state === 'retrying' ? [] : [eventId]))
+  if (subscription?.onDeadLetter !== undefined && dead.length > 0)
+    await insertCalls(client, subscriptionId, dead)
 }
 
 /** Removes events from `bus.failing`, and records the attempts that succeeded. Repeating it changes nothing. */

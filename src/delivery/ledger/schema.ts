@@ -33,6 +33,8 @@ export const receipts = busSchema.table(
     deliveredAt: time('delivered_at').notNull().defaultNow(),
     /** True if it was erased before it was delivered; otherwise null, which takes no space in the row. */
     erased: boolean('erased'),
+    /** Of a dead letter that was discarded: the record in `bus.audit`, or the operation, that says by whom and why. It is `expired` too. */
+    discardId: uuid('discard_id'),
   },
   (table) => [
     primaryKey({ columns: [table.subscriptionId, table.eventId] }),
@@ -75,6 +77,7 @@ export const deliveries = busSchema
     durationMs: real('duration_ms').notNull(),
     deliveredAt: time('delivered_at').notNull(),
     erased: boolean('erased'),
+    discarded: boolean('discarded'),
   })
   .existing()
 
@@ -148,6 +151,9 @@ export const failing = busSchema.table(
       .on(table.subscriptionId, table.failedAt, table.eventId)
       .where(sql`${table.state} <> 'retrying'`),
     index('failing_errors_idx').on(table.subscriptionId, table.state, table.fingerprint, table.failedAt),
+    index('failing_fingerprint_idx')
+      .on(table.fingerprint, table.failedAt, table.eventId)
+      .where(sql`${table.state} <> 'retrying'`),
     index('failing_tenant_idx').on(table.tenantId, table.failedAt),
     index('failing_due_idx')
       .on(table.nextAttemptAt)
@@ -180,4 +186,54 @@ export const rollups = busSchema
     },
     (table) => [primaryKey({ columns: [table.minute, table.subscriptionId, table.instanceId] })],
   )
+  .enableRLS()
+
+/** The events in the log that are for one subscription alone: edited copies of its dead letters. */
+export const eventCopies = busSchema
+  .table(
+    'event_copies',
+    {
+      eventId: uuid('event_id').primaryKey(),
+      subscriptionId: integer('subscription_id').notNull(),
+      originalId: uuid('original_id').notNull(),
+      createdAt: time('created_at').notNull().defaultNow(),
+    },
+    (table) => [index('event_copies_original_idx').on(table.originalId)],
+  )
+  .enableRLS()
+
+/** The dead letters that the callback of their subscription is to be told of: a row until it has been. */
+export const deadLetterCalls = busSchema
+  .table(
+    'dead_letter_calls',
+    {
+      subscriptionId: integer('subscription_id').notNull(),
+      eventId: uuid('event_id').notNull(),
+      deadAt: time('dead_at').notNull().defaultNow(),
+      state: text('state', { enum: ['dead', 'blocked', 'parked'] }).notNull(),
+      attempts: smallint('attempts').notNull(),
+      tenantId: text('tenant_id'),
+      /** How often the callback failed. */
+      errorCount: integer('error_count').notNull().default(0),
+      /** When any process may call it. While a process does, a minute ahead: should it crash, another one calls. */
+      nextCallAt: time('next_call_at').notNull().defaultNow(),
+    },
+    (table) => [
+      primaryKey({ columns: [table.subscriptionId, table.eventId, table.deadAt] }),
+      index('dead_letter_calls_due_idx').on(table.subscriptionId, table.nextCallAt),
+    ],
+  )
+  .enableRLS()
+
+/** When a subscription last had more dead letters than its alert allows. */
+export const deadLetterAlerts = busSchema
+  .table('dead_letter_alerts', {
+    subscriptionId: integer('subscription_id').primaryKey(),
+    raisedAt: time('raised_at').notNull().defaultNow(),
+    /** When the oldest of the dead letters that raised it became one. */
+    firstAt: time('first_at').notNull(),
+    errorCount: integer('error_count').notNull().default(0),
+    /** As in {@link deadLetterCalls}. Null once the callback has been told. */
+    nextCallAt: time('next_call_at'),
+  })
   .enableRLS()

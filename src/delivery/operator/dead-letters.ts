@@ -1,7 +1,14 @@
-import { limits } from '../../foundation/limits.ts'
-import { assertObject, assertTextOption, integerOption, refuseUnknownKeys } from '../../foundation/options.ts'
-import type { Database } from '../../database/database.ts'
+import type { Database, Executor } from '../../database/database.ts'
 import { keepFailures, type AttemptFailure } from '../attempts/failure.ts'
+import {
+  checkFilter,
+  checkGroupFilter,
+  type DeadLetterFilter,
+  type DeadLetterGroupFilter,
+  type DeadLetterState,
+  type StoredFilter,
+  type TenantDeadLetterFilter,
+} from './dead-letter-filter.ts'
 
 /** An event whose last attempt failed. */
 export interface DeadLetter {
@@ -10,6 +17,9 @@ export interface DeadLetter {
   readonly subscription: string
   /** Undefined where the event is not in the log. */
   readonly tenantId: string | undefined
+  /** Its type. Undefined where the event is not in the log. */
+  readonly type: string | undefined
+  readonly state: DeadLetterState
   /**
    * The pg-boss job whose last attempt failed: the `source_root_id` of the dead letter in pg-boss. The event's id if it was parked without
    * an attempt.
@@ -19,12 +29,16 @@ export interface DeadLetter {
   readonly attempts: number
   /** The failures that are known: the first and the latest ones. */
   readonly failures: readonly AttemptFailure[]
+  /** The same for all errors that are alike. Undefined without an attempt, and for dead letters of an earlier version. */
+  readonly fingerprint: string | undefined
   readonly deadAt: Date
   /**
    * Set while the event blocks its key, or is parked behind the event that does: release the key to deliver it. See
    * {@link BlockedKeys}.
    */
   readonly blockedKey: BlockedKeyName | undefined
+  /** For `after`: where the next page begins. */
+  readonly cursor: string
 }
 
 /** Identifies a waiting key. */
@@ -34,16 +48,8 @@ export interface BlockedKeyName {
   readonly state: 'blocked' | 'parked'
 }
 
-/** Which dead letters to read. */
-export interface DeadLetterFilter {
-  readonly subscription?: string | undefined
-  /** 1 to 1,000. @defaultValue `100` */
-  readonly limit?: number | undefined
-}
-
-/** The dead letters of one subscription whose errors are alike: the same name, code and message, up to numbers and quoted text. */
+/** The dead letters whose errors are alike: the same name, code and message, up to numbers and quoted text. */
 export interface DeadLetterGroup {
-  readonly subscription: string
   /** The same for all errors that are alike. Undefined for dead letters of an earlier version. */
   readonly fingerprint: string | undefined
   readonly errorName: string | undefined
@@ -53,24 +59,35 @@ export interface DeadLetterGroup {
   readonly count: number
   readonly firstAt: Date
   readonly lastAt: Date
-  /** The newest one: the id of its event. */
+  /** The subscriptions that have them, by name. */
+  readonly subscriptions: readonly string[]
+  /** Tenants that have them. The count stops at 10,000. */
+  readonly tenantCount: number
+  readonly isTenantCountPartial: boolean
+  /** The newest one: the id of its event, and its subscription. */
   readonly newestId: string
+  readonly newestSubscription: string
 }
 
 /** Reads the dead letters of one tenant. */
 export interface TenantDeadLetters {
-  /** The dead letters, oldest first; of one subscription if given. */
-  list: (filter?: DeadLetterFilter) => Promise<DeadLetter[]>
+  /** The dead letters, oldest first. @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+  list: (filter?: TenantDeadLetterFilter) => Promise<DeadLetter[]>
 }
 
 /** Reads the dead letters of all subscriptions. */
-export interface DeadLetters extends TenantDeadLetters {
-  /** What they failed with: the groups with the most dead letters first. */
-  groups: (filter?: DeadLetterFilter) => Promise<DeadLetterGroup[]>
+export interface DeadLetterReads extends TenantDeadLetters {
+  /** The dead letters, oldest first. @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+  list: (filter?: DeadLetterFilter) => Promise<DeadLetter[]>
+  /**
+   * What they failed with, in all subscriptions together: the groups with the most dead letters first.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
+   */
+  groups: (filter?: DeadLetterGroupFilter) => Promise<DeadLetterGroup[]>
 }
 
 /** As `bus.dead_letters` returns it. */
-export interface DeadLetterRow extends Record<string, unknown> {
+interface DeadLetterRow extends Record<string, unknown> {
   readonly event_id: string
   readonly subscription: string
   readonly job_id: string
@@ -80,10 +97,13 @@ export interface DeadLetterRow extends Record<string, unknown> {
   readonly tenant_id: string | null
   readonly ordering_key: string | null
   readonly key_state: 'blocked' | 'parked' | null
+  readonly state: DeadLetterState
+  readonly type: string | null
+  readonly fingerprint: string | null
+  readonly place: string
 }
 
 interface GroupRow extends Record<string, unknown> {
-  readonly subscription: string
   readonly fingerprint: string | null
   readonly error_name: string | null
   readonly error_code: string | null
@@ -91,27 +111,27 @@ interface GroupRow extends Record<string, unknown> {
   readonly letter_count: string
   readonly first_at: Date
   readonly last_at: Date
+  readonly subscriptions: readonly string[]
+  readonly tenant_count: number
   readonly event_id: string
+  readonly subscription: string
 }
 
-export function createDeadLetters(database: Database): DeadLetters {
+const maxTenantCount = 10_000
+
+export function createDeadLetterReads(database: Database): DeadLetterReads {
   return {
     async list(filter = {}) {
-      const { subscription, limit } = checkFilter(filter, 'deadLetters.list')
-      const { rows } = await database.query<DeadLetterRow>(
-        'select * from bus.dead_letters($1::text, null, $2::int)',
-        [subscription, limit],
-      )
-      return rows.map(toDeadLetter)
+      const { stored, limit } = checkFilter(filter, 'deadLetters.list')
+      return readDeadLetters(database, 'bus.dead_letters', stored, limit)
     },
     async groups(filter = {}) {
-      const { subscription, limit } = checkFilter(filter, 'deadLetters.groups')
+      const { stored, limit } = checkGroupFilter(filter)
       const { rows } = await database.query<GroupRow>(
-        'select * from bus.dead_letter_groups($1::text, $2::int)',
-        [subscription, limit],
+        'select * from bus.dead_letter_groups($1::jsonb, $2::int)',
+        [JSON.stringify(stored), limit],
       )
       return rows.map((row) => ({
-        subscription: row.subscription,
         fingerprint: row.fingerprint ?? undefined,
         errorName: row.error_name ?? undefined,
         errorCode: row.error_code ?? undefined,
@@ -119,42 +139,50 @@ export function createDeadLetters(database: Database): DeadLetters {
         count: Number(row.letter_count),
         firstAt: row.first_at,
         lastAt: row.last_at,
+        subscriptions: row.subscriptions,
+        tenantCount: Math.min(row.tenant_count, maxTenantCount),
+        isTenantCountPartial: row.tenant_count > maxTenantCount,
         newestId: row.event_id,
+        newestSubscription: row.subscription,
       }))
     },
   }
 }
 
-/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
-export function checkFilter(
-  filter: DeadLetterFilter,
-  method: string,
-): { readonly subscription: string | null; readonly limit: number } {
-  assertObject('a filter like { subscription, limit }', filter)
-  refuseUnknownKeys(filter, ['subscription', 'limit'], method)
-  const { subscription, limit } = filter
-  const count = integerOption('limit', limit, limits.listLimit)
-  if (subscription !== undefined)
-    assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
-  return { subscription: subscription ?? null, limit: count }
+/** @param source - the SQL function to call: the operator's, or the one of the current tenant */
+export async function readDeadLetters(
+  executor: Executor,
+  source: 'bus.dead_letters' | 'bus.tenant_dead_letters',
+  filter: StoredFilter,
+  limit: number,
+): Promise<DeadLetter[]> {
+  const { rows } = await executor.query<DeadLetterRow>(`select * from ${source}($1::jsonb, $2::int)`, [
+    JSON.stringify(filter),
+    limit,
+  ])
+  return rows.map(toDeadLetter)
 }
 
-export function toDeadLetter(row: DeadLetterRow): DeadLetter {
+function toDeadLetter(row: DeadLetterRow): DeadLetter {
   const { tenant_id: tenantId, ordering_key: orderingKey, key_state: state } = row
   return {
     id: row.event_id,
     subscription: row.subscription,
     tenantId: tenantId ?? undefined,
+    type: row.type ?? undefined,
+    state: row.state,
     jobId: row.job_id,
     attempts: row.attempts,
     failures: keepFailures(row.failures).map((failure) => ({
       ...failure,
       at: new Date(failure.at).toISOString(),
     })),
+    fingerprint: row.fingerprint ?? undefined,
     deadAt: row.dead_at,
     blockedKey:
       tenantId === null || orderingKey === null || state === null
         ? undefined
         : { tenantId, orderingKey, state },
+    cursor: row.place,
   }
 }

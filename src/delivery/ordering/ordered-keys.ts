@@ -57,6 +57,19 @@ export async function enqueueOrdered(
   return { jobs: begun.map((row) => toJob(row, options)), isHeld: begun.length < rows.length }
 }
 
+/** Appends an event of `bus.event_copies` to its key, as {@link enqueueOrdered} does. Returns the job to insert, if the key was idle. */
+export async function enqueueCopy(
+  client: pg.ClientBase,
+  options: JobOptions,
+  id: string,
+): Promise<readonly JobInsert<JobData>[]> {
+  const { rows } = await client.query<BegunRow | HeldRow>(
+    'select key_id, job_id, event_ids from bus.enqueue_copy($1, $2, $3)',
+    [id, options.batchSize, maxBatchBytes],
+  )
+  return rows.filter((row): row is BegunRow => row.key_id !== null).map((row) => toJob(row, options))
+}
+
 /** The progress of a key's job. */
 export interface KeyProgress {
   readonly keyId: string

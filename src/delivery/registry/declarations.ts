@@ -34,7 +34,8 @@ function sortKeys(value: unknown): unknown {
 
 /** The options of a subscription as stored in `bus.declarations` and `bus.subscriptions`. */
 function durableOptions(subscription: Subscription): DurableOptions {
-  const { name: _name, patterns: _patterns, where: _where, handler: _handler, ...options } = subscription
+  const { name: _name, patterns: _patterns, where: _where, ...rest } = subscription
+  const { handler: _handler, onDeadLetter: _onDeadLetter, deadLetterAlert: _alert, ...options } = rest
   return options
 }
 

@@ -34,6 +34,7 @@ export function createOutcomeWriter(context: SubscriptionContext): OutcomeWriter
   function logWritten({ deadLetters }: Written): void {
     logDeadLetters(context, deadLetters)
     context.rollups.dead(context.subscriptionId, deadLetters.length)
+    if (deadLetters.length > 0) context.onDeadLetters?.()
   }
 
   async function writeAll(writer: SettlementWriter, settlements: readonly Settlement[]): Promise<number> {

@@ -2,6 +2,7 @@ import type { EventCatalogue, EventType, PayloadOutput } from '../../events/cata
 import type { StoredEvent } from '../../events/envelope.ts'
 import type { EventPattern, MatchedType } from '../../events/pattern.ts'
 import type { HandlerTransaction } from '../../database/drizzle-handle.ts'
+import type { DeadLetterCallbacks } from './dead-letter-callbacks.ts'
 import type { ExactlyOnceContext, HandlerContext } from './handler-context.ts'
 
 /** The guarantee for the effects of a handler. */
@@ -38,7 +39,7 @@ export interface CircuitBreakerOptions {
 }
 
 /** Options of all subscriptions. */
-interface CommonOptions<P extends string> {
+interface CommonOptions<P extends string> extends DeadLetterCallbacks {
   /**
    * The permanent name of the subscription: letters, digits, `.`, `_` and `-`, up to 100 characters. Its queue is
    * `bus.<name>`.

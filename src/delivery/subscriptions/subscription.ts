@@ -10,6 +10,7 @@ import {
   invalidOption,
 } from '../../foundation/options.ts'
 import { checkPattern, isWildcard } from '../../events/pattern.ts'
+import { callbackNames, resolveCallbacks, type DeadLetterCallbacks } from './dead-letter-callbacks.ts'
 import type { HandlerContext } from './handler-context.ts'
 import type {
   AnySubscriptionOptions,
@@ -57,7 +58,7 @@ export interface RegisteredOptions extends DurableOptions {
 }
 
 /** A subscription with validated options and every default applied. */
-export interface Subscription extends RegisteredOptions {
+export interface Subscription extends RegisteredOptions, DeadLetterCallbacks {
   readonly name: string
   readonly patterns: readonly string[]
   readonly where: string | undefined
@@ -79,6 +80,7 @@ const optionNames = [
   'retry',
   'circuitBreaker',
   'handler',
+  ...callbackNames,
 ]
 
 /** @throws {@link ConfigurationError} if a bus already has the maximum number of subscriptions or patterns */
@@ -161,6 +163,7 @@ export function resolveSubscription(
     retry: resolveRetry(name, retry),
     circuitBreaker: resolveCircuitBreaker(name, options.circuitBreaker),
     ...resolveOrder(name, options),
+    ...resolveCallbacks(`\`${name}\``, options),
     // The types of the catalogue end here: internally, an event is whatever the log contains.
     handler: options.handler as unknown as Subscription['handler'],
   })

@@ -262,7 +262,8 @@ function assertText(name: string, value: unknown, max: number): void {
   if (message !== undefined) throw invalid(message)
 }
 
-function encodeMetadata(metadata: EventMetadata | undefined): string | undefined {
+/** Metadata as JSON text. @throws an {@link InvalidEventError} */
+export function encodeMetadata(metadata: EventMetadata | undefined): string | undefined {
   if (metadata === undefined) return undefined
   if (
     metadata === null ||

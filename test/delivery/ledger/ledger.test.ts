@@ -99,7 +99,10 @@ test('a dead letter: by event, in the list, in its group, and for its tenant', a
   ])
   expect(await bus.deadLetters.groups()).toEqual([
     {
-      subscription: 'doomed',
+      subscriptions: ['doomed'],
+      tenantCount: 2,
+      isTenantCountPartial: false,
+      newestSubscription: 'doomed',
       fingerprint: expect.stringMatching(/^[0-9a-f]{16}$/) as string,
       errorName: 'TypeError',
       errorCode: undefined,

@@ -2,7 +2,7 @@ import pg from 'pg'
 import { expect, onTestFinished, test } from 'vitest'
 import type { PollFloor } from '../../../src/delivery/jobs/queue-state/poll-queue.ts'
 import { pollQueues, type QueuePoll } from '../../../src/delivery/maintenance/queue-poll.ts'
-import { createDeadLetters } from '../../../src/delivery/operator/dead-letters.ts'
+import { createDeadLetterReads } from '../../../src/delivery/operator/dead-letters.ts'
 import { createSubscriptions } from '../../../src/delivery/operator/subscriptions.ts'
 import type { Database } from '../../../src/database/database.ts'
 import { testBus } from '../../support/bus.ts'
@@ -131,7 +131,7 @@ test('the locks of reads and looks do not add up with the subscriptions', async 
         Object.assign(client, { bossSchema: 'pgboss' }) as unknown as Database,
         async () => {},
       ).list(),
-    'deadLetters.list': async () => createDeadLetters(client as unknown as Database).list(),
+    'deadLetters.list': async () => createDeadLetterReads(client as unknown as Database).list(),
     deliveries: async () => client.query('select * from bus.event_deliveries(bus.uuid_v7())'),
     'dead letters of a tenant': async () =>
       client.query(

@@ -1,0 +1,167 @@
+import { isDate } from '../../foundation/cross-realm.ts'
+import { limits } from '../../foundation/limits.ts'
+import {
+  assertObject,
+  describe,
+  integerOption,
+  invalidOption,
+  refuseUnknownKeys,
+  textOption,
+} from '../../foundation/options.ts'
+
+/** `blocked` and `parked`: it holds its key, and the events behind it wait, or are dead letters too. `dead`: it holds none. */
+export type DeadLetterState = 'dead' | 'blocked' | 'parked'
+
+/** Which dead letters are meant: those that satisfy all that is given. */
+export interface DeadLetterConditions {
+  readonly subscription?: string | undefined
+  /** The same for all errors that are alike: from {@link DeadLetterGroup} or {@link DeadLetter}. */
+  readonly fingerprint?: string | undefined
+  /** The class of the last error, such as `TypeError`. */
+  readonly errorName?: string | undefined
+  /** The `code` of the last error, such as `ECONNREFUSED`. */
+  readonly errorCode?: string | undefined
+  readonly state?: DeadLetterState | undefined
+  /** Those that became dead letters at this time or later. */
+  readonly from?: Date | undefined
+  /** Those that became dead letters before this time. */
+  readonly to?: Date | undefined
+}
+
+/** Which dead letters of a tenant to read. */
+export interface TenantDeadLetterFilter extends DeadLetterConditions {
+  /** A type of events, or several. At most 20,000 dead letters are looked at: a shorter page than `limit` may not be the last one. */
+  readonly type?: string | readonly string[] | undefined
+  /** Only dead letters after this one: the `cursor` of the last one of the page before. */
+  readonly after?: string | undefined
+  /** 1 to 1,000. @defaultValue `100` */
+  readonly limit?: number | undefined
+}
+
+/** Which dead letters to read. */
+export interface DeadLetterFilter extends TenantDeadLetterFilter {
+  readonly tenantId?: string | undefined
+}
+
+/** Which dead letters to group. */
+export interface DeadLetterGroupFilter extends DeadLetterConditions {
+  readonly tenantId?: string | undefined
+  /** 1 to 1,000. @defaultValue `100` */
+  readonly limit?: number | undefined
+}
+
+/** A filter as the functions of drizzle/0009_dead_letters.sql take it. */
+export interface StoredFilter {
+  readonly subscription?: string | undefined
+  readonly subscriptionId?: number | undefined
+  readonly tenantId?: string | undefined
+  readonly fingerprint?: string | undefined
+  readonly errorName?: string | undefined
+  readonly errorCode?: string | undefined
+  readonly states?: readonly DeadLetterState[] | undefined
+  readonly types?: readonly string[] | undefined
+  readonly eventIds?: readonly string[] | undefined
+  readonly from?: string | undefined
+  readonly to?: string | undefined
+  /** Up to and including this time. */
+  readonly through?: string | undefined
+  readonly afterTime?: string | undefined
+  readonly afterEvent?: string | undefined
+  readonly afterSubscription?: number | undefined
+}
+
+const states: readonly DeadLetterState[] = ['dead', 'blocked', 'parked']
+
+export const conditionNames = [
+  'subscription',
+  'fingerprint',
+  'errorName',
+  'errorCode',
+  'state',
+  'from',
+  'to',
+] as const
+
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function checkFilter(
+  filter: DeadLetterFilter,
+  call: string,
+  isTenants = false,
+): { readonly stored: StoredFilter; readonly limit: number } {
+  assertObject('a filter like { subscription, limit }', filter)
+  refuseUnknownKeys(
+    filter,
+    [...conditionNames, 'type', 'after', 'limit', ...(isTenants ? [] : ['tenantId'])],
+    call,
+  )
+  const stored = { ...storedConditions(filter), ...storedTypes(filter.type), ...storedCursor(filter.after) }
+  return { stored, limit: integerOption('limit', filter.limit, limits.listLimit) }
+}
+
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function checkGroupFilter(filter: DeadLetterGroupFilter): {
+  readonly stored: StoredFilter
+  readonly limit: number
+} {
+  assertObject('a filter like { subscription, limit }', filter)
+  refuseUnknownKeys(filter, [...conditionNames, 'tenantId', 'limit'], 'deadLetters.groups')
+  return { stored: storedConditions(filter), limit: integerOption('limit', filter.limit, limits.listLimit) }
+}
+
+/** The conditions of a filter whose keys are known. @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function storedConditions(
+  given: DeadLetterConditions & { readonly tenantId?: string | undefined },
+): StoredFilter {
+  const { state } = given
+  if (state !== undefined && !states.includes(state))
+    throw invalidOption(
+      `Expected \`state\` to be one of ${states.join(', ')}, got ${describe(state)}`,
+      'state',
+    )
+  const text = (name: keyof typeof given, max: number): string | undefined =>
+    given[name] === undefined ? undefined : textOption(name, given[name], { max })
+  return {
+    subscription: text('subscription', limits.subscriptionNameLength),
+    tenantId: text('tenantId', limits.keyLength),
+    fingerprint: text('fingerprint', limits.keyLength),
+    errorName: text('errorName', limits.keyLength),
+    errorCode: text('errorCode', limits.keyLength),
+    states: state === undefined ? undefined : [state],
+    from: storedTime('from', given.from),
+    to: storedTime('to', given.to),
+  }
+}
+
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function storedTypes(type: unknown): Pick<StoredFilter, 'types'> {
+  if (type === undefined) return {}
+  const types: readonly unknown[] = Array.isArray(type) ? type : [type]
+  if (types.length === 0 || types.length > limits.filterTypeCount)
+    throw invalidOption(
+      `Expected \`type\` to be 1 to ${limits.filterTypeCount} types of events, got ${types.length}`,
+      'type',
+    )
+  return { types: types.map((each) => textOption('type', each, { max: limits.typeLength })) }
+}
+
+function storedTime(name: string, value: unknown): string | undefined {
+  if (value === undefined) return undefined
+  if (isDate(value) && value.getUTCFullYear() >= 1970 && value.getUTCFullYear() <= 9999)
+    return value.toISOString()
+  throw invalidOption(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`, name)
+}
+
+const cursorShape =
+  /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})_(\d{1,10})$/
+
+/** The position after a dead letter: the time it became one, its event and its subscription. */
+function storedCursor(cursor: unknown): Pick<StoredFilter, 'afterTime' | 'afterEvent' | 'afterSubscription'> {
+  if (cursor === undefined) return {}
+  const parts = typeof cursor === 'string' ? cursorShape.exec(cursor) : null
+  if (parts === null)
+    throw invalidOption(
+      `Expected \`after\` to be the \`cursor\` of a dead letter, got ${describe(cursor)}`,
+      'after',
+    )
+  return { afterTime: parts[1], afterEvent: parts[2], afterSubscription: Number(parts[3]) }
+}
