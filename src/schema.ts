@@ -7,6 +7,7 @@
 export { busSchema, cancellations, eventKeys, events, outbox, sourceRules } from './outbox/schema/schema.ts'
 export { busRoles } from './database/role-names.ts'
 export {
+  catchUpDispatched,
   declarations,
   instances,
   orderedEvents,
@@ -14,6 +15,15 @@ export {
   subscriptionRevision,
   subscriptions,
 } from './delivery/schema.ts'
-export { attempts, deliveries, failing, receiptBatches, receipts, rollups } from './delivery/ledger/schema.ts'
+export {
+  attempts,
+  deliveries,
+  failing,
+  receiptBatches,
+  receipts,
+  replayOutcomes,
+  replays,
+  rollups,
+} from './delivery/ledger/schema.ts'
 export { audit } from './audit/schema.ts'
 export { catalogue, erasures, operations } from './operations/schema.ts'

@@ -1,6 +1,7 @@
 import type { PgBoss } from 'pg-boss'
 import type { Database } from '../../database/database.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
+import type { JobData, ReplayOfJob } from './job.ts'
 import type { Rollups } from '../ledger/rollups.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
 
@@ -17,4 +18,14 @@ export interface SubscriptionContext {
   /** This process: its id in `bus.instances`. */
   readonly instanceId: string
   readonly rollups: Rollups
+  /** Set for jobs of a replay: `subscriptionId` is then its id in the ledger. */
+  readonly replay?: ReplayOfJob
+}
+
+/** The context in which what becomes of a job is recorded: that of a replay is recorded under the id of the replay. */
+export function ledgerContext(
+  context: SubscriptionContext,
+  { replay }: Pick<JobData, 'replay'>,
+): SubscriptionContext {
+  return replay === undefined ? context : { ...context, subscriptionId: replay.ledgerId, replay }
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type pg from 'pg'
 import type { Database } from '../../database/database.ts'
+import { countReplayed } from './replay-outcomes.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
 
 /** A failed attempt at an event, and what it means for it. */
@@ -32,6 +33,8 @@ export interface RecoveryRecord {
 interface Writer {
   readonly subscriptionId: number
   readonly instanceId: string
+  /** Set where that is a replay. */
+  readonly replay?: object | undefined
 }
 
 /**
@@ -40,10 +43,12 @@ interface Writer {
  */
 export async function recordFailures(
   client: pg.ClientBase,
-  { subscriptionId, instanceId }: Writer,
+  { subscriptionId, instanceId, replay }: Writer,
   failures: readonly FailureRecord[],
 ): Promise<void> {
   if (failures.length === 0) return
+  if (replay !== undefined)
+    await countReplayed(client, subscriptionId, { dead: failures.filter(({ state }) => state !== 'retrying').length })
   const rows = failures.map(({ failure, ...record }) => ({
     ...failure,
     ...record,
