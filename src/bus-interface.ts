@@ -9,6 +9,7 @@ import type { EventCatalogue } from './events/catalogue.ts'
 import type { EventPattern } from './events/pattern.ts'
 import type { Erased, EraseOptions, Erasures } from './operations/erase.ts'
 import type { Operations } from './operations/operations.ts'
+import type { ReplayCall } from './operations/replay/replay.ts'
 import type { CancelCall } from './outbox/publish/cancel.ts'
 import type { HandlerTransaction } from './database/drizzle-handle.ts'
 import type { Publisher } from './outbox/publish/publisher.ts'
@@ -95,6 +96,11 @@ export interface Bus<
   readonly blockedKeys: BlockedKeys
   /** The subscriptions of all services in this database. */
   readonly subscriptions: Subscriptions
+  /**
+   * Delivers events of the log to chosen subscriptions once more, or counts what that would do.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_SUBSCRIPTION_NOT_FOUND`; {@link DatabaseError}
+   */
+  readonly replay: ReplayCall
   health: () => Promise<BusHealth>
 }
 

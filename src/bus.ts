@@ -29,6 +29,9 @@ import { createAudit } from './audit/audit.ts'
 import { createErasures, eraseSubject } from './operations/erase.ts'
 import { startOperationRunner, type OperationRunner } from './operations/operation-runner.ts'
 import { createOperations } from './operations/operations.ts'
+import { catchUpFor, createCatchUpPart } from './operations/replay/catch-up.ts'
+import { createReplayPart } from './operations/replay/replay-part.ts'
+import { createReplay } from './operations/replay/replay.ts'
 import { recordCatalogue } from './operations/stored-catalogue.ts'
 import { createDatabase } from './database/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './database/drizzle-handle.ts'
@@ -112,8 +115,15 @@ export function createBus<
       logger,
       publishing: publishing.forHandlers,
       onOperations: () => runner?.wake(),
+      onCatchUp: catchUpFor(settings.source),
     })
-    runner = startOperationRunner({ database, logger, parts: {} })
+    runner = startOperationRunner({
+      ...{ database, logger },
+      parts: {
+        replay: createReplayPart(database, logger),
+        'catch-up': createCatchUpPart(database, logger),
+      },
+    })
     await recorded
   }
 
@@ -156,6 +166,7 @@ export function createBus<
     operations,
     audit: createAudit(database),
     subscriptions: registered,
+    replay: createReplay(database, operations),
     erase: async (eraseOptions) => eraseSubject(database, eraseOptions),
     async migrate(migrateOptions = {}) {
       const { roles, sharedBoss } = resolveMigrateOptions(migrateOptions)

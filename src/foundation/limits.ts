@@ -75,8 +75,10 @@ export const limits = Object.freeze({
   listLimit: range(1, 1000, 100),
   /** `limit` of `events.trace`. */
   traceLimit: range(1, 10_000, 1000),
-  /** Types in the filter of `events.find`. */
+  /** Types in the filter of `events.find`, types and patterns in that of `bus.replay`. */
   filterTypeCount: 100,
+  /** `ids` of `bus.replay`. */
+  replayIdCount: 10_000,
   /** `graceMs` of `stop`, `stopOnSignals` and the Fastify plugin. */
   graceMs: range(0, 3_600_000, 30_000),
 })

@@ -32,7 +32,7 @@ export function createReads<C extends EventCatalogue, Tx>(
 ): Reads<C, Tx> {
   return {
     events: createHistory<C>(database, show, 'operator'),
-    deliveries: async (id) => readDeliveries(database, 'bus.event_deliveries', id),
+    deliveries: async (id) => readDeliveries(database, 'event', id),
     tenant: (id) => createTenant<C, Tx>(database, id, show),
   }
 }

@@ -85,7 +85,7 @@ export function createTenant<C extends EventCatalogue, Tx>(
     id,
     events: createHistory<C>(executor, show, 'tenant'),
     stats: async (span = {}) => readStats(executor, checkSpan(span, 'tenant.stats')),
-    deliveries: async (id) => readDeliveries(executor, 'bus.tenant_deliveries', id),
+    deliveries: async (id) => readDeliveries(executor, 'tenant', id),
     deadLetters: {
       async list(filter = {}) {
         const { subscription, limit } = checkFilter(filter, 'deadLetters.list')
