@@ -132,7 +132,9 @@ export async function readDeliveries(
   )
   const replays = rows[0]?.replays ?? []
   const live = rows
-    .filter((row): row is DeliveryRow & { readonly replays: readonly ReplayRow[] | null } => row.state !== null)
+    .filter(
+      (row): row is DeliveryRow & { readonly replays: readonly ReplayRow[] | null } => row.state !== null,
+    )
     .map(toDelivery)
   const names = new Set(live.map(({ subscription }) => subscription))
   const others = new Set(replays.map(({ subscription }) => subscription).filter((name) => !names.has(name)))

@@ -1,6 +1,15 @@
 import type { JobInsert } from 'pg-boss'
 import { randomUUID } from 'node:crypto'
-import { newJob, isBatch, isInBackground, isRetry, retryPriority, retryFields, type JobData, maxFinishTag } from './job.ts'
+import {
+  newJob,
+  isBatch,
+  isInBackground,
+  isRetry,
+  retryPriority,
+  retryFields,
+  type JobData,
+  maxFinishTag,
+} from './job.ts'
 import { declinedGroup } from './declined-jobs.ts'
 import { jobIdLike } from './job-id.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
@@ -49,7 +58,9 @@ export function requeuedJob(
     priority: declined?.isLast === true ? -maxFinishTag : priority,
     // A declined job, and one in the background, has no position: no other job is to wait behind it.
     ...(declined === undefined ? {} : { group: { id: declinedGroup(declined.by) } }),
-    ...(flowKey === undefined || declined !== undefined || isInBackground(claim) ? {} : { singletonKey: flowKey }),
+    ...(flowKey === undefined || declined !== undefined || isInBackground(claim)
+      ? {}
+      : { singletonKey: flowKey }),
   }
   if (isBatch(claim.data)) {
     const isReplay = claim.data.replay !== undefined

@@ -48,7 +48,9 @@ export async function recordFailures(
 ): Promise<void> {
   if (failures.length === 0) return
   if (replay !== undefined)
-    await countReplayed(client, subscriptionId, { dead: failures.filter(({ state }) => state !== 'retrying').length })
+    await countReplayed(client, subscriptionId, {
+      dead: failures.filter(({ state }) => state !== 'retrying').length,
+    })
   const rows = failures.map(({ failure, ...record }) => ({
     ...failure,
     ...record,

@@ -34,10 +34,9 @@ export async function dropIfCancelled(
   { operationId, ledgerId }: { readonly operationId: string; readonly ledgerId: number },
   eventIds: readonly string[],
 ): Promise<boolean> {
-  const { rows } = await database.query(
-    `select from bus.operations where id = $1 and state = 'cancelled'`,
-    [operationId],
-  )
+  const { rows } = await database.query(`select from bus.operations where id = $1 and state = 'cancelled'`, [
+    operationId,
+  ])
   if (rows.length === 0) return false
   await database.query('delete from bus.failing where subscription_id = $1 and event_id = any ($2::uuid[])', [
     ledgerId,

@@ -177,9 +177,7 @@ function toJob(
     data: { eventIds: event_ids, keyId: key_id },
   }
   const replay = toReplay(replay_id, operation_id)
-  return replay === undefined
-    ? job
-    : { ...job, data: { ...job.data, replay }, priority: backgroundPriority }
+  return replay === undefined ? job : { ...job, data: { ...job.data, replay }, priority: backgroundPriority }
 }
 
 function toReplay(ledgerId: number | null, operationId: string | null): ReplayOfJob | undefined {

@@ -5,17 +5,20 @@ import { loadSubscriptions } from '../../delivery/registry/registry.ts'
 import { toRoute, type Route } from '../../delivery/routing/match-events.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
 import type { RunningOperation } from '../operation.ts'
-import type { OperationPart } from '../operation-runner.ts'
+import type { OperationPart, PartResult } from '../operation-runner.ts'
 import { fullPauseMs, openBackgroundQueue, type BackgroundQueue } from './background.ts'
 import { firstCursor, readPage, type StoredSelection } from './selection.ts'
 import { findStanding } from './standing.ts'
 
-/** How often is looked whether everything that was inserted is over. */
-const endPollMs = 1000
+/** How often is looked whether everything that was inserted is over: soon at first, then rarely. */
+const firstEndPollMs = 50
+const lastEndPollMs = 1000
 
 interface Progress {
   readonly cursor?: string
   readonly isRead?: boolean
+  /** How often was looked whether it is over. */
+  readonly endPollCount?: number
 }
 
 interface Target {
@@ -107,15 +110,22 @@ async function collectOutcomes(
     [targets.map(({ replay }) => replay.ledgerId)],
   )
   const counts: Record<string, number> = {}
-  for (const [name, count] of Object.entries(rows[0] ?? {})) if (Number(count) > 0) counts[name] = Number(count)
+  for (const [name, count] of Object.entries(rows[0] ?? {}))
+    if (Number(count) > 0) counts[name] = Number(count)
   return counts
 }
 
-function endOf({ progress, counts }: RunningOperation, ended: Readonly<Record<string, number>>) {
+function endOf({ progress, counts }: RunningOperation, ended: Readonly<Record<string, number>>): PartResult {
   const total = (name: string): number => (counts[name] ?? 0) + (ended[name] ?? 0)
   const isOver = total('delivered') + total('expired') + total('dead') >= total('enqueued')
-  const next = isOver ? ({ state: 'done' } as const) : ({ state: 'running', waitMs: endPollMs } as const)
-  return { progress, counts: ended, handledCount: 0, next }
+  const { endPollCount = 0 } = progress as Progress
+  const waitMs = Math.min(lastEndPollMs, firstEndPollMs * 2 ** Math.min(endPollCount, 10))
+  return {
+    progress: { ...progress, endPollCount: endPollCount + 1 },
+    counts: ended,
+    handledCount: 0,
+    next: isOver ? { state: 'done' } : { state: 'running', waitMs },
+  }
 }
 
 function add(counts: Record<string, number>, name: string, count: number): void {

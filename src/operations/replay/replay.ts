@@ -115,7 +115,9 @@ const rateRange = { min: 1, max: 1_000_000, default: 1_000_000 }
 
 /** As the caller named it, without what is not given. */
 function selectionOf(given: ReplaySelection): object {
-  return Object.fromEntries(selectionKeys.flatMap((key) => (given[key] === undefined ? [] : [[key, given[key]]])))
+  return Object.fromEntries(
+    selectionKeys.flatMap((key) => (given[key] === undefined ? [] : [[key, given[key]]])),
+  )
 }
 
 /** The ids descend from 0. Under a lock, because a sequence may be behind its table after a restore. */

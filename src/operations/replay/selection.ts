@@ -51,12 +51,16 @@ export function checkSelection(given: ReplaySelection): StoredSelection {
   const fromMs = from === undefined ? 0 : timeOption('from', from)
   const untilMs = to === undefined ? Date.now() + clockMarginMs : timeOption('to', to)
   return {
-    ...(tenantId === undefined ? {} : { tenantId: textOption('tenantId', tenantId, { max: limits.keyLength }) }),
+    ...(tenantId === undefined
+      ? {}
+      : { tenantId: textOption('tenantId', tenantId, { max: limits.keyLength }) }),
     ...(type === undefined ? {} : { types: checkTypes(type) }),
     ...(correlationId === undefined
       ? {}
       : { correlationId: textOption('correlationId', correlationId, { max: limits.keyLength }) }),
-    ...(subject === undefined ? {} : { subject: textOption('subject', subject, { max: limits.subjectLength }) }),
+    ...(subject === undefined
+      ? {}
+      : { subject: textOption('subject', subject, { max: limits.subjectLength }) }),
     ...(ids === undefined ? {} : { ids: checkIds(ids) }),
     fromId: lowestId(fromMs),
     untilId: lowestId(untilMs),
@@ -152,7 +156,11 @@ export async function readPage(
     const [read] = seen
     if (read !== undefined && read.count >= windowSize && read.last !== null)
       // What was committed in between may have moved the end of the window: what was read is not read again.
-      return { events: rows.map(toEvent), cursor: last === undefined || last.id < read.last ? read.last : last.id, isLast: false }
+      return {
+        events: rows.map(toEvent),
+        cursor: last === undefined || last.id < read.last ? read.last : last.id,
+        isLast: false,
+      }
     cursor = monthEnd
     const isLast = monthEnd > selection.untilId
     if (rows.length > 0 || isLast) return { events: rows.map(toEvent), cursor, isLast }

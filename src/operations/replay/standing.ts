@@ -54,7 +54,10 @@ export async function findStanding(
   const others = events.filter(({ id }) => !had.has(id))
   const open = await findOpen(client, database, subscription, others)
   const left = routed
-    .map((each) => ({ ...each, events: each.events.filter(({ id }) => !open.waiting.has(id) && !open.dead.has(id)) }))
+    .map((each) => ({
+      ...each,
+      events: each.events.filter(({ id }) => !open.waiting.has(id) && !open.dead.has(id)),
+    }))
     .filter((each) => each.events.length > 0)
   const openCount = open.waiting.size + open.dead.size
   return {
