@@ -99,6 +99,8 @@ bus.subscribe({
   },
 })
 
+bus.subscribe({ name: 'late', events: ['payment.refunded'], startFrom: 'beginning', handler: () => {} })
+
 type Note = NewEvent<typeof paymentEvents>
 const note = (payload: string, rest: object = {}): Note => ({ type: 'note', tenantId: 'a', payload, ...rest })
 const turn = (orderingKey: string, number: number, paymentId = 'good'): Note => ({
@@ -186,6 +188,8 @@ await bus.tryPublish(note(name('tried')))
 await pause(300)
 await publish(Array.from({ length: 60 }, (_, n) => note(name(`${n}${n % 15 === 0 ? '.fails' : ''}`))))
 await publish([note(name('passes-on'))])
+// What it selects comes again to a subscription that does not look at it.
+await bus.replay({ type: 'payment.refunded', subscriptions: ['late'], by: 'a test' })
 await publishHeld()
 await publish([
   ...['a', 'b', 'c'].flatMap((letter) =>

@@ -79,7 +79,7 @@ export async function registerSubscriptions(
     }
     await applyQueueStorage(boss)
     const registrations = await database.transaction(async (client) =>
-      writeRegistration(client, service, subscriptions, knownIds, onCatchUp),
+      writeRegistration(client, database, service, subscriptions, { knownIds, onCatchUp }),
     )
     await database.faultPoint?.('start.registered')
     await reofferDeclinedJobs(
@@ -92,10 +92,13 @@ export async function registerSubscriptions(
 
 async function writeRegistration(
   client: pg.PoolClient,
+  { faultPoint }: Pick<Database, 'faultPoint'>,
   service: string,
   subscriptions: readonly Subscription[],
-  knownIds: ReadonlyMap<string, number>,
-  onCatchUp: OnCatchUp | undefined,
+  {
+    knownIds,
+    onCatchUp,
+  }: { readonly knownIds: ReadonlyMap<string, number>; readonly onCatchUp: OnCatchUp | undefined },
 ): Promise<ReadonlyMap<string, Registration>> {
   const { registrations, createdNames } = await writeDeclarations(client, service, subscriptions, knownIds)
   for (const { name, startFrom } of subscriptions) {
@@ -104,6 +107,7 @@ async function writeRegistration(
     if (!createdNames.has(name)) continue
     const until = await beginCatchUp(client, subscriptionId)
     await onCatchUp(client, { subscriptionId, name, startFrom, until })
+    await faultPoint?.('start.catch-up-begun')
   }
   return registrations
 }
