@@ -92,6 +92,14 @@ export type {
 export type { Audit, AuditFilter, AuditRecord, Change } from './audit/audit.ts'
 export type { Operation, OperationKind, OperationState } from './operations/operation.ts'
 export type { OperationChange, OperationFilter, Operations } from './operations/operations.ts'
+export type {
+  ReplayCall,
+  ReplayDryRun,
+  ReplayOptions,
+  ReplayPreview,
+  ReplaySelection,
+  StandingCounts,
+} from './operations/replay/replay.ts'
 export type { Erased, Erasure, Erasures, EraseOptions } from './operations/erase.ts'
 export type { DatabaseOption } from './database/database.ts'
 export type { BusTransaction } from './outbox/transactions/bus-transaction.ts'
@@ -122,7 +130,12 @@ export {
 export { fromPrisma, type PrismaTransaction } from './outbox/transactions/adapters/from-prisma.ts'
 export { fromTypeOrm, type TypeOrmTransaction } from './outbox/transactions/adapters/from-typeorm.ts'
 export type { RelayState } from './outbox/relay/relay.ts'
-export type { AttemptRecord, EventDelivery, LastError } from './operations/event-deliveries.ts'
+export type {
+  AttemptRecord,
+  EventDelivery,
+  LastError,
+  ReplayedDelivery,
+} from './operations/event-deliveries.ts'
 export type { EventFilter, OperatorFilter } from './operations/history-filter.ts'
 export type {
   EventHistory,

@@ -1,5 +1,6 @@
 import { actorLength, finishAudit, reasonLength, writeAudit } from '../audit/audit.ts'
 import type { Database } from '../database/database.ts'
+import { endCatchUp } from '../delivery/registry/catch-up.ts'
 import { ConfigurationError } from '../foundation/errors.ts'
 import { limits } from '../foundation/limits.ts'
 import {
@@ -54,7 +55,8 @@ export interface Operations {
    */
   resume: (id: string, change: OperationChange) => Promise<boolean>
   /**
-   * Ends an operation before it is done. What its parts have done so far stays. Resolves to `false`, and changes nothing, if it has ended.
+   * Ends an operation before it is done. What its parts have done so far stays, but for events of a replay that have not begun: those are
+   * dropped. Resolves to `false`, and changes nothing, if it has ended.
    * @throws a {@link ConfigurationError} `BUS_OPERATION_NOT_FOUND`, `BUS_INVALID_OPTION`
    */
   cancel: (id: string, change: OperationChange) => Promise<boolean>
@@ -114,10 +116,11 @@ export function createOperations(database: Database): Operations {
     const { kind } = await get(id)
     const { from, to } = steps[step]
     return database.transaction(async (client) => {
-      const { rows } = await client.query<{ state: OperationState; counts: object }>(
-        'select state, counts from bus.operations where id = $1 for update',
-        [id],
-      )
+      const { rows } = await client.query<{
+        state: OperationState
+        counts: object
+        subscription_ids: number[]
+      }>('select state, counts, subscription_ids from bus.operations where id = $1 for update', [id])
       const row = rows[0]
       if (row === undefined || !(from as readonly OperationState[]).includes(row.state)) return false
       await writeAudit(
@@ -138,6 +141,9 @@ export function createOperations(database: Database): Operations {
          where id = $1`,
         [id, to, by, reason ?? null],
       )
+      // New events do not wait for the rest of the past.
+      if (to === 'cancelled' && kind === 'catch-up')
+        for (const subscriptionId of row.subscription_ids) await endCatchUp(client, subscriptionId)
       if (to === 'cancelled') await finishAudit(client, id, { state: to, counts: row.counts })
       await client.query(wakeSql, [operationsPayload])
       return true

@@ -100,18 +100,19 @@ test.for(chosen(replayPoints))(
   { timeout: 90_000 },
   async (point) => {
     const { database, folder } = await openStage()
-    const heir = await loadProgram('replay-process.ts', database.url, folder)
+    const heir = await loadProgram('replay-process.ts', database.url, folder, 'now')
     heir.begin()
     await heir.says('started')
     await database.rows(publishSql)
     const receipts = async (): Promise<number> => database.count('select count(*) from bus.deliveries')
     await until('all are delivered', async () => (await receipts()) === 3 * eventCount)
-    const victim = await loadProgram('replay-process.ts', database.url, folder, point, '2')
+    const victim = await loadProgram('replay-process.ts', database.url, folder, 'now', point, '2')
     victim.begin()
     const bus = operator(database)
     const { id } = await bus.replay({ type: 'note', subscriptions: names, by: 'ana' })
-    await untilWithHeartbeats(
+    await untilTakenOver(
       database,
+      victim,
       'the replay is over',
       async () => (await bus.operations.get(id)).state === 'done',
     )
@@ -144,17 +145,22 @@ test.for(chosen(catchUpPoints))(
   'a process killed at %s loses and doubles nothing of a catch-up',
   { timeout: 90_000 },
   async (point) => {
-    process.env['CATCHES_UP'] = 'yes'
     const { database, folder } = await openStage()
     const relay = testBus(database.url)
     relay.subscribe({ name: 'before', events: ['**'], handler: () => {} })
     await relay.start()
     await database.rows(publishSql)
     const [victim, heir] = await Promise.all([
-      loadProgram('replay-process.ts', database.url, folder, point, point.startsWith('start.') ? '1' : '2'),
-      loadProgram('replay-process.ts', database.url, folder),
+      loadProgram(
+        'replay-process.ts',
+        database.url,
+        folder,
+        'beginning',
+        point,
+        point.startsWith('start.') ? '1' : '2',
+      ),
+      loadProgram('replay-process.ts', database.url, folder, 'beginning'),
     ])
-    delete process.env['CATCHES_UP']
     victim.begin()
     await victim.exited
     expect(await killedAt(folder)).toBe(`${point}\n`)
@@ -162,8 +168,9 @@ test.for(chosen(catchUpPoints))(
     await heir.says('started')
     await database.rows(publishSql)
     const total = 2 * eventCount
-    await untilWithHeartbeats(
+    await untilTakenOver(
       database,
+      victim,
       'all are delivered',
       async () => (await database.count('select count(*) from bus.deliveries')) >= 4 * total,
     )

@@ -1,5 +1,5 @@
 /**
- * A process that takes part in replays and in catching up, and may be killed: `node replay-process.ts URL FOLDER [POINT NTH]`. It waits for a line
+ * A process that takes part in replays and in catching up, and may be killed: `node replay-process.ts URL FOLDER now|beginning [POINT NTH]`. It waits for a line
  * on standard input and starts its bus; with a POINT it is killed there, the NTH time. Handlers leave what they do in tables, in the
  * transaction of their receipt where they have one.
  */
@@ -11,7 +11,7 @@ import { withFaultHook, type FaultPoint } from '../../src/foundation/fault-point
 import { createBus } from '../../src/index.ts'
 import { paymentEvents } from './catalogue.ts'
 
-const [, , url = '', folder = '', point, nth = '1'] = process.argv
+const [, , url = '', folder = '', start, point, nth = '1'] = process.argv
 let count = 0
 
 function onFaultPoint(reached: FaultPoint): void {
@@ -28,7 +28,7 @@ const bus = withFaultHook(onFaultPoint, () =>
 )
 const retry = { maxAttempts: 30, delaySeconds: 0, backoff: false }
 const common = { events: ['note'], retry, batchSize: 20 } as const
-const startFrom = process.env['CATCHES_UP'] === undefined ? undefined : 'beginning'
+const startFrom = start === 'beginning' ? start : undefined
 
 bus.subscribe({ ...common, name: 'plain', startFrom, handler: () => {} })
 bus.subscribe({

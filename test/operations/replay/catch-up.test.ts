@@ -208,6 +208,46 @@ test('it starts at a time, only when it is new, and follows its patterns and pre
   expect(() => subscribeWith(again, 'yesterday')).toThrow()
 })
 
+test('an ordered subscription gets its new events from the moment its catch-up is cancelled', async () => {
+  const database = await createTestDatabase()
+  const publisher = await startPublisher(database)
+  for (let n = 0; n < 3; n += 1)
+    await publisher.tryPublish({ type: 'note', tenantId: 'acme', orderingKey: 'k', payload: n })
+  await until(
+    'all are dispatched',
+    async () => (await database.count('select count(*) from bus.outbox')) === 0,
+  )
+  // Its key is locked, so that its catch-up does not get on.
+  const seen: unknown[] = []
+  const bus = testBus(database.url)
+  const holder = new pg.Client({ connectionString: database.url })
+  await holder.connect()
+  await holder.query('begin; select pg_advisory_xact_lock(1651864320, 6)')
+  bus.subscribe({
+    name: 'late',
+    events: ['note'],
+    ordered: true,
+    startFrom: 'beginning',
+    handler: ({ payload }) => void seen.push(payload),
+  })
+  await bus.start()
+  await publisher.tryPublish({ type: 'note', tenantId: 'acme', payload: 'without a key' })
+  await until(
+    'it is held',
+    async () =>
+      (await database.count('select count(*) from bus.outbox where subscription_id is not null')) === 1,
+  )
+  const [operation] = await bus.operations.list({ kind: 'catch-up' })
+  const cancelled = bus.operations.cancel(operation?.id ?? '', { by: 'ana' })
+  await holder.query('rollback')
+  await holder.end()
+  await cancelled
+  await until('it is delivered', () => seen.includes('without a key'))
+  expect(
+    await database.count('select count(*) from bus.subscriptions where catch_up_until is not null'),
+  ).toBe(0)
+})
+
 function subscribeWith(bus: PaymentBus, startFrom: unknown): void {
   bus.subscribe({ name: 'wrong', events: ['note'], startFrom: startFrom as never, handler: () => {} })
 }

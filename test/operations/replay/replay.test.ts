@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { Operation } from '../../../src/index.ts'
+import { limits, type Operation } from '../../../src/index.ts'
 import { testBus, type PaymentBus } from '../../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../../support/database.ts'
 import { createEffects, writeEffect } from '../../support/effects.ts'
@@ -366,6 +366,7 @@ test('a selection is by tenant, type and pattern, correlation, subject, time and
   expect(await count({ tenantId: 'acme', subject: 's' })).toBe(1)
   expect(await count({ ids: [a, b, c] })).toBe(3)
   expect(await count({ ids: [a, b, c], tenantId: 'other' })).toBe(1)
+  expect(await count({ ids: Array.from({ length: limits.replayIdCount }, () => a) })).toBe(1)
   expect(await count({ from: new Date(0) })).toBe(5)
   expect(await count({ from: new Date(Date.now() + 60_000) })).toBe(0)
   expect(await count({ to: new Date(Date.now() - 60_000) })).toBe(0)
@@ -376,6 +377,7 @@ test('a selection is by tenant, type and pattern, correlation, subject, time and
     [{ type: [], by: 'ana' }, 'BUS_INVALID_OPTION'],
     [{ type: 'a..b', by: 'ana' }, 'BUS_INVALID_PATTERN'],
     [{ ids: ['x'], by: 'ana' }, 'BUS_INVALID_OPTION'],
+    [{ ids: Array.from({ length: limits.replayIdCount + 1 }, () => a), by: 'ana' }, 'BUS_INVALID_OPTION'],
     [{ tenantId: 'acme', rate: 0, by: 'ana' }, 'BUS_INVALID_OPTION'],
     [{ tenantId: 'acme', tennant: 1, by: 'ana' }, 'BUS_INVALID_OPTION'],
     [{ tenantId: 'acme', by: 'ana', subscriptions: [] }, 'BUS_INVALID_OPTION'],
