@@ -97,7 +97,7 @@ const replayPoints: readonly FaultPoint[] = [
 
 test.for(chosen(replayPoints))(
   'a process killed at %s loses and doubles nothing of a replay',
-  { timeout: 90_000 },
+  { timeout: 240_000 },
   async (point) => {
     const { database, folder } = await openStage()
     const heir = await loadProgram('replay-process.ts', database.url, folder, 'now')
@@ -143,7 +143,7 @@ const catchUpPoints: readonly FaultPoint[] = [
 
 test.for(chosen(catchUpPoints))(
   'a process killed at %s loses and doubles nothing of a catch-up',
-  { timeout: 90_000 },
+  { timeout: 240_000 },
   async (point) => {
     const { database, folder } = await openStage()
     const relay = testBus(database.url)

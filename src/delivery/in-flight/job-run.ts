@@ -29,7 +29,6 @@ export class JobRun implements InFlightJob {
   /** The number of the attempt that it makes at its events. */
   readonly attempt: number
   readonly isOfKey: boolean
-  /** What stands for its subscription in the ledger. */
   readonly ledgerId: number
   readonly startedAt = performance.now()
   readonly heartbeatSeconds: number

@@ -37,6 +37,9 @@ export interface ReplayOfJob {
   readonly ledgerId: number
 }
 
+/** A job to insert. */
+export type NewJob = JobInsert<JobData>
+
 /** The options of a subscription that its jobs are made with. */
 type JobOptions = Pick<DurableOptions, 'timeoutSeconds' | 'retry'>
 

@@ -3,7 +3,6 @@ import { locks } from '../../database/locks.ts'
 import { lowestId } from '../../events/event-id.ts'
 import type { ClaimedEvent } from '../../outbox/relay/claim.ts'
 import { publishedSql } from '../../outbox/relay/notifier.ts'
-import type { RegisteredSubscription } from './registry.ts'
 
 /** Where a new subscription starts in the log: at its beginning, or with what was published at a time or later. */
 export type StartFrom = 'beginning' | Date
@@ -63,7 +62,7 @@ export async function endCatchUp(client: pg.ClientBase, subscriptionId: number):
  */
 export async function noteDispatched(
   client: pg.ClientBase,
-  { id, catchUpUntil }: Pick<RegisteredSubscription, 'id' | 'catchUpUntil'>,
+  { id, catchUpUntil }: { readonly id: number; readonly catchUpUntil?: string | undefined },
   events: readonly ClaimedEvent[],
 ): Promise<void> {
   if (catchUpUntil === undefined) return

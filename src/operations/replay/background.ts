@@ -1,8 +1,7 @@
 import type pg from 'pg'
-import type { JobInsert } from 'pg-boss'
 import type { Database } from '../../database/database.ts'
 import { inTransaction, unstartedBoss } from '../../delivery/jobs/boss.ts'
-import { backgroundJobs, type JobData, type ReplayOfJob } from '../../delivery/jobs/job.ts'
+import { backgroundJobs, type NewJob, type ReplayOfJob } from '../../delivery/jobs/job.ts'
 import { JobWriter } from '../../delivery/jobs/job-writer.ts'
 import { countBackgroundEvents } from '../../delivery/jobs/queue-state/background-jobs.ts'
 import { queueName } from '../../delivery/jobs/queues.ts'
@@ -76,7 +75,7 @@ export function openBackgroundQueue(
       return Math.max(waiting, inKeys) + (await countRetrying(replay))
     },
     async insert(routed, replay) {
-      const jobs: JobInsert<JobData>[] = []
+      const jobs: NewJob[] = []
       for (const { events, declarations } of routed) {
         const isOfKey = ({ orderingKey }: (typeof events)[number]): boolean =>
           subscription.ordered === true && orderingKey !== undefined
