@@ -87,6 +87,7 @@ async function fillLog(): Promise<void> {
 function publish(bus: Bus<typeof events>): { stop: () => Promise<number> } {
   let isOver = false
   let count = 0
+  let storedCount = 0
   const running = (async () => {
     const startedAt = performance.now()
     const open = new Set<Promise<unknown>>()
@@ -99,12 +100,15 @@ function publish(bus: Bus<typeof events>): { stop: () => Promise<number> } {
           payload: { n },
         })
         open.add(one)
-        void one.then(() => open.delete(one))
+        void one.then((published) => {
+          open.delete(one)
+          if (published !== undefined) storedCount += 1
+        })
       }
       await pause(2)
     }
     await Promise.all(open)
-    return count
+    return storedCount
   })()
   return {
     async stop() {

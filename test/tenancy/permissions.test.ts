@@ -188,6 +188,7 @@ test('functions that run as their owner have a fixed search_path, and temporary 
     'tenant_dead_letters',
     'tenant_deliveries',
     'tenant_delivery_stats',
+    'tenant_replays',
   ])
   for (const { config } of found) expect(config).toContain('search_path=pg_catalog, pg_temp')
 })
