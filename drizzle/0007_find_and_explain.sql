@@ -397,10 +397,14 @@ begin
         join bus.ordered_events o on o.key_id = k.id and o.seq > k.done_seq and o.event_id = e.id
         where e.id = any (of_events) and e.ordering_key is not null;
       end if;
-    elsif wanted in ('expired', 'erased') then
+    elsif wanted in ('expired', 'erased', 'discarded') then
       return query
       select r.event_id from bus.receipts r
-      where r.subscription_id = subscription.id and r.event_id = any (of_events) and case wanted when 'erased' then r.erased else r.expired and r.erased is not true end;
+      where r.subscription_id = subscription.id and r.event_id = any (of_events) 
+        and case wanted
+          when 'erased' then r.erased
+          when 'discarded' then r.discard_id is not null
+          else r.expired and r.erased is not true and r.discard_id is null end;
     elsif wanted = 'delivered' then
       return query
       select e.id from bus.received_events(subscription.id, of_events) as e (id)

@@ -48,6 +48,7 @@ const layers = [
   'delivery',
   'operations',
   'operations/dead-letters',
+  'operations/replay',
   'tenancy',
   '.',
   'cli/command',

@@ -10,6 +10,7 @@ import type { DeadLetters } from './operations/dead-letters/dead-letters.ts'
 import type { Erased, EraseOptions, Erasures } from './operations/erase.ts'
 import type { Operations } from './operations/operations.ts'
 import type { Queries } from './operations/queries.ts'
+import type { ReplayCall } from './operations/replay/replay.ts'
 import type { CancelCall } from './outbox/publish/cancel.ts'
 import type { HandlerTransaction } from './database/drizzle-handle.ts'
 import type { Publisher } from './outbox/publish/publisher.ts'
@@ -98,6 +99,11 @@ export interface Bus<
   readonly subscriptions: Subscriptions
   /** What dashboards ask, typed: the views `bus.v_…`. */
   readonly queries: Queries
+  /**
+   * Delivers events of the log to chosen subscriptions once more, or counts what that would do.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_SUBSCRIPTION_NOT_FOUND`; {@link DatabaseError}
+   */
+  readonly replay: ReplayCall
   health: () => Promise<BusHealth>
 }
 

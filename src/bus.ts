@@ -31,6 +31,9 @@ import { createErasures, eraseSubject } from './operations/erase.ts'
 import { startOperationRunner, type OperationRunner } from './operations/operation-runner.ts'
 import { createOperations } from './operations/operations.ts'
 import { createQueries } from './operations/queries.ts'
+import { catchUpFor, createCatchUpPart } from './operations/replay/catch-up.ts'
+import { createReplayPart } from './operations/replay/replay-part.ts'
+import { createReplay } from './operations/replay/replay.ts'
 import { recordCatalogue } from './operations/stored-catalogue.ts'
 import { createDatabase } from './database/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './database/drizzle-handle.ts'
@@ -115,12 +118,17 @@ export function createBus<
       logger,
       publishing: publishing.forHandlers,
       onOperations: () => runner?.wake(),
+      onCatchUp: catchUpFor(settings.source),
     })
-    const parts = {
-      redrive: createRedrivePart(database, logger),
-      discard: createDiscardPart(database, logger),
-    }
-    runner = startOperationRunner({ database, logger, parts })
+    runner = startOperationRunner({
+      ...{ database, logger },
+      parts: {
+        redrive: createRedrivePart(database, logger),
+        discard: createDiscardPart(database, logger),
+        replay: createReplayPart(database, logger),
+        'catch-up': createCatchUpPart(database, logger),
+      },
+    })
     await recorded
   }
 
@@ -162,6 +170,7 @@ export function createBus<
     queries: createQueries(database),
     audit: createAudit(database),
     subscriptions: registered,
+    replay: createReplay(database, operations),
     erase: async (eraseOptions) => eraseSubject(database, eraseOptions),
     async migrate(migrateOptions = {}) {
       const { roles, sharedBoss } = resolveMigrateOptions(migrateOptions)

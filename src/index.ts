@@ -133,6 +133,14 @@ export type {
   TenantRow,
   ThroughputRow,
 } from './operations/query-rows.ts'
+export type {
+  ReplayCall,
+  ReplayDryRun,
+  ReplayOptions,
+  ReplayPreview,
+  ReplaySelection,
+  StandingCounts,
+} from './operations/replay/replay.ts'
 export type { Erased, Erasure, Erasures, EraseOptions } from './operations/erase.ts'
 export type { DatabaseOption } from './database/database.ts'
 export type { BusTransaction } from './outbox/transactions/bus-transaction.ts'
@@ -163,15 +171,19 @@ export {
 export { fromPrisma, type PrismaTransaction } from './outbox/transactions/adapters/from-prisma.ts'
 export { fromTypeOrm, type TypeOrmTransaction } from './outbox/transactions/adapters/from-typeorm.ts'
 export type { RelayState } from './outbox/relay/relay.ts'
-export type { AttemptRecord, EventDelivery, LastError } from './operations/event-deliveries.ts'
 export type { DeliveryState, OutboxStatus, StatusFilter } from './operations/delivery-status.ts'
 export type { TraceNode, TraceTree } from './operations/event-trace.ts'
 export type { DeliveryReason, ExplainedInstance } from './operations/delivery-reason.ts'
 export type { Explanation, SubscriptionExplanation } from './operations/explain.ts'
 export type { EventFilter, OperatorFilter, SearchLimit } from './operations/history-filter.ts'
 export type { Lookup, LookupMatch } from './operations/lookup.ts'
-export type { AttemptRecord, Discard, EventDelivery, LastError } from './operations/event-deliveries.ts'
-export type { EventFilter, OperatorFilter } from './operations/history-filter.ts'
+export type {
+  AttemptRecord,
+  Discard,
+  EventDelivery,
+  LastError,
+  ReplayedDelivery,
+} from './operations/event-deliveries.ts'
 export type {
   EventHistory,
   EventSearch,

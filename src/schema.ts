@@ -7,6 +7,7 @@
 export { busSchema, cancellations, eventKeys, events, outbox, sourceRules } from './outbox/schema/schema.ts'
 export { busRoles } from './database/role-names.ts'
 export {
+  catchUpDispatched,
   declarations,
   instances,
   orderedEvents,
@@ -23,6 +24,8 @@ export {
   failing,
   receiptBatches,
   receipts,
+  replayOutcomes,
+  replays,
   rollups,
 } from './delivery/ledger/schema.ts'
 export { audit } from './audit/schema.ts'

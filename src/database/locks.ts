@@ -18,4 +18,8 @@ export const locks = {
   order: 6,
   /** Held by bus.repair_sequences(), in SQL. */
   sequences: 7,
+  /** Held in share mode by every claim, exclusively where a subscription that catches up begins and ends to do so. */
+  catchUp: 8,
+  /** Held while replays get their ids. */
+  replays: 9,
 } as const

@@ -13,6 +13,7 @@ import type { HandlerPublishing } from './attempts/context-publisher.ts'
 import { openBoss } from './jobs/boss.ts'
 import { queueName } from './jobs/queues.ts'
 import { createCoverage } from './registry/coverage.ts'
+import type { OnCatchUp } from './registry/catch-up.ts'
 import type { Registration } from './registry/declarations.ts'
 import { createEventReader, type EventReader } from './attempts/event-reader.ts'
 import { createHandlerPool, type HandlerPool } from './exactly-once/handler-connections.ts'
@@ -60,6 +61,8 @@ export interface DeliveryParts {
   readonly publishing: HandlerPublishing
   /** Called when operations may have something to do: see src/operations/operation-runner.ts. */
   readonly onOperations: () => void
+  /** Called in the transaction that registers a subscription which is to start in the past. */
+  readonly onCatchUp: OnCatchUp
 }
 
 /**
@@ -82,7 +85,9 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   let instance: InstanceHeartbeat | undefined
   let calls: DeadLetterCalls | undefined
   try {
-    const registrations = new Map(await registerSubscriptions(database, boss, service, subscriptions))
+    const registrations = new Map(
+      await registerSubscriptions(database, boss, service, subscriptions, new Map(), parts.onCatchUp),
+    )
     instance = await startInstanceHeartbeat({
       ...{ database, boss, service, instanceId, subscriptions, registrations, logger },
       onOperations: parts.onOperations,

@@ -42,6 +42,8 @@ export const subscriptions = busSchema.table('subscriptions', {
   uncoveredSince: time('uncovered_since'),
   createdAt: time('created_at').notNull().defaultNow(),
   updatedAt: time('updated_at').notNull().defaultNow(),
+  /** While it catches up with the log: the last event of the log that may have been dispatched before it existed. */
+  catchUpUntil: uuid('catch_up_until'),
 })
 
 /**
@@ -137,9 +139,29 @@ export const orderedEvents = busSchema.table(
     seq: bigint('seq', { mode: 'bigint' }).notNull().generatedAlwaysAsIdentity(),
     id: uuid('event_id').notNull(),
     payloadBytes: integer('payload_bytes').notNull(),
+    /** The row of `bus.replays`, if it is replayed. */
+    replayId: integer('replay_id'),
   },
   (table) => [
     primaryKey({ columns: [table.keyId, table.seq] }),
+    index('ordered_events_replay_idx')
+      .on(table.replayId)
+      .where(sql`${table.replayId} is not null`),
     tenantReads(sql`exists (select from bus.ordered_keys k where k.id = ordered_events.key_id)`),
   ],
 )
+
+/**
+ * The events that claims have routed to a subscription while it catches up, up to the last one of its catch-up: they are not to come from there
+ * too. Deleted when it has caught up.
+ */
+export const catchUpDispatched = busSchema
+  .table(
+    'catch_up_dispatched',
+    {
+      subscriptionId: integer('subscription_id').notNull(),
+      eventId: uuid('event_id').notNull(),
+    },
+    (table) => [primaryKey({ columns: [table.subscriptionId, table.eventId] })],
+  )
+  .enableRLS()

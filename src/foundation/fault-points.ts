@@ -87,6 +87,7 @@ export const faultPoints = [
   'migrate.applied',
   'migrate.partitions-created',
   'start.queues-created',
+  'start.catch-up-begun',
   'start.registered',
   'maintenance.expired',
   'stop.began',

@@ -91,6 +91,8 @@ export const limits = Object.freeze({
   readLimit: range(1, 1_000_000, 10_000),
   /** The text of `lookup`. */
   lookupLength: 1024,
+  /** `ids` of `bus.replay`. */
+  replayIdCount: 10_000,
   /** `graceMs` of `stop`, `stopOnSignals` and the Fastify plugin. */
   graceMs: range(0, 3_600_000, 30_000),
 })

@@ -104,6 +104,14 @@ export type DeliveryReason =
     }
   | { readonly reason: 'expired' | 'erased'; readonly at: Date | undefined }
   | {
+      readonly reason: 'discarded'
+      readonly at: Date | undefined
+      /** Who discarded the dead letter, and why; and the id of the edited copy that is delivered in its place. */
+      readonly by: string | undefined
+      readonly because: string | undefined
+      readonly replacedBy: string | undefined
+    }
+  | {
       readonly reason: 'delivered'
       readonly at: Date | undefined
       readonly attempt: number

@@ -2,8 +2,8 @@ import { describe, invalidOption, refuseUnknownKeys, textOption } from '../found
 import { limits } from '../foundation/limits.ts'
 import type { EventDelivery } from './event-deliveries.ts'
 
-/** Where an event is for a subscription. */
-export type DeliveryState = EventDelivery['state']
+/** Where an event is for a subscription. What replays did is not looked for. */
+export type DeliveryState = Exclude<EventDelivery['state'], 'replayed'>
 
 /**
  * The words of outbox tables that services write themselves: `PENDING` is waiting, `PROCESSING` delivering, `PUBLISHED` delivered, `FAILED`
@@ -29,6 +29,7 @@ const states: readonly DeliveryState[] = [
   'delivered',
   'expired',
   'erased',
+  'discarded',
   'dead',
 ]
 

@@ -5,12 +5,20 @@ import { idOption } from '../foundation/options.ts'
  * The state of an event for one subscription. `waiting`: for its first attempt. `delivering`: a worker is handling it.
  * `retrying`: an attempt failed, and the next one starts at `dueAt`. `delivered`. `expired`: its time had passed.
  * `erased`: `bus.erase` emptied it before it was delivered. `discarded`: it was a dead letter, and a person decided that it is not to be
- * delivered. `dead`: it is a dead letter, or is parked behind one.
+ * delivered. `dead`: it is a dead letter, or is parked behind one. `replayed`: it came in replays only.
  */
 export interface EventDelivery {
   readonly subscription: string
   readonly state:
-    'waiting' | 'delivering' | 'retrying' | 'delivered' | 'expired' | 'erased' | 'discarded' | 'dead'
+    | 'waiting'
+    | 'delivering'
+    | 'retrying'
+    | 'delivered'
+    | 'expired'
+    | 'erased'
+    | 'discarded'
+    | 'dead'
+    | 'replayed'
   /** Finished attempts. */
   readonly attempts: number
   /** The error of the last attempt. Undefined once the event is settled: `timeline` still has it. */
@@ -29,6 +37,22 @@ export interface EventDelivery {
    * The finished attempts, oldest first, those that were lost with their process among them.
    */
   readonly timeline: readonly AttemptRecord[]
+  /** What became of it in replays, latest first. Omitted if there was none: one that waits in a replay is not looked for. */
+  readonly replays?: readonly ReplayedDelivery[]
+}
+
+/** What became of an event in a replay, for a subscription. */
+export interface ReplayedDelivery {
+  /** The operation: see `bus.operations.get`. */
+  readonly replayId: string
+  readonly state: 'retrying' | 'delivered' | 'expired' | 'erased' | 'dead'
+  /** Finished attempts of the replay. */
+  readonly attempts: number
+  readonly lastError: LastError | undefined
+  readonly dueAt: Date | undefined
+  readonly settledAt: Date | undefined
+  /** The duration of the successful attempt. */
+  readonly durationMs: number | undefined
 }
 
 /** Who discarded a dead letter, and why. */
@@ -98,51 +122,115 @@ interface RecordedAttempt {
   readonly instanceId?: string
 }
 
+/** As `bus.event_replays` returns it, in JSON. */
+interface ReplayRow {
+  readonly subscription: string
+  readonly operation_id: string
+  readonly state: ReplayedDelivery['state']
+  readonly attempts: number
+  readonly failure: DeliveryRow['failure']
+  readonly due_at: string | null
+  readonly settled_at: string | null
+  readonly duration_ms: number | null
+}
+
 /**
  * The state of an event for each subscription that received it. Empty while it is still in the outbox. Everything is looked up by index,
  * so it takes about as long however many events wait.
  *
- * @param source - the SQL function to call: the operator's, or the one of the current tenant
+ * @param of - whose SQL functions to call: those of operators, or those of the current tenant
  */
 export async function readDeliveries(
   executor: Executor,
-  source: 'bus.event_deliveries' | 'bus.tenant_deliveries',
+  of: 'event' | 'tenant',
   id: unknown,
 ): Promise<EventDelivery[]> {
-  const { rows } = await executor.query<DeliveryRow>(
-    `select subscription, state, attempts, failure, due_at, delivered_at, duration_ms::numeric as duration_ms, timeline from ${source}($1::uuid)`,
+  const { rows } = await executor.query<NullableRow & { readonly replays: readonly ReplayRow[] | null }>(
+    `select d.subscription, d.state, d.attempts, d.failure, d.due_at, d.delivered_at, d.duration_ms::numeric as duration_ms, d.timeline, r.replays
+     from (select jsonb_agg(to_jsonb(x)) as replays from bus.${of}_replays($1::uuid) x) r
+     left join bus.${of}_deliveries($1::uuid) d on true`,
     [idOption('id', id)],
   )
-  return rows.map(
-    ({ subscription, state, attempts, failure, due_at, delivered_at, duration_ms, timeline }) => ({
-      subscription,
-      state,
-      attempts,
-      lastError: failure === null || state === 'discarded' ? undefined : toError(failure),
-      discard:
-        state === 'discarded'
-          ? { by: failure?.discardedBy, reason: failure?.reason, replacedBy: failure?.replacedBy }
-          : undefined,
-      dueAt: due_at ?? undefined,
-      deliveredAt: state === 'delivered' ? (delivered_at ?? undefined) : undefined,
-      settledAt: delivered_at ?? undefined,
-      durationMs: state === 'delivered' && duration_ms !== null ? Number(duration_ms) : undefined,
-      timeline:
-        // A first attempt that succeeded is in the receipt alone.
-        state === 'delivered' && attempts === 1 && delivered_at !== null
-          ? [
-              {
-                attempt: 1,
-                succeeded: true,
-                endedAt: delivered_at,
-                durationMs: Number(duration_ms),
-                error: undefined,
-                instanceId: undefined,
-              },
-            ]
-          : timeline.map(toAttempt),
-    }),
-  )
+  const replays = rows[0]?.replays ?? []
+  const live = rows
+    .filter(
+      (row): row is DeliveryRow & { readonly replays: readonly ReplayRow[] | null } => row.state !== null,
+    )
+    .map(toDelivery)
+  const names = new Set(live.map(({ subscription }) => subscription))
+  const others = new Set(replays.map(({ subscription }) => subscription).filter((name) => !names.has(name)))
+  return [...live, ...[...others].map(replayedOnly)].map((delivery) => {
+    const its = replays.filter(({ subscription }) => subscription === delivery.subscription)
+    return its.length === 0 ? delivery : { ...delivery, replays: its.map(toReplayed) }
+  })
+}
+
+type NullableRow = { readonly [K in keyof DeliveryRow]: DeliveryRow[K] | null }
+
+function toDelivery({
+  subscription,
+  state,
+  attempts,
+  failure,
+  due_at,
+  delivered_at,
+  duration_ms,
+  timeline,
+}: DeliveryRow): EventDelivery {
+  return {
+    subscription,
+    state,
+    attempts,
+    lastError: failure === null || state === 'discarded' ? undefined : toError(failure),
+    discard:
+      state === 'discarded'
+        ? { by: failure?.discardedBy, reason: failure?.reason, replacedBy: failure?.replacedBy }
+        : undefined,
+    dueAt: due_at ?? undefined,
+    deliveredAt: state === 'delivered' ? (delivered_at ?? undefined) : undefined,
+    settledAt: delivered_at ?? undefined,
+    durationMs: state === 'delivered' && duration_ms !== null ? Number(duration_ms) : undefined,
+    timeline:
+      // A first attempt that succeeded is in the receipt alone.
+      state === 'delivered' && attempts === 1 && delivered_at !== null
+        ? [
+            {
+              attempt: 1,
+              succeeded: true,
+              endedAt: delivered_at,
+              durationMs: Number(duration_ms),
+              error: undefined,
+              instanceId: undefined,
+            },
+          ]
+        : timeline.map(toAttempt),
+  }
+}
+
+function replayedOnly(subscription: string): EventDelivery {
+  return {
+    ...{ subscription, state: 'replayed', attempts: 0, lastError: undefined, dueAt: undefined },
+    ...{
+      discard: undefined,
+      deliveredAt: undefined,
+      settledAt: undefined,
+      durationMs: undefined,
+      timeline: [],
+    },
+  }
+}
+
+function toReplayed(row: ReplayRow): ReplayedDelivery {
+  const { operation_id: replayId, state, attempts, failure, due_at, settled_at, duration_ms } = row
+  return {
+    replayId,
+    state,
+    attempts,
+    lastError: failure === null ? undefined : toError(failure),
+    dueAt: due_at === null ? undefined : new Date(due_at),
+    settledAt: settled_at === null ? undefined : new Date(settled_at),
+    durationMs: state === 'delivered' && duration_ms !== null ? duration_ms : undefined,
+  }
 }
 
 function toAttempt(recorded: RecordedAttempt): AttemptRecord {

@@ -38,6 +38,7 @@ const stateReadLimits: Readonly<Record<DeliveryState, number>> = {
   delivered: 1000,
   expired: 1000,
   erased: 1000,
+  discarded: 1000,
   retrying: 1000,
   dead: 1000,
 }

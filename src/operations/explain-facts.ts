@@ -1,5 +1,5 @@
 import type { ExplainedInstance } from './delivery-reason.ts'
-import type { EventDelivery } from './event-deliveries.ts'
+import type { DeliveryState } from './delivery-status.ts'
 
 /** As `bus.event_facts` returns it. */
 export interface EventFacts {
@@ -60,13 +60,17 @@ export interface SubscriptionFacts {
     readonly eventsAhead?: number
   } | null
   readonly delivery: {
-    readonly state: EventDelivery['state']
+    readonly state: DeliveryState
     readonly attempts: number
     readonly failure: {
       readonly name?: string
       readonly message?: string
       readonly code?: string
       readonly at?: string
+      /** Of a discarded dead letter. */
+      readonly discardedBy?: string
+      readonly reason?: string
+      readonly replacedBy?: string
     } | null
     readonly dueAt: string | null
     readonly settledAt: string | null

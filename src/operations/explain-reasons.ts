@@ -26,7 +26,7 @@ export function deliveryReasons(facts: EventFacts, subscription: SubscriptionFac
   const { delivery } = subscription
   if (delivery === null)
     return subscription.isHeld ? [{ reason: 'held' }] : [unroutedReason(facts, subscription)]
-  const error = toError(delivery.failure)
+  const error = delivery.state === 'discarded' ? undefined : toError(delivery.failure)
   const at = toDate(delivery.settledAt)
   const { attempts } = delivery
   switch (delivery.state) {
@@ -43,6 +43,10 @@ export function deliveryReasons(facts: EventFacts, subscription: SubscriptionFac
     case 'expired':
     case 'erased':
       return [{ reason: delivery.state, at }]
+    case 'discarded': {
+      const { discardedBy: by, reason: because, replacedBy } = delivery.failure ?? {}
+      return [{ reason: 'discarded', at, by, because, replacedBy }]
+    }
     case 'dead':
       if (attempts === 0 && subscription.key?.state === 'parked')
         return [keyReason(subscription.key, 'key-parked')]

@@ -79,6 +79,8 @@ export function sentenceOf(given: DeliveryReason): string {
       return `Expired before it was delivered, recorded${at(given.at)}.`
     case 'erased':
       return `Erased before it was delivered, recorded${at(given.at)}.`
+    case 'discarded':
+      return `Discarded${at(given.at)}${given.by === undefined ? '' : ` by ${given.by}`}${given.because === undefined ? '' : `: ${given.because}`}.${given.replacedBy === undefined ? '' : ` Its edited copy is ${given.replacedBy}.`}`
     default:
       return `Delivered${at(given.at)} by attempt ${given.attempt}${given.instanceId === undefined ? '' : ` of instance ${given.instanceId}`}.`
   }

@@ -110,6 +110,7 @@ const words: readonly (readonly [state: DeliveryState, text: string])[] = [
   ['waiting', 'waiting for'],
   ['expired', 'expired for'],
   ['erased', 'erased for'],
+  ['discarded', 'discarded for'],
   ['delivered', 'delivered to'],
 ]
 

@@ -7,7 +7,7 @@ import { failureDelayMs } from '../foundation/retry-delay.ts'
 import type { OperationKind, OperationState, RunningOperation } from './operation.ts'
 
 /** What a part of an operation has done. */
-interface PartResult {
+export interface PartResult {
   /** Where the next part goes on. */
   readonly progress: object
   /** What this part adds to the counts of the operation. */

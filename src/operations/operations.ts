@@ -1,5 +1,6 @@
 import { actorLength, finishAudit, reasonLength, writeAudit } from '../audit/audit.ts'
 import type { Database } from '../database/database.ts'
+import { endCatchUp } from '../delivery/registry/catch-up.ts'
 import { ConfigurationError } from '../foundation/errors.ts'
 import { limits } from '../foundation/limits.ts'
 import {
@@ -54,7 +55,8 @@ export interface Operations {
    */
   resume: (id: string, change: OperationChange) => Promise<boolean>
   /**
-   * Ends an operation before it is done. What its parts have done so far stays. Resolves to `false`, and changes nothing, if it has ended.
+   * Ends an operation before it is done. What its parts have done so far stays, but for events of a replay that have not begun: those are
+   * dropped. Resolves to `false`, and changes nothing, if it has ended.
    * @throws a {@link ConfigurationError} `BUS_OPERATION_NOT_FOUND`, `BUS_INVALID_OPTION`
    */
   cancel: (id: string, change: OperationChange) => Promise<boolean>
@@ -75,6 +77,8 @@ interface OperationRow extends Record<string, unknown> {
   readonly expected: Readonly<Record<string, unknown>> | null
   readonly total: string | null
   readonly counts: Readonly<Record<string, number>>
+  /** What settlements of a replay have counted and no part has added yet. */
+  readonly uncounted: Readonly<Record<string, number | null>> | null
   readonly error: string | null
   readonly created_at: Date
   readonly updated_at: Date
@@ -83,7 +87,10 @@ interface OperationRow extends Record<string, unknown> {
 
 const selectSql = `select o.id, o.kind, o.state, o.actor, o.reason, o.state_actor, o.state_reason, o.selection, o.options,
     array(select s.name from bus.subscriptions s where s.id = any (o.subscription_ids) order by s.name collate "C") as subscriptions,
-    o.rate, o.expected, o.total, o.counts, o.error, o.created_at, o.updated_at, o.finished_at
+    o.rate, o.expected, o.total, o.counts, o.error,
+    case when o.kind = 'replay' then (
+      select jsonb_build_object('delivered', sum(x.delivered), 'expired', sum(x.expired), 'dead', sum(x.dead))
+      from bus.replays r join bus.replay_outcomes x on x.replay_id = r.id where r.operation_id = o.id) end as uncounted, o.created_at, o.updated_at, o.finished_at
   from bus.operations o`
 
 /** What a person may do to an operation: from which states, and to which. */
@@ -109,10 +116,11 @@ export function createOperations(database: Database): Operations {
     const { kind } = await get(id)
     const { from, to } = steps[step]
     return database.transaction(async (client) => {
-      const { rows } = await client.query<{ state: OperationState; counts: object }>(
-        'select state, counts from bus.operations where id = $1 for update',
-        [id],
-      )
+      const { rows } = await client.query<{
+        state: OperationState
+        counts: object
+        subscription_ids: number[]
+      }>('select state, counts, subscription_ids from bus.operations where id = $1 for update', [id])
       const row = rows[0]
       if (row === undefined || !(from as readonly OperationState[]).includes(row.state)) return false
       await writeAudit(
@@ -133,6 +141,9 @@ export function createOperations(database: Database): Operations {
          where id = $1`,
         [id, to, by, reason ?? null],
       )
+      // New events do not wait for the rest of the past.
+      if (to === 'cancelled' && kind === 'catch-up')
+        for (const subscriptionId of row.subscription_ids) await endCatchUp(client, subscriptionId)
       if (to === 'cancelled') await finishAudit(client, id, { state: to, counts: row.counts })
       await client.query(wakeSql, [operationsPayload])
       return true
@@ -207,16 +218,31 @@ function toOperation(row: OperationRow): Operation {
     reason: row.reason ?? undefined,
     stateBy: row.state_actor ?? undefined,
     stateReason: row.state_reason ?? undefined,
-    selection: row.selection,
+    selection: withoutStored(row.selection),
     options: row.options,
     subscriptions: row.subscriptions,
     rate: row.rate ?? undefined,
     expected: row.expected ?? undefined,
     totalCount: row.total === null ? undefined : Number(row.total),
-    counts: row.counts,
+    counts: withUncounted(row),
     error: row.error ?? undefined,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
     finishedAt: row.finished_at ?? undefined,
   }
+}
+
+/** As the caller named it. */
+function withoutStored({
+  stored: _,
+  ...named
+}: OperationRow['selection']): Readonly<Record<string, unknown>> {
+  return named
+}
+
+function withUncounted({ counts, uncounted }: OperationRow): Readonly<Record<string, number>> {
+  const all: Record<string, number> = { ...counts }
+  for (const [name, count] of Object.entries(uncounted ?? {}))
+    if ((count ?? 0) > 0) all[name] = (all[name] ?? 0) + (count ?? 0)
+  return all
 }

@@ -48,7 +48,7 @@ export function createReads<C extends EventCatalogue, Tx>(
 ): Reads<C, Tx> {
   return {
     events: createHistory<C>(database, view, undefined),
-    deliveries: async (id) => readDeliveries(database, 'bus.event_deliveries', id),
+    deliveries: async (id) => readDeliveries(database, 'event', id),
     explain: async (id, subscription) => explainEvent(database, 'bus.event_facts', id, subscription),
     lookup: async (text) => lookUp(database, text),
     tenant: (id) => createTenant<C, Tx>(database, id, view),

@@ -91,7 +91,7 @@ export function createTenant<C extends EventCatalogue, Tx>(
     id,
     events: createHistory<C>(executor, view, id),
     stats: async (span = {}) => readStats(executor, checkSpan(span, 'tenant.stats')),
-    deliveries: async (id) => readDeliveries(executor, 'bus.tenant_deliveries', id),
+    deliveries: async (id) => readDeliveries(executor, 'tenant', id),
     explain: async (eventId, subscription) =>
       explainEvent(executor, 'bus.tenant_event_facts', eventId, subscription),
     lookup: async (text) => lookUpForTenant(executor, id, text),

@@ -21,6 +21,8 @@ import { checkEvents, type UncheckedEvent } from '../outbox/publish/check-events
 export interface RunHandlerOptions {
   /** @defaultValue `1` */
   readonly attempt?: number | undefined
+  /** The id of a replay: the handler sees the event as one that is replayed. @defaultValue none */
+  readonly replayId?: string | undefined
   /** @defaultValue one that is never aborted */
   readonly signal?: AbortSignal | undefined
   /** @defaultValue one that logs nowhere */
@@ -77,8 +79,8 @@ export async function runHandler<
 ): Promise<HandlerRun<C>> {
   const given: RunHandlerOptions & { readonly tx?: unknown } = options ?? {}
   assertObject('options like { attempt, tx }', given)
-  refuseUnknownKeys(given, ['attempt', 'signal', 'log', 'source', 'tx'], 'runHandler')
-  const { signal = new AbortController().signal, log = quiet, source = 'test', tx } = given
+  refuseUnknownKeys(given, ['attempt', 'replayId', 'signal', 'log', 'source', 'tx'], 'runHandler')
+  const { signal = new AbortController().signal, log = quiet, source = 'test', tx, replayId } = given
   const attempt = integerOption('attempt', given.attempt, { min: 1, max: 1000, default: 1 })
   const { name, patterns, mode, handler } = resolveSubscription(subscription, events)
   if (mode === 'exactly-once' && (tx === undefined || tx === null))
@@ -112,7 +114,7 @@ export async function runHandler<
       stored,
       tx as DrizzleTransaction | undefined,
     ),
-    ...{ attempt, signal, log },
+    ...{ attempt, signal, log, isReplay: replayId !== undefined, replayId },
     ...(tx === undefined ? {} : { tx }),
   }
   const returned = await handler(stored, context)

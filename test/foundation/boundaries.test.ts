@@ -211,6 +211,7 @@ const elsewhere = [
   'operationRate',
   'probeCount',
   'queryLimit',
+  'replayIdCount',
   'storedPayloadBytes',
   'traceLimit',
 ]

@@ -101,6 +101,8 @@ bus.subscribe({
   },
 })
 
+bus.subscribe({ name: 'late', events: ['payment.refunded'], startFrom: 'beginning', handler: () => {} })
+
 type Note = NewEvent<typeof paymentEvents>
 const note = (payload: string, rest: object = {}): Note => ({ type: 'note', tenantId: 'a', payload, ...rest })
 const turn = (orderingKey: string, number: number, paymentId = 'good'): Note => ({
@@ -197,6 +199,8 @@ await pause(300)
 await publish(Array.from({ length: 60 }, (_, n) => note(name(`${n}${n % 15 === 0 ? '.fails' : ''}`))))
 await publish([note(name('passes-on'))])
 await publish([note(name('1.dies')), note(name('2.dies')), note(name('3.dies'))])
+// What it selects comes again to a subscription that does not look at it.
+await bus.replay({ type: 'payment.refunded', subscriptions: ['late'], by: 'a test' })
 await publishHeld()
 await publish([
   ...['a', 'b', 'c'].flatMap((letter) =>

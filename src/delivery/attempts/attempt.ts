@@ -38,6 +38,14 @@ export interface RunningAttempt {
   readonly abort: (reason: AbortReason) => void
 }
 
+/** What a handler is called with besides its event. */
+interface AttemptCall {
+  readonly attempt: number
+  /** The operation, if the event is replayed. */
+  readonly replayId: string | undefined
+  readonly tx: HandlerTransaction | undefined
+}
+
 /**
  * Runs a handler once. The result never rejects: any thrown value, even undefined, is a failed attempt. An attempt that
  * exceeds the subscription's timeout has failed, whatever its handler does later. With a transaction, the handler finds
@@ -46,13 +54,12 @@ export interface RunningAttempt {
 function runAttempt(
   subscription: Subscription,
   event: StoredEvent,
-  attempt: number,
+  call: AttemptCall,
   logger: BusLogger,
   publishing: HandlerPublishing,
-  tx?: HandlerTransaction,
 ): RunningAttempt {
   const startedAt = performance.now()
-  const context = new AttemptContext(subscription.name, event, attempt, logger, publishing, tx)
+  const context = new AttemptContext(subscription.name, event, call, logger, publishing)
   const delivered = (): AttemptResult => ({ outcome: 'delivered', durationMs: performance.now() - startedAt })
   const failed = (thrown: unknown): AttemptResult & { readonly outcome: 'failed' } => ({
     outcome: 'failed',
@@ -104,11 +111,16 @@ export function attemptStarter(
   catalogue: EventCatalogue,
   logger: BusLogger,
   publishing: HandlerPublishing,
-): (event: StoredEvent, attempt: number, tx?: HandlerTransaction) => RunningAttempt {
-  return (event, attempt, tx) => {
+): (
+  event: StoredEvent,
+  attempt: number,
+  replayId: string | undefined,
+  tx?: HandlerTransaction,
+) => RunningAttempt {
+  return (event, attempt, replayId, tx) => {
     try {
       const shaped = inNewestShape(catalogue, event)
-      return runAttempt(subscription, shaped, attempt, logger, publishing, tx)
+      return runAttempt(subscription, shaped, { attempt, replayId, tx }, logger, publishing)
     } catch (thrown) {
       // An upcast threw.
       return { result: { outcome: 'failed', thrown }, abort: () => {} }
@@ -119,6 +131,7 @@ export function attemptStarter(
 /** Fields are created lazily: most handlers of a fast subscription use none of them. */
 class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext, 'tx'>> {
   readonly attempt: number
+  readonly replayId: string | undefined
   declare readonly tx?: HandlerTransaction
   #controller: AbortController | undefined
   #aborted: Error | undefined
@@ -132,17 +145,21 @@ class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext,
   constructor(
     subscriptionName: string,
     event: StoredEvent,
-    attempt: number,
+    { attempt, replayId, tx }: AttemptCall,
     logger: BusLogger,
     publishing: HandlerPublishing,
-    tx: HandlerTransaction | undefined,
   ) {
     this.attempt = attempt
+    this.replayId = replayId
     if (tx !== undefined) this.tx = tx
     this.#subscriptionName = subscriptionName
     this.#event = event
     this.#logger = logger
     this.#publishing = publishing
+  }
+
+  get isReplay(): boolean {
+    return this.replayId !== undefined
   }
 
   get publish(): HandlerContext['publish'] {
@@ -179,6 +196,7 @@ class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext,
       id: this.#event.id,
       type: this.#event.type,
       attempt: this.attempt,
+      ...(this.replayId === undefined ? {} : { replayId: this.replayId }),
     })
     return this.#log
   }

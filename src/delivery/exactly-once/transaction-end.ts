@@ -43,7 +43,7 @@ export interface TransactionEnd {
  */
 export function createTransactionEnd(worker: WorkerParts, connections: HandlerConnections): TransactionEnd {
   const { context, settlements, outcomes: writer, signal } = worker
-  const { database, subscription, subscriptionId, logger } = context
+  const { database, subscription, logger } = context
 
   async function settle({ work, transaction, eventIds, outcomes }: TransactionRun): Promise<void> {
     const { job } = work
@@ -188,7 +188,7 @@ export function createTransactionEnd(worker: WorkerParts, connections: HandlerCo
     eventIds: readonly string[],
   ): Promise<readonly string[]> {
     const delivered = await settlements.retryUntilDone(async () =>
-      readReceipts(database, subscriptionId, eventIds),
+      readReceipts(database, job.ledgerId, eventIds),
     )
     for (const id of delivered) job.finish(id)
     const undelivered = eventIds.filter((id) => !delivered.has(id))

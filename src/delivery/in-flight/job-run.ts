@@ -29,6 +29,7 @@ export class JobRun implements InFlightJob {
   /** The number of the attempt that it makes at its events. */
   readonly attempt: number
   readonly isOfKey: boolean
+  readonly ledgerId: number
   readonly startedAt = performance.now()
   readonly heartbeatSeconds: number
   readonly running = new Map<string, Pick<RunningAttempt, 'abort'>>()
@@ -71,6 +72,7 @@ export class JobRun implements InFlightJob {
     this.kind = isRetry(claim) ? 'retry' : 'first'
     this.attempt = (claim.data.attempts ?? 0) + claim.retryCount + 1
     this.isOfKey = isOfKey(claim.data)
+    this.ledgerId = claim.data.replay?.ledgerId ?? worker.context.subscriptionId
     this.heartbeatSeconds = heartbeatSeconds
     this.remaining = new Set(claim.data.eventIds)
     this.events = new JobEvents(this.attempt, claim.data.missCount ?? 0, async (ids) =>
@@ -132,7 +134,7 @@ export class JobRun implements InFlightJob {
 
   startAttempt(event: StoredEvent, tx?: HandlerTransaction): RunningAttempt {
     this.#firstStartAt ??= performance.now()
-    return this.#worker.startAttempt(event, this.attempt, tx)
+    return this.#worker.startAttempt(event, this.attempt, this.claim.data.replay?.operationId, tx)
   }
 
   /** Whether a failed attempt does not count, so that its event is requeued as it came. Then that is noted. */
@@ -154,7 +156,8 @@ export class JobRun implements InFlightJob {
     const { logger, subscription, subscriptionId, rollups } = this.#worker.context
     logUndelivered(logger, subscription, outcome, this.events.loaded)
     this.#worker.metrics.record(outcome)
-    rollups.handled(subscriptionId, outcome, waitOf(outcome, this.claim.id))
+    const isReplay = this.claim.data.replay !== undefined
+    rollups.handled(subscriptionId, outcome, isReplay ? undefined : waitOf(outcome, this.claim.id))
   }
 
   /** An event is over. An outcome is still to be written. */

@@ -19,7 +19,12 @@ export interface WorkerParts {
   readonly events: EventReader
   readonly coverage: Coverage
   /** Starts attempts at events. */
-  readonly startAttempt: (event: StoredEvent, attempt: number, tx?: HandlerTransaction) => RunningAttempt
+  readonly startAttempt: (
+    event: StoredEvent,
+    attempt: number,
+    replayId: string | undefined,
+    tx?: HandlerTransaction,
+  ) => RunningAttempt
   readonly slots: HandlerSlots
   /** Where the subscription has a limit for each tenant. */
   readonly tenants: TenantAdmission | undefined

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import type { JobInsert } from 'pg-boss'
 import type { ClaimedEvent } from '../../outbox/relay/claim.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
@@ -25,7 +25,20 @@ export interface JobData {
   readonly declarations?: readonly number[]
   /** The declarations whose code does not cover its events and has requeued it. */
   readonly declinedBy?: readonly number[]
+  /** The replay that its events are of. */
+  readonly replay?: ReplayOfJob
 }
+
+/** A replay to the subscription of a job. */
+export interface ReplayOfJob {
+  /** Its operation. */
+  readonly operationId: string
+  /** Stands for the subscription in the ledger: an id of `bus.replays`. */
+  readonly ledgerId: number
+}
+
+/** A job to insert. */
+export type NewJob = JobInsert<JobData>
 
 /** The options of a subscription that its jobs are made with. */
 type JobOptions = Pick<DurableOptions, 'timeoutSeconds' | 'retry'>
@@ -53,7 +66,11 @@ export const lossAllowance = 1_000_000
 export const retryPriority = 1
 
 /** Batches in publish order, each bounded in events, in bytes, and in the time between its events, which the job's id expresses. */
-export function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: number): ClaimedEvent[][] {
+export function splitIntoBatches(
+  claimed: readonly ClaimedEvent[],
+  batchSize: number,
+  maxSpan = maxSpanMs,
+): ClaimedEvent[][] {
   const batches: ClaimedEvent[][] = []
   let batch: ClaimedEvent[] = []
   let bytes = 0
@@ -64,7 +81,7 @@ export function splitIntoBatches(claimed: readonly ClaimedEvent[], batchSize: nu
     first = Math.min(first, time)
     last = Math.max(last, time)
     const isFull =
-      batch.length >= batchSize || bytes + event.payloadBytes > maxBatchBytes || last - first > maxSpanMs
+      batch.length >= batchSize || bytes + event.payloadBytes > maxBatchBytes || last - first > maxSpan
     if (batch.length > 0 && isFull) {
       batches.push(batch)
       batch = []
@@ -131,15 +148,21 @@ export interface PastAttempts {
  * derived from the previous job and the event, so inserting it twice is harmless.
  */
 export function retryJob(
-  jobId: string,
+  { id, data: { replay } }: { readonly id: string; readonly data: JobData },
   eventId: string,
   { attempts, losses = 0, failures }: PastAttempts,
   options: JobOptions,
   delaySeconds: number,
 ): JobInsert<JobData> & { readonly id: string; readonly data: JobData } {
   return {
-    id: derivedId(jobId, eventId),
-    data: { eventIds: [eventId], attempts, ...(losses > 0 ? { losses } : {}), failures },
+    id: derivedId(id, eventId),
+    data: {
+      eventIds: [eventId],
+      attempts,
+      ...(losses > 0 ? { losses } : {}),
+      failures,
+      ...(replay === undefined ? {} : { replay }),
+    },
     expireInSeconds: Math.min(maxExpireSeconds, options.timeoutSeconds + 300),
     startAfter: delaySeconds,
     priority: retryPriority,
@@ -174,6 +197,32 @@ export function firstJob(
   return { ...newJob(ids, options, declarations), id: jobIdOf(events) }
 }
 
+/**
+ * The priority of jobs in the background, those of replays and of catching up: behind every finish tag, so that a live event waits for what is
+ * running at most. They have no flow: no job is to stand behind them.
+ */
+export const backgroundPriority = -2_000_000_000
+
+export function isInBackground({ priority }: { readonly priority: number }): boolean {
+  return priority <= backgroundPriority
+}
+
+/** The jobs, in the background, for events of the log. Without a replay they are what a claim would have made of them, and are found as such. */
+export function backgroundJobs(
+  events: readonly ClaimedEvent[],
+  options: JobOptions & Pick<DurableOptions, 'batchSize'>,
+  declarations: readonly number[] | undefined,
+  replay: ReplayOfJob | undefined,
+): JobInsert<JobData>[] {
+  const maxSpan = replay === undefined ? maxSpanMs : Number.POSITIVE_INFINITY
+  return splitIntoBatches(events, options.batchSize, maxSpan).map((batch) => {
+    const job = firstJob(batch, options, declarations)
+    if (replay === undefined) return { ...job, priority: backgroundPriority }
+    const data = { eventIds: batch.map(({ id }) => id), ...job.data, replay }
+    return { ...job, data, id: randomUUID(), priority: backgroundPriority }
+  })
+}
+
 /** Whether a job holds the first events of an ordering key, which are delivered one after the other. */
 export function isOfKey({ keyId }: JobData): boolean {
   return keyId !== undefined
@@ -191,4 +240,4 @@ function derivedId(batchId: string, eventId: string): string {
 }
 
 /** Finish tags end where pg-boss's priority does. Beyond this one, jobs are fetched in the order of their insertion. */
-export const maxFinishTag = 2_000_000_000
+export const maxFinishTag = -backgroundPriority

@@ -1,5 +1,15 @@
 import type { JobInsert } from 'pg-boss'
-import { newJob, isBatch, isRetry, retryPriority, retryFields, type JobData, maxFinishTag } from './job.ts'
+import { randomUUID } from 'node:crypto'
+import {
+  newJob,
+  isBatch,
+  isInBackground,
+  isRetry,
+  retryPriority,
+  retryFields,
+  type JobData,
+  maxFinishTag,
+} from './job.ts'
 import { declinedGroup } from './declined-jobs.ts'
 import { jobIdLike } from './job-id.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
@@ -36,6 +46,7 @@ export function requeuedJob(
     eventIds,
     ...(missCount > 0 ? { missCount } : {}),
     ...(declined === undefined ? {} : { declinedBy: declined.by }),
+    ...(claim.data.replay === undefined ? {} : { replay: claim.data.replay }),
   }
   // A job that was handed to a worker directly has no position among first attempts: it goes before all that have one.
   const position = isRetry(claim) ? retryPriority : Math.min(0, claim.priority)
@@ -45,11 +56,16 @@ export function requeuedJob(
     data,
     startAfter: delaySeconds,
     priority: declined?.isLast === true ? -maxFinishTag : priority,
-    // A declined job has no position: no other job is to wait behind it.
+    // A declined job, and one in the background, has no position: no other job is to wait behind it.
     ...(declined === undefined ? {} : { group: { id: declinedGroup(declined.by) } }),
-    ...(flowKey === undefined || declined !== undefined ? {} : { singletonKey: flowKey }),
+    ...(flowKey === undefined || declined !== undefined || isInBackground(claim)
+      ? {}
+      : { singletonKey: flowKey }),
   }
-  if (isBatch(claim.data)) return { ...job, id: jobIdLike(claim.id, eventIds) }
+  if (isBatch(claim.data)) {
+    const isReplay = claim.data.replay !== undefined
+    return { ...job, id: isReplay ? randomUUID() : jobIdLike(claim.id, eventIds) }
+  }
   const attempts = (claim.data.attempts ?? 0) + claim.retryCount
   const { isolatedAt: _, ...past } = claim.data
   return {

@@ -1,6 +1,7 @@
 import type { PgBoss } from 'pg-boss'
 import type { Database } from '../../database/database.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
+import type { JobData, ReplayOfJob } from './job.ts'
 import type { Rollups } from '../ledger/rollups.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
 
@@ -19,4 +20,14 @@ export interface SubscriptionContext {
   readonly rollups: Rollups
   /** Called when events have become dead letters. */
   readonly onDeadLetters?: (() => void) | undefined
+  /** Set for jobs of a replay: `subscriptionId` is then its id in the ledger. */
+  readonly replay?: ReplayOfJob
+}
+
+/** The context in which what becomes of a job is recorded: that of a replay is recorded under the id of the replay. */
+export function ledgerContext(
+  context: SubscriptionContext,
+  { replay }: Pick<JobData, 'replay'>,
+): SubscriptionContext {
+  return replay === undefined ? context : { ...context, subscriptionId: replay.ledgerId, replay }
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type pg from 'pg'
 import type { Database } from '../../database/database.ts'
+import { countReplayed } from './replay-outcomes.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
 import type { DeadLetterCallbacks } from '../subscriptions/dead-letter-callbacks.ts'
 import { insertCalls } from './dead-letter-calls.ts'
@@ -36,6 +37,8 @@ interface Writer {
   readonly instanceId: string
   /** If it has a callback, that is to be told of dead letters. */
   readonly subscription?: DeadLetterCallbacks | undefined
+  /** Set where that is a replay. */
+  readonly replay?: object | undefined
 }
 
 /**
@@ -44,10 +47,14 @@ interface Writer {
  */
 export async function recordFailures(
   client: pg.ClientBase,
-  { subscriptionId, instanceId, subscription }: Writer,
+  { subscriptionId, instanceId, subscription, replay }: Writer,
   failures: readonly FailureRecord[],
 ): Promise<void> {
   if (failures.length === 0) return
+  if (replay !== undefined)
+    await countReplayed(client, subscriptionId, {
+      dead: failures.filter(({ state }) => state !== 'retrying').length,
+    })
   const rows = failures.map(({ failure, ...record }) => ({
     ...failure,
     ...record,
@@ -60,7 +67,7 @@ export async function recordFailures(
     instanceId,
   ])
   const dead = failures.flatMap(({ state, eventId }) => (state === 'retrying' ? [] : [eventId]))
-  if (subscription?.onDeadLetter !== undefined && dead.length > 0)
+  if (replay === undefined && subscription?.onDeadLetter !== undefined && dead.length > 0)
     await insertCalls(client, subscriptionId, dead)
 }
 

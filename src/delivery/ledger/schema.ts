@@ -10,6 +10,7 @@ import {
   smallint,
   text,
   timestamp,
+  unique,
   uuid,
 } from 'drizzle-orm/pg-core'
 import { busSchema, tenantReads } from '../../outbox/schema/schema.ts'
@@ -236,4 +237,38 @@ export const deadLetterAlerts = busSchema
     /** As in {@link deadLetterCalls}. Null once the callback has been told. */
     nextCallAt: time('next_call_at'),
   })
+  .enableRLS()
+
+/**
+ * A replay to a subscription. In the ledger its id, which is below 0, stands for the subscription: what becomes of an event in a replay is
+ * recorded beside what became of it first. Rows are never deleted, because receipts refer to them.
+ */
+export const replays = busSchema
+  .table(
+    'replays',
+    {
+      id: integer('id').primaryKey(),
+      operationId: uuid('operation_id').notNull(),
+      subscriptionId: integer('subscription_id').notNull(),
+    },
+    (table) => [
+      unique('replays_operation_subscription_unique').on(table.operationId, table.subscriptionId),
+      check('replays_id_check', sql`${table.id} < 0`),
+    ],
+  )
+  .enableRLS()
+
+/** What became of replayed events: a row for each settlement, until a part of the operation adds it to its counts. */
+export const replayOutcomes = busSchema
+  .table(
+    'replay_outcomes',
+    {
+      replayId: integer('replay_id').notNull(),
+      delivered: integer('delivered').notNull().default(0),
+      /** Those that were erased among them. */
+      expired: integer('expired').notNull().default(0),
+      dead: integer('dead').notNull().default(0),
+    },
+    (table) => [index('replay_outcomes_replay_idx').on(table.replayId)],
+  )
   .enableRLS()

@@ -149,24 +149,28 @@ async function releaseKey(
     const key = await lockWaitingKey(client, subscription.id, tenantId, orderingKey)
     if (key === undefined) return false
     await database.faultPoint?.('release-key.locked')
-    const { keyId, failedEventId, attempts, failures } = key
+    const { keyId, failedEventId, attempts, failures, replay } = key
+    const ledgerId = replay?.ledgerId ?? subscription.id
     if (skipFailed === true) {
       const progress = { keyId, jobId: failedEventId, eventId: failedEventId, doneCount: 1 }
       const jobs = await advanceKeys(client, subscription, [progress])
       await jobWriter.insert(jobs)
-      await releaseFailing(client, subscription.id, failedEventId, undefined)
+      await releaseFailing(client, ledgerId, failedEventId, undefined)
     } else {
-      const deadJobId = await findFailingJob(client, subscription.id, failedEventId)
+      const deadJobId = await findFailingJob(client, ledgerId, failedEventId)
       const failed = { keyId, eventId: failedEventId, jobId: deadJobId }
       // Somebody may have redriven the dead letter through pg-boss directly.
       const redriven = await findRedrivenJob(client, database, queue, failed)
       const jobId = await key.resume(redriven)
       if (redriven === undefined) {
         const job = newJob([failedEventId], subscription)
-        const data: JobData = { eventIds: [failedEventId], attempts, failures, keyId }
+        const data: JobData = {
+          ...{ eventIds: [failedEventId], attempts, failures, keyId },
+          ...(replay === undefined ? {} : { replay }),
+        }
         await jobWriter.insert([{ ...job, id: jobId, data, priority: retryPriority }])
       }
-      await releaseFailing(client, subscription.id, failedEventId, jobId)
+      await releaseFailing(client, ledgerId, failedEventId, jobId)
       await deleteKeyDeadLetter(client, database, deadLetterQueueName(subscription.name), failed)
     }
     await database.faultPoint?.('release-key.job-inserted')

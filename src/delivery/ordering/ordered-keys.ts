@@ -2,7 +2,7 @@ import type pg from 'pg'
 import type { JobInsert } from 'pg-boss'
 import type { ClaimedEvent } from '../../outbox/relay/claim.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
-import { newJob, maxBatchBytes, type JobData } from '../jobs/job.ts'
+import { backgroundPriority, newJob, maxBatchBytes, type JobData, type ReplayOfJob } from '../jobs/job.ts'
 import type { FailureOutput } from '../jobs/job-claim.ts'
 import type { KeyFailureRule } from '../subscriptions/subscription-options.ts'
 import type { DurableOptions } from '../subscriptions/subscription.ts'
@@ -14,6 +14,9 @@ interface BegunRow extends pg.QueryResultRow {
   readonly key_id: string
   readonly job_id: string
   readonly event_ids: readonly string[]
+  /** If the events are of a replay: its id in the ledger, and its operation. */
+  readonly replay_id: number | null
+  readonly operation_id: string | null
 }
 
 /** Reports that some events were held back. */
@@ -38,7 +41,7 @@ export async function enqueueOrdered(
 ): Promise<{ readonly jobs: readonly JobInsert<JobData>[]; readonly isHeld: boolean }> {
   if (claimed.length === 0) return { jobs: [], isHeld: false }
   const { rows } = await client.query<BegunRow | HeldRow>(
-    `select key_id, job_id, event_ids
+    `select key_id, job_id, event_ids, replay_id, operation_id
      from bus.enqueue_ordered($1, $2, $3, $4::text[], $5::text[], $6::uuid[], $7::int[], $8::text[], $9, $10)`,
     [
       subscriptionId,
@@ -91,7 +94,8 @@ export async function advanceKeys(
 ): Promise<JobInsert<JobData>[]> {
   if (progress.length === 0) return []
   const { rows } = await client.query<BegunRow>(
-    'select key_id, job_id, event_ids from bus.advance_ordered_keys($1::bigint[], $2::uuid[], $3::uuid[], $4::int[], $5, $6)',
+    `select key_id, job_id, event_ids, replay_id, operation_id
+     from bus.advance_ordered_keys($1::bigint[], $2::uuid[], $3::uuid[], $4::int[], $5, $6)`,
     [
       progress.map(({ keyId }) => keyId),
       progress.map(({ jobId }) => jobId),
@@ -146,8 +150,51 @@ export function afterDeadLetter(
   return { stopped: { ...progress, state, failedEventId, attempts, failures } }
 }
 
-function toJob({ key_id, job_id, event_ids }: BegunRow, options: JobOptions): JobInsert<JobData> {
-  return { ...newJob(event_ids, options), id: job_id, data: { eventIds: event_ids, keyId: key_id } }
+/**
+ * Appends events of a replay, or of a catch-up, to their keys, and returns the jobs to insert for keys that were idle, in the transaction of
+ * the operation's part. Locks the order and the rows of the keys; rejects where another session holds one of them.
+ */
+export async function enqueueReplayed(
+  client: pg.ClientBase,
+  subscriptionId: number,
+  options: JobOptions,
+  events: readonly ClaimedEvent[],
+  replay: ReplayOfJob | undefined,
+): Promise<readonly JobInsert<JobData>[]> {
+  if (events.length === 0) return []
+  const { rows } = await client.query<BegunRow>(
+    `select key_id, job_id, event_ids, replay_id, operation_id
+     from bus.enqueue_replayed($1, $2, $3, $4, $5::text[], $6::text[], $7::uuid[], $8::int[])`,
+    [
+      subscriptionId,
+      replay?.ledgerId ?? null,
+      options.batchSize,
+      maxBatchBytes,
+      events.map((event) => event.tenantId),
+      events.map((event) => event.orderingKey),
+      events.map((event) => event.id),
+      events.map((event) => event.payloadBytes),
+    ],
+  )
+  return rows.map((row) => ({ ...toJob(row, options), priority: backgroundPriority }))
+}
+
+/** A job with events of a replay stands behind those of other keys. */
+function toJob(
+  { key_id, job_id, event_ids, replay_id, operation_id }: BegunRow,
+  options: JobOptions,
+): JobInsert<JobData> {
+  const job = {
+    ...newJob(event_ids, options),
+    id: job_id,
+    data: { eventIds: event_ids, keyId: key_id },
+  }
+  const replay = toReplay(replay_id, operation_id)
+  return replay === undefined ? job : { ...job, data: { ...job.data, replay }, priority: backgroundPriority }
+}
+
+function toReplay(ledgerId: number | null, operationId: string | null): ReplayOfJob | undefined {
+  return ledgerId === null || operationId === null ? undefined : { ledgerId, operationId }
 }
 
 /** A key that waits for an operator, locked by the transaction that reads it. */
@@ -156,6 +203,8 @@ export interface WaitingKey {
   readonly failedEventId: string
   readonly attempts: number
   readonly failures: readonly AttemptFailure[]
+  /** The replay that the failed event is of. */
+  readonly replay: ReplayOfJob | undefined
   /** Makes the key active again, its failed event first. Resolves to the id of its job: the given one, or a new one. */
   readonly resume: (jobId: string | undefined) => Promise<string>
 }
@@ -172,10 +221,15 @@ export async function lockWaitingKey(
     failed_event_id: string
     attempts: number
     failures: readonly AttemptFailure[]
+    replay_id: number | null
+    operation_id: string | null
   }>(
-    `select id, failed_event_id, attempts, failures from bus.ordered_keys
-     where subscription_id = $1 and key_hash = bus.ordering_key_hash($2, $3) and state in ('blocked', 'parked')
-     for update`,
+    `select k.id, k.failed_event_id, k.attempts, k.failures, r.id as replay_id, r.operation_id
+     from bus.ordered_keys k
+     left join bus.replays r on r.id = (
+       select e.replay_id from bus.ordered_events e where e.key_id = k.id and e.seq > k.done_seq order by e.seq limit 1)
+     where k.subscription_id = $1 and k.key_hash = bus.ordering_key_hash($2, $3) and k.state in ('blocked', 'parked')
+     for update of k`,
     [subscriptionId, tenantId, orderingKey],
   )
   const [row] = rows
@@ -185,6 +239,7 @@ export async function lockWaitingKey(
     failedEventId: row.failed_event_id,
     attempts: row.attempts,
     failures: row.failures,
+    replay: toReplay(row.replay_id, row.operation_id),
     async resume(jobId) {
       const { rows: resumed } = await client.query<{ job_id: string }>(
         `update bus.ordered_keys

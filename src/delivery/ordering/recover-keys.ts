@@ -7,7 +7,7 @@ import { inTransaction } from '../jobs/boss.ts'
 import type { JobData } from '../jobs/job.ts'
 import { isUnfinishedSql } from '../jobs/key-jobs.ts'
 import { recordFailures } from '../ledger/failures.ts'
-import type { SubscriptionContext } from '../jobs/subscription-context.ts'
+import { ledgerContext, type SubscriptionContext } from '../jobs/subscription-context.ts'
 import { advanceKeys, afterDeadLetter, failKeys, type KeyProgress } from './ordered-keys.ts'
 
 /** Maximum number of keys that one call recovers. */
@@ -64,7 +64,9 @@ async function recoverKey(context: SubscriptionContext, key: OrphanedKey): Promi
       const failure = output.failures.at(-1)
       const state = 'stopped' in change && change.stopped.state !== 'active' ? change.stopped.state : 'dead'
       if (failure !== undefined)
-        await recordFailures(client, context, [{ eventId, failure, state, jobId: job.id, keyId: key.id }])
+        await recordFailures(client, ledgerContext(context, job.data), [
+          { eventId, failure, state, jobId: job.id, keyId: key.id },
+        ])
       if ('stopped' in change) {
         await failKeys(client, [change.stopped])
         return false

@@ -19,6 +19,13 @@ export interface Registration {
   readonly declarationId: number
 }
 
+/** What {@link writeDeclarations} has written. */
+interface Written {
+  readonly registrations: ReadonlyMap<string, Registration>
+  /** The subscriptions that did not exist before. */
+  readonly createdNames: ReadonlySet<string>
+}
+
 /** Identifies a declaration by all its contents except the name and the handler. The order of patterns is irrelevant. */
 export function declarationHash(subscription: Subscription): string {
   const { patterns, where } = subscription
@@ -34,7 +41,7 @@ function sortKeys(value: unknown): unknown {
 
 /** The options of a subscription as stored in `bus.declarations` and `bus.subscriptions`. */
 function durableOptions(subscription: Subscription): DurableOptions {
-  const { name: _name, patterns: _patterns, where: _where, ...rest } = subscription
+  const { name: _name, patterns: _patterns, where: _where, startFrom: _startFrom, ...rest } = subscription
   const { handler: _handler, onDeadLetter: _onDeadLetter, deadLetterAlert: _alert, ...options } = rest
   return options
 }
@@ -82,7 +89,7 @@ export async function writeDeclarations(
   service: string,
   subscriptions: readonly Subscription[],
   knownIds: ReadonlyMap<string, number>,
-): Promise<ReadonlyMap<string, Registration>> {
+): Promise<Written> {
   const wanted = JSON.stringify(
     subscriptions.map((subscription) => ({
       id: knownIds.get(subscription.name) ?? null,
@@ -94,10 +101,10 @@ export async function writeDeclarations(
     })),
   )
   const from = `jsonb_to_recordset($1::jsonb) as w (id int, name text, hash text, patterns text[], "where" text, options jsonb)`
-  await client.query(
+  const { rows: created } = await client.query<{ name: string }>(
     `insert into bus.subscriptions (name, service, patterns, "where", options)
      select w.name, $2, w.patterns, w."where", w.options from ${from} where w.id is null
-     on conflict (name) do nothing`,
+     on conflict (name) do nothing returning name`,
     [wanted, service],
   )
   if (knownIds.size > 0) {
@@ -127,9 +134,15 @@ export async function writeDeclarations(
      join bus.declarations d on d.subscription_id = s.id and d.hash = w.hash`,
     [wanted],
   )
-  return new Map(
-    rows.map((row) => [row.name, { subscriptionId: row.subscription_id, declarationId: row.declaration_id }]),
-  )
+  return {
+    registrations: new Map(
+      rows.map((row) => [
+        row.name,
+        { subscriptionId: row.subscription_id, declarationId: row.declaration_id },
+      ]),
+    ),
+    createdNames: new Set(created.map((row) => row.name)),
+  }
 }
 
 /** Updates the rows of subscriptions to their newest active declarations, and raises revisions. */

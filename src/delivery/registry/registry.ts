@@ -1,3 +1,4 @@
+import type pg from 'pg'
 import type { PgBoss } from 'pg-boss'
 import { ConfigurationError } from '../../foundation/errors.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
@@ -6,6 +7,7 @@ import { withLock } from '../../database/advisory-lock.ts'
 import type { Database, Executor } from '../../database/database.ts'
 import { unstartedBoss } from '../jobs/boss.ts'
 import { assertUsableBoss } from '../jobs/boss-version.ts'
+import { beginCatchUp, type OnCatchUp } from './catch-up.ts'
 import { reofferDeclinedJobs } from './coverage.ts'
 import {
   declarationHash,
@@ -26,6 +28,8 @@ export interface RegisteredSubscription extends DurableOptions {
   readonly name: string
   /** Its active declarations, oldest first: an event is routed to the subscription if one of them covers it. */
   readonly declarations: readonly Declaration[]
+  /** While it catches up with the log: see catch-up.ts. */
+  readonly catchUpUntil?: string | undefined
 }
 
 interface SubscriptionRow {
@@ -44,6 +48,7 @@ interface SubscriptionRow {
  * deadlock.
  *
  * @param knownIds - for a running process: the ids of its subscriptions before their rows were lost
+ * @param onCatchUp - called for each new subscription that is to start in the past
  * @throws {@link ConfigurationError} `BUS_INVALID_WHERE`, `BUS_SUBSCRIPTION_TAKEN`, `BUS_SUBSCRIPTION_ORDER_CHANGED`,
  *   before anything is written
  */
@@ -53,6 +58,7 @@ export async function registerSubscriptions(
   service: string,
   subscriptions: readonly Subscription[],
   knownIds: ReadonlyMap<string, number> = new Map(),
+  onCatchUp?: OnCatchUp,
 ): Promise<ReadonlyMap<string, Registration>> {
   for (const subscription of subscriptions) await checkWhere(database, subscription)
   return withLock(database, locks.registry, async () => {
@@ -73,7 +79,7 @@ export async function registerSubscriptions(
     }
     await applyQueueStorage(boss)
     const registrations = await database.transaction(async (client) =>
-      writeDeclarations(client, service, subscriptions, knownIds),
+      writeRegistration(client, database, service, subscriptions, { knownIds, onCatchUp }),
     )
     await database.faultPoint?.('start.registered')
     await reofferDeclinedJobs(
@@ -82,6 +88,28 @@ export async function registerSubscriptions(
     )
     return registrations
   })
+}
+
+async function writeRegistration(
+  client: pg.PoolClient,
+  { faultPoint }: Pick<Database, 'faultPoint'>,
+  service: string,
+  subscriptions: readonly Subscription[],
+  {
+    knownIds,
+    onCatchUp,
+  }: { readonly knownIds: ReadonlyMap<string, number>; readonly onCatchUp: OnCatchUp | undefined },
+): Promise<ReadonlyMap<string, Registration>> {
+  const { registrations, createdNames } = await writeDeclarations(client, service, subscriptions, knownIds)
+  for (const { name, startFrom } of subscriptions) {
+    const subscriptionId = registrations.get(name)?.subscriptionId
+    if (onCatchUp === undefined || startFrom === undefined || subscriptionId === undefined) continue
+    if (!createdNames.has(name)) continue
+    const until = await beginCatchUp(client, subscriptionId)
+    await onCatchUp(client, { subscriptionId, name, startFrom, until })
+    await faultPoint?.('start.catch-up-begun')
+  }
+  return registrations
 }
 
 /** The options of a subscription's queue: those of the newest declaration, which may belong to another process. */
@@ -127,15 +155,18 @@ export async function createQueues(
 /** Every subscription of every service, with its active declarations. */
 export async function loadSubscriptions(executor: Executor): Promise<readonly RegisteredSubscription[]> {
   const { rows } = await executor.query<LoadedRow>(
-    `select s.id, s.name, s.options, d.id as declaration_id,
+    `select s.id, s.name, s.options, s.catch_up_until, d.id as declaration_id,
        case when d.id is null then s.patterns else d.patterns end as patterns,
        case when d.id is null then s."where" else d."where" end as "where"
      from bus.subscriptions s left join bus.declarations d on d.subscription_id = s.id and d.retired_at is null
      order by s.id, d.id`,
   )
   const loaded = new Map<number, RegisteredSubscription & { readonly declarations: Declaration[] }>()
-  for (const { id, name, options, declaration_id, patterns, where } of rows) {
-    const subscription = loaded.get(id) ?? { ...options, id, name, declarations: [] }
+  for (const { id, name, options, catch_up_until, declaration_id, patterns, where } of rows) {
+    const subscription = loaded.get(id) ?? {
+      ...{ ...options, id, name, declarations: [] },
+      catchUpUntil: catch_up_until ?? undefined,
+    }
     loaded.set(id, subscription)
     subscription.declarations.push({ id: declaration_id ?? undefined, patterns, where: where ?? undefined })
   }
@@ -146,6 +177,7 @@ interface LoadedRow {
   readonly id: number
   readonly name: string
   readonly options: DurableOptions
+  readonly catch_up_until: string | null
   readonly declaration_id: number | null
   readonly patterns: readonly string[]
   readonly where: string | null

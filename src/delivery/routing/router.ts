@@ -16,6 +16,7 @@ import { firstJob, splitIntoBatches, type JobData } from '../jobs/job.ts'
 import { ensureQueues, queueName } from '../jobs/queues.ts'
 import { enqueueOrdered } from '../ordering/ordered-keys.ts'
 import { assertComplete } from '../registry/instance-heartbeat.ts'
+import { noteDispatched } from '../registry/catch-up.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
 import { findRoutedEvents, findRoutedEventsByMonth, toRoute, type Route } from './match-events.ts'
 
@@ -69,11 +70,14 @@ export function createRouter(
       const matched = claimed.filter((event) => route.matches(event.type))
       if (matched.length === 0) continue
       if (servedCount === maxFanOut) {
+        await noteDispatched(client, subscription, matched)
         await holdForNextClaim(client, subscription, matched, terms)
         continue
       }
       servedCount += 1
-      if (terms.isClosed(subscription.id)) await holdEvents(client, subscription, matched)
+      await noteDispatched(client, subscription, matched)
+      if (waitsForCatchUp(subscription) || terms.isClosed(subscription.id))
+        await holdEvents(client, subscription, matched)
       else if (!queues.canTakeJobs(subscription)) {
         await holdEvents(client, subscription, matched)
         terms.onHeld(subscription.id, 'subscription')
@@ -124,6 +128,13 @@ export function createRouter(
       const matched =
         retakenFor === undefined ? claimed.filter((event) => route.matches(event.type)) : claimed
       if (matched.length === 0) continue
+      if (retakenFor === undefined) {
+        await noteDispatched(client, subscription, matched)
+        if (waitsForCatchUp(subscription)) {
+          await holdEvents(client, subscription, matched)
+          continue
+        }
+      }
       const dispatch = async (): Promise<number> => {
         const { routed, unreadable } = await findRoutedEventsByMonth(
           client,
@@ -178,6 +189,11 @@ export function createRouter(
       .map(([id]) => id)
     if (others.length > 0) await client.query(wakeSql, [wakePayload(instanceId, others)])
   }
+}
+
+/** Whether new events wait in the outbox until an ordered subscription has caught up with the log: so each key is in order. */
+function waitsForCatchUp({ ordered, catchUpUntil }: RegisteredSubscription): boolean {
+  return ordered === true && catchUpUntil !== undefined
 }
 
 /**

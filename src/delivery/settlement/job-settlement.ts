@@ -122,7 +122,7 @@ export function createJobSettlementWriter(context: SubscriptionContext): Settlem
       if (!(await jobs.complete([claim])).has(claim.id)) return []
       await faultPoint?.('recover-job.completed')
       const next = undelivered.map((id) => ({
-        ...retryJob(claim.id, id, past, subscription, 0),
+        ...retryJob(claim, id, past, subscription, 0),
         retryLimit,
       }))
       if (output === undefined) await jobs.insert(next)
@@ -250,7 +250,7 @@ function planBatchFailure(
   const { retry } = subscription
   const { eventId, failure, retryAfterSeconds = firstRetryDelaySeconds(retry) } = outcome
   const past = { attempts: 1, failures: [failure] }
-  const job = retryJob(claim.id, eventId, past, subscription, retryAfterSeconds)
+  const job = retryJob(claim, eventId, past, subscription, retryAfterSeconds)
   const isDead = isGivenUp(claim, retry, outcome)
   if (isDead) plan.batchDeadLetters.push({ job, output: failureOutput(claim, outcome) })
   else plan.retries.push(job)

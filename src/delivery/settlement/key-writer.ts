@@ -235,7 +235,7 @@ export class KeyWriter {
 
   #singleJob(claim: JobClaim, index: number, past: PastAttempts, delaySeconds: number): SingleJob {
     const { eventIds, keyId = '' } = claim.data
-    const job = retryJob(claim.id, eventIds[index] ?? '', past, this.#context.subscription, delaySeconds)
+    const job = retryJob(claim, eventIds[index] ?? '', past, this.#context.subscription, delaySeconds)
     return { ...job, data: { ...job.data, keyId } }
   }
 }

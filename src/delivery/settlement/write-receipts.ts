@@ -1,10 +1,12 @@
 import type pg from 'pg'
+import { countReplayed } from '../ledger/replay-outcomes.ts'
 import { recordRecoveries, type RecoveryRecord } from '../ledger/failures.ts'
 import {
   byEventId,
   insertPacked,
   insertReceipts,
   packReceipts,
+  readReceipts,
   uniqueViolation,
   type Receipt,
 } from '../ledger/receipts.ts'
@@ -30,6 +32,7 @@ export async function writeReceipts(
   mayExist: boolean,
 ): Promise<void> {
   const { subscriptionId } = context
+  if (context.replay !== undefined) await countNew(client, subscriptionId, jobs)
   const first: Receipt[] = []
   const later: Receipt[] = []
   const others = jobs.filter(({ claim }) => !isEnded(claim))
@@ -55,7 +58,7 @@ export async function writeReceipts(
  */
 export async function insertNewReceipts(
   client: pg.ClientBase,
-  context: Pick<SubscriptionContext, 'subscriptionId' | 'instanceId'>,
+  context: Pick<SubscriptionContext, 'subscriptionId' | 'instanceId' | 'replay'>,
   jobs: readonly JobReceipts[],
 ): Promise<boolean> {
   const receipts = jobs.flatMap((job) => job.receipts)
@@ -66,7 +69,36 @@ export async function insertNewReceipts(
     throw (error as { code?: string }).code === uniqueViolation ? new AlreadyDelivered() : error
   })
   await recordRecoveries(client, context, recoveriesOf(sorted))
+  if (context.replay !== undefined) await countReceipts(client, context.subscriptionId, sorted)
   return true
+}
+
+/** Counts those events of a replay that have no receipt yet. */
+async function countNew(
+  client: pg.ClientBase,
+  ledgerId: number,
+  jobs: readonly JobReceipts[],
+): Promise<void> {
+  const receipts = jobs.flatMap((job) => job.receipts)
+  const known = await readReceipts(
+    client,
+    ledgerId,
+    receipts.map(({ eventId }) => eventId),
+  )
+  await countReceipts(
+    client,
+    ledgerId,
+    receipts.filter(({ eventId }) => !known.has(eventId)),
+  )
+}
+
+async function countReceipts(
+  client: pg.ClientBase,
+  ledgerId: number,
+  receipts: readonly Receipt[],
+): Promise<void> {
+  const expired = receipts.filter((receipt) => receipt.expired).length
+  await countReplayed(client, ledgerId, { delivered: receipts.length - expired, expired })
 }
 
 function isFirstAttempt({ retryCount, data }: JobClaim): boolean {

@@ -16,6 +16,10 @@ export type HandlerContext<C extends EventCatalogue = EventCatalogue> = EventCon
 export interface EventContext<E> extends EventPublisher<E, E> {
   /** 1 for the first attempt of this subscription at this event. */
   readonly attempt: number
+  /** Whether the event is replayed (`bus.replay`): the subscription may have had it before. */
+  readonly isReplay: boolean
+  /** The id of the replay, which is that of its operation. Undefined for an event that is not replayed. */
+  readonly replayId: string | undefined
   /** Aborted when the attempt times out or the process must stop. Pass it to the functions you call. */
   readonly signal: AbortSignal
   /** A logger whose lines contain the event, the subscription and the attempt. */

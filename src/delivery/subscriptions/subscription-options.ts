@@ -105,6 +105,13 @@ interface CommonOptions<P extends string> extends DeadLetterCallbacks {
    * @defaultValue `{ windowSize: 20, failureRatio: 0.9, probeSeconds: 5, maxProbeSeconds: 300 }`
    */
   readonly circuitBreaker?: CircuitBreakerOptions | false | undefined
+  /**
+   * Where a new subscription starts: it also gets what the log holds from the beginning, or from a time on, each event once, while new events
+   * are delivered beside it. In an ordered subscription new events wait until it has caught up. It counts when the subscription is
+   * registered first, and never again.
+   * @defaultValue with the events that are published after its first start
+   */
+  readonly startFrom?: 'beginning' | Date | undefined
 }
 
 /** `EventOf`, displayed by its events: under its own name an editor would show the whole catalogue twice. */

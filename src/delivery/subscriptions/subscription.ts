@@ -19,6 +19,7 @@ import type {
   KeyFailureRule,
   RetryOptions,
 } from './subscription-options.ts'
+import { isDate } from '../../foundation/cross-realm.ts'
 import { isLonger, invalidTextReason } from '../../foundation/text.ts'
 
 /** Retry options with every default applied. */
@@ -62,6 +63,8 @@ export interface Subscription extends RegisteredOptions, DeadLetterCallbacks {
   readonly name: string
   readonly patterns: readonly string[]
   readonly where: string | undefined
+  /** Where it starts in the log if it is new. Not registered. */
+  readonly startFrom?: 'beginning' | Date
   readonly handler: (event: StoredEvent, ctx: HandlerContext) => unknown
 }
 
@@ -79,6 +82,7 @@ const optionNames = [
   'heartbeatSeconds',
   'retry',
   'circuitBreaker',
+  'startFrom',
   'handler',
   ...callbackNames,
 ]
@@ -164,6 +168,7 @@ export function resolveSubscription(
     circuitBreaker: resolveCircuitBreaker(name, options.circuitBreaker),
     ...resolveOrder(name, options),
     ...resolveCallbacks(`\`${name}\``, options),
+    ...resolveStartFrom(name, options.startFrom),
     // The types of the catalogue end here: internally, an event is whatever the log contains.
     handler: options.handler as unknown as Subscription['handler'],
   })
@@ -238,6 +243,17 @@ function resolveRetry(name: string, retry: RetryOptions): ResolvedRetry {
     )
   }
   return Object.freeze(resolved)
+}
+
+function resolveStartFrom(name: string, given: unknown): Pick<Subscription, 'startFrom'> {
+  if (given === undefined) return {}
+  if (given === 'beginning') return { startFrom: given }
+  const year = isDate(given) ? given.getUTCFullYear() : Number.NaN
+  if (year >= 1970 && year <= 9999) return { startFrom: new Date((given as Date).getTime()) }
+  throw invalidOption(
+    `Expected \`startFrom\` of \`${name}\` to be 'beginning' or a Date from 1970 to 9999, got ${describe(given)}`,
+    'startFrom',
+  )
 }
 
 function resolveTenantConcurrency(given: unknown): { readonly tenantConcurrency?: number } {

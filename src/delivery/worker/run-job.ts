@@ -5,6 +5,7 @@ import { markIsolated } from '../jobs/mark-isolated.ts'
 import { type Quarantine, isSuspect } from '../in-flight/quarantine.ts'
 import type { WorkerParts } from '../in-flight/worker-parts.ts'
 import type { JobData } from '../jobs/job.ts'
+import { dropIfCancelled } from '../ledger/replay-outcomes.ts'
 import { recordRedriven } from '../ledger/failures.ts'
 import { readReceipts } from '../ledger/receipts.ts'
 import { isRedriven, wasWorkerLost } from '../jobs/job-claim.ts'
@@ -44,6 +45,7 @@ export function createJobRunner(worker: WorkerParts, mode: HandlerMode, quaranti
 
   /** Runs the events of a job that may be run, and settles the job. */
   async function deliver(job: JobRun, isFromDeadLetters: boolean): Promise<void> {
+    if (await isDropped(job)) return job.settle()
     if (isFromDeadLetters) await noteRedriven(job)
     await readEvents(job, isFromDeadLetters)
     await context.database.faultPoint?.('worker.loaded')
@@ -57,11 +59,22 @@ export function createJobRunner(worker: WorkerParts, mode: HandlerMode, quaranti
     await (job.remaining.size > 0 && !failed ? job.requeue() : job.settle())
   }
 
+  /** Whether a job is of a replay that was cancelled: its events are over, without a receipt. */
+  async function isDropped(job: JobRun): Promise<boolean> {
+    const { replay } = job.claim.data
+    if (replay === undefined) return false
+    const isCancelled = await settlements.retryUntilDone(async () =>
+      dropIfCancelled(context.database, replay, [...job.remaining]),
+    )
+    if (isCancelled) for (const eventId of [...job.remaining]) job.finish(eventId)
+    return isCancelled
+  }
+
   /** So that what is being tried again is not listed as a dead letter meanwhile. */
-  async function noteRedriven({ claim }: JobRun): Promise<void> {
+  async function noteRedriven({ claim, ledgerId }: JobRun): Promise<void> {
     const [eventId = ''] = claim.data.eventIds
     await settlements.retryUntilDone(async () =>
-      recordRedriven(context.database, context.subscriptionId, eventId, claim.id),
+      recordRedriven(context.database, ledgerId, eventId, claim.id),
     )
   }
 
@@ -72,7 +85,7 @@ export function createJobRunner(worker: WorkerParts, mode: HandlerMode, quaranti
       job.events.refresh(job.remaining),
       mayBeDelivered
         ? settlements.retryUntilDone(async () =>
-            readReceipts(context.database, context.subscriptionId, job.claim.data.eventIds),
+            readReceipts(context.database, job.ledgerId, job.claim.data.eventIds),
           )
         : new Set<string>(),
     ])

@@ -34,7 +34,7 @@ export async function inspectLetter(
   const [[letter], events, deliveries] = await Promise.all([
     readDeadLetters(database, 'bus.dead_letters', filter, 1),
     readLogEvents(database, [id]),
-    readDeliveries(database, 'bus.event_deliveries', id),
+    readDeliveries(database, 'event', id),
   ])
   if (letter === undefined) return undefined
   const event = events.get(id)

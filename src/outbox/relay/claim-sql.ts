@@ -53,7 +53,7 @@ function sweepColumns(floor: ClaimFloor): string {
   ${isLeft(`position >= ${floor.position} and position < ${orderedPositions}`)} as is_left_behind,
   array(
     select s.id from bus.subscriptions s
-    where exists (select from bus.outbox o where o.subscription_id = s.id) order by s.id) as deferred_for`
+    where ${mayTakeHeld} and exists (select from bus.outbox o where o.subscription_id = s.id) order by s.id) as deferred_for`
 }
 
 /** The claim alone. */
@@ -143,6 +143,9 @@ const unlockedPositions = (condition: string, order: string): string => `
       from seen s left join free f using (position)
     ) k where is_free order by ${order} limit ${claimSize}`
 
+/** Ordered subscriptions get what was held back for them when they have caught up with the log. */
+const mayTakeHeld = `(s.catch_up_until is null or s.options->'ordered' is null)`
+
 /** Takes events that were held back for a subscription, and returns whether there are more. */
 export function heldClaimSql(
   subscriptionId: number,
@@ -152,9 +155,12 @@ export function heldClaimSql(
     after === undefined ? 'null, null' : `${textLiteral(after.tenantId)}, ${textLiteral(after.orderingKey)}`
   return `${beginClaimSql('retry')};
 select 0 as position, event_id, tenant_id, type, payload_bytes, ordering_key
-from bus.take_held_events(${subscriptionId}, ${claimSize}, ${cursor});
+from bus.subscriptions s cross join lateral bus.take_held_events(s.id, ${claimSize}, ${cursor})
+where s.id = ${subscriptionId} and ${mayTakeHeld};
 select
-  exists (select from bus.outbox where subscription_id = ${subscriptionId}) as is_left,
+  exists (
+    select from bus.outbox o join bus.subscriptions s on s.id = o.subscription_id
+    where o.subscription_id = ${subscriptionId} and ${mayTakeHeld}) as is_left,
   ${registryStampSql} as registry_stamp`
 }
 
@@ -189,10 +195,11 @@ export type ClaimPatience = keyof typeof lockTimeoutsMs
 /**
  * Begins a claim. The commit does not wait for the disk: if a server crash undoes a claim, it is made again. The rows
  * are read through the intended index, regardless of statistics, because these tables are empty one moment and full the
- * next.
+ * next. The lock waits for a subscription that begins or ends to catch up: every claim is before or after that.
  */
 function beginClaimSql(patience: ClaimPatience): string {
   return `${beginWriting};
+select pg_advisory_xact_lock_shared(${locks.namespace}, ${locks.catchUp});
 select set_config('synchronous_commit', 'off', true), set_config('idle_in_transaction_session_timeout', '${idleInClaimSeconds}s', true),
   set_config('lock_timeout', '${lockTimeoutsMs[patience]}ms', true), set_config('enable_seqscan', 'off', true),
   set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)`

@@ -1,0 +1,389 @@
+import { expect, test } from 'vitest'
+import { limits, type Operation } from '../../../src/index.ts'
+import { testBus, type PaymentBus } from '../../support/bus.ts'
+import { createTestDatabase, until, type TestDatabase } from '../../support/database.ts'
+import { createEffects, writeEffect } from '../../support/effects.ts'
+
+interface Call {
+  readonly payload: unknown
+  readonly isReplay: boolean
+  readonly replayId: string | undefined
+  readonly attempt: number
+}
+
+type Seen = Record<string, Call[]>
+
+const retry = { maxAttempts: 3, delaySeconds: 0, backoff: false } as const
+
+/** Two subscriptions of notes, which keep what they see. */
+function subscribe(bus: PaymentBus, fails: (call: Call) => boolean = () => false): Seen {
+  const seen: Seen = { first: [], second: [] }
+  for (const name of ['first', 'second'])
+    bus.subscribe({
+      name,
+      events: ['note'],
+      retry,
+      handler: ({ payload }, { isReplay, replayId, attempt }) => {
+        const call = { payload, isReplay, replayId, attempt }
+        seen[name]?.push(call)
+        if (fails(call)) throw new Error('fails')
+      },
+    })
+  return seen
+}
+
+const payloads = (calls: readonly Call[] | undefined, replayId?: string): string[] =>
+  (calls ?? [])
+    .filter((call) => call.replayId === replayId)
+    .map(({ payload }) => String(payload))
+    .toSorted()
+
+async function publish(bus: PaymentBus, count: number, tenantId = 'acme', from = 0): Promise<string[]> {
+  const ids: string[] = []
+  for (let n = from; n < from + count; n += 1)
+    ids.push((await bus.tryPublish({ type: 'note', tenantId, payload: `n${n}` }))?.id ?? '')
+  return ids
+}
+
+async function untilOver(bus: PaymentBus, id: string): Promise<Operation> {
+  let operation = await bus.operations.get(id)
+  await until('the operation is over', async () => {
+    operation = await bus.operations.get(id)
+    return operation.state !== 'running'
+  })
+  return operation
+}
+
+const receipts = async ({ count }: TestDatabase, name: string): Promise<number> =>
+  count(
+    `select count(*) from bus.deliveries d join bus.subscriptions s on s.id = d.subscription_id where s.name = '${name}'`,
+  )
+
+test('a replay delivers each event of its selection once more to its subscriptions alone, and twice after two replays', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const seen = subscribe(bus)
+  await bus.start()
+  await publish(bus, 12)
+  await publish(bus, 3, 'other', 12)
+  await until(
+    'all are delivered',
+    () => (seen['first']?.length ?? 0) === 15 && (seen['second']?.length ?? 0) === 15,
+  )
+  const before = await receipts(database, 'first')
+  expect(before).toBe(15)
+  const options = { tenantId: 'acme', subscriptions: ['first'], by: 'ana', reason: 'a test' }
+  const one = await bus.replay(options)
+  expect(one).toMatchObject({ kind: 'replay', state: 'running', by: 'ana', selection: { tenantId: 'acme' } })
+  const done = await untilOver(bus, one.id)
+  expect(done).toMatchObject({ state: 'done', counts: { selected: 12, enqueued: 12, delivered: 12 } })
+  const two = await bus.replay(options)
+  await untilOver(bus, two.id)
+  const expected = Array.from({ length: 12 }, (_, n) => `n${n}`).toSorted()
+  expect(payloads(seen['first'], one.id)).toEqual(expected)
+  expect(payloads(seen['first'], two.id)).toEqual(expected)
+  expect(payloads(seen['first'])).toHaveLength(15)
+  expect(seen['second']).toHaveLength(15)
+  expect(seen['first']?.filter(({ isReplay }) => isReplay)).toHaveLength(24)
+  expect(await receipts(database, 'first')).toBe(15)
+  expect(await bus.audit.list({ action: 'replay' })).toMatchObject([
+    { by: 'ana', reason: 'a test', operationId: two.id, outcome: { state: 'done' } },
+    { operationId: one.id, expected: { eventCount: 12 } },
+  ])
+})
+
+test('an exactly-once subscription takes effect once for each replay, also where attempts fail', async () => {
+  const database = await createTestDatabase()
+  await createEffects(database)
+  const bus = testBus(database.url)
+  const replayIds = new Set<string | undefined>()
+  bus.subscribe({
+    name: 'once',
+    events: ['note'],
+    mode: 'exactly-once',
+    retry,
+    handler: async (event, { tx, attempt, replayId }) => {
+      await writeEffect(tx, event)
+      replayIds.add(replayId)
+      if (attempt < 3 && String(event.payload).endsWith('3')) throw new Error('fails twice')
+    },
+  })
+  await bus.start()
+  const ids = await publish(bus, 20)
+  await until('all are delivered', async () => (await receipts(database, 'once')) === 20)
+  const effects = async (): Promise<number[]> =>
+    (await database.rows('select count(*)::int as n from effects group by event_id')).map(({ n }) =>
+      Number(n),
+    )
+  expect(await effects()).toEqual(ids.map(() => 1))
+  const { id } = await bus.replay({ type: 'note', subscriptions: ['once'], by: 'ana' })
+  expect(await untilOver(bus, id)).toMatchObject({ state: 'done', counts: { enqueued: 20, delivered: 20 } })
+  expect(await effects()).toEqual(ids.map(() => 2))
+  await bus
+    .replay({ type: 'note', subscriptions: ['once'], by: 'ana' })
+    .then(async (two) => untilOver(bus, two.id))
+  expect(await effects()).toEqual(ids.map(() => 3))
+  expect(replayIds.size).toBe(3)
+  expect(await receipts(database, 'once')).toBe(20)
+  const [delivery] = await bus.deliveries(ids[3] ?? '')
+  expect(delivery).toMatchObject({
+    state: 'delivered',
+    attempts: 3,
+    replays: [
+      { state: 'delivered', attempts: 3 },
+      { replayId: id, state: 'delivered', attempts: 3 },
+    ],
+  })
+  expect(await bus.tenant('acme').deliveries(ids[3] ?? '')).toMatchObject([
+    { replays: [{}, { replayId: id }] },
+  ])
+  expect(await bus.tenant('other').deliveries(ids[3] ?? '')).toEqual([])
+})
+
+test('what fails in a replay is recorded beside the first delivery, which stays delivered', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const seen = subscribe(bus, ({ isReplay, payload }) => isReplay && String(payload) === 'n1')
+  await bus.start()
+  const ids = await publish(bus, 4)
+  await until('all are delivered', async () => (await receipts(database, 'second')) === 4)
+  const { id } = await bus.replay({ ids, subscriptions: ['second'], by: 'ana' })
+  expect(await untilOver(bus, id)).toMatchObject({
+    state: 'done',
+    counts: { enqueued: 4, delivered: 3, dead: 1 },
+  })
+  expect(
+    seen['second']
+      ?.filter(({ replayId, payload }) => replayId === id && payload === 'n1')
+      .map(({ attempt }) => attempt),
+  ).toEqual([1, 2, 3])
+  expect(await bus.deliveries(ids[1] ?? '')).toMatchObject([
+    { subscription: 'first', state: 'delivered', attempts: 1 },
+    {
+      subscription: 'second',
+      state: 'delivered',
+      attempts: 1,
+      replays: [{ replayId: id, state: 'dead', attempts: 3, lastError: { message: 'fails' } }],
+    },
+  ])
+  expect(await bus.deadLetters.list()).toEqual([])
+  expect(await database.count('select count(*) from bus.attempts where subscription_id < 0')).toBe(3)
+})
+
+test('events that wait or are dead letters are skipped, and a dry run says how many', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const seen = subscribe(bus, ({ payload }) => String(payload) === 'n2')
+  bus.subscribe({ name: 'large', events: ['payment.*'], where: '$.amountCents > 100', handler: () => {} })
+  await bus.start()
+  await publish(bus, 5)
+  for (const amountCents of [50, 150])
+    await bus.tryPublish({ type: 'payment.paid', tenantId: 'acme', payload: { paymentId: 'p', amountCents } })
+  await until(
+    'all are delivered',
+    async () => (await receipts(database, 'first')) === 4 && (await receipts(database, 'large')) === 1,
+  )
+  await until('one is dead', async () => (await bus.deadLetters.list()).length === 2)
+  await bus.subscriptions.pause('first')
+  const [waiting] = await publish(bus, 1, 'acme', 5)
+  await until('it waits', async () => (await bus.deliveries(waiting ?? '')).length === 2)
+  const options = { tenantId: 'acme', subscriptions: ['first', 'large'] }
+  const expected = {
+    eventCount: 8,
+    isPartial: false,
+    subscriptions: [
+      {
+        subscription: 'first',
+        hadCount: 4,
+        neverHadCount: 0,
+        waitingCount: 1,
+        deadCount: 1,
+        filteredCount: 2,
+      },
+      {
+        subscription: 'large',
+        hadCount: 1,
+        neverHadCount: 0,
+        waitingCount: 0,
+        deadCount: 0,
+        filteredCount: 7,
+      },
+    ],
+  }
+  expect(await bus.replay({ ...options, dryRun: true })).toEqual(expected)
+  expect(await bus.operations.list()).toEqual([])
+  await bus.subscriptions.resume('first')
+  await bus.subscriptions.pause('first')
+  const { id } = await bus.replay({ ...options, by: 'ana' })
+  await until('all are enqueued', async () => (await bus.operations.get(id)).counts['enqueued'] !== undefined)
+  await bus.subscriptions.resume('first')
+  const { counts } = await untilOver(bus, id)
+  expect(counts['skippedDead']).toBe(1)
+  expect(payloads(seen['first'], id).filter((payload) => payload !== 'n5')).toEqual(['n0', 'n1', 'n3', 'n4'])
+})
+
+test('an ordered subscription gets the selection in order within each key, and one event of a key at a time', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const turns: string[] = []
+  let running = 0
+  let most = 0
+  bus.subscribe({
+    name: 'ordered',
+    events: ['payment.paid'],
+    ordered: true,
+    retry,
+    handler: async ({ orderingKey, payload: { amountCents } }, { isReplay, attempt }) => {
+      if (orderingKey === 'a') most = Math.max(most, (running += 1))
+      await new Promise((resolve) => setTimeout(resolve, 2))
+      if (orderingKey === 'a') running -= 1
+      if (attempt === 1 && amountCents % 3 === 0) throw new Error('fails once')
+      turns.push(`${isReplay ? 'again' : 'live'} ${orderingKey}${amountCents}`)
+    },
+  })
+  await bus.start()
+  const pay = async (orderingKey: string, amountCents: number): Promise<unknown> =>
+    bus.tryPublish({
+      type: 'payment.paid',
+      tenantId: 'acme',
+      orderingKey,
+      payload: { paymentId: 'p', amountCents },
+    })
+  for (let n = 0; n < 10; n += 1) for (const key of ['a', 'b']) await pay(key, n)
+  await until('all are delivered', () => turns.length === 20)
+  const { id } = await bus.replay({ type: 'payment.*', subscriptions: ['ordered'], by: 'ana' })
+  for (let n = 10; n < 20; n += 1) await pay('a', n)
+  expect(await untilOver(bus, id)).toMatchObject({ counts: { delivered: 20 } })
+  await until('all are delivered', () => turns.length === 50)
+  const of = (prefix: string): number[] =>
+    turns.filter((turn) => turn.startsWith(prefix)).map((turn) => Number(turn.slice(prefix.length)))
+  const upTo = (count: number): number[] => Array.from({ length: count }, (_, n) => n)
+  expect(of('again a')).toEqual(upTo(10))
+  expect(of('again b')).toEqual(upTo(10))
+  expect(of('live a')).toEqual([...upTo(20)])
+  expect(most).toBe(1)
+  expect(await database.count('select count(*) from bus.ordered_keys')).toBe(0)
+})
+
+test('a replayed event that blocks its key is released like any other, and stays one of its replay', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const turns: string[] = []
+  let fails = true
+  bus.subscribe({
+    name: 'ordered',
+    events: ['payment.paid'],
+    ordered: true,
+    retry: { ...retry, maxAttempts: 2 },
+    handler: ({ payload: { amountCents } }, { isReplay }) => {
+      if (isReplay && fails && amountCents === 1) throw new Error('fails')
+      turns.push(`${isReplay ? 'again ' : ''}${amountCents}`)
+    },
+  })
+  await bus.start()
+  const pay = async (amountCents: number): Promise<unknown> =>
+    bus.tryPublish({
+      type: 'payment.paid',
+      tenantId: 'acme',
+      orderingKey: 'k',
+      payload: { paymentId: 'p', amountCents },
+    })
+  for (let n = 0; n < 3; n += 1) await pay(n)
+  await until('all are delivered', () => turns.length === 3)
+  const { id } = await bus.replay({ type: 'payment.paid', subscriptions: ['ordered'], by: 'ana' })
+  await until('the key is blocked', async () => (await bus.blockedKeys.list()).length === 1)
+  await pay(3)
+  expect((await bus.operations.get(id)).counts).toMatchObject({ delivered: 1, dead: 1 })
+  fails = false
+  expect(await bus.blockedKeys.release({ subscription: 'ordered', tenantId: 'acme', orderingKey: 'k' })).toBe(
+    true,
+  )
+  await until('all are delivered', () => turns.length === 7)
+  expect(turns).toEqual(['0', '1', '2', 'again 0', 'again 1', 'again 2', '3'])
+  await untilOver(bus, id)
+  expect(await database.count('select count(*) from bus.failing')).toBe(0)
+})
+
+test('cancelling a replay drops what has not begun', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const seen = subscribe(bus)
+  bus.subscribe({
+    name: 'ordered',
+    events: ['note'],
+    ordered: true,
+    handler: (_, { isReplay }) => void (seen['ordered'] ??= []).push({ isReplay } as Call),
+  })
+  await bus.start()
+  for (let n = 0; n < 30; n += 1)
+    await bus.tryPublish({ type: 'note', tenantId: 'acme', payload: n, orderingKey: `k${n % 3}` })
+  await until('all are delivered', () => seen['first']?.length === 30 && seen['ordered']?.length === 30)
+  for (const name of ['first', 'ordered']) await bus.subscriptions.pause(name)
+  const { id } = await bus.replay({ type: 'note', subscriptions: ['first', 'ordered'], by: 'ana' })
+  await until('all are enqueued', async () => (await bus.operations.get(id)).counts['enqueued'] === 60)
+  expect(await bus.operations.pause(id, { by: 'ana' })).toBe(true)
+  expect(await bus.operations.resume(id, { by: 'ana' })).toBe(true)
+  expect(await bus.operations.cancel(id, { by: 'ana', reason: 'a mistake' })).toBe(true)
+  for (const name of ['first', 'ordered']) await bus.subscriptions.resume(name)
+  await until('nothing waits', async () =>
+    (await bus.subscriptions.list()).every(({ waitingCount }) => waitingCount === 0),
+  )
+  await until(
+    'no key is left',
+    async () => (await database.count('select count(*) from bus.ordered_keys')) === 0,
+  )
+  expect(seen['first']).toHaveLength(30)
+  expect(seen['ordered']).toHaveLength(30)
+  await bus.tryPublish({ type: 'note', tenantId: 'acme', payload: 'live', orderingKey: 'k0' })
+  await until('live events go on', () => seen['first']?.length === 31 && seen['ordered']?.length === 31)
+})
+
+test('a selection is by tenant, type and pattern, correlation, subject, time and ids, and several of them', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  subscribe(bus)
+  bus.subscribe({ name: 'all', events: ['**'], handler: () => {} })
+  await bus.start()
+  const note = async (rest: object): Promise<string> =>
+    (await bus.tryPublish({ type: 'note', tenantId: 'acme', payload: 'n', ...rest }))?.id ?? ''
+  const a = await note({ correlationId: 'c' })
+  const b = await note({ subject: 's' })
+  const c = await note({ tenantId: 'other', subject: 's', correlationId: 'c' })
+  await bus.tryPublish({
+    type: 'payment.paid',
+    tenantId: 'acme',
+    payload: { paymentId: 'p', amountCents: 1 },
+  })
+  await bus.tryPublish({ type: 'payment.refunded', tenantId: 'acme', payload: { paymentId: 'p' } })
+  const count = async (selection: object): Promise<number> =>
+    (await bus.replay({ ...selection, subscriptions: ['all'], dryRun: true })).eventCount
+  expect(await count({ tenantId: 'acme' })).toBe(4)
+  expect(await count({ tenantId: 'other' })).toBe(1)
+  expect(await count({ type: 'note' })).toBe(3)
+  expect(await count({ type: ['payment.*'] })).toBe(2)
+  expect(await count({ type: ['payment.*', 'note'], tenantId: 'acme' })).toBe(4)
+  expect(await count({ tenantId: 'acme', correlationId: 'c' })).toBe(1)
+  expect(await count({ tenantId: 'acme', subject: 's' })).toBe(1)
+  expect(await count({ ids: [a, b, c] })).toBe(3)
+  expect(await count({ ids: [a, b, c], tenantId: 'other' })).toBe(1)
+  expect(await count({ ids: Array.from({ length: limits.replayIdCount }, () => a) })).toBe(1)
+  expect(await count({ from: new Date(0) })).toBe(5)
+  expect(await count({ from: new Date(Date.now() + 60_000) })).toBe(0)
+  expect(await count({ to: new Date(Date.now() - 60_000) })).toBe(0)
+  const refusals: [object, string][] = [
+    [{ by: 'ana' }, 'BUS_INVALID_OPTION'],
+    [{ tenantId: 'acme' }, 'BUS_INVALID_OPTION'],
+    [{ subject: 's', by: 'ana' }, 'BUS_INVALID_OPTION'],
+    [{ type: [], by: 'ana' }, 'BUS_INVALID_OPTION'],
+    [{ type: 'a..b', by: 'ana' }, 'BUS_INVALID_PATTERN'],
+    [{ ids: ['x'], by: 'ana' }, 'BUS_INVALID_OPTION'],
+    [{ ids: Array.from({ length: limits.replayIdCount + 1 }, () => a), by: 'ana' }, 'BUS_INVALID_OPTION'],
+    [{ tenantId: 'acme', rate: 0, by: 'ana' }, 'BUS_INVALID_OPTION'],
+    [{ tenantId: 'acme', tennant: 1, by: 'ana' }, 'BUS_INVALID_OPTION'],
+    [{ tenantId: 'acme', by: 'ana', subscriptions: [] }, 'BUS_INVALID_OPTION'],
+    [{ tenantId: 'acme', by: 'ana', subscriptions: ['none'] }, 'BUS_SUBSCRIPTION_NOT_FOUND'],
+  ]
+  for (const [options, code] of refusals)
+    await expect(bus.replay({ subscriptions: ['all'], ...options } as never)).rejects.toMatchObject({ code })
+  expect(await bus.operations.list()).toEqual([])
+})
