@@ -190,7 +190,7 @@ async function listEvents(
     ['event_id', filter.eventId],
     ['idempotency_key', filter.idempotencyKey],
   ] as const) {
-    const ids = key === undefined ? undefined : await readKeys(executor, kind, key, filter.tenantId)
+    const ids = key === undefined ? undefined : await readKeys(executor, [kind], key, filter.tenantId)
     if (ids !== undefined) return { ids: ids.map(({ id }) => id), areInState: false }
   }
   const { correlationId, causationId, subject } = filter

@@ -5,7 +5,7 @@ import { uuidShape } from '../foundation/text.ts'
 import type { Window } from './event-statements.ts'
 import { partitionsIn } from './log-partitions.ts'
 import type { OperationKind, OperationState } from './operation.ts'
-import { maxKeyCount, readKeys } from './search-sets.ts'
+import { maxKeyCount, readKeys, type KeyKind } from './search-sets.ts'
 
 /** What a text is. `kind` is stable. */
 export type LookupMatch =
@@ -82,12 +82,14 @@ export interface Lookup {
 const maxMatches = 10
 
 /** Months in which correlations and subjects of all tenants are searched. */
-const maxPartitions = 3
+const maxPartitions = 2
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export async function lookUp(executor: Executor, given: unknown): Promise<Lookup> {
   const text = textOption('text', given, { max: limits.lookupLength }).trim()
   const matches: LookupMatch[] = uuidShape.test(text) ? await lookUpId(executor, text.toLowerCase()) : []
+  // Nothing else has such an id.
+  if (matches.length > 0) return { text, matches, isPartial: false }
   const registered = await lookUpSubscription(executor, text)
   const keys = await lookUpKeys(executor, text, undefined)
   const inLog = await lookUpInLog(executor, text, undefined)
@@ -173,18 +175,16 @@ async function lookUpKeys(
   text: string,
   tenantId: string | undefined,
 ): Promise<KindMatches> {
-  const matches: LookupMatch[] = []
-  let isPartial = false
-  for (const [column, kind] of [
-    ['event_id', 'business-id'],
-    ['idempotency_key', 'idempotency-key'],
-  ] as const) {
-    const found = await readKeys(executor, column, text, tenantId)
-    isPartial ||= found === undefined
-    for (const { tenantId: ofTenant, id } of found?.slice(0, maxMatches) ?? [])
-      matches.push({ kind, tenantId: ofTenant, id })
+  const found = await readKeys(executor, ['event_id', 'idempotency_key'], text, tenantId)
+  const ofKind = (kind: KeyKind, name: 'business-id' | 'idempotency-key'): LookupMatch[] =>
+    (found ?? [])
+      .filter((used) => used.kind === kind)
+      .slice(0, maxMatches)
+      .map(({ tenantId: ofTenant, id }) => ({ kind: name, tenantId: ofTenant, id }))
+  return {
+    matches: [...ofKind('event_id', 'business-id'), ...ofKind('idempotency_key', 'idempotency-key')],
+    isPartial: found === undefined,
   }
-  return { matches, isPartial }
 }
 
 interface LogRow extends Record<string, unknown> {
@@ -207,10 +207,10 @@ async function lookUpInLog(
   let isPartial = false
   for (const partition of partitions) {
     if (tenantId === undefined && searchedCount >= maxPartitions) {
-      isPartial = true
+      isPartial ||= await isThereBefore(executor, partition.high)
       break
     }
-    const rows = await readPartition(executor, text, tenantId, partition)
+    const rows = await readPartition(executor, text, tenantId, { partition, isFirst: searchedCount === 0 })
     const tenantCount = Number(rows[0]?.tenant_count ?? 0)
     // Months to come are empty.
     if (tenantCount > 0) searchedCount += 1
@@ -219,15 +219,18 @@ async function lookUpInLog(
       const match = toMatch(row, text)
       const key = `${row.kind} ${row.tenant_id} ${row.subscription ?? ''}`
       const ofKind = [...found.values()].filter(({ kind }) => kind === row.kind)
-      if (
-        match !== undefined &&
-        !found.has(row.kind === 'type' ? row.kind : key) &&
-        ofKind.length < maxMatches
-      )
-        found.set(row.kind === 'type' ? row.kind : key, match)
+      if (match !== undefined && !found.has(key) && ofKind.length < maxMatches) found.set(key, match)
     }
   }
   return { matches: [...found.values()], isPartial }
+}
+
+async function isThereBefore(executor: Executor, id: string): Promise<boolean> {
+  const { rows } = await executor.query(
+    'select e.id from bus.events e where e.id < $1::uuid order by e.id desc limit 1',
+    [id],
+  )
+  return rows.length > 0
 }
 
 /** One statement for a partition of the log. In a tenant's scope only what its own indexes answer. */
@@ -235,7 +238,7 @@ async function readPartition(
   executor: Executor,
   text: string,
   tenantId: string | undefined,
-  { low, high }: Window,
+  { partition: { low, high }, isFirst }: { readonly partition: Window; readonly isFirst: boolean },
 ): Promise<LogRow[]> {
   const inPartition = 'e.id >= $2::uuid and e.id < $3::uuid'
   const tenants =
@@ -254,7 +257,9 @@ async function readPartition(
         select e.tenant_id, e.id from bus.events e where e.tenant_id = l.key and ${inPartition} order by e.tenant_id desc, e.id desc limit 1) e)
      union all
      (select 'type', '', e.id, null, null from unnest(array[$1::text]) as l (key)
-      cross join lateral (select e.type, e.id from bus.events e where e.type = l.key and ${inPartition} order by e.type desc, e.id desc limit 1) e)
+      cross join lateral (select e.type, e.id from bus.events e where e.type = l.key and ${inPartition} order by e.type desc, e.id desc limit 1) e)`
+  // Of keys that have events to deliver, whatever the month.
+  const ofOrderedKeys = `
      union all
      (select 'ordering-key', k.tenant_id, null, s.name, k.state
       from bus.subscriptions s
@@ -269,7 +274,7 @@ async function readPartition(
        (select 'subject', e.tenant_id, e.id, null, null from bus.events e
         where hashtextextended(e.subject, hashtextextended(e.tenant_id, 0)) = any (array(
             select hashtextextended($1::text, hashtextextended(t.id, 0)) from tenants t))
-          and e.subject = $1::text and ${inPartition} limit 200)${tenantId === undefined ? ofAllTenants : ''}
+          and e.subject = $1::text and ${inPartition} limit 200)${tenantId === undefined ? ofAllTenants : ''}${tenantId === undefined && isFirst ? ofOrderedKeys : ''}
      )
      select f.*, c.n as tenant_count from (select count(*) as n from tenants) c left join found f on true`,
     tenantId === undefined ? [text, low, high] : [text, low, high, tenantId],

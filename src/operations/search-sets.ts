@@ -102,44 +102,48 @@ export async function keysIn(
 
 /** A key, and the event that has used it. */
 interface UsedKey {
+  readonly kind: KeyKind
   readonly tenantId: string
   readonly id: string
 }
 
+export type KeyKind = 'event_id' | 'idempotency_key'
+
 /** The events that have used a business id, or an idempotency key. Undefined if there are too many tenants to look it up for each. */
 export async function readKeys(
   executor: Executor,
-  kind: 'event_id' | 'idempotency_key',
+  kinds: readonly KeyKind[],
   key: string,
   tenantId: string | undefined,
 ): Promise<readonly UsedKey[] | undefined> {
-  if (tenantId !== undefined) {
-    const { rows } = await executor.query<{ event_id: string }>(
-      'select k.event_id from bus.event_keys k where k.tenant_id = $1 and k.kind = $2 and k.key = $3',
-      [tenantId, kind, key],
-    )
-    return rows.map(({ event_id: id }) => ({ tenantId, id }))
-  }
-  const { rows } = await executor.query<{ event_id: string | null; tenant_id: string; tenant_count: string }>(
-    `with recursive tenants (id) as (
-       (select k.tenant_id from bus.event_keys k order by k.tenant_id limit 1)
-       union all
-       select (select k.tenant_id from bus.event_keys k where k.tenant_id > t.id order by k.tenant_id limit 1)
-       from tenants t where t.id is not null
-     ), known as materialized (select t.id from tenants t where t.id is not null limit ${maxKeyCount + 1}),
-     counted as materialized (select count(*) as n from known)
-     select c.n as tenant_count, k.event_id, k.tenant_id from counted c
+  const known =
+    tenantId === undefined
+      ? `recursive tenants (id) as (
+           (select k.tenant_id from bus.event_keys k order by k.tenant_id limit 1)
+           union all
+           select (select k.tenant_id from bus.event_keys k where k.tenant_id > t.id order by k.tenant_id limit 1)
+           from tenants t where t.id is not null
+         ), known as materialized (select t.id from tenants t where t.id is not null limit ${maxKeyCount + 1})`
+      : 'known (id) as materialized (values ($3::text))'
+  const { rows } = await executor.query<{
+    kind: KeyKind
+    event_id: string | null
+    tenant_id: string
+    tenant_count: string
+  }>(
+    `with ${known}, counted as materialized (select count(*) as n from known)
+     select c.n as tenant_count, k.* from counted c
      left join lateral (
-       select k.event_id, t.id as tenant_id from known t
+       select w.kind, k.event_id, t.id as tenant_id from unnest($1::text[]) as w (kind) cross join known t
        cross join lateral (
-         select k.event_id from bus.event_keys k where k.tenant_id = t.id and k.kind = $1 and k.key = $2 limit 1) k
+         select k.event_id from bus.event_keys k where k.tenant_id = t.id and k.kind = w.kind and k.key = $2 limit 1) k
        limit ${maxSetCount}
      ) k on true`,
-    [kind, key],
+    tenantId === undefined ? [kinds, key] : [kinds, key, tenantId],
   )
   if (Number(rows[0]?.tenant_count ?? 0) > maxKeyCount) return undefined
-  return rows.flatMap(({ event_id: id, tenant_id: ofTenant }) =>
-    id === null ? [] : { tenantId: ofTenant, id },
+  return rows.flatMap(({ kind, event_id: id, tenant_id: ofTenant }) =>
+    id === null ? [] : { kind, tenantId: ofTenant, id },
   )
 }
 
