@@ -116,7 +116,7 @@ $body$ set search_path = pg_catalog, pg_temp set jit = off;
 --> statement-breakpoint
 
 -- The dead letters that match a filter, oldest first, with their failed attempts. One that somebody has redriven or deleted through pg-boss
--- is left out. Those that are parked behind one have no attempts, and match no error. With `types`, at most 20,000 are looked at. Only reads.
+-- is left out. Those that are parked behind one have no attempts, and match no error. With `types`, at most 10,000 are looked at. Only reads.
 create function bus.dead_letters(filter jsonb, max_count int)
 returns table (
   event_id uuid, subscription text, job_id uuid, attempts int, failures jsonb, dead_at timestamptz, tenant_id text, ordering_key text, key_state text,
@@ -135,8 +135,9 @@ declare
   dead_table text;
   present text[];
   found_in_table text[];
-  types jsonb := '{}';
-  found_types jsonb;
+  types jsonb;
+  found_events uuid[];
+  page_count int;
   seen_count int := 0;
   letter_events uuid[] := '{}';
   letter_subscriptions int[] := '{}';
@@ -162,11 +163,16 @@ begin
     exit when page_events is null;
     page := page || jsonb_build_object('afterTime', last_time, 'afterEvent', page_events[cardinality(page_events)],
       'afterSubscription', page_subscriptions[cardinality(page_events)]);
-    seen_count := seen_count + cardinality(page_events);
+    page_count := cardinality(page_events);
+    seen_count := seen_count + page_count;
     if wanted_types is not null then
       -- Only the partitions of these events are read.
-      execute 'select jsonb_object_agg(e.id, e.type) from bus.events e where e.id = any ($1)' into found_types using page_events;
-      types := types || coalesce(found_types, '{}');
+      execute 'select array_agg(e.id) from bus.events e where e.id = any ($1) and e.type = any ($2)' into found_events using page_events, wanted_types;
+      select array_agg(u.event_id order by u.place), array_agg(u.subscription_id order by u.place), array_agg(u.queue order by u.place),
+        array_agg(u.job_id order by u.place)
+      into page_events, page_subscriptions, page_queues, page_jobs
+      from unnest(page_events, page_subscriptions, page_queues, page_jobs) with ordinality as u (event_id, subscription_id, queue, job_id, place)
+      join unnest(found_events) as w (event_id) on w.event_id = u.event_id;
     end if;
     present := '{}';
     -- Dead letters are in one table, as a rule. No index can serve the condition on the name: with stale statistics one with all jobs of the
@@ -180,14 +186,14 @@ begin
       $job$, dead_table) into found_in_table using page_jobs, page_queues;
       present := present || coalesce(found_in_table, '{}');
     end loop;
-    for n in 1 .. cardinality(page_events) loop
-      if page_queues[n] || page_jobs[n] = any (present) and (wanted_types is null or types ->> page_events[n]::text = any (wanted_types)) then
+    for n in 1 .. coalesce(cardinality(page_events), 0) loop
+      if page_queues[n] || page_jobs[n] = any (present) then
         letter_events := letter_events || page_events[n];
         letter_subscriptions := letter_subscriptions || page_subscriptions[n];
       end if;
     end loop;
-    exit when cardinality(letter_events) >= max_count or cardinality(page_events) < step_count;
-    if seen_count >= 20000 and wanted_types is not null then
+    exit when cardinality(letter_events) >= max_count or page_count < step_count;
+    if seen_count >= 10000 and wanted_types is not null then
       through_time := last_time;
       exit;
     end if;
