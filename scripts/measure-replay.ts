@@ -129,10 +129,13 @@ function report(what: string, times: number[]): void {
 
 async function untilDone(bus: Bus<typeof events>, id: string): Promise<void> {
   for (;;) {
-    const { state, counts, stateReason } = await bus.operations.get(id)
+    // A machine that is busy may take long to answer.
+    const operation = await bus.operations.get(id).catch(() => undefined)
+    await pause(500)
+    if (operation === undefined) continue
+    const { state, counts, stateReason } = operation
     if (state === 'done') return
     if (state !== 'running') throw new Error(`${state}: ${String(stateReason)} ${JSON.stringify(counts)}`)
-    await pause(500)
   }
 }
 

@@ -233,11 +233,8 @@ function toOperation(row: OperationRow): Operation {
 }
 
 /** As the caller named it. */
-function withoutStored({
-  stored: _,
-  ...named
-}: OperationRow['selection']): Readonly<Record<string, unknown>> {
-  return named
+function withoutStored(selection: OperationRow['selection']): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.entries(selection).filter(([name]) => name !== 'stored'))
 }
 
 function withUncounted({ counts, uncounted }: OperationRow): Readonly<Record<string, number>> {

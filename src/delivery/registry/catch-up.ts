@@ -5,10 +5,10 @@ import type { ClaimedEvent } from '../../outbox/relay/claim.ts'
 import { publishedSql } from '../../outbox/relay/notifier.ts'
 
 /** Where a new subscription starts in the log: at its beginning, or with what was published at a time or later. */
-export type StartFrom = 'beginning' | Date
+type StartFrom = 'beginning' | Date
 
 /** A subscription that was registered just now and is to catch up with the log. */
-export interface NewCatchUp {
+interface NewCatchUp {
   readonly subscriptionId: number
   readonly name: string
   readonly startFrom: StartFrom

@@ -66,8 +66,11 @@ export function createJobRunner(worker: WorkerParts, mode: HandlerMode, quaranti
     const isCancelled = await settlements.retryUntilDone(async () =>
       dropIfCancelled(context.database, replay, [...job.remaining]),
     )
-    if (isCancelled) for (const eventId of [...job.remaining]) job.finish(eventId)
-    return isCancelled
+    if (!isCancelled) return false
+    for (const eventId of [...job.remaining]) job.finish(eventId)
+    if (job.isProbe) await breaker.endProbe(undefined, undefined)
+    job.isProbe = false
+    return true
   }
 
   /** So that what is being tried again is not listed as a dead letter meanwhile. */

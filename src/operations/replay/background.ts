@@ -12,10 +12,10 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
 
 /** With so many events of a replay or a catch-up waiting for a subscription, no more are inserted: a second's work of a fast handler. */
-export const maxWaitingEvents = 4000
+const maxWaitingEvents = 4000
 
 /** In an ordered subscription, where a live event waits behind those of its key. */
-export const maxWaitingOrderedEvents = 1000
+const maxWaitingOrderedEvents = 1000
 
 /** Jobs that are looked at, at most, to count their events. */
 const maxCountedJobs = 1000
