@@ -79,8 +79,8 @@ export type {
   CircuitBreaker,
   DurableOptions,
   RegisteredOptions,
-  ResolvedRetry,
 } from './delivery/subscriptions/subscription.ts'
+export type { ResolvedRetry } from './delivery/subscriptions/retry-options.ts'
 export type {
   CircuitBreakerOptions,
   DeliveryMode,

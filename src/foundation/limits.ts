@@ -64,9 +64,12 @@ export const limits = Object.freeze({
   batchSize: range(1, 100, 100),
   timeoutSeconds: range(1, 3600, 60),
   heartbeatSeconds: range(10, 3600, 30),
-  'retry.maxAttempts': range(1, 100, 5),
+  /** The defaults retry for 67 to 77 minutes: longer than an outage of an hour. */
+  'retry.maxAttempts': range(1, 100, 16),
   'retry.delaySeconds': range(0, 86_400, 1),
-  'retry.maxDelaySeconds': range(1, 604_800, 300),
+  'retry.maxDelaySeconds': range(1, 604_800, 600),
+  /** Entries of `retry.delays`; each is at most the maximum of `retry.maxDelaySeconds`. */
+  retryDelayCount: 99,
   /** The argument of `RetryAfterError`. */
   retryAfterSeconds: 604_800,
 

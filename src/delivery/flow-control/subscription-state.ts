@@ -1,7 +1,7 @@
 import type { Executor } from '../../database/database.ts'
 import { statePayload } from '../../outbox/relay/notifier.ts'
 import type { KeyFailureRule } from '../subscriptions/subscription-options.ts'
-import type { ResolvedRetry } from '../subscriptions/subscription.ts'
+import type { ResolvedRetry } from '../subscriptions/retry-options.ts'
 
 /** The runtime state of a subscription, set by a person or by its circuit breaker, for all processes. */
 export interface SubscriptionState {

@@ -16,17 +16,9 @@ import type {
   CircuitBreakerOptions,
   DeliveryMode,
   KeyFailureRule,
-  RetryOptions,
 } from './subscription-options.ts'
 import { isLonger, invalidTextReason } from '../../foundation/text.ts'
-
-/** Retry options with every default applied. */
-export interface ResolvedRetry {
-  readonly maxAttempts: number
-  readonly delaySeconds: number
-  readonly backoff: boolean
-  readonly maxDelaySeconds: number
-}
+import { resolveRetry, type ResolvedRetry } from './retry-options.ts'
 
 /** Circuit breaker options with every default applied. */
 export interface CircuitBreaker {
@@ -158,7 +150,7 @@ export function resolveSubscription(
     batchSize: integerOption('batchSize', options.batchSize, limits.batchSize),
     timeoutSeconds: integerOption('timeoutSeconds', options.timeoutSeconds, limits.timeoutSeconds),
     heartbeatSeconds: integerOption('heartbeatSeconds', options.heartbeatSeconds, limits.heartbeatSeconds),
-    retry: resolveRetry(name, retry),
+    retry: resolveRetry(`\`retry\` of \`${name}\``, retry),
     circuitBreaker: resolveCircuitBreaker(name, options.circuitBreaker),
     ...resolveOrder(name, options),
     // The types of the catalogue end here: internally, an event is whatever the log contains.
@@ -213,28 +205,6 @@ function resolveOrder(
     )
   }
   return { ordered: true, onKeyFailure: onKeyFailure ?? 'block' }
-}
-
-function resolveRetry(name: string, retry: RetryOptions): ResolvedRetry {
-  if (retry === null || typeof retry !== 'object' || Array.isArray(retry))
-    throw invalidOption(`Expected \`retry\` of \`${name}\` to be an object, got ${describe(retry)}`, 'retry')
-  refuseUnknownKeys(retry, ['maxAttempts', 'delaySeconds', 'backoff', 'maxDelaySeconds'], '`retry`')
-  const resolved = {
-    maxAttempts: integerOption('retry.maxAttempts', retry.maxAttempts, limits['retry.maxAttempts']),
-    delaySeconds: integerOption('retry.delaySeconds', retry.delaySeconds, limits['retry.delaySeconds']),
-    backoff: booleanOption('retry.backoff', retry.backoff, true),
-    maxDelaySeconds: integerOption('retry.maxDelaySeconds', retry.maxDelaySeconds, {
-      ...limits['retry.maxDelaySeconds'],
-      default: Math.max(limits['retry.maxDelaySeconds'].default, retry.delaySeconds ?? 0),
-    }),
-  }
-  if (resolved.maxDelaySeconds < resolved.delaySeconds) {
-    throw invalidOption(
-      `Expected \`retry.maxDelaySeconds\` to be at least \`retry.delaySeconds\`, got ${resolved.maxDelaySeconds} and ${resolved.delaySeconds}`,
-      'retry.maxDelaySeconds',
-    )
-  }
-  return Object.freeze(resolved)
 }
 
 function resolveTenantConcurrency(given: unknown): { readonly tenantConcurrency?: number } {
