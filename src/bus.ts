@@ -29,6 +29,8 @@ import { createAudit } from './audit/audit.ts'
 import { createErasures, eraseSubject } from './operations/erase.ts'
 import { startOperationRunner, type OperationRunner } from './operations/operation-runner.ts'
 import { createOperations } from './operations/operations.ts'
+import { removalPart } from './operations/subscription-removal.ts'
+import { createSubscriptionRemoval } from './operations/subscriptions.ts'
 import { recordCatalogue } from './operations/stored-catalogue.ts'
 import { createDatabase } from './database/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './database/drizzle-handle.ts'
@@ -79,10 +81,13 @@ export function createBus<
   const database = createDatabase(options.database, logger, bossSchema, drizzle)
   const subscriptions: Subscription[] = []
   const deadLetters = createDeadLetters(database)
-  const blockedKeys = createBlockedKeys(database, logger)
+  const blockedKeys = createBlockedKeys(database, settings.source, logger)
   const erasures = createErasures(database)
   const operations = createOperations(database)
-  const registered = createSubscriptions(database, async () => delivery?.followStates())
+  const registered = {
+    ...createSubscriptions(database, settings.source, async () => delivery?.followStates()),
+    ...createSubscriptionRemoval(database, operations, logger),
+  }
   let state: BusState = 'created'
   let delivery: Delivery | undefined
   let runner: OperationRunner | undefined
@@ -113,7 +118,7 @@ export function createBus<
       publishing: publishing.forHandlers,
       onOperations: () => runner?.wake(),
     })
-    runner = startOperationRunner({ database, logger, parts: {} })
+    runner = startOperationRunner({ database, logger, parts: { remove: removalPart(database) } })
     await recorded
   }
 

@@ -63,7 +63,14 @@ export type {
   TenantDeadLetters,
 } from './delivery/operator/dead-letters.ts'
 export type { AttemptFailure } from './delivery/attempts/failure.ts'
-export type { PauseOptions, SubscriptionInfo, Subscriptions } from './delivery/operator/subscriptions.ts'
+export type {
+  ChangeableOptions,
+  OptionsChange,
+  PauseOptions,
+  SubscriptionControls,
+} from './delivery/operator/subscriptions.ts'
+export type { SubscriptionInfo, SubscriptionOverrides } from './delivery/operator/subscription-info.ts'
+export type { RemoveOptions, RenameOptions, Subscriptions } from './operations/subscriptions.ts'
 export { defineSubscription } from './delivery/subscriptions/define-subscription.ts'
 export type {
   DefinedSubscription,

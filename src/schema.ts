@@ -11,6 +11,7 @@ export {
   instances,
   orderedEvents,
   orderedKeys,
+  removedSubscriptions,
   subscriptionRevision,
   subscriptions,
 } from './delivery/schema.ts'

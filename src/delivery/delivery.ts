@@ -190,7 +190,7 @@ async function startWorkers(
     const subscriptionId = registrations.get(name)?.subscriptionId
     if (subscriptionId === undefined) continue
     const state = states.get(subscriptionId) ?? initialState(subscription)
-    const onState = (newest: SubscriptionState): void => followQueue(subscription, newest)
+    const onState = (newest: SubscriptionState): void => followQueue(subscription, declared, newest)
     onState(state)
     const declarationId = (): number => registrations.get(name)?.declarationId ?? 0
     const worker = startWorker({
@@ -217,11 +217,19 @@ async function startWorkers(
 type RunningSubscription = { -readonly [K in keyof Subscription]: Subscription[K] }
 
 function initialState({ retry, onKeyFailure }: Subscription): SubscriptionState {
-  return { retry, onKeyFailure, paused: false, probeInMs: undefined }
+  return { retry, onKeyFailure, concurrency: undefined, paused: false, probeInMs: undefined }
 }
 
-/** Retries and the failure rule of keys belong to the queue: they are those of the newest declaration, not of this process's. */
-function followQueue(subscription: RunningSubscription, { retry, onKeyFailure }: SubscriptionState): void {
+/**
+ * Retries and the failure rule of keys belong to the queue: they are those of the newest declaration, not of this process's. What an
+ * operator has set counts before both.
+ */
+function followQueue(
+  subscription: RunningSubscription,
+  declared: Subscription,
+  { retry, onKeyFailure, concurrency }: SubscriptionState,
+): void {
   subscription.retry = retry
+  subscription.concurrency = concurrency ?? declared.concurrency
   if (onKeyFailure !== undefined) subscription.onKeyFailure = onKeyFailure
 }

@@ -74,6 +74,8 @@ export const limits = Object.freeze({
   retryAfterSeconds: 604_800,
 
   // Methods of a bus.
+  /** `expiresInSeconds` of `subscriptions.setOptions`: up to 30 days. */
+  overrideSeconds: 2_592_000,
   /** `limit` of `deadLetters.list`, `blockedKeys.list`, `erasures.list` and `events.find`. */
   listLimit: range(1, 1000, 100),
   /** `limit` of `events.trace`. */

@@ -82,7 +82,9 @@ interface OperationRow extends Record<string, unknown> {
 }
 
 const selectSql = `select o.id, o.kind, o.state, o.actor, o.reason, o.state_actor, o.state_reason, o.selection, o.options,
-    array(select s.name from bus.subscriptions s where s.id = any (o.subscription_ids) order by s.name collate "C") as subscriptions,
+    array(select s.name from (
+        select id, name from bus.subscriptions union select id, name from bus.removed_subscriptions
+      ) s where s.id = any (o.subscription_ids) order by s.name collate "C") as subscriptions,
     o.rate, o.expected, o.total, o.counts, o.error, o.created_at, o.updated_at, o.finished_at
   from bus.operations o`
 

@@ -212,7 +212,7 @@ const boundaries: Readonly<Record<string, readonly Boundary[]>> = {
 }
 
 /** Those that need a database have tests of their own. */
-const elsewhere = ['filterTypeCount', 'listLimit', 'storedPayloadBytes', 'traceLimit']
+const elsewhere = ['filterTypeCount', 'listLimit', 'overrideSeconds', 'storedPayloadBytes', 'traceLimit']
 
 test('every limit is tried at its boundary', () => {
   expect([...Object.keys(boundaries), ...elsewhere].toSorted()).toEqual(Object.keys(limits).toSorted())

@@ -5,6 +5,7 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import { withLock } from '../../database/advisory-lock.ts'
 import type { Database, Executor } from '../../database/database.ts'
 import { version } from '../../foundation/version.ts'
+import { clearOverrides } from '../flow-control/overrides.ts'
 import { reofferDeclinedJobs } from './coverage.ts'
 import { liveSeconds, readDeclarations, retireDeclarations, type Registration } from './declarations.ts'
 import { registerSubscriptions } from './registry.ts'
@@ -205,6 +206,7 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
       if (!isLeader || now() - retiredAt < retireIntervalMs) return
       retiredAt = now()
       await retireAbandoned()
+      await clearOverrides(database)
     },
     report(reported) {
       state = reported

@@ -18,6 +18,7 @@ import type {
   KeyFailureRule,
 } from './subscription-options.ts'
 import { isLonger, invalidTextReason } from '../../foundation/text.ts'
+import { assertSubscriptionName } from './subscription-name.ts'
 import { resolveRetry, type ResolvedRetry } from './retry-options.ts'
 
 /** Circuit breaker options with every default applied. */
@@ -98,17 +99,7 @@ export function resolveSubscription(
     throw invalidOption(`Expected the options of a subscription, got ${describe(options)}`)
   refuseUnknownKeys(options, optionNames, 'a subscription')
   const { name, where, retry = {} } = options
-  if (
-    typeof name !== 'string' ||
-    name.length > limits.subscriptionNameLength ||
-    !/^[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?$/.test(name) ||
-    name.endsWith('.dead')
-  ) {
-    throw invalidOption(
-      `Expected \`name\` to be 1 to ${limits.subscriptionNameLength} letters, digits, \`.\`, \`_\` or \`-\`, not ending in \`.dead\`, got ${describe(name)}`,
-      'name',
-    )
-  }
+  assertSubscriptionName(name)
   const mode: DeliveryMode = options.mode === undefined ? 'at-least-once' : options.mode
   if (mode !== 'at-least-once' && mode !== 'exactly-once')
     throw invalidOption(

@@ -70,6 +70,9 @@ export function statePayload(instanceId: string, subscriptionIds: readonly numbe
 /** The payload for operations that have something to do, for all processes. Its id is of no subscription. */
 export const operationsPayload = ' 0 operations'
 
+/** Wakes a relay that sleeps: it looks at the whole outbox, events that are held included. */
+export const outboxSql = `select pg_notify('${outboxChannel}', '')`
+
 /** Notifies other processes of new jobs; delivered when the transaction commits. */
 export const wakeSql = `select pg_notify('${wakeChannel}', $1)`
 
