@@ -52,6 +52,7 @@ const layers = [
   'cli/command',
   'cli/commands',
   'cli',
+  'fastify/api',
   'fastify',
   'nestjs',
   'testing',

@@ -3,9 +3,10 @@ import { readHealth, type BusState } from './bus-health.ts'
 import type { Bus } from './bus-interface.ts'
 import { waitUntil } from './foundation/with-timeout.ts'
 import { createPublishing } from './bus-publishing.ts'
+import { createBusSubscriptions } from './bus-subscriptions.ts'
 import { resolveBusOptions, type BusOptions } from './bus-options.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
-import { ConfigurationError, StateError } from './foundation/errors.ts'
+import { StateError } from './foundation/errors.ts'
 import { limits } from './foundation/limits.ts'
 import { assertObject, booleanOption, integerOption, refuseUnknownKeys } from './foundation/options.ts'
 import { redactPayload } from './events/payload-redaction.ts'
@@ -17,13 +18,6 @@ import { ledgerMigration, recordKnownFailures } from './delivery/ledger/known-fa
 import { createDeadLetters } from './delivery/operator/dead-letters.ts'
 import { migrateBoss } from './delivery/jobs/boss.ts'
 import { assertMigratableBoss } from './delivery/jobs/boss-version.ts'
-import { assertFits } from './delivery/subscriptions/define-subscription.ts'
-import {
-  assertSubscriptionLimits,
-  resolveSubscription,
-  type Subscription,
-} from './delivery/subscriptions/subscription.ts'
-import type { AnySubscriptionOptions } from './delivery/subscriptions/subscription-options.ts'
 import { createSubscriptions } from './delivery/operator/subscriptions.ts'
 import { createAudit } from './audit/audit.ts'
 import { createErasures, eraseSubject } from './operations/erase.ts'
@@ -43,7 +37,7 @@ import { createReads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions } from './tenancy/roles.ts'
 import { version } from './foundation/version.ts'
 
-export type { Bus, StartOptions, StopOptions } from './bus-interface.ts'
+export type { Bus, StartOptions, StopOptions, SubscriptionHandle } from './bus-interface.ts'
 
 /**
  * How long a stop may take after its grace period: aborted handlers end and the remaining jobs are requeued, even on a
@@ -79,7 +73,6 @@ export function createBus<
   assertNodeVersion()
   const { settings, logger, bossSchema, drizzle, defaults } = resolveBusOptions(options)
   const database = createDatabase(options.database, logger, bossSchema, drizzle)
-  const subscriptions: Subscription[] = []
   const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, settings.source, logger)
   const erasures = createErasures(database)
@@ -94,6 +87,10 @@ export function createBus<
   let starting: Promise<void> | undefined
   let stopping: Promise<void> | undefined
   const mayClose = Promise.withResolvers<void>()
+  const { declared: subscriptions, subscribe } = createBusSubscriptions({
+    ...{ catalogue: settings.catalogue, logger, state: () => state, starting: () => starting },
+    delivery: () => delivery,
+  })
   const publishing = createPublishing(database, settings, logger, defaults)
 
   async function start(run: RunOption): Promise<void> {
@@ -182,24 +179,7 @@ export function createBus<
         },
       })
     },
-    subscribe(given: object) {
-      if (state !== 'created')
-        throw new StateError(
-          state === 'stopping' || state === 'stopped'
-            ? 'Expected subscribe() before start() and stop(): a stopped bus delivers nothing'
-            : 'Expected subscribe() before start(): a running bus does not take new subscriptions',
-        )
-      const subscription = resolveSubscription(given as AnySubscriptionOptions, settings.catalogue)
-      assertFits(given, subscription, settings.catalogue)
-      if (subscriptions.some(({ name }) => name === subscription.name)) {
-        throw new ConfigurationError(
-          'BUS_DUPLICATE_SUBSCRIPTION',
-          `The subscription \`${subscription.name}\` exists already in this bus`,
-        )
-      }
-      assertSubscriptionLimits(subscriptions, subscription)
-      subscriptions.push(subscription)
-    },
+    subscribe,
     async start(startOptions = {}) {
       assertObject('options like { run }', startOptions)
       refuseUnknownKeys(startOptions, ['run'], 'start')

@@ -5,7 +5,7 @@
  */
 export { createBus } from './bus.ts'
 export type { BossbusConfig } from './bossbus-config.ts'
-export type { Bus, StartOptions, StopOptions } from './bus.ts'
+export type { Bus, StartOptions, StopOptions, SubscriptionHandle } from './bus.ts'
 export type { BusHealth, BusState } from './bus-health.ts'
 export type { BusOptions } from './bus-options.ts'
 export type { RunOption } from './run-option.ts'

@@ -12,7 +12,7 @@ const expectedTables: Readonly<Record<string, Partial<Record<(typeof roles)[numb
   'bus.audit': { bus_operator: 'insert select update', bus_worker: 'delete insert select update' },
   'bus.cancellations': { bus_operator: 'select', bus_tenant: 'select' },
   'bus.catalogue': { bus_operator: 'select', bus_worker: 'insert select update' },
-  'bus.declarations': { bus_operator: 'select', bus_worker: 'insert select update' },
+  'bus.declarations': { bus_operator: 'delete select', bus_worker: 'delete insert select update' },
   'bus.declarations_id_seq': {},
   'bus.deliveries': { bus_operator: 'select', bus_tenant: 'select', bus_worker: 'insert select' },
   'bus.erasures': { bus_operator: 'insert select update' },
@@ -44,7 +44,8 @@ const expectedTables: Readonly<Record<string, Partial<Record<(typeof roles)[numb
   'bus.rollups': { bus_operator: 'select', bus_worker: 'delete insert select update' },
   'bus.source_rules': { bus_operator: 'select' },
   'bus.subscription_revision': { bus_operator: 'usage', bus_worker: 'usage' },
-  'bus.subscriptions': { bus_operator: 'select update', bus_worker: 'insert select update' },
+  'bus.removed_subscriptions': { bus_operator: 'insert select update', bus_worker: 'insert select update' },
+  'bus.subscriptions': { bus_operator: 'delete select update', bus_worker: 'delete insert select update' },
   'bus.subscriptions_id_seq': {},
   'pgboss.*': { bus_operator: 'delete insert select update', bus_worker: 'delete insert select update' },
 }

@@ -231,6 +231,12 @@ export class Workers implements LocalWorkers {
     for (const [id, state] of states) this.#workers.get(id)?.applyState(state, readAt)
   }
 
+  /** Stops the worker of a subscription, as `stop` does for all. Until then jobs may still be passed to it. */
+  async stopOne(id: number, graceMs: number, relayStopped: Promise<void>): Promise<void> {
+    await this.#workers.get(id)?.stop(graceMs, relayStopped)
+    this.#workers.delete(id)
+  }
+
   async stop(graceMs: number, relayStopped: Promise<void>): Promise<void> {
     await Promise.all([...this.#workers.values()].map(async (worker) => worker.stop(graceMs, relayStopped)))
   }
