@@ -18,7 +18,6 @@ import {
   invalidOption,
 } from '../foundation/options.ts'
 import { registerApi } from './api/api.ts'
-import type { ApiBus } from './api/api-route.ts'
 import { resolveApiOptions, type ApiOptions, type ResolvedApiOptions } from './api/api-options.ts'
 import { parseCloudEventBodies } from './cloud-event-bodies.ts'
 import type { EventDefaults, Publisher } from '../outbox/publish/publisher.ts'
@@ -196,7 +195,7 @@ async function registerBus(app: FastifyInstance, options: BusPluginOptions): Pro
     },
   })
   parseCloudEventBodies(app)
-  if (api !== undefined) await registerApi(app, bus as unknown as ApiBus, api)
+  if (api !== undefined) await registerApi(app, bus, api)
   app.addHook('onReady', async () => {
     await startBus(bus, { migrate, ownsBus, run, hookTimeoutMs: app.initialConfig.pluginTimeout ?? 0 })
   })

@@ -53,7 +53,7 @@ function addRoute(
     url,
     schema,
     async onRequest(request, reply) {
-      reply.header('cache-control', 'no-store')
+      void reply.header('cache-control', 'no-store')
       const { name } = request.params as { readonly name?: string }
       const actor = await authorize(request, { action, changes: method === 'POST', subscription: name })
       if (actor === undefined || actor === null)
@@ -69,6 +69,7 @@ function addRoute(
           'Unsupported Media Type',
           'Expected a body of the content type application/json',
         )
+      return undefined
     },
     // Before the validation, which would leave out what it does not know.
     async preValidation(request) {
@@ -76,7 +77,7 @@ function addRoute(
         refuseUnknownKeys(request.body, bodyKeys, action)
     },
     async handler(request, reply) {
-      reply.code(status)
+      void reply.code(status)
       return handle({
         by: actors.get(request)?.by ?? '',
         params: request.params as ApiRequest['params'],
