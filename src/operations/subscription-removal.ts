@@ -77,7 +77,7 @@ function sources(
   maxCount: number,
 ): readonly (() => Promise<readonly string[] | undefined>)[] {
   return [
-    // The jobs that failed first: they are of older events.
+    // Dead letters first: they are of older events.
     async () => takeEvents(client, database, deadLetterQueueName(name), maxCount),
     async () => takeEvents(client, database, queueName(name), maxCount),
     // The events of keys, in their order; the rows of keys go with the last one.

@@ -25,8 +25,8 @@ export interface TakenEvent {
 }
 
 /**
- * Deletes unfinished jobs of a queue, oldest first, of about `maxEvents` events, and at least one. Returns their events. Undefined if the
- * queue has none.
+ * Deletes jobs of a queue in the order of the primary key, of about `maxEvents` events, and at least one: ended ones too, so that the next
+ * call does not read them again. Returns the events of those that had not ended. Undefined if the queue has no jobs.
  */
 export async function takeJobs(
   client: pg.ClientBase,
@@ -34,20 +34,22 @@ export async function takeJobs(
   queue: string,
   maxEvents: number,
 ): Promise<readonly TakenEvent[] | undefined> {
-  const { rows } = await client.query<{ ids: readonly string[]; key_id: string | null }>(
+  const { rows } = await client.query<{ ids: readonly string[]; key_id: string | null; is_ended: boolean }>(
     `delete from ${bossSchema}.job where name = $1 and id = any(array(
        select w.id from (
-         select f.id, sum(jsonb_array_length(f.data->'eventIds')) over (order by f.created_on, f.id) - jsonb_array_length(f.data->'eventIds') as before
+         select f.id, sum(f.size) over (order by f.id) - f.size as before
          from (
-           select id, created_on, data from ${bossSchema}.job
-           where name = $1 and state < 'completed' order by created_on, id limit $2 for update skip locked
+           select id, jsonb_array_length(data->'eventIds') as size from ${bossSchema}.job
+           where name = $1 order by id limit $2 for update skip locked
          ) f
        ) w where w.before < $2))
-     returning data->'eventIds' as ids, data->>'keyId' as key_id`,
+     returning data->'eventIds' as ids, data->>'keyId' as key_id, state >= 'completed' as is_ended`,
     [queue, maxEvents],
   )
   if (rows.length === 0) return undefined
-  return rows.flatMap(({ ids, key_id }) => ids.map((id) => ({ id, keyId: key_id ?? undefined })))
+  return rows.flatMap(({ ids, key_id, is_ended }) =>
+    is_ended ? [] : ids.map((id) => ({ id, keyId: key_id ?? undefined })),
+  )
 }
 
 /** The table of a queue that has one of its own, as SQL. */
