@@ -54,6 +54,7 @@ const layers = [
   'cli/command',
   'cli/commands',
   'cli',
+  'fastify/api',
   'fastify',
   'nestjs',
   'testing',

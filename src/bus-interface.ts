@@ -3,7 +3,6 @@ import type { BusHealth, BusState } from './bus-health.ts'
 import type { BlockedKeys } from './delivery/operator/blocked-keys.ts'
 import type { DefinedSubscription } from './delivery/subscriptions/define-subscription.ts'
 import type { DeliveryMode, SubscriptionOptions } from './delivery/subscriptions/subscription-options.ts'
-import type { Subscriptions } from './delivery/operator/subscriptions.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
 import type { EventPattern } from './events/pattern.ts'
 import type { DeadLetters } from './operations/dead-letters/dead-letters.ts'
@@ -11,6 +10,7 @@ import type { Erased, EraseOptions, Erasures } from './operations/erase.ts'
 import type { Operations } from './operations/operations.ts'
 import type { Queries } from './operations/queries.ts'
 import type { ReplayCall } from './operations/replay/replay.ts'
+import type { Subscriptions } from './operations/subscriptions.ts'
 import type { CancelCall } from './outbox/publish/cancel.ts'
 import type { HandlerTransaction } from './database/drizzle-handle.ts'
 import type { Publisher } from './outbox/publish/publisher.ts'
@@ -41,16 +41,17 @@ export interface Bus<
    */
   migrate: (options?: MigrateOptions) => Promise<void>
   /**
-   * Declares a subscription of this service. Call it before `start`. Every matching event that is published after the
-   * first start is delivered to the handler of one instance, at least once. With `mode: 'exactly-once'`, what the
-   * handler writes through `ctx.tx` takes effect exactly once.
+   * Declares a subscription of this service. Every matching event that is published after the first start is delivered
+   * to the handler of one instance, at least once. With `mode: 'exactly-once'`, what the handler writes through `ctx.tx`
+   * takes effect exactly once. After `start` the subscription is registered and served at once: `ready()` of the handle
+   * says when, or why not.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_INVALID_WHERE`, `BUS_DUPLICATE_SUBSCRIPTION`
-   * @throws a {@link StateError} if the bus has already been started
+   * @throws a {@link StateError} if the bus was stopped, or runs nothing
    */
   // A single signature: with overloads an editor would suggest the options of the first one only.
   subscribe: <const P extends EventPattern<C>, const M extends DeliveryMode = 'at-least-once'>(
     subscription: SubscriptionOptions<C, P, M, Tx> | DefinedSubscription<C, Tx>,
-  ) => void
+  ) => SubscriptionHandle
   /**
    * Checks the schema, registers the subscriptions, and starts the relay and the workers. New or changed event types of
    * the catalogue are recorded in `bus.catalogue`, if the role may write it. If called several times, only the first
@@ -105,6 +106,23 @@ export interface Bus<
    */
   readonly replay: ReplayCall
   health: () => Promise<BusHealth>
+}
+
+/** A subscription in this process. */
+export interface SubscriptionHandle {
+  readonly name: string
+  /**
+   * Resolves when this process serves the subscription. Rejects with the error of the start, or of its registration if it was added
+   * later; then it is not served.
+   */
+  readonly ready: () => Promise<void>
+  /**
+   * Stops serving it in this process: no new handler starts, running handlers get `graceMs` (0 to 3,600,000, default 30,000) to finish,
+   * and the rest is requeued without counting an attempt. It stays registered: its events wait for other processes, and for this one if
+   * it subscribes again. To end it for good, see `subscriptions.remove`.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
+   */
+  readonly stop: (options?: { readonly graceMs?: number | undefined }) => Promise<void>
 }
 
 export interface StartOptions {

@@ -3,9 +3,10 @@ import { readHealth, type BusState } from './bus-health.ts'
 import type { Bus } from './bus-interface.ts'
 import { waitUntil } from './foundation/with-timeout.ts'
 import { createPublishing } from './bus-publishing.ts'
+import { createBusSubscriptions } from './bus-subscriptions.ts'
 import { resolveBusOptions, type BusOptions } from './bus-options.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
-import { ConfigurationError, StateError } from './foundation/errors.ts'
+import { StateError } from './foundation/errors.ts'
 import { limits } from './foundation/limits.ts'
 import { assertObject, booleanOption, integerOption, refuseUnknownKeys } from './foundation/options.ts'
 import { reasonOf } from './foundation/error-reason.ts'
@@ -15,13 +16,6 @@ import { createQueues } from './delivery/registry/registry.ts'
 import { ledgerMigration, recordKnownFailures } from './delivery/ledger/known-failures.ts'
 import { migrateBoss } from './delivery/jobs/boss.ts'
 import { assertMigratableBoss } from './delivery/jobs/boss-version.ts'
-import { assertFits } from './delivery/subscriptions/define-subscription.ts'
-import {
-  assertSubscriptionLimits,
-  resolveSubscription,
-  type Subscription,
-} from './delivery/subscriptions/subscription.ts'
-import type { AnySubscriptionOptions } from './delivery/subscriptions/subscription-options.ts'
 import { createSubscriptions } from './delivery/operator/subscriptions.ts'
 import { createAudit } from './audit/audit.ts'
 import { createDeadLetters } from './operations/dead-letters/dead-letters.ts'
@@ -34,6 +28,8 @@ import { createQueries } from './operations/queries.ts'
 import { catchUpFor, createCatchUpPart } from './operations/replay/catch-up.ts'
 import { createReplayPart } from './operations/replay/replay-part.ts'
 import { createReplay } from './operations/replay/replay.ts'
+import { removalPart } from './operations/subscription-removal.ts'
+import { createSubscriptionRemoval } from './operations/subscriptions.ts'
 import { recordCatalogue } from './operations/stored-catalogue.ts'
 import { createDatabase } from './database/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './database/drizzle-handle.ts'
@@ -47,7 +43,7 @@ import { createReads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions } from './tenancy/roles.ts'
 import { version } from './foundation/version.ts'
 
-export type { Bus, StartOptions, StopOptions } from './bus-interface.ts'
+export type { Bus, StartOptions, StopOptions, SubscriptionHandle } from './bus-interface.ts'
 
 /**
  * How long a stop may take after its grace period: aborted handlers end and the remaining jobs are requeued, even on a
@@ -83,18 +79,24 @@ export function createBus<
   assertNodeVersion()
   const { settings, logger, bossSchema, drizzle, defaults, callbacks } = resolveBusOptions(options)
   const database = createDatabase(options.database, logger, bossSchema, drizzle)
-  const subscriptions: Subscription[] = []
-  const blockedKeys = createBlockedKeys(database, logger)
+  const blockedKeys = createBlockedKeys(database, settings.source, logger)
   const erasures = createErasures(database)
   const operations = createOperations(database)
   const deadLetters = createDeadLetters(database, operations, settings, logger)
-  const registered = createSubscriptions(database, async () => delivery?.followStates())
+  const registered = {
+    ...createSubscriptions(database, settings.source, async () => delivery?.followStates()),
+    ...createSubscriptionRemoval(database, operations, logger),
+  }
   let state: BusState = 'created'
   let delivery: Delivery | undefined
   let runner: OperationRunner | undefined
   let starting: Promise<void> | undefined
   let stopping: Promise<void> | undefined
   const mayClose = Promise.withResolvers<void>()
+  const { declared: subscriptions, subscribe } = createBusSubscriptions({
+    ...{ catalogue: settings.catalogue, callbacks, logger, state: () => state, starting: () => starting },
+    delivery: () => delivery,
+  })
   const publishing = createPublishing(database, settings, logger, defaults)
 
   async function start(run: RunOption): Promise<void> {
@@ -127,6 +129,7 @@ export function createBus<
         discard: createDiscardPart(database, logger),
         replay: createReplayPart(database, logger),
         'catch-up': createCatchUpPart(database, logger),
+        remove: removalPart(database),
       },
     })
     await recorded
@@ -192,25 +195,7 @@ export function createBus<
         },
       })
     },
-    subscribe(given: object) {
-      if (state !== 'created')
-        throw new StateError(
-          state === 'stopping' || state === 'stopped'
-            ? 'Expected subscribe() before start() and stop(): a stopped bus delivers nothing'
-            : 'Expected subscribe() before start(): a running bus does not take new subscriptions',
-        )
-      const subscription = resolveSubscription(given as AnySubscriptionOptions, settings.catalogue)
-      assertFits(given, subscription, settings.catalogue)
-      if (subscriptions.some(({ name }) => name === subscription.name)) {
-        throw new ConfigurationError(
-          'BUS_DUPLICATE_SUBSCRIPTION',
-          `The subscription \`${subscription.name}\` exists already in this bus`,
-        )
-      }
-      assertSubscriptionLimits(subscriptions, subscription)
-      // The callbacks of the bus are for subscriptions without their own.
-      subscriptions.push(Object.freeze({ ...callbacks, ...subscription }))
-    },
+    subscribe,
     async start(startOptions = {}) {
       assertObject('options like { run }', startOptions)
       refuseUnknownKeys(startOptions, ['run'], 'start')

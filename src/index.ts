@@ -5,7 +5,7 @@
  */
 export { createBus } from './bus.ts'
 export type { BossbusConfig } from './bossbus-config.ts'
-export type { Bus, StartOptions, StopOptions } from './bus.ts'
+export type { Bus, StartOptions, StopOptions, SubscriptionHandle } from './bus.ts'
 export type { BusHealth, BusState } from './bus-health.ts'
 export type { BusOptions } from './bus-options.ts'
 export type { RunOption } from './run-option.ts'
@@ -86,7 +86,14 @@ export type { Change as PayloadChange } from './operations/dead-letters/payload-
 export type { EditedRedrive, EditedRedriveOptions } from './operations/dead-letters/redrive-edited.ts'
 export type { DeadLetterSelection } from './operations/dead-letters/selection.ts'
 export type { AttemptFailure } from './delivery/attempts/failure.ts'
-export type { PauseOptions, SubscriptionInfo, Subscriptions } from './delivery/operator/subscriptions.ts'
+export type {
+  ChangeableOptions,
+  OptionsChange,
+  PauseOptions,
+  SubscriptionControls,
+} from './delivery/operator/subscriptions.ts'
+export type { SubscriptionInfo, SubscriptionOverrides } from './delivery/operator/subscription-info.ts'
+export type { RemoveOptions, RenameOptions, Subscriptions } from './operations/subscriptions.ts'
 export { defineSubscription } from './delivery/subscriptions/define-subscription.ts'
 export type {
   DefinedSubscription,
@@ -102,8 +109,8 @@ export type {
   CircuitBreaker,
   DurableOptions,
   RegisteredOptions,
-  ResolvedRetry,
 } from './delivery/subscriptions/subscription.ts'
+export type { ResolvedRetry } from './delivery/subscriptions/retry-options.ts'
 export type {
   CircuitBreakerOptions,
   DeliveryMode,

@@ -12,6 +12,7 @@ export {
   instances,
   orderedEvents,
   orderedKeys,
+  removedSubscriptions,
   subscriptionRevision,
   subscriptions,
 } from './delivery/schema.ts'

@@ -98,6 +98,14 @@ export async function finishAudit(executor: Executor, operationId: string, outco
   )
 }
 
+/** Records what came of a change that took several transactions. */
+export async function finishAuditRecord(executor: Executor, id: string, outcome: object): Promise<void> {
+  await executor.query(
+    'update bus.audit set outcome = $2, finished_at = now() where id = $1 and finished_at is null',
+    [id, asJson(outcome)],
+  )
+}
+
 function asJson(value: object | undefined): string | null {
   return value === undefined ? null : JSON.stringify(value)
 }

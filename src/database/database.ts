@@ -59,6 +59,8 @@ export interface Database extends Executor {
    * @param hasHandlers - whether some are for transactions of handlers
    */
   shareConnections: (hasHandlers: boolean) => Promise<void>
+  /** Whether exactly-once handlers may come after the start: their connections are divided off by then, or nothing limits them. */
+  readonly mayAddHandlers: boolean
   /**
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` if there are too few connections to run. Only known after
    *   a connection was opened.
@@ -176,6 +178,9 @@ export function createDatabase(
     async shareConnections(withHandlers) {
       hasHandlers = withHandlers
       await pool.resize()
+    },
+    get mayAddHandlers() {
+      return hasHandlers || source.known.max === undefined
     },
     assertEnoughConnections: () => assertEnoughConnections(source.known.max, hasHandlers),
     openHandlerPool: () => openPool('handlers'),

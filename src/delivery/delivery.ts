@@ -1,4 +1,3 @@
-import type { PgBoss } from 'pg-boss'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { BusLogger } from '../foundation/logger.ts'
 import { reasonOf } from '../foundation/error-reason.ts'
@@ -11,11 +10,9 @@ import { repairSequences } from '../outbox/schema/sequences.ts'
 import { version } from '../foundation/version.ts'
 import type { HandlerPublishing } from './attempts/context-publisher.ts'
 import { openBoss } from './jobs/boss.ts'
-import { queueName } from './jobs/queues.ts'
-import { createCoverage } from './registry/coverage.ts'
 import type { OnCatchUp } from './registry/catch-up.ts'
 import type { Registration } from './registry/declarations.ts'
-import { createEventReader, type EventReader } from './attempts/event-reader.ts'
+import { createEventReader } from './attempts/event-reader.ts'
 import { createHandlerPool, type HandlerPool } from './exactly-once/handler-connections.ts'
 import { warnOfIdlePatterns } from './subscriptions/idle-patterns.ts'
 import {
@@ -24,14 +21,14 @@ import {
   type InstanceHeartbeat,
 } from './registry/instance-heartbeat.ts'
 import { createRollups, type Rollups } from './ledger/rollups.ts'
-import { createQuarantine } from './in-flight/quarantine.ts'
 import { registerSubscriptions } from './registry/registry.ts'
 import { createRouter } from './routing/router.ts'
-import { readStates, type SubscriptionState } from './flow-control/subscription-state.ts'
 import type { Subscription } from './subscriptions/subscription.ts'
 import { startDeadLetterCalls, type DeadLetterCalls } from './maintenance/dead-letter-calls.ts'
-import { createMaintenance, type Maintenance } from './maintenance/maintenance.ts'
-import { startWorker, Workers } from './worker/worker.ts'
+import { createMaintenance } from './maintenance/maintenance.ts'
+import { createServedChanges } from './served-changes.ts'
+import { createWorkerStarter } from './subscription-workers.ts'
+import { Workers } from './worker/worker.ts'
 
 /** The delivery side of one process. */
 export interface Delivery {
@@ -45,6 +42,16 @@ export interface Delivery {
    * maintenance applies them later.
    */
   followStates: () => Promise<void>
+  /**
+   * Registers one more subscription, and serves it.
+   * @throws the errors of a registration; a {@link ConfigurationError} `BUS_INVALID_OPTION` where no connections are left for its handlers
+   */
+  add: (subscription: Subscription) => Promise<void>
+  /**
+   * Stops serving a subscription in this process, like a stop of the bus does, and takes it from what this process declares. Does nothing
+   * for one that it does not serve.
+   */
+  remove: (name: string, graceMs: number) => Promise<void>
   stop: (graceMs: number) => Promise<void>
 }
 
@@ -71,35 +78,55 @@ export interface DeliveryParts {
  */
 export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const { database, catalogue, service, instanceId, subscriptions, logger } = parts
-  const exactlyOnceCount = subscriptions.filter(({ mode }) => mode === 'exactly-once').length
+  // Changes when subscriptions come and go.
+  const served = [...subscriptions]
+  const exactlyOnceCount = served.filter(({ mode }) => mode === 'exactly-once').length
   if (exactlyOnceCount > 0) await database.drizzle.load()
   await repairSequences(database, logger)
   const partitions = createPartitionKeeper(database, logger)
   const hasPartitions = await partitions.keep()
   const boss = await openBoss(database, service, logger, { registerInstance: true })
-  const handlerPool = exactlyOnceCount > 0 ? createHandlerPool(database, exactlyOnceCount) : undefined
-  const events = createEventReader(database, subscriptions.length)
+  let handlerPool: HandlerPool | undefined
+  let calls: DeadLetterCalls | undefined
+  const events = createEventReader(database, () => served.length)
   const workers = new Workers(database, events)
   const rollups = createRollups(database, instanceId, logger)
   const maintenance = createMaintenance({ database, boss, partitions, hasPartitions, logger })
+  const registrations = new Map<string, Registration>()
+  const startWorkers = createWorkerStarter({
+    ...{
+      database,
+      catalogue,
+      instanceId,
+      logger,
+      boss,
+      events,
+      workers,
+      maintenance,
+      registrations,
+      rollups,
+    },
+    publishing: parts.publishing,
+    onDeadLetters: () => calls?.wake(),
+    handlerPool: () => (handlerPool ??= createHandlerPool(database, Math.max(1, exactlyOnceCount))),
+  })
   let instance: InstanceHeartbeat | undefined
-  let calls: DeadLetterCalls | undefined
   try {
-    const registrations = new Map(
-      await registerSubscriptions(database, boss, service, subscriptions, new Map(), parts.onCatchUp),
-    )
+    for (const each of await registerSubscriptions(
+      database,
+      boss,
+      service,
+      served,
+      new Map(),
+      parts.onCatchUp,
+    ))
+      registrations.set(...each)
     instance = await startInstanceHeartbeat({
-      ...{ database, boss, service, instanceId, subscriptions, registrations, logger },
+      ...{ database, boss, service, instanceId, subscriptions: served, registrations, logger },
       onOperations: parts.onOperations,
-      onRegistered(again) {
-        for (const [name, registration] of again) registrations.set(name, registration)
-      },
     })
-    await startWorkers(parts, {
-      ...{ boss, events, handlerPool, workers, maintenance, registrations, rollups },
-      onDeadLetters: () => calls?.wake(),
-    })
-    calls = startDeadLetterCalls(database, logger, toldOf(subscriptions, registrations))
+    await startWorkers(served)
+    calls = startDeadLetterCalls(database, logger, () => toldOf(served, registrations))
   } catch (error) {
     await instance?.leave().catch(() => {})
     await handlerPool?.close()
@@ -138,6 +165,22 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   rollups.start()
   const started = { service, instanceId, version, subscriptionCount: subscriptions.length }
   logger.info(started, 'the bus has started')
+  const changes = createServedChanges({
+    ...{
+      database,
+      boss,
+      service,
+      logger,
+      served,
+      registrations,
+      workers,
+      maintenance,
+      instance,
+      startWorkers,
+    },
+    onCatchUp: parts.onCatchUp,
+    onAdded: (added) => warnOfIdlePatterns([added], catalogue, logger),
+  })
 
   return {
     get relayState() {
@@ -150,11 +193,15 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       return workers.overrunCount
     },
     followStates: async () => workers.followStates(),
+    add: changes.add,
+    remove: changes.remove,
     async stop(graceMs) {
+      const isChanged = changes.stop()
       await database.faultPoint?.('stop.began')
       const relayStopped = relay.stop()
       await Promise.all([relayStopped, maintenance.stop(), workers.stop(graceMs, relayStopped)])
       await database.faultPoint?.('stop.workers-stopped')
+      await isChanged
       await calls?.stop()
       await rollups.stop()
       await handlerPool?.close()
@@ -170,7 +217,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
 function toldOf(
   subscriptions: readonly Subscription[],
   registrations: ReadonlyMap<string, Registration>,
-): Parameters<typeof startDeadLetterCalls>[2] {
+): ReturnType<Parameters<typeof startDeadLetterCalls>[2]> {
   return subscriptions.flatMap((callbacks) => {
     const id = registrations.get(callbacks.name)?.subscriptionId
     const hasNone = callbacks.onDeadLetter === undefined && callbacks.deadLetterAlert === undefined
@@ -187,67 +234,4 @@ function counted(dispatch: Dispatch, rollups: Rollups): Dispatch {
       afterCommit()
     }
   }
-}
-
-interface WorkerSetup {
-  readonly boss: PgBoss
-  readonly events: EventReader
-  readonly handlerPool: HandlerPool | undefined
-  readonly workers: Workers
-  readonly maintenance: Maintenance
-  readonly registrations: ReadonlyMap<string, Registration>
-  readonly rollups: Rollups
-  readonly onDeadLetters: () => void
-}
-
-/** Starts a worker for each subscription of this process. */
-async function startWorkers(
-  { database, catalogue, subscriptions, publishing, instanceId, logger }: DeliveryParts,
-  { boss, events, handlerPool, workers, maintenance, registrations, rollups, onDeadLetters }: WorkerSetup,
-): Promise<void> {
-  const quarantine = createQuarantine()
-  const ids = [...registrations.values()].map(({ subscriptionId }) => subscriptionId)
-  const states = await readStates(database, ids)
-  for (const declared of subscriptions) {
-    // A copy, so that queue-wide options follow the newest declaration, whichever process it belongs to.
-    const subscription: RunningSubscription = { ...declared }
-    const { name } = subscription
-    const subscriptionId = registrations.get(name)?.subscriptionId
-    if (subscriptionId === undefined) continue
-    const state = states.get(subscriptionId) ?? initialState(subscription)
-    const onState = (newest: SubscriptionState): void => followQueue(subscription, newest)
-    onState(state)
-    const declarationId = (): number => registrations.get(name)?.declarationId ?? 0
-    const worker = startWorker({
-      ...{ catalogue, events, publishing, quarantine, state, onState },
-      context: {
-        subscription,
-        subscriptionId,
-        queue: queueName(name),
-        database,
-        boss,
-        logger,
-        instanceId,
-        rollups,
-        onDeadLetters,
-      },
-      coverage: createCoverage(database, subscription, subscriptionId, declarationId),
-      connections: subscription.mode === 'exactly-once' ? handlerPool?.createMember() : undefined,
-      requestPoll: () => maintenance.requestPoll(name),
-    })
-    workers.add(worker)
-    maintenance.watch(worker)
-  }
-}
-
-type RunningSubscription = { -readonly [K in keyof Subscription]: Subscription[K] }
-
-function initialState({ retry, onKeyFailure }: Subscription): SubscriptionState {
-  return { retry, onKeyFailure, paused: false, probeInMs: undefined }
-}
-
-/** Retries and the failure rule of keys belong to the queue: they are those of the newest declaration, not of this process's. */
-function followQueue(subscription: RunningSubscription, { retry, onKeyFailure }: SubscriptionState): void {
-  subscription.retry = retry
-  if (onKeyFailure !== undefined) subscription.onKeyFailure = onKeyFailure
 }

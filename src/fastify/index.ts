@@ -17,6 +17,8 @@ import {
   refuseUnknownKeys,
   invalidOption,
 } from '../foundation/options.ts'
+import { registerApi } from './api/api.ts'
+import { resolveApiOptions, type ApiOptions, type ResolvedApiOptions } from './api/api-options.ts'
 import { parseCloudEventBodies } from './cloud-event-bodies.ts'
 import type { EventDefaults, Publisher } from '../outbox/publish/publisher.ts'
 import { closeWithProcess } from './close-with-process.ts'
@@ -89,6 +91,12 @@ export interface BusLifecycleOptions {
    * @defaultValue `false`
    */
   readonly closeOnSignals?: boolean | undefined
+  /**
+   * Routes for operators under `api.prefix`, each with the name of its method: `subscriptions` (list), `subscriptions/:name` (get),
+   * and `POST` to `…/pause`, `…/resume` and `…/remove`. `api.authorize` decides who may use them.
+   * @defaultValue no routes
+   */
+  readonly api?: ApiOptions | undefined
 }
 
 /** The options of a bus that the plugin creates. `defaults` are those of requests: see below. */
@@ -114,6 +122,8 @@ export interface ExistingBusOptions extends BusLifecycleOptions, Partial<Record<
  * `(request) => ({ tenantId: request.user.tenantId })`. Unknown keys are refused.
  */
 export type BusPluginOptions = (NewBusOptions | ExistingBusOptions) & RequestDefaults<RegisteredBus>
+
+export type { ApiAccess, ApiActor, ApiOptions } from './api/api-options.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -173,7 +183,7 @@ async function registerBus(app: FastifyInstance, options: BusPluginOptions): Pro
       'Expected an app without a `bus`: bossbus/fastify is already registered, or another plugin uses the name',
     )
   }
-  const { bus, ownsBus, migrate, run, graceMs, closeOnSignals } = resolveOptions(options, app)
+  const { bus, ownsBus, migrate, run, graceMs, closeOnSignals, api } = resolveOptions(options, app)
   const { defaults } = options
   app.decorate('bus', bus)
   const requestBuses = new WeakMap<FastifyRequest, FastifyRequest['bus']>()
@@ -185,6 +195,7 @@ async function registerBus(app: FastifyInstance, options: BusPluginOptions): Pro
     },
   })
   parseCloudEventBodies(app)
+  if (api !== undefined) await registerApi(app, bus, api)
   app.addHook('onReady', async () => {
     await startBus(bus, { migrate, ownsBus, run, hookTimeoutMs: app.initialConfig.pluginTimeout ?? 0 })
   })
@@ -211,6 +222,7 @@ interface ResolvedOptions {
   readonly run: RunOption
   readonly graceMs: number
   readonly closeOnSignals: boolean
+  readonly api: ResolvedApiOptions | undefined
 }
 
 function resolveOptions(options: BusPluginOptions, app: FastifyInstance): ResolvedOptions {
@@ -220,6 +232,7 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
     run: resolveRun(options.run),
     graceMs: integerOption('graceMs', options.graceMs, limits.graceMs),
     closeOnSignals: booleanOption('closeOnSignals', options.closeOnSignals, false),
+    api: resolveApiOptions(options.api),
   }
   if (options.bus !== undefined) {
     refuseUnknownKeys(options, ['bus', ...lifecycleOptionNames], 'bossbus/fastify with an existing `bus`')
@@ -235,7 +248,7 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
   return Object.freeze({ bus, ownsBus: true, ...lifecycle })
 }
 
-const lifecycleOptionNames = ['defaults', 'migrate', 'run', 'graceMs', 'closeOnSignals']
+const lifecycleOptionNames = ['defaults', 'migrate', 'run', 'graceMs', 'closeOnSignals', 'api']
 
 const newBusOptionNames = [
   'database',

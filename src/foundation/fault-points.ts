@@ -83,6 +83,12 @@ export const faultPoints = [
   'dead-letter-call.claimed',
   'dead-letter-call.called',
   'dead-letter-call.ended',
+  // Removing a subscription, in one transaction; the rest is an operation. Renaming one, in one transaction after its queues were created.
+  'remove-subscription.operation-inserted',
+  'remove-subscription.committed',
+  'rename-subscription.queues-created',
+  'rename-subscription.jobs-moved',
+  'rename-subscription.committed',
   // Starting, maintenance, stopping.
   'migrate.applied',
   'migrate.partitions-created',

@@ -64,13 +64,18 @@ export const limits = Object.freeze({
   batchSize: range(1, 100, 100),
   timeoutSeconds: range(1, 3600, 60),
   heartbeatSeconds: range(10, 3600, 30),
-  'retry.maxAttempts': range(1, 100, 5),
+  /** The defaults retry for 67 to 77 minutes: longer than an outage of an hour. */
+  'retry.maxAttempts': range(1, 100, 16),
   'retry.delaySeconds': range(0, 86_400, 1),
-  'retry.maxDelaySeconds': range(1, 604_800, 300),
+  'retry.maxDelaySeconds': range(1, 604_800, 600),
+  /** Entries of `retry.delays`; each is at most the maximum of `retry.maxDelaySeconds`. */
+  retryDelayCount: 99,
   /** The argument of `RetryAfterError`. */
   retryAfterSeconds: 604_800,
 
   // Methods of a bus.
+  /** `expiresInSeconds` of `subscriptions.setOptions`: up to 30 days. */
+  overrideSeconds: 2_592_000,
   /** `limit` of `deadLetters.list`, `blockedKeys.list`, `erasures.list`, `events.find` and `events.search`. */
   listLimit: range(1, 1000, 100),
   /** `ids` of `deadLetters.redrive` and `deadLetters.discard`. */

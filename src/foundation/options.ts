@@ -35,6 +35,8 @@ const namesInOtherLibraries: Readonly<Record<string, readonly string[]>> = {
   retryBackoff: ['retry', 'backoff'],
   backoff: ['retry'],
   delay: ['delaySeconds', 'availableIn'],
+  schedule: ['delays'],
+  retrySchedule: ['delays', 'retry'],
   delaySeconds: ['availableIn'],
   startAfter: ['availableAt'],
   runAt: ['availableAt'],

@@ -7,6 +7,7 @@ import {
   refuseUnknownKeys,
   invalidOption,
 } from '../foundation/options.ts'
+import { finishAuditRecord, writeAudit } from '../audit/audit.ts'
 import type { Database } from '../database/database.ts'
 import { scrubJobs } from '../delivery/jobs/scrub-jobs.ts'
 
@@ -77,13 +78,21 @@ const recentlySeconds = 60
  */
 export async function eraseSubject(database: Database, given: EraseOptions): Promise<Erased> {
   const { tenantId, subject, by, reason } = checkErase(given)
-  const { rows } = await database.query<{ id: string; recent: boolean }>(
-    `insert into bus.erasures (tenant_id, subject, erased_by, reason) values ($1, $2, $3, $4)
+  const { auditId, rows } = await database.transaction(async (client) => {
+    const { rows: made } = await client.query<{ id: string }>('select bus.uuid_v7() as id')
+    const erasureId = made[0]?.id ?? ''
+    // Not the subject: bus.erasures names it, and the audit is kept for other purposes.
+    const record = { by, reason, action: 'erase', tenantId, selection: { erasureId } }
+    const audit = await writeAudit(client, record)
+    const begun = await client.query<{ id: string; recent: boolean }>(
+      `insert into bus.erasures (id, tenant_id, subject, erased_by, reason) values ($5, $1, $2, $3, $4)
      returning id, exists (
        select 1 from bus.events e
        where ${isOfSubject} and e.erased_at > clock_timestamp() - make_interval(secs => ${recentlySeconds})) as recent`,
-    [tenantId, subject, by, reason ?? null],
-  )
+      [tenantId, subject, by, reason ?? null, erasureId],
+    )
+    return { auditId: audit, rows: begun.rows }
+  })
   const id = rows[0]?.id ?? ''
   let eventCount = 0
   for (;;) {
@@ -100,10 +109,13 @@ export async function eraseSubject(database: Database, given: EraseOptions): Pro
   if (eventCount > 0 || rows[0]?.recent === true) await database.pause(maxPayloadAgeMs + marginMs)
   // Last, so that it also finds failures recorded by attempts that had started before.
   const failureCount = await scrubFailures(database, tenantId, subject)
-  await database.query(
-    'update bus.erasures set failure_count = $2, finished_at = clock_timestamp() where id = $1',
-    [id, failureCount],
-  )
+  await database.transaction(async (client) => {
+    await client.query(
+      'update bus.erasures set failure_count = $2, finished_at = clock_timestamp() where id = $1',
+      [id, failureCount],
+    )
+    await finishAuditRecord(client, auditId, { eventCount, failureCount })
+  })
   return { id, eventCount, failureCount }
 }
 

@@ -86,7 +86,9 @@ interface OperationRow extends Record<string, unknown> {
 }
 
 const selectSql = `select o.id, o.kind, o.state, o.actor, o.reason, o.state_actor, o.state_reason, o.selection, o.options,
-    array(select s.name from bus.subscriptions s where s.id = any (o.subscription_ids) order by s.name collate "C") as subscriptions,
+    array(select s.name from (
+        select id, name from bus.subscriptions union select id, name from bus.removed_subscriptions
+      ) s where s.id = any (o.subscription_ids) order by s.name collate "C") as subscriptions,
     o.rate, o.expected, o.total, o.counts, o.error,
     case when o.kind = 'replay' then (
       select jsonb_build_object('delivered', sum(x.delivered), 'expired', sum(x.expired), 'dead', sum(x.dead))

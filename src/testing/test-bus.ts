@@ -161,7 +161,7 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
   const { query } = database
   const reader = createEventReader(
     { query: async (text, values) => ({ rows: (await query(text, values)) as never[] }) },
-    1,
+    () => 1,
   )
   let disposing: Promise<void> | undefined
 

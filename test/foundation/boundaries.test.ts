@@ -199,6 +199,15 @@ const boundaries: Readonly<Record<string, readonly Boundary[]>> = {
   'retry.maxAttempts': [{ code: 'BUS_INVALID_OPTION', at: retry('maxAttempts') }],
   'retry.delaySeconds': [{ code: 'BUS_INVALID_OPTION', at: retry('delaySeconds') }],
   'retry.maxDelaySeconds': [{ code: 'BUS_INVALID_OPTION', at: retry('maxDelaySeconds') }],
+  retryDelayCount: [
+    {
+      code: 'BUS_INVALID_OPTION',
+      at: (count) =>
+        openBus().subscribe(
+          subscription({ retry: { delays: Array.from({ length: count }, () => 604_800) } }) as never,
+        ),
+    },
+  ],
   retryAfterSeconds: [{ code: 'BUS_INVALID_OPTION', at: (seconds) => new RetryAfterError(seconds) }],
   graceMs: [{ code: 'BUS_INVALID_OPTION', at: async (graceMs) => openBus().stop({ graceMs }) }],
 }
@@ -209,6 +218,7 @@ const elsewhere = [
   'letterIdCount',
   'listLimit',
   'operationRate',
+  'overrideSeconds',
   'probeCount',
   'queryLimit',
   'replayIdCount',

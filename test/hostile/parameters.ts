@@ -56,7 +56,7 @@ const field =
   async (text, { bus, tx }) =>
     bus.publish(tx, { ...event, [name]: text })
 
-const subscribe = (options: object): void =>
+const subscribe = (options: object): unknown =>
   newBus({}).subscribe({ name: 's', events: ['note'], handler, ...options })
 
 const define = (options: object): unknown =>

@@ -176,6 +176,19 @@ async function releaseKeys(): Promise<void> {
   }
 }
 
+/** Renames and removes a subscription of a process that is gone. It gets no events. */
+async function changeSubscriptions(): Promise<void> {
+  const [old, renamed] = [`gone-${process.pid}`, `renamed-${process.pid}`]
+  await pool.query(
+    `insert into bus.subscriptions (name, service, patterns, options)
+     select $1, 'gone-service', '{gone.*}', options from bus.subscriptions where name = 'plain'`,
+    [old],
+  )
+  await bus.subscriptions.rename(old, renamed, { by: 'steps' })
+  const { id } = await bus.subscriptions.remove(renamed, { by: 'steps' })
+  for (let n = 0; n < 500 && (await bus.operations.get(id)).state === 'running'; n += 1) await pause(20)
+}
+
 console.log('loaded')
 await once(process.stdin, 'data')
 const { rows: left } = await pool.query('select from commits limit 1')
@@ -213,6 +226,7 @@ await publish(
   Array.from({ length: 40 }, (_, n) => note(name(`rolled back ${n}`))),
   true,
 )
+await changeSubscriptions()
 await pause(600)
 if (point === undefined) {
   // Before anybody is told that it may be stopped: a process that does not listen yet is ended by the signal.

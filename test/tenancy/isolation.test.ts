@@ -51,6 +51,7 @@ const withoutTenants = [
   'bus.declarations',
   'bus.instances',
   'bus.migrations',
+  'bus.removed_subscriptions',
   'bus.source_rules',
   'bus.subscriptions',
   'bus.v_instances',

@@ -69,7 +69,7 @@ test('where an event trigger enables row security on every new table, workers an
 
 test('a table that row security hides is named at the start, and found again after a migrate', async () => {
   const database = await createTestDatabase()
-  const declare = (bus: ReturnType<typeof testBus>): void =>
+  const declare = (bus: ReturnType<typeof testBus>): unknown =>
     bus.subscribe({ name: 'seen', events: ['note'], handler: () => {} })
   const owner = testBus(database.url)
   declare(owner)

@@ -66,7 +66,7 @@ interface Read {
 }
 
 /** @param workerCount - the number of workers that read; with a single one nothing is cached */
-export function createEventReader(executor: Executor, workerCount: number): EventReader {
+export function createEventReader(executor: Executor, workerCount: () => number): EventReader {
   const cache = new Map<string, CachedRow>()
   /**
    * The reads that have not been answered. Each has its own set of ids: V8 keeps every table of a long-lived map, with
@@ -124,7 +124,7 @@ export function createEventReader(executor: Executor, workerCount: number): Even
       // Before the request, so that an expiry is never assumed to be later than it is.
       const readAt = performance.now()
       const rows = await readRows(executor, [...started.ids])
-      if (workerCount > 1 || readAhead.has(started)) keep(rows, readAt)
+      if (workerCount() > 1 || readAhead.has(started)) keep(rows, readAt)
       return new Map(rows.map((row) => [row.id, { row, readAt }]))
     } finally {
       underWay = underWay.filter((other) => other !== started)

@@ -10,7 +10,7 @@ import { leastDelaySeconds } from '../subscriptions/retry-delays.ts'
 
 /**
  * The delay before retrying an event that is newer than this process knows: a deployment may have progressed by then.
- * The default of five attempts covers four minutes.
+ * The default of sixteen attempts covers a quarter of an hour.
  */
 const tooNewRetrySeconds = 60
 

@@ -17,10 +17,13 @@ export interface HandlerSlots {
   isExpected: (kind: AttemptKind) => boolean
   /** Sets that. While it is true, the share of the kind is kept free, so the caller must look for such attempts. */
   expect: (kind: AttemptKind, isExpected: boolean) => void
+  /** The number of slots has changed. Handlers beyond a lower number finish. */
+  resized: () => void
 }
 
-/** @param onSlotKept - called when a slot stays free that may be kept for a kind */
-export function createHandlerSlots(slots: number, onSlotKept: () => void): HandlerSlots {
+/** @param slotCount - how many there are: {@link HandlerSlots.resized} says that it has changed
+ * @param onSlotKept - called when a slot stays free that may be kept for a kind */
+export function createHandlerSlots(slotCount: () => number, onSlotKept: () => void): HandlerSlots {
   const running = { first: 0, retry: 0 }
   const waiting: Record<AttemptKind, (() => void)[]> = { first: [], retry: [] }
   const expected = { first: true, retry: false }
@@ -31,12 +34,12 @@ export function createHandlerSlots(slots: number, onSlotKept: () => void): Handl
     return Math.floor(of / 2) + (of % 2 === 1 && latest !== kind ? 1 : 0)
   }
 
-  const isFull = (): boolean => running.first + running.retry >= slots
+  const isFull = (): boolean => running.first + running.retry >= slotCount()
 
   function mayTake(kind: AttemptKind): boolean {
     if (isFull()) return false
     const other = otherThan(kind)
-    return (waiting[other].length === 0 && !expected[other]) || running[kind] < share(kind, slots)
+    return (waiting[other].length === 0 && !expected[other]) || running[kind] < share(kind, slotCount())
   }
 
   function take(kind: AttemptKind): void {
@@ -85,6 +88,7 @@ export function createHandlerSlots(slots: number, onSlotKept: () => void): Handl
       expected[kind] = isExpected
       if (!isExpected) admit()
     },
+    resized: admit,
   }
 }
 

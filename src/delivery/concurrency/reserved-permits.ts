@@ -6,22 +6,33 @@ import type { Semaphore } from './semaphore.ts'
  * reserved, and the members take turns.
  *
  * @param total - at least one
+ * @param memberCount - how many members are expected. More may come: then the permits are divided among all of them
  * @returns makes the semaphore of one more member
  */
 export function createReservedPermits(total: number, memberCount: number): () => Semaphore {
-  const reservedCount = total < memberCount ? 0 : 1
-  let free = total - memberCount * reservedCount
+  let madeCount = 0
+  let heldCount = 0
+  /** Members without a permit, those that are still expected included. */
+  let idleCount = memberCount
   const waiting: (() => boolean)[] = []
 
+  /** Whether a member may have one more permit, besides those that are reserved for others. */
+  function isFree(held: number): boolean {
+    const isReserved = total >= Math.max(memberCount, madeCount)
+    const reservedForOthers = isReserved ? idleCount - (held === 0 ? 1 : 0) : 0
+    return total - heldCount - reservedForOthers > 0
+  }
+
   return () => {
+    madeCount += 1
+    if (madeCount > memberCount) idleCount += 1
     let held = 0
     const member: Semaphore = {
       tryAcquire() {
-        if (held >= reservedCount) {
-          if (free === 0) return false
-          free -= 1
-        }
+        if (!isFree(held)) return false
+        if (held === 0) idleCount -= 1
         held += 1
+        heldCount += 1
         return true
       },
       async acquire() {
@@ -36,7 +47,8 @@ export function createReservedPermits(total: number, memberCount: number): () =>
       },
       release() {
         held -= 1
-        if (held >= reservedCount) free += 1
+        heldCount -= 1
+        if (held === 0) idleCount += 1
         const next = waiting.findIndex((tryAgain) => tryAgain())
         if (next >= 0) waiting.splice(next, 1)
       },

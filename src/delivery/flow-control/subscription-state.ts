@@ -1,34 +1,49 @@
 import type { Executor } from '../../database/database.ts'
 import { statePayload } from '../../outbox/relay/notifier.ts'
 import type { KeyFailureRule } from '../subscriptions/subscription-options.ts'
-import type { ResolvedRetry } from '../subscriptions/subscription.ts'
+import type { ResolvedRetry } from '../subscriptions/retry-options.ts'
 
 /** The runtime state of a subscription, set by a person or by its circuit breaker, for all processes. */
 export interface SubscriptionState {
   readonly paused: boolean
-  /** From its newest declaration, because they apply to the whole queue. */
+  /** Those that an operator has set, or of its newest declaration, because they apply to the whole queue. */
   readonly retry: ResolvedRetry
+  /** What an operator has set in place of the code's. */
+  readonly concurrency: number | undefined
   readonly onKeyFailure: KeyFailureRule | undefined
   /** Milliseconds until the next probe; undefined while the circuit breaker is closed. */
   readonly probeInMs: number | undefined
 }
 
+/** In SQL: what an operator has set in a row `s` of `bus.subscriptions`, while it counts; otherwise null. */
+export const overridesSql = '(case when s.overrides_until > now() then s.overrides end)'
+
 /** The columns of {@link SubscriptionState} in a row `s` of `bus.subscriptions`. */
-export const stateColumns = `s.paused_at is not null as paused, s.options->'retry' as retry, s.options->>'onKeyFailure' as on_key_failure,
+export const stateColumns = `s.paused_at is not null or coalesce((${overridesSql}->>'paused')::boolean, false) as paused,
+  coalesce(${overridesSql}->'retry', s.options->'retry') as retry, (${overridesSql}->>'concurrency')::int as concurrency,
+  s.options->>'onKeyFailure' as on_key_failure,
   case when s.circuit_opened_at is not null
     then greatest(0, extract(epoch from s.circuit_probe_at - clock_timestamp()) * 1000) end as probe_ms`
 
 export interface StateRow {
   readonly paused: boolean
   readonly retry: ResolvedRetry
+  readonly concurrency: number | null
   readonly on_key_failure: KeyFailureRule | null
   readonly probe_ms: string | null
 }
 
-export function toState({ paused, retry, on_key_failure, probe_ms }: StateRow): SubscriptionState {
+export function toState({
+  paused,
+  retry,
+  concurrency,
+  on_key_failure,
+  probe_ms,
+}: StateRow): SubscriptionState {
   return {
     paused,
     retry,
+    concurrency: concurrency ?? undefined,
     onKeyFailure: on_key_failure ?? undefined,
     probeInMs: probe_ms === null ? undefined : Number(probe_ms),
   }
@@ -46,61 +61,13 @@ export async function readStates(
   return new Map(rows.map((row) => [row.id, toState(row)]))
 }
 
-/** Pauses a subscription in every process. Returns whether it was not paused before; undefined if it does not exist. */
-export async function pauseSubscription(
-  executor: Executor,
-  name: string,
-  by: string | undefined,
-  reason: string | undefined,
-): Promise<boolean | undefined> {
-  return change(
-    executor,
-    name,
-    `set paused_at = now(), paused_by = $2, pause_reason = $3 where name = $1 and paused_at is null`,
-    [by ?? null, reason ?? null],
-  )
-}
-
-/**
- * Resumes a subscription that is paused, or whose circuit breaker is open. Returns whether it was either; undefined if
- * it does not exist.
- */
-export async function resumeSubscription(executor: Executor, name: string): Promise<boolean | undefined> {
-  return change(
-    executor,
-    name,
-    `set paused_at = null, paused_by = null, pause_reason = null, ${closedCircuit}
-     where name = $1 and (paused_at is not null or circuit_opened_at is not null)`,
-    [],
-  )
-}
-
-/**
- * Of two concurrent changes one waits for the other's row lock, and changes nothing more. Other processes are notified
- * at the commit.
- */
-async function change(
-  executor: Executor,
-  name: string,
-  update: string,
-  values: readonly (string | null)[],
-): Promise<boolean | undefined> {
-  const { rows } = await executor.query<{ id: number; changed: boolean }>(
-    `with changed as (update bus.subscriptions ${update} returning id)
-     select s.id, exists (select from changed) as changed from bus.subscriptions s where s.name = $1`,
-    [name, ...values],
-  )
-  const [found] = rows
-  if (found?.changed === true) await notifyState(executor, [found.id])
-  return found?.changed
-}
-
 /** If the notification fails, other processes poll the change within seconds. */
 export async function notifyState(executor: Executor, ids: readonly number[]): Promise<void> {
   await executor.query(`select pg_notify('bus_wake', $1)`, [statePayload('', ids)])
 }
 
-const closedCircuit =
+/** In SQL: what closes the circuit breaker. */
+export const closedCircuit =
   'circuit_opened_at = null, circuit_reason = null, circuit_probe_at = null, circuit_probe_count = 0'
 
 /** The reason why a circuit breaker opens. */

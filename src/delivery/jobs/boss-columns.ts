@@ -34,6 +34,8 @@ export const bossColumns = {
     heartbeat_on: 'timestamptz',
     heartbeat_seconds: 'int4',
     blocked: 'bool',
+    dead_letter: 'text',
+    source_name: 'text',
     source_id: 'uuid',
     source_root_id: 'uuid',
     source_retry_count: 'int4',

@@ -3,7 +3,8 @@ import type { JobInsert } from 'pg-boss'
 import type { ClaimedEvent } from '../../outbox/relay/claim.ts'
 import type { AttemptFailure } from '../attempts/failure.ts'
 import { jobIdOf, maxSpanMs, timeOf } from './job-id.ts'
-import type { DurableOptions, ResolvedRetry } from '../subscriptions/subscription.ts'
+import type { ResolvedRetry } from '../subscriptions/retry-options.ts'
+import type { DurableOptions } from '../subscriptions/subscription.ts'
 
 /** The data of a job. It holds ids only; the events stay in the log. */
 export interface JobData {
@@ -176,6 +177,8 @@ export function retryFields(
   attemptsBefore: number,
 ): Pick<JobInsert, 'retryLimit' | 'retryDelay' | 'retryBackoff' | 'retryDelayMax'> {
   const retryLimit = lossAllowance + Math.max(0, retry.maxAttempts - attemptsBefore - 1)
+  // The delays of a schedule are written with each failure: what pg-boss retries by itself has lost its worker, and runs again at once.
+  if (retry.delays !== undefined) return { retryLimit, retryDelay: 0, retryBackoff: false }
   if (!retry.backoff) return { retryLimit, retryDelay: retry.delaySeconds, retryBackoff: false }
   // pg-boss counts doublings from the job's own first attempt.
   const doubled = retry.delaySeconds * 2 ** Math.min(attemptsBefore, 16)

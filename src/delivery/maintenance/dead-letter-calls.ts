@@ -44,7 +44,7 @@ const maxCallMs = 30_000
 export function startDeadLetterCalls(
   database: Database,
   logger: BusLogger,
-  subscriptions: readonly ToldSubscription[],
+  subscriptions: () => readonly ToldSubscription[],
 ): DeadLetterCalls {
   let timer: NodeJS.Timeout | undefined
   let running: Promise<void> | undefined
@@ -68,7 +68,7 @@ export function startDeadLetterCalls(
     isWoken = false
     hasFailed = false
     try {
-      for (const subscription of subscriptions) {
+      for (const subscription of subscriptions()) {
         await tellLetters(subscription)
         await tellAlert(subscription)
       }

@@ -40,6 +40,8 @@ const retryPauseMs = 1000
 export interface Maintenance {
   /** Adds a worker, whose queue is polled once the maintenance runs. */
   watch: (worker: Worker) => void
+  /** Polls the queue of a subscription no longer. */
+  unwatch: (subscription: string) => void
   start: (notifier: Pick<Notifier, 'leading' | 'polling'>, instanceHeartbeat: InstanceHeartbeat) => void
   /** Polls the queue of a subscription now, because something may be due before its next turn. */
   requestPoll: (subscription: string) => void
@@ -233,6 +235,9 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
   return {
     watch(worker) {
       queues.add(worker)
+    },
+    unwatch(subscription) {
+      queues.remove(queueName(subscription))
     },
     start(startedNotifier, instanceHeartbeat) {
       notifier = startedNotifier

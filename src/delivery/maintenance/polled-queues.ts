@@ -62,6 +62,10 @@ export class PolledQueues {
     this.#queues.set(queueName(worker.name), new PolledQueue(worker))
   }
 
+  remove(name: string): void {
+    this.#queues.delete(name)
+  }
+
   get(name: string): PolledQueue | undefined {
     return this.#queues.get(name)
   }

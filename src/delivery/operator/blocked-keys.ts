@@ -1,11 +1,10 @@
-import { ConfigurationError } from '../../foundation/errors.ts'
+import { actorLength, reasonLength, writeAudit } from '../../audit/audit.ts'
 import { limits } from '../../foundation/limits.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
 import {
   assertObject,
   assertTextOption,
   booleanOption,
-  describe,
   integerOption,
   refuseUnknownKeys,
 } from '../../foundation/options.ts'
@@ -21,6 +20,7 @@ import { findFailingJob, releaseFailing } from '../ledger/failures.ts'
 import { advanceKeys, lockWaitingKey } from '../ordering/ordered-keys.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
 import { deadLetterQueueName, queueName } from '../jobs/queues.ts'
+import { notFound } from './subscriptions.ts'
 
 /**
  * A key of an ordered subscription that is waiting: for a person, because one of its events failed its last attempt, or
@@ -58,6 +58,20 @@ export interface KeyRelease {
    * @defaultValue `false`
    */
   readonly skipFailed?: boolean | undefined
+  /** The person or program that releases it, 1 to 255 characters. Recorded. @defaultValue the service of the bus */
+  readonly by?: string | undefined
+  /** Up to 2,000 characters. Recorded. */
+  readonly reason?: string | undefined
+}
+
+/** A validated release. */
+interface CheckedRelease {
+  readonly subscription: string
+  readonly tenantId: string
+  readonly orderingKey: string
+  readonly skipFailed: boolean
+  readonly by: string
+  readonly reason: string | undefined
 }
 
 /** Lists the waiting keys of ordered subscriptions, and releases those that wait for a person. */
@@ -89,7 +103,8 @@ interface BlockedKeyRow extends Record<string, unknown> {
   readonly event_count: string
 }
 
-export function createBlockedKeys(database: Database, logger: BusLogger): BlockedKeys {
+/** @param service - recorded where no person is named */
+export function createBlockedKeys(database: Database, service: string, logger: BusLogger): BlockedKeys {
   return {
     async list(filter = {}) {
       assertObject('a filter like { subscription, limit }', filter)
@@ -124,7 +139,7 @@ export function createBlockedKeys(database: Database, logger: BusLogger): Blocke
       }))
     },
     async release(given) {
-      const release = checkRelease(given)
+      const release = checkRelease(given, service)
       const subscription = await findSubscription(database, release.subscription)
       await assertUsableBoss(database)
       return releaseKey(database, logger, subscription, release)
@@ -140,7 +155,7 @@ async function releaseKey(
   database: Database,
   logger: BusLogger,
   subscription: RegisteredSubscription,
-  { tenantId, orderingKey, skipFailed }: Required<KeyRelease>,
+  { tenantId, orderingKey, skipFailed, by, reason }: CheckedRelease,
 ): Promise<boolean> {
   const queue = queueName(subscription.name)
   const released = await database.transaction(async (client) => {
@@ -151,7 +166,15 @@ async function releaseKey(
     await database.faultPoint?.('release-key.locked')
     const { keyId, failedEventId, attempts, failures, replay } = key
     const ledgerId = replay?.ledgerId ?? subscription.id
-    if (skipFailed === true) {
+    await writeAudit(
+      client,
+      {
+        ...{ by, reason, action: 'blockedKeys.release', subscription: subscription.name, tenantId },
+        ...{ eventId: failedEventId, selection: { orderingKey }, change: { skipFailed } },
+      },
+      {},
+    )
+    if (skipFailed) {
       const progress = { keyId, jobId: failedEventId, eventId: failedEventId, doneCount: 1 }
       const jobs = await advanceKeys(client, subscription, [progress])
       await jobWriter.insert(jobs)
@@ -184,17 +207,17 @@ async function releaseKey(
 async function findSubscription(executor: Executor, name: string): Promise<RegisteredSubscription> {
   const found = (await loadSubscriptions(executor)).find((subscription) => subscription.name === name)
   if (found !== undefined) return found
-  throw new ConfigurationError(
-    'BUS_SUBSCRIPTION_NOT_FOUND',
-    `There is no subscription ${describe(name)} in this database`,
-  )
+  throw notFound(name)
 }
 
 /** Validated at run time, for callers without types. */
-function checkRelease(given: KeyRelease): Required<KeyRelease> {
+function checkRelease(given: KeyRelease, service: string): CheckedRelease {
   assertObject('a key like { subscription, tenantId, orderingKey }', given)
-  refuseUnknownKeys(given, ['subscription', 'tenantId', 'orderingKey', 'skipFailed'], 'blockedKeys.release')
-  const { subscription, tenantId, orderingKey } = given
+  const known = ['subscription', 'tenantId', 'orderingKey', 'skipFailed', 'by', 'reason']
+  refuseUnknownKeys(given, known, 'blockedKeys.release')
+  const { subscription, tenantId, orderingKey, by = service, reason } = given
+  assertTextOption('by', by, actorLength)
+  if (reason !== undefined) assertTextOption('reason', reason, reasonLength)
   assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
   // Plain SQL may have published longer keys than publish accepts.
   assertTextOption('tenantId', tenantId)
@@ -203,6 +226,8 @@ function checkRelease(given: KeyRelease): Required<KeyRelease> {
     subscription,
     tenantId,
     orderingKey,
+    by,
+    reason,
     skipFailed: booleanOption('skipFailed', given.skipFailed, false),
   }
 }

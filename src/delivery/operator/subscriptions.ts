@@ -1,56 +1,28 @@
+import { actorLength, reasonLength } from '../../audit/audit.ts'
+import type { Database } from '../../database/database.ts'
+import { isDate } from '../../foundation/cross-realm.ts'
 import { ConfigurationError } from '../../foundation/errors.ts'
 import { limits } from '../../foundation/limits.ts'
-import { assertTextOption, describe, refuseUnknownKeys, invalidOption } from '../../foundation/options.ts'
-import type { Database } from '../../database/database.ts'
-import { countWaitingJobsSql } from '../jobs/queue-state/waiting-jobs.ts'
-import { pauseSubscription, resumeSubscription } from '../flow-control/subscription-state.ts'
-import { liveSeconds } from '../registry/declarations.ts'
-import type { RegisteredOptions } from '../subscriptions/subscription.ts'
+import {
+  assertObject,
+  assertTextOption,
+  describe,
+  integerOption,
+  invalidOption,
+  refuseUnknownKeys,
+} from '../../foundation/options.ts'
+import { setOverrides, type OptionOverrides, type OverrideChange } from '../flow-control/overrides.ts'
+import { pauseSubscription, resumeSubscription, type PauseChange } from '../flow-control/pause.ts'
+import { resolveRetry } from '../subscriptions/retry-options.ts'
+import type { RetryOptions } from '../subscriptions/subscription-options.ts'
+import { readSubscriptions, type SubscriptionInfo } from './subscription-info.ts'
 
-/** A subscription as the database knows it, whether or not its service is running. */
-export interface SubscriptionInfo {
-  readonly name: string
-  /** The service that owns it. */
-  readonly service: string
-  /** The names and patterns of its events. */
-  readonly events: readonly string[]
-  readonly where: string | undefined
-  /** The options of its newest active declaration. */
-  readonly options: RegisteredOptions
-  /**
-   * `'paused'`: by a person, whatever the state of its circuit breaker. `'circuit open'`: every attempt failed, and
-   * single events are tried until one succeeds. `'unserved'`: neither, but no process runs it, and its events wait
-   * until one does.
-   */
-  readonly state: 'active' | 'paused' | 'circuit open' | 'unserved'
-  /** When, by whom and why it was paused; undefined if it is not paused. */
-  readonly pause:
-    { readonly at: Date; readonly by: string | undefined; readonly reason: string | undefined } | undefined
-  /**
-   * When its circuit breaker opened, the error of the last attempt, and when the next event is tried; undefined if it
-   * is closed.
-   */
-  readonly circuit:
-    { readonly openedAt: Date; readonly reason: string; readonly nextProbeAt: Date } | undefined
-  /** Events that wait for this subscription, including those that wait for another attempt. The count stops at 10,000 jobs. */
-  readonly waitingCount: number
-  /** Whether more events wait than were counted. */
-  readonly isWaitingCountPartial: boolean
-  /** Processes that run it now. With none, its events wait. */
-  readonly instanceCount: number
-  /**
-   * Since when events wait that the running processes do not cover: they need a version of the code that is not
-   * deployed yet, or was rolled back. Undefined if there are none.
-   */
-  readonly uncoveredSince: Date | undefined
-  /** Since when events are kept for it. */
-  readonly registeredAt: Date
-}
-
-/** Lists, pauses and resumes the subscriptions of all services. */
-export interface Subscriptions {
+/** Lists the subscriptions of all services, and changes them while they run. */
+export interface SubscriptionControls {
   /** All subscriptions of the database, by name. Waiting events are counted for up to 10,000 jobs of each. */
   list: () => Promise<SubscriptionInfo[]>
+  /** One subscription. @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION` */
+  get: (name: string) => Promise<SubscriptionInfo>
   /**
    * Pauses a subscription in every process: in this one before the call resolves; in others immediately if
    * notifications arrive, otherwise within 5 seconds. Running handlers finish; events that were not started are
@@ -61,132 +33,162 @@ export interface Subscriptions {
    */
   pause: (name: string, options?: PauseOptions) => Promise<boolean>
   /**
-   * Resumes a subscription that is paused, or whose circuit breaker is open. Resolves to `true` if it was either.
+   * Resumes a subscription that is paused, also by `setOptions`, or whose circuit breaker is open. Resolves to `true` if it was
+   * either.
    * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
    */
-  resume: (name: string) => Promise<boolean>
+  resume: (name: string, options?: PauseOptions) => Promise<boolean>
+  /**
+   * Sets options in place of those of the code, in every process, until a time; then those of the code count again. They replace what
+   * was set before: `{}` ends it. Workers follow as for `pause`; running handlers finish. `retry` counts for events whose first
+   * attempt is yet to be planned; the others keep the number of attempts that they have.
+   * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
+   */
+  setOptions: (name: string, options: ChangeableOptions, change: OptionsChange) => Promise<void>
 }
 
 export interface PauseOptions {
-  /** The person or system that pauses it, up to 255 characters. Shown by `list`. */
+  /** The person or system that does it, up to 255 characters. Shown by `list` and recorded. @defaultValue the service of the bus */
   readonly by?: string | undefined
-  /** The reason, up to 2,000 characters. */
+  /** The reason, up to 2,000 characters. Recorded. */
   readonly reason?: string | undefined
 }
 
-/** Maximum number of waiting jobs of a subscription that are counted. */
-const maxCountedJobs = 10_000
-
-interface SubscriptionRow extends Record<string, unknown> {
-  readonly name: string
-  readonly service: string
-  readonly patterns: readonly string[]
-  readonly where: string | null
-  readonly options: RegisteredOptions
-  readonly paused_at: Date | null
-  readonly paused_by: string | null
-  readonly pause_reason: string | null
-  readonly circuit_opened_at: Date | null
-  readonly circuit_reason: string | null
-  readonly circuit_probe_at: Date | null
-  readonly created_at: Date
-  readonly instance_count: number
-  readonly uncovered_since: Date | null
-  readonly job_count: number
-  readonly event_count: number
+/** Options of a subscription that an operator can set at run time. */
+export interface ChangeableOptions {
+  /** Handlers at a time in each process, 1 to 1,000. */
+  readonly concurrency?: number | undefined
+  /** All of `retry`: what it does not say has its default, and not the value of the code. */
+  readonly retry?: RetryOptions | undefined
+  /** `true`: no event is started until then. */
+  readonly paused?: true | undefined
 }
 
-/** @param onChange - applies the change to the workers of this process; awaited before a call resolves */
-export function createSubscriptions(database: Database, onChange: () => Promise<void>): Subscriptions {
-  async function changed(name: string, change: Promise<boolean | undefined>): Promise<boolean> {
-    const hasChanged = found(name, await change)
+/** Who sets options, why, and until when: one of `expiresAt` and `expiresInSeconds`, unless nothing is set. */
+export interface OptionsChange {
+  /** The person or program, 1 to 255 characters. Recorded. */
+  readonly by: string
+  /** Up to 2,000 characters. Recorded. */
+  readonly reason?: string | undefined
+  /** At most 30 days ahead. */
+  readonly expiresAt?: Date | undefined
+  /** 1 to 2,592,000, by the clock of the database. */
+  readonly expiresInSeconds?: number | undefined
+}
+
+/**
+ * @param service - recorded where no person is named
+ * @param onChange - applies the change to the workers of this process; awaited before a call resolves
+ */
+export function createSubscriptions(
+  database: Database,
+  service: string,
+  onChange: () => Promise<void>,
+): SubscriptionControls {
+  async function change(
+    step: 'pause' | 'resume',
+    name: string,
+    options: PauseOptions | undefined,
+  ): Promise<boolean> {
+    const checked = { ...checkPause(options, `subscriptions.${step}`), service }
+    checkName(name)
+    const apply = step === 'pause' ? pauseSubscription : resumeSubscription
+    const hasChanged = await database.transaction(async (client) => apply(client, name, checked))
+    if (hasChanged === undefined) throw notFound(name)
     await onChange()
     return hasChanged
   }
 
   return {
-    async list() {
-      // The events of a key with a job are counted in `ordered_events`, not in the job.
-      const { rows } = await database.query<SubscriptionRow>(
-        `with waiting as materialized (
-           ${countWaitingJobsSql(database, maxCountedJobs)}
-         ), live as (
-           select d.subscription_id as id, count(distinct i.id)::int as instances
-           from bus.instances i cross join lateral unnest(i.declarations) as x (id) join bus.declarations d on d.id = x.id
-           where i.seen_at > clock_timestamp() - ${liveSeconds} * interval '1 second'
-           group by 1
-         )
-         select coalesce(live.instances, 0) as instance_count, s.uncovered_since, s.name, s.service, s.patterns, s."where", s.options, s.paused_at, s.paused_by, s.pause_reason,
-           s.circuit_opened_at, s.circuit_reason, s.circuit_probe_at, s.created_at,
-           greatest(waiting.jobs, lined.events)::int as job_count, (waiting.events + lined.events)::int as event_count
-         from bus.subscriptions s
-         join waiting using (id)
-         left join live using (id)
-         cross join lateral (
-           select count(*) as events from (
-             select from bus.ordered_keys k join bus.ordered_events e on e.key_id = k.id and e.seq > k.done_seq
-             where k.subscription_id = s.id limit ${maxCountedJobs}
-           ) e
-         ) lined
-         order by s.name`,
-      )
-      return rows.map(toInfo)
+    list: async () => readSubscriptions(database),
+    async get(name) {
+      const [found] = await readSubscriptions(database, checkName(name))
+      if (found === undefined) throw notFound(name)
+      return found
     },
-    async pause(name, options = {}) {
-      if (options === null || typeof options !== 'object')
-        throw invalidOption(`Expected options like { by, reason }, got ${describe(options)}`)
-      refuseUnknownKeys(options, ['by', 'reason'], 'subscriptions.pause')
-      const { by, reason } = options
-      if (by !== undefined) assertTextOption('by', by, { min: 0, max: 255 })
-      if (reason !== undefined) assertTextOption('reason', reason, { min: 0, max: 2000 })
-      return changed(name, pauseSubscription(database, checkName(name), by, reason))
-    },
-    async resume(name) {
-      return changed(name, resumeSubscription(database, checkName(name)))
+    pause: async (name, options) => change('pause', name, options),
+    resume: async (name, options) => change('resume', name, options),
+    async setOptions(name, options, given) {
+      checkName(name)
+      const overrides = checkOverrides(name, options)
+      const how = checkOptionsChange(given, Object.keys(overrides).length > 0)
+      const isFound = await database.transaction(async (client) => setOverrides(client, name, overrides, how))
+      if (!isFound) throw notFound(name)
+      await onChange()
     },
   }
 }
 
-function toInfo(row: SubscriptionRow): SubscriptionInfo {
-  const { paused_at: pausedAt, circuit_opened_at: openedAt } = row
+function checkPause(
+  options: PauseOptions | undefined = {},
+  call: string,
+): Pick<PauseChange, 'by' | 'reason'> {
+  if (options === null || typeof options !== 'object')
+    throw invalidOption(`Expected options like { by, reason }, got ${describe(options)}`)
+  refuseUnknownKeys(options, ['by', 'reason'], call)
+  const { by, reason } = options
+  if (by !== undefined) assertTextOption('by', by, actorLength)
+  if (reason !== undefined) assertTextOption('reason', reason, reasonLength)
+  return { by, reason }
+}
+
+function checkOverrides(name: string, options: ChangeableOptions): OptionOverrides {
+  assertObject('options like { concurrency, retry, paused }', options)
+  refuseUnknownKeys(options, ['concurrency', 'retry', 'paused'], 'subscriptions.setOptions')
+  const { concurrency, retry } = options
+  // Callers without types may pass anything.
+  const paused: unknown = options.paused
+  if (paused !== undefined && paused !== true)
+    throw invalidOption(
+      `Expected \`paused\` to be true or left out, got ${describe(paused)}: \`resume\` ends a pause`,
+      'paused',
+    )
   return {
-    name: row.name,
-    service: row.service,
-    events: row.patterns,
-    where: row.where ?? undefined,
-    options: row.options,
-    state: stateOf(row),
-    pause:
-      pausedAt === null
-        ? undefined
-        : { at: pausedAt, by: row.paused_by ?? undefined, reason: row.pause_reason ?? undefined },
-    circuit:
-      openedAt === null
-        ? undefined
-        : { openedAt, reason: row.circuit_reason ?? '', nextProbeAt: row.circuit_probe_at ?? openedAt },
-    waitingCount: row.event_count,
-    isWaitingCountPartial: row.job_count >= maxCountedJobs,
-    instanceCount: row.instance_count,
-    uncoveredSince: row.uncovered_since ?? undefined,
-    registeredAt: row.created_at,
+    ...(concurrency === undefined
+      ? {}
+      : { concurrency: integerOption('concurrency', concurrency, limits.concurrency) }),
+    ...(retry === undefined ? {} : { retry: resolveRetry(`\`retry\` of \`${name}\``, retry) }),
+    ...(paused === true ? { paused } : {}),
   }
 }
 
-function stateOf(row: SubscriptionRow): SubscriptionInfo['state'] {
-  if (row.paused_at !== null) return 'paused'
-  if (row.circuit_opened_at !== null) return 'circuit open'
-  return row.instance_count === 0 ? 'unserved' : 'active'
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+function checkOptionsChange(given: OptionsChange, isSet: boolean): OverrideChange {
+  assertObject('who does it and until when, like { by, reason, expiresInSeconds }', given)
+  refuseUnknownKeys(given, ['by', 'reason', 'expiresAt', 'expiresInSeconds'], 'subscriptions.setOptions')
+  const { by, reason, expiresAt, expiresInSeconds } = given
+  assertTextOption('by', by, actorLength)
+  if (reason !== undefined) assertTextOption('reason', reason, reasonLength)
+  if (!isSet) return { by, reason, expiry: undefined }
+  if ((expiresAt === undefined) === (expiresInSeconds === undefined))
+    throw invalidOption(
+      'Expected one of `expiresAt` and `expiresInSeconds`: the options of the code count again then',
+    )
+  const max = limits.overrideSeconds
+  if (expiresInSeconds !== undefined)
+    return {
+      by,
+      reason,
+      expiry: integerOption('expiresInSeconds', expiresInSeconds, { min: 1, max, default: 1 }),
+    }
+  const leftMs = isDate(expiresAt) ? expiresAt.getTime() - Date.now() : Number.NaN
+  if (!(leftMs > 0 && leftMs <= max * 1000))
+    throw invalidOption(
+      `Expected \`expiresAt\` to be a Date within the next ${max} seconds, got ${describe(expiresAt)}`,
+      'expiresAt',
+    )
+  return { by, reason, expiry: expiresAt }
 }
 
-function found(name: string, changed: boolean | undefined): boolean {
-  if (changed !== undefined) return changed
-  throw new ConfigurationError(
+export function notFound(name: string): ConfigurationError {
+  return new ConfigurationError(
     'BUS_SUBSCRIPTION_NOT_FOUND',
     `There is no subscription ${describe(name)} in this database`,
   )
 }
 
-function checkName(name: unknown): string {
-  assertTextOption('name', name, { max: limits.subscriptionNameLength })
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function checkName(name: unknown, option = 'name'): string {
+  assertTextOption(option, name, { max: limits.subscriptionNameLength })
   return name
 }

@@ -5,6 +5,7 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import { withLock } from '../../database/advisory-lock.ts'
 import type { Database, Executor } from '../../database/database.ts'
 import { version } from '../../foundation/version.ts'
+import { clearOverrides } from '../flow-control/overrides.ts'
 import { reofferDeclinedJobs } from './coverage.ts'
 import { liveSeconds, readDeclarations, retireDeclarations, type Registration } from './declarations.ts'
 import { registerSubscriptions } from './registry.ts'
@@ -39,6 +40,8 @@ export interface InstanceHeartbeat {
   maintain: (isLeader: boolean) => Promise<void>
   /** From now on the row reports this state. Until then it reports a process whose relay is stopped. */
   report: (state: () => InstanceState) => void
+  /** Writes the row of this process now: what it declares has changed. */
+  announce: () => Promise<void>
   /** Makes the next call of `maintain` check the registration. */
   recheckRegistration: () => void
   /** Deletes the row of this process. Its declarations remain active for a while. */
@@ -51,12 +54,11 @@ export interface InstanceHeartbeatParts {
   readonly service: string
   readonly instanceId: string
   readonly subscriptions: readonly Subscription[]
-  readonly registrations: ReadonlyMap<string, Registration>
+  /** Kept current: what this process registers again. */
+  readonly registrations: Map<string, Registration>
   readonly logger: BusLogger
   /** Called while operations run. */
   readonly onOperations: () => void
-  /** Called with the current declarations of this process. */
-  readonly onRegistered: (registrations: ReadonlyMap<string, Registration>) => void
   /** The clock for durations, in milliseconds. @defaultValue performance.now */
   readonly now?: () => number
 }
@@ -69,8 +71,8 @@ interface ActiveRow extends Record<string, unknown> {
 
 /** Inserts the row of a process that has registered its subscriptions, and keeps it current. */
 export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Promise<InstanceHeartbeat> {
-  const { database, boss, service, instanceId, subscriptions, logger, now = () => performance.now() } = parts
-  let { registrations } = parts
+  const { database, boss, service, instanceId, subscriptions, registrations, logger } = parts
+  const { now = () => performance.now() } = parts
   let state = (): InstanceState => ({ relay: 'stopped', inFlightCount: 0 })
   let heartbeatAt = Number.NEGATIVE_INFINITY
   let retiredAt = now()
@@ -128,8 +130,7 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
       return
     }
     wasConflicting = false
-    registrations = again
-    parts.onRegistered(again)
+    for (const [name, registration] of again) registrations.set(name, registration)
     logger.warn(
       { subscriptions: [...knownIds.keys()] },
       'the registration of this process was missing: its subscriptions were registered again',
@@ -205,9 +206,13 @@ export async function startInstanceHeartbeat(parts: InstanceHeartbeatParts): Pro
       if (!isLeader || now() - retiredAt < retireIntervalMs) return
       retiredAt = now()
       await retireAbandoned()
+      await clearOverrides(database)
     },
     report(reported) {
       state = reported
+    },
+    async announce() {
+      await sendHeartbeat()
     },
     recheckRegistration() {
       heartbeatAt = Number.NEGATIVE_INFINITY

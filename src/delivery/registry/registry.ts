@@ -8,6 +8,7 @@ import type { Database, Executor } from '../../database/database.ts'
 import { unstartedBoss } from '../jobs/boss.ts'
 import { assertUsableBoss } from '../jobs/boss-version.ts'
 import { beginCatchUp, type OnCatchUp } from './catch-up.ts'
+import { overridesSql } from '../flow-control/subscription-state.ts'
 import { reofferDeclinedJobs } from './coverage.ts'
 import {
   declarationHash,
@@ -155,7 +156,7 @@ export async function createQueues(
 /** Every subscription of every service, with its active declarations. */
 export async function loadSubscriptions(executor: Executor): Promise<readonly RegisteredSubscription[]> {
   const { rows } = await executor.query<LoadedRow>(
-    `select s.id, s.name, s.options, s.catch_up_until, d.id as declaration_id,
+    `select s.id, s.name, s.options || coalesce(${overridesSql} - array['concurrency', 'paused'], '{}') as options, s.catch_up_until, d.id as declaration_id,
        case when d.id is null then s.patterns else d.patterns end as patterns,
        case when d.id is null then s."where" else d."where" end as "where"
      from bus.subscriptions s left join bus.declarations d on d.subscription_id = s.id and d.retired_at is null

@@ -11,6 +11,7 @@ import {
   type Settlement,
   type FailedOutcome,
   isGivenUp,
+  retryAfterSeconds,
   failureOutput,
   failureRecord,
   receiptsOf,
@@ -23,7 +24,8 @@ import {
 import type { JobInsert } from 'pg-boss'
 import { requeuedJob } from '../jobs/requeued-job.ts'
 import { firstRetryDelaySeconds } from '../subscriptions/retry-delays.ts'
-import type { ResolvedRetry, Subscription } from '../subscriptions/subscription.ts'
+import type { ResolvedRetry } from '../subscriptions/retry-options.ts'
+import type { Subscription } from '../subscriptions/subscription.ts'
 
 /** Writes the outcomes of batches and of single events. */
 export function createJobSettlementWriter(context: SubscriptionContext): SettlementWriter {
@@ -237,7 +239,7 @@ function planFailure(plan: Writes, retry: ResolvedRetry, claim: JobClaim, outcom
   const output = failureOutput(claim, outcome)
   const isDead = isGivenUp(claim, retry, outcome)
   if (isDead) plan.deadLetters.push({ claim, output })
-  else plan.failed.push({ claim, output, retryAfterSeconds: outcome.retryAfterSeconds })
+  else plan.failed.push({ claim, output, retryAfterSeconds: retryAfterSeconds(claim, retry, outcome) })
   plan.failures.push({ claim, record: failureRecord(outcome, isDead ? 'dead' : 'retrying', claim.id) })
 }
 
@@ -248,9 +250,9 @@ function planBatchFailure(
   outcome: FailedOutcome,
 ): void {
   const { retry } = subscription
-  const { eventId, failure, retryAfterSeconds = firstRetryDelaySeconds(retry) } = outcome
+  const { eventId, failure, retryAfterSeconds: delaySeconds = firstRetryDelaySeconds(retry) } = outcome
   const past = { attempts: 1, failures: [failure] }
-  const job = retryJob(claim, eventId, past, subscription, retryAfterSeconds)
+  const job = retryJob(claim, eventId, past, subscription, delaySeconds)
   const isDead = isGivenUp(claim, retry, outcome)
   if (isDead) plan.batchDeadLetters.push({ job, output: failureOutput(claim, outcome) })
   else plan.retries.push(job)

@@ -19,6 +19,7 @@ import {
   failureOutput,
   failureRecord,
   isGivenUp,
+  retryAfterSeconds,
   type FailedOutcome,
   type JobReceipts,
   type Written,
@@ -116,16 +117,19 @@ export class KeyWriter {
   async #failSingle(claim: JobClaim, failed: FailedOutcome): Promise<void> {
     const output = failureOutput(claim, failed)
     const { retry } = this.#context.subscription
-    const { eventId, retryAfterSeconds } = failed
+    const { eventId } = failed
     if (isGivenUp(claim, retry, failed)) {
       if (await this.#jobs.deadLetter(claim, output))
         this.#onDeadLetter(claim, 0, { eventId, output }, failureRecord(failed, 'dead', claim.id))
       return
     }
-    if (!(await this.#jobs.retry({ claim, output, retryAfterSeconds }))) return
+    const delaySeconds = retryAfterSeconds(claim, retry, failed)
+    if (!(await this.#jobs.retry({ claim, output, retryAfterSeconds: delaySeconds }))) return
     this.#failures.push(failureRecord(failed, 'retrying', claim.id))
     await this.#jobs.rankAsRetries([claim])
-    if (retryAfterSeconds === undefined && retry.delaySeconds === 0 && !retry.backoff) this.#readyCount += 1
+    const isReady =
+      delaySeconds === undefined ? retry.delaySeconds === 0 && !retry.backoff : delaySeconds === 0
+    if (isReady) this.#readyCount += 1
   }
 
   async #requeue(claim: JobClaim, options: RequeueOptions): Promise<void> {
@@ -166,8 +170,8 @@ export class KeyWriter {
   /** The first attempt at one of several events has failed. */
   async #continueAfterFailure(claim: JobClaim, doneCount: number, failed: FailedOutcome): Promise<void> {
     const { retry } = this.#context.subscription
-    const { failure, retryAfterSeconds = firstRetryDelaySeconds(retry) } = failed
-    const job = this.#singleJob(claim, doneCount, { attempts: 1, failures: [failure] }, retryAfterSeconds)
+    const { failure, retryAfterSeconds: delaySeconds = firstRetryDelaySeconds(retry) } = failed
+    const job = this.#singleJob(claim, doneCount, { attempts: 1, failures: [failure] }, delaySeconds)
     if (isGivenUp(claim, retry, failed))
       await this.#deadLetter(
         claim,

@@ -2,7 +2,8 @@ import type pg from 'pg'
 import { keepFailures } from '../attempts/failure.ts'
 import type { EventOutcome } from '../attempts/outcome.ts'
 import { isLastAttempt, type Declined, type FailureOutput, type JobClaim } from '../jobs/job-claim.ts'
-import type { ResolvedRetry } from '../subscriptions/subscription.ts'
+import type { ResolvedRetry } from '../subscriptions/retry-options.ts'
+import { scheduledDelaySeconds } from '../subscriptions/retry-delays.ts'
 import type { FailureRecord } from '../ledger/failures.ts'
 import type { Receipt } from '../ledger/receipts.ts'
 import type { DeadLettered } from '../jobs/job-writer.ts'
@@ -39,6 +40,15 @@ export function isGivenUp(
   { final }: Pick<FailedOutcome, 'final'>,
 ): boolean {
   return final || (claim.data.eventIds.length > 1 ? retry.maxAttempts === 1 : isLastAttempt(claim))
+}
+
+/** When to run a job of one event again, if the handler or a schedule says so. Otherwise pg-boss computes it. */
+export function retryAfterSeconds(
+  { data }: JobClaim,
+  retry: ResolvedRetry,
+  { retryAfterSeconds: asked, failure }: Pick<FailedOutcome, 'retryAfterSeconds' | 'failure'>,
+): number | undefined {
+  return asked ?? scheduledDelaySeconds(retry, failure.attempt - (data.losses ?? 0))
 }
 
 /** What pg-boss keeps of a failed attempt and those before it. */

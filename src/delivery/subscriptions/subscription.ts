@@ -17,18 +17,11 @@ import type {
   CircuitBreakerOptions,
   DeliveryMode,
   KeyFailureRule,
-  RetryOptions,
 } from './subscription-options.ts'
 import { isDate } from '../../foundation/cross-realm.ts'
 import { isLonger, invalidTextReason } from '../../foundation/text.ts'
-
-/** Retry options with every default applied. */
-export interface ResolvedRetry {
-  readonly maxAttempts: number
-  readonly delaySeconds: number
-  readonly backoff: boolean
-  readonly maxDelaySeconds: number
-}
+import { assertSubscriptionName } from './subscription-name.ts'
+import { resolveRetry, type ResolvedRetry } from './retry-options.ts'
 
 /** Circuit breaker options with every default applied. */
 export interface CircuitBreaker {
@@ -112,17 +105,7 @@ export function resolveSubscription(
     throw invalidOption(`Expected the options of a subscription, got ${describe(options)}`)
   refuseUnknownKeys(options, optionNames, 'a subscription')
   const { name, where, retry = {} } = options
-  if (
-    typeof name !== 'string' ||
-    name.length > limits.subscriptionNameLength ||
-    !/^[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?$/.test(name) ||
-    name.endsWith('.dead')
-  ) {
-    throw invalidOption(
-      `Expected \`name\` to be 1 to ${limits.subscriptionNameLength} letters, digits, \`.\`, \`_\` or \`-\`, not ending in \`.dead\`, got ${describe(name)}`,
-      'name',
-    )
-  }
+  assertSubscriptionName(name)
   const mode: DeliveryMode = options.mode === undefined ? 'at-least-once' : options.mode
   if (mode !== 'at-least-once' && mode !== 'exactly-once')
     throw invalidOption(
@@ -164,7 +147,7 @@ export function resolveSubscription(
     batchSize: integerOption('batchSize', options.batchSize, limits.batchSize),
     timeoutSeconds: integerOption('timeoutSeconds', options.timeoutSeconds, limits.timeoutSeconds),
     heartbeatSeconds: integerOption('heartbeatSeconds', options.heartbeatSeconds, limits.heartbeatSeconds),
-    retry: resolveRetry(name, retry),
+    retry: resolveRetry(`\`retry\` of \`${name}\``, retry),
     circuitBreaker: resolveCircuitBreaker(name, options.circuitBreaker),
     ...resolveOrder(name, options),
     ...resolveCallbacks(`\`${name}\``, options),
@@ -221,28 +204,6 @@ function resolveOrder(
     )
   }
   return { ordered: true, onKeyFailure: onKeyFailure ?? 'block' }
-}
-
-function resolveRetry(name: string, retry: RetryOptions): ResolvedRetry {
-  if (retry === null || typeof retry !== 'object' || Array.isArray(retry))
-    throw invalidOption(`Expected \`retry\` of \`${name}\` to be an object, got ${describe(retry)}`, 'retry')
-  refuseUnknownKeys(retry, ['maxAttempts', 'delaySeconds', 'backoff', 'maxDelaySeconds'], '`retry`')
-  const resolved = {
-    maxAttempts: integerOption('retry.maxAttempts', retry.maxAttempts, limits['retry.maxAttempts']),
-    delaySeconds: integerOption('retry.delaySeconds', retry.delaySeconds, limits['retry.delaySeconds']),
-    backoff: booleanOption('retry.backoff', retry.backoff, true),
-    maxDelaySeconds: integerOption('retry.maxDelaySeconds', retry.maxDelaySeconds, {
-      ...limits['retry.maxDelaySeconds'],
-      default: Math.max(limits['retry.maxDelaySeconds'].default, retry.delaySeconds ?? 0),
-    }),
-  }
-  if (resolved.maxDelaySeconds < resolved.delaySeconds) {
-    throw invalidOption(
-      `Expected \`retry.maxDelaySeconds\` to be at least \`retry.delaySeconds\`, got ${resolved.maxDelaySeconds} and ${resolved.delaySeconds}`,
-      'retry.maxDelaySeconds',
-    )
-  }
-  return Object.freeze(resolved)
 }
 
 function resolveStartFrom(name: string, given: unknown): Pick<Subscription, 'startFrom'> {

@@ -110,7 +110,12 @@ export function startWorker(parts: WorkerDependencies): Worker {
       coverage.coversAll(types, declarations),
     wake: () => signal.wake(),
     applyState(state, readAt) {
-      if (breaker.apply(state, readAt)) parts.onState(state)
+      if (!breaker.apply(state, readAt)) return
+      const before = subscription.concurrency
+      parts.onState(state)
+      if (subscription.concurrency === before) return
+      slots.resized()
+      signal.wake()
     },
     adopt(fetched, fetchedAt) {
       for (const job of fetched) begin(job, fetchedAt)
@@ -142,7 +147,7 @@ function createWorkerParts(parts: WorkerDependencies): {
   const { context, catalogue, events, publishing, coverage, requestPoll } = parts
   const { subscription, logger } = context
   const signal = createFetchSignal(context)
-  const slots = createHandlerSlots(subscription.concurrency, signal.capacityFreed)
+  const slots = createHandlerSlots(() => subscription.concurrency, signal.capacityFreed)
   const metrics = createHandlerMetrics()
   const limit = createTenantLimit(subscription.tenantConcurrency, () => metrics.averageMs)
   const tenants = limit && createTenantAdmission(context, limit, signal)
@@ -224,6 +229,12 @@ export class Workers implements LocalWorkers {
     const readAt = performance.now()
     const states = await readStates(this.#database, ours).catch(() => new Map<number, SubscriptionState>())
     for (const [id, state] of states) this.#workers.get(id)?.applyState(state, readAt)
+  }
+
+  /** Stops the worker of a subscription, as `stop` does for all. Until then jobs may still be passed to it. */
+  async stopOne(id: number, graceMs: number, relayStopped: Promise<void>): Promise<void> {
+    await this.#workers.get(id)?.stop(graceMs, relayStopped)
+    this.#workers.delete(id)
   }
 
   async stop(graceMs: number, relayStopped: Promise<void>): Promise<void> {

@@ -38,7 +38,7 @@ test('what is asked for at once is read in one statement, and again from memory'
   const database = await createTestDatabase()
   const ids = await publishNotes(database, ['a', 'b', 'c'])
   const executor = countingExecutor(database)
-  const reader = createEventReader(executor, 2)
+  const reader = createEventReader(executor, () => 2)
   const [first, second] = await Promise.all([read(reader, ids.slice(0, 2)), read(reader, ids.slice(1))])
   expect(first.map(({ payload }) => payload)).toEqual(['a', 'b'])
   expect(second.map(({ payload }) => payload)).toEqual(['b', 'c'])
@@ -50,7 +50,7 @@ test('for a single worker nothing is kept', async () => {
   const database = await createTestDatabase()
   const ids = await publishNotes(database, ['a'])
   const executor = countingExecutor(database)
-  const reader = createEventReader(executor, 1)
+  const reader = createEventReader(executor, () => 1)
   expect(await read(reader, ids)).toHaveLength(1)
   expect(await read(reader, ids)).toHaveLength(1)
   expect(executor.statementCount()).toBe(2)
@@ -61,7 +61,7 @@ test('an event that a statement does not give is asked for in another one at onc
   const [id = ''] = await publishNotes(database, ['a'])
   const unknown = '01900000-0000-7000-8000-000000000000'
   const executor = countingExecutor(database)
-  const reader = createEventReader(executor, 2)
+  const reader = createEventReader(executor, () => 2)
   expect((await read(reader, [unknown, id])).map((event) => event.id)).toEqual([id])
   expect(executor.statementCount()).toBe(2)
   expect(await read(reader, [unknown])).toEqual([])
@@ -79,7 +79,7 @@ test('a read that failed fails everybody who waited for it, and the next one rea
       return working.query(text, values)
     },
   }
-  const reader = createEventReader(failing, 2)
+  const reader = createEventReader(failing, () => 2)
   const results = await Promise.allSettled([reader.load(ids), reader.load(ids)])
   expect(results.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
   broken = false

@@ -165,7 +165,7 @@ test("expiry is judged by the database's clock, also for an event kept in memory
   )
   const reader = createEventReader(
     { query: async (text, values) => ({ rows: (await database.rows(text, values)) as never[] }) },
-    2,
+    () => 2,
   )
   const load = async (): Promise<Readonly<Record<string, StoredEvent>>> => {
     const ids = inserted.map(({ id }) => String(id))

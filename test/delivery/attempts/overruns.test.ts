@@ -169,7 +169,7 @@ test.each([
 ])('a key goes to another process when the one whose handler runs on %s', async (_, change) => {
   const database = await createTestDatabase()
   const handlers = openHandlers()
-  const subscribe = (bus: PaymentBus, name: string): void =>
+  const subscribe = (bus: PaymentBus, name: string): unknown =>
     bus.subscribe({
       name: 'lapsed',
       events: ['note'],

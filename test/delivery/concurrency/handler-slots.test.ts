@@ -9,7 +9,10 @@ import {
 /** Events that wait for a slot; what is begun, in order, is written down. */
 function open(slotCount: number) {
   let kept = 0
-  const slots = createHandlerSlots(slotCount, () => (kept += 1))
+  const slots = createHandlerSlots(
+    () => slotCount,
+    () => (kept += 1),
+  )
   const begun: AttemptKind[] = []
   return {
     slots,
@@ -99,7 +102,10 @@ function expecting(
   running: Partial<Record<AttemptKind, number>>,
   queue: Record<AttemptKind, boolean>,
 ): HandlerSlots {
-  const slots = createHandlerSlots(slotCount, () => {})
+  const slots = createHandlerSlots(
+    () => slotCount,
+    () => {},
+  )
   slots.expect('first', false)
   for (const kind of ['first', 'retry'] as const)
     for (let i = 0; i < (running[kind] ?? 0); i += 1) slots.of[kind].tryAcquire()

@@ -38,3 +38,24 @@ test('what is given back goes to those who wait, in the order they came', async 
   await Promise.all(waiting)
   expect(got.slice(1)).toEqual(['a first', 'b second', 'a second'])
 })
+
+test('a member that comes later shares: where permits are left it has one reserved, otherwise they take turns', async () => {
+  const divide = createReservedPermits(1, 1)
+  const [early, late] = [divide(), divide()]
+  expect(early.tryAcquire()).toBe(true)
+  let isLate = false
+  const waiting = late.acquire().then(() => {
+    isLate = true
+  })
+  expect(isLate).toBe(false)
+  early.release()
+  await waiting
+  expect(early.tryAcquire()).toBe(false)
+
+  const wide = createReservedPermits(3, 1)
+  const first = wide()
+  expect([first.tryAcquire(), first.tryAcquire()]).toEqual([true, true])
+  const second = wide()
+  expect(first.tryAcquire()).toBe(false)
+  expect(second.tryAcquire()).toBe(true)
+})

@@ -129,6 +129,7 @@ test('the locks of reads and looks do not add up with the subscriptions', async 
     'subscriptions.list': async () =>
       createSubscriptions(
         Object.assign(client, { bossSchema: 'pgboss' }) as unknown as Database,
+        'payment-service',
         async () => {},
       ).list(),
     'deadLetters.list': async () => createDeadLetterReads(client as unknown as Database).list(),

@@ -93,7 +93,6 @@ async function retireAbandoned(database: TestDatabase): Promise<void> {
     ...{
       registrations: new Map(),
       logger: recordingLogger(),
-      onRegistered: () => {},
       onOperations: () => {},
     },
     now: () => now,

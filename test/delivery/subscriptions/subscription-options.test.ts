@@ -40,7 +40,7 @@ describe('defaults', () => {
     batchSize: 100,
     timeoutSeconds: 60,
     heartbeatSeconds: 30,
-    retry: { maxAttempts: 5, delaySeconds: 1, backoff: true, maxDelaySeconds: 300 },
+    retry: { maxAttempts: 16, delaySeconds: 1, backoff: true, maxDelaySeconds: 600 },
     circuitBreaker: { windowSize: 20, failureRatio: 0.9, probeSeconds: 5, maxProbeSeconds: 300 },
   }
 
@@ -371,6 +371,43 @@ describe('options that depend on each other', () => {
   test('maxDelaySeconds follows a delaySeconds above its default', () => {
     expect(resolveWith({ retry: { delaySeconds: 3600 } }).retry).toMatchObject({ maxDelaySeconds: 3600 })
     expect(resolveWith({ retry: { delaySeconds: 86_400 } }).retry).toMatchObject({ maxDelaySeconds: 86_400 })
-    expect(resolveWith({ retry: { delaySeconds: 2 } }).retry).toMatchObject({ maxDelaySeconds: 300 })
+    expect(resolveWith({ retry: { delaySeconds: 2 } }).retry).toMatchObject({ maxDelaySeconds: 600 })
   })
+})
+
+describe('a schedule', () => {
+  test('says how many attempts there are', () => {
+    expect(resolveWith({ retry: { delays: [5, 300, 1800] } })).toMatchObject({
+      retry: {
+        maxAttempts: 4,
+        delaySeconds: 5,
+        backoff: false,
+        maxDelaySeconds: 1800,
+        delays: [5, 300, 1800],
+      },
+    })
+  })
+
+  test('is a copy of what was given', () => {
+    const delays = [5, 300]
+    const { retry } = resolveWith({ retry: { delays } })
+    delays[0] = 7
+    expect(retry.delays).toEqual([5, 300])
+  })
+
+  test.each([
+    [{ delays: [5], maxAttempts: 3 }, 'maxAttempts'],
+    [{ delays: [5], delaySeconds: 3 }, 'delaySeconds'],
+    [{ delays: [5], backoff: false }, 'backoff'],
+    [{ delays: [5], maxDelaySeconds: 9 }, 'maxDelaySeconds'],
+  ])('is not combined with the formula: %o', async (retry, other) => {
+    expect(await refusalWith({ retry })).toContain(`either \`delays\` or \`${other}\``)
+  })
+
+  test.each([[[]], [[-1]], [[1.5]], [['5']], ['5'], [5], [null], [[604_801]], [[Number.NaN]]])(
+    'that is not a list of delays is refused: %o',
+    async (delays) => {
+      expect(await refusalWith({ retry: { delays } })).toContain('`retry.delays`')
+    },
+  )
 })

@@ -193,7 +193,7 @@ test('it starts at a time, only when it is new, and follows its patterns and pre
   )
   const seen: number[] = []
   const subscribe = (bus: PaymentBus): void =>
-    bus.subscribe({
+    void bus.subscribe({
       name: 'late',
       events: ['payment.*'],
       where: '$.amountCents > 100',

@@ -2,7 +2,7 @@ import type { Database } from '../../../database/database.ts'
 
 /**
  * Counts the waiting jobs of each subscription, and their events without those of keys: rows of `id`, `jobs` and `events`. At most
- * `maxJobs` jobs of each are counted.
+ * `maxJobs` jobs of each are counted. $1 is the name of the only subscription to count, or null.
  */
 export function countWaitingJobsSql({ bossSchema }: Pick<Database, 'bossSchema'>, maxJobs: number): string {
   return `
@@ -15,6 +15,6 @@ export function countWaitingJobsSql({ bossSchema }: Pick<Database, 'bossSchema'>
           select data from ${bossSchema}.job where name = %L and state < 'active' limit ${maxJobs}
         ) j
       $counted$, s.id, 'bus.' || s.name)
-      from bus.subscriptions s
+      from bus.subscriptions s where $1::text is null or s.name = $1
     )) as r (counted)`
 }

@@ -1,0 +1,77 @@
+import type pg from 'pg'
+import { writeAudit } from '../../audit/audit.ts'
+import type { Database } from '../../database/database.ts'
+import type { ResolvedRetry } from '../subscriptions/retry-options.ts'
+import { notifyState } from './subscription-state.ts'
+
+/** What an operator sets in place of the code's options. */
+export interface OptionOverrides {
+  readonly concurrency?: number
+  readonly retry?: ResolvedRetry
+  readonly paused?: true
+}
+
+/** Who sets them, and until when. */
+export interface OverrideChange {
+  readonly by: string
+  readonly reason: string | undefined
+  /** In seconds from now, or a time. Undefined if nothing is set. */
+  readonly expiry: number | Date | undefined
+}
+
+/**
+ * Sets the overrides of a subscription, in place of those that were set before. Relays and workers of every process follow. Locks its
+ * row. Returns false if it does not exist.
+ */
+export async function setOverrides(
+  client: pg.ClientBase,
+  name: string,
+  overrides: OptionOverrides,
+  { by, reason, expiry }: OverrideChange,
+): Promise<boolean> {
+  const { rows } = await client.query<{ id: number; before: object | null; until: Date | null }>(
+    `select s.id, case when s.overrides_until > now() then s.overrides end as before,
+       coalesce($2::timestamptz, now() + $3 * interval '1 second') as until
+     from bus.subscriptions s where s.name = $1 for update`,
+    [name, expiry instanceof Date ? expiry : null, typeof expiry === 'number' ? expiry : null],
+  )
+  const [found] = rows
+  if (found === undefined) return false
+  const isSet = Object.keys(overrides).length > 0
+  const to = isSet ? { ...overrides, expiresAt: found.until } : null
+  await writeAudit(
+    client,
+    {
+      ...{ by, reason, action: 'subscriptions.setOptions', subscription: name },
+      change: { from: found.before, to },
+    },
+    {},
+  )
+  await client.query(
+    isSet
+      ? `update bus.subscriptions
+         set overrides = $2, overridden_by = $3, override_reason = $4, overridden_at = now(), overrides_until = $5,
+           revision = nextval('bus.subscription_revision')
+         where id = $1`
+      : `update bus.subscriptions set ${noOverrides}, revision = nextval('bus.subscription_revision') where id = $1`,
+    isSet ? [found.id, JSON.stringify(overrides), by, reason ?? null, found.until] : [found.id],
+  )
+  await notifyState(client, [found.id])
+  return true
+}
+
+const noOverrides =
+  'overrides = null, overridden_by = null, override_reason = null, overridden_at = null, overrides_until = null'
+
+/** Clears what has expired, so that relays load the options of the code again. Repeating it changes nothing. */
+export async function clearOverrides(database: Pick<Database, 'query'>): Promise<void> {
+  const { rows } = await database.query<{ id: number }>(
+    `update bus.subscriptions set ${noOverrides}, revision = nextval('bus.subscription_revision')
+     where overrides_until <= now() returning id`,
+  )
+  if (rows.length > 0)
+    await notifyState(
+      database,
+      rows.map(({ id }) => id),
+    )
+}

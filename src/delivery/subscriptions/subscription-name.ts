@@ -1,0 +1,17 @@
+import { limits } from '../../foundation/limits.ts'
+import { describe, invalidOption } from '../../foundation/options.ts'
+
+/** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function assertSubscriptionName(name: unknown, option = 'name'): asserts name is string {
+  if (
+    typeof name === 'string' &&
+    name.length <= limits.subscriptionNameLength &&
+    /^[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?$/.test(name) &&
+    !name.endsWith('.dead')
+  )
+    return
+  throw invalidOption(
+    `Expected \`${option}\` to be 1 to ${limits.subscriptionNameLength} letters, digits, \`.\`, \`_\` or \`-\`, not ending in \`.dead\`, got ${describe(name)}`,
+    option,
+  )
+}
