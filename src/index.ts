@@ -182,6 +182,7 @@ export type { DeliveryState, OutboxStatus, StatusFilter } from './operations/del
 export type { TraceNode, TraceTree } from './operations/event-trace.ts'
 export type { DeliveryReason, ExplainedInstance } from './operations/delivery-reason.ts'
 export type { Explanation, SubscriptionExplanation } from './operations/explain.ts'
+export type { HistoryEvent } from './operations/history-event.ts'
 export type { EventFilter, OperatorFilter, SearchLimit } from './operations/history-filter.ts'
 export type { Lookup, LookupMatch } from './operations/lookup.ts'
 export type {
@@ -194,7 +195,6 @@ export type {
 export type {
   EventHistory,
   EventSearch,
-  HistoryEvent,
   HistoryType,
   OperatorHistory,
   TraceOptions,

@@ -1,4 +1,4 @@
-import type { HistoryEvent } from './history.ts'
+import type { HistoryEvent } from './history-event.ts'
 
 /** The events that belong together, each below the event that caused it. */
 export interface TraceTree {

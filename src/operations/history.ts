@@ -1,6 +1,5 @@
 import type { EventCatalogue, EventType } from '../events/catalogue.ts'
 import { lowestId, timeInId } from '../events/event-id.ts'
-import type { StoredEvent } from '../events/envelope.ts'
 import { limits } from '../foundation/limits.ts'
 import { idOption, integerOption, refuseUnknownKeys, textOption } from '../foundation/options.ts'
 import { toDate, toStoredEvent } from '../outbox/schema/event-row.ts'
@@ -8,6 +7,7 @@ import type { Executor } from '../database/database.ts'
 import { searchEvents, timeReached, type FoundRows, type LogReader } from './event-search.ts'
 import { historyColumns, type HistoryRow } from './event-statements.ts'
 import { inCausalOrder, toTree, type TraceTree } from './event-trace.ts'
+import type { HistoryEvent } from './history-event.ts'
 import {
   assertOptions,
   checkFilter,
@@ -18,19 +18,6 @@ import {
 } from './history-filter.ts'
 import type { PayloadView } from './payload-view.ts'
 import { uuidShape } from '../foundation/text.ts'
-
-/**
- * An event of the log. The payload has the shape in which it was stored, which `schemaVersion` names, and is redacted
- * as the catalogue requires.
- */
-export interface HistoryEvent<T extends string = string> extends StoredEvent<T> {
-  /** The event is, or was, scheduled: it is not delivered before this time. */
-  readonly availableAt: Date | undefined
-  /** When it was cancelled before it was due. */
-  readonly cancelledAt: Date | undefined
-  /** When `bus.erase` replaced its payload by null and emptied its metadata. */
-  readonly erasedAt: Date | undefined
-}
 
 /** A type of the catalogue, or any other: the log may contain types that this catalogue does not know. */
 export type HistoryType<C extends EventCatalogue> = EventType<C> | (string & {})
