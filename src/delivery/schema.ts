@@ -40,16 +40,16 @@ export const subscriptions = busSchema.table('subscriptions', {
   circuitProbeCount: integer('circuit_probe_count').notNull().default(0),
   /** Since when jobs wait that a process has left to other code: see coverage.ts. Null if there are none. */
   uncoveredSince: time('uncovered_since'),
+  createdAt: time('created_at').notNull().defaultNow(),
+  updatedAt: time('updated_at').notNull().defaultNow(),
+  /** While it catches up with the log: the last event of the log that may have been dispatched before it existed. */
+  catchUpUntil: uuid('catch_up_until'),
   /** What an operator has set in place of the code's options, until then: `concurrency`, `retry`, `paused`. */
   overrides: jsonb('overrides'),
   overriddenBy: text('overridden_by'),
   overrideReason: text('override_reason'),
   overriddenAt: time('overridden_at'),
   overridesUntil: time('overrides_until'),
-  createdAt: time('created_at').notNull().defaultNow(),
-  updatedAt: time('updated_at').notNull().defaultNow(),
-  /** While it catches up with the log: the last event of the log that may have been dispatched before it existed. */
-  catchUpUntil: uuid('catch_up_until'),
 })
 
 /** The subscriptions that were removed: which name the id in receipts and attempts stood for. */

@@ -135,7 +135,10 @@ test('while events are published and relays run, nothing is lost', async () => {
   subscribe(fresh, 'new', false, (payload) => void seen.push(payload))
   await fresh.start()
   await until('all are delivered', () => seen.length === published, 30_000)
-  expect(await database.count('select count(*) from bus.deliveries')).toBe(published)
+  await until(
+    'all have receipts',
+    async () => (await database.count('select count(*) from bus.deliveries')) === published,
+  )
   expect(await database.count(`select count(*) from pgboss.job where name = 'bus.old'`)).toBe(0)
 }, 60_000)
 

@@ -87,6 +87,7 @@ test('waitFor resolves to the event that has come to something, also when it had
   bus.subscribe({
     name: 'bad',
     events: ['note'],
+    retry: { maxAttempts: 5 },
     handler: ({ payload }) => {
       if (payload !== 'good') throw new Error('never')
     },
