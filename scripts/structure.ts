@@ -47,6 +47,8 @@ const layers = [
   'delivery/operator',
   'delivery',
   'operations',
+  'retention/archive',
+  'retention',
   'tenancy',
   '.',
   'cli/command',

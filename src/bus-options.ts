@@ -6,6 +6,7 @@ import { resolveBossSchema } from './database/boss-schema.ts'
 import type { DatabaseOption } from './database/database.ts'
 import { resolveDrizzle, type DrizzleOption, type Settings } from './database/drizzle-handle.ts'
 import type { DefaultsOption, EventDefaults } from './outbox/publish/publisher.ts'
+import { resolveRetention, type RetentionOptions } from './retention/policy.ts'
 import type { PublishSettings } from './outbox/publish/check-events.ts'
 
 /** Options of `createBus`. */
@@ -58,6 +59,12 @@ export interface BusOptions<
    * from the handled event first.
    */
   readonly defaults?: DefaultsOption<E> | undefined
+  /**
+   * How long events and what is recorded about them are kept, and where they are archived before they are dropped. See
+   * docs/guide/retention.md.
+   * @defaultValue the log is kept for ever; keys for 30 days
+   */
+  readonly retention?: RetentionOptions | undefined
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
@@ -69,12 +76,13 @@ export function resolveBusOptions<C extends EventCatalogue>(
   bossSchema: string
   drizzle: DrizzleOption
   defaults: unknown
+  retention: RetentionOptions
 } {
   if (options === null || typeof options !== 'object')
     throw invalidOption(`Expected the options of a bus, got ${describe(options)}`)
   refuseUnknownKeys(
     options,
-    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle', 'defaults'],
+    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle', 'defaults', 'retention'],
     'createBus',
   )
   const { events, source, logger = stderrLogger } = options
@@ -100,5 +108,6 @@ export function resolveBusOptions<C extends EventCatalogue>(
     bossSchema: resolveBossSchema(options.bossSchema),
     drizzle: resolveDrizzle(options.drizzle),
     defaults: options.defaults,
+    retention: resolveRetention(options.retention),
   }
 }

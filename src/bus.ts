@@ -37,6 +37,7 @@ import { repairSequences } from './outbox/schema/sequences.ts'
 import { type DefaultedBy, type EventDefaults, type Publisher } from './outbox/publish/publisher.ts'
 import { assertNodeVersion } from './foundation/node-version.ts'
 import { chosenOf, resolveRun, type RunOption } from './run-option.ts'
+import { createRetention, startRetention, type RetentionTimer } from './retention/retention.ts'
 import { createReads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions } from './tenancy/roles.ts'
 import { version } from './foundation/version.ts'
@@ -75,7 +76,7 @@ export function createBus<
   const E extends EventDefaults | undefined = undefined,
 >(options: BusOptions<C, D, E>): Bus<C, HandlerTransaction<D>, DefaultedBy<E>> {
   assertNodeVersion()
-  const { settings, logger, bossSchema, drizzle, defaults } = resolveBusOptions(options)
+  const { settings, logger, bossSchema, drizzle, defaults, retention } = resolveBusOptions(options)
   const database = createDatabase(options.database, logger, bossSchema, drizzle)
   const subscriptions: Subscription[] = []
   const deadLetters = createDeadLetters(database)
@@ -86,8 +87,10 @@ export function createBus<
   let state: BusState = 'created'
   let delivery: Delivery | undefined
   let runner: OperationRunner | undefined
+  let retentionTimer: RetentionTimer | undefined
   let starting: Promise<void> | undefined
   let stopping: Promise<void> | undefined
+  const retentionParts = { database, logger, service: settings.source, options: retention }
   const mayClose = Promise.withResolvers<void>()
   const publishing = createPublishing(database, settings, logger, defaults)
 
@@ -114,6 +117,7 @@ export function createBus<
       onOperations: () => runner?.wake(),
     })
     runner = startOperationRunner({ database, logger, parts: {} })
+    retentionTimer = startRetention(retentionParts)
     await recorded
   }
 
@@ -129,7 +133,7 @@ export function createBus<
     logger.info({ service: settings.source, graceMs }, 'the bus is stopping')
     const stopped = (async () => {
       if (isStarting) await starting?.catch(() => {})
-      await Promise.all([runner?.stop(), delivery?.stop(graceMs)])
+      await Promise.all([runner?.stop(), retentionTimer?.stop(), delivery?.stop(graceMs)])
       await waitUntil(deadline, mayClose.promise)
       await database.close()
     })().catch((error: unknown) =>
@@ -155,6 +159,7 @@ export function createBus<
     erasures,
     operations,
     audit: createAudit(database),
+    ...createRetention(retentionParts),
     subscriptions: registered,
     erase: async (eraseOptions) => eraseSubject(database, eraseOptions),
     async migrate(migrateOptions = {}) {

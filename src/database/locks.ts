@@ -18,4 +18,6 @@ export const locks = {
   order: 6,
   /** Held by bus.repair_sequences(), in SQL. */
   sequences: 7,
+  /** Held during a round of retention: see src/retention/round.ts. */
+  retention: 12,
 } as const

@@ -79,6 +79,14 @@ export const faultPoints = [
   'operation.locked',
   'operation.part-written',
   'operation.part-committed',
+  // Retention.
+  'retention.archive-begun',
+  'retention.file-written',
+  'retention.archive-verified',
+  'retention.archived',
+  'retention.dropped',
+  'retention.slice-deleted',
+  'retention.default-adopted',
   // Starting, maintenance, stopping.
   'migrate.applied',
   'migrate.partitions-created',

@@ -70,6 +70,10 @@ export const limits = Object.freeze({
   /** The argument of `RetryAfterError`. */
   retryAfterSeconds: 604_800,
 
+  // Retention.
+  /** The times of the option `retention`, in days, at least 1: a hundred years. */
+  retentionDays: 36_500,
+
   // Methods of a bus.
   /** `limit` of `deadLetters.list`, `blockedKeys.list`, `erasures.list` and `events.find`. */
   listLimit: range(1, 1000, 100),
