@@ -1,6 +1,12 @@
 import type { Executor } from '../database/database.ts'
 import { limits } from '../foundation/limits.ts'
-import { assertObject, describe, integerOption, invalidOption, refuseUnknownKeys } from '../foundation/options.ts'
+import {
+  assertObject,
+  describe,
+  integerOption,
+  invalidOption,
+  refuseUnknownKeys,
+} from '../foundation/options.ts'
 import type { ArchiveStore } from './archive/archive-store.ts'
 
 /**
@@ -74,13 +80,20 @@ export function resolveRetention(given: RetentionOptions | undefined): Retention
   for (const name of times) {
     const value = given[name]
     if (value === undefined) continue
-    resolved[name] = integerOption(`retention.${name}`, value, { min: 1, max: limits.retentionDays, default: 0 })
+    resolved[name] = integerOption(`retention.${name}`, value, {
+      min: 1,
+      max: limits.retentionDays,
+      default: 0,
+    })
   }
   const { archive } = given
   if (archive !== undefined && archive !== null) {
     for (const method of ['write', 'read'] as const)
       if (typeof (archive as Partial<ArchiveStore>)[method] !== 'function')
-        throw invalidOption(`Expected \`retention.archive\` to have a method \`${method}\``, 'retention.archive')
+        throw invalidOption(
+          `Expected \`retention.archive\` to have a method \`${method}\``,
+          'retention.archive',
+        )
     if (archive.format !== undefined && archive.format !== 'ndjson' && archive.format !== 'parquet')
       throw invalidOption(
         `Expected the \`format\` of \`retention.archive\` to be "ndjson" or "parquet", got ${describe(archive.format)}`,
@@ -91,7 +104,11 @@ export function resolveRetention(given: RetentionOptions | undefined): Retention
 }
 
 /** Records what a service asks for, or that it asks for nothing. Repeating it changes nothing. */
-export async function declarePolicy(executor: Executor, service: string, options: RetentionOptions): Promise<void> {
+export async function declarePolicy(
+  executor: Executor,
+  service: string,
+  options: RetentionOptions,
+): Promise<void> {
   const { archive, ...asked } = options
   const policy = archive === undefined ? asked : { ...asked, archive: true }
   if (Object.keys(policy).length === 0) {
@@ -108,7 +125,9 @@ export async function declarePolicy(executor: Executor, service: string, options
 
 /** The policy that applies in this database. */
 export async function readPolicy(executor: Executor): Promise<RetentionPolicy> {
-  const { rows } = await executor.query<{ policy: RetentionPolicy }>('select bus.retention_policy() as policy')
+  const { rows } = await executor.query<{ policy: RetentionPolicy }>(
+    'select bus.retention_policy() as policy',
+  )
   if (rows[0] === undefined) throw new Error('bus.retention_policy() returned no row')
   return rows[0].policy
 }

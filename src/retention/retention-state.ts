@@ -53,8 +53,7 @@ export interface RetentionState {
   readonly ranges: readonly LogRange[]
   /** The oldest range that should go, and what holds it back; or the one that goes next, when it is due. Undefined if the log is kept. */
   readonly next:
-    | { readonly range: LogRange; readonly dueAt: Date; readonly holds: readonly PartitionHold[] }
-    | undefined
+    { readonly range: LogRange; readonly dueAt: Date; readonly holds: readonly PartitionHold[] } | undefined
   /** Tables whose default partition has rows. They become partitions by themselves; `mixed` ones stay. */
   readonly defaultPartitions: readonly string[]
   /** The log was dropped up to here, but for what was held back. */
@@ -202,5 +201,8 @@ function shortestDays(policy: RetentionPolicy, { tables }: LogRange): number | n
   const days = tables.map((table) =>
     table === 'events' ? policy.logDays : table === 'attempts' ? policy.attemptsDays : policy.ledgerDays,
   )
-  return days.reduce<number | null>((least, each) => (each === null ? least : Math.min(least ?? each, each)), null)
+  return days.reduce<number | null>(
+    (least, each) => (each === null ? least : Math.min(least ?? each, each)),
+    null,
+  )
 }

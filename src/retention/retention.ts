@@ -111,8 +111,7 @@ export function createRetention({ database, logger, service, options }: Retentio
         if (span !== 'month' && span !== 'day')
           throw invalidOption(`Expected \`span\` to be "month" or "day", got ${describe(span)}`, 'span')
         const by = textOption('by', given.by, actorLength)
-        const reason =
-          given.reason === undefined ? null : textOption('reason', given.reason, reasonLength)
+        const reason = given.reason === undefined ? null : textOption('reason', given.reason, reasonLength)
         return setPartitionSpan(database, [span, by, reason])
       },
       pendingErasures: async () => pendingErasures(database),
@@ -126,7 +125,11 @@ export function createRetention({ database, logger, service, options }: Retentio
 }
 
 /** What a round would do with the options of this bus, which it may not have recorded yet. Leaves nothing behind. */
-async function plan(database: Database, service: string, options: RetentionOptions): Promise<RetentionReport> {
+async function plan(
+  database: Database,
+  service: string,
+  options: RetentionOptions,
+): Promise<RetentionReport> {
   const undone = new Error('a dry run is rolled back')
   let report: RetentionReport | undefined
   await database
@@ -191,12 +194,15 @@ export function startRetention(parts: RetentionParts): RetentionTimer {
   function schedule(delayMs: number): void {
     if (isStopped) return
     // Randomised, so that processes that were started together do not all ask at once.
-    timer = setTimeout(() => {
-      running = pass().finally(() => {
-        running = undefined
-        schedule(intervalMs)
-      })
-    }, delayMs * (0.75 + Math.random() / 2))
+    timer = setTimeout(
+      () => {
+        running = pass().finally(() => {
+          running = undefined
+          schedule(intervalMs)
+        })
+      },
+      delayMs * (0.75 + Math.random() / 2),
+    )
     timer.unref()
   }
 

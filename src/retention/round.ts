@@ -54,9 +54,7 @@ const parents = ['events', 'receipts', 'receipt_batches', 'attempts'] as const
 /** Everything that retention does, once. The caller holds the lock of retention. */
 export async function runRound(parts: RoundParts, actor: RoundActor): Promise<RetentionReport> {
   const { database, isStopping } = parts
-  await database.query(
-    'update bus.retention_state set round_began_at = clock_timestamp()',
-  )
+  await database.query('update bus.retention_state set round_began_at = clock_timestamp()')
   try {
     await adoptDefaultPartitions(parts, actor)
     const policy = await readPolicy(database)
@@ -65,12 +63,13 @@ export async function runRound(parts: RoundParts, actor: RoundActor): Promise<Re
       if (!range.isDue || isStopping()) continue
       ranges.push(await handleRange(parts, actor, range, policy))
     }
-    const deleted = { ...(await pruneRows(database, isStopping)), keys: await pruneKeys(database, isStopping) }
+    const deleted = {
+      ...(await pruneRows(database, isStopping)),
+      keys: await pruneKeys(database, isStopping),
+    }
     const rewrittenFiles =
       parts.archive === undefined || isStopping() ? [] : await rewriteErased(database, parts.archive)
-    await database.query(
-      'update bus.retention_state set round_ended_at = clock_timestamp(), error = null',
-    )
+    await database.query('update bus.retention_state set round_ended_at = clock_timestamp(), error = null')
     return { ranges, deleted, rewrittenFiles }
   } catch (error) {
     await database

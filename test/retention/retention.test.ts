@@ -60,7 +60,9 @@ test('a dry run says what would go and changes nothing; pruning drops the partit
   expect(records.at(-1)).toMatchObject({
     by: 'ana',
     reason: 'disk',
-    change: { partitions: ['attempts', 'receipt_batches', 'receipts', 'events'].map((t) => `${t}_${old.name}`) },
+    change: {
+      partitions: ['attempts', 'receipt_batches', 'receipts', 'events'].map((t) => `${t}_${old.name}`),
+    },
     outcome: { eventCount: 60 },
   })
   // What was dropped does not come back, and this month is untouched.
@@ -73,7 +75,13 @@ test('the longest time that a service has asked for counts, and dead letters hol
   const policy = async (): Promise<unknown> =>
     (await database.rows('select bus.retention_policy() as policy'))[0]?.['policy']
   const declare = async (source: string, retention: RetentionOptions | undefined): Promise<void> => {
-    const bus = createBus({ database: database.url, events: paymentEvents, source, retention, logger: recordingLogger() })
+    const bus = createBus({
+      database: database.url,
+      events: paymentEvents,
+      source,
+      retention,
+      logger: recordingLogger(),
+    })
     await bus.start()
     await until('it is declared', async () => (await database.count('select 1')) === 1)
     await bus.prune({ by: 'x' })
@@ -159,7 +167,14 @@ test('what is undelivered in it holds a partition back, and the dry run, the rou
     const holds = [expect.objectContaining({ kind, subscription, count: 1 })]
     const [dry] = (await bus.prune({ by: 'ana', dryRun: true })).ranges
     expect(dry, kind).toMatchObject({ range: { name: old.name }, outcome: 'held', holds })
-    expect((await readRetentionState({ query: async (text, values) => ({ rows: (await rows(text, values)) as never[] }) })).next, kind).toMatchObject({
+    expect(
+      (
+        await readRetentionState({
+          query: async (text, values) => ({ rows: (await rows(text, values)) as never[] }),
+        })
+      ).next,
+      kind,
+    ).toMatchObject({
       range: { name: old.name },
       holds,
     })
@@ -176,7 +191,9 @@ test('what is undelivered in it holds a partition back, and the dry run, the rou
   await rows(
     `insert into bus.failing (subscription_id, event_id, state, attempts, job_id, failed_at) values (${ofMailer}, '${id}', 'dead', 5, '${jobId}', now() - interval '31 days')`,
   )
-  await rows(`insert into pgboss.job (id, name, data) values ('${jobId}', 'bus.mailer.dead', '{"eventIds": ["${id}"]}')`)
+  await rows(
+    `insert into pgboss.job (id, name, data) values ('${jobId}', 'bus.mailer.dead', '{"eventIds": ["${id}"]}')`,
+  )
   const report = await bus.prune({ by: 'ana' })
   expect(report).toMatchObject({ ranges: [{ outcome: 'dropped' }], deleted: { failing: 1 } })
   expect(await database.count('select count(*) from bus.failing')).toBe(0)
@@ -192,7 +209,11 @@ test('the job of an event that was scheduled for a later month holds the month i
   const id = await eventOf(database, old)
   const due = new Date(Date.now() - 3 * 86_400_000)
   await rows(`update bus.events_${old.name} set available_at = '${due.toISOString()}' where id = '${id}'`)
-  const jobId = `${due.getTime().toString(16).padStart(12, '0').replace(/(.{8})(.{4})/, '$1-$2')}-8000-b000-000000000001`
+  const jobId = `${due
+    .getTime()
+    .toString(16)
+    .padStart(12, '0')
+    .replace(/(.{8})(.{4})/, '$1-$2')}-8000-b000-000000000001`
   await rows(
     `insert into bus.subscriptions (name, service, patterns, options, revision) select 'mailer', 'payment-service', '{}', '{}', 1 where not exists (select from bus.subscriptions where name = 'mailer')`,
   )
@@ -202,7 +223,14 @@ test('the job of an event that was scheduled for a later month holds the month i
   // Otherwise every job is read, because the events are older than the installation of this release.
   await rows(`update bus.retention_state set created_at = now() - interval '1 year'`)
   expect(await bus.prune({ by: 'ana' })).toMatchObject({
-    ranges: [{ range: { name: old.name }, outcome: 'held', holds: [{ kind: 'waiting', subscription: 'mailer', count: 1 }] }, { outcome: 'dropped' }],
+    ranges: [
+      {
+        range: { name: old.name },
+        outcome: 'held',
+        holds: [{ kind: 'waiting', subscription: 'mailer', count: 1 }],
+      },
+      { outcome: 'dropped' },
+    ],
   })
   await rows(`delete from pgboss.job where name = 'bus.mailer'`)
   expect(await bus.prune({ by: 'ana' })).toMatchObject({ ranges: [{ outcome: 'dropped' }] })
@@ -238,27 +266,45 @@ test('a key that is deleted while it is claimed again is claimed: the event is n
   const database = await createTestDatabase()
   const { rows, count } = database
   const bus = testBus(database.url)
-  await rows(`insert into bus.event_keys (tenant_id, kind, key, event_id) values ('a', 'event_id', 'k', bus.uuid_v7())`)
+  await rows(
+    `insert into bus.event_keys (tenant_id, kind, key, event_id) values ('a', 'event_id', 'k', bus.uuid_v7())`,
+  )
   const session = await openSession(database)
   await session.rows('begin')
   await session.rows(`delete from bus.event_keys where key = 'k'`)
   const published = database.db.transaction(async (tx) =>
     bus.publish(tx, { type: 'note', tenantId: 'a', payload: 'x', eventId: 'k' }),
   )
-  await until('it waits', async () => (await count(`select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`)) > 0)
+  await until(
+    'it waits',
+    async () =>
+      (await count(
+        `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
+      )) > 0,
+  )
   await session.rows('commit')
   expect((await published).duplicate).toBe(false)
-  expect(await count(`select count(*) from bus.event_keys k join bus.events e on e.id = k.event_id where k.key = 'k'`)).toBe(1)
+  expect(
+    await count(
+      `select count(*) from bus.event_keys k join bus.events e on e.id = k.event_id where k.key = 'k'`,
+    ),
+  ).toBe(1)
 })
 
 test('rollups, audit records and operations go by age, cancellations and receipts with their events; what is under way stays', async () => {
   const database = await withMonths()
   const { rows, count } = database
-  const bus = testBus(database.url, { retention: { logDays: 60, rollupsDays: 5, auditDays: 10, operationsDays: 10 } })
+  const bus = testBus(database.url, {
+    retention: { logDays: 60, rollupsDays: 5, auditDays: 10, operationsDays: 10 },
+  })
   const id = await eventOf(database, old)
   await rows(`insert into bus.rollups (minute, subscription_id, instance_id, wait_bins, run_bins)
     select now() - n * interval '1 day', 1, gen_random_uuid(), '{}', '{}' from generate_series(1, 9) n`)
-  for (const [age, finished] of [[11, true], [11, false], [9, true]] as const) {
+  for (const [age, finished] of [
+    [11, true],
+    [11, false],
+    [9, true],
+  ] as const) {
     const at = `now() - interval '${age} days'`
     const uuid = `(left(bus.uuid_v7_floor(${at})::text, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid`
     await rows(`insert into bus.operations (id, kind, actor, selection, subscription_ids, state, finished_at)
@@ -266,10 +312,22 @@ test('rollups, audit records and operations go by age, cancellations and receipt
     await rows(`insert into bus.audit (id, actor, action, operation_id, finished_at)
       values (${uuid}, 'ana', 'x', gen_random_uuid(), ${finished ? at : 'null'})`)
   }
-  await rows(`insert into bus.cancellations (event_id, tenant_id) values ('${id}', 'tenant-1'), (bus.uuid_v7(), 'tenant-1')`)
-  expect((await bus.prune({ by: 'ana', dryRun: true })).deleted).toEqual({ rollups: 5, operations: 1, audit: 1 })
+  await rows(
+    `insert into bus.cancellations (event_id, tenant_id) values ('${id}', 'tenant-1'), (bus.uuid_v7(), 'tenant-1')`,
+  )
+  expect((await bus.prune({ by: 'ana', dryRun: true })).deleted).toEqual({
+    rollups: 5,
+    operations: 1,
+    audit: 1,
+  })
   const report = await bus.prune({ by: 'ana' })
-  expect(report.deleted).toEqual({ rollups: 5, operations: 1, audit: 1, cancellations: 1, keys: expect.any(Number) as number })
+  expect(report.deleted).toEqual({
+    rollups: 5,
+    operations: 1,
+    audit: 1,
+    cancellations: 1,
+    keys: expect.any(Number) as number,
+  })
   expect(await count('select count(*) from bus.rollups')).toBe(4)
   expect(await count('select count(*) from bus.operations')).toBe(2)
   expect(await count(`select count(*) from bus.audit where action = 'x'`)).toBe(2)
@@ -297,7 +355,9 @@ test('a reader of two seconds in the way delays the drop, and no publisher waits
   const publishing = Array.from({ length: 3 }, async () => {
     while (!isDone) {
       const startedAt = performance.now()
-      await database.db.transaction(async (tx) => bus.publish(tx, { type: 'note', tenantId: 'a', payload: 'x' }))
+      await database.db.transaction(async (tx) =>
+        bus.publish(tx, { type: 'note', tenantId: 'a', payload: 'x' }),
+      )
       waits.push(performance.now() - startedAt)
       await pause(2)
     }
@@ -320,7 +380,10 @@ test('a round runs in one process at a time', async () => {
   const holder = await openSession(database)
   await holder.rows('begin')
   await holder.rows('select pg_advisory_xact_lock(1651864320, 12)')
-  await expect(bus.prune({ by: 'ana' })).rejects.toMatchObject({ code: 'BUS_RETENTION_RUNNING', retryable: true })
+  await expect(bus.prune({ by: 'ana' })).rejects.toMatchObject({
+    code: 'BUS_RETENTION_RUNNING',
+    retryable: true,
+  })
   expect(await partitionsOf(database, old)).toHaveLength(4)
   await holder.rows('commit')
   await bus.prune({ by: 'ana' })
@@ -344,13 +407,26 @@ test('a worker drops what the policy says, and nothing else: neither a younger p
   expect(report.ranges.every(({ outcome }) => outcome === 'dropped')).toBe(true)
   expect(await partitionsOf(database, monthAgo(0))).toHaveLength(4)
   const tenant = await createLogin(database, ['bus_tenant'])
-  for (const call of ['bus.drop_range(null, null, null)', `bus.prune_rows('audit', 1)`, 'bus.prune_event_keys(1)', 'bus.retention_policy()'])
+  for (const call of [
+    'bus.drop_range(null, null, null)',
+    `bus.prune_rows('audit', 1)`,
+    'bus.prune_event_keys(1)',
+    'bus.retention_policy()',
+  ])
     await expect(tenant.rows(`select ${call}`)).rejects.toMatchObject({ code: '42501' })
 })
 
 test('options that make no sense are refused before anything is written', async () => {
   const database = await createTestDatabase()
-  for (const retention of [{ logDays: 0 }, { logDays: 1.5 }, { keysDays: 36_501 }, { days: 3 }, { archive: {} }, { archive: { write: 1 } }, 5])
+  for (const retention of [
+    { logDays: 0 },
+    { logDays: 1.5 },
+    { keysDays: 36_501 },
+    { days: 3 },
+    { archive: {} },
+    { archive: { write: 1 } },
+    5,
+  ])
     expect(() => testBus(database.url, { retention: retention as never })).toThrowError(
       expect.objectContaining({ code: 'BUS_INVALID_OPTION' }) as Error,
     )
@@ -358,6 +434,8 @@ test('options that make no sense are refused before anything is written', async 
   for (const options of [undefined, {}, { by: '' }, { by: 'x', dryRun: 1 }, { by: 'x', dry: true }])
     await expect(bus.prune(options as never)).rejects.toMatchObject({ code: 'BUS_INVALID_OPTION' })
   for (const options of [{ span: 'week', by: 'x' }, { span: 'day' }])
-    await expect(bus.retention.setPartitionSpan(options as never)).rejects.toMatchObject({ code: 'BUS_INVALID_OPTION' })
+    await expect(bus.retention.setPartitionSpan(options as never)).rejects.toMatchObject({
+      code: 'BUS_INVALID_OPTION',
+    })
   await expect(bus.retention.rewriteArchives()).rejects.toMatchObject({ code: 'BUS_INVALID_OPTION' })
 })

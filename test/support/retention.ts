@@ -34,7 +34,12 @@ export async function makeMonth({ rows }: Rows, month: PastMonth): Promise<void>
  * Puts events into the log, spread over a month, past the trigger that would dispatch them: they were delivered long ago. Every tenth has a
  * receipt of its own and a failed attempt, the others are packed.
  */
-export async function fillMonth({ rows }: Rows, month: PastMonth, count: number, subscription = 1): Promise<void> {
+export async function fillMonth(
+  { rows }: Rows,
+  month: PastMonth,
+  count: number,
+  subscription = 1,
+): Promise<void> {
   const step = (month.to.getTime() - month.from.getTime()) / (count + 1)
   await rows(`
     set session_replication_role = replica;

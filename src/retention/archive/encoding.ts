@@ -22,7 +22,6 @@ export async function* decodeLines(
   content: Readable,
 ): AsyncGenerator<string> {
   if (format === 'parquet') yield* decodeParquet(columns, content)
-
   else yield* splitLines(joined(content, createGunzip()))
 }
 

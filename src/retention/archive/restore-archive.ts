@@ -1,4 +1,10 @@
-import { assertObject, describe, invalidOption, refuseUnknownKeys, textOption } from '../../foundation/options.ts'
+import {
+  assertObject,
+  describe,
+  invalidOption,
+  refuseUnknownKeys,
+  textOption,
+} from '../../foundation/options.ts'
 import type { ArchiveStore } from './archive-store.ts'
 import { archivedTables, readAll, type ArchivedTable, type ArchiveManifest } from './manifest.ts'
 import { readFile } from './write-archive.ts'
@@ -36,10 +42,15 @@ export async function restoreArchive(given: RestoreOptions): Promise<number> {
   assertObject('options like { client, archive, manifest, into }', given)
   refuseUnknownKeys(given, ['client', 'archive', 'manifest', 'table', 'into'], 'restoreArchive')
   const { client, archive, table = 'events' } = given
-  if (typeof client?.query !== 'function') throw invalidOption('Expected `client` to have a method `query`', 'client')
-  if (typeof archive?.read !== 'function') throw invalidOption('Expected `archive` to have a method `read`', 'archive')
+  if (typeof client?.query !== 'function')
+    throw invalidOption('Expected `client` to have a method `query`', 'client')
+  if (typeof archive?.read !== 'function')
+    throw invalidOption('Expected `archive` to have a method `read`', 'archive')
   if (!archivedTables.includes(table))
-    throw invalidOption(`Expected \`table\` to be one of ${archivedTables.join(', ')}, got ${describe(table)}`, 'table')
+    throw invalidOption(
+      `Expected \`table\` to be one of ${archivedTables.join(', ')}, got ${describe(table)}`,
+      'table',
+    )
   const into = quoteTable(textOption('into', given.into, { max: 127 }))
   const name = textOption('manifest', given.manifest, { max: 1024 })
   const manifest = JSON.parse((await readAll(await archive.read(name))).toString()) as ArchiveManifest
@@ -47,7 +58,9 @@ export async function restoreArchive(given: RestoreOptions): Promise<number> {
   const list = columns.map((column) => quote(column)).join(', ')
   // A payload may be the JSON value null, which json_populate_recordset takes for no value; these columns always have one.
   const values = columns.map((column) =>
-    column === 'payload' || column === 'metadata' ? `coalesce(r.${quote(column)}, 'null'::jsonb)` : `r.${quote(column)}`,
+    column === 'payload' || column === 'metadata'
+      ? `coalesce(r.${quote(column)}, 'null'::jsonb)`
+      : `r.${quote(column)}`,
   )
   const insert = `insert into ${into} (${list}) select ${values.join(', ')} from json_populate_recordset(null::bus.${table}, $1::json) r`
   await client.query('begin')

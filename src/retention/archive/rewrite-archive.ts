@@ -78,7 +78,7 @@ async function rewriteArchive(
     const { columns, files: known } = manifest.tables[table]
     const replaced: ArchivedFile[] = []
     const whole = createHash('sha256')
-    let erasedCount = manifest.tables[table].erasedCount
+    let erasedCount = 0
     for (const file of known) {
       const wanted = files.get(file.name) ?? []
       const content = await store.read(file.name)
@@ -86,7 +86,7 @@ async function rewriteArchive(
         for await (const line of decodeLines(manifest.format, columns, content)) {
           const kept =
             table === 'events' ? withoutEvent(line, wanted, erasedIds) : withoutError(line, erasedIds)
-          if (table === 'events' && kept !== line) erasedCount += 1
+          if (table === 'events' && valuesOf(kept).get('erased_at') !== 'null') erasedCount += 1
           whole.update(`${kept}\n`)
           yield kept
         }

@@ -213,6 +213,8 @@ export async function storeFile(
     byteCount += bytes
   })
   await store.write(name, counted)
+  if (!counted.readableEnded)
+    throw new Error(`The archive has not read all of ${name}: its \`write\` must resolve when the file is stored`)
   return { byteCount, sha256: hash.digest('hex') }
 }
 
