@@ -49,7 +49,6 @@ create table bus.archives (
   started_at timestamp (6) with time zone default clock_timestamp() not null,
   archived_at timestamp (6) with time zone,
   dropped_at timestamp (6) with time zone,
-  constraint archives_lower_bound_upper_bound_key unique (lower_bound, upper_bound),
   constraint archives_state_check check (state in ('archiving', 'archived', 'dropped'))
 );
 --> statement-breakpoint
@@ -73,6 +72,12 @@ create table bus.archive_erasures (
   rewritten_at timestamp (6) with time zone,
   constraint archive_erasures_pk primary key (archive_id, file, tenant_id, subject)
 );
+--> statement-breakpoint
+
+-- Indexes.
+
+-- A range may be dropped more than once: old events that are copied in later get a partition again.
+create unique index archives_open_idx on bus.archives (lower_bound, upper_bound) where state <> 'dropped';
 --> statement-breakpoint
 
 -- Functions: what applies.

@@ -45,7 +45,7 @@ export interface Retention {
   /**
    * From the beginning of the next month on, the log and the ledger get a partition for each day, or for each month. For all processes;
    * what is there already stays as it is. Resolves to when it begins, and to undefined if it is so already.
-   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError} `BUS_LOCK_TIMEOUT` if the log stays in use
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError} `BUS_DATABASE_ERROR`, retryable, if the log stays in use
    */
   setPartitionSpan: (options: PartitionSpanOptions) => Promise<Date | undefined>
   /** Files of archives that hold events of subjects that were erased afterwards, and are still to be rewritten, oldest first, up to 1,000. */

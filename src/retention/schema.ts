@@ -1,5 +1,15 @@
 import { sql } from 'drizzle-orm'
-import { bigint, boolean, check, jsonb, primaryKey, text, timestamp, unique, uuid } from 'drizzle-orm/pg-core'
+import {
+  bigint,
+  boolean,
+  check,
+  jsonb,
+  primaryKey,
+  text,
+  timestamp,
+  uniqueIndex,
+  uuid,
+} from 'drizzle-orm/pg-core'
 import { busSchema } from '../outbox/schema/schema.ts'
 
 const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6 })
@@ -84,7 +94,9 @@ export const archives = busSchema
       droppedAt: time('dropped_at'),
     },
     (table) => [
-      unique('archives_lower_bound_upper_bound_key').on(table.lowerBound, table.upperBound),
+      uniqueIndex('archives_open_idx')
+        .on(table.lowerBound, table.upperBound)
+        .where(sql`state <> 'dropped'`),
       check('archives_state_check', sql`state in ('archiving', 'archived', 'dropped')`),
     ],
   )

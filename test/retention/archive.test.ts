@@ -351,6 +351,26 @@ test('restoring refuses a file that was changed, and a table that exists, and le
   expect(await database.rows(`select to_regclass('public.restored') as there`)).toEqual([{ there: null }])
 })
 
+test('a range that is dropped again, because old events were copied in, gets an archive of its own', async () => {
+  const database = await withMonth(50)
+  const folder = await makeFolder()
+  const bus = archiving(database, archiveToFolder(folder))
+  await bus.prune({ by: 'ana' })
+  const first = await manifestIn(folder)
+  await makeMonth(database, month)
+  await fillMonth(database, month, 20)
+  expect(await bus.prune({ by: 'ana' })).toMatchObject({ ranges: [{ outcome: 'dropped' }] })
+  expect(await manifestIn(folder)).toEqual(first)
+  const second = JSON.parse(
+    await readFile(join(folder, `${month.name}_2/manifest.json`), 'utf8'),
+  ) as ArchiveManifest
+  expect(second.tables.events.rowCount).toBe(20)
+  expect(await database.rows('select name, state from bus.archives order by id')).toEqual([
+    { name: month.name, state: 'dropped' },
+    { name: `${month.name}_2`, state: 'dropped' },
+  ])
+})
+
 test('a folder keeps its files inside', async () => {
   const archive = archiveToFolder(await makeFolder())
   await expect(archive.read('../x')).rejects.toThrow('out of the folder')

@@ -8,6 +8,7 @@ import { createTestDatabase, until, type TestDatabase } from '../support/databas
 import { fillMonth, logTables, makeMonth, monthAgo, partitionsOf } from '../support/retention.ts'
 import { createLogin } from '../support/roles.ts'
 import { openSession } from '../support/session.ts'
+import { roomFor } from '../support/slowness.ts'
 
 const old = monthAgo(4)
 const younger = monthAgo(3)
@@ -371,7 +372,7 @@ test('a reader of two seconds in the way delays the drop, and no publisher waits
   await Promise.all(publishing)
   expect(waits.length).toBeGreaterThan(100)
   // 60 ms by measurement; a machine that runs other tests too gets more.
-  expect(Math.max(...waits)).toBeLessThan(250)
+  expect(Math.max(...waits)).toBeLessThan(roomFor(250))
 })
 
 test('a round runs in one process at a time', async () => {

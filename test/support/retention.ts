@@ -45,7 +45,7 @@ export async function fillMonth(
     set session_replication_role = replica;
     insert into bus.events (id, tenant_id, type, source, subject, payload, metadata, event_id, created_at)
     select (left(bus.uuid_v7_floor(at)::text, 14) || '7' || substr(md5(n::text), 1, 3) || '-8' || substr(md5(n::text), 4, 3) || '-' || substr(md5(n::text), 7, 12))::uuid,
-      'tenant-' || n % 5, 'payment.paid', 'payment-service', case when n % 3 > 0 then 'customer-' || n % 40 end,
+      'tenant-' || n % 5, 'payment.refunded', 'payment-service', case when n % 3 > 0 then 'customer-' || n % 40 end,
       case n % 7 when 0 then 'null' when 1 then '"a \\" \\\\ \\n ü \\u2028 😀"' when 2 then '[1.10, 12345678901234567890.000, 1e-20]'
         else jsonb_build_object('n', n, 'text', repeat('x', 100), 'of', null) end,
       case when n % 4 = 0 then '{}' else jsonb_build_object('k', 'v' || n) end, case when n % 6 = 0 then 'e' || n end, at + interval '123 microseconds'

@@ -43,24 +43,25 @@ export async function archiveRange(
   range: ArchivedRange,
   service: string,
 ): Promise<void> {
-  const { name, lower, upper } = range
-  const { rows } = await database.query<{ id: string; state: string }>(
+  const { lower, upper } = range
+  const { rows } = await database.query<{ id: string; state: string; name: string }>(
     `insert into bus.archives as known (lower_bound, upper_bound, name, service) values ($1, $2, $3, $4)
-     on conflict (lower_bound, upper_bound) do update set service = excluded.service
-     returning id, state`,
-    [lower, upper, name, service],
+     on conflict (lower_bound, upper_bound) where state <> 'dropped' do update set service = excluded.service
+     returning id, state, name`,
+    [lower, upper, await nameFor(database, range), service],
   )
   const [row] = rows
   if (row === undefined || row.state !== 'archiving') return
+  const { name } = row
   await database.faultPoint?.('retention.archive-begun')
   const written: WrittenFile[] = []
   const tables: [ArchivedTable, ArchivedRows][] = []
   for (const table of archivedTables) {
-    const archived = await writeTable(database, store, range, table)
+    const archived = await writeTable(database, store, { name, lower, upper }, table)
     written.push(...archived.written)
     tables.push([table, archived.rows])
   }
-  const manifest = await describeArchive(database, store, range, tables)
+  const manifest = await describeArchive(database, store, { name, lower, upper }, tables)
   for (const table of archivedTables) await verifyTable(store, manifest, table)
   const manifestName = `${name}/manifest.json`
   await writeManifest(store, manifestName, manifest)
@@ -85,6 +86,16 @@ export async function archiveRange(
     )
   })
   await database.faultPoint?.('retention.archived')
+}
+
+/** The folder of an archive: another one if the range was dropped before, and old events have been copied in since. */
+async function nameFor(executor: Executor, { name, lower, upper }: ArchivedRange): Promise<string> {
+  const { rows } = await executor.query<{ count: number }>(
+    `select count(*)::int as count from bus.archives where lower_bound = $1 and upper_bound = $2 and state = 'dropped'`,
+    [lower, upper],
+  )
+  const count = rows[0]?.count ?? 0
+  return count === 0 ? name : `${name}_${count + 1}`
 }
 
 /** Stores the description of an archive, and reads it back. */
@@ -214,7 +225,9 @@ export async function storeFile(
   })
   await store.write(name, counted)
   if (!counted.readableEnded)
-    throw new Error(`The archive has not read all of ${name}: its \`write\` must resolve when the file is stored`)
+    throw new Error(
+      `The archive has not read all of ${name}: its \`write\` must resolve when the file is stored`,
+    )
   return { byteCount, sha256: hash.digest('hex') }
 }
 
