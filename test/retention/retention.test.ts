@@ -167,14 +167,13 @@ test('what is undelivered in it holds a partition back, and the dry run, the rou
     const subscription = { waiting: 'mailer', dead: 'mailer', retrying: 'mailer', ordered: 'ledger' }[kind]
     const holds = [expect.objectContaining({ kind, subscription, count: 1 })]
     const [dry] = (await bus.prune({ by: 'ana', dryRun: true })).ranges
-    expect(dry, kind).toMatchObject({ range: { name: old.name }, outcome: 'held', holds })
+    expect(dry).toMatchObject({ range: { name: old.name }, outcome: 'held', holds })
     expect(
       (
         await readRetentionState({
           query: async (text, values) => ({ rows: (await rows(text, values)) as never[] }),
         })
       ).next,
-      kind,
     ).toMatchObject({
       range: { name: old.name },
       holds,
@@ -182,10 +181,10 @@ test('what is undelivered in it holds a partition back, and the dry run, the rou
     const [direct] = await rows(
       `select bus.drop_range(bus.uuid_v7_floor('${old.from.toISOString()}'), bus.uuid_v7_floor('${old.to.toISOString()}'), 'x') as answer`,
     )
-    expect(direct?.['answer'], kind).toMatchObject({ outcome: 'held', holds: [{ kind }] })
+    expect(direct?.['answer']).toMatchObject({ outcome: 'held', holds: [{ kind }] })
     const [held] = (await bus.prune({ by: 'ana' })).ranges
-    expect(held, kind).toMatchObject({ outcome: 'held', holds })
-    expect(await partitionsOf(database, old), kind).toHaveLength(4)
+    expect(held).toMatchObject({ outcome: 'held', holds })
+    expect(await partitionsOf(database, old)).toHaveLength(4)
     await rows(release)
   }
   // A dead letter of long ago does not hold, and goes with its event.
@@ -428,7 +427,7 @@ test('options that make no sense are refused before anything is written', async 
     { archive: { write: 1 } },
     5,
   ])
-    expect(() => testBus(database.url, { retention: retention as never })).toThrowError(
+    expect(() => testBus(database.url, { retention: retention as never })).toThrow(
       expect.objectContaining({ code: 'BUS_INVALID_OPTION' }) as Error,
     )
   const bus = testBus(database.url)

@@ -76,13 +76,19 @@ export async function* readRange(
       `select row_to_json(p.t)::text as line, p.id::text as id, hash_record_extended(p.t, 0)::text as hash, p.position,
          ${table === 'events' ? '(p.t).erased_at is not null' : 'false'} as erased, ${hashesOf(table, lower, upper)} as hashes
        from (
-         select t, t.${key} as id, array[${order.map(([column]) => `t.${column}::text`).join(', ')}] as position,
-           sum(pg_column_size(t)::bigint) over (order by ${columns} rows unbounded preceding) - pg_column_size(t) as bytes_before
-         from bus.${table} t where ${range}${position}
-         order by ${columns} limit ${pageRows}
+         select q.*, sum(q.bytes) over (order by q.ordinal) - q.bytes as bytes_before
+         from (
+           select r.*, row_number() over () as ordinal
+           from (
+             select t, t.${key} as id, array[${order.map(([column]) => `t.${column}::text`).join(', ')}] as position,
+               ${table === 'events' ? 'pg_column_size(t.payload)::bigint' : '0::bigint'} as bytes
+             from bus.${table} t where ${range}${position}
+             order by ${columns} limit ${pageRows}
+           ) r
+         ) q
        ) p
        where p.bytes_before < ${pageBytes}
-       order by ${order.map((_, index) => `(p.position[${index + 1}])::${order[index]?.[1] ?? ''}`).join(', ')}`,
+       order by p.ordinal`,
     )
     const last = rows.at(-1)
     if (last === undefined) return
