@@ -123,7 +123,7 @@ begin
       ('bus_operator', 'table', 'bus.audit', 'select,insert,update'),
       ('bus_operator', 'table', 'bus.operations', 'select,insert,update'),
       ('bus_operator', 'table', 'bus.catalogue', 'select'),
-      ('bus_operator', 'table', 'bus.retention_policies', 'select,delete'),
+      ('bus_operator', 'table', 'bus.retention_policies', 'select,insert,update,delete'),
       ('bus_operator', 'table', 'bus.retention_state', 'select,update'),
       ('bus_operator', 'table', 'bus.partition_spans', 'select'),
       ('bus_operator', 'table', 'bus.archives', 'select,insert,update'),

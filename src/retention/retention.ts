@@ -189,7 +189,6 @@ export function startRetention(parts: RetentionParts): RetentionTimer {
   let timer: NodeJS.Timeout | undefined
   let running: Promise<void> | undefined
   let isStopped = false
-  let isDeclared = false
 
   function schedule(delayMs: number): void {
     if (isStopped) return
@@ -206,14 +205,10 @@ export function startRetention(parts: RetentionParts): RetentionTimer {
     timer.unref()
   }
 
-  async function declare(): Promise<void> {
-    await declarePolicy(database, service, options)
-    isDeclared = true
-  }
-
   async function pass(): Promise<void> {
     try {
-      if (!isDeclared) await declare()
+      // Again each time: a program of the same service may have been started without these options.
+      await declarePolicy(database, service, options)
       if (options.archive === undefined && (await wasJustDone(database))) return
       await tryWithLock(database, locks.retention, async () =>
         runRound(
@@ -226,7 +221,7 @@ export function startRetention(parts: RetentionParts): RetentionTimer {
     }
   }
 
-  running = declare()
+  running = declarePolicy(database, service, options)
     .catch((error: unknown) => {
       logger.warn({ reason: reasonOf(error) }, 'the retention policy could not be recorded, trying again')
     })

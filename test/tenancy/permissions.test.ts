@@ -33,7 +33,10 @@ const expectedTables: Readonly<Record<string, Partial<Record<(typeof roles)[numb
     bus_worker: 'delete insert select update',
   },
   'bus.partition_spans': { bus_operator: 'select', bus_worker: 'select' },
-  'bus.retention_policies': { bus_operator: 'delete select', bus_worker: 'delete insert select update' },
+  'bus.retention_policies': {
+    bus_operator: 'delete insert select update',
+    bus_worker: 'delete insert select update',
+  },
   'bus.retention_state': { bus_operator: 'select update', bus_worker: 'select update' },
   'bus.migrations': { bus_operator: 'select', bus_worker: 'select' },
   'bus.migrations_id_seq': {},
