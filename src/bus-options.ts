@@ -82,7 +82,17 @@ export function resolveBusOptions<C extends EventCatalogue>(
     throw invalidOption(`Expected the options of a bus, got ${describe(options)}`)
   refuseUnknownKeys(
     options,
-    ['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle', 'defaults', 'retention'],
+    [
+      'database',
+      'events',
+      'source',
+      'logger',
+      'maxPayloadBytes',
+      'bossSchema',
+      'drizzle',
+      'defaults',
+      'retention',
+    ],
     'createBus',
   )
   const { events, source, logger = stderrLogger } = options

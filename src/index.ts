@@ -99,7 +99,11 @@ export type {
   ArchivedTable,
   ArchiveManifest,
 } from './retention/archive/manifest.ts'
-export { restoreArchive, type RestoreOptions, type RestoringClient } from './retention/archive/restore-archive.ts'
+export {
+  restoreArchive,
+  type RestoreOptions,
+  type RestoringClient,
+} from './retention/archive/restore-archive.ts'
 export type { PendingErasure } from './retention/archive/rewrite-archive.ts'
 export type { RetentionOptions, RetentionPolicy } from './retention/policy.ts'
 export type { PrunedCounts } from './retention/prune-rows.ts'
