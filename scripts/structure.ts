@@ -49,6 +49,8 @@ const layers = [
   'operations',
   'operations/dead-letters',
   'operations/replay',
+  'retention/archive',
+  'retention',
   'tenancy',
   '.',
   'cli/command',

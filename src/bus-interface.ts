@@ -15,6 +15,8 @@ import type { CancelCall } from './outbox/publish/cancel.ts'
 import type { HandlerTransaction } from './database/drizzle-handle.ts'
 import type { Publisher } from './outbox/publish/publisher.ts'
 import type { RunOption } from './run-option.ts'
+import type { PruneOptions, Retention } from './retention/retention.ts'
+import type { RetentionReport } from './retention/round.ts'
 import type { Reads } from './tenancy/reads.ts'
 import type { MigrateOptions } from './tenancy/roles.ts'
 
@@ -93,6 +95,14 @@ export interface Bus<
   readonly operations: Operations
   /** The record of every change by a person or a program. */
   readonly audit: Audit
+  /**
+   * Does now what retention does by itself once an hour: archives and drops the partitions that the policies of the services say must go,
+   * and deletes what is older than it is kept. With `dryRun` it only says what would go, and what holds it back.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_RETENTION_RUNNING`; {@link DatabaseError}
+   */
+  prune: (options: PruneOptions) => Promise<RetentionReport>
+  /** What is kept how long, what goes next and what holds it back. */
+  readonly retention: Retention
   readonly deadLetters: DeadLetters
   /** The blocked keys of ordered subscriptions: they wait for a person, or for a handler that ignores its signal. */
   readonly blockedKeys: BlockedKeys

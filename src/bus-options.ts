@@ -11,6 +11,7 @@ import {
 import type { DatabaseOption } from './database/database.ts'
 import { resolveDrizzle, type DrizzleOption, type Settings } from './database/drizzle-handle.ts'
 import type { DefaultsOption, EventDefaults } from './outbox/publish/publisher.ts'
+import { resolveRetention, type RetentionOptions } from './retention/policy.ts'
 import type { PublishSettings } from './outbox/publish/check-events.ts'
 
 /** Options of `createBus`. */
@@ -63,6 +64,12 @@ export interface BusOptions<
    * from the handled event first.
    */
   readonly defaults?: DefaultsOption<E> | undefined
+  /**
+   * How long events and what is recorded about them are kept, and where they are archived before they are dropped. See
+   * docs/guide/retention.md.
+   * @defaultValue the log is kept for ever; keys for 30 days
+   */
+  readonly retention?: RetentionOptions | undefined
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
@@ -75,6 +82,7 @@ export function resolveBusOptions<C extends EventCatalogue>(
   drizzle: DrizzleOption
   defaults: unknown
   callbacks: DeadLetterCallbacks
+  retention: RetentionOptions
 } {
   if (options === null || typeof options !== 'object')
     throw invalidOption(`Expected the options of a bus, got ${describe(options)}`)
@@ -83,6 +91,7 @@ export function resolveBusOptions<C extends EventCatalogue>(
     [
       ...['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle', 'defaults'],
       ...callbackNames,
+      'retention',
     ],
     'createBus',
   )
@@ -110,5 +119,6 @@ export function resolveBusOptions<C extends EventCatalogue>(
     drizzle: resolveDrizzle(options.drizzle),
     defaults: options.defaults,
     callbacks: resolveCallbacks('createBus', options),
+    retention: resolveRetention(options.retention),
   }
 }

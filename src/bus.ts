@@ -39,6 +39,7 @@ import { type DefaultedBy, type EventDefaults, type Publisher } from './outbox/p
 import { assertNodeVersion } from './foundation/node-version.ts'
 import { chosenOf, resolveRun, type RunOption } from './run-option.ts'
 import { createPayloadView } from './operations/payload-view.ts'
+import { createRetention, startRetention, type RetentionTimer } from './retention/retention.ts'
 import { createReads } from './tenancy/reads.ts'
 import { ensureRoles, resolveMigrateOptions } from './tenancy/roles.ts'
 import { version } from './foundation/version.ts'
@@ -77,7 +78,7 @@ export function createBus<
   const E extends EventDefaults | undefined = undefined,
 >(options: BusOptions<C, D, E>): Bus<C, HandlerTransaction<D>, DefaultedBy<E>> {
   assertNodeVersion()
-  const { settings, logger, bossSchema, drizzle, defaults, callbacks } = resolveBusOptions(options)
+  const { settings, logger, bossSchema, drizzle, defaults, callbacks, retention } = resolveBusOptions(options)
   const database = createDatabase(options.database, logger, bossSchema, drizzle)
   const blockedKeys = createBlockedKeys(database, settings.source, logger)
   const erasures = createErasures(database)
@@ -90,8 +91,10 @@ export function createBus<
   let state: BusState = 'created'
   let delivery: Delivery | undefined
   let runner: OperationRunner | undefined
+  let retentionTimer: RetentionTimer | undefined
   let starting: Promise<void> | undefined
   let stopping: Promise<void> | undefined
+  const retentionParts = { database, logger, service: settings.source, options: retention }
   const mayClose = Promise.withResolvers<void>()
   const { declared: subscriptions, subscribe } = createBusSubscriptions({
     ...{ catalogue: settings.catalogue, callbacks, logger, state: () => state, starting: () => starting },
@@ -132,6 +135,7 @@ export function createBus<
         remove: removalPart(database),
       },
     })
+    retentionTimer = startRetention(retentionParts)
     await recorded
   }
 
@@ -147,7 +151,7 @@ export function createBus<
     logger.info({ service: settings.source, graceMs }, 'the bus is stopping')
     const stopped = (async () => {
       if (isStarting) await starting?.catch(() => {})
-      await Promise.all([runner?.stop(), delivery?.stop(graceMs)])
+      await Promise.all([runner?.stop(), retentionTimer?.stop(), delivery?.stop(graceMs)])
       await waitUntil(deadline, mayClose.promise)
       await database.close()
     })().catch((error: unknown) =>
@@ -172,6 +176,7 @@ export function createBus<
     operations,
     queries: createQueries(database),
     audit: createAudit(database),
+    ...createRetention(retentionParts),
     subscriptions: registered,
     replay: createReplay(database, operations),
     erase: async (eraseOptions) => eraseSubject(database, eraseOptions),

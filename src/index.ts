@@ -148,6 +148,24 @@ export type {
   ReplaySelection,
   StandingCounts,
 } from './operations/replay/replay.ts'
+export { archiveToFolder, type ArchiveFormat, type ArchiveStore } from './retention/archive/archive-store.ts'
+export type {
+  ArchivedFile,
+  ArchivedRows,
+  ArchivedTable,
+  ArchiveManifest,
+} from './retention/archive/manifest.ts'
+export {
+  restoreArchive,
+  type RestoreOptions,
+  type RestoringClient,
+} from './retention/archive/restore-archive.ts'
+export type { PendingErasure } from './retention/archive/rewrite-archive.ts'
+export type { RetentionOptions, RetentionPolicy } from './retention/policy.ts'
+export type { PrunedCounts } from './retention/prune-rows.ts'
+export type { PartitionSpanOptions, PruneOptions, Retention } from './retention/retention.ts'
+export type { LogRange, PartitionHold, RetentionState } from './retention/retention-state.ts'
+export type { RangeOutcome, RetentionReport } from './retention/round.ts'
 export type { Erased, Erasure, Erasures, EraseOptions } from './operations/erase.ts'
 export type { DatabaseOption } from './database/database.ts'
 export type { BusTransaction } from './outbox/transactions/bus-transaction.ts'

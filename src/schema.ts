@@ -31,3 +31,11 @@ export {
 } from './delivery/ledger/schema.ts'
 export { audit } from './audit/schema.ts'
 export { catalogue, erasures, operations } from './operations/schema.ts'
+export {
+  archiveErasures,
+  archiveFiles,
+  archives,
+  partitionSpans,
+  retentionPolicies,
+  retentionState,
+} from './retention/schema.ts'

@@ -1,10 +1,29 @@
 import { setTimeout as pause } from 'node:timers/promises'
+import type { BusClient } from './bus-client.ts'
 import type { Database } from './database.ts'
 import { beginOn, beginWriting } from './session-settings.ts'
 import { locks } from './locks.ts'
 
 /** How often a process tries to take the lock. */
 const turnPollMs = 50
+
+/**
+ * Runs `work` if no other process holds the lock of the bus, and holds it meanwhile. `work` uses other connections. Undefined if another
+ * process holds it.
+ */
+export async function tryWithLock<T>(
+  database: Database,
+  key: (typeof locks)['retention'],
+  work: () => Promise<T>,
+): Promise<{ readonly result: T } | undefined> {
+  const session = await database.openSession()
+  try {
+    if (!(await takeLock(session, key))) return undefined
+    return { result: await work() }
+  } finally {
+    await session.end().catch(() => {})
+  }
+}
 
 /**
  * Runs `work` while this process holds an exclusive lock of the bus. `work` uses other connections.
@@ -24,11 +43,7 @@ export async function withLock<T>(
   const session = await database.openSession()
   try {
     for (;;) {
-      const begin = beginOn(session, `${beginWriting}; set local idle_in_transaction_session_timeout = 0`)
-      const results = (await session.query(
-        `${begin}; select pg_try_advisory_xact_lock(${locks.namespace}, ${key}) as held`,
-      )) as unknown as readonly { readonly rows: readonly { held: boolean }[] }[]
-      if (results.at(-1)?.rows[0]?.held === true) break
+      if (await takeLock(session, key)) break
       await session.query('rollback')
       await pause(turnPollMs)
     }
@@ -37,4 +52,13 @@ export async function withLock<T>(
     // The server ends the transaction with its session; so does a pooler.
     await session.end().catch(() => {})
   }
+}
+
+/** Begins a transaction that holds the lock, if it is free. The transaction is open in both cases. */
+async function takeLock(session: BusClient, key: number): Promise<boolean> {
+  const begin = beginOn(session, `${beginWriting}; set local idle_in_transaction_session_timeout = 0`)
+  const results = (await session.query(
+    `${begin}; select pg_try_advisory_xact_lock(${locks.namespace}, ${key}) as held`,
+  )) as unknown as readonly { readonly rows: readonly { held: boolean }[] }[]
+  return results.at(-1)?.rows[0]?.held === true
 }

@@ -22,4 +22,6 @@ export const locks = {
   catchUp: 8,
   /** Held while replays get their ids. */
   replays: 9,
+  /** Held during a round of retention: see src/retention/round.ts. */
+  retention: 12,
 } as const

@@ -89,6 +89,14 @@ export const faultPoints = [
   'rename-subscription.queues-created',
   'rename-subscription.jobs-moved',
   'rename-subscription.committed',
+  // Retention.
+  'retention.archive-begun',
+  'retention.file-written',
+  'retention.archive-verified',
+  'retention.archived',
+  'retention.dropped',
+  'retention.slice-deleted',
+  'retention.default-adopted',
   // Starting, maintenance, stopping.
   'migrate.applied',
   'migrate.partitions-created',

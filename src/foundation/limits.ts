@@ -73,6 +73,10 @@ export const limits = Object.freeze({
   /** The argument of `RetryAfterError`. */
   retryAfterSeconds: 604_800,
 
+  // Retention.
+  /** The times of the option `retention`, in days, at least 1: a hundred years. */
+  retentionDays: 36_500,
+
   // Methods of a bus.
   /** `expiresInSeconds` of `subscriptions.setOptions`: up to 30 days. */
   overrideSeconds: 2_592_000,

@@ -30,10 +30,15 @@ export interface Erased {
   readonly eventCount: number
   /** Records of failed attempts that this call emptied. */
   readonly failureCount: number
+  /**
+   * Files of archives that hold events of the subject, and are rewritten without them: by retention once an hour, or by
+   * `bus.retention.rewriteArchives()`.
+   */
+  readonly archiveFiles: readonly string[]
 }
 
 /** The record of one call of `bus.erase`. */
-export interface Erasure extends Erased {
+export interface Erasure extends Omit<Erased, 'archiveFiles'> {
   readonly tenantId: string
   readonly subject: string
   readonly by: string
@@ -116,7 +121,32 @@ export async function eraseSubject(database: Database, given: EraseOptions): Pro
     )
     await finishAuditRecord(client, auditId, { eventCount, failureCount })
   })
-  return { id, eventCount, failureCount }
+  return { id, eventCount, failureCount, archiveFiles: await recordInArchives(database, tenantId, subject) }
+}
+
+/**
+ * Records which files of archives have to be rewritten, and resolves to their names. One that was rewritten for this subject before is left
+ * out, unless it was archived again since.
+ */
+async function recordInArchives(database: Database, tenantId: string, subject: string): Promise<string[]> {
+  const { rows } = await database.query<{ file: string }>(
+    `with found as (
+       select f.archive_id, f.name, a.archived_at from bus.archive_files f join bus.archives a on a.id = f.archive_id
+       where f.subject_hashes @> array[hashtextextended($2::text, hashtextextended($1::text, 0))]
+     ), recorded as (
+       insert into bus.archive_erasures as known (archive_id, file, tenant_id, subject)
+       select archive_id, name, $1, $2 from found
+       on conflict (archive_id, file, tenant_id, subject) do update set rewritten_at = null
+       where known.rewritten_at < (select f.archived_at from found f where f.archive_id = known.archive_id and f.name = known.file)
+     )
+     select f.name as file from found f
+     where not exists (
+       select from bus.archive_erasures e
+       where e.archive_id = f.archive_id and e.file = f.name and e.tenant_id = $1 and e.subject = $2 and e.rewritten_at >= f.archived_at)
+     order by 1`,
+    [tenantId, subject],
+  )
+  return rows.map(({ file }) => file)
 }
 
 /** Erases some events unless another call already has, and returns their number. */

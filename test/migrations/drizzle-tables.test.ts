@@ -46,7 +46,7 @@ test('the Drizzle tables have the columns, keys and indexes of the database', as
        where p.conrelid = c.oid and p.contype = 'p') as key,
       (select coalesce(json_agg(x.relname order by x.relname), '[]')
        from pg_index i join pg_class x on x.oid = i.indexrelid
-       where i.indrelid = c.oid and not i.indisunique) as indexes
+       where i.indrelid = c.oid and not exists (select from pg_constraint p where p.conindid = i.indexrelid)) as indexes
     from pg_class c
     where c.relnamespace = 'bus'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
       and c.relname <> 'migrations'

@@ -12,9 +12,10 @@ import { sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import { faultPoints, withFaultHook, type FaultPoint } from '../../src/foundation/fault-points.ts'
-import { createBus, NonRetryableError, type NewEvent } from '../../src/index.ts'
+import { archiveToFolder, createBus, NonRetryableError, type NewEvent } from '../../src/index.ts'
 import { paymentEvents } from './catalogue.ts'
 import { writeEffect } from './effects.ts'
+import { fillMonth, makeMonth, monthAgo } from './retention.ts'
 import { takeTurn } from './turns.ts'
 
 const [, , url = '', folder = '', point, nth = '1'] = process.argv
@@ -31,7 +32,10 @@ function onFaultPoint(reached: FaultPoint): void {
 
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 const bus = withFaultHook(onFaultPoint, () =>
-  createBus({ database: url, events: paymentEvents, source: 'payment-service', logger: silent }),
+  createBus({
+    ...{ database: url, events: paymentEvents, source: 'payment-service', logger: silent },
+    retention: { logDays: 60, archive: archiveToFolder(join(folder, 'archive')) },
+  }),
 )
 const pool = new pg.Pool({ connectionString: url, max: 4 })
 pool.on('error', () => {})
@@ -189,6 +193,35 @@ async function changeSubscriptions(): Promise<void> {
   for (let n = 0; n < 500 && (await bus.operations.get(id)).state === 'running'; n += 1) await pause(20)
 }
 
+/** Archives and drops a month of the past, after events from before it have been copied in. */
+async function retain(): Promise<void> {
+  const month = monthAgo(4)
+  const client = await pool.connect()
+  const rows = async (text: string, values: readonly unknown[] = []): Promise<Record<string, unknown>[]> =>
+    (await client.query<Record<string, unknown>>(text, [...values])).rows
+  const [there] = await rows(`select to_regclass('bus.events_${month.name}') is not null as there`)
+  if (there?.['there'] !== true) {
+    await makeMonth({ rows }, month)
+    await fillMonth({ rows }, month, 20)
+  }
+  await rows(`set session_replication_role = replica;
+    insert into bus.events (id, tenant_id, type, source, payload) values
+      ((left(bus.uuid_v7_floor('${month.from.toISOString()}'::timestamptz - interval '9 days')::text, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid,
+        'a', 'payment.refunded', 'sql', '{}');
+    reset session_replication_role`)
+  client.release()
+  let isDone = false
+  const prune = async (): Promise<void> =>
+    bus.prune({ by: 'test' }).then(
+      () => {
+        isDone = true
+      },
+      // The one that was killed may still hold the lock.
+      async () => pause(200),
+    )
+  for (let n = 0; n < 20 && !isDone; n += 1) await prune()
+}
+
 console.log('loaded')
 await once(process.stdin, 'data')
 const { rows: left } = await pool.query('select from commits limit 1')
@@ -197,6 +230,7 @@ await bus.migrate()
 await bus.start()
 console.log('started')
 const released = releaseKeys()
+const retained = retain()
 const name = (what: string): string => `${process.pid}.${transactionCount}.${what}`
 const key = (letter: string): string => `${process.pid}-${letter}`
 
@@ -227,6 +261,7 @@ await publish(
   true,
 )
 await changeSubscriptions()
+await retained
 await pause(600)
 if (point === undefined) {
   // Before anybody is told that it may be stopped: a process that does not listen yet is ended by the signal.

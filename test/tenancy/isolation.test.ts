@@ -85,6 +85,16 @@ const closedToTenants = [
   'bus.receipt_batches',
   'bus.replay_outcomes',
   'bus.replays',
+  'bus.archive_erasures',
+  'bus.archive_files',
+  'bus.archives',
+  'bus.attempts',
+  'bus.audit',
+  'bus.operations',
+  'bus.partition_spans',
+  'bus.receipt_batches',
+  'bus.retention_policies',
+  'bus.retention_state',
   'bus.rollups',
 ]
 
@@ -250,6 +260,12 @@ test('a role that was granted everything on the tables of the bus still sees one
   }
   // Partitions have no policy: reached by themselves they show nothing.
   expect(shown).toEqual({
+    'bus.archive_erasures': 0,
+    'bus.archive_files': 0,
+    'bus.archives': 0,
+    'bus.partition_spans': 0,
+    'bus.retention_policies': 0,
+    'bus.retention_state': 0,
     'bus.attempts': 0,
     'bus.audit': 0,
     'bus.attempts_default': 0,

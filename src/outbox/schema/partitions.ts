@@ -33,8 +33,8 @@ const maxCalls = 8
 const pauseMs = 50
 
 const advice =
-  'a month that had begun without a partition stays in the default partitions of the log and the ledger: ' +
-  'its events are delivered and read like all others. Nothing has to be done; the coming months get partitions of their own'
+  'a month that had begun without a partition is in the default partitions of the log and the ledger: ' +
+  'its events are delivered and read like all others. Retention makes a partition of it within the hour; `await bus.prune({ by })` does it now'
 
 /** @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED` if the role may not read them */
 export async function readPartitions(executor: Executor): Promise<PartitionState> {

@@ -119,7 +119,10 @@ export const events = busSchema.table(
   ],
 )
 
-/** The business ids and idempotency keys that a tenant has used, and their events. Never deleted so far. */
+/**
+ * The business ids and idempotency keys that a tenant has used, and their events. Kept for 30 days, or as `retention.keysDays` says: an event that
+ * is published with the same one later is a new event.
+ */
 export const eventKeys = busSchema.table(
   'event_keys',
   {
