@@ -47,6 +47,7 @@ const layers = [
   'delivery/operator',
   'delivery',
   'operations',
+  'health',
   'tenancy',
   '.',
   'cli/command',

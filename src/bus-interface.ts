@@ -1,5 +1,7 @@
 import type { Audit } from './audit/audit.ts'
-import type { BusHealth, BusState } from './bus-health.ts'
+import type { BusHealth, BusState, HealthOptions } from './bus-health.ts'
+import type { CanaryCall } from './health/canary.ts'
+import type { CanaryResult } from './health/canary-result.ts'
 import type { BlockedKeys } from './delivery/operator/blocked-keys.ts'
 import type { DeadLetters } from './delivery/operator/dead-letters.ts'
 import type { DefinedSubscription } from './delivery/subscriptions/define-subscription.ts'
@@ -9,6 +11,8 @@ import type { EventCatalogue } from './events/catalogue.ts'
 import type { EventPattern } from './events/pattern.ts'
 import type { Erased, EraseOptions, Erasures } from './operations/erase.ts'
 import type { Operations } from './operations/operations.ts'
+import type { BusStats } from './operations/stats.ts'
+import type { StatsOptions } from './operations/stats-options.ts'
 import type { CancelCall } from './outbox/publish/cancel.ts'
 import type { HandlerTransaction } from './database/drizzle-handle.ts'
 import type { Publisher } from './outbox/publish/publisher.ts'
@@ -95,7 +99,31 @@ export interface Bus<
   readonly blockedKeys: BlockedKeys
   /** The subscriptions of all services in this database. */
   readonly subscriptions: Subscriptions
-  health: () => Promise<BusHealth>
+  /**
+   * Counts and times of the past: by minute, hour, day, subscription or tenant. They are statistics: up to ten seconds old, those of
+   * tenants a minute, and without the last seconds of a process that crashed.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
+   */
+  stats: (options?: StatsOptions) => Promise<BusStats>
+  /**
+   * The state of the bus. Never rejects because of the database: what could not be checked is a finding. Takes some milliseconds, so that
+   * probes may call it every few seconds.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
+   */
+  health: (options?: HealthOptions) => Promise<BusHealth>
+  /**
+   * Publishes a test event, and resolves when its receipt is written or the time is over. Works in every process, if a running one has
+   * the option `canary`. Calls at the same time share one event.
+   * @throws a {@link StateError} if no running process has the option; a {@link ConfigurationError} `BUS_INVALID_OPTION`;
+   *   {@link DatabaseError}
+   */
+  canary: (options?: CanaryCall) => Promise<CanaryResult>
+  /**
+   * Refuses or waits as `publish` would, by the option `admission`. Call it before you open a transaction, because a transaction that is
+   * open waits for a tenth of a second only.
+   * @throws an {@link OverloadError} `BUS_OVERLOADED`
+   */
+  admit: () => Promise<void>
 }
 
 export interface StartOptions {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { readHealth, type BusState } from './bus-health.ts'
+import { createHealth, type BusState } from './bus-health.ts'
 import type { Bus } from './bus-interface.ts'
 import { waitUntil } from './foundation/with-timeout.ts'
 import { createPublishing } from './bus-publishing.ts'
@@ -29,7 +29,10 @@ import { createAudit } from './audit/audit.ts'
 import { createErasures, eraseSubject } from './operations/erase.ts'
 import { startOperationRunner, type OperationRunner } from './operations/operation-runner.ts'
 import { createOperations } from './operations/operations.ts'
+import { readStats } from './operations/stats.ts'
 import { recordCatalogue } from './operations/stored-catalogue.ts'
+import { createAdmission } from './health/admission.ts'
+import { createCanary } from './health/canary.ts'
 import { createDatabase } from './database/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './database/drizzle-handle.ts'
 import { checkSchema, migrateSchema } from './migrations/migrate.ts'
@@ -75,9 +78,11 @@ export function createBus<
   const E extends EventDefaults | undefined = undefined,
 >(options: BusOptions<C, D, E>): Bus<C, HandlerTransaction<D>, DefaultedBy<E>> {
   assertNodeVersion()
-  const { settings, logger, bossSchema, drizzle, defaults } = resolveBusOptions(options)
+  const { settings, logger, bossSchema, drizzle, defaults, health: healthLimits } = resolveBusOptions(options)
   const database = createDatabase(options.database, logger, bossSchema, drizzle)
-  const subscriptions: Subscription[] = []
+  const canary = createCanary(database, settings.source, options.canary, logger)
+  const admission = createAdmission(database, options.admission, logger)
+  const subscriptions: Subscription[] = canary.subscription === undefined ? [] : [canary.subscription]
   const deadLetters = createDeadLetters(database)
   const blockedKeys = createBlockedKeys(database, logger)
   const erasures = createErasures(database)
@@ -89,7 +94,7 @@ export function createBus<
   let starting: Promise<void> | undefined
   let stopping: Promise<void> | undefined
   const mayClose = Promise.withResolvers<void>()
-  const publishing = createPublishing(database, settings, logger, defaults)
+  const publishing = createPublishing(database, settings, logger, defaults, admission)
 
   async function start(run: RunOption): Promise<void> {
     const chosen = chosenOf(subscriptions, run)
@@ -114,6 +119,7 @@ export function createBus<
       onOperations: () => runner?.wake(),
     })
     runner = startOperationRunner({ database, logger, parts: {} })
+    canary.start()
     await recorded
   }
 
@@ -129,7 +135,7 @@ export function createBus<
     logger.info({ service: settings.source, graceMs }, 'the bus is stopping')
     const stopped = (async () => {
       if (isStarting) await starting?.catch(() => {})
-      await Promise.all([runner?.stop(), delivery?.stop(graceMs)])
+      await Promise.all([canary.stop(), runner?.stop(), delivery?.stop(graceMs)])
       await waitUntil(deadline, mayClose.promise)
       await database.close()
     })().catch((error: unknown) =>
@@ -226,7 +232,12 @@ export function createBus<
     },
     ...(publishing.publisher as Publisher<C, DefaultedBy<E>>),
     cancel: publishing.cancel,
-    health: async () =>
-      readHealth(database, { state, delivery, failedTryPublishCount: publishing.failedTryCount }),
+    admit: async () => admission.admit(false),
+    stats: async (statsOptions) => readStats(database, statsOptions),
+    canary: async (call) => canary.run(call),
+    health: createHealth({
+      ...{ database, limits: healthLimits, readCanary: canary.readLast },
+      own: () => ({ state, delivery, failedTryPublishCount: publishing.failedTryCount }),
+    }),
   }
 }

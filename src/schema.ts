@@ -14,6 +14,15 @@ export {
   subscriptionRevision,
   subscriptions,
 } from './delivery/schema.ts'
-export { attempts, deliveries, failing, receiptBatches, receipts, rollups } from './delivery/ledger/schema.ts'
+export {
+  attempts,
+  deliveries,
+  failing,
+  hourlyRollups,
+  receiptBatches,
+  receipts,
+  rollups,
+  tenantRollups,
+} from './delivery/ledger/schema.ts'
 export { audit } from './audit/schema.ts'
-export { catalogue, erasures, operations } from './operations/schema.ts'
+export { canaries, catalogue, erasures, operations } from './operations/schema.ts'

@@ -18,4 +18,6 @@ export const locks = {
   order: 6,
   /** Held by bus.repair_sequences(), in SQL. */
   sequences: 7,
+  /** Held while a scheduled canary is published. */
+  canary: 8,
 } as const

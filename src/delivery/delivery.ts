@@ -1,7 +1,9 @@
 import type { PgBoss } from 'pg-boss'
 import type { EventCatalogue } from '../events/catalogue.ts'
+import { canary } from '../events/event-type.ts'
 import type { BusLogger } from '../foundation/logger.ts'
 import { reasonOf } from '../foundation/error-reason.ts'
+import type { LoopProgress } from '../foundation/loop-progress.ts'
 import type { Database } from '../database/database.ts'
 import { openNotifier } from '../outbox/relay/notifier.ts'
 import { createPartitionKeeper } from '../outbox/schema/partitions.ts'
@@ -22,7 +24,7 @@ import {
   warnOfUnserved,
   type InstanceHeartbeat,
 } from './registry/instance-heartbeat.ts'
-import { createRollups, type Rollups } from './ledger/rollups.ts'
+import { createRollups, noRollups, type Rollups } from './ledger/rollups.ts'
 import { createQuarantine } from './in-flight/quarantine.ts'
 import { registerSubscriptions } from './registry/registry.ts'
 import { createRouter } from './routing/router.ts'
@@ -38,6 +40,8 @@ export interface Delivery {
   readonly isListening: boolean
   /** Handlers that are still running after their attempt ended. */
   readonly overrunningHandlerCount: number
+  /** The loops of this process. */
+  readonly loops: readonly LoopProgress[]
   /**
    * Applies the current states of the subscriptions to the workers of this process. If the database is down,
    * maintenance applies them later.
@@ -138,6 +142,9 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     get overrunningHandlerCount() {
       return workers.overrunCount
     },
+    get loops() {
+      return [relay.progress, maintenance.progress, ...workers.progress]
+    },
     followStates: async () => workers.followStates(),
     async stop(graceMs) {
       await database.faultPoint?.('stop.began')
@@ -159,7 +166,8 @@ function counted(dispatch: Dispatch, rollups: Rollups): Dispatch {
   return async (client, claimed, registryStamp, commit, terms) => {
     const afterCommit = await dispatch(client, claimed, registryStamp, commit, terms)
     return () => {
-      if (terms.retakenFor === undefined) rollups.published(claimed.length)
+      if (terms.retakenFor === undefined)
+        rollups.published(claimed.filter(({ type }) => type !== canary.type))
       afterCommit()
     }
   }
@@ -203,7 +211,7 @@ async function startWorkers(
         boss,
         logger,
         instanceId,
-        rollups,
+        rollups: name === canary.subscription ? noRollups : rollups,
       },
       coverage: createCoverage(database, subscription, subscriptionId, declarationId),
       connections: subscription.mode === 'exactly-once' ? handlerPool?.createMember() : undefined,

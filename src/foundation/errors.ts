@@ -21,6 +21,7 @@ export const busErrorCodes = [
   'BUS_SUBSCRIPTION_NOT_FOUND',
   'BUS_OPERATION_NOT_FOUND',
   'BUS_INVALID_STATE',
+  'BUS_OVERLOADED',
   'BUS_DATABASE_UNAVAILABLE',
   'BUS_DATABASE_ERROR',
   'BUS_DATABASE_UNSUPPORTED',
@@ -194,6 +195,17 @@ export class StateError extends BusError {
 
   static {
     recogniseAcrossCopies(this, 'StateError')
+  }
+}
+
+/** Publish was refused, because more events wait than the option `admission` allows. Nothing was written. */
+export class OverloadError extends BusError {
+  constructor(message: string) {
+    super('BUS_OVERLOADED', message, { retryable: true })
+  }
+
+  static {
+    recogniseAcrossCopies(this, 'OverloadError')
   }
 }
 

@@ -29,7 +29,10 @@ export function recordingLogger(): BusLogger & { readonly lines: LogLine[] } {
 export function testBus(
   database: DatabaseOption,
   options: Partial<
-    Pick<BusOptions<typeof paymentEvents>, 'source' | 'logger' | 'maxPayloadBytes' | 'bossSchema'>
+    Pick<
+      BusOptions<typeof paymentEvents>,
+      'source' | 'logger' | 'maxPayloadBytes' | 'bossSchema' | 'health' | 'canary' | 'admission'
+    >
   > = {},
 ): PaymentBus {
   const bus = createBus({

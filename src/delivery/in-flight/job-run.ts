@@ -154,7 +154,8 @@ export class JobRun implements InFlightJob {
     const { logger, subscription, subscriptionId, rollups } = this.#worker.context
     logUndelivered(logger, subscription, outcome, this.events.loaded)
     this.#worker.metrics.record(outcome)
-    rollups.handled(subscriptionId, outcome, waitOf(outcome, this.claim.id))
+    const tenantId = this.events.loaded.tenantOf(outcome.eventId)
+    rollups.handled(subscriptionId, outcome, waitOf(outcome, this.claim.id), tenantId)
   }
 
   /** An event is over. An outcome is still to be written. */

@@ -33,7 +33,7 @@ export function createOutcomeWriter(context: SubscriptionContext): OutcomeWriter
   const writerOf = (claim: JobClaim): SettlementWriter => (isOfKey(claim.data) ? ofKeys : ofJobs)
   function logWritten({ deadLetters }: Written): void {
     logDeadLetters(context, deadLetters)
-    context.rollups.dead(context.subscriptionId, deadLetters.length)
+    context.rollups.dead(context.subscriptionId, deadLetters)
   }
 
   async function writeAll(writer: SettlementWriter, settlements: readonly Settlement[]): Promise<number> {

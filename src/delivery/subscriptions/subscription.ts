@@ -1,4 +1,5 @@
 import type { EventCatalogue } from '../../events/catalogue.ts'
+import { canary } from '../../events/event-type.ts'
 import type { StoredEvent } from '../../events/envelope.ts'
 import { ConfigurationError } from '../../foundation/errors.ts'
 import { limits } from '../../foundation/limits.ts'
@@ -54,6 +55,7 @@ export interface RegisteredOptions extends DurableOptions {
   readonly concurrency: number
   readonly tenantConcurrency?: number
   readonly circuitBreaker: CircuitBreaker | false
+  readonly lagLimitSeconds?: number
 }
 
 /** A subscription with validated options and every default applied. */
@@ -77,6 +79,7 @@ const optionNames = [
   'timeoutSeconds',
   'heartbeatSeconds',
   'retry',
+  'lagLimitSeconds',
   'circuitBreaker',
   'handler',
 ]
@@ -117,6 +120,8 @@ export function resolveSubscription(
       'name',
     )
   }
+  if (name === canary.subscription)
+    throw invalidOption(`Expected a \`name\` other than \`${name}\`, by which the bus tests itself`, 'name')
   const mode: DeliveryMode = options.mode === undefined ? 'at-least-once' : options.mode
   if (mode !== 'at-least-once' && mode !== 'exactly-once')
     throw invalidOption(
@@ -155,6 +160,7 @@ export function resolveSubscription(
     mode,
     concurrency: integerOption('concurrency', options.concurrency, limits.concurrency),
     ...resolveTenantConcurrency(options.tenantConcurrency),
+    ...resolveLagLimit(options.lagLimitSeconds),
     batchSize: integerOption('batchSize', options.batchSize, limits.batchSize),
     timeoutSeconds: integerOption('timeoutSeconds', options.timeoutSeconds, limits.timeoutSeconds),
     heartbeatSeconds: integerOption('heartbeatSeconds', options.heartbeatSeconds, limits.heartbeatSeconds),
@@ -240,6 +246,11 @@ function resolveRetry(name: string, retry: RetryOptions): ResolvedRetry {
 function resolveTenantConcurrency(given: unknown): { readonly tenantConcurrency?: number } {
   if (given === undefined) return {}
   return { tenantConcurrency: integerOption('tenantConcurrency', given, { min: 1, max: 1000, default: 1 }) }
+}
+
+function resolveLagLimit(given: unknown): { readonly lagLimitSeconds?: number } {
+  if (given === undefined) return {}
+  return { lagLimitSeconds: integerOption('lagLimitSeconds', given, limits.lagLimitSeconds) }
 }
 
 function resolveCircuitBreaker(
