@@ -59,19 +59,21 @@ create index operations_stopped_idx on bus.operations (updated_at) where state =
 -- Functions.
 
 -- Removes a canary event that is over from the log and the ledger: it says nothing about the service. Runs as the owner of the log,
--- because workers may not delete from it. Returns whether it did; no if the event is another one, or has no receipt yet.
--- Locks: its rows, in one partition. Repeating: returns false.
+-- because workers may not delete from it. Returns whether it did; no if it is removed already, is another event, or has no receipt yet.
+-- Locks: the row of the canary, skipped if another process has it; then its rows, in one partition each. Repeating: returns false.
 create function bus.remove_canary(of_event uuid) returns boolean language plpgsql security definer as $body$
 declare
   canary_subscription int := (select s.id from bus.subscriptions s where s.name = 'bossbus.canary');
 begin
-  delete from bus.receipts r where r.subscription_id = canary_subscription and r.event_id = of_event;
-  if not found then
+  perform from bus.canaries c where c.event_id = of_event and c.removed_at is null for update skip locked;
+  if not found or not exists (select from bus.received_events(canary_subscription, array[of_event])) then
     return false;
   end if;
+  delete from bus.receipts r where r.subscription_id = canary_subscription and r.event_id = of_event;
   delete from bus.attempts a where a.event_id = of_event and a.subscription_id = canary_subscription;
   delete from bus.events e where e.id = of_event and e.type = 'bossbus.canary';
-  return found;
+  update bus.canaries c set removed_at = clock_timestamp() where c.event_id = of_event;
+  return true;
 end
 $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_custom_plan;
 --> statement-breakpoint

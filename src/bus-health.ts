@@ -123,7 +123,7 @@ export function createHealth({
   readCanary,
   own,
 }: HealthParts): (options?: HealthOptions) => Promise<BusHealth> {
-  const lags = createLagReader(database)
+  const lags = createLagReader(database, cachedMs)
   const server = cached(async () => findServerProblems(database, limits.transactionLimitSeconds))
   const deadLetters = cached(async () => findNewDeadLetters(database))
   const outboxState = cached(async () => readOutbox(database, 0))
@@ -144,7 +144,8 @@ export function createHealth({
       loops: state === 'stopped' ? [] : (delivery?.loops ?? []),
       loopLimitSeconds: limits.loopLimitSeconds,
     }
-    const findings: Finding[] = [...findProcessProblems(processState)]
+    const hanging = hangingLoops(processState)
+    const findings: Finding[] = [...findProcessProblems(processState, hanging)]
     const clock = await withAnswerLimit(measureClock(database)).then(
       (finding) => ({ finding }),
       () => undefined,
@@ -166,7 +167,7 @@ export function createHealth({
     const ready = clock !== undefined && state === 'started' && relay !== 'failing'
     return {
       ok: ready,
-      live: hangingLoops(processState).length === 0,
+      live: hanging.length === 0,
       ready,
       state,
       database: clock === undefined ? 'down' : 'up',

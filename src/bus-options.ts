@@ -71,7 +71,7 @@ export interface BusOptions<
   readonly health?: HealthOption | undefined
   /**
    * Test events that go through outbox, relay, queue, worker and receipt, and say how long each step took: `true` for calls of
-   * `bus.canary`, `{ everySeconds }` for one in so many seconds, 10 to 86,400, by one of the processes that have the option. They
+   * `bus.canary`, `{ everySeconds }` for one in so many seconds, 2 to 86,400, by one of the processes that have the option. They
    * are of the tenant and the subscription `bossbus.canary`, reach no other subscription, are in no statistics, and are removed from the log when
    * they are over. Set it when all processes run a version that has it.
    * @defaultValue none
@@ -88,7 +88,7 @@ export interface BusOptions<
 /** The option `health` of `createBus`. */
 export interface HealthOption {
   /**
-   * How long a loop of the process may go without progress, in seconds, 5 to 3,600. After that `live` is false.
+   * How long a loop of the process may go without progress, in seconds, 1 to 3,600. After that `live` is false.
    * @defaultValue `120`
    */
   readonly loopLimitSeconds?: number | undefined

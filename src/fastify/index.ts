@@ -227,7 +227,8 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
     return Object.freeze({ bus, ownsBus: isUnstarted(bus), ...lifecycle })
   }
   refuseUnknownKeys(options, newBusOptionNames, 'bossbus/fastify')
-  const { database, events, source, maxPayloadBytes, bossSchema, drizzle, health, canary, admission } = options
+  const { database, events, source, maxPayloadBytes, bossSchema, drizzle, health, canary, admission } =
+    options
   const { logger = app.log.child({ module: 'bossbus' }) } = options
   const bus = createBus<CatalogueOf<RegisteredBus>>({
     ...{ database, events, source, maxPayloadBytes, bossSchema, drizzle, logger },

@@ -55,9 +55,9 @@ export const limits = Object.freeze({
   /** Of all subscriptions of a bus together. */
   busPatternCount: 10_000,
 
-  'health.loopLimitSeconds': range(5, 3600, 120),
+  'health.loopLimitSeconds': range(1, 3600, 120),
   'health.transactionLimitSeconds': range(1, 86_400, 300),
-  'canary.everySeconds': range(10, 86_400, 60),
+  'canary.everySeconds': range(2, 86_400, 60),
   /** `timeoutMs` of `bus.canary`. */
   canaryTimeoutMs: range(100, 600_000, 10_000),
   'admission.maxOutboxDepth': range(1, 1_000_000, 1_000_000),

@@ -80,7 +80,7 @@ export function createAdmission(
 ): Admission {
   if (option === undefined) return { async admit() {} }
   const { maxOutboxDepth, maxLagSeconds, action, maxDelayMs } = resolveOption(option)
-  const lags = createLagReader(database)
+  const lags = createLagReader(database, intervalMs)
   let sample: Sample | undefined
   let sampling: Promise<void> | undefined
   let nextAt = Number.NEGATIVE_INFINITY

@@ -205,9 +205,8 @@ function canarySubscription(database: Database): Subscription {
 /** Removes canaries that have a receipt from the log, also those that came too late, and old results. */
 async function removeOver(database: Pick<Database, 'query'>): Promise<void> {
   await database.query(
-    `update bus.canaries c set removed_at = clock_timestamp()
-     from (select o.event_id from bus.canaries o where o.removed_at is null order by o.published_at desc limit 20) o
-     where c.event_id = o.event_id and bus.remove_canary(c.event_id)`,
+    `select bus.remove_canary(o.event_id)
+     from (select c.event_id from bus.canaries c where c.removed_at is null order by c.published_at desc limit 20) o`,
   )
   await database.query(`delete from bus.canaries where published_at < now() - interval '${retention}'`)
 }

@@ -13,13 +13,10 @@ export interface Lag {
 /** The most queues that one turn reads, so that it takes some milliseconds with any number of subscriptions. */
 const queuesPerTurn = 50
 
-/** A lag that was read this recently is not read again. */
-const freshMs = 4000
-
 /** Reads the lags of subscriptions, some at a time. */
 export interface LagReader {
   /**
-   * Reads the lags that were read longest ago: those of one turn, or all. Returns those known so far, by id.
+   * Reads the lags that were read longest ago: those of one turn; or all of them, anew. Returns those known so far, by id.
    */
   read: (
     subscriptions: readonly { readonly id: number; readonly name: string }[],
@@ -27,7 +24,11 @@ export interface LagReader {
   ) => Promise<ReadonlyMap<number, Lag>>
 }
 
-export function createLagReader(database: Pick<Database, 'query' | 'bossSchema'>): LagReader {
+/** @param freshMs - a lag that was read this recently is not read again, unless all are */
+export function createLagReader(
+  database: Pick<Database, 'query' | 'bossSchema'>,
+  freshMs: number,
+): LagReader {
   const known = new Map<number, Lag>()
 
   async function readTurn(turn: readonly { readonly id: number; readonly name: string }[]): Promise<void> {
@@ -46,10 +47,12 @@ export function createLagReader(database: Pick<Database, 'query' | 'bossSchema'>
       for (const id of known.keys()) if (!ids.has(id)) known.delete(id)
       const readAtOf = (id: number): number => known.get(id)?.readAt ?? Number.NEGATIVE_INFINITY
       const now = performance.now()
-      const stale = subscriptions
-        .filter(({ id }) => now - readAtOf(id) > freshMs)
-        .toSorted((a, b) => readAtOf(a.id) - readAtOf(b.id))
-      const wanted = all ? stale : stale.slice(0, queuesPerTurn)
+      const wanted = all
+        ? subscriptions
+        : subscriptions
+            .filter(({ id }) => now - readAtOf(id) > freshMs)
+            .toSorted((a, b) => readAtOf(a.id) - readAtOf(b.id))
+            .slice(0, queuesPerTurn)
       for (let from = 0; from < wanted.length; from += queuesPerTurn)
         await readTurn(wanted.slice(from, from + queuesPerTurn))
       return known

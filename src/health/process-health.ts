@@ -19,20 +19,26 @@ export interface ProcessState {
 /** A difference of the clocks up to this is not mentioned. */
 const clockLimitMs = 5000
 
-/** The loops that are later than they may be. */
-export function hangingLoops({ loops, loopLimitSeconds }: ProcessState): readonly LoopProgress[] {
-  return loops.filter(({ lateMs }) => lateMs > loopLimitSeconds * 1000)
+/** A loop that is later than it may be. */
+interface HangingLoop {
+  readonly loop: string
+  readonly lateSeconds: number
 }
 
-export function findProcessProblems(process: ProcessState): readonly Finding[] {
+export function hangingLoops({ loops, loopLimitSeconds }: ProcessState): readonly HangingLoop[] {
+  return loops
+    .map(({ name, lateMs }) => ({ loop: name, lateSeconds: Math.round(lateMs / 100) / 10 }))
+    .filter(({ lateSeconds }) => lateSeconds > loopLimitSeconds)
+}
+
+export function findProcessProblems(
+  process: ProcessState,
+  hanging: readonly HangingLoop[],
+): readonly Finding[] {
   const { isStarted, state, relay, isDelivering, isListening, overrunningHandlerCount } = process
   const findings: Finding[] = []
   if (!isStarted)
     findings.push(createFinding('not-started', `The bus is not running: it is ${state}`, { state }))
-  const hanging = hangingLoops(process).map(({ name, lateMs }) => ({
-    loop: name,
-    lateSeconds: Math.round(lateMs / 1000),
-  }))
   if (hanging.length > 0)
     findings.push(
       createFinding(

@@ -1,53 +1,11 @@
-import pg from 'pg'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import type { BusHealth, Finding, FindingCode, HealthOptions } from '../../src/index.ts'
+import type { HealthOptions } from '../../src/index.ts'
 import { publish, retryAtOnce } from '../support/ledger.ts'
-import { testBus, type PaymentBus } from '../support/bus.ts'
-import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { testBus } from '../support/bus.ts'
+import { createTestDatabase, until } from '../support/database.ts'
+import { connect, findingsOf, note, startBus, waitFor } from '../support/health.ts'
 import { startOwnServer } from '../support/own-server.ts'
 import { pgbouncerPath, startPgbouncer } from '../support/pgbouncer.ts'
-
-const note = { type: 'note', tenantId: 'acme', payload: 'x' } as const
-
-/** A started bus that listens. */
-async function startBus(
-  database: Pick<TestDatabase, 'url'>,
-  options: Parameters<typeof testBus>[1] = {},
-): Promise<PaymentBus> {
-  const bus = testBus(database.url, options)
-  bus.subscribe({ name: 'steady', events: ['note'], handler: () => {} })
-  await bus.start()
-  await until('it listens', async () => (await bus.health()).listening)
-  return bus
-}
-
-async function findingsOf(bus: PaymentBus, options?: HealthOptions): Promise<readonly FindingCode[]> {
-  const { findings } = await bus.health(options)
-  return findings.map(({ code }) => code)
-}
-
-/** Waits until there is a finding, and returns it; the others are of no interest. */
-async function waitFor(bus: PaymentBus, code: FindingCode): Promise<Finding> {
-  let found: Finding | undefined
-  await until(`there is ${code}`, async () => {
-    const { findings } = await bus.health({ full: true })
-    found = findings.find((finding) => finding.code === code)
-    return found !== undefined
-  })
-  if (found === undefined) throw new Error('unreachable')
-  expect(found.message).toMatch(/^\S.*[^.]$/s)
-  expect(found.remedy).toMatch(/\S/)
-  return found
-}
-
-/** A session of somebody else. */
-async function connect({ url }: Pick<TestDatabase, 'url'>, applicationName: string): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString: url, application_name: applicationName })
-  client.on('error', () => {})
-  await client.connect()
-  onTestFinished(async () => client.end().catch(() => {}))
-  return client
-}
 
 test('a bus that delivers is live and ready, and there is nothing to find', async () => {
   const database = await createTestDatabase()
@@ -85,58 +43,7 @@ test('options other than `full` are refused', async () => {
   await expect(bus.health({ everything: true } as HealthOptions)).rejects.toMatchObject({
     code: 'BUS_INVALID_OPTION',
   })
-  expect(() => testBus(url, { health: { loopLimitSeconds: 1 } })).toThrow('`health.loopLimitSeconds`')
-})
-
-test('maintenance that hangs makes the process not live, and says which loop it is', async () => {
-  const database = await createTestDatabase()
-  const bus = await startBus(database, { health: { loopLimitSeconds: 5 } })
-  const client = await connect(database, 'migration')
-  // The heartbeat of the process waits for it.
-  await client.query('begin; lock table bus.instances in access exclusive mode')
-  let health: BusHealth | undefined
-  await until('it is not live', async () => !(health = await bus.health()).live, 40_000)
-  expect(health).toMatchObject({ live: false, ready: true, ok: true })
-  const hanging = health?.findings.find(({ code }) => code === 'loop-hangs')
-  expect(hanging).toMatchObject({ severity: 'error', data: { loops: [{ loop: 'maintenance' }] } })
-  // What reads that table is left out, and the rest is checked.
-  expect(health?.findings.find(({ code }) => code === 'check-failed')?.data).toMatchObject({
-    failures: [{ section: 'registry' }],
-  })
-  await client.query('rollback')
-  await until('it is live again', async () => (await bus.health()).live)
-  await until('nothing is left', async () => (await findingsOf(bus)).length === 0)
-})
-
-test('a database that is away is one finding, and the process stays live', async () => {
-  const server = await startOwnServer()
-  const bus = testBus(server.url, { health: { loopLimitSeconds: 5 } })
-  bus.subscribe({ name: 'steady', events: ['note'], handler: () => {} })
-  await bus.start()
-  await server.kill()
-  await until('it is down', async () => (await bus.health()).database === 'down')
-  const down = await bus.health()
-  expect(down).toMatchObject({ live: true, ready: false })
-  expect(down.findings.map(({ code }) => code)).toContain('database-down')
-  // Longer than a loop may be late: its retries are progress.
-  const since = performance.now()
-  await until('time passes', async () => {
-    expect((await bus.health()).live).toBe(true)
-    return performance.now() - since > 7000
-  })
-  await server.restart()
-  await until('it is ready', async () => (await bus.health()).ready)
-})
-
-test('a relay that fails makes the process not ready', async () => {
-  const database = await createTestDatabase()
-  const bus = await startBus(database)
-  await database.rows('alter table bus.outbox rename to outbox_away')
-  const failing = await waitFor(bus, 'relay-failing')
-  expect(failing.severity).toBe('error')
-  expect(await bus.health()).toMatchObject({ ready: false, live: true, relay: 'failing' })
-  await database.rows('alter table bus.outbox_away rename to outbox')
-  await until('it recovers', async () => (await bus.health()).ready)
+  expect(() => testBus(url, { health: { loopLimitSeconds: 0 } })).toThrow('`health.loopLimitSeconds`')
 })
 
 test('events that no relay dispatches are found by their age', async () => {
@@ -152,6 +59,20 @@ test('events that no relay dispatches are found by their age', async () => {
   expect((await bus.health({ full: true })).outbox).toMatchObject({ depth: 1 })
   const relay = await startBus(database)
   await until('it is gone', async () => !(await findingsOf(relay, { full: true })).includes('relay-behind'))
+})
+
+test('notifications that do not arrive while a lost connection is replaced are found', async () => {
+  const database = await createTestDatabase()
+  const bus = await startBus(database)
+  await until('it is found', async () => {
+    await database.rows(
+      `select pg_terminate_backend(pid) from pg_locks
+       where locktype = 'advisory' and classid = 1651864320 and objid in (1, 2) and granted
+         and database = (select oid from pg_database where datname = current_database())`,
+    )
+    return (await findingsOf(bus)).includes('notifications-lost')
+  })
+  await until('it listens again', async () => (await findingsOf(bus)).length === 0)
 })
 
 test.skipIf(pgbouncerPath === undefined)('notifications that a pooler loses are found', async () => {
