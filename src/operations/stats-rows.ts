@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts'
+import { sumOfBinsSql } from '../delivery/ledger/hourly-rollups.ts'
 import type { CheckedStats } from './stats-options.ts'
 
 /** What was counted, and the bins of the times. */
@@ -33,9 +34,11 @@ interface CountRow extends Record<string, unknown> {
   readonly runs: number[] | null
 }
 
+const sumsOfCounts = `sum(published)::float8 as published, sum(delivered)::float8 as delivered, sum(failed)::float8 as failed,
+  sum(dead)::float8 as dead, sum(expired)::float8 as expired`
+
 /**
  * Hours that are over come from their sums, later ones from the minutes. The canary is not counted, so it has no rows.
- * Each sum of bins is a set of rows (group, bin, count), because that costs less than adding arrays.
  */
 export async function readSubscriptions(
   database: Pick<Database, 'query'>,
@@ -43,47 +46,28 @@ export async function readSubscriptions(
 ): Promise<readonly StatsGroup[]> {
   const { by, from, to, subscription } = checked
   const isTime = by !== 'subscription'
-  const at = isTime ? `date_trunc('${by}', r.at, 'UTC')` : 'null::timestamptz'
-  const id = isTime ? 'null::int' : 'r.subscription_id'
   const columns = 'published, delivered, failed, dead, expired, wait_bins, run_bins'
   const filter =
     subscription === undefined
       ? ''
       : 'and subscription_id = (select id from bus.subscriptions where name = $3)'
-  const hours =
-    by === 'minute'
-      ? ''
-      : `select hour as at, subscription_id, ${columns}
-         from bus.hourly_rollups where hour >= $1 and hour < $2 ${filter} union all`
-  const boundary =
-    by === 'minute'
-      ? '$1'
-      : `greatest($1, coalesce((select max(hour) + interval '1 hour' from bus.hourly_rollups), '-infinity'))`
-  const sums = (
-    column: string,
-  ): string => `select s.at, s.subscription_id, array_agg(s.sum order by s.bin) as bins from (
-      select r.at, r.subscription_id, b.bin, sum(b.count)::float8 as sum
-      from found r cross join lateral unnest(r.${column}) with ordinality as b (count, bin) group by 1, 2, 3
-    ) s group by 1, 2`
+  const hours = `select hour as at, subscription_id, ${columns} from bus.hourly_rollups where hour >= $1 and hour < $2 ${filter} union all`
+  const boundary = `greatest($1, coalesce((select max(hour) + interval '1 hour' from bus.hourly_rollups), '-infinity'))`
+  const isOfMinutes = by === 'minute'
   const { rows } = await database.query<CountRow>(
-    `with found as materialized (
-       select ${at} as at, ${id} as subscription_id, r.subscription_id = 0 as is_relay, ${columns}
-       from (
-         ${hours}
-         select minute, subscription_id, published, delivered, failed, dead, expired, wait_bins::bigint[], run_bins::bigint[]
-         from bus.rollups where minute >= ${boundary} and minute < $2 ${filter}
-       ) r (at, subscription_id, ${columns})
-     )
-     select c.*, s.name, w.bins as waits, u.bins as runs
+    `select c.*, ${isTime ? 'to_timestamp(c.key) as at, null::int as subscription_id, null as name' : 'null::timestamptz as at, c.key::int as subscription_id, s.name'}
      from (
-       select r.at, r.subscription_id, sum(published)::float8 as published, sum(delivered)::float8 as delivered, sum(failed)::float8 as failed,
-         sum(dead)::float8 as dead, sum(expired)::float8 as expired
-       from found r group by 1, 2
+       select ${isTime ? `extract(epoch from date_trunc('${by}', r.at, 'UTC'))::bigint` : 'r.subscription_id::bigint'} as key, ${sumsOfCounts},
+         ${sumOfBinsSql('r.wait_bins')}::float8[] as waits, ${sumOfBinsSql('r.run_bins')}::float8[] as runs
+       from (
+         ${isOfMinutes ? '' : hours}
+         select minute, subscription_id, published, delivered, failed, dead, expired, ${isOfMinutes ? 'wait_bins, run_bins' : 'wait_bins::bigint[], run_bins::bigint[]'}
+         from bus.rollups where minute >= ${isOfMinutes ? '$1' : boundary} and minute < $2 ${filter}
+       ) r (at, subscription_id, ${columns})
+       group by 1
      ) c
-     left join (${sums('wait_bins')}) w on w.at is not distinct from c.at and w.subscription_id is not distinct from c.subscription_id
-     left join (${sums('run_bins')}) u on u.at is not distinct from c.at and u.subscription_id is not distinct from c.subscription_id
-     left join bus.subscriptions s on s.id = c.subscription_id
-     order by c.at, c.subscription_id`,
+     ${isTime ? '' : 'left join bus.subscriptions s on s.id = c.key'}
+     order by c.key`,
     subscription === undefined ? [from, to] : [from, to, subscription],
   )
   return rows.map(({ at: time, subscription_id, name, waits, runs, ...counts }) => ({
@@ -106,11 +90,9 @@ export async function readTenants(
   const { by, from, to, tenantId, limit } = checked
   const isTime = by !== 'tenant'
   const key = isTime ? `date_trunc('${by}', r.hour, 'UTC')` : 'null::timestamptz'
-  const sums = `sum(published)::float8 as published, sum(delivered)::float8 as delivered, sum(failed)::float8 as failed, sum(dead)::float8 as dead,
-    sum(expired)::float8 as expired`
   const { rows } = await database.query<CountRow & { readonly tenant: string | null; readonly rank: number }>(
     `with found as materialized (
-       select ${key} as at, ${isTime ? 'null::text' : 'r.tenant_id'} as tenant, ${sums}
+       select ${key} as at, ${isTime ? 'null::text' : 'r.tenant_id'} as tenant, ${sumsOfCounts}
        from bus.tenant_rollups r where hour >= $1 and hour < $2 ${tenantId === undefined ? '' : 'and tenant_id = $3'}
        group by 1, 2
      ), ranked as (
@@ -118,7 +100,7 @@ export async function readTenants(
      )
      select r.at, r.tenant, r.published, r.delivered, r.failed, r.dead, r.expired, r.rank from ranked r where ${isTime ? 'true' : `r.rank <= ${limit + 1}`}
      union all
-     select null, null, ${sums}, null from ranked r where ${isTime ? 'false' : `r.rank > ${limit + 1}`} having count(*) > 0
+     select null, null, ${sumsOfCounts}, null from ranked r where ${isTime ? 'false' : `r.rank > ${limit + 1}`} having count(*) > 0
      order by rank`,
     tenantId === undefined ? [from, to] : [from, to, tenantId],
   )

@@ -11,7 +11,7 @@ const flushIntervalMs = 10_000
 const tenantFlushIntervalMs = 60_000
 
 /** Two for each doubling, from one millisecond to four and a half hours. */
-const binCount = 48
+export const binCount = 48
 
 /** What a process did in one minute, for one subscription; subscription 0 is the relay. */
 interface Counts {
