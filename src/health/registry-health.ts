@@ -5,7 +5,7 @@ import { createFinding, maxItems, namesOf, type Finding } from './finding.ts'
 import { readLimited } from './limited-read.ts'
 
 /** A subscription of any service, as the registry knows it. */
-export interface KnownSubscription {
+interface KnownSubscription {
   readonly id: number
   readonly name: string
   readonly service: string

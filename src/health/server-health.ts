@@ -27,7 +27,7 @@ export async function findServerProblems(
   database: Pick<Database, 'query'>,
   transactionLimitSeconds: number,
 ): Promise<readonly Finding[]> {
-  const limit = `interval '${Number(transactionLimitSeconds)} seconds'`
+  const limit = `interval '${transactionLimitSeconds} seconds'`
   const [state] = await readLimited<ServerState>(
     database,
     `select

@@ -1,7 +1,7 @@
 import type { Database } from '../../database/database.ts'
 
 /** What is counted of a tenant. */
-export type TenantCount = 'published' | 'delivered' | 'failed' | 'dead' | 'expired'
+type TenantCount = 'published' | 'delivered' | 'failed' | 'dead' | 'expired'
 
 /**
  * The most tenants that one write names: those with the most events since the last write. The others are counted together, as the

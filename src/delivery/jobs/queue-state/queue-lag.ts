@@ -11,7 +11,7 @@ export function queueLagSql(
   subscriptions: readonly { readonly id: number; readonly name: string }[],
 ): string {
   // Names of subscriptions are letters, digits, dots, hyphens and underscores.
-  const queues = subscriptions.map(({ id, name }) => `(${Number(id)}, 'bus.${name.replaceAll("'", "''")}')`)
+  const queues = subscriptions.map(({ id, name }) => `(${id}, 'bus.${name.replaceAll("'", "''")}')`)
   return `
 select (r.lag->>'id')::int as id, (extract(epoch from (r.lag->>'due')::timestamptz) * 1000)::float8 as due_ms
 from bus.read_each(array(
