@@ -71,6 +71,15 @@ test('scheduled events do not count before they are due', async () => {
     await bus.admit()
     return performance.now() - since > 2200
   })
+  await expect(bus.admit()).resolves.toBeUndefined()
+  // Its positive twin: one more that is due.
+  await database.db.transaction(async (tx) => testBus(database.url).publish(tx, note))
+  await until('it refuses', async () =>
+    bus.admit().then(
+      () => false,
+      () => true,
+    ),
+  )
 })
 
 test('publishing is refused while a subscription is behind, but not because of one that is paused', async () => {
@@ -93,6 +102,7 @@ test('publishing is refused while a subscription is behind, but not because of o
   await until('it refuses again', async () => (await refused()) !== undefined)
   open()
   await until('it has caught up', async () => (await refused()) === undefined)
+  expect(await bus.tryPublish(note)).toBeDefined()
 })
 
 test('with `delay` publishing waits, in an open transaction only briefly, and goes on at once when the load is gone', async () => {

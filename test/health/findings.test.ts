@@ -171,15 +171,19 @@ test('a subscription is behind when a due event has waited longer than its limit
   await bus.start()
   await publish(database, bus, ...Array.from({ length: 8 }, () => note))
   await publish(database, bus, { ...note, availableAt: new Date(Date.now() + 3_600_000) })
-  const finding = await waitFor(bus, 'subscription-behind')
-  expect(finding.data).toMatchObject({
+  // The others may have been late for a moment, on a busy machine.
+  let health = await bus.health({ full: true })
+  await until('only the slow one is behind', async () => {
+    health = await bus.health({ full: true })
+    return health.subscriptions?.map(({ state }) => state).join() === 'active,behind,active'
+  })
+  expect(health.findings.find(({ code }) => code === 'subscription-behind')?.data).toMatchObject({
     subscriptions: [{ name: 'slow', state: 'behind', lagLimitSeconds: 1 }],
     count: 1,
   })
-  const { subscriptions } = await bus.health({ full: true })
-  expect(subscriptions).toMatchObject([
-    { name: 'retrying', lagSeconds: 0, state: 'active' },
-    { name: 'slow', state: 'behind' },
+  expect(health.subscriptions).toMatchObject([
+    { name: 'retrying', lagSeconds: 0 },
+    { name: 'slow' },
     { name: 'unlimited', lagSeconds: 0, lagLimitSeconds: undefined },
   ])
   await bus.subscriptions.pause('slow')

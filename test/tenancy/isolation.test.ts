@@ -180,7 +180,12 @@ test('as bus_tenant, no statement over any table of the two schemas sees or chan
     expect((await attempt(session, '', select)).rows).toEqual([])
     expect((await attempt(session, 'nobody', select)).rows).toEqual([])
   }
-  expect(readable.map(({ name }) => name)).toEqual(['bus.cancellations', 'bus.deliveries', 'bus.events'])
+  expect(readable.map(({ name }) => name)).toEqual([
+    'bus.cancellations',
+    'bus.deliveries',
+    'bus.events',
+    'bus.tenant_rollups',
+  ])
   expect(relations.length).toBeGreaterThan(30)
   for (const [relation, contents] of before)
     expect([relation.name, await contentsOf(database, relation)]).toEqual([relation.name, contents])
