@@ -51,6 +51,7 @@ const layers = [
   'operations/replay',
   'retention/archive',
   'retention',
+  'health',
   'tenancy',
   '.',
   'cli/command',

@@ -1,5 +1,7 @@
 import type { Audit } from './audit/audit.ts'
-import type { BusHealth, BusState } from './bus-health.ts'
+import type { BusHealth, BusState, HealthOptions } from './bus-health.ts'
+import type { CanaryCall } from './health/canary.ts'
+import type { CanaryResult } from './health/canary-result.ts'
 import type { BlockedKeys } from './delivery/operator/blocked-keys.ts'
 import type { DefinedSubscription } from './delivery/subscriptions/define-subscription.ts'
 import type { DeliveryMode, SubscriptionOptions } from './delivery/subscriptions/subscription-options.ts'
@@ -11,6 +13,8 @@ import type { Operations } from './operations/operations.ts'
 import type { Queries } from './operations/queries.ts'
 import type { ReplayCall } from './operations/replay/replay.ts'
 import type { Subscriptions } from './operations/subscriptions.ts'
+import type { BusStats } from './operations/stats.ts'
+import type { StatsOptions } from './operations/stats-options.ts'
 import type { CancelCall } from './outbox/publish/cancel.ts'
 import type { HandlerTransaction } from './database/drizzle-handle.ts'
 import type { Publisher } from './outbox/publish/publisher.ts'
@@ -115,7 +119,31 @@ export interface Bus<
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_SUBSCRIPTION_NOT_FOUND`; {@link DatabaseError}
    */
   readonly replay: ReplayCall
-  health: () => Promise<BusHealth>
+  /**
+   * Counts and times of the past: by minute, hour, day, subscription or tenant. They are statistics: up to ten seconds old, those of
+   * tenants a minute, and without the last seconds of a process that crashed.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError}
+   */
+  stats: (options?: StatsOptions) => Promise<BusStats>
+  /**
+   * The state of the bus. Never rejects because of the database: what could not be checked is a finding. Takes some milliseconds, so that
+   * probes may call it every few seconds.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
+   */
+  health: (options?: HealthOptions) => Promise<BusHealth>
+  /**
+   * Publishes a test event, and resolves when its receipt is written or the time is over. Works in every process, if a running one has
+   * the option `canary`. Calls at the same time share one event.
+   * @throws a {@link StateError} if no running process has the option; a {@link ConfigurationError} `BUS_INVALID_OPTION`;
+   *   {@link DatabaseError}
+   */
+  canary: (options?: CanaryCall) => Promise<CanaryResult>
+  /**
+   * Refuses or waits as `publish` would, by the option `admission`. Call it before you open a transaction, because a transaction that is
+   * open waits for a tenth of a second only.
+   * @throws an {@link OverloadError} `BUS_OVERLOADED`
+   */
+  admit: () => Promise<void>
 }
 
 /** A subscription in this process. */

@@ -1,7 +1,16 @@
 import { defineEvents, isSourceName, type EventCatalogue } from './events/catalogue.ts'
 import { limits } from './foundation/limits.ts'
 import { nonThrowing, stderrLogger, type BusLogger } from './foundation/logger.ts'
-import { describe, integerOption, refuseUnknownKeys, invalidOption } from './foundation/options.ts'
+import {
+  assertObject,
+  describe,
+  integerOption,
+  refuseUnknownKeys,
+  invalidOption,
+} from './foundation/options.ts'
+import type { HealthLimits } from './bus-health.ts'
+import type { AdmissionOption } from './health/admission.ts'
+import type { CanaryOption } from './health/canary.ts'
 import { resolveBossSchema } from './database/boss-schema.ts'
 import {
   callbackNames,
@@ -70,6 +79,33 @@ export interface BusOptions<
    * @defaultValue the log is kept for ever; keys for 30 days
    */
   readonly retention?: RetentionOptions | undefined
+  /** From when on `bus.health()` calls something a problem. */
+  readonly health?: HealthOption | undefined
+  /**
+   * Test events that go through outbox, relay, queue, worker and receipt, and say how long each step took: `true` for calls of
+   * `bus.canary`, `{ everySeconds }` for one in so many seconds, 2 to 86,400, by one of the processes that have the option. They
+   * are of the tenant and the subscription `bossbus.canary`, reach no other subscription, are in no statistics, and are removed from the log when
+   * they are over. Set it when all processes run a version that has it.
+   * @defaultValue none
+   */
+  readonly canary?: CanaryOption | undefined
+  /**
+   * When `publish`, `publishMany` and `tryPublish` refuse events, or wait, because too many wait already. Handlers publish without this
+   * limit, because they work the backlog off. See docs/guide/health.md.
+   * @defaultValue no limit
+   */
+  readonly admission?: AdmissionOption | undefined
+}
+
+/** The option `health` of `createBus`. */
+export interface HealthOption {
+  /**
+   * How long a loop of the process may go without progress, in seconds, 1 to 3,600. After that `live` is false.
+   * @defaultValue `120`
+   */
+  readonly loopLimitSeconds?: number | undefined
+  /** How old a transaction may be, in seconds, 1 to 86,400. @defaultValue `300` */
+  readonly transactionLimitSeconds?: number | undefined
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
@@ -83,6 +119,7 @@ export function resolveBusOptions<C extends EventCatalogue>(
   defaults: unknown
   callbacks: DeadLetterCallbacks
   retention: RetentionOptions
+  health: HealthLimits
 } {
   if (options === null || typeof options !== 'object')
     throw invalidOption(`Expected the options of a bus, got ${describe(options)}`)
@@ -92,6 +129,7 @@ export function resolveBusOptions<C extends EventCatalogue>(
       ...['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle', 'defaults'],
       ...callbackNames,
       'retention',
+      ...['health', 'canary', 'admission'],
     ],
     'createBus',
   )
@@ -120,5 +158,17 @@ export function resolveBusOptions<C extends EventCatalogue>(
     defaults: options.defaults,
     callbacks: resolveCallbacks('createBus', options),
     retention: resolveRetention(options.retention),
+    health: resolveHealth(options.health),
   }
+}
+
+function resolveHealth(given: HealthOption = {}): HealthLimits {
+  assertObject('`health` to be like { loopLimitSeconds, transactionLimitSeconds }', given)
+  refuseUnknownKeys(given, ['loopLimitSeconds', 'transactionLimitSeconds'], '`health`')
+  const limit = (name: keyof HealthLimits): number =>
+    integerOption(`health.${name}`, given[name], limits[`health.${name}`])
+  return Object.freeze({
+    loopLimitSeconds: limit('loopLimitSeconds'),
+    transactionLimitSeconds: limit('transactionLimitSeconds'),
+  })
 }

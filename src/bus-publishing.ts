@@ -1,5 +1,6 @@
 import type { Database } from './database/database.ts'
 import type { HandlerPublishing } from './delivery/attempts/context-publisher.ts'
+import type { Admission } from './health/admission.ts'
 import type { Published } from './events/envelope.ts'
 import { reasonOf } from './foundation/error-reason.ts'
 import { InvalidEventError } from './foundation/errors.ts'
@@ -34,6 +35,7 @@ export function createPublishing(
   settings: PublishSettings,
   logger: BusLogger,
   defaults: unknown,
+  admission: Admission,
 ): BusPublishing {
   const cancel = createCancel(database)
   let failedTryCount = 0
@@ -64,8 +66,9 @@ export function createPublishing(
     logFailedTryPublish(logger, event, error)
   }
 
-  async function tryPublish(event: UncheckedEvent): Promise<Published | undefined> {
+  async function tryPublish(event: UncheckedEvent, admit = async () => {}): Promise<Published | undefined> {
     try {
+      await admit()
       const publishing = publishManyAlone([event])
       // A publish that is too late is not awaited; the event may still have been written.
       publishing.catch(() => {})
@@ -83,17 +86,29 @@ export function createPublishing(
     return tx === undefined ? publishManyAlone(newEvents) : publishMany(tx, newEvents)
   }
 
+  async function publishAdmitted(
+    tx: CallerTransaction,
+    newEvents: readonly UncheckedEvent[],
+  ): Promise<Published[]> {
+    await admission.admit(true)
+    return publishMany(tx, newEvents)
+  }
+
   const publisher: Publisher = createPublisher(
-    { publish: async (tx, event) => theOnly(await publishMany(tx, [event])), publishMany, tryPublish },
+    {
+      publish: async (tx, event) => theOnly(await publishAdmitted(tx, [event])),
+      publishMany: publishAdmitted,
+      tryPublish: async (event) => tryPublish(event, async () => admission.admit(false)),
+    },
     defaults,
     tryFailed,
   )
-  // Fields inherited from the handled event take precedence over the defaults.
+  // Fields inherited from the handled event take precedence over the defaults. Handlers work the backlog off, so they are always admitted.
   const forHandlers = createPublisher(
     {
       publish: async (tx, event) => theOnly(await publishFor(tx, [event])),
       publishMany: publishFor,
-      tryPublish,
+      tryPublish: async (event) => tryPublish(event),
     },
     defaults,
     tryFailed,

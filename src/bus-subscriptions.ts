@@ -19,6 +19,8 @@ import { assertObject, integerOption, refuseUnknownKeys } from './foundation/opt
 /** What the subscriptions of a bus need to know of it. */
 export interface BusSubscriptionsParts {
   readonly catalogue: EventCatalogue
+  /** Subscriptions of the bus itself. */
+  readonly builtIn: readonly Subscription[]
   /** Of the bus: for subscriptions without their own. */
   readonly callbacks: DeadLetterCallbacks
   readonly logger: BusLogger
@@ -36,7 +38,7 @@ export interface BusSubscriptions {
 
 export function createBusSubscriptions(parts: BusSubscriptionsParts): BusSubscriptions {
   const { catalogue, callbacks, logger } = parts
-  const declared: Subscription[] = []
+  const declared = [...parts.builtIn]
 
   function withdraw(subscription: Subscription): void {
     const index = declared.indexOf(subscription)

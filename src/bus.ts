@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { readHealth, type BusState } from './bus-health.ts'
+import { createHealth, type BusState } from './bus-health.ts'
 import type { Bus } from './bus-interface.ts'
 import { waitUntil } from './foundation/with-timeout.ts'
 import { createPublishing } from './bus-publishing.ts'
@@ -30,7 +30,10 @@ import { createReplayPart } from './operations/replay/replay-part.ts'
 import { createReplay } from './operations/replay/replay.ts'
 import { removalPart } from './operations/subscription-removal.ts'
 import { createSubscriptionRemoval } from './operations/subscriptions.ts'
+import { readStats } from './operations/stats.ts'
 import { recordCatalogue } from './operations/stored-catalogue.ts'
+import { createAdmission } from './health/admission.ts'
+import { createCanary } from './health/canary.ts'
 import { createDatabase } from './database/database.ts'
 import type { DrizzleOption, HandlerTransaction } from './database/drizzle-handle.ts'
 import { checkSchema, migrateSchema } from './migrations/migrate.ts'
@@ -78,8 +81,11 @@ export function createBus<
   const E extends EventDefaults | undefined = undefined,
 >(options: BusOptions<C, D, E>): Bus<C, HandlerTransaction<D>, DefaultedBy<E>> {
   assertNodeVersion()
-  const { settings, logger, bossSchema, drizzle, defaults, callbacks, retention } = resolveBusOptions(options)
+  const { settings, logger, bossSchema, drizzle, ...resolved } = resolveBusOptions(options)
+  const { defaults, callbacks, retention, health: healthLimits } = resolved
   const database = createDatabase(options.database, logger, bossSchema, drizzle)
+  const canary = createCanary(database, settings.source, options.canary, logger)
+  const admission = createAdmission(database, options.admission, logger)
   const blockedKeys = createBlockedKeys(database, settings.source, logger)
   const erasures = createErasures(database)
   const operations = createOperations(database)
@@ -98,9 +104,10 @@ export function createBus<
   const mayClose = Promise.withResolvers<void>()
   const { declared: subscriptions, subscribe } = createBusSubscriptions({
     ...{ catalogue: settings.catalogue, callbacks, logger, state: () => state, starting: () => starting },
+    builtIn: canary.subscription === undefined ? [] : [canary.subscription],
     delivery: () => delivery,
   })
-  const publishing = createPublishing(database, settings, logger, defaults)
+  const publishing = createPublishing(database, settings, logger, defaults, admission)
 
   async function start(run: RunOption): Promise<void> {
     const chosen = chosenOf(subscriptions, run)
@@ -136,6 +143,7 @@ export function createBus<
       },
     })
     retentionTimer = startRetention(retentionParts)
+    canary.start()
     await recorded
   }
 
@@ -151,7 +159,7 @@ export function createBus<
     logger.info({ service: settings.source, graceMs }, 'the bus is stopping')
     const stopped = (async () => {
       if (isStarting) await starting?.catch(() => {})
-      await Promise.all([runner?.stop(), retentionTimer?.stop(), delivery?.stop(graceMs)])
+      await Promise.all([canary.stop(), runner?.stop(), retentionTimer?.stop(), delivery?.stop(graceMs)])
       await waitUntil(deadline, mayClose.promise)
       await database.close()
     })().catch((error: unknown) =>
@@ -232,7 +240,12 @@ export function createBus<
     },
     ...(publishing.publisher as Publisher<C, DefaultedBy<E>>),
     cancel: publishing.cancel,
-    health: async () =>
-      readHealth(database, { state, delivery, failedTryPublishCount: publishing.failedTryCount }),
+    admit: async () => admission.admit(false),
+    stats: async (statsOptions) => readStats(database, statsOptions),
+    canary: async (call) => canary.run(call),
+    health: createHealth({
+      ...{ database, limits: healthLimits, readCanary: canary.readLast },
+      own: () => ({ state, delivery, failedTryPublishCount: publishing.failedTryCount }),
+    }),
   }
 }

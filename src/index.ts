@@ -6,8 +6,8 @@
 export { createBus } from './bus.ts'
 export type { BossbusConfig } from './bossbus-config.ts'
 export type { Bus, StartOptions, StopOptions, SubscriptionHandle } from './bus.ts'
-export type { BusHealth, BusState } from './bus-health.ts'
-export type { BusOptions } from './bus-options.ts'
+export type { BusHealth, BusState, HealthOptions } from './bus-health.ts'
+export type { BusOptions, HealthOption } from './bus-options.ts'
 export type { RunOption } from './run-option.ts'
 export { defineEvents, eventTypes, mergeEvents } from './events/catalogue.ts'
 export { stopOnSignals, type StopOnSignalsOptions } from './stop-on-signals.ts'
@@ -44,6 +44,7 @@ export {
   DeliveryError,
   InvalidEventError,
   NonRetryableError,
+  OverloadError,
   RetryAfterError,
   StateError,
   TenantScopeError,
@@ -166,6 +167,14 @@ export type { PrunedCounts } from './retention/prune-rows.ts'
 export type { PartitionSpanOptions, PruneOptions, Retention } from './retention/retention.ts'
 export type { LogRange, PartitionHold, RetentionState } from './retention/retention-state.ts'
 export type { RangeOutcome, RetentionReport } from './retention/round.ts'
+export type { BusStats, Percentiles, StatsFigures, StatsPoint } from './operations/stats.ts'
+export type { StatsGrouping, StatsOptions } from './operations/stats-options.ts'
+export type { AdmissionOption } from './health/admission.ts'
+export type { CanaryCall, CanaryOption } from './health/canary.ts'
+export type { CanaryResult } from './health/canary-result.ts'
+export type { SubscriptionHealth } from './health/delivery-health.ts'
+export { findingCodes, type Finding, type FindingCode, type FindingSeverity } from './health/finding.ts'
+export type { OutboxState } from './health/outbox-state.ts'
 export type { Erased, Erasure, Erasures, EraseOptions } from './operations/erase.ts'
 export type { DatabaseOption } from './database/database.ts'
 export type { BusTransaction } from './outbox/transactions/bus-transaction.ts'

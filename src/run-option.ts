@@ -1,3 +1,4 @@
+import { canary } from './events/event-type.ts'
 import { describe, nearest, invalidOption } from './foundation/options.ts'
 import type { Subscription } from './delivery/subscriptions/subscription.ts'
 
@@ -37,5 +38,5 @@ export function chosenOf(subscriptions: readonly Subscription[], run: RunOption)
       'run',
     )
   }
-  return subscriptions.filter(({ name }) => run.includes(name))
+  return subscriptions.filter(({ name }) => run.includes(name) || name === canary.subscription)
 }

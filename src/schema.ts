@@ -23,14 +23,16 @@ export {
   deliveries,
   eventCopies,
   failing,
+  hourlyRollups,
   receiptBatches,
   receipts,
   replayOutcomes,
   replays,
   rollups,
+  tenantRollups,
 } from './delivery/ledger/schema.ts'
 export { audit } from './audit/schema.ts'
-export { catalogue, erasures, operations } from './operations/schema.ts'
+export { canaries, catalogue, erasures, operations } from './operations/schema.ts'
 export {
   archiveErasures,
   archiveFiles,

@@ -22,6 +22,8 @@ export const locks = {
   catchUp: 8,
   /** Held while replays get their ids. */
   replays: 9,
+  /** Held while a scheduled canary is published. */
+  canary: 10,
   /** Held during a round of retention: see src/retention/round.ts. */
   retention: 12,
 } as const

@@ -1,6 +1,8 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
+import { canary } from '../events/event-type.ts'
 import type { BusLogger } from '../foundation/logger.ts'
 import { reasonOf } from '../foundation/error-reason.ts'
+import type { LoopProgress } from '../foundation/loop-progress.ts'
 import type { Database } from '../database/database.ts'
 import { openNotifier } from '../outbox/relay/notifier.ts'
 import { createPartitionKeeper } from '../outbox/schema/partitions.ts'
@@ -37,6 +39,8 @@ export interface Delivery {
   readonly isListening: boolean
   /** Handlers that are still running after their attempt ended. */
   readonly overrunningHandlerCount: number
+  /** The loops of this process. */
+  readonly loops: readonly LoopProgress[]
   /**
    * Applies the current states of the subscriptions to the workers of this process. If the database is down,
    * maintenance applies them later.
@@ -192,6 +196,9 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     get overrunningHandlerCount() {
       return workers.overrunCount
     },
+    get loops() {
+      return [relay.progress, maintenance.progress, ...workers.progress]
+    },
     followStates: async () => workers.followStates(),
     add: changes.add,
     remove: changes.remove,
@@ -230,7 +237,8 @@ function counted(dispatch: Dispatch, rollups: Rollups): Dispatch {
   return async (client, claimed, registryStamp, commit, terms) => {
     const afterCommit = await dispatch(client, claimed, registryStamp, commit, terms)
     return () => {
-      if (terms.retakenFor === undefined) rollups.published(claimed.length)
+      if (terms.retakenFor === undefined)
+        rollups.published(claimed.filter(({ type }) => type !== canary.type))
       afterCommit()
     }
   }

@@ -1,6 +1,7 @@
 import type { PgBoss } from 'pg-boss'
 import type { Database } from '../database/database.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
+import { canary } from '../events/event-type.ts'
 import type { BusLogger } from '../foundation/logger.ts'
 import type { HandlerPublishing } from './attempts/context-publisher.ts'
 import type { EventReader } from './attempts/event-reader.ts'
@@ -8,7 +9,7 @@ import type { HandlerPool } from './exactly-once/handler-connections.ts'
 import { readStates, type SubscriptionState } from './flow-control/subscription-state.ts'
 import { createQuarantine } from './in-flight/quarantine.ts'
 import { queueName } from './jobs/queues.ts'
-import type { Rollups } from './ledger/rollups.ts'
+import { noRollups, type Rollups } from './ledger/rollups.ts'
 import type { Maintenance } from './maintenance/maintenance.ts'
 import { createCoverage } from './registry/coverage.ts'
 import type { Registration } from './registry/declarations.ts'
@@ -55,8 +56,8 @@ export function createWorkerStarter(
     const worker = startWorker({
       ...{ catalogue, events, publishing, quarantine, state, onState },
       context: {
-        ...{ subscription, subscriptionId, queue, database, boss, logger, instanceId, rollups },
-        onDeadLetters,
+        ...{ subscription, subscriptionId, queue, database, boss, logger, instanceId, onDeadLetters },
+        rollups: name === canary.subscription ? noRollups : rollups,
       },
       coverage: createCoverage(database, subscription, subscriptionId, declarationId),
       connections: subscription.mode === 'exactly-once' ? handlerPool().createMember() : undefined,

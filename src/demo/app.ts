@@ -48,7 +48,11 @@ export async function buildApp({
   addCaseRoutes(app, db)
   app.get('/health', async (_, reply) => {
     const health = await app.bus.health()
-    return reply.code(health.ok ? 200 : 503).send(health)
+    return reply.code(health.ready ? 200 : 503).send(health)
+  })
+  app.get('/live', async (_, reply) => {
+    const { live } = await app.bus.health()
+    return reply.code(live ? 200 : 503).send({ live })
   })
   return app
 }

@@ -1,4 +1,4 @@
-import { isEventTypeName } from './event-type.ts'
+import { canary, isEventTypeName } from './event-type.ts'
 import { limits } from '../foundation/limits.ts'
 import { describe, refuseUnknownKeys, invalidOption } from '../foundation/options.ts'
 import { hasControls, isLonger, invalidTextReason } from '../foundation/text.ts'
@@ -162,6 +162,8 @@ function checkDefinition(type: string, definition: EventDefinition): void {
       `Expected an event type like \`payment.paid\` of at most ${limits.typeLength} characters, without \`*\`, control characters, leading or trailing spaces, or empty segments, got ${describe(type)}`,
     )
   }
+  if (type === canary.type)
+    throw invalidOption(`Expected an event type other than \`${type}\`, by which the bus tests itself`)
   if (definition === null || typeof definition !== 'object')
     throw invalidOption(`Expected \`${type}\` to be an object with a \`schema\``)
   refuseUnknownKeys(definition, ['schema', 'sources', 'version', 'upcast', 'redact'], `event \`${type}\``)

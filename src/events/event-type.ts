@@ -18,3 +18,13 @@ export function isEventTypeName(name: string): boolean {
     !isLonger(name, limits.typeLength) && segments.test(name) && !illegal.test(name) && name.trim() === name
   )
 }
+
+/**
+ * The type of the events by which the bus tests itself, the tenant that they are of, and the subscription that takes them. No pattern matches
+ * the type, and no catalogue and no service may have the names.
+ */
+export const canary = Object.freeze({
+  type: 'bossbus.canary',
+  tenantId: 'bossbus',
+  subscription: 'bossbus.canary',
+})

@@ -1,6 +1,6 @@
 import { ConfigurationError } from '../foundation/errors.ts'
 import type { EventCatalogue, EventType } from './catalogue.ts'
-import { isEventTypeName } from './event-type.ts'
+import { canary, isEventTypeName } from './event-type.ts'
 import { limits } from '../foundation/limits.ts'
 import { describe } from '../foundation/options.ts'
 import { isLonger } from '../foundation/text.ts'
@@ -80,7 +80,7 @@ const maxRemembered = 1000
 
 /**
  * Compiles patterns to a function that tests an event type. Linear in the length of the type for each pattern. Results
- * are cached, because the same types recur.
+ * are cached, because the same types recur. No wildcard matches the type of the canary.
  */
 export function compilePatterns(patterns: readonly string[]): (type: string) => boolean {
   const exact = new Set(patterns.filter((pattern) => !isWildcard(pattern)))
@@ -88,7 +88,7 @@ export function compilePatterns(patterns: readonly string[]): (type: string) => 
   const remembered = new Map<string, boolean>()
   return (type) => {
     if (exact.has(type)) return true
-    if (wild.length === 0) return false
+    if (wild.length === 0 || type === canary.type) return false
     let matches = remembered.get(type)
     if (matches === undefined) {
       matches = matchesAny(wild, type.split('.'))

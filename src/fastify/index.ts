@@ -240,10 +240,12 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
     return Object.freeze({ bus, ownsBus: isUnstarted(bus), ...lifecycle })
   }
   refuseUnknownKeys(options, newBusOptionNames, 'bossbus/fastify')
-  const { database, events, source, maxPayloadBytes, bossSchema, drizzle } = options
+  const { database, events, source, maxPayloadBytes, bossSchema, drizzle, health, canary, admission } =
+    options
   const { logger = app.log.child({ module: 'bossbus' }) } = options
   const bus = createBus<CatalogueOf<RegisteredBus>>({
     ...{ database, events, source, maxPayloadBytes, bossSchema, drizzle, logger },
+    ...{ health, canary, admission },
   })
   return Object.freeze({ bus, ownsBus: true, ...lifecycle })
 }
@@ -258,6 +260,9 @@ const newBusOptionNames = [
   'maxPayloadBytes',
   'bossSchema',
   'drizzle',
+  'health',
+  'canary',
+  'admission',
   'bus',
   ...lifecycleOptionNames,
 ]

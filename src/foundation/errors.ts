@@ -25,6 +25,7 @@ export const busErrorCodes = [
   'BUS_DEAD_LETTER_NOT_FOUND',
   'BUS_RETENTION_RUNNING',
   'BUS_INVALID_STATE',
+  'BUS_OVERLOADED',
   'BUS_DATABASE_UNAVAILABLE',
   'BUS_DATABASE_ERROR',
   'BUS_DATABASE_UNSUPPORTED',
@@ -198,6 +199,17 @@ export class StateError extends BusError {
 
   static {
     recogniseAcrossCopies(this, 'StateError')
+  }
+}
+
+/** Publish was refused, because more events wait than the option `admission` allows. Nothing was written. */
+export class OverloadError extends BusError {
+  constructor(message: string) {
+    super('BUS_OVERLOADED', message, { retryable: true })
+  }
+
+  static {
+    recogniseAcrossCopies(this, 'OverloadError')
   }
 }
 

@@ -55,6 +55,15 @@ export const limits = Object.freeze({
   /** Of all subscriptions of a bus together. */
   busPatternCount: 10_000,
 
+  'health.loopLimitSeconds': range(1, 3600, 120),
+  'health.transactionLimitSeconds': range(1, 86_400, 300),
+  'canary.everySeconds': range(2, 86_400, 60),
+  /** `timeoutMs` of `bus.canary`. */
+  canaryTimeoutMs: range(100, 600_000, 10_000),
+  'admission.maxOutboxDepth': range(1, 1_000_000, 1_000_000),
+  'admission.maxLagSeconds': range(1, 604_800, 604_800),
+  'admission.maxDelayMs': range(1, 60_000, 1000),
+
   // A subscription.
   subscriptionNameLength: 100,
   patternCount: 100,
@@ -64,6 +73,7 @@ export const limits = Object.freeze({
   batchSize: range(1, 100, 100),
   timeoutSeconds: range(1, 3600, 60),
   heartbeatSeconds: range(10, 3600, 30),
+  lagLimitSeconds: range(1, 604_800, 604_800),
   /** The defaults retry for 67 to 77 minutes: longer than an outage of an hour. */
   'retry.maxAttempts': range(1, 100, 16),
   'retry.delaySeconds': range(0, 86_400, 1),

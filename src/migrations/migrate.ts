@@ -121,6 +121,14 @@ export async function checkSchema(executor: Executor & Pick<Database, 'bossSchem
   await checkBossSchema(executor, executor.bossSchemaName)
 }
 
+/** The number of migrations that this version of the bus has. Read once. */
+export async function countMigrations(): Promise<number> {
+  shippedCount ??= loadShippedSql().then(({ migrations }) => migrations.length)
+  return shippedCount
+}
+
+let shippedCount: Promise<number> | undefined
+
 /** Names the database and its server, so that a wrong one is recognised. */
 async function whereItIs(executor: Pick<Executor, 'query'>): Promise<string> {
   const { rows } = await executor.query<{ name: string; host: string | null; port: number }>(

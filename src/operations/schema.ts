@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import {
   bigint,
+  boolean,
   check,
   index,
   integer,
@@ -126,8 +127,44 @@ export const operations = busSchema
       index('operations_running_idx')
         .on(table.nextPartAt)
         .where(sql`${table.state} = 'running'`),
+      index('operations_stopped_idx')
+        .on(table.updatedAt)
+        .where(sql`${table.state} = 'stopped'`),
       check('operations_kind_check', sql`kind in ('redrive', 'discard', 'replay', 'catch-up', 'remove')`),
       check('operations_state_check', sql`state in ('running', 'paused', 'stopped', 'done', 'cancelled')`),
+    ],
+  )
+  .enableRLS()
+
+/** The test events of `bus.canary`, and when each step saw them. Those of the last days. */
+export const canaries = busSchema
+  .table(
+    'canaries',
+    {
+      eventId: uuid('event_id').primaryKey(),
+      /** The service that published it. */
+      service: text('service').notNull(),
+      /** By the option `canary.everySeconds`; otherwise by a call. */
+      isScheduled: boolean('is_scheduled').notNull(),
+      publishedAt: time('published_at')
+        .notNull()
+        .default(sql`clock_timestamp()`),
+      /** When the relay claimed it. */
+      dispatchedAt: time('dispatched_at'),
+      /** When a worker fetched its job. */
+      fetchedAt: time('fetched_at'),
+      /** When its handler had run. */
+      handledAt: time('handled_at'),
+      /** When its receipt was written. */
+      receivedAt: time('received_at'),
+      /** The step that did not come in time. Null if it was over in time, and while it is under way. */
+      failedStep: text('failed_step', { enum: ['relay', 'worker', 'receipt'] }),
+      /** When its event was removed from the log. */
+      removedAt: time('removed_at'),
+    },
+    (table) => [
+      index('canaries_published_idx').on(table.publishedAt),
+      check('canaries_failed_step_check', sql`failed_step in ('relay', 'worker', 'receipt')`),
     ],
   )
   .enableRLS()

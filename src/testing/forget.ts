@@ -27,6 +27,9 @@ export async function deleteAll({ query }: Pick<TestDatabase, 'query'>): Promise
       delete from bus.attempts;
       delete from bus.failing;
       delete from bus.rollups;
+      delete from bus.hourly_rollups;
+      delete from bus.tenant_rollups;
+      delete from bus.canaries;
       delete from bus.cancellations;
       delete from bus.erasures;
       delete from bus.event_keys;

@@ -51,6 +51,20 @@ const subscribe =
   (value) =>
     openBus().subscribe(subscription({ [option]: value }) as never)
 
+/** An option of an option of the bus. */
+const inside =
+  (outer: string, inner: string, beside: object = {}): Try =>
+  (value) =>
+    openBus({ [outer]: { ...beside, [inner]: value } })
+
+/** There is no database, which is found out after the options were checked. */
+const runCanary: Try = async (timeoutMs) =>
+  openBus()
+    .canary({ timeoutMs })
+    .catch((error: unknown) => {
+      if ((error as { code?: string }).code !== 'BUS_DATABASE_UNAVAILABLE') throw error
+    })
+
 const retry =
   (option: string): Try =>
   (value) =>
@@ -196,6 +210,21 @@ const boundaries: Readonly<Record<string, readonly Boundary[]>> = {
   batchSize: [{ code: 'BUS_INVALID_OPTION', at: subscribe('batchSize') }],
   timeoutSeconds: [{ code: 'BUS_INVALID_OPTION', at: subscribe('timeoutSeconds') }],
   heartbeatSeconds: [{ code: 'BUS_INVALID_OPTION', at: subscribe('heartbeatSeconds') }],
+  lagLimitSeconds: [{ code: 'BUS_INVALID_OPTION', at: subscribe('lagLimitSeconds') }],
+  'health.loopLimitSeconds': [{ code: 'BUS_INVALID_OPTION', at: inside('health', 'loopLimitSeconds') }],
+  'health.transactionLimitSeconds': [
+    { code: 'BUS_INVALID_OPTION', at: inside('health', 'transactionLimitSeconds') },
+  ],
+  'canary.everySeconds': [{ code: 'BUS_INVALID_OPTION', at: inside('canary', 'everySeconds') }],
+  canaryTimeoutMs: [{ code: 'BUS_INVALID_OPTION', at: runCanary }],
+  'admission.maxOutboxDepth': [{ code: 'BUS_INVALID_OPTION', at: inside('admission', 'maxOutboxDepth') }],
+  'admission.maxLagSeconds': [{ code: 'BUS_INVALID_OPTION', at: inside('admission', 'maxLagSeconds') }],
+  'admission.maxDelayMs': [
+    {
+      code: 'BUS_INVALID_OPTION',
+      at: inside('admission', 'maxDelayMs', { maxOutboxDepth: 1, action: 'delay' }),
+    },
+  ],
   'retry.maxAttempts': [{ code: 'BUS_INVALID_OPTION', at: retry('maxAttempts') }],
   'retry.delaySeconds': [{ code: 'BUS_INVALID_OPTION', at: retry('delaySeconds') }],
   'retry.maxDelaySeconds': [{ code: 'BUS_INVALID_OPTION', at: retry('maxDelaySeconds') }],

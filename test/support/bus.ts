@@ -31,7 +31,7 @@ export function testBus(
   options: Partial<
     Pick<
       BusOptions<typeof paymentEvents>,
-      'source' | 'logger' | 'maxPayloadBytes' | 'bossSchema' | 'retention'
+      'source' | 'logger' | 'maxPayloadBytes' | 'bossSchema' | 'retention' | 'health' | 'canary' | 'admission'
     >
   > = {},
 ): PaymentBus {

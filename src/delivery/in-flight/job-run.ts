@@ -156,8 +156,8 @@ export class JobRun implements InFlightJob {
     const { logger, subscription, subscriptionId, rollups } = this.#worker.context
     logUndelivered(logger, subscription, outcome, this.events.loaded)
     this.#worker.metrics.record(outcome)
-    const isReplay = this.claim.data.replay !== undefined
-    rollups.handled(subscriptionId, outcome, isReplay ? undefined : waitOf(outcome, this.claim.id))
+    const waitMs = this.claim.data.replay === undefined ? waitOf(outcome, this.claim.id) : undefined
+    rollups.handled(subscriptionId, outcome, waitMs, this.events.loaded.tenantOf(outcome.eventId))
   }
 
   /** An event is over. An outcome is still to be written. */

@@ -2,12 +2,16 @@ import type { Database } from '../../database/database.ts'
 import type { EventOutcome } from '../attempts/outcome.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
+import { createTenantCounts } from './tenant-counts.ts'
 
 /** How often the counts of the running minute are written. A crash loses at most as much of them. */
 const flushIntervalMs = 10_000
 
+/** How often the counts of tenants are written, because there may be a thousand of them. */
+const tenantFlushIntervalMs = 60_000
+
 /** Two for each doubling, from one millisecond to four and a half hours. */
-const binCount = 48
+export const binCount = 48
 
 /** What a process did in one minute, for one subscription; subscription 0 is the relay. */
 interface Counts {
@@ -26,14 +30,19 @@ interface Counts {
  */
 export interface Rollups {
   /** Counts events that the relay has dispatched. */
-  published: (count: number) => void
+  published: (events: readonly { readonly tenantId: string }[]) => void
   /**
    * Counts what became of an event.
    * @param waitMs - how long it waited for its handler, if this was its first attempt
    */
-  handled: (subscriptionId: number, outcome: EventOutcome, waitMs: number | undefined) => void
+  handled: (
+    subscriptionId: number,
+    outcome: EventOutcome,
+    waitMs: number | undefined,
+    tenantId: string | undefined,
+  ) => void
   /** Counts events that have become dead letters. */
-  dead: (subscriptionId: number, count: number) => void
+  dead: (subscriptionId: number, letters: readonly { readonly tenantId?: string | undefined }[]) => void
   start: () => void
   /** Writes what is counted. */
   stop: () => Promise<void>
@@ -46,6 +55,8 @@ export function createRollups(
   now: () => number = Date.now,
 ): Rollups {
   const minutes = new Map<number, Map<number, Counts>>()
+  const tenants = createTenantCounts(database, now)
+  let tenantsFlushedAt = performance.now()
   let timer: NodeJS.Timeout | undefined
   let flushing: Promise<void> = Promise.resolve()
 
@@ -76,30 +87,41 @@ export function createRollups(
     )
   }
 
-  function flushNow(): Promise<void> {
-    flushing = flushing.then(flush).catch((error: unknown) => {
-      logger.warn({ reason: reasonOf(error) }, 'the counts of the last seconds could not be written')
-    })
+  async function flushTenants(isLast: boolean): Promise<void> {
+    if (!isLast && performance.now() - tenantsFlushedAt < tenantFlushIntervalMs) return
+    tenantsFlushedAt = performance.now()
+    await tenants.flush()
+  }
+
+  function flushNow(isLast: boolean): Promise<void> {
+    flushing = flushing
+      .then(flush)
+      .then(async () => flushTenants(isLast))
+      .catch((error: unknown) => {
+        logger.warn({ reason: reasonOf(error) }, 'the counts of the last seconds could not be written')
+      })
     return flushing
   }
 
   return {
-    published(count) {
-      countsOf(0).published += count
+    published(events) {
+      countsOf(0).published += events.length
+      for (const { tenantId } of events) tenants.add(tenantId, 'published')
     },
-    handled(subscriptionId, outcome, waitMs) {
-      count(countsOf(subscriptionId), outcome, waitMs)
+    handled(subscriptionId, outcome, waitMs, tenantId) {
+      tenants.add(tenantId, count(countsOf(subscriptionId), outcome, waitMs))
     },
-    dead(subscriptionId, deadCount) {
-      if (deadCount > 0) countsOf(subscriptionId).dead += deadCount
+    dead(subscriptionId, letters) {
+      if (letters.length > 0) countsOf(subscriptionId).dead += letters.length
+      for (const { tenantId } of letters) tenants.add(tenantId, 'dead')
     },
     start() {
-      timer = setInterval(() => void flushNow(), flushIntervalMs)
+      timer = setInterval(() => void flushNow(false), flushIntervalMs)
       timer.unref()
     },
     async stop() {
       clearInterval(timer)
-      await flushNow()
+      await flushNow(true)
     },
   }
 }
@@ -108,14 +130,28 @@ function noCounts(): Counts {
   return { published: 0, delivered: 0, failed: 0, dead: 0, expired: 0, waitBins: [], runBins: [] }
 }
 
-function count(counts: Counts, outcome: EventOutcome, waitMs: number | undefined): void {
-  if (!outcome.delivered) counts.failed += 1
-  else if ((outcome.expired ?? outcome.erased) === true) {
-    counts.expired += 1
-    return
-  } else counts.delivered += 1
+/** Counts an outcome, and returns what it counts as. */
+function count(
+  counts: Counts,
+  outcome: EventOutcome,
+  waitMs: number | undefined,
+): 'delivered' | 'failed' | 'expired' {
+  const isExpired = outcome.delivered && (outcome.expired ?? outcome.erased) === true
+  const what = isExpired ? 'expired' : outcome.delivered ? 'delivered' : 'failed'
+  counts[what] += 1
+  if (isExpired) return what
   if (outcome.durationMs !== undefined) addTo(counts.runBins, outcome.durationMs)
   if (waitMs !== undefined) addTo(counts.waitBins, waitMs)
+  return what
+}
+
+/** Counts nothing: for the canary, which says nothing about a service. */
+export const noRollups: Rollups = {
+  published() {},
+  handled() {},
+  dead() {},
+  start() {},
+  async stop() {},
 }
 
 function addTo(bins: number[], ms: number): void {

@@ -272,3 +272,55 @@ export const replayOutcomes = busSchema
     (table) => [index('replay_outcomes_replay_idx').on(table.replayId)],
   )
   .enableRLS()
+
+const counts = {
+  published: bigint('published', { mode: 'number' })
+    .notNull()
+    .default(sql`0`),
+  delivered: bigint('delivered', { mode: 'number' })
+    .notNull()
+    .default(sql`0`),
+  /** Failed attempts. */
+  failed: bigint('failed', { mode: 'number' })
+    .notNull()
+    .default(sql`0`),
+  dead: bigint('dead', { mode: 'number' })
+    .notNull()
+    .default(sql`0`),
+  expired: bigint('expired', { mode: 'number' })
+    .notNull()
+    .default(sql`0`),
+}
+
+/** The sums of {@link rollups} for each hour that is over. */
+export const hourlyRollups = busSchema
+  .table(
+    'hourly_rollups',
+    {
+      hour: time('hour').notNull(),
+      subscriptionId: integer('subscription_id').notNull(),
+      ...counts,
+      waitBins: bigint('wait_bins', { mode: 'number' }).array().notNull(),
+      runBins: bigint('run_bins', { mode: 'number' }).array().notNull(),
+    },
+    (table) => [primaryKey({ columns: [table.hour, table.subscriptionId] })],
+  )
+  .enableRLS()
+
+/**
+ * What all processes did in each hour, by tenant. Of one minute of a process the thousand largest tenants are counted; the others are
+ * together in the row of the empty tenant.
+ */
+export const tenantRollups = busSchema.table(
+  'tenant_rollups',
+  {
+    hour: time('hour').notNull(),
+    tenantId: text('tenant_id').notNull(),
+    ...counts,
+  },
+  (table) => [
+    primaryKey({ columns: [table.hour, table.tenantId] }),
+    index('tenant_rollups_tenant_idx').on(table.tenantId, table.hour),
+    tenantReads(),
+  ],
+)

@@ -3,6 +3,7 @@ import type { Database } from '../../database/database.ts'
 import { findQueuesToMaintain } from '../jobs/queue-state/queues-to-maintain.ts'
 import { recordKnownFailures } from '../ledger/known-failures.ts'
 import { createReceiptPacker } from '../ledger/pack-receipts.ts'
+import { pruneHours, rollUpHours } from '../ledger/hourly-rollups.ts'
 import { pruneRollups } from '../ledger/rollups.ts'
 
 /**
@@ -32,9 +33,11 @@ export function createCleanup(
   const packReceipts = createReceiptPacker(executor)
   return async () => {
     await maintainQueues()
+    await rollUpHours(executor)
     await pruneRollups(executor)
     if (performance.now() - ledgerAt < ledgerIntervalMs) return
     ledgerAt = performance.now()
+    await pruneHours(executor)
     await recordKnownFailures(executor)
     await packReceipts()
   }

@@ -1,6 +1,7 @@
 import type { PgBoss } from 'pg-boss'
 import type { BusLogger } from '../../foundation/logger.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
+import { createLoopProgress, type LoopProgress } from '../../foundation/loop-progress.ts'
 import type { Database } from '../../database/database.ts'
 import type { PartitionKeeper } from '../../outbox/schema/partitions.ts'
 import type { Notifier } from '../../outbox/relay/notifier.ts'
@@ -38,6 +39,7 @@ const retryPauseMs = 1000
 
 /** Does everything that no event triggers: wakes workers for due retries, finds dead workers, cleans up the queues. */
 export interface Maintenance {
+  readonly progress: LoopProgress
   /** Adds a worker, whose queue is polled once the maintenance runs. */
   watch: (worker: Worker) => void
   /** Polls the queue of a subscription no longer. */
@@ -65,6 +67,7 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
   const queues = new PolledQueues()
   const clock = createServerClock()
   const cleanUp = createCleanup(database, boss)
+  const progress = createLoopProgress('maintenance')
   let runs = false
   let notifier: Pick<Notifier, 'leading' | 'polling'> = { leading: false, polling: false }
   let maintainInstance: InstanceHeartbeat['maintain'] = async () => {}
@@ -84,15 +87,14 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
     if (!runs || running !== undefined) return
     const at = queues.nextAt()
     clearTimeout(timer)
-    timer = setTimeout(
-      () => {
-        running ??= pass().finally(() => {
-          running = undefined
-          schedule()
-        })
-      },
-      Math.max(0, Math.max(at, restUntil) - performance.now()),
-    )
+    const delayMs = Math.max(0, Math.max(at, restUntil) - performance.now())
+    progress.note(delayMs)
+    timer = setTimeout(() => {
+      running ??= pass().finally(() => {
+        running = undefined
+        schedule()
+      })
+    }, delayMs)
   }
 
   async function pass(): Promise<void> {
@@ -233,6 +235,7 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
   }
 
   return {
+    progress,
     watch(worker) {
       queues.add(worker)
     },
@@ -258,6 +261,7 @@ export function createMaintenance(parts: MaintenanceParts): Maintenance {
       runs = false
       clearTimeout(timer)
       await running
+      progress.rest()
     },
   }
 }

@@ -265,7 +265,7 @@ export async function assertComplete(
 }
 
 /** The subscriptions of all services that no process runs: their events wait. */
-export async function readUnserved(executor: Executor, service?: string): Promise<readonly string[]> {
+async function readUnserved(executor: Executor, service?: string): Promise<readonly string[]> {
   const { rows } = await executor.query<{ name: string }>(
     `select s.name from bus.subscriptions s
      where ($1::text is null or s.service = $1) and s.id not in (

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { PgBoss } from 'pg-boss'
+import { canary } from '../../events/event-type.ts'
 import { ConfigurationError } from '../../foundation/errors.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
@@ -146,7 +147,7 @@ export async function createQueues(
     const queues = await readQueues(boss, subscriptions)
     for (const subscription of subscriptions) {
       const owner = known.find(({ name }) => name === subscription.name)?.service
-      if (owner === undefined || owner === service)
+      if (owner === undefined || owner === service || subscription.name === canary.subscription)
         await ensureQueues(boss, withNewestOptions(subscription, declared), queues)
     }
     await applyQueueStorage(boss)
@@ -192,7 +193,8 @@ async function readSubscriptions(executor: Executor): Promise<SubscriptionRow[]>
 }
 
 function refuseTaken(name: string, service: string, owner: string | undefined): void {
-  if (owner === undefined || owner === service) return
+  // The canary is of all services that have it.
+  if (owner === undefined || owner === service || name === canary.subscription) return
   throw new ConfigurationError(
     'BUS_SUBSCRIPTION_TAKEN',
     `The subscription \`${name}\` belongs to the service \`${owner}\`: two services with one name would each receive a part of the events. ` +

@@ -47,7 +47,7 @@ export function createOutcomeWriter(context: SubscriptionContext): OutcomeWriter
   }
   function logWritten({ deadLetters }: Written): void {
     logDeadLetters(context, deadLetters)
-    context.rollups.dead(context.subscriptionId, deadLetters.length)
+    context.rollups.dead(context.subscriptionId, deadLetters)
     if (deadLetters.length > 0) context.onDeadLetters?.()
   }
 

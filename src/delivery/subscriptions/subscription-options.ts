@@ -107,6 +107,12 @@ interface CommonOptions<P extends string> extends DeadLetterCallbacks {
   readonly heartbeatSeconds?: number | undefined
   readonly retry?: RetryOptions | undefined
   /**
+   * For how long an event may wait that could run, in whole seconds, 1 to 604,800. Beyond that the subscription is behind: `bus.health()`
+   * has the finding `subscription-behind`, and the state of the subscription is `'behind'`.
+   * @defaultValue no limit
+   */
+  readonly lagLimitSeconds?: number | undefined
+  /**
    * When the subscription is halted: when nearly all of the latest attempts failed, at several events, and no tenant's
    * latest attempt within a minute succeeded. Then no process starts new events, and no attempts are used up. Single
    * events are tried as probes, whose failures do not count, and the first success closes the breaker. `false`: every

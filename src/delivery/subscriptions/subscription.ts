@@ -49,6 +49,7 @@ export interface RegisteredOptions extends DurableOptions {
   readonly concurrency: number
   readonly tenantConcurrency?: number
   readonly circuitBreaker: CircuitBreaker | false
+  readonly lagLimitSeconds?: number
 }
 
 /** A subscription with validated options and every default applied. */
@@ -74,6 +75,7 @@ const optionNames = [
   'timeoutSeconds',
   'heartbeatSeconds',
   'retry',
+  'lagLimitSeconds',
   'circuitBreaker',
   'startFrom',
   'handler',
@@ -144,6 +146,7 @@ export function resolveSubscription(
     mode,
     concurrency: integerOption('concurrency', options.concurrency, limits.concurrency),
     ...resolveTenantConcurrency(options.tenantConcurrency),
+    ...resolveLagLimit(options.lagLimitSeconds),
     batchSize: integerOption('batchSize', options.batchSize, limits.batchSize),
     timeoutSeconds: integerOption('timeoutSeconds', options.timeoutSeconds, limits.timeoutSeconds),
     heartbeatSeconds: integerOption('heartbeatSeconds', options.heartbeatSeconds, limits.heartbeatSeconds),
@@ -220,6 +223,11 @@ function resolveStartFrom(name: string, given: unknown): Pick<Subscription, 'sta
 function resolveTenantConcurrency(given: unknown): { readonly tenantConcurrency?: number } {
   if (given === undefined) return {}
   return { tenantConcurrency: integerOption('tenantConcurrency', given, { min: 1, max: 1000, default: 1 }) }
+}
+
+function resolveLagLimit(given: unknown): { readonly lagLimitSeconds?: number } {
+  if (given === undefined) return {}
+  return { lagLimitSeconds: integerOption('lagLimitSeconds', given, limits.lagLimitSeconds) }
 }
 
 function resolveCircuitBreaker(

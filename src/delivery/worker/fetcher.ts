@@ -1,5 +1,6 @@
 import type { JobWithMetadata } from 'pg-boss'
 import { reasonOf } from '../../foundation/error-reason.ts'
+import { createLoopProgress, type LoopProgress } from '../../foundation/loop-progress.ts'
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import type { FetchPlan } from '../concurrency/handler-slots.ts'
 import type { WorkerParts } from '../in-flight/worker-parts.ts'
@@ -26,6 +27,7 @@ const priorities = {
 
 /** Fetches the jobs of a queue while there is capacity for them. */
 export interface Fetcher {
+  readonly progress: LoopProgress
   /** Resolves when no fetch is open and none will be. */
   stopped: () => Promise<void>
 }
@@ -37,6 +39,7 @@ export function startFetcher(
 ): Fetcher {
   const { boss, database, queue, logger } = context
   const prepared = preparedOn(database)
+  const progress = createLoopProgress(`fetching ${queue}`)
   let fetchSize = 2
   let isBatched = false
 
@@ -46,10 +49,12 @@ export function startFetcher(
       if (signal.isSet) slots.expect('first', true)
       const { kind, eventCount, jobCount } = inFlight.capacity()
       if (eventCount <= 0 || jobCount <= 0) {
+        progress.rest()
         await signal.wait(idlePollMs, true)
         continue
       }
       signal.clear()
+      progress.note()
       try {
         const batchSize = Math.min(sizeFor(kind, eventCount), jobCount)
         const fetchedAt = performance.now()
@@ -64,14 +69,19 @@ export function startFetcher(
         for (const job of jobs.toSorted(byPosition)) begin(job, fetchedAt)
         adaptFetchSize(jobs)
         // Jobs that are inserted later wake this fetcher. Those that this fetch skipped are being fetched by another worker.
-        if (kind === 'any' && jobs.length < batchSize && !signal.isSet) await signal.wait(idlePollMs)
+        if (kind === 'any' && jobs.length < batchSize && !signal.isSet) {
+          progress.rest()
+          await signal.wait(idlePollMs)
+        }
       } catch (error) {
         const delayMs = failureDelayMs(failures)
         failures += 1
         logger.warn({ queue, reason: reasonOf(error), delayMs }, 'jobs could not be fetched, retrying')
+        progress.note(delayMs)
         await signal.wait(delayMs)
       }
     }
+    progress.rest()
   }
 
   function sizeFor(kind: FetchPlan['kind'], eventCount: number): number {
@@ -100,5 +110,5 @@ export function startFetcher(
   }
 
   const running = run()
-  return { stopped: async () => running }
+  return { progress, stopped: async () => running }
 }

@@ -1,5 +1,6 @@
 import type { JobWithMetadata } from 'pg-boss'
 import type { EventCatalogue } from '../../events/catalogue.ts'
+import type { LoopProgress } from '../../foundation/loop-progress.ts'
 import type { HandlerPublishing } from '../attempts/context-publisher.ts'
 import type { EventReader } from '../attempts/event-reader.ts'
 import type { Overruns } from '../attempts/attempt.ts'
@@ -37,6 +38,8 @@ export interface Worker {
   readonly overruns: Pick<Overruns, 'count'>
   /** Events of the jobs that it has fetched and not yet settled. */
   readonly inFlightCount: number
+  /** Of the loop that fetches its jobs. */
+  readonly progress: LoopProgress
   /** Whether a job that arrives now, with events of these types, would be fetched at once, and is covered by the code here. */
   isFree: (types: readonly string[], declarations: readonly number[] | undefined) => boolean
   /** Jobs may be ready. */

@@ -1,6 +1,7 @@
 import type { JobWithMetadata } from 'pg-boss'
 import type { Database } from '../../database/database.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
+import type { LoopProgress } from '../../foundation/loop-progress.ts'
 import { waitUntil } from '../../foundation/with-timeout.ts'
 import { attemptStarter, createOverruns } from '../attempts/attempt.ts'
 import type { EventReader } from '../attempts/event-reader.ts'
@@ -99,6 +100,7 @@ export function startWorker(parts: WorkerDependencies): Worker {
     name: subscription.name,
     ordered: subscription.ordered === true,
     overruns,
+    progress: fetcher.progress,
     get inFlightCount() {
       return jobs.eventCount
     },
@@ -204,6 +206,10 @@ export class Workers implements LocalWorkers {
 
   get inFlightCount(): number {
     return this.#sum(({ inFlightCount }) => inFlightCount)
+  }
+
+  get progress(): readonly LoopProgress[] {
+    return [...this.#workers.values()].map(({ progress }) => progress)
   }
 
   get overrunCount(): number {

@@ -1,5 +1,6 @@
 import type { Database } from '../../database/database.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
+import { createLoopProgress, type LoopProgress } from '../../foundation/loop-progress.ts'
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import { createClaimFloors, type ClaimFloor } from './claim-floors.ts'
 import { claimSize, claimSql, dueClaimSql, orderedClaimSql, orderedPositions } from './claim-sql.ts'
@@ -13,6 +14,7 @@ export type RelayState = 'stopped' | 'awake' | 'sleeping' | 'standby' | 'polling
 /** Moves events from the outbox to the queues of the subscriptions. */
 export interface Relay {
   readonly state: RelayState
+  readonly progress: LoopProgress
   /** The outbox may contain events: look now. */
   notify: () => void
   /** Resolves when no claim is open and none will be opened. */
@@ -55,6 +57,7 @@ export function startRelay(
   dispatch: Dispatch,
   logger: BusLogger,
 ): Relay {
+  const progress = createLoopProgress('relay')
   let stopping = false
   let wasNotified = false
   let state: RelayState = 'awake'
@@ -71,6 +74,7 @@ export function startRelay(
   /** Waits until the time is over, a notification arrives, or the relay is stopped. */
   async function rest(durationMs: number, wakeOnNotification: boolean): Promise<void> {
     if (stopping || (wakeOnNotification && wasNotified)) return
+    progress.note(durationMs)
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, durationMs)
       interrupt = () => {
@@ -80,11 +84,13 @@ export function startRelay(
       }
     })
     interrupt = () => {}
+    progress.note()
   }
 
   /** Called after each claim, not only before a rest: under a steady load the relay can go for hours without a rest. */
   function noteSuccess(): void {
     failures = 0
+    progress.note()
     if (state === 'failing') state = 'awake'
   }
 
@@ -203,6 +209,7 @@ export function startRelay(
     get state() {
       return state
     },
+    progress,
     notify() {
       wasNotified = true
       interrupt()
@@ -211,6 +218,7 @@ export function startRelay(
       stopping = true
       interrupt()
       await running
+      progress.rest()
       state = 'stopped'
     },
   }

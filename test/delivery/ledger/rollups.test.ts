@@ -63,14 +63,14 @@ test('minutes are rows of their own, a repeated write adds nothing, and old rows
   const instance = '00000000-0000-0000-0000-000000000001'
   const rollups = createRollups(database, instance, recordingLogger(), () => now)
   const eventId = '019a2279-8604-70ad-bda8-b7b51b3cd606'
-  rollups.handled(7, { eventId, delivered: true, attempt: 1, durationMs: 1000 }, 1000)
+  rollups.handled(7, { eventId, delivered: true, attempt: 1, durationMs: 1000 }, 1000, 'acme')
   await rollups.stop()
-  rollups.handled(7, { eventId, delivered: true, attempt: 2, durationMs: 1 }, undefined)
+  rollups.handled(7, { eventId, delivered: true, attempt: 2, durationMs: 1 }, undefined, 'acme')
   await rollups.stop()
   await rollups.stop()
   now += 60_000
-  rollups.handled(7, { eventId, delivered: true, attempt: 2, durationMs: 1 }, undefined)
-  rollups.published(5)
+  rollups.handled(7, { eventId, delivered: true, attempt: 2, durationMs: 1 }, undefined, 'acme')
+  rollups.published(Array.from({ length: 5 }, () => ({ tenantId: 'acme' })))
   await rollups.stop()
   const stored = await rows(
     `select to_char(minute at time zone 'utc', 'HH24:MI') as minute, subscription_id, published, delivered, wait_bins, run_bins from bus.rollups order by 1, 2`,
