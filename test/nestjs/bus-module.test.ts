@@ -197,6 +197,7 @@ test('decorated methods of a bus that runs already are served', async () => {
   decorateMethod(Notes, 'take', Subscribe({ name: 'late', events: ['note'] }))
   await startApp([BusModule.forBus(bus)], { providers: [Notes] })
   await until('it is served', async () => (await bus.subscriptions.list())[0]?.instanceCount === 1)
+  expect(await bus.subscriptions.get('late')).toMatchObject({ state: 'active', service: 'payment-service' })
 })
 
 test('what is no bus, no method or no option is refused at once', async () => {
