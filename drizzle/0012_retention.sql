@@ -440,7 +440,7 @@ $body$ set search_path = pg_catalog, pg_temp set jit = off;
 
 -- Deletes at most so many rows of a kind that are older than the policy keeps them, or whose events were dropped, and returns how many.
 --   rollups, audit, operations   by age; an audit record or an operation that is under way stays
---   cancellations, failing       of dropped events: of dead letters that no longer hold their events, with their jobs
+--   cancellations, event_copies, failing   of dropped events: of dead letters that no longer hold their events, with their jobs
 --   receipts, receipt_batches, attempts   of dropped events, in the default partitions
 -- Locks: the rows that it deletes. Repeating: what is deleted is gone; call it until it returns 0.
 create function bus.prune_rows(of_kind text, max_count int) returns bigint language plpgsql security definer as $body$
@@ -469,12 +469,14 @@ begin
       order by 1 limit max_count);
   elsif dropped is null then
     return 0;
-  elsif of_kind = 'cancellations' then
-    delete from bus.cancellations c where c.event_id in (
-      select x.event_id from bus.cancellations x
-      where x.event_id < dropped and not exists (select from bus.partitions_of('events') p where x.event_id >= p.lower_bound and x.event_id < p.upper_bound)
-        and not exists (select from bus.events_default d where d.id = x.event_id)
-      order by 1 limit max_count);
+  elsif of_kind in ('cancellations', 'event_copies') then
+    execute format($statement$
+      delete from bus.%1$I c where c.event_id in (
+        select x.event_id from bus.%1$I x
+        where x.event_id < %2$L and not exists (select from bus.partitions_of('events') p where x.event_id >= p.lower_bound and x.event_id < p.upper_bound)
+          and not exists (select from bus.events_default d where d.id = x.event_id)
+        order by 1 limit %3$s)
+    $statement$, of_kind, dropped, max_count);
   elsif of_kind = 'failing' then
     for queue in select s.id, 'bus.' || s.name || '.dead' as name from bus.subscriptions s order by s.id loop
       execute format($statement$

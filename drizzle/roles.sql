@@ -69,8 +69,6 @@ begin
       ('bus_worker', 'function', 'bus.remove_canary', 'execute'),
       ('bus_worker', 'table', 'bus.ordered_keys', 'select,insert,update,delete'),
       ('bus_worker', 'table', 'bus.ordered_events', 'select,insert,update,delete'),
-      ('bus_worker', 'table', 'bus.subscriptions', 'select,insert,update'),
-      ('bus_worker', 'table', 'bus.ordered_events', 'select,insert,delete'),
       ('bus_worker', 'table', 'bus.subscriptions', 'select,insert,update,delete'),
       ('bus_worker', 'table', 'bus.removed_subscriptions', 'select,insert,update'),
       ('bus_worker', 'sequence', 'bus.subscription_revision', 'usage'),
@@ -180,12 +178,9 @@ begin
       ('bus_operator', 'function', 'bus.scrub_failures', 'execute'),
       ('bus_operator', 'table', 'bus.ordered_keys', 'select,update,delete'),
       ('bus_operator', 'table', 'bus.ordered_events', 'select,update,delete'),
-      ('bus_operator', 'table', 'bus.subscriptions', 'select,update'),
-      ('bus_operator', 'table', 'bus.declarations', 'select'),
-      ('bus_operator', 'table', 'bus.ordered_events', 'select,delete'),
       ('bus_operator', 'table', 'bus.subscriptions', 'select,update,delete'),
-      ('bus_operator', 'table', 'bus.removed_subscriptions', 'select,insert,update'),
       ('bus_operator', 'table', 'bus.declarations', 'select,delete'),
+      ('bus_operator', 'table', 'bus.removed_subscriptions', 'select,insert,update'),
       ('bus_operator', 'table', 'bus.instances', 'select'),
       ('bus_operator', 'sequence', 'bus.subscription_revision', 'usage'),
       ('bus_operator', 'function', 'bus.cancel', 'execute'),
@@ -202,7 +197,6 @@ begin
       ('bus_operator', 'function', 'bus.subscription_ids', 'execute'),
       ('bus_operator', 'function', 'bus.find_jobs', 'execute'),
       ('bus_operator', 'function', 'bus.event_replays', 'execute'),
-      ('bus_operator', 'function', 'bus.received_events', 'execute'),
       ('bus_operator', 'function', 'bus.matching_events', 'execute'),
       ('bus_operator', 'function', 'bus.dead_letter_page', 'execute'),
       ('bus_operator', 'function', 'bus.dead_letters', 'execute'),
@@ -212,7 +206,6 @@ begin
       ('bus_operator', 'function', 'bus.count_dead_letters', 'execute'),
       ('bus_operator', 'function', 'bus.json_texts', 'execute'),
       ('bus_operator', 'function', 'bus.copy_event', 'execute'),
-      ('bus_operator', 'function', 'bus.received_events', 'execute'),
       ('bus_operator', 'function', 'bus.enqueue_copy', 'execute'),
       ('bus_operator', 'function', 'bus.scrub_attempts', 'execute'),
       ('bus_operator', 'function', 'bus.last_failure', 'execute'),
@@ -249,8 +242,7 @@ begin
       ('bus_operator', 'function', 'bus.read_scheduled', 'execute'),
       ('bus_operator', 'function', 'bus.read_events_by_key', 'execute'),
       ('bus_operator', 'function', 'bus.read_tenants', 'execute'),
-      ('bus_operator', 'function', 'bus.read_storage', 'execute'),
-      ('bus_operator', 'function', 'bus.partition_bounds', 'execute')
+      ('bus_operator', 'function', 'bus.read_storage', 'execute')
     ), each as (
       select w.role, w.kind, p.privilege,
         case w.kind when 'function' then f.oid::regprocedure::text else w.object end as object

@@ -113,6 +113,22 @@ function sources(
            select event_id from bus.failing where subscription_id = $1 limit $2)) returning null::uuid as id`,
         [id, maxCount],
       ),
+    // What replays have left, and what claims have noted for a catch-up.
+    async () =>
+      takeIds(
+        client,
+        `delete from bus.failing where (subscription_id, event_id) in (
+           select f.subscription_id, f.event_id from bus.replays r join bus.failing f on f.subscription_id = r.id
+           where r.subscription_id = $1 limit $2) returning null::uuid as id`,
+        [id, maxCount],
+      ),
+    async () =>
+      takeIds(
+        client,
+        `delete from bus.catch_up_dispatched where subscription_id = $1 and event_id = any(array(
+           select event_id from bus.catch_up_dispatched where subscription_id = $1 limit $2)) returning null::uuid as id`,
+        [id, maxCount],
+      ),
   ]
 }
 

@@ -7,6 +7,7 @@ export type PrunedCounts = Readonly<Partial<Record<PrunedKind | 'keys', number>>
 const kinds = [
   'failing',
   'cancellations',
+  'event_copies',
   'receipts',
   'receipt_batches',
   'attempts',

@@ -164,11 +164,3 @@ function addTo(bins: number[], ms: number): void {
 export function binOf(ms: number): number {
   return ms < 1 ? 0 : Math.min(binCount - 1, Math.floor(2 * Math.log2(ms)))
 }
-
-/** How long the rows are kept. */
-const retention = '30 days'
-
-/** Deletes rows that are older than they are kept. */
-export async function pruneRollups(database: Pick<Database, 'query'>): Promise<void> {
-  await database.query(`delete from bus.rollups where minute < now() - interval '${retention}'`)
-}

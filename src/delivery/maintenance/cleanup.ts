@@ -4,7 +4,6 @@ import { findQueuesToMaintain } from '../jobs/queue-state/queues-to-maintain.ts'
 import { recordKnownFailures } from '../ledger/known-failures.ts'
 import { createReceiptPacker } from '../ledger/pack-receipts.ts'
 import { pruneHours, rollUpHours } from '../ledger/hourly-rollups.ts'
-import { pruneRollups } from '../ledger/rollups.ts'
 
 /**
  * Up to this number of queues, pg-boss maintains all of them once an hour, and more often those with work to do.
@@ -32,9 +31,15 @@ export function createCleanup(
   let ledgerAt = Number.NEGATIVE_INFINITY
   const packReceipts = createReceiptPacker(executor)
   return async () => {
-    await maintainQueues()
+    try {
+      await maintainQueues()
+    } finally {
+      await keepLedger()
+    }
+  }
+
+  async function keepLedger(): Promise<void> {
     await rollUpHours(executor)
-    await pruneRollups(executor)
     if (performance.now() - ledgerAt < ledgerIntervalMs) return
     ledgerAt = performance.now()
     await pruneHours(executor)

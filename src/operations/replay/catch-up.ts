@@ -67,7 +67,8 @@ export function createCatchUpPart(database: Database, logger: BusLogger): Operat
   }
 }
 
-/** In SQL: events of the log that no claim has dispatched, or will dispatch, to a subscription. */
+/** In SQL: events of the log that no claim has dispatched, or will dispatch, to a subscription, and that are not for another one alone. */
 const missedBy = (subscriptionId: number): string =>
   `e.id not in (select o.event_id from bus.outbox o where o.subscription_id is null and o.event_id > $1::uuid and o.event_id <= $2::uuid)
-   and e.id not in (select d.event_id from bus.catch_up_dispatched d where d.subscription_id = ${subscriptionId} and d.event_id > $1::uuid)`
+   and e.id not in (select d.event_id from bus.catch_up_dispatched d where d.subscription_id = ${subscriptionId} and d.event_id > $1::uuid)
+   and e.id not in (select c.event_id from bus.event_copies c where c.event_id > $1::uuid and c.event_id <= $2::uuid)`

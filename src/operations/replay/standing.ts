@@ -17,7 +17,7 @@ export interface StandingCounts {
   readonly waitingCount: number
   /** They are its dead letters, which can be redriven: they are not replayed. */
   readonly deadCount: number
-  /** Its patterns or its predicate leave them out. */
+  /** Its patterns or its predicate leave them out, or they are edited copies for another subscription. */
   readonly filteredCount: number
 }
 
@@ -43,10 +43,11 @@ export async function findStanding(
   page: readonly LogEvent[],
 ): Promise<Standing> {
   const { subscription } = route
+  const foreign = await findForeignCopies(client, subscription.id, page)
   const routed = await findRoutedEvents(
     client,
     route,
-    page.filter(({ type }) => route.matches(type)),
+    page.filter(({ id, type }) => route.matches(type) && !foreign.has(id)),
   )
   const events = routed.flatMap((each) => each.events)
   const ids = events.map(({ id }) => id)
@@ -70,6 +71,19 @@ export async function findStanding(
       filteredCount: page.length - events.length,
     },
   }
+}
+
+/** The edited copies of dead letters among some events that are for another subscription: see deadLetters.redriveEdited. */
+async function findForeignCopies(
+  client: pg.ClientBase,
+  subscriptionId: number,
+  events: readonly LogEvent[],
+): Promise<ReadonlySet<string>> {
+  const { rows } = await client.query<{ event_id: string }>(
+    'select event_id from bus.event_copies where event_id = any ($2::uuid[]) and subscription_id <> $1',
+    [subscriptionId, events.map(({ id }) => id)],
+  )
+  return new Set(rows.map((row) => row.event_id))
 }
 
 interface OpenEvents {

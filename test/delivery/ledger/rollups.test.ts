@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { createDatabase } from '../../../src/database/database.ts'
-import { binOf, createRollups, pruneRollups } from '../../../src/delivery/ledger/rollups.ts'
+import { binOf, createRollups } from '../../../src/delivery/ledger/rollups.ts'
 import { publish, retryAtOnce } from '../../support/ledger.ts'
 import { recordingLogger, testBus } from '../../support/bus.ts'
 import { createTestDatabase, until } from '../../support/database.ts'
@@ -89,10 +89,5 @@ test('minutes are rows of their own, a repeated write adds nothing, and old rows
     { minute: '12:01', subscription_id: 0, published: 5, delivered: 0, wait_bins: [], run_bins: [] },
     { minute: '12:01', subscription_id: 7, published: 0, delivered: 1, wait_bins: [], run_bins: [1] },
   ])
-  await rows(
-    `update bus.rollups set minute = now() - interval '31 days' where subscription_id = 7 and delivered = 1`,
-  )
-  await pruneRollups(database)
-  expect(await rows('select count(*)::int as count from bus.rollups')).toEqual([{ count: 2 }])
   await database.close()
 })
