@@ -371,7 +371,7 @@ create function bus.enqueue_copy(copy uuid, batch_size int, batch_bytes int)
 returns table (key_id bigint, job_id uuid, event_ids uuid[]) language plpgsql security definer as $body$
 begin
   return query
-  select q.* from bus.event_copies c
+  select q.key_id, q.job_id, q.event_ids from bus.event_copies c
   join bus.events e on e.id = copy
   cross join lateral bus.enqueue_ordered(c.subscription_id, batch_size, batch_bytes, array[e.tenant_id], array[e.ordering_key], array[e.id],
     array[octet_length(e.payload::text)], array[e.type], false, true) q

@@ -445,7 +445,7 @@ $body$ set search_path = pg_catalog, pg_temp set jit = off;
 -- Locks: the rows that it deletes. Repeating: what is deleted is gone; call it until it returns 0.
 create function bus.prune_rows(of_kind text, max_count int) returns bigint language plpgsql security definer as $body$
 declare
-  policy jsonb := bus.retention_policy();
+  kept jsonb := bus.retention_policy();
   dropped uuid := (select bus.uuid_v7_floor(s.dropped_before) from bus.retention_state s);
   pruned bigint := 0;
   queue record;
@@ -453,19 +453,19 @@ begin
   if of_kind = 'rollups' then
     delete from bus.rollups r using (
       select x.minute, x.subscription_id, x.instance_id from bus.rollups x
-      where x.minute < now() - make_interval(days => (policy ->> 'rollupsDays')::int) order by 1 limit max_count) old
+      where x.minute < now() - make_interval(days => (kept ->> 'rollupsDays')::int) order by 1 limit max_count) old
     where r.minute = old.minute and r.subscription_id = old.subscription_id and r.instance_id = old.instance_id;
   elsif of_kind = 'audit' then
     delete from bus.audit a where a.id in (
       select x.id from bus.audit x
-      where x.id < bus.uuid_v7_floor(now() - make_interval(days => (policy ->> 'auditDays')::int))
+      where x.id < bus.uuid_v7_floor(now() - make_interval(days => (kept ->> 'auditDays')::int))
         and (x.finished_at is not null or x.operation_id is null)
       order by 1 limit max_count);
   elsif of_kind = 'operations' then
     delete from bus.operations o where o.id in (
       select x.id from bus.operations x
-      where x.id < bus.uuid_v7_floor(now() - make_interval(days => (policy ->> 'operationsDays')::int))
-        and x.finished_at < now() - make_interval(days => (policy ->> 'operationsDays')::int)
+      where x.id < bus.uuid_v7_floor(now() - make_interval(days => (kept ->> 'operationsDays')::int))
+        and x.finished_at < now() - make_interval(days => (kept ->> 'operationsDays')::int)
       order by 1 limit max_count);
   elsif dropped is null then
     return 0;

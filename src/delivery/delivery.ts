@@ -183,7 +183,10 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       startWorkers,
     },
     onCatchUp: parts.onCatchUp,
-    onAdded: (added) => warnOfIdlePatterns([added], catalogue, logger),
+    onAdded: (added) => {
+      warnOfIdlePatterns([added], catalogue, logger)
+      calls?.wake()
+    },
   })
 
   return {

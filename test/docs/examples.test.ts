@@ -113,6 +113,8 @@ export declare const context: { active(): unknown }
 export declare const secrets: { read(name: string): Promise<{ url: string }> }
 export { events as log } from '../../../src/schema.ts'
 export declare function openCaseFor(tenantId: string, paymentId: string): Promise<void>
+export declare function tellCustomer(paymentId: string): Promise<void>
+export declare function addToRevenue(event: StoredEvent): Promise<void>
 
 declare module '../../../src/fastify/index.ts' {
   interface RegisteredBus { bus: Bus<typeof events> }

@@ -237,6 +237,7 @@ const boundaries: Readonly<Record<string, readonly Boundary[]>> = {
         ),
     },
   ],
+  retentionDays: [{ code: 'BUS_INVALID_OPTION', at: (days) => openBus({ retention: { logDays: days } }) }],
   retryAfterSeconds: [{ code: 'BUS_INVALID_OPTION', at: (seconds) => new RetryAfterError(seconds) }],
   graceMs: [{ code: 'BUS_INVALID_OPTION', at: async (graceMs) => openBus().stop({ graceMs }) }],
 }
@@ -246,10 +247,13 @@ const elsewhere = [
   'filterTypeCount',
   'letterIdCount',
   'listLimit',
+  'lookupLength',
   'operationRate',
   'overrideSeconds',
+  'payloadFilterLength',
   'probeCount',
   'queryLimit',
+  'readLimit',
   'replayIdCount',
   'storedPayloadBytes',
   'traceLimit',
@@ -298,6 +302,22 @@ test('those of a filter are as far as one may go, and one more is refused with i
     expect(await active({ limit })).toEqual([])
   for (const limit of [limits.queryLimit.min - 1, limits.queryLimit.max + 1])
     expect(await refusalOf(async () => active({ limit }))).toMatchObject({ code: 'BUS_INVALID_OPTION' })
+  for (const readLimit of [limits.readLimit.min, limits.readLimit.max])
+    expect(await bus.events.search({ readLimit })).toMatchObject({ events: [] })
+  for (const readLimit of [limits.readLimit.min - 1, limits.readLimit.max + 1])
+    expect(await refusalOf(async () => bus.events.search({ readLimit }))).toMatchObject({
+      code: 'BUS_INVALID_OPTION',
+    })
+  expect(await bus.lookup('x'.repeat(limits.lookupLength))).toMatchObject({ matches: [] })
+  expect(await refusalOf(async () => bus.lookup('x'.repeat(limits.lookupLength + 1)))).toMatchObject({
+    code: 'BUS_INVALID_OPTION',
+  })
+  // With the quotes, braces and key of {"a":"…"}.
+  const partOf = (length: number) => ({ type: 'note' as const, payload: { a: 'x'.repeat(length - 8) } })
+  expect(await bus.events.find(partOf(limits.payloadFilterLength))).toEqual([])
+  expect(await refusalOf(async () => bus.events.find(partOf(limits.payloadFilterLength + 1)))).toMatchObject({
+    code: 'BUS_INVALID_OPTION',
+  })
   const redrive = async (more: object, count = 1) =>
     bus.deadLetters.redrive(
       { subscription: 'none', ids: Array.from({ length: count }, () => randomUUID()) },

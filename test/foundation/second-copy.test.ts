@@ -22,6 +22,7 @@ const make: Record<string, (from: Package) => Error> = {
   DatabaseError: (from) => new from.DatabaseError('BUS_DATABASE_ERROR', 'x'),
   DeliveryError: (from) => new from.DeliveryError('BUS_HANDLER_TIMEOUT', 'x'),
   NonRetryableError: (from) => new from.NonRetryableError('x'),
+  OverloadError: (from) => new from.OverloadError('too much waits'),
   RetryAfterError: (from) => new from.RetryAfterError(1),
 }
 

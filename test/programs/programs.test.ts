@@ -220,7 +220,7 @@ describe('tests of services', () => {
     expect(await unitTests.run()).toEqual(['case.opened', 'payment.refunded'])
   })
   test('service and bus are tested together', async () => {
-    expect(await outcomeOf(integrationTest)).toEqual({ cases: ['case-42'], attempts: 5 })
+    expect(await outcomeOf(integrationTest)).toEqual({ cases: ['case-42'], attempts: 16 })
   })
 })
 

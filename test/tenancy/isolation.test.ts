@@ -224,7 +224,6 @@ test('as bus_tenant, no statement over any table of the two schemas sees or chan
     'bus.deliveries',
     'bus.event_keys',
     'bus.events',
-    'bus.events',
     'bus.tenant_rollups',
   ])
   expect(relations.length).toBeGreaterThan(30)

@@ -133,7 +133,10 @@ describe('an editor offers', () => {
   })
 
   test('what a context has, ctx.tx in the mode exactly-once alone', async () => {
-    const always = ['attempt', 'cancel', 'log', 'publish', 'publishMany', 'signal', 'tryPublish', 'with']
+    const always = [
+      ...['attempt', 'cancel', 'isReplay', 'log', 'publish', 'publishMany', 'replayId'],
+      ...['signal', 'tryPublish', 'with'],
+    ]
     expect(await offeredAt('in ctx')).toEqual(always)
     expect(await offeredAt('in once')).toEqual([...always, 'tx'].toSorted())
   })

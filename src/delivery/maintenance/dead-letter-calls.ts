@@ -136,11 +136,11 @@ export function startDeadLetterCalls(
     }
   }
 
-  if (subscriptions.length > 0) schedule(0)
+  if (subscriptions().length > 0) schedule(0)
 
   return {
     wake() {
-      if (subscriptions.length === 0) return
+      if (subscriptions().length === 0) return
       isWoken = true
       if (running === undefined) schedule(0)
     },

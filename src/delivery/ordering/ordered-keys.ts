@@ -67,7 +67,7 @@ export async function enqueueCopy(
   id: string,
 ): Promise<readonly JobInsert<JobData>[]> {
   const { rows } = await client.query<BegunRow | HeldRow>(
-    'select key_id, job_id, event_ids from bus.enqueue_copy($1, $2, $3)',
+    'select key_id, job_id, event_ids, null::int as replay_id, null::uuid as operation_id from bus.enqueue_copy($1, $2, $3)',
     [id, options.batchSize, maxBatchBytes],
   )
   return rows.filter((row): row is BegunRow => row.key_id !== null).map((row) => toJob(row, options))
