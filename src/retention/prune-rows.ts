@@ -1,3 +1,4 @@
+import { finishAuditRecord, writeAudit } from '../audit/audit.ts'
 import type { Database, Executor } from '../database/database.ts'
 import type { RetentionPolicy } from './policy.ts'
 
@@ -27,17 +28,57 @@ const slicePages = 64
 /** The keys are gone through once a day. */
 const keyIntervalHours = 24
 
+/** Deletes slices of rows, and keeps one audit record of all of them. */
+export interface PruneRecord {
+  /** Deletes a slice in a transaction, which also writes the record if it is the first one that deletes anything. */
+  readonly deleteSlice: <T extends { readonly deleted: number }>(
+    slice: (executor: Executor) => Promise<T>,
+  ) => Promise<T>
+  readonly finish: (deleted: PrunedCounts) => Promise<void>
+}
+
+export function createPruneRecord(
+  database: Database,
+  actor: { readonly by: string; readonly reason?: string | undefined },
+): PruneRecord {
+  let id: string | undefined
+  return {
+    async deleteSlice(slice) {
+      const [result, written] = await database.transaction(async (client) => {
+        const done = await slice(client)
+        return [
+          done,
+          done.deleted > 0 && id === undefined
+            ? await writeAudit(client, { by: actor.by, reason: actor.reason, action: 'retention.prune' })
+            : id,
+        ] as const
+      })
+      id = written
+      return result
+    },
+    async finish(deleted) {
+      if (id !== undefined) await finishAuditRecord(database, id, deleted)
+    },
+  }
+}
+
 /** Deletes rows that are older than they are kept, or whose events were dropped, a slice at a time. Only counts above zero. */
-export async function pruneRows(database: Database, isStopping: () => boolean): Promise<PrunedCounts> {
+export async function pruneRows(
+  database: Database,
+  { deleteSlice }: PruneRecord,
+  isStopping: () => boolean,
+): Promise<PrunedCounts> {
   const counts: Partial<Record<PrunedKind, number>> = {}
   for (const kind of kinds) {
     let count = 0
     while (!isStopping()) {
-      const { rows } = await database.query<{ count: string }>('select bus.prune_rows($1, $2) as count', [
-        kind,
-        sliceRows,
-      ])
-      const deleted = Number(rows[0]?.count ?? 0)
+      const { deleted } = await deleteSlice(async (executor) => {
+        const { rows } = await executor.query<{ count: string }>('select bus.prune_rows($1, $2) as count', [
+          kind,
+          sliceRows,
+        ])
+        return { deleted: Number(rows[0]?.count ?? 0) }
+      })
       if (deleted === 0) break
       count += deleted
       await database.faultPoint?.('retention.slice-deleted')
@@ -48,7 +89,11 @@ export async function pruneRows(database: Database, isStopping: () => boolean): 
 }
 
 /** Deletes keys that are older than they are remembered, once a day, a slice at a time. Goes on where an interrupted call has stopped. */
-export async function pruneKeys(database: Database, isStopping: () => boolean): Promise<number> {
+export async function pruneKeys(
+  database: Database,
+  { deleteSlice }: PruneRecord,
+  isStopping: () => boolean,
+): Promise<number> {
   const { rows: due } = await database.query<{ due: boolean }>(
     `select key_block > 0 or keys_swept_at is null or keys_swept_at < now() - make_interval(hours => ${keyIntervalHours}) as due
      from bus.retention_state`,
@@ -56,13 +101,16 @@ export async function pruneKeys(database: Database, isStopping: () => boolean): 
   let count = 0
   if (due[0]?.due !== true) return count
   while (!isStopping()) {
-    const { rows } = await database.query<{ deleted: string; is_end: boolean }>(
-      'select deleted, is_end from bus.prune_event_keys($1)',
-      [slicePages],
-    )
-    count += Number(rows[0]?.deleted ?? 0)
+    const { deleted, isEnd } = await deleteSlice(async (executor) => {
+      const { rows } = await executor.query<{ deleted: string; is_end: boolean }>(
+        'select deleted, is_end from bus.prune_event_keys($1)',
+        [slicePages],
+      )
+      return { deleted: Number(rows[0]?.deleted ?? 0), isEnd: rows[0]?.is_end !== false }
+    })
+    count += deleted
     await database.faultPoint?.('retention.slice-deleted')
-    if (rows[0]?.is_end !== false) break
+    if (isEnd) break
   }
   return count
 }

@@ -5,7 +5,7 @@ import type { ArchiveStore } from './archive/archive-store.ts'
 import { archiveRange } from './archive/write-archive.ts'
 import { rewriteErased } from './archive/rewrite-archive.ts'
 import { readPolicy, type RetentionPolicy } from './policy.ts'
-import { pruneKeys, pruneRows, type PrunedCounts } from './prune-rows.ts'
+import { createPruneRecord, pruneKeys, pruneRows, type PrunedCounts } from './prune-rows.ts'
 import { readHolds, readRanges, type LogRange, type PartitionHold } from './retention-state.ts'
 
 /** What became of a range of the log. */
@@ -63,10 +63,12 @@ export async function runRound(parts: RoundParts, actor: RoundActor): Promise<Re
       if (!range.isDue || isStopping()) continue
       ranges.push(await handleRange(parts, actor, range, policy))
     }
+    const record = createPruneRecord(database, actor)
     const deleted = {
-      ...(await pruneRows(database, isStopping)),
-      keys: await pruneKeys(database, isStopping),
+      ...(await pruneRows(database, record, isStopping)),
+      keys: await pruneKeys(database, record, isStopping),
     }
+    await record.finish(deleted)
     const rewrittenFiles =
       parts.archive === undefined || isStopping() ? [] : await rewriteErased(database, parts.archive)
     await database.query('update bus.retention_state set round_ended_at = clock_timestamp(), error = null')

@@ -332,6 +332,12 @@ test('rollups, audit records and operations go by age, cancellations and receipt
   expect(await count('select count(*) from bus.operations')).toBe(2)
   expect(await count(`select count(*) from bus.audit where action = 'x'`)).toBe(2)
   expect(await count('select count(*) from bus.cancellations')).toBe(1)
+  expect(await bus.audit.list({ action: 'retention.prune' })).toMatchObject([
+    { by: 'ana', outcome: report.deleted, finishedAt: expect.any(Date) as Date },
+  ])
+  // A round that deletes nothing has nothing to record.
+  expect((await bus.prune({ by: 'bo' })).deleted).toEqual({ keys: 0 })
+  expect(await bus.audit.list({ action: 'retention.prune' })).toHaveLength(1)
 })
 
 test('the ledger may go before the log', async () => {
