@@ -1,63 +1,86 @@
 /**
- * Fills a database as some months of use would: a log, three subscriptions that have received it, and a fourth with waiting events and
- * dead letters. Rows are written as the bus writes them, without its triggers, because publishing five million events takes half an hour.
+ * Fills a database as some months of use would: a log, three subscriptions that have received it, a fourth with waiting events and dead
+ * letters, and a month of statistics. Rows are written as the bus writes them, without its triggers, because publishing five million events takes half an hour.
  */
 import type pg from 'pg'
+import { z } from 'zod'
+import { createBus, defineEvents, type Bus } from '../src/index.ts'
+import { createDatabase } from '../src/database/database.ts'
+import { rollUpHours } from '../src/delivery/ledger/hourly-rollups.ts'
 
 export interface LargeDatabase {
   readonly eventCount: number
-  /** The last events, published within two hours, wait for the fourth subscription. */
+  /** The last events wait for the fourth subscription. */
   readonly waitingCount: number
   /** The events before those are dead letters of it. */
   readonly deadCount: number
-  /** The days over which the other events were published. */
+  /** The days over which the events were published, in bursts of a hundred. */
   readonly days: number
 }
 
-/** The names of the subscriptions. They must be registered, and no process may run them. */
-export const receivers = ['first', 'second', 'third'] as const
+/** The names of the subscriptions. */
+const receivers = ['first', 'second', 'third']
 export const behind = 'behind'
 
 /** Different errors among the dead letters. */
-export const errorCount = 20
+const errorCount = 20
 
-/** Tenants, called `tenant-0` and so on. */
-export const tenantCount = 1000
+export const types = Array.from({ length: 40 }, (_, n) => `area-${n % 8}.happened-${n}`)
+
+/** The types of the events: forty of eight areas. */
+export const largeEvents = defineEvents(
+  Object.fromEntries(
+    types.map((type) => [type, { schema: z.object({ n: z.number() }).loose(), redact: ['card'] as const }]),
+  ),
+)
+
+/** What the events are made of, by their numbers. */
+export const tenantOf = (n: number): string => `tenant-${Math.floor(n / 10) % 1000}`
+export const subjectOf = (n: number): string => `customer-${Math.floor(n / 10) % 5000}`
+
+const silent = { debug() {}, info() {}, warn() {}, error() {} }
+
+/** A bus on a database of this kind. It logs nothing. */
+export function openLargeBus(url: string): Bus<typeof largeEvents> {
+  return createBus({ database: url, events: largeEvents, source: 'measure', logger: silent })
+}
 
 /** Events in one statement. */
 const sliceSize = 100_000
 
-const backlogSeconds = 7200
-
 /**
- * Fills the tables. The ids of the events are in `public.ids` afterwards, by number from 0 in the order of publishing.
+ * Migrates and fills a database. The ids of the events are in `public.ids` afterwards, by number from 0 in the order of publishing.
  *
- * @param client - a session of the owner of the schema, which is migrated
+ * @param client - a session of the owner
  */
-export async function fillLargeDatabase(client: pg.Client, size: LargeDatabase): Promise<void> {
+export async function fillLargeDatabase(client: pg.Client, url: string, size: LargeDatabase): Promise<void> {
   const { eventCount, waitingCount, deadCount, days } = size
-  const settledCount = eventCount - waitingCount
+  const worker = openLargeBus(url)
+  await worker.migrate()
+  for (const name of [...receivers, behind])
+    worker.subscribe({ name, events: ['**'], handler: async () => {}, retry: { maxAttempts: 1 } })
+  await worker.start()
+  await worker.stop()
   await client.query(`set session_replication_role = replica; set synchronous_commit = off`)
   await createPartitions(client, days)
-  const secondsAgo = `case
-    when n < ${settledCount} then ${backlogSeconds} + (${settledCount} - n) * ${(days * 86_400) / settledCount}
-    else (${eventCount} - n) * ${backlogSeconds / Math.max(1, waitingCount)} end`
   await client.query(
     `create unlogged table public.ids as
-     select n, overlay(overlay(bus.uuid_v7_floor(now() - ${secondsAgo} * interval '1 second')::text placing '7' from 15)
-       placing lpad(to_hex(n % 4096), 3, '0') || '-8000-' || lpad(to_hex(n), 12, '0') from 16)::uuid as id
+     select n, overlay(overlay(bus.uuid_v7_floor(now() - (${eventCount} - n / 100 * 100) * ${(days * 86_400) / eventCount} * interval '1 second' + n % 100 * interval '5 milliseconds')::text
+       placing '7' from 15) placing lpad(to_hex(n % 4096), 3, '0') || '-8000-' || lpad(to_hex(n), 12, '0') from 16)::uuid as id
      from generate_series(0, ${eventCount - 1}) n`,
   )
   await client.query('create index on public.ids (n)')
   await client.query('vacuum analyze public.ids')
-  for (let from = 0; from < eventCount; from += sliceSize) {
-    const to = Math.min(eventCount, from + sliceSize) - 1
-    await insertReceived(client, from, to)
-  }
-  await insertWaiting(client, settledCount)
-  await insertDead(client, settledCount - deadCount, settledCount)
-  await insertRollups(client)
+  for (let from = 0; from < eventCount; from += sliceSize)
+    await insertReceived(client, from, Math.min(eventCount, from + sliceSize) - 1)
+  const firstWaiting = eventCount - waitingCount
+  await insertWaiting(client, firstWaiting)
+  await insertDead(client, firstWaiting - deadCount, firstWaiting)
+  await insertStatistics(client)
   await client.query('reset session_replication_role')
+  const database = createDatabase(url, silent)
+  while (await rollUpHours(database));
+  await database.close()
   await client.query('vacuum analyze')
 }
 
@@ -84,15 +107,17 @@ async function createPartitions(client: pg.Client, days: number): Promise<void> 
 
 async function insertReceived(client: pg.Client, from: number, to: number): Promise<void> {
   await client.query(
-    `insert into bus.events (id, tenant_id, type, source, subject, event_id, correlation_id, payload, created_at)
-     select id, 'tenant-' || n % ${tenantCount}, 'order.placed', 'measure', 'customer-' || n % 50000, 'order-' || n, 'request-' || n / 3,
-       jsonb_build_object('n', n, 'customerId', 'customer-' || n % 50000), to_timestamp(bus.uuid_ms(id) / 1000.0)
-     from public.ids where n between ${from} and ${to}`,
+    `insert into bus.events (id, tenant_id, type, source, subject, correlation_id, causation_id, event_id, idempotency_key, payload)
+     select i.id, 'tenant-' || (n / 10) % 1000, 'area-' || n % 8 || '.happened-' || n % 40, 'service-' || n % 7, 'customer-' || n / 10 % 5000,
+       r.id::text, case when i.id <> r.id then r.id end, case when n % 5 = 0 then 'business-' || n end, case when n % 50 = 0 then 'key-' || n end,
+       jsonb_build_object('n', n, 'order', jsonb_build_object('number', 'order-' || n / 3), 'text', repeat('x', 150))
+     from public.ids i cross join lateral (select r.id from public.ids r where r.n = i.n / 10 * 10) r where n between ${from} and ${to}`,
   )
   await client.query(
-    `insert into bus.event_keys (tenant_id, kind, key, event_id, created_at)
-     select 'tenant-' || n % ${tenantCount}, 'event_id', 'order-' || n, id, to_timestamp(bus.uuid_ms(id) / 1000.0)
-     from public.ids where n between ${from} and ${to}`,
+    `insert into bus.event_keys (tenant_id, kind, key, event_id)
+     select 'tenant-' || (n / 10) % 1000, k.kind, k.key, id from public.ids
+     cross join lateral (values ('event_id', 'business-' || n), ('idempotency_key', 'key-' || n)) as k (kind, key)
+     where n between ${from} and ${to} and n % case k.kind when 'event_id' then 5 else 50 end = 0`,
   )
   await client.query(
     `insert into bus.receipt_batches (subscription_id, event_id, last_event_id, event_ids, durations_ms, delivered_at)
@@ -128,7 +153,7 @@ async function insertDead(client: pg.Client, from: number, to: number): Promise<
        from dead d
      ), failing as (
        insert into bus.failing (subscription_id, event_id, state, attempts, tenant_id, fingerprint, error_name, job_id, failed_at)
-       select d.subscription_id, d.event_id, 'dead', 1, 'tenant-' || d.n % ${tenantCount}, md5((d.n % ${errorCount})::text), 'Error', d.job_id, now() - interval '1 hour' + d.n * interval '1 millisecond'
+       select d.subscription_id, d.event_id, 'dead', 1, 'tenant-' || (d.n / 10) % 1000, md5((d.n % ${errorCount})::text), 'Error', d.job_id, now() - interval '1 hour' + d.n * interval '1 millisecond'
        from dead d
      )
      insert into pgboss.job (name, data, policy, source_name, source_id, source_root_id, source_retry_count)
@@ -136,12 +161,18 @@ async function insertDead(client: pg.Client, from: number, to: number): Promise<
   )
 }
 
-/** Of the last thirty days, by one process. */
-async function insertRollups(client: pg.Client): Promise<void> {
+/** Thirty days of minutes, of two processes, and a thousand tenants in each hour. */
+async function insertStatistics(client: pg.Client): Promise<void> {
   await client.query(
-    `insert into bus.rollups (minute, subscription_id, instance_id, published, delivered, failed, dead, expired, wait_bins, run_bins)
-     select m, s.id, '01900000-0000-7000-8000-000000000001', 0, 20, 1, 0, 0, array_fill(1, array[48]), array_fill(1, array[48])
-     from generate_series(date_trunc('minute', now() - interval '30 days'), date_trunc('minute', now()), interval '1 minute') m
-     cross join bus.subscriptions s`,
+    `insert into bus.rollups (minute, subscription_id, instance_id, published, delivered, failed, wait_bins, run_bins)
+     select date_trunc('minute', now()) - m * interval '1 minute', s.id, ('00000000-0000-0000-0000-00000000000' || i)::uuid, 0, 3000, 10,
+       (select array_agg((m + b) % 97) from generate_series(1, 30) b), (select array_agg((m + b) % 97) from generate_series(1, 16) b)
+     from generate_series(0, 30 * 1440) m, (select id from bus.subscriptions union all select 0) s, generate_series(1, 2) i
+     on conflict do nothing`,
+  )
+  await client.query(
+    `insert into bus.tenant_rollups (hour, tenant_id, published, delivered)
+     select date_trunc('hour', now()) - h * interval '1 hour', 'tenant-' || t, 100 + t, 300 from generate_series(0, 30 * 24) h, generate_series(0, 999) t
+     on conflict do nothing`,
   )
 }

@@ -9,12 +9,9 @@
 import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { z } from 'zod'
-import { createDatabase as openDatabase } from '../src/database/database.ts'
-import { rollUpHours } from '../src/delivery/ledger/hourly-rollups.ts'
-import { readOutbox } from '../src/health/outbox-state.ts'
 import { createBus, defineEvents, type Bus } from '../src/index.ts'
 import { startOwnPostgres } from '../src/testing/postgres.ts'
-import { behind, fillLargeDatabase, receivers } from './large-database.ts'
+import { behind, fillLargeDatabase, openLargeBus } from './large-database.ts'
 
 const { values } = parseArgs({
   options: {
@@ -69,19 +66,17 @@ function report(what: string, sorted: readonly number[]): void {
 
 async function measureLarge(): Promise<void> {
   const { url, client } = await createDatabase('large')
-  const worker = newBus(url)
-  await worker.migrate()
-  const names = [...receivers, behind]
-  for (const name of names)
-    worker.subscribe({ name, events: ['order.placed'], handler: async () => {}, retry: { maxAttempts: 1 } })
-  await worker.start()
-  await worker.stop()
-  const bus = newBus(url)
+  const bus = openLargeBus(url)
   console.log(
     `${eventCount} events × 3 subscriptions received; in a fourth ${waitingCount} wait and ${deadCount} are dead letters`,
   )
   // At 115 events a second: five million are half a day.
-  await fillLargeDatabase(client, { eventCount, waitingCount, deadCount, days: eventCount / 115 / 86_400 })
+  await fillLargeDatabase(client, url, {
+    eventCount,
+    waitingCount,
+    deadCount,
+    days: eventCount / 115 / 86_400,
+  })
   const random = async (from: number, to: number): Promise<string> => {
     const n = from + Math.floor(Math.random() * (to - from))
     const { rows } = await client.query<{ id: string }>('select id from public.ids where n = $1', [n])
@@ -131,57 +126,8 @@ async function measureLarge(): Promise<void> {
     "tenant('tenant-1').deadLetters.list(), 100",
     await time(50, async () => bus.tenant('tenant-1').deadLetters.list()),
   )
-  await measureStatistics(url, bus, client)
   await bus.stop()
   await client.end()
-}
-
-/** Thirty days of minutes, of two processes, and a thousand tenants in each hour. */
-async function measureStatistics(url: string, bus: Bus<typeof events>, client: pg.Client): Promise<void> {
-  await client.query(
-    `insert into bus.rollups (minute, subscription_id, instance_id, published, delivered, failed, wait_bins, run_bins)
-     select date_trunc('minute', now()) - m * interval '1 minute', s.id, ('00000000-0000-0000-0000-00000000000' || i)::uuid, 0, 3000, 10,
-       (select array_agg((m + b) % 97) from generate_series(1, 30) b), (select array_agg((m + b) % 97) from generate_series(1, 16) b)
-     from generate_series(0, 30 * 1440) m, (select id from bus.subscriptions union all select 0) s, generate_series(1, 2) i
-     on conflict do nothing`,
-  )
-  await client.query(
-    `insert into bus.tenant_rollups (hour, tenant_id, published, delivered)
-     select date_trunc('hour', now()) - h * interval '1 hour', 'tenant-' || t, 100 + t, 300 from generate_series(0, 30 * 24) h, generate_series(0, 999) t
-     on conflict do nothing`,
-  )
-  const own = openDatabase(url, silent)
-  const beganAt = performance.now()
-  let passes = 0
-  while (await rollUpHours(own)) passes += 1
-  console.log(`hours added up: ${passes} days in ${(performance.now() - beganAt).toFixed(0)} ms`)
-  await client.query('vacuum analyze bus.rollups, bus.hourly_rollups, bus.tenant_rollups')
-  const [day, month] = [86_400_000, 30 * 86_400_000].map((ms) => new Date(Date.now() - ms))
-  const reads: Record<string, () => Promise<unknown>> = {
-    'bus.stats()': async () => bus.stats(),
-    "bus.stats({ by: 'minute' }), a day": async () => bus.stats({ by: 'minute', from: day }),
-    "bus.stats({ by: 'day' }), 30 days": async () => bus.stats({ by: 'day' }),
-    "bus.stats({ by: 'subscription' }), 30 days": async () => bus.stats({ by: 'subscription', from: month }),
-    "bus.stats({ by: 'tenant' }), a day": async () => bus.stats({ by: 'tenant' }),
-    "bus.stats({ by: 'tenant' }), 30 days": async () => bus.stats({ by: 'tenant', from: month }),
-    'bus.stats({ tenantId }), a day': async () => bus.stats({ tenantId: 'tenant-7' }),
-    "bus.stats({ tenantId, by: 'day' }), 30 days": async () => bus.stats({ tenantId: 'tenant-7', by: 'day' }),
-    'bus.health()': async () => bus.health(),
-    'bus.health({ full })': async () => bus.health({ full: true }),
-  }
-  for (const [what, read] of Object.entries(reads)) {
-    await read()
-    report(what, await time(30, read))
-  }
-  await client.query(
-    `insert into bus.outbox (event_id, tenant_id, type) select bus.uuid_v7(), 'tenant-1', 'order.placed' from generate_series(1, ${waitingCount})`,
-  )
-  await client.query('vacuum analyze bus.outbox')
-  console.log(`${waitingCount} in the outbox`)
-  report('bus.health()', await time(30, async () => bus.health()))
-  report('bus.health({ full })', await time(30, async () => bus.health({ full: true })))
-  report('a sample of admission, up to 100,000', await time(30, async () => readOutbox(own, 100_000)))
-  await own.close()
 }
 
 async function measureMany(): Promise<void> {
