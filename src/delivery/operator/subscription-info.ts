@@ -48,7 +48,7 @@ export interface SubscriptionInfo {
    * What an operator has set with `setOptions` in place of `options`, until when, by whom and why. Undefined where nothing is set.
    */
   readonly overrides: SubscriptionOverrides | undefined
-  /** Events that wait for this subscription, including those that wait for another attempt. The count stops at 10,000 jobs. */
+  /** Events that wait for this subscription, including those that wait for another attempt. The count stops at 2,500 jobs, each of up to `batchSize` events. */
   readonly waitingCount: number
   /** Whether more events wait than were counted. */
   readonly isWaitingCountPartial: boolean
@@ -63,8 +63,11 @@ export interface SubscriptionInfo {
   readonly registeredAt: Date
 }
 
-/** Maximum number of waiting jobs of a subscription that are counted. */
-const maxCountedJobs = 10_000
+/** Maximum number of waiting jobs of a subscription that are counted: of a hundred events each, some 20 ms. */
+const maxCountedJobs = 2500
+
+/** Maximum number of events of keys. */
+const maxCountedKeyEvents = 10_000
 
 interface SubscriptionRow extends Record<string, unknown> {
   readonly name: string
@@ -86,7 +89,7 @@ interface SubscriptionRow extends Record<string, unknown> {
   readonly overrides_until: Date
   readonly instance_count: number
   readonly uncovered_since: Date | null
-  readonly job_count: number
+  readonly is_partial: boolean
   readonly event_count: number
 }
 
@@ -105,14 +108,14 @@ export async function readSubscriptions(database: Database, name?: string): Prom
      select coalesce(live.instances, 0) as instance_count, s.uncovered_since, s.name, s.service, s.patterns, s."where", s.options, s.paused_at, s.paused_by, s.pause_reason,
        s.circuit_opened_at, s.circuit_reason, s.circuit_probe_at, s.created_at,
        ${overridesSql} as overrides, s.overridden_by, s.override_reason, s.overridden_at, s.overrides_until,
-       greatest(waiting.jobs, lined.events)::int as job_count, (waiting.events + lined.events)::int as event_count
+       waiting.jobs >= ${maxCountedJobs} or lined.events >= ${maxCountedKeyEvents} as is_partial, (waiting.events + lined.events)::int as event_count
      from bus.subscriptions s
      join waiting using (id)
      left join live using (id)
      cross join lateral (
        select count(*) as events from (
          select from bus.ordered_keys k join bus.ordered_events e on e.key_id = k.id and e.seq > k.done_seq
-         where k.subscription_id = s.id limit ${maxCountedJobs}
+         where k.subscription_id = s.id limit ${maxCountedKeyEvents}
        ) e
      ) lined
      where $1::text is null or s.name = $1
@@ -141,7 +144,7 @@ function toInfo(row: SubscriptionRow): SubscriptionInfo {
         : { openedAt, reason: row.circuit_reason ?? '', nextProbeAt: row.circuit_probe_at ?? openedAt },
     overrides: overridesOf(row),
     waitingCount: row.event_count,
-    isWaitingCountPartial: row.job_count >= maxCountedJobs,
+    isWaitingCountPartial: row.is_partial,
     instanceCount: row.instance_count,
     uncoveredSince: row.uncovered_since ?? undefined,
     registeredAt: row.created_at,

@@ -19,7 +19,7 @@ import { readSubscriptions, type SubscriptionInfo } from './subscription-info.ts
 
 /** Lists the subscriptions of all services, and changes them while they run. */
 export interface SubscriptionControls {
-  /** All subscriptions of the database, by name. Waiting events are counted for up to 10,000 jobs of each. */
+  /** All subscriptions of the database, by name. Waiting events are counted for up to 2,500 jobs of each. */
   list: () => Promise<SubscriptionInfo[]>
   /** One subscription. @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION` */
   get: (name: string) => Promise<SubscriptionInfo>

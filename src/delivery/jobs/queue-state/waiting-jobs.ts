@@ -12,7 +12,8 @@ export function countWaitingJobsSql({ bossSchema }: Pick<Database, 'bossSchema'>
         select %s as id, count(*) as jobs,
           coalesce(sum(jsonb_array_length(j.data->'eventIds')) filter (where not j.data ? 'keyId'), 0) as events
         from (
-          select data from ${bossSchema}.job where name = %L and state < 'active' limit ${maxJobs}
+          select data from ${bossSchema}.job where name = %L and state < 'active' and not blocked
+          order by priority desc, created_on limit ${maxJobs}
         ) j
       $counted$, s.id, 'bus.' || s.name)
       from bus.subscriptions s where $1::text is null or s.name = $1
