@@ -108,6 +108,12 @@ export interface HealthOption {
   readonly transactionLimitSeconds?: number | undefined
 }
 
+export const busOptionNames: readonly string[] = [
+  ...['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle', 'defaults'],
+  ...callbackNames,
+  ...['retention', 'health', 'canary', 'admission'],
+]
+
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function resolveBusOptions<C extends EventCatalogue>(
   options: BusOptions<C>,
@@ -123,16 +129,7 @@ export function resolveBusOptions<C extends EventCatalogue>(
 } {
   if (options === null || typeof options !== 'object')
     throw invalidOption(`Expected the options of a bus, got ${describe(options)}`)
-  refuseUnknownKeys(
-    options,
-    [
-      ...['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle', 'defaults'],
-      ...callbackNames,
-      'retention',
-      ...['health', 'canary', 'admission'],
-    ],
-    'createBus',
-  )
+  refuseUnknownKeys(options, busOptionNames, 'createBus')
   const { events, source, logger = stderrLogger } = options
   if (events === null || typeof events !== 'object')
     throw invalidOption(

@@ -4,7 +4,7 @@
  * @module
  */
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
-import type { BusOptions } from '../bus-options.ts'
+import { busOptionNames, type BusOptions } from '../bus-options.ts'
 import { createBus, type Bus } from '../bus.ts'
 import { resolveRun, type RunOption } from '../run-option.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
@@ -240,32 +240,19 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
     return Object.freeze({ bus, ownsBus: isUnstarted(bus), ...lifecycle })
   }
   refuseUnknownKeys(options, newBusOptionNames, 'bossbus/fastify')
-  const { database, events, source, maxPayloadBytes, bossSchema, drizzle, health, canary, admission } =
-    options
+  const { database, events, source, maxPayloadBytes, bossSchema, drizzle } = options
+  const { onDeadLetter, deadLetterAlert, retention, health, canary, admission } = options
   const { logger = app.log.child({ module: 'bossbus' }) } = options
   const bus = createBus<CatalogueOf<RegisteredBus>>({
     ...{ database, events, source, maxPayloadBytes, bossSchema, drizzle, logger },
-    ...{ health, canary, admission },
+    ...{ onDeadLetter, deadLetterAlert, retention, health, canary, admission },
   })
   return Object.freeze({ bus, ownsBus: true, ...lifecycle })
 }
 
 const lifecycleOptionNames = ['defaults', 'migrate', 'run', 'graceMs', 'closeOnSignals', 'api']
 
-const newBusOptionNames = [
-  'database',
-  'events',
-  'source',
-  'logger',
-  'maxPayloadBytes',
-  'bossSchema',
-  'drizzle',
-  'health',
-  'canary',
-  'admission',
-  'bus',
-  ...lifecycleOptionNames,
-]
+const newBusOptionNames = [...new Set([...busOptionNames, 'bus', ...lifecycleOptionNames])]
 
 /** @throws if it is not a bus, or cannot be started any more */
 function isUnstarted(bus: AppBus): boolean {

@@ -15,6 +15,22 @@ test('registering decorates the app and its requests', async () => {
   expect(app.hasPlugin('bossbus')).toBe(true)
 })
 
+test.each([
+  [{ retention: { logDays: 0 } }, 'retention.logDays'],
+  [{ onDeadLetter: 1 as never }, 'onDeadLetter'],
+  [{ deadLetterAlert: { count: 0, perSeconds: 1, onAlert: () => {} } }, 'deadLetterAlert.count'],
+  [{ health: { loopLimitSeconds: 0 } }, 'health.loopLimitSeconds'],
+  [{ canary: { everySeconds: 0 } }, 'canary.everySeconds'],
+  [{ admission: { maxOutboxDepth: 0 } }, 'admission.maxOutboxDepth'],
+  [{ maxPayloadBytes: 0 }, 'maxPayloadBytes'],
+])('the bus that it creates gets every option of createBus: %o', async (wrong, option) => {
+  const app = testApp()
+  await expect(app.register(busPlugin, newBus(nowhere, wrong))).rejects.toMatchObject({
+    code: 'BUS_INVALID_OPTION',
+    option,
+  })
+})
+
 test('registering inside a plugin keeps the bus there', async () => {
   const app = testApp()
   await app.register(async (child) => {

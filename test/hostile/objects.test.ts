@@ -11,7 +11,7 @@ import {
 import { refusalOf } from '../foundation/refusal.ts'
 import { recordingLogger } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
-import { anyEvents, type AnyBus } from './parameters.ts'
+import { anyEvents, type AnyBus } from './calls.ts'
 
 function openBus(url: string, options: { logger?: BusLogger; events?: EventCatalogue } = {}): AnyBus {
   const bus = createBus({

@@ -1,51 +1,24 @@
+import { defineEvents, type EventCatalogue, type SubscriptionHandle } from '../../src/index.ts'
 import * as bossbus from '../../src/index.ts'
-import { createBus, defineEvents, type Bus, type EventCatalogue } from '../../src/index.ts'
-import { recordingLogger } from '../support/bus.ts'
-
-/** A bus of events that take anything, with no types in the way: as JavaScript without TypeScript would call it. */
-export type AnyBus = Bus
-
-/** What a call is made with. */
-export interface Surroundings {
-  readonly bus: AnyBus
-  readonly databaseUrl: string
-  /** An open Drizzle transaction, rolled back afterwards. */
-  readonly tx: Parameters<AnyBus['publish']>[0]
-}
-
-/** Calls the API with a hostile text in one place. */
-type Call = (text: string, surroundings: Surroundings) => unknown
-
-/**
- * A function or method of the public API, and everything in it that takes a text. What the API gains and this table does
- * not have makes `strings.test.ts` fail: add it here, with a call, or to `noText` if it takes none.
- */
-export interface Entry {
-  /** By name of the parameter, or of the key of an object: how to put a text there. */
-  readonly texts: Readonly<Record<string, Call>>
-  /** Known keys of its options that take no text. */
-  readonly noText?: readonly string[]
-  /** Calls it with an option of that name, which it does not have, so that its error lists those that it has. */
-  readonly probe?: (name: string, surroundings: Surroundings) => unknown
-}
-
-const anything = {
-  '~standard': { version: 1, vendor: 'tests', validate: (value: unknown) => ({ value }) },
-} as const
-
-export const anyEvents: EventCatalogue = defineEvents({ note: { schema: anything } })
+import {
+  anyEvents,
+  anything,
+  named,
+  newBus,
+  type AnyBus,
+  type Call,
+  type Entry,
+  type Surroundings,
+} from './calls.ts'
+import {
+  callbacks,
+  explaining,
+  operatingFunctions,
+  operatingMethods,
+  operatingOptions,
+} from './operating-parameters.ts'
 
 const handler = () => {}
-
-function newBus(options: object): AnyBus {
-  return createBus({
-    database: 'postgres://localhost:1/none',
-    events: anyEvents,
-    source: 'tests',
-    logger: recordingLogger(),
-    ...options,
-  })
-}
 
 const note = { type: 'note', payload: 'x' }
 const event = { ...note, tenantId: 'acme' }
@@ -56,7 +29,7 @@ const field =
   async (text, { bus, tx }) =>
     bus.publish(tx, { ...event, [name]: text })
 
-const subscribe = (options: object): unknown =>
+const subscribe = (options: object): SubscriptionHandle =>
   newBus({}).subscribe({ name: 's', events: ['note'], handler, ...options })
 
 const define = (options: object): unknown =>
@@ -111,6 +84,7 @@ const sent = (fields: object) => bossbus.toCloudEvent({ ...stored, ...fields })
 
 /** What the package exports that is a function, by name. Classes of errors take messages, which `thrown` covers. */
 export const functions: Readonly<Record<string, Entry>> = {
+  ...operatingFunctions,
   createBus: {
     texts: {
       source: (text) => newBus({ source: text }),
@@ -122,6 +96,7 @@ export const functions: Readonly<Record<string, Entry>> = {
       'an unknown option of drizzle': (text) =>
         newBus({ drizzle: JSON.parse(`{${JSON.stringify(text)}: 1}`) as object }),
       defaults: (text) => newBus({ defaults: text }),
+      ...operatingOptions,
       'unknown option': (text) => newBus(JSON.parse(`{${JSON.stringify(text)}: 1}`) as object),
     },
     noText: ['logger', 'maxPayloadBytes'],
@@ -234,12 +209,24 @@ export const functions: Readonly<Record<string, Entry>> = {
   },
 }
 
-/** A subscription that is registered, so that what goes with its name is stored. */
-export const pausable = 'pausable'
-
 const unknownName = 'no-option-of-this-name-anywhere'
 
-const release = { subscription: 's', tenantId: 'acme', orderingKey: 'k' }
+const filterTexts = [
+  'type',
+  'pattern',
+  'source',
+  'subject',
+  'correlationId',
+  'causationId',
+  'eventId',
+  'idempotencyKey',
+  'status',
+  'payload',
+  'from',
+  'to',
+  'after',
+  'order',
+]
 
 /** The methods of a bus, by their path. */
 export const methods: Readonly<Record<string, Entry>> = {
@@ -264,9 +251,17 @@ export const methods: Readonly<Record<string, Entry>> = {
     },
     probe: (name, { bus }) => bus.with({ [name]: 1 }),
   },
-  'bus.health': { texts: {} },
   'bus.stop': {
-    texts: { graceMs: async (text) => newBus({}).stop({ graceMs: text as unknown as number }) },
+    texts: {
+      graceMs: async (text) => newBus({}).stop({ graceMs: text as unknown as number }),
+      keepOpen: async (text) => newBus({}).stop({ keepOpen: text as unknown as boolean }),
+    },
+    probe: async (name) => newBus({}).stop({ [name]: 1 }),
+  },
+  'bus.subscribe().ready': { texts: {} },
+  'bus.subscribe().stop': {
+    texts: { graceMs: async (text) => subscribe({}).stop({ graceMs: text as unknown as number }) },
+    probe: async (name) => subscribe({}).stop({ [name]: 1 }),
   },
   'bus.subscribe': {
     texts: {
@@ -275,6 +270,10 @@ export const methods: Readonly<Record<string, Entry>> = {
       where: (text) => subscribe({ where: text }),
       mode: (text) => subscribe({ mode: text }),
       onKeyFailure: (text) => subscribe({ ordered: true, onKeyFailure: text }),
+      startFrom: (text) => subscribe({ startFrom: text }),
+      lagLimitSeconds: (text) => subscribe({ lagLimitSeconds: text }),
+      'retry.delays': (text) => subscribe({ retry: { delays: [text] } }),
+      ...callbacks(subscribe),
       'unknown option': (text) => subscribe(JSON.parse(`{${JSON.stringify(text)}: 1}`) as object),
       'unknown option of circuitBreaker': (text) =>
         subscribe({ circuitBreaker: JSON.parse(`{${JSON.stringify(text)}: 1}`) as object }),
@@ -317,60 +316,8 @@ export const methods: Readonly<Record<string, Entry>> = {
     },
     probe: async (name, { bus }) => bus.cancel(stored.id, { [name]: 1 }),
   },
-  'bus.deadLetters.groups': {
-    texts: { subscription: async (text, { bus }) => bus.deadLetters.groups({ subscription: text }) },
-    noText: ['limit'],
-    probe: async (name, { bus }) => bus.deadLetters.groups({ [name]: 1 }),
-  },
-  'bus.deadLetters.list': {
-    texts: { subscription: async (text, { bus }) => bus.deadLetters.list({ subscription: text }) },
-    noText: ['limit'],
-    probe: async (name, { bus }) => bus.deadLetters.list({ [name]: 1 }),
-  },
-  'bus.blockedKeys.list': {
-    texts: { subscription: async (text, { bus }) => bus.blockedKeys.list({ subscription: text }) },
-    noText: ['limit'],
-    probe: async (name, { bus }) => bus.blockedKeys.list({ [name]: 1 }),
-  },
-  'bus.blockedKeys.release': {
-    texts: {
-      subscription: async (text, { bus }) => bus.blockedKeys.release({ ...release, subscription: text }),
-      tenantId: async (text, { bus }) => bus.blockedKeys.release({ ...release, tenantId: text }),
-      orderingKey: async (text, { bus }) => bus.blockedKeys.release({ ...release, orderingKey: text }),
-    },
-    noText: ['skipFailed'],
-    probe: async (name, { bus }) => bus.blockedKeys.release({ ...release, [name]: 1 }),
-  },
-  // Of a tenant without events: where there are some, it waits until no process has them in memory any more.
-  'bus.erase': {
-    texts: Object.fromEntries(
-      ['tenantId', 'subject', 'by', 'reason'].map((name) => [
-        name,
-        async (text: string, { bus }: Surroundings) =>
-          bus.erase({ tenantId: 'nobody', subject: 's', by: 'me', [name]: text }),
-      ]),
-    ),
-    probe: async (name, { bus }) => bus.erase({ tenantId: 'nobody', subject: 's', by: 'me', [name]: 1 }),
-  },
-  'bus.erasures.list': {
-    texts: { tenantId: async (text, { bus }) => bus.erasures.list({ tenantId: text }) },
-    noText: ['limit'],
-    probe: async (name, { bus }) => bus.erasures.list({ [name]: 1 }),
-  },
-  'bus.subscriptions.list': { texts: {} },
-  'bus.subscriptions.pause': {
-    texts: {
-      name: async (text, { bus }) => bus.subscriptions.pause(text),
-      by: async (text, { bus }) => bus.subscriptions.pause(pausable, { by: text }),
-      reason: async (text, { bus }) => bus.subscriptions.pause(pausable, { reason: text }),
-    },
-    probe: async (name, { bus }) => bus.subscriptions.pause(pausable, { [name]: 1 }),
-  },
-  'bus.subscriptions.resume': { texts: { name: async (text, { bus }) => bus.subscriptions.resume(text) } },
-  'bus.deliveries': { texts: { eventId: async (text, { bus }) => bus.deliveries(text) } },
-  ...historyMethods('bus.events', (bus) => bus.events, {
-    tenantId: async (text, { bus }) => bus.events.find({ tenantId: text }),
-  }),
+  ...operatingMethods,
+  ...historyMethods('bus.events', (bus) => bus.events),
   'bus.tenant': {
     texts: {
       id: (text, { bus }) => bus.tenant(text),
@@ -387,10 +334,17 @@ export const methods: Readonly<Record<string, Entry>> = {
   'bus.tenant().deliveries': {
     texts: { eventId: async (text, { bus }) => bus.tenant('acme').deliveries(text) },
   },
+  ...explaining('bus.tenant()', (bus) => bus.tenant('acme')),
   'bus.tenant().deadLetters.list': {
-    texts: {
-      subscription: async (text, { bus }) => bus.tenant('acme').deadLetters.list({ subscription: text }),
-    },
+    texts: Object.fromEntries(
+      ['subscription', 'fingerprint', 'errorName', 'errorCode', 'state', 'type', 'from', 'to', 'after'].map(
+        (name) => [
+          name,
+          async (text: string, { bus }: Surroundings) =>
+            bus.tenant('acme').deadLetters.list({ limit: 10, [name]: text }),
+        ],
+      ),
+    ),
     noText: ['limit'],
     probe: async (name, { bus }) => bus.tenant('acme').deadLetters.list({ [name]: 1 }),
   },
@@ -399,53 +353,74 @@ export const methods: Readonly<Record<string, Entry>> = {
   },
 }
 
-type History = Pick<AnyBus['events'], 'find' | 'get' | 'trace'>
+type History = Pick<AnyBus['events'], 'find' | 'search' | 'get' | 'trace' | 'traceTree'>
 
 /** What the operator's history and a tenant's have in common. */
 function historyMethods(
   path: string,
   open: (bus: AnyBus) => Pick<AnyBus['events'], 'get'>,
-  more: Readonly<Record<string, Call>> = {},
 ): Record<string, Entry> {
   const history = (bus: AnyBus) => open(bus) as History
-  return {
-    [`${path}.find`]: {
-      texts: {
-        type: async (text, { bus }) => history(bus).find({ type: text }),
-        correlationId: async (text, { bus }) => history(bus).find({ correlationId: text }),
-        after: async (text, { bus }) => history(bus).find({ after: text }),
-        order: async (text, { bus }) => history(bus).find({ order: text as 'newest' }),
-        ...more,
+  const ofOperator = path === 'bus.events' ? ['tenantId'] : []
+  const entries = (['find', 'search'] as const).map((method): [string, Entry] => {
+    const read = async ({ bus }: Surroundings, filter: object) =>
+      history(bus)[method]({ limit: 10, ...filter })
+    return [
+      `${path}.${method}`,
+      {
+        texts: {
+          ...Object.fromEntries(
+            [...filterTexts, ...ofOperator].map((name) => [
+              name,
+              async (text: string, given: Surroundings) => read(given, { [name]: text }),
+            ]),
+          ),
+          types: async (text, given) => read(given, { type: [text] }),
+          patterns: async (text, given) => read(given, { pattern: [text, 'a.b'] }),
+          'status.state': async (text, given) => read(given, { status: { state: text } }),
+          'status.subscription': async (text, given) =>
+            read(given, { status: { state: 'dead', subscription: text } }),
+          'unknown option of status': async (text, given) => read(given, { status: named(text) }),
+          'a value in payload': async (text, given) => read(given, { payload: { a: text } }),
+          'a name in payload': async (text, given) => read(given, { payload: { a: [named(text)] } }),
+        },
+        noText: ['limit', 'readLimit'],
+        probe: async (name, given) => read(given, { [name]: 1 }),
       },
-      noText: ['from', 'to', 'limit'],
-      probe: async (name, { bus }) => history(bus).find({ [name]: 1 }),
-    },
-    [`${path}.get`]: { texts: { id: async (text, { bus }) => history(bus).get(text) } },
-    [`${path}.trace`]: {
+    ]
+  })
+  const traces = (['trace', 'traceTree'] as const).map((method): [string, Entry] => [
+    `${path}.${method}`,
+    {
       texts: {
-        correlationId: async (text, { bus }) => history(bus).trace(text),
-        ...(Object.hasOwn(more, 'tenantId')
-          ? {
-              tenantId: async (text: string, { bus }: Surroundings) =>
-                bus.events.trace('c1', { tenantId: text }),
-            }
-          : {}),
+        correlationId: async (text, { bus }) => history(bus)[method](text),
+        ...Object.fromEntries(
+          ofOperator.map((name) => [
+            name,
+            async (text: string, { bus }: Surroundings) => history(bus)[method]('c1', { [name]: text }),
+          ]),
+        ),
       },
       noText: ['limit'],
-      probe: async (name, { bus }) => history(bus).trace('c1', { [name]: 1 }),
+      probe: async (name, { bus }) => history(bus)[method]('c1', { [name]: 1 }),
     },
+  ])
+  return {
+    ...Object.fromEntries([...entries, ...traces]),
+    [`${path}.get`]: { texts: { id: async (text, { bus }) => history(bus).get(text) } },
   }
 }
 
 /** Objects that methods of a bus give, with methods of their own: how to get them. */
 export const nested: Readonly<Record<string, (bus: AnyBus) => object>> = {
   'bus.tenant()': (bus) => bus.tenant('acme'),
+  'bus.subscribe()': () => subscribe({}),
 }
 
 /** What the package exports in its subpaths, and where its texts are tried. */
 export const subpaths: Readonly<Record<string, string>> = {
   '.': 'functions and methods above',
-  './fastify': 'request ids: strings.test.ts',
+  './fastify': 'request ids and `api`: strings.test.ts',
   './nestjs': 'names and patterns are those of bus.subscribe, above',
   './schema': 'tables, no functions',
   './testing': 'for tests: what it is given is the test’s own',

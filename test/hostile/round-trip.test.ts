@@ -8,7 +8,7 @@ import { createBus, type NewEvent, type Published, type StoredEvent } from '../.
 import { anyJson, keyText, uuid } from '../support/arbitrary.ts'
 import { recordingLogger } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
-import { anyEvents, type AnyBus } from './parameters.ts'
+import { anyEvents, type AnyBus } from './calls.ts'
 
 type AnyEvent = NewEvent<typeof anyEvents>
 

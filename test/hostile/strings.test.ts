@@ -13,18 +13,9 @@ import { cpuMsOf } from '../foundation/cpu-time.ts'
 import { recordingLogger } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { roomFor } from '../support/slowness.ts'
-import {
-  anyEvents,
-  functions,
-  methods,
-  nested,
-  optionsOf,
-  pausable,
-  subpaths,
-  type AnyBus,
-  type Entry,
-  type Surroundings,
-} from './parameters.ts'
+import { anyEvents, failing, named, pausable, type AnyBus, type Entry, type Surroundings } from './calls.ts'
+import { operatingMethods } from './operating-parameters.ts'
+import { functions, methods, nested, optionsOf, subpaths } from './parameters.ts'
 import { enormousStrings, enormousTypes, hostileStrings } from './strings.ts'
 
 /** What would be seen of a polluted prototype. */
@@ -39,24 +30,59 @@ function prototypes(): string {
 /** Codes that mean that PostgreSQL, not the bus, was the one to refuse. */
 const refusedTooLate = ['BUS_DATABASE_ERROR', 'BUS_DATABASE_UNAVAILABLE', 'BUS_SCHEMA_MISSING']
 
-async function withSurroundings(work: (surroundings: Surroundings) => Promise<void>): Promise<void> {
-  const { url, rows } = await createTestDatabase()
+/** @param letterCount - how many dead letters there are */
+async function withSurroundings(
+  letterCount: number,
+  work: (surroundings: Surroundings) => Promise<void>,
+): Promise<void> {
+  const { url, db, rows } = await createTestDatabase()
+  const openBus = (): AnyBus =>
+    createBus({ database: url, events: anyEvents, source: 'tests', logger: recordingLogger() })
+  const letters = await makeDeadLetters(openBus(), db, letterCount)
+  // It has no queue, so no bus may run any more.
   await rows(
     `insert into bus.subscriptions (name, service, patterns, options) values ($1, 'tests', '{note}', '{}')`,
     [pausable],
   )
-  const bus: AnyBus = createBus({
-    database: url,
-    events: anyEvents,
-    source: 'tests',
-    logger: recordingLogger(),
-  })
+  const bus = openBus()
   const pool = new pg.Pool({ connectionString: url, max: 1 })
   onTestFinished(async () => {
     await bus.stop()
     await pool.end()
   })
-  await drizzle(pool).transaction(async (tx) => work({ bus, databaseUrl: url, tx }))
+  await drizzle(pool).transaction(async (tx) => work({ bus, rows, letters, tx }))
+}
+
+/** Runs a bus until so many events are dead letters of the subscription `failing`. Gives their ids. */
+async function makeDeadLetters(
+  bus: AnyBus,
+  db: Awaited<ReturnType<typeof createTestDatabase>>['db'],
+  count: number,
+): Promise<string[]> {
+  bus.subscribe({
+    name: failing,
+    events: ['note'],
+    retry: { maxAttempts: 1 },
+    circuitBreaker: false,
+    concurrency: 100,
+    handler: () => {
+      throw new Error('as it was told')
+    },
+  })
+  await bus.start()
+  const published = await db.transaction(async (tx) =>
+    bus.publishMany(
+      tx,
+      Array.from({ length: count }, () => ({ type: 'note', tenantId: 'letters', payload: 'x' })),
+    ),
+  )
+  const ids = published.map(({ id }) => id)
+  await until('all are dead letters', async () => {
+    const [group] = await bus.deadLetters.groups()
+    return (group?.count ?? 0) >= count
+  })
+  await bus.stop()
+  return ids
 }
 
 /** Makes a call; gives what is wrong with how it ended, or undefined. */
@@ -84,35 +110,74 @@ const calls = Object.entries(entries).flatMap(([path, entry]) =>
   Object.entries(entry.texts).map(([parameter, call]) => ({ path, parameter, call })),
 )
 
+/** Methods that read and steer: there are many, and each call of most of them takes some milliseconds. */
+const isOperating = (path: string): boolean =>
+  Object.hasOwn(operatingMethods, path) || /^bus\.(?:tenant\(\)|events)\./.test(path)
+
+/** Makes the calls, each with its texts. Gives what is wrong. */
+async function tryAll(
+  textsOf: (call: (typeof calls)[number], index: number) => readonly string[],
+): Promise<string[]> {
+  const faults: string[] = []
+  const tried = calls.map((each, index) => ({ ...each, texts: textsOf(each, index) }))
+  const ofLetters = tried.filter(({ path }) => path === 'bus.deadLetters.redriveEdited')
+  const letterCount = ofLetters.reduce((sum, { texts }) => sum + texts.length, 1)
+  await withSurroundings(letterCount, async (surroundings) => {
+    const tryEach = async ({ path, parameter, call, texts }: (typeof tried)[number]): Promise<void> => {
+      for (const text of texts) {
+        const fault = await faultOf(call, text, surroundings)
+        if (fault !== undefined)
+          faults.push(`${path} ${parameter} ${JSON.stringify(text.slice(0, 60))}: ${fault}`)
+        // Calls that end at once would not let those that connect go on, until these give up.
+        await nextTurn()
+      }
+    }
+    // Those in the transaction one after the other, as its connection has them, and those that wait for each other's locks; the others beside
+    // each other.
+    const isInTurn = ({ path, parameter }: (typeof tried)[number]) =>
+      /^bus\.(?:publish|prune|erase$|subscriptions\.re)/.test(path) || parameter.includes('in a transaction')
+    for (const each of tried.filter(isInTurn)) await tryEach(each)
+    await Promise.all(tried.filter((each) => !isInTurn(each)).map(tryEach))
+  })
+  return faults
+}
+
+/** Each failed tryPublish waits for a connection of its own, and what it takes is what publish takes. */
+const fewTexts = hostileStrings.slice(0, 60)
+
+/** What PostgreSQL cannot store, and what is as long as something may be. */
+const isExtreme = (text: string): boolean => !isStorable(text, 90)
+
 test(
   'there are more than 200 texts, and they go through every parameter that takes one',
   { timeout: 120_000 },
   async () => {
     expect(hostileStrings.length).toBeGreaterThan(200)
-    expect(calls.length).toBeGreaterThan(70)
+    expect(calls.length).toBeGreaterThan(300)
     const before = prototypes()
-    const faults: string[] = []
-    await withSurroundings(async (surroundings) => {
-      const tryAll = async ({ path, parameter, call }: (typeof calls)[number]): Promise<void> => {
-        // Each failed tryPublish waits for a connection of its own, and what it takes is what publish takes.
-        const texts = path === 'bus.tryPublish' ? hostileStrings.slice(0, 60) : hostileStrings
-        for (const text of texts) {
-          const fault = await faultOf(call, text, surroundings)
-          if (fault !== undefined)
-            faults.push(`${path} ${parameter} ${JSON.stringify(text.slice(0, 60))}: ${fault}`)
-          // Calls that end at once would not let those that connect go on, until these give up.
-          await nextTurn()
-        }
-      }
-      // Those in the transaction one after the other, as its connection has them; the others beside each other.
-      const isInTransaction = ({ path, parameter }: (typeof calls)[number]) =>
-        path.startsWith('bus.publish') || parameter.includes('in a transaction')
-      for (const each of calls.filter(isInTransaction)) await tryAll(each)
-      await Promise.all(calls.filter((each) => !isInTransaction(each)).map(tryAll))
+    const faults = await tryAll(({ path }, index) => {
+      if (path === 'bus.tryPublish') return fewTexts
+      // Every text goes through a few parameters of each of these here, and through all of them in the slow test.
+      if (isOperating(path))
+        return hostileStrings.filter(
+          (text, at) => at % operatingShare === index % operatingShare || isExtreme(text),
+        )
+      return hostileStrings
     })
     expect(faults).toEqual([])
     expect(prototypes()).toBe(before)
     expect((Object.create({}) as { polluted?: unknown }).polluted).toBeUndefined()
+  },
+)
+
+const operatingShare = 16
+
+test(
+  'every text goes through every parameter of the methods for operators',
+  { tags: ['slow'], timeout: 600_000 },
+  async () => {
+    const faults = await tryAll(({ path }) => (isOperating(path) ? hostileStrings : []))
+    expect(faults).toEqual([])
   },
 )
 
@@ -121,7 +186,7 @@ test(
   { tags: ['slow'] },
   async () => {
     const faults: string[] = []
-    await withSurroundings(async (surroundings) => {
+    await withSurroundings(20, async (surroundings) => {
       for (const { path, parameter, call } of calls) {
         const before = process.cpuUsage()
         for (const text of enormousStrings) {
@@ -149,7 +214,7 @@ test('the table has every function, method, option and subpath of the API', asyn
     .filter(([, value]) => typeof value === 'function' && !isErrorClass(value))
     .map(([name]) => name)
   expect(Object.keys(functions).toSorted()).toEqual(exported.toSorted())
-  await withSurroundings(async (surroundings) => {
+  await withSurroundings(1, async (surroundings) => {
     const found = [
       ...methodPaths('bus', surroundings.bus),
       ...Object.entries(nested).flatMap(([path, open]) => methodPaths(path, open(surroundings.bus))),
@@ -307,6 +372,49 @@ test('a request id never decides over a transaction, whatever it is', async () =
   expect(expected.length).toBeGreaterThan(200)
   const stored = await rows('select correlation_id from bus.events order by id')
   expect(stored.map((row) => row['correlation_id'])).toEqual(expected)
+})
+
+test('the routes for operators answer any text, and record exactly who and why', async () => {
+  const { url, rows } = await createTestDatabase()
+  let by = ''
+  const app = Fastify()
+  onTestFinished(async () => app.close())
+  await app.register(busPlugin, {
+    database: url,
+    events: anyEvents,
+    source: 'tests',
+    logger: recordingLogger(),
+    api: { authorize: () => ({ by }) },
+  } as never)
+  app.bus.subscribe({ name: pausable, events: ['note'], handler: () => {} } as never)
+  await app.ready()
+  const odd: unknown[] = []
+  const send = async (method: 'GET' | 'POST', path: string, payload?: object): Promise<void> => {
+    const answer = await app.inject({
+      method,
+      url: `/bus/subscriptions/${path}`,
+      ...(payload && { payload }),
+    })
+    const { statusCode } = answer
+    if (statusCode >= 500 || !answer.headers['content-type']?.startsWith('application/json'))
+      odd.push([path.slice(0, 60), statusCode, answer.body.slice(0, 200)])
+  }
+  for (const text of hostileStrings) {
+    by = text
+    for (const step of ['pause', 'resume']) await send('POST', `${pausable}/${step}`, { reason: text })
+    by = 'me'
+    await send('POST', `${pausable}/pause`, named(text))
+    await send('POST', `${pausable}/remove`, { waiting: text })
+    await send('POST', `${pausable}/remove`, { waiting: { moveTo: text } })
+    const name = encodeURIComponent(text.toWellFormed())
+    await send('GET', name)
+    for (const step of ['pause', 'resume', 'remove']) await send('POST', `${name}/${step}`, {})
+  }
+  expect(odd).toEqual([])
+  const kept = await rows('select distinct actor, reason from bus.audit where actor = reason')
+  expect(new Set(kept.map(({ actor }) => actor))).toEqual(
+    new Set(hostileStrings.filter((text) => isStorable(text, 510) && Array.from(text).length <= 255)),
+  )
 })
 
 test('whatever a handler throws is kept and shown, and the event is a dead letter', async () => {

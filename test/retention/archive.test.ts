@@ -331,6 +331,11 @@ test('restoring refuses a file that was changed, and a table that exists, and le
     { into: 'x', table: 'outbox' },
     { into: 'x', client: {} },
     { into: 'x', archive: 1 },
+    { into: 'public.there' },
+    { into: 'no_such_schema.x' },
+    { into: `public.${'x'.repeat(64)}` },
+    { into: 'x', manifest: 'no-such/manifest.json' },
+    { into: 'x', manifest: '../manifest.json' },
   ])
     await expect(restoreArchive({ ...options, ...(wrong as object) } as never)).rejects.toMatchObject({
       code: 'BUS_INVALID_OPTION',

@@ -1,6 +1,11 @@
+import { firstCharacters, isLonger } from '../../foundation/text.ts'
+
 /** Where an edited value differs from the one before, without the values: these are in the log, where `bus.erase` reaches them. */
 export interface Change {
-  /** Names and positions, separated by dots: `items.0.amountCents`. It ends where the value is hidden, or the whole value was replaced. */
+  /**
+   * Names and positions, separated by dots: `items.0.amountCents`. It ends where the value is hidden, or the whole value was replaced, and
+   * with `…` after 1,000 characters.
+   */
   readonly path: string
   readonly what: 'added' | 'removed' | 'changed'
 }
@@ -13,6 +18,9 @@ export interface Shown {
 
 /** Maximum number of changes that are recorded. */
 const maxChangeCount = 100
+
+/** Names may be as long as a payload, and each would be repeated for every place inside. */
+const maxPathLength = 1000
 
 /** What differs between two JSON values: at most a hundred places. A place inside a hidden value is not named. */
 export function changesBetween(before: Shown, after: Shown, root: string): Change[] {
@@ -28,8 +36,13 @@ function compare(before: Shown, after: Shown, path: string, changes: Change[]): 
   else if (after.stored === undefined) changes.push({ path, what: 'removed' })
   else if (isOpen(before) && isOpen(after) && Array.isArray(before.stored) === Array.isArray(after.stored)) {
     const names = new Set([...Object.keys(before.stored), ...Object.keys(after.stored)])
-    for (const name of names) compare(child(before, name), child(after, name), `${path}.${name}`, changes)
+    for (const name of names) compare(child(before, name), child(after, name), pathOf(path, name), changes)
   } else if (!isSame(before.stored, after.stored)) changes.push({ path, what: 'changed' })
+}
+
+function pathOf(parent: string, name: string): string {
+  const path = `${parent}.${name}`
+  return isLonger(path, maxPathLength) ? `${firstCharacters(path, maxPathLength - 1)}…` : path
 }
 
 /** Whether a value has parts, and they may be named. */
