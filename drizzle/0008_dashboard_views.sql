@@ -694,10 +694,10 @@ begin
         limit 5000) o
       union all
       select f.tenant_id, 'retrying', row_number() over () from (
-        select f.tenant_id from bus.failing f where f.state = 'retrying' order by f.next_attempt_at limit 5000) f
+        select f.tenant_id from bus.failing f where f.state = 'retrying' and f.subscription_id > 0 order by f.next_attempt_at limit 5000) f
       union all
       select f.tenant_id, 'dead', row_number() over () from (
-        select f.tenant_id from bus.failing f where f.state <> 'retrying' order by f.failed_at desc limit 5000) f
+        select f.tenant_id from bus.failing f where f.state <> 'retrying' and f.subscription_id > 0 order by f.failed_at desc limit 5000) f
     ) o
     group by 1
   $counts$]) as r (counted);

@@ -75,7 +75,8 @@ begin
   end if;
   return concat(
     'f.state <> ''retrying''',
-    ' and f.subscription_id = ' || subscription_id,
+    -- Below 0 are replays: what died in one was delivered before.
+    coalesce(' and f.subscription_id = ' || subscription_id, ' and f.subscription_id > 0'),
     ' and f.tenant_id = ' || quote_literal(filter ->> 'tenantId'),
     ' and f.fingerprint = ' || quote_literal(filter ->> 'fingerprint'),
     ' and f.error_name = ' || quote_literal(filter ->> 'errorName'),

@@ -400,7 +400,7 @@ begin
       execute 'drop table ' || (select string_agg(format('bus.%I', n.name), ', ') from unnest(names) as n (name));
       insert into bus.audit (actor, action, reason, change, outcome, finished_at)
       values (of_actor, 'retention.drop', of_reason, jsonb_build_object('partitions', to_jsonb(names), 'policy', policy),
-        jsonb_strip_nulls(jsonb_build_object('eventCount', row_estimate, 'bytes', bytes, 'archive', archive.name)), now());
+        jsonb_strip_nulls(jsonb_build_object('estimatedEventCount', row_estimate, 'bytes', bytes, 'archive', archive.name)), now());
       if 'events' = any (parents) then
         update bus.retention_state s set dropped_before = greatest(s.dropped_before, to_timestamp(bus.uuid_ms(upper_bound) / 1000.0));
         update bus.archives a set state = 'dropped', dropped_at = clock_timestamp() where a.id = archive.id;
@@ -478,7 +478,11 @@ begin
         order by 1 limit %3$s)
     $statement$, of_kind, dropped, max_count);
   elsif of_kind = 'failing' then
-    for queue in select s.id, 'bus.' || s.name || '.dead' as name from bus.subscriptions s order by s.id loop
+    for queue in
+      select s.id, 'bus.' || s.name || '.dead' as name from bus.subscriptions s
+      union all select r.id, 'bus.' || s.name || '.dead' from bus.replays r join bus.subscriptions s on s.id = r.subscription_id
+      order by 1
+    loop
       execute format($statement$
         with gone as (
           delete from bus.failing f where f.subscription_id = %1$s and f.event_id in (

@@ -78,7 +78,7 @@ export async function findNewDeadLetters(database: Pick<Database, 'query'>): Pro
     `select coalesce(s.name, f.subscription_id::text) as name, count(*)::int as count
      from (
        select d.subscription_id from bus.failing d
-       where d.state <> 'retrying' and d.failed_at > now() - interval '${deadMinutes} minutes'
+       where d.state <> 'retrying' and d.subscription_id > 0 and d.failed_at > now() - interval '${deadMinutes} minutes'
        order by d.failed_at desc limit ${maxDead}
      ) f
      left join bus.subscriptions s on s.id = f.subscription_id

@@ -64,7 +64,7 @@ test('a dry run says what would go and changes nothing; pruning drops the partit
     change: {
       partitions: ['attempts', 'receipt_batches', 'receipts', 'events'].map((t) => `${t}_${old.name}`),
     },
-    outcome: { eventCount: 60 },
+    outcome: { estimatedEventCount: 60 },
   })
   // What was dropped does not come back, and this month is untouched.
   expect(await database.count('select bus.create_partitions()')).toBe(0)

@@ -163,7 +163,7 @@ const doneAt = performance.now()
 for (let n = 0; n < 10; n += 1) await turn()
 const keptAliveBy = process
   .getActiveResourcesInfo()
-  .filter((resource) => !['PipeWrap', 'TTYWrap', 'FSReqCallback', 'Immediate'].includes(resource))
+  .filter((resource) => !['PipeWrap', 'TTYWrap', 'FSReqCallback', 'Immediate', 'CloseReq'].includes(resource))
 process.on('exit', () => {
   console.log(JSON.stringify({ keptAliveBy, endedAfterMs: Math.round(performance.now() - doneAt) }))
 })

@@ -29,14 +29,22 @@ export async function setOverrides(
   overrides: OptionOverrides,
   { by, reason, expiry }: OverrideChange,
 ): Promise<boolean> {
-  const { rows } = await client.query<{ id: number; before: object | null; until: Date | null }>(
-    `select s.id, case when s.overrides_until > now() then s.overrides end as before,
+  const { rows } = await client.query<{
+    id: number
+    pausedByPerson: boolean
+    before: object | null
+    until: Date | null
+  }>(
+    `select s.id, s.paused_at is not null and (s.overrides->>'paused') is null as "pausedByPerson", case when s.overrides_until > now() then s.overrides end as before,
        coalesce($2::timestamptz, now() + $3 * interval '1 second') as until
      from bus.subscriptions s where s.name = $1 for update`,
     [name, expiry instanceof Date ? expiry : null, typeof expiry === 'number' ? expiry : null],
   )
   const [found] = rows
   if (found === undefined) return false
+  // Whoever is paused by a person stays so when this expires.
+  const { paused: _, ...others } = overrides
+  const stored = found.pausedByPerson ? others : overrides
   const isSet = Object.keys(overrides).length > 0
   const to = isSet ? { ...overrides, expiresAt: found.until } : null
   await writeAudit(
@@ -51,17 +59,31 @@ export async function setOverrides(
     isSet
       ? `update bus.subscriptions
          set overrides = $2, overridden_by = $3, override_reason = $4, overridden_at = now(), overrides_until = $5,
+           ${setPause("($2::jsonb->>'paused') is not null", ['now()', '$3', '$4'])},
            revision = nextval('bus.subscription_revision')
          where id = $1`
       : `update bus.subscriptions set ${noOverrides}, revision = nextval('bus.subscription_revision') where id = $1`,
-    isSet ? [found.id, JSON.stringify(overrides), by, reason ?? null, found.until] : [found.id],
+    isSet ? [found.id, JSON.stringify(stored), by, reason ?? null, found.until] : [found.id],
   )
   await notifyState(client, [found.id])
   return true
 }
 
-const noOverrides =
-  'overrides = null, overridden_by = null, override_reason = null, overridden_at = null, overrides_until = null'
+/**
+ * In SQL: a pause until the overrides expire is one like any other, so that whoever reads the subscription sees it. It ends with them; that of
+ * a person stays.
+ */
+function setPause(isWanted: string, values: readonly [at: string, by: string, reason: string]): string {
+  return ['paused_at', 'paused_by', 'pause_reason']
+    .map(
+      (column, index) =>
+        `${column} = case when ${isWanted} then ${values[index]} when (overrides->>'paused') is null then ${column} end`,
+    )
+    .join(', ')
+}
+
+const noOverrides = `${setPause('false', ['null', 'null', 'null'])},
+  overrides = null, overridden_by = null, override_reason = null, overridden_at = null, overrides_until = null`
 
 /** Clears what has expired, so that relays load the options of the code again. Repeating it changes nothing. */
 export async function clearOverrides(database: Pick<Database, 'query'>): Promise<void> {

@@ -28,7 +28,8 @@ export async function pauseSubscription(
     {},
   )
   await client.query(
-    'update bus.subscriptions set paused_at = now(), paused_by = $2, pause_reason = $3 where id = $1',
+    // It outlasts a pause until a time, which an operator has set with other options.
+    `update bus.subscriptions set paused_at = now(), paused_by = $2, pause_reason = $3, overrides = overrides - 'paused' where id = $1`,
     [found.id, by ?? null, reason ?? null],
   )
   await notifyState(client, [found.id])
@@ -75,7 +76,7 @@ interface LockedState {
 
 async function lock(client: pg.ClientBase, name: string): Promise<LockedState | undefined> {
   const { rows } = await client.query<LockedState>(
-    `select s.id, s.paused_at is not null as "isPaused", s.circuit_opened_at is not null as "isOpen",
+    `select s.id, s.paused_at is not null and (s.overrides->>'paused') is null as "isPaused", s.circuit_opened_at is not null as "isOpen",
        coalesce((${overridesSql}->>'paused')::boolean, false) as "isPausedUntil"
      from bus.subscriptions s where s.name = $1 for update`,
     [name],

@@ -19,7 +19,7 @@ export interface SubscriptionState {
 export const overridesSql = '(case when s.overrides_until > now() then s.overrides end)'
 
 /** The columns of {@link SubscriptionState} in a row `s` of `bus.subscriptions`. */
-export const stateColumns = `s.paused_at is not null or coalesce((${overridesSql}->>'paused')::boolean, false) as paused,
+export const stateColumns = `s.paused_at is not null and ((s.overrides->>'paused') is null or s.overrides_until > now()) as paused,
   coalesce(${overridesSql}->'retry', s.options->'retry') as retry, (${overridesSql}->>'concurrency')::int as concurrency,
   s.options->>'onKeyFailure' as on_key_failure,
   case when s.circuit_opened_at is not null

@@ -17,7 +17,7 @@ export interface StandingCounts {
   readonly waitingCount: number
   /** They are its dead letters, which can be redriven: they are not replayed. */
   readonly deadCount: number
-  /** Its patterns or its predicate leave them out, or they are edited copies for another subscription. */
+  /** Its patterns or its predicate leave them out, a person discarded them for it, or they are edited copies for another one. */
   readonly filteredCount: number
 }
 
@@ -43,11 +43,11 @@ export async function findStanding(
   page: readonly LogEvent[],
 ): Promise<Standing> {
   const { subscription } = route
-  const foreign = await findForeignCopies(client, subscription.id, page)
+  const refused = await findRefused(client, subscription.id, page)
   const routed = await findRoutedEvents(
     client,
     route,
-    page.filter(({ id, type }) => route.matches(type) && !foreign.has(id)),
+    page.filter(({ id, type }) => route.matches(type) && !refused.has(id)),
   )
   const events = routed.flatMap((each) => each.events)
   const ids = events.map(({ id }) => id)
@@ -73,14 +73,16 @@ export async function findStanding(
   }
 }
 
-/** The edited copies of dead letters among some events that are for another subscription: see deadLetters.redriveEdited. */
-async function findForeignCopies(
+/** Events that a person has discarded for the subscription, and edited copies of dead letters that are for another one. */
+async function findRefused(
   client: pg.ClientBase,
   subscriptionId: number,
   events: readonly LogEvent[],
 ): Promise<ReadonlySet<string>> {
   const { rows } = await client.query<{ event_id: string }>(
-    'select event_id from bus.event_copies where event_id = any ($2::uuid[]) and subscription_id <> $1',
+    `select event_id from bus.event_copies where event_id = any ($2::uuid[]) and subscription_id <> $1
+     union all
+     select event_id from bus.receipts where subscription_id = $1 and event_id = any ($2::uuid[]) and discard_id is not null`,
     [subscriptionId, events.map(({ id }) => id)],
   )
   return new Set(rows.map((row) => row.event_id))

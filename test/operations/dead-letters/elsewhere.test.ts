@@ -46,7 +46,9 @@ test('an edited copy is for its subscription alone, in a replay and in a catch-u
   await until('the copy is delivered', () => doomed.done.includes('right'))
   const { id: replayId } = await bus.replay({ type: 'note', subscriptions: ['doomed', 'other'], by: 'ana' })
   await until('it is replayed', async () => (await bus.operations.get(replayId)).state === 'done')
+  // Not the original, which was discarded in favour of the copy.
   expect(doomed.done).toEqual(['right', 'right'])
+  expect(doomed.tried.filter(({ payload }) => payload === 'wrong')).toHaveLength(2)
   expect(other.done).toEqual(['wrong', 'wrong'])
   const late: unknown[] = []
   await bus
