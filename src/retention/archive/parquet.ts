@@ -1,4 +1,6 @@
 import type { Readable } from 'node:stream'
+import type * as Reader from 'hyparquet'
+import type * as Writer from 'hyparquet-writer'
 import { ConfigurationError } from '../../foundation/errors.ts'
 import { valuesOf, lineOf } from './json-values.ts'
 import { readAll } from './manifest.ts'
@@ -14,7 +16,7 @@ export async function* encodeParquet(
   columns: readonly string[],
   lines: AsyncIterable<string>,
 ): AsyncGenerator<Uint8Array> {
-  const { parquetWriteBuffer } = await load(async () => import('hyparquet-writer'))
+  const { parquetWriteBuffer } = await importWriter()
   const data = columns.map((name) => ({
     name,
     type: 'STRING' as const,
@@ -33,7 +35,7 @@ export async function* encodeParquet(
 
 /** The rows of a file of {@link encodeParquet}, as the lines that they were. */
 export async function* decodeParquet(columns: readonly string[], content: Readable): AsyncGenerator<string> {
-  const { parquetReadObjects } = await load(async () => import('hyparquet'))
+  const { parquetReadObjects } = await importReader()
   const bytes = await readAll(content)
   const file = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer
   const rows = await parquetReadObjects({ file })
@@ -66,12 +68,28 @@ function toJson(name: string, text: string | null): string {
   return bareColumns.has(name) && /^(?:-?\d|true$|false$)/.test(text) ? text : JSON.stringify(text)
 }
 
-async function load<T>(module: () => Promise<T>): Promise<T> {
-  return module().catch((error: unknown) => {
-    throw new ConfigurationError(
-      'BUS_INVALID_OPTION',
-      'An archive of the format "parquet" needs the packages `hyparquet-writer` and `hyparquet`: install them',
-      { option: 'retention.archive', cause: error },
-    )
-  })
+// Each in a `try`, which tells bundlers that the packages may be missing.
+
+async function importWriter(): Promise<typeof Writer> {
+  try {
+    return await import('hyparquet-writer')
+  } catch (error) {
+    throw missing(error)
+  }
+}
+
+async function importReader(): Promise<typeof Reader> {
+  try {
+    return await import('hyparquet')
+  } catch (error) {
+    throw missing(error)
+  }
+}
+
+function missing(cause: unknown): ConfigurationError {
+  return new ConfigurationError(
+    'BUS_INVALID_OPTION',
+    'An archive of the format "parquet" needs the packages `hyparquet-writer` and `hyparquet`: install them',
+    { option: 'retention.archive', cause },
+  )
 }
