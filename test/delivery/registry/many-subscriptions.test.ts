@@ -87,7 +87,11 @@ test('a server with room for few locks carries many subscriptions: every read, l
   // What waits is counted, and what a dead worker had in hand is found.
   await bus.subscriptions.pause('sub-7')
   await bus.tryPublish({ type: 'note', tenantId: 'acme', subject: 'customers/7', payload: 'late' })
-  await until('one waits', async () => (await waiting(bus)).length === 1)
+  // The others are settled a moment after their handlers.
+  await until(
+    'the others have it, and one waits',
+    async () => late.length === subscriptionCount - 1 && (await waiting(bus)).length === 1,
+  )
   expect(await waiting(bus)).toEqual([{ name: 'sub-7', waitingCount: 1 }])
   expect(await takeAndDie(server.url, 'bus.sub-7')).toHaveLength(1)
   await bus.subscriptions.resume('sub-7')
