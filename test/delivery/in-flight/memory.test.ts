@@ -3,8 +3,8 @@ import { expect, test } from 'vitest'
 import { createTestDatabase, until } from '../../support/database.ts'
 import { startProgram } from '../../support/processes.ts'
 
-/** A process that has loaded everything takes a quarter of a gigabyte before it does anything. All of the backlog would be 400 MB more. */
-const limitMb = 500
+/** A process that has loaded everything takes a fifth of a gigabyte before it does anything. */
+const limitMb = 450
 
 /** Delivers a backlog to three subscriptions in a process of its own. Gives the most memory it took, in MB. */
 async function drain(eventCount: number, payloadLength: number): Promise<number> {
