@@ -219,7 +219,7 @@ $body$ set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = 
 --> statement-breakpoint
 
 -- The same of an event of the tenant. Null for an event of another tenant. Without what is not the tenant's own: subscriptions that do not
--- concern its type, predicates, instances, who paused a subscription and why, errors that opened a circuit breaker, and counts that include
+-- concern its type, predicates, instances, who paused a subscription or discarded a dead letter and why, errors that opened a circuit breaker, and counts that include
 -- events of other tenants.
 create function bus.tenant_event_facts(of_event uuid, for_subscription text) returns jsonb language plpgsql stable security definer as $body$
 declare
@@ -236,7 +236,9 @@ begin
         'instances', (select coalesce(jsonb_agg('{}'::jsonb), '[]') from (select from jsonb_array_elements(s.value -> 'instances') limit 1) i),
         'tenantConcurrency', s.value -> 'tenantConcurrency',
         'declarations', (select jsonb_agg(d.value - 'where' - 'problem' - 'id' order by d.ordinality) from jsonb_array_elements(s.value -> 'declarations') with ordinality d),
-        'delivery', case when jsonb_typeof(s.value -> 'delivery') = 'object' then (s.value -> 'delivery') - 'instanceId' end,
+        'delivery', case when jsonb_typeof(s.value -> 'delivery') = 'object' then ((s.value -> 'delivery') - 'instanceId')
+          || jsonb_build_object('failure', case when jsonb_typeof(s.value -> 'delivery' -> 'failure') = 'object'
+            then (s.value -> 'delivery' -> 'failure') - '{stack,instanceId,discardedBy,reason,replacedBy}'::text[] end) end,
         'job', case when jsonb_typeof(s.value -> 'job') = 'object' then (s.value -> 'job') - 'eventCount'
           - case when s.value -> 'job' ->> 'flowKey' in ('=' || bus.current_tenant(), '@' || bus.current_tenant()) then array[]::text[] else array['flowKey', 'jobsAhead', 'eventsAhead'] end end)
       order by s.ordinality), '[]')
@@ -331,10 +333,11 @@ begin
         join bus.ordered_events o on o.key_id = k.id and o.seq > k.done_seq
         where o.event_id is distinct from k.failed_event_id limit max_count);
       more := more || array(select o.event_id from bus.outbox o limit max_count);
-      if cardinality(more) >= max_count then
+      more := more || coalesce(ids, '{}');
+      -- Each is looked up for each subscription.
+      if cardinality(more) >= least(max_count, 500) then
         return null;
       end if;
-      more := more || coalesce(ids, '{}');
       ids := '{}';
       more := array(select e from bus.events_with_state(more, for_subscriptions, wanted) e);
     end if;

@@ -355,7 +355,7 @@ language plpgsql stable as $body$
 #variable_conflict use_column
 declare
   for_subscription int := (select s.id from bus.subscriptions s where s.name = of_subscription);
-  of_one text := case when of_subscription is null then '' else format(' and f.subscription_id = %L', coalesce(for_subscription, -1)) end;
+  of_one text := case when of_subscription is null then ' and f.subscription_id > 0' else format(' and f.subscription_id = %L', coalesce(for_subscription, 0)) end;
   groups jsonb;
 begin
   -- Each case is a statement of its own, so that each has its index.
@@ -466,11 +466,14 @@ returns table (
   due_in_1_hour int, next_at timestamptz, is_partial boolean)
 language plpgsql stable as $body$
 #variable_conflict use_column
+declare
+  for_subscription int := (select s.id from bus.subscriptions s where s.name = of_subscription);
 begin
   return query
   with retrying as materialized (
     select f.subscription_id, f.attempts, f.error_name, f.error_code, f.next_attempt_at from bus.failing f
-    where f.state = 'retrying' order by f.next_attempt_at limit 50000
+    where f.state = 'retrying' and case when of_subscription is null then f.subscription_id > 0 else f.subscription_id = for_subscription end
+    order by f.next_attempt_at limit 50000
   ), grouped as (
     select f.subscription_id, f.attempts::int as attempts, f.error_name, f.error_code, count(*)::int as retrying_events,
       count(*) filter (where f.next_attempt_at <= now())::int as due_events,

@@ -278,14 +278,16 @@ begin
     return query
     select l.event_id, l.subscription, l.job_id, l.attempts, bus.without_stacks(l.failures), l.dead_at, l.tenant_id, l.ordering_key, l.key_state,
       l.state, l.type, l.fingerprint, l.place
-    from bus.dead_letters(filter || jsonb_build_object('tenantId', bus.current_tenant()), least(max_count, 1000)) l;
+    -- Whatever the filter is, it is one of this tenant.
+    from bus.dead_letters(
+      case when jsonb_typeof(filter) = 'object' then filter else '{}' end || jsonb_build_object('tenantId', bus.current_tenant()), least(max_count, 1000)) l;
   end if;
 end
 $body$ set search_path = pg_catalog, pg_temp;
 --> statement-breakpoint
 
 -- The dead letters that match a filter, by error, of all subscriptions together. Most frequent first. `event_id` and `subscription` are of the
--- newest one of a group; tenants are counted up to 10,001. Only reads.
+-- newest one of a group; tenants are counted up to 10,001. It looks at the latest 100,000 dead letters. Only reads.
 create function bus.dead_letter_groups(filter jsonb, max_count int)
 returns table (
   fingerprint text, error_name text, error_code text, message text, letter_count bigint, first_at timestamptz, last_at timestamptz,
@@ -303,7 +305,7 @@ begin
       from (
         select f.fingerprint, f.error_name, f.error_code, f.subscription_id, f.tenant_id, count(*) as letter_count,
           min(f.failed_at) as first_at, max(f.failed_at) as last_at
-        from bus.failing f where %s group by 1, 2, 3, 4, 5) p
+        from (select f.* from bus.failing f where %s order by f.failed_at desc limit 100000) f group by 1, 2, 3, 4, 5) p
       group by 1, 2, 3 order by 4 desc, 6 desc limit %s) g
   $groups$, bus.dead_letter_condition(filter), max_count) into groups;
   select jsonb_agg(g.value || to_jsonb(n)), array_agg(n.event_id) into groups, newest
@@ -312,6 +314,7 @@ begin
     select f.event_id, f.subscription_id from bus.failing f
     where f.state <> 'retrying' and f.failed_at = (g.value ->> 'last_at')::timestamptz and f.fingerprint is not distinct from g.value ->> 'fingerprint'
       and f.subscription_id = any (bus.json_texts(g.value -> 'subscription_ids')::int[])
+      and (filter ->> 'tenantId' is null or f.tenant_id = filter ->> 'tenantId')
     limit 1
   ) n;
   -- Only the partitions of these events are read.
@@ -349,7 +352,8 @@ begin
     (id, tenant_id, type, source, subject, schema_version, payload, correlation_id, causation_id, ordering_key, metadata)
   select copy, e.tenant_id, e.type, e.source, e.subject, coalesce(new_version, e.schema_version), coalesce(new_payload, e.payload),
     coalesce(e.correlation_id, e.id::text), e.id, e.ordering_key, coalesce(new_metadata, e.metadata)
-  from bus.events e where e.id = original and e.erased_at is null
+  -- Locked, so that bus.erase finds either the copy or an event that nobody copies any more.
+  from (select e.* from bus.events e where e.id = original and e.erased_at is null for share) e
   returning octet_length(events.payload::text) into bytes;
   if bytes is null then
     return null;

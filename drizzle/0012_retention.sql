@@ -303,7 +303,7 @@ begin
   end if;
   return query
   select 'operation', null::text, count(*), string_agg(o.kind || ' ' || o.id, ', ' order by o.id)
-  from bus.operations o where o.state in ('running', 'paused', 'stopped') and o.kind in ('redrive', 'discard', 'replay', 'catch-up')
+  from bus.operations o where o.state in ('running', 'paused', 'stopped') and (o.kind in ('redrive', 'discard', 'replay', 'catch-up') or (o.kind = 'remove' and o.options ->> 'moveTo' is not null))
   having count(*) > 0;
 end
 $body$ set search_path = pg_catalog, pg_temp set jit = off set plan_cache_mode = force_custom_plan;

@@ -8,7 +8,7 @@ import {
   invalidOption,
 } from '../foundation/options.ts'
 import { finishAuditRecord, writeAudit } from '../audit/audit.ts'
-import type { Database } from '../database/database.ts'
+import type { Database, Executor } from '../database/database.ts'
 import { scrubJobs } from '../delivery/jobs/scrub-jobs.ts'
 
 /** Options of `bus.erase`. */
@@ -114,22 +114,25 @@ export async function eraseSubject(database: Database, given: EraseOptions): Pro
   if (eventCount > 0 || rows[0]?.recent === true) await database.pause(maxPayloadAgeMs + marginMs)
   // Last, so that it also finds failures recorded by attempts that had started before.
   const failureCount = await scrubFailures(database, tenantId, subject)
-  await database.transaction(async (client) => {
+  const archiveFiles = await database.transaction(async (client) => {
+    // An erasure that is finished is one that the archives know of.
+    const files = await recordInArchives(client, tenantId, subject)
     await client.query(
       'update bus.erasures set failure_count = $2, finished_at = clock_timestamp() where id = $1',
       [id, failureCount],
     )
     await finishAuditRecord(client, auditId, { eventCount, failureCount })
+    return files
   })
-  return { id, eventCount, failureCount, archiveFiles: await recordInArchives(database, tenantId, subject) }
+  return { id, eventCount, failureCount, archiveFiles }
 }
 
 /**
  * Records which files of archives have to be rewritten, and resolves to their names. One that was rewritten for this subject before is left
  * out, unless it was archived again since.
  */
-async function recordInArchives(database: Database, tenantId: string, subject: string): Promise<string[]> {
-  const { rows } = await database.query<{ file: string }>(
+async function recordInArchives(executor: Executor, tenantId: string, subject: string): Promise<string[]> {
+  const { rows } = await executor.query<{ file: string }>(
     `with found as (
        select f.archive_id, f.name, a.archived_at from bus.archive_files f join bus.archives a on a.id = f.archive_id
        where f.subject_hashes @> array[hashtextextended($2::text, hashtextextended($1::text, 0))]

@@ -1,5 +1,6 @@
 import { actorLength, reasonLength } from '../audit/audit.ts'
 import { tryWithLock } from '../database/advisory-lock.ts'
+import { isLockTimeout } from '../database/database-errors.ts'
 import type { Database, Executor } from '../database/database.ts'
 import { locks } from '../database/locks.ts'
 import { reasonOf } from '../foundation/error-reason.ts'
@@ -92,14 +93,8 @@ export function createRetention({ database, logger, service, options }: Retentio
       const reason = given.reason === undefined ? undefined : textOption('reason', given.reason, reasonLength)
       if (booleanOption('dryRun', given.dryRun, false)) return plan(database, service, options)
       await declarePolicy(database, service, options)
-      const done = await tryWithLock(database, locks.retention, async () =>
+      return alone(database, async () =>
         runRound({ database, logger, service, archive, isStopping: () => false }, { by, reason }),
-      )
-      if (done !== undefined) return done.result
-      throw new ConfigurationError(
-        'BUS_RETENTION_RUNNING',
-        'Another process is pruning at the moment: call prune() again later',
-        { retryable: true },
       )
     },
     retention: {
@@ -118,10 +113,21 @@ export function createRetention({ database, logger, service, options }: Retentio
       async rewriteArchives() {
         if (archive === undefined)
           throw invalidOption('Expected the option `retention.archive`: it says where the archives are')
-        return rewriteErased(database, archive)
+        return alone(database, async () => rewriteErased(database, archive))
       },
     },
   }
+}
+
+/** Two at once would overwrite each other's files. @throws a {@link ConfigurationError} `BUS_RETENTION_RUNNING` */
+async function alone<T>(database: Database, work: () => Promise<T>): Promise<T> {
+  const done = await tryWithLock(database, locks.retention, work)
+  if (done !== undefined) return done.result
+  throw new ConfigurationError(
+    'BUS_RETENTION_RUNNING',
+    'A round of retention is running at the moment: call it again later',
+    { retryable: true },
+  )
 }
 
 /** What a round would do with the options of this bus, which it may not have recorded yet. Leaves nothing behind. */
@@ -172,15 +178,6 @@ async function setPartitionSpan(database: Database, values: unknown[]): Promise<
       await database.pause(40 + Math.random() * 120)
     }
   }
-}
-
-function isLockTimeout(error: unknown): boolean {
-  let cause: unknown = error
-  while (cause instanceof Error) {
-    if ((cause as { code?: unknown }).code === '55P03') return true
-    cause = cause.cause
-  }
-  return false
 }
 
 /** Records the policy of a service, and goes through everything once an hour, one process at a time. */

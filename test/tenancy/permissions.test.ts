@@ -9,7 +9,7 @@ const expectedTables: Readonly<Record<string, Partial<Record<(typeof roles)[numb
   // Through the log and the ledger alone.
   'bus.attempts_default': {},
   'bus.attempts_YYYY_MM': {},
-  'bus.audit': { bus_operator: 'insert select update', bus_worker: 'delete insert select update' },
+  'bus.audit': { bus_operator: 'insert select update', bus_worker: 'insert select update' },
   'bus.cancellations': { bus_operator: 'select', bus_tenant: 'select', bus_worker: 'select' },
   'bus.catch_up_dispatched': { bus_operator: 'delete select', bus_worker: 'delete insert select' },
   'bus.catalogue': { bus_operator: 'select', bus_worker: 'insert select update' },
@@ -45,7 +45,7 @@ const expectedTables: Readonly<Record<string, Partial<Record<(typeof roles)[numb
   'bus.migrations': { bus_operator: 'select', bus_worker: 'select' },
   'bus.migrations_id_seq': {},
   'bus.instances': { bus_operator: 'select', bus_worker: 'delete insert select update' },
-  'bus.operations': { bus_operator: 'insert select update', bus_worker: 'delete insert select update' },
+  'bus.operations': { bus_operator: 'insert select update', bus_worker: 'insert select update' },
   'bus.ordered_events': { bus_operator: 'delete select update', bus_worker: 'delete insert select update' },
   'bus.ordered_events_seq_seq': {},
   'bus.ordered_keys': { bus_operator: 'delete select update', bus_worker: 'delete insert select update' },

@@ -4,7 +4,7 @@ import type { ArchiveStore } from './archive-store.ts'
 import { decodeLines, encodeLines } from './encoding.ts'
 import { lineOf, valuesOf } from './json-values.ts'
 import { readAll, type ArchivedFile, type ArchivedTable, type ArchiveManifest } from './manifest.ts'
-import { storeFile, writeManifest } from './write-archive.ts'
+import { readFile, storeFile, writeManifest } from './write-archive.ts'
 
 /** A file of an archive that holds events of a subject that was erased after it was written. */
 export interface PendingErasure {
@@ -83,13 +83,20 @@ async function rewriteArchive(
       const wanted = files.get(file.name) ?? []
       const content = await store.read(file.name)
       const lines = async function* (): AsyncGenerator<string> {
+        let rowCount = 0
         for await (const line of decodeLines(manifest.format, columns, content)) {
+          rowCount += 1
           const kept =
             table === 'events' ? withoutEvent(line, wanted, erasedIds) : withoutError(line, erasedIds)
           if (table === 'events' && valuesOf(kept).get('erased_at') !== 'null') erasedCount += 1
           whole.update(`${kept}\n`)
           yield kept
         }
+        // Its hash may differ, from a call that was interrupted. In place of a file with fewer rows none is stored.
+        if (rowCount !== file.rowCount)
+          throw new Error(
+            `The file ${file.name} of the archive has ${rowCount} rows, its manifest says ${file.rowCount}`,
+          )
       }
       if (wanted.length === 0) {
         for await (const line of lines()) void line
@@ -97,8 +104,10 @@ async function rewriteArchive(
         continue
       }
       const stored = await storeFile(store, file.name, encodeLines(manifest.format, columns, lines()))
+      const rewritten = { ...file, ...stored }
+      for await (const line of readFile(store, manifest, columns, rewritten)) void line
       written.push({ name: file.name, ...stored })
-      replaced.push({ ...file, ...stored })
+      replaced.push(rewritten)
     }
     const rows = { ...manifest.tables[table], files: replaced, sha256: whole.digest('hex'), erasedCount }
     manifest = { ...manifest, tables: { ...manifest.tables, [table]: rows } }

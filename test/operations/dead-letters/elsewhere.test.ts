@@ -21,6 +21,10 @@ test('a discarded event is found by that state, and explained by who discarded i
   expect(await found('discarded')).toEqual([id])
   for (const status of ['expired', 'delivered', 'dead'] as const)
     expect([status, await found(status)]).toEqual([status, []])
+  // A tenant sees that it was, and not by whom.
+  const own = await bus.tenant('acme').explain(id)
+  expect(own.subscriptions).toMatchObject([{ subscription: 'doomed', state: 'discarded' }])
+  expect(JSON.stringify(own)).not.toMatch(/ana|a test payment/)
   const { sentence, subscriptions } = await bus.explain(id)
   expect(sentence).toMatch(/^Discarded .* by ana: a test payment\.$/)
   expect(subscriptions).toMatchObject([

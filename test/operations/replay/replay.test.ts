@@ -249,7 +249,7 @@ test('an ordered subscription gets the selection in order within each key, and o
       payload: { paymentId: 'p', amountCents },
     })
   for (let n = 0; n < 10; n += 1) for (const key of ['a', 'b']) await pay(key, n)
-  await until('all are delivered', () => turns.length === 20)
+  await until('all are settled', async () => (await receipts(database, 'ordered')) === 20)
   const { id } = await bus.replay({ type: 'payment.*', subscriptions: ['ordered'], by: 'ana' })
   for (let n = 10; n < 20; n += 1) await pay('a', n)
   expect(await untilOver(bus, id)).toMatchObject({ counts: { delivered: 20 } })
