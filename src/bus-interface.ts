@@ -78,8 +78,8 @@ export interface Bus<
    * returned. If the first argument is a transaction, the cancellation takes effect only if that transaction commits.
    * Resolves to `true` if cancelled, and to `false` if the event has already been dispatched, was already cancelled,
    * was never scheduled, does not exist or, with `tenantId`, belongs to another tenant. An event is either delivered or
-   * cancelled, never both. The event stays in the log, `bus.cancellations` records the time, and its `eventId` and
-   * `idempotencyKey` remain in use.
+   * cancelled, never both. The event stays in the log, and `bus.cancellations` records the time. Its `eventId` and
+   * `idempotencyKey` are remembered as those of any event: for 30 days, unless `retention.keysDays` says otherwise.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link TransactionError}; {@link DatabaseError}
    */
   cancel: CancelCall

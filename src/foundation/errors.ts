@@ -191,7 +191,7 @@ export class TenantScopeError extends BusError {
   }
 }
 
-/** A method was called in the wrong state, such as `subscribe` after `start`. */
+/** A method was called in the wrong state, such as `start` after `stop`. */
 export class StateError extends BusError {
   constructor(message: string, options?: BusErrorOptions) {
     super('BUS_INVALID_STATE', message, options)

@@ -60,6 +60,7 @@ export const limits = Object.freeze({
   'canary.everySeconds': range(2, 86_400, 60),
   /** `timeoutMs` of `bus.canary`. */
   canaryTimeoutMs: range(100, 600_000, 10_000),
+  /** Without the option there is no limit; so for `admission.maxLagSeconds` and `lagLimitSeconds`. */
   'admission.maxOutboxDepth': range(1, 1_000_000, 1_000_000),
   'admission.maxLagSeconds': range(1, 604_800, 604_800),
   'admission.maxDelayMs': range(1, 60_000, 1000),
@@ -90,13 +91,16 @@ export const limits = Object.freeze({
   // Methods of a bus.
   /** `expiresInSeconds` of `subscriptions.setOptions`: up to 30 days. */
   overrideSeconds: 2_592_000,
-  /** `limit` of `deadLetters.list`, `blockedKeys.list`, `erasures.list`, `events.find` and `events.search`. */
+  /**
+   * `limit` of `deadLetters.list`, `deadLetters.groups`, `blockedKeys.list`, `erasures.list`, `operations.list`, `audit.list`,
+   * `bus.stats`, `events.find` and `events.search`.
+   */
   listLimit: range(1, 1000, 100),
   /** `ids` of `deadLetters.redrive` and `deadLetters.discard`. */
   letterIdCount: 1000,
   /** `probe` of `deadLetters.redrive`. */
   probeCount: range(0, 100, 5),
-  /** `rate` of an operation: events a second. */
+  /** `rate` of `deadLetters.redrive` and `bus.replay`: events a second. */
   operationRate: 100_000,
   /** `limit` of `events.trace` and `events.traceTree`. */
   traceLimit: range(1, 10_000, 1000),
