@@ -1,4 +1,5 @@
 import type { Database, Executor } from '../database/database.ts'
+import { createValues } from '../database/statement-values.ts'
 import { limits } from '../foundation/limits.ts'
 import {
   assertObject,
@@ -11,6 +12,20 @@ import {
 /** The bounds of the person or program of a change, and of its reason: everywhere the same. */
 export const actorLength = { max: 255 }
 export const reasonLength = { min: 0, max: 2000 }
+
+/** Who makes a change, and why. */
+export interface Actor {
+  readonly by: string
+  readonly reason: string | undefined
+}
+
+/** `by` and `reason` of a call's options. @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+export function checkActor({ by, reason }: { readonly by: unknown; readonly reason?: unknown }): Actor {
+  return {
+    by: textOption('by', by, actorLength),
+    reason: reason === undefined ? undefined : textOption('reason', reason, reasonLength),
+  }
+}
 
 /** A change by a person or a program. */
 export interface Change {
@@ -147,11 +162,9 @@ export function createAudit(database: Pick<Database, 'query'>): Audit {
       refuseUnknownKeys(filter, [...known, 'limit'], 'audit.list')
       const count = integerOption('limit', filter.limit, limits.listLimit)
       const conditions: string[] = []
-      const values: unknown[] = []
-      const add = (condition: string, value: unknown): void => {
-        values.push(value)
-        conditions.push(`${condition} $${values.length}`)
-      }
+      const { value, values } = createValues()
+      const add = (comparison: string, given: unknown): void =>
+        void conditions.push(`${comparison} ${value(given)}`)
       for (const [name, column] of textColumns)
         if (filter[name] !== undefined) add(`${column} =`, textOption(name, filter[name], actorLength))
       for (const [name, comparison] of idComparisons)

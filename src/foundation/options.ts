@@ -1,3 +1,4 @@
+import { isDate } from './cross-realm.ts'
 import { ConfigurationError } from './errors.ts'
 import type { Range } from './limits.ts'
 import { characterCount, printable, isLonger, invalidTextReason, uuidShape } from './text.ts'
@@ -124,6 +125,13 @@ export function assertObject(what: string, value: unknown): asserts value is obj
 export function idOption(name: string, value: unknown): string {
   if (typeof value === 'string' && uuidShape.test(value)) return value.toLowerCase()
   throw invalidOption(`Expected \`${name}\` to be an id (a uuid), got ${describe(value)}`, name)
+}
+
+/** A Date from 1970 to 9999. @throws a {@link ConfigurationError} */
+export function timeOption(name: string, value: unknown): Date {
+  const year = isDate(value) ? value.getUTCFullYear() : Number.NaN
+  if (year >= 1970 && year <= 9999) return value as Date
+  throw invalidOption(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`, name)
 }
 
 /** The lengths that a text may have, in characters. */

@@ -1,3 +1,4 @@
+import type { StatementValues } from '../database/statement-values.ts'
 import { eventColumns, milliseconds, type EventRow } from '../outbox/schema/event-row.ts'
 import type { CheckedFilter } from './history-filter.ts'
 
@@ -12,24 +13,6 @@ export interface HistoryRow extends EventRow {
 export const historyColumns = `${eventColumns('e')}, ${milliseconds('e.available_at')} as available_ms, ${milliseconds('e.erased_at')} as erased_ms,
   case when e.available_at is not null then
     (select ${milliseconds('c.cancelled_at')} from bus.cancellations c where c.event_id = e.id) end as cancelled_ms`
-
-/** A condition on the row `e`, with its values in the statement. */
-export interface Bound {
-  /** Adds a value, and returns its placeholder. */
-  readonly value: (value: unknown) => string
-  readonly values: readonly unknown[]
-}
-
-export function createValues(): Bound {
-  const values: unknown[] = []
-  return {
-    values,
-    value(each) {
-      values.push(each)
-      return `$${values.length}`
-    },
-  }
-}
 
 /** A part of the log: ids from `low` up to, and not including, `high`. */
 export interface Window {
@@ -57,7 +40,7 @@ export type Answered = keyof Pick<
 export function conditionsOf(
   filter: CheckedFilter,
   comparedTypes: readonly string[] | undefined,
-  { value }: Bound,
+  { value }: StatementValues,
   answered: readonly Answered[] = [],
 ): string[] {
   const columns = [
@@ -88,7 +71,11 @@ export function conditionsOf(
 }
 
 /** The condition that an event `e` is in a window, and after the last event of the page before. */
-export function windowCondition({ low, high }: Window, filter: CheckedFilter, { value }: Bound): string {
+export function windowCondition(
+  { low, high }: Window,
+  filter: CheckedFilter,
+  { value }: StatementValues,
+): string {
   const inWindow = `e.id >= ${value(low)}::uuid and e.id < ${value(high)}::uuid`
   return filter.after === undefined || filter.order === 'newest'
     ? inWindow

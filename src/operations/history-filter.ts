@@ -8,8 +8,8 @@ import {
   refuseUnknownKeys,
   invalidOption,
   textOption,
+  timeOption,
 } from '../foundation/options.ts'
-import { isDate } from '../foundation/cross-realm.ts'
 import { checkStatus, type CheckedStatus, type StatusFilter } from './delivery-status.ts'
 
 /** Which events of the log to find, and in which order. All that is given must hold. */
@@ -138,8 +138,8 @@ export function checkFilter(
     idempotencyKey: optionalText('idempotencyKey', filter.idempotencyKey),
     status: status === undefined ? undefined : checkStatus(status),
     payload: payload === undefined ? undefined : checkPart(payload),
-    low: from === undefined ? lowestEventId : lowestId(checkTime('from', from).getTime()),
-    high: to === undefined ? highestEventId : lowestId(checkTime('to', to).getTime()),
+    low: from === undefined ? lowestEventId : lowestId(timeOption('from', from).getTime()),
+    high: to === undefined ? highestEventId : lowestId(timeOption('to', to).getTime()),
     after: after === undefined ? undefined : idOption('after', after),
     limit: integerOption('limit', limit, limits.listLimit),
     order,
@@ -153,8 +153,8 @@ export function checkSpan(given: unknown, call: string): { readonly from: string
   refuseUnknownKeys(given, ['from', 'to'], call)
   const { from, to } = given as Given
   return {
-    from: lowestId(from === undefined ? 0 : checkTime('from', from).getTime()),
-    to: to === undefined ? highestEventId : lowestId(checkTime('to', to).getTime()),
+    from: lowestId(from === undefined ? 0 : timeOption('from', from).getTime()),
+    to: to === undefined ? highestEventId : lowestId(timeOption('to', to).getTime()),
   }
 }
 
@@ -219,10 +219,4 @@ function checkPart(payload: unknown): object {
     `Expected \`payload\` to be an object of at most ${limits.payloadFilterLength} characters as JSON: a part of a payload`,
     'payload',
   )
-}
-
-export function checkTime(name: string, value: unknown): Date {
-  const year = isDate(value) ? value.getUTCFullYear() : Number.NaN
-  if (year >= 1970 && year <= 9999) return value as Date
-  throw invalidOption(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`)
 }

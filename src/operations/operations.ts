@@ -1,5 +1,6 @@
-import { actorLength, finishAudit, reasonLength, writeAudit } from '../audit/audit.ts'
+import { checkActor, finishAudit, writeAudit } from '../audit/audit.ts'
 import type { Database } from '../database/database.ts'
+import { createValues } from '../database/statement-values.ts'
 import { endCatchUp } from '../delivery/registry/catch-up.ts'
 import { ConfigurationError } from '../foundation/errors.ts'
 import { limits } from '../foundation/limits.ts'
@@ -177,18 +178,16 @@ function checkFilter(filter: OperationFilter): {
   refuseUnknownKeys(filter, ['kind', 'state', 'subscription', 'after', 'limit'], 'operations.list')
   const { kind, state, subscription, after, limit } = filter
   const conditions: string[] = []
-  const values: unknown[] = []
-  const add = (condition: string, value: unknown): void => {
-    values.push(value)
-    conditions.push(condition.replace('?', `$${values.length}`))
-  }
-  if (kind !== undefined) add('o.kind = ?', oneOf('kind', kind, kinds))
-  if (state !== undefined) add('o.state = ?', oneOf('state', state, states))
+  const { value, values } = createValues()
+  if (kind !== undefined) conditions.push(`o.kind = ${value(oneOf('kind', kind, kinds))}`)
+  if (state !== undefined) conditions.push(`o.state = ${value(oneOf('state', state, states))}`)
   if (subscription !== undefined) {
     assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
-    add('(select s.id from bus.subscriptions s where s.name = ?) = any (o.subscription_ids)', subscription)
+    conditions.push(
+      `(select s.id from bus.subscriptions s where s.name = ${value(subscription)}) = any (o.subscription_ids)`,
+    )
   }
-  if (after !== undefined) add('o.id < ?', idOption('after', after))
+  if (after !== undefined) conditions.push(`o.id < ${value(idOption('after', after))}`)
   return {
     conditions: conditions.length === 0 ? 'true' : conditions.join(' and '),
     values,
@@ -205,10 +204,7 @@ function oneOf<T extends string>(name: string, value: T, known: readonly T[]): T
 function checkChange(given: OperationChange, call: string): OperationChange {
   assertObject('options like { by, reason }', given)
   refuseUnknownKeys(given, ['by', 'reason'], call)
-  const { by, reason } = given
-  assertTextOption('by', by, actorLength)
-  if (reason !== undefined) assertTextOption('reason', reason, reasonLength)
-  return { by, reason }
+  return checkActor(given)
 }
 
 function toOperation(row: OperationRow): Operation {

@@ -6,8 +6,8 @@ import {
   integerOption,
   refuseUnknownKeys,
   textOption,
+  timeOption,
 } from '../foundation/options.ts'
-import { checkTime } from './history-filter.ts'
 import type {
   ActiveRow,
   BlockedKeyRow,
@@ -120,8 +120,8 @@ export function createQueries(database: Pick<Database, 'query'>): Queries {
     <Row>(name: string, columns: string, view: string) =>
     async (filter: MinuteFilter = {}): Promise<Row[]> => {
       const { subscription, limit } = checkFilter(filter, ['subscription', 'limit', 'from', 'to'], name)
-      const from = filter.from === undefined ? null : checkTime('from', filter.from)
-      const to = filter.to === undefined ? null : checkTime('to', filter.to)
+      const from = filter.from === undefined ? null : timeOption('from', filter.from)
+      const to = filter.to === undefined ? null : timeOption('to', filter.to)
       return read<Row>(
         `select ${columns} from ${view}
          where time >= coalesce($3::timestamptz, now() - interval '1 hour') and time < coalesce($4::timestamptz, now())

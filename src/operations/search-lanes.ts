@@ -1,8 +1,8 @@
+import { createValues } from '../database/statement-values.ts'
 import type { Executor } from '../database/database.ts'
 import {
   allOf,
   conditionsOf,
-  createValues,
   historyColumns,
   windowCondition,
   type Answered,

@@ -1,11 +1,10 @@
+import { createValues, type StatementValues } from '../database/statement-values.ts'
 import type { Executor } from '../database/database.ts'
 import {
   allOf,
   conditionsOf,
-  createValues,
   historyColumns,
   windowCondition,
-  type Bound,
   type HistoryRow,
   type Window,
 } from './event-statements.ts'
@@ -55,7 +54,7 @@ async function indexedCondition(
   executor: Executor,
   filter: CheckedFilter,
   partition: Window,
-  { value }: Bound,
+  { value }: StatementValues,
 ): Promise<{ readonly condition: string; readonly cost: number } | undefined> {
   const { causationId, correlationId, subject, tenantId } = filter
   if (causationId !== undefined) return { condition: `e.causation_id = ${value(causationId)}::uuid`, cost: 0 }

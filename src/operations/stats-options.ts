@@ -1,4 +1,3 @@
-import { isDate } from '../foundation/cross-realm.ts'
 import { limits } from '../foundation/limits.ts'
 import {
   assertObject,
@@ -7,6 +6,7 @@ import {
   invalidOption,
   refuseUnknownKeys,
   textOption,
+  timeOption,
 } from '../foundation/options.ts'
 
 /** What the figures are grouped by: a unit of time in UTC, the subscription, or the tenant. */
@@ -79,8 +79,8 @@ export function checkStats(options: StatsOptions): CheckedStats {
       'by',
     )
   const { unitMs, defaultMs, maxMs } = spans[by]
-  const to = timeOption('to', options.to) ?? Date.now()
-  const from = timeOption('from', options.from) ?? to - defaultMs
+  const to = options.to === undefined ? Date.now() : timeOption('to', options.to).getTime()
+  const from = options.from === undefined ? to - defaultMs : timeOption('from', options.from).getTime()
   const [begin, end] = [Math.floor(from / unitMs) * unitMs, Math.ceil(to / unitMs) * unitMs]
   if (begin >= end) throw invalidOption('Expected `from` to be before `to`', 'from')
   if (end - begin > maxMs + 2 * unitMs)
@@ -96,11 +96,4 @@ export function checkStats(options: StatsOptions): CheckedStats {
     tenantId,
     limit: integerOption('limit', options.limit, limits.listLimit),
   }
-}
-
-function timeOption(name: string, value: unknown): number | undefined {
-  if (value === undefined) return undefined
-  const time = isDate(value) ? value.getTime() : Number.NaN
-  if (time >= 0 && time <= Date.UTC(9999, 0)) return time
-  throw invalidOption(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`, name)
 }

@@ -1,5 +1,5 @@
 import type pg from 'pg'
-import { actorLength, reasonLength, writeAudit } from '../audit/audit.ts'
+import { checkActor, writeAudit, type Actor } from '../audit/audit.ts'
 import { withLock } from '../database/advisory-lock.ts'
 import { isLockTimeout } from '../database/database-errors.ts'
 import type { Database } from '../database/database.ts'
@@ -13,13 +13,7 @@ import { notifyState } from '../delivery/flow-control/subscription-state.ts'
 import { ConfigurationError } from '../foundation/errors.ts'
 import { locks } from '../database/locks.ts'
 import type { BusLogger } from '../foundation/logger.ts'
-import {
-  assertObject,
-  assertTextOption,
-  describe,
-  invalidOption,
-  refuseUnknownKeys,
-} from '../foundation/options.ts'
+import { assertObject, describe, invalidOption, refuseUnknownKeys } from '../foundation/options.ts'
 import { insertOperation, type Operation } from './operation.ts'
 import type { Operations } from './operations.ts'
 import {
@@ -116,7 +110,7 @@ export function createSubscriptionRemoval(
       assertSubscriptionName(newName, 'newName')
       if (newName === name)
         throw invalidOption(`Expected \`newName\` to be another name than ${describe(name)}`, 'newName')
-      const { by, reason } = checkActor(options, 'subscriptions.rename', ['by', 'reason'])
+      const { by, reason } = checkOptions(options, 'subscriptions.rename', ['by', 'reason'])
       await assertUsableBoss(database)
       await withLock(database, locks.registry, async () => {
         const subscription = await findSubscription(database, name)
@@ -195,7 +189,7 @@ interface CheckedRemoval {
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 function checkRemoval(name: string, options: RemoveOptions): CheckedRemoval {
-  const actor = checkActor(options, 'subscriptions.remove', ['by', 'reason', 'waiting'])
+  const actor = checkOptions(options, 'subscriptions.remove', ['by', 'reason', 'waiting'])
   const { waiting = 'refuse' } = options
   if (waiting === 'refuse' || waiting === 'discard') return { ...actor, waiting }
   if (waiting === null || typeof waiting !== 'object')
@@ -213,15 +207,8 @@ function checkRemoval(name: string, options: RemoveOptions): CheckedRemoval {
   return { ...actor, waiting: { moveTo } }
 }
 
-function checkActor(
-  options: RenameOptions,
-  call: string,
-  known: readonly string[],
-): { readonly by: string; readonly reason: string | undefined } {
+function checkOptions(options: RenameOptions, call: string, known: readonly string[]): Actor {
   assertObject('options like { by, reason }', options)
   refuseUnknownKeys(options, known, call)
-  const { by, reason } = options
-  assertTextOption('by', by, actorLength)
-  if (reason !== undefined) assertTextOption('reason', reason, reasonLength)
-  return { by, reason }
+  return checkActor(options)
 }

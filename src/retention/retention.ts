@@ -1,4 +1,4 @@
-import { actorLength, reasonLength } from '../audit/audit.ts'
+import { checkActor } from '../audit/audit.ts'
 import { tryWithLock } from '../database/advisory-lock.ts'
 import { isLockTimeout } from '../database/database-errors.ts'
 import type { Database, Executor } from '../database/database.ts'
@@ -12,7 +12,6 @@ import {
   describe,
   invalidOption,
   refuseUnknownKeys,
-  textOption,
 } from '../foundation/options.ts'
 import { pendingErasures, rewriteErased, type PendingErasure } from './archive/rewrite-archive.ts'
 import { declarePolicy, readPolicy, type RetentionOptions } from './policy.ts'
@@ -45,7 +44,7 @@ export interface Retention {
   state: () => Promise<RetentionState>
   /**
    * From the beginning of the next month on, the log and the ledger get a partition for each day, or for each month. For all processes;
-   * what is there already stays as it is. Resolves to when it begins, and to undefined if it is so already.
+   * what has rows stays as it is. Resolves to when it begins, and to undefined if it is so already.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError} `BUS_DATABASE_ERROR`, retryable, if the log stays in use
    */
   setPartitionSpan: (options: PartitionSpanOptions) => Promise<Date | undefined>
@@ -89,12 +88,11 @@ export function createRetention({ database, logger, service, options }: Retentio
     async prune(given) {
       assertObject('options like { by, dryRun }', given)
       refuseUnknownKeys(given, ['by', 'reason', 'dryRun'], 'prune')
-      const by = textOption('by', given.by, actorLength)
-      const reason = given.reason === undefined ? undefined : textOption('reason', given.reason, reasonLength)
+      const actor = checkActor(given)
       if (booleanOption('dryRun', given.dryRun, false)) return plan(database, service, options)
       await declarePolicy(database, service, options)
       return alone(database, async () =>
-        runRound({ database, logger, service, archive, isStopping: () => false }, { by, reason }),
+        runRound({ database, logger, service, archive, isStopping: () => false }, actor),
       )
     },
     retention: {
@@ -105,9 +103,8 @@ export function createRetention({ database, logger, service, options }: Retentio
         const { span } = given
         if (span !== 'month' && span !== 'day')
           throw invalidOption(`Expected \`span\` to be "month" or "day", got ${describe(span)}`, 'span')
-        const by = textOption('by', given.by, actorLength)
-        const reason = given.reason === undefined ? null : textOption('reason', given.reason, reasonLength)
-        return setPartitionSpan(database, [span, by, reason])
+        const { by, reason } = checkActor(given)
+        return setPartitionSpan(database, [span, by, reason ?? null])
       },
       pendingErasures: async () => pendingErasures(database),
       async rewriteArchives() {

@@ -2,6 +2,7 @@ import type { Database } from '../database/database.ts'
 import { reasonOf } from '../foundation/error-reason.ts'
 import type { BusLogger } from '../foundation/logger.ts'
 import type { ArchiveStore } from './archive/archive-store.ts'
+import { archivedTables } from './archive/manifest.ts'
 import { archiveRange } from './archive/write-archive.ts'
 import { rewriteErased } from './archive/rewrite-archive.ts'
 import { readPolicy, type RetentionPolicy } from './policy.ts'
@@ -48,8 +49,6 @@ export interface RoundActor {
 
 /** How long a range whose tables are in use is tried. One call of bus.drop_range tries for two seconds. */
 const maxDropCalls = 30
-
-const parents = ['events', 'receipts', 'receipt_batches', 'attempts'] as const
 
 /** Everything that retention does, once. The caller holds the lock of retention. */
 export async function runRound(parts: RoundParts, actor: RoundActor): Promise<RetentionReport> {
@@ -153,7 +152,7 @@ const maxSteps = 40
 
 /** Turns default partitions that have rows into partitions of their own: see bus.adopt_default_partition. */
 async function adoptDefaultPartitions({ database, logger }: RoundParts, { by }: RoundActor): Promise<void> {
-  for (const parent of parents) {
+  for (const parent of archivedTables) {
     for (let step = 1; step <= maxSteps; step += 1) {
       const { rows } = await database.query<{ step: string }>(
         'select bus.adopt_default_partition($1, $2) as step',

@@ -1,4 +1,4 @@
-import { actorLength, reasonLength } from '../../audit/audit.ts'
+import { checkActor, reasonLength } from '../../audit/audit.ts'
 import type { Database } from '../../database/database.ts'
 import type { StoredFilter } from '../../delivery/operator/dead-letter-filter.ts'
 import { createDeadLetterReads, type DeadLetterReads } from '../../delivery/operator/dead-letters.ts'
@@ -12,6 +12,7 @@ import {
   booleanOption,
   idOption,
   integerOption,
+  textOption,
   refuseUnknownKeys,
 } from '../../foundation/options.ts'
 import type { PublishSettings } from '../../outbox/publish/check-events.ts'
@@ -162,9 +163,8 @@ export function createDeadLetters(
       const filter = checkSelection(selection, 'deadLetters.redrive')
       assertObject('options like { by, reason }', options)
       refuseUnknownKeys(options, ['by', 'reason', 'dryRun', 'rate', 'probe'], 'deadLetters.redrive')
-      const { by, reason, rate } = options
-      assertTextOption('by', by, actorLength)
-      if (reason !== undefined) assertTextOption('reason', reason, reasonLength)
+      const { by, reason } = checkActor(options)
+      const { rate } = options
       const probe = integerOption('probe', options.probe, limits.probeCount)
       return (await run({
         ...{ kind: 'redrive', action: 'deadLetters.redrive', selection, filter, by, reason },
@@ -180,9 +180,8 @@ export function createDeadLetters(
       const filter = checkSelection(selection, 'deadLetters.discard')
       assertObject('options like { by, reason }', options)
       refuseUnknownKeys(options, ['by', 'reason', 'dryRun'], 'deadLetters.discard')
-      const { by, reason } = options
-      assertTextOption('by', by, actorLength)
-      assertTextOption('reason', reason, { ...reasonLength, min: 1 })
+      const { by } = checkActor(options)
+      const reason = textOption('reason', options.reason, { ...reasonLength, min: 1 })
       return (await run({
         ...{ kind: 'discard', action: 'deadLetters.discard', selection, filter, by, reason },
         dryRun: booleanOption('dryRun', options.dryRun, false),

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { actorLength, reasonLength, writeAudit } from '../../audit/audit.ts'
+import { checkActor, writeAudit } from '../../audit/audit.ts'
 import type { Executor } from '../../database/database.ts'
 import { locks } from '../../database/locks.ts'
 import { takeDeadLetterJobs, findRedrivenJobs } from '../../delivery/jobs/dead-letter-jobs.ts'
@@ -23,7 +23,6 @@ import { validatePayload } from '../../events/validate-payload.ts'
 import { ConfigurationError, InvalidEventError } from '../../foundation/errors.ts'
 import {
   assertObject,
-  assertTextOption,
   booleanOption,
   describe,
   invalidOption,
@@ -69,9 +68,8 @@ interface Edit {
 export function checkEdit(given: EditedRedriveOptions): EditedRedriveOptions & { readonly dryRun: boolean } {
   assertObject('options like { payload, by, reason }', given)
   refuseUnknownKeys(given, ['payload', 'metadata', 'by', 'reason', 'dryRun'], 'deadLetters.redriveEdited')
-  const { payload, metadata, by, reason } = given
-  assertTextOption('by', by, actorLength)
-  if (reason !== undefined) assertTextOption('reason', reason, reasonLength)
+  const { payload, metadata } = given
+  const { by, reason } = checkActor(given)
   if (payload === undefined && metadata === undefined)
     throw invalidOption('Expected `payload` or `metadata`: deadLetters.redrive delivers the event as it is')
   return { payload, metadata, by, reason, dryRun: booleanOption('dryRun', given.dryRun, false) }
