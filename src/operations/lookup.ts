@@ -90,9 +90,11 @@ export async function lookUp(executor: Executor, given: unknown): Promise<Lookup
   const matches: LookupMatch[] = uuidShape.test(text) ? await lookUpId(executor, text.toLowerCase()) : []
   // Nothing else has such an id.
   if (matches.length > 0) return { text, matches, isPartial: false }
-  const registered = await lookUpSubscription(executor, text)
-  const keys = await lookUpKeys(executor, text, undefined)
-  const inLog = await lookUpInLog(executor, text, undefined)
+  const [registered, keys, inLog] = await Promise.all([
+    lookUpSubscription(executor, text),
+    lookUpKeys(executor, text, undefined),
+    lookUpInLog(executor, text, undefined),
+  ])
   return {
     text,
     matches: [...matches, ...registered, ...keys.matches, ...inLog.matches],

@@ -83,6 +83,8 @@ test('no read scans a table of the log, the ledger or the jobs', async () => {
     { source: 'source-3' },
     { source: 'never' },
     { tenantId: 'tenant-7', source: 'never' },
+    { tenantId: 'tenant-7', type: 'payment.paid' },
+    { tenantId: 'tenant-7', pattern: 'payment.*' },
     { subject: 'subject-3' },
     { tenantId: 'tenant-3', subject: 'subject-3' },
     { correlationId: 'flow-30' },

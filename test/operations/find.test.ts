@@ -153,6 +153,50 @@ test('a search reads a bounded part of the log, says how far it came, and finds 
   })
 })
 
+test("a tenant's events by type: the same as all of its events, filtered, in both orders and page by page", async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  await insertMonths(database, 3, 60)
+  await database.rows(`insert into bus.receipts (subscription_id, event_id, attempts, duration_ms)
+    select 1, id, 1, 1 from bus.events where (payload ->> 'n')::int % 3 = 0`)
+  const all = await bus.events.find({ tenantId: 'tenant-1', limit: 1000 })
+  expect(all.length).toBeGreaterThan(50)
+  const filters = [
+    { type: 'payment.paid' },
+    { type: 'never' },
+    { type: ['payment.paid', 'note'] },
+    { pattern: 'payment.*' },
+    { pattern: ['*.paid', 'other'], type: 'payment.paid' },
+    { type: 'note', source: 'sql-3' },
+    { pattern: '**', payload: { m: 1 }, type: 'note' },
+  ] as const
+  for (const filter of filters) {
+    const { type, source, payload } = { type: undefined, source: undefined, payload: undefined, ...filter }
+    const wanted = all.filter(
+      (event) =>
+        (type === undefined
+          ? event.type === 'payment.paid'
+          : [type].flat().some((name) => name === event.type)) &&
+        (source === undefined || event.source === source) &&
+        (payload === undefined || (event.payload as unknown as { m: number }).m === payload.m),
+    )
+    expect(wanted.length > 0).toBe(type !== 'never')
+    for (const order of ['newest', 'oldest'] as const) {
+      const expected = ids(order === 'newest' ? wanted : wanted.toReversed())
+      const given = { tenantId: 'tenant-1', order, ...filter }
+      expect(ids(await bus.events.find({ ...given, limit: 1000 }))).toEqual(expected)
+      const paged: string[] = []
+      for (let after: string | undefined, isFirst = true; isFirst || after !== undefined; isFirst = false) {
+        const page = await bus.events.search({ ...given, after, limit: 7, readLimit: 25 })
+        paged.push(...ids(page.events))
+        after = page.next
+      }
+      expect(paged).toEqual(expected)
+    }
+  }
+  await bus.stop()
+})
+
 test('by state: of any subscription or of one, in the words of an outbox table too, with redriven and parked events', async () => {
   const database = await createTestDatabase()
   const bus = testBus(database.url)
