@@ -9,6 +9,12 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./migrate.ts')).migrate,
   },
   {
+    name: 'status',
+    summary: 'One screen: what needs you, subscriptions, outbox, dead letters, operations',
+    group: 'Look',
+    load: async () => (await import('./status.ts')).status,
+  },
+  {
     name: 'instances',
     summary: 'The processes of the bus',
     group: 'Look',
@@ -19,6 +25,30 @@ export const commands: readonly CommandEntry[] = [
     summary: 'Who publishes and who waits',
     group: 'Look',
     load: async () => (await import('./tenants.ts')).tenants,
+  },
+  {
+    name: 'events find',
+    summary: 'Finds events of the log, newest first',
+    group: 'Events',
+    load: async () => (await import('./events-find.ts')).eventsFind,
+  },
+  {
+    name: 'events show',
+    summary: 'An event: where it is and why, its attempts, its cause and its effects',
+    group: 'Events',
+    load: async () => (await import('./events-show.ts')).eventsShow,
+  },
+  {
+    name: 'events trace',
+    summary: 'The events that belong together, each below its cause',
+    group: 'Events',
+    load: async () => (await import('./events-trace.ts')).eventsTrace,
+  },
+  {
+    name: 'explain',
+    summary: 'Why an event is where it is, for each subscription',
+    group: 'Events',
+    load: async () => (await import('./explain.ts')).explain,
   },
   {
     name: 'catalog check',
