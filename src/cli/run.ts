@@ -8,7 +8,7 @@ import { loadConfig, type Config } from './command/config.ts'
 import { confirm } from './command/confirm.ts'
 import { createConnections } from './command/connections.ts'
 import { describeError, TimeoutError } from './command/describe-error.ts'
-import { findCommand } from './command/find-command.ts'
+import { findCommand, unknownCommand } from './command/find-command.ts'
 import type { ValuesOf } from './command/flags.ts'
 import { globalFlags } from './command/global-flags.ts'
 import { helpOf, helpOfAll } from './command/help.ts'
@@ -71,6 +71,7 @@ async function runCommand(environment: CliEnvironment): Promise<ExitCode> {
       return 0
     }
     const isAsked = given.has('help')
+    if (!isAsked && name.length > 0) throw unknownCommand(name, commands)
     ;(isAsked ? stdout : stderr).write(`${helpOfAll(commands, name[0])}\n`)
     return isAsked ? 0 : 2
   }

@@ -49,14 +49,20 @@ function firstWord(args: readonly string[]): number {
   return args.length
 }
 
-function unknownCommand(name: readonly string[], commands: readonly CommandEntry[]): UsageError {
+/** The error for words that are no command, or only the first word of several. */
+export function unknownCommand(name: readonly string[], commands: readonly CommandEntry[]): UsageError {
   const names = commands.map((command) => command.name)
   const text = name.join(' ')
+  const longer = names.filter((each) => each.startsWith(`${text} `))
   const near =
     names.find((each) => each.split(' ').at(-1) === name[0]) ??
     nearest(text, names) ??
     nearest(name[0] ?? '', names)
-  return new UsageError(
-    `There is no command \`${visible(text.slice(0, 80))}\`. ${near === undefined ? 'Try: bossbus --help' : `Did you mean: bossbus ${near}`}`,
-  )
+  const hint =
+    longer.length > 0
+      ? `There are: ${longer.join(', ')}`
+      : near === undefined
+        ? 'Try: bossbus --help'
+        : `Did you mean: bossbus ${near}`
+  return new UsageError(`There is no command \`${visible(text.slice(0, 80))}\`. ${hint}`)
 }

@@ -10,7 +10,7 @@ export function nextPageCommand(args: readonly string[], after: string): string 
 }
 
 /** A URL of a database without its password. */
-export function withoutPassword(text: string): string {
+function withoutPassword(text: string): string {
   return text.replace(/(postgres(?:ql)?:\/\/[^:@/?]*):[^@]*@/i, '$1:***@')
 }
 

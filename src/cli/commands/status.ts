@@ -22,6 +22,8 @@ interface Status {
   readonly operations: readonly Operation[]
 }
 
+const severities = ['error', 'warning', 'info']
+
 /** Rows of dead letters and of operations. */
 const maxRows = 10
 
@@ -57,7 +59,9 @@ export async function readStatus(bus: Bus): Promise<Status> {
   }))
   return {
     // This process delivers nothing, and is not meant to.
-    findings: health.findings.filter(({ code }) => code !== 'not-started'),
+    findings: health.findings
+      .filter(({ code }) => code !== 'not-started')
+      .toSorted((a, b) => severities.indexOf(a.severity) - severities.indexOf(b.severity)),
     subscriptions: subscriptions.toSorted((a, b) => urgency(b) - urgency(a)),
     outbox:
       health.outbox === undefined
@@ -131,7 +135,9 @@ function writeSubscriptions(output: Output, subscriptions: readonly Subscription
     {
       title: 'LAG',
       value: ({ lagSeconds }) =>
-        lagSeconds === undefined ? '' : output.isTerminal ? duration(lagSeconds * 1000) : lagSeconds,
+        lagSeconds === undefined || !output.isTerminal || lagSeconds === 0
+          ? lagSeconds
+          : duration(lagSeconds * 1000),
       align: 'right',
     },
     {

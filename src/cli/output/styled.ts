@@ -21,7 +21,7 @@ export const quiet = styled('dim')
 export const red = styled('red')
 export const green = styled('green')
 export const yellow = styled('yellow')
-export const cyan = styled('cyan')
+const cyan = styled('cyan')
 
 const stateStyles: Readonly<Record<string, (text: string) => Styled>> = {
   ...{ dead: red, error: red, behind: red, 'circuit open': red, unserved: red, stopped: red },

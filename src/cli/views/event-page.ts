@@ -1,3 +1,4 @@
+import { escapeUnprintable } from '../../foundation/text.ts'
 import type { EventDelivery } from '../../operations/event-deliveries.ts'
 import type { Explanation } from '../../operations/explain.ts'
 import type { HistoryEvent } from '../../operations/history-event.ts'
@@ -102,7 +103,8 @@ function writeTimeline(output: Output, event: HistoryEvent, deliveries: readonly
 
 function writePayload(output: Output, event: HistoryEvent): void {
   output.heading('Payload')
-  const lines = (JSON.stringify(event.payload, undefined, 2) ?? 'null').split('\n')
+  // Still JSON, for whoever copies it.
+  const lines = (JSON.stringify(event.payload, undefined, 2) ?? 'null').split('\n').map(escapeUnprintable)
   for (const text of lines.slice(0, maxPayloadLines))
     output.line(text.length > maxLineLength ? `${text.slice(0, maxLineLength)}…` : text)
   if (lines.length > maxPayloadLines)

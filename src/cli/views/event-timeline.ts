@@ -11,7 +11,7 @@ export interface Moment {
 }
 
 /** Error, code and message on one line. */
-export function errorText({ name, code, message }: LastError): string {
+function errorText({ name, code, message }: LastError): string {
   return `${name}${code === undefined ? '' : ` (${code})`}${message === '' ? '' : `: ${message}`}`
 }
 
