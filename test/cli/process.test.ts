@@ -41,7 +41,7 @@ describe('a command that needs no database', () => {
     expect(ended.err).toMatch(/packages: .*\bpg\b/)
   })
 
-  test('says something at once: within 150 ms more than Node itself needs, or a second where machines are busy', async () => {
+  test("says something at once: within a second even on a busy machine, with Node's own start", async () => {
     const folder = await createFolder()
     const time = async (work: () => Promise<unknown>): Promise<number> => {
       const times: number[] = []
