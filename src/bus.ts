@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { createHealth, type BusState } from './bus-health.ts'
 import type { Bus } from './bus-interface.ts'
+import { rememberOptions } from './bus-settings.ts'
 import { waitUntil } from './foundation/with-timeout.ts'
 import { createPublishing } from './bus-publishing.ts'
 import { createBusSubscriptions } from './bus-subscriptions.ts'
@@ -173,7 +174,7 @@ export function createBus<
     logger.info({ service: settings.source, durationMs }, 'the bus has stopped')
   }
 
-  return {
+  return rememberOptions(options, {
     get state() {
       return state
     },
@@ -247,5 +248,5 @@ export function createBus<
       ...{ database, limits: healthLimits, readCanary: canary.readLast },
       own: () => ({ state, delivery, failedTryPublishCount: publishing.failedTryCount }),
     }),
-  }
+  })
 }

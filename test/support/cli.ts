@@ -30,17 +30,39 @@ export default { source: 'payment-service', ${rest} events: defineEvents(${event
 `
 }
 
-/** Runs the CLI in this process. */
+/** Who sits before the command line. */
+export interface Person {
+  /** The width of the terminal. Undefined: the output goes to a program. */
+  readonly columns?: number
+  /** What is typed at questions, in their order. Undefined: nobody can be asked. */
+  readonly answers?: readonly string[]
+}
+
+/** Runs the CLI in this process. Lines end with a line feed; the last one of each stream is left out. */
 export async function runCli(
   cwd: string,
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  { columns, answers }: Person = {},
 ): Promise<CliResult> {
-  const [out, err]: [string[], string[]] = [[], []]
-  const code = await run({
-    ...{ args, env, cwd },
-    print: (text) => void out.push(text),
-    note: (text) => void err.push(text),
+  const written = { out: '', err: '' }
+  const left = [...(answers ?? [])]
+  const stream = (name: 'out' | 'err'): Parameters<typeof run>[0]['stdout'] => ({
+    write(text) {
+      written[name] += text
+    },
+    isTerminal: columns !== undefined,
+    columns: columns ?? 80,
   })
-  return { code, out: out.join('\n'), err: err.join('\n') }
+  const code = await run({
+    ...{ args, env, cwd, stdout: stream('out'), stderr: stream('err') },
+    ask:
+      answers === undefined
+        ? undefined
+        : async (question) => {
+            written.err += question
+            return left.shift()
+          },
+  })
+  return { code, out: written.out.replace(/\n$/, ''), err: written.err.replace(/\n$/, '') }
 }

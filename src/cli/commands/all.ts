@@ -1,7 +1,65 @@
-import type { Command } from '../command/command.ts'
-import { catalogCheck } from './catalog-check.ts'
-import { catalogExport } from './catalog-export.ts'
-import { migrate } from './migrate.ts'
+import type { CommandEntry } from '../command/command.ts'
 
-/** Every command, in the order of the help. */
-export const commands: readonly Command[] = [migrate, catalogCheck, catalogExport]
+/** Every command, in the order of the help. The file of a command is loaded when it is called. */
+export const commands: readonly CommandEntry[] = [
+  {
+    name: 'migrate',
+    summary: 'Creates or updates the schemas of the bus and of pg-boss',
+    group: 'Set up',
+    load: async () => (await import('./migrate.ts')).migrate,
+  },
+  {
+    name: 'status',
+    summary: 'One screen: what needs you, subscriptions, outbox, dead letters, operations',
+    group: 'Look',
+    load: async () => (await import('./status.ts')).status,
+  },
+  {
+    name: 'instances',
+    summary: 'The processes of the bus',
+    group: 'Look',
+    load: async () => (await import('./instances.ts')).instances,
+  },
+  {
+    name: 'tenants',
+    summary: 'Who publishes and who waits',
+    group: 'Look',
+    load: async () => (await import('./tenants.ts')).tenants,
+  },
+  {
+    name: 'events find',
+    summary: 'Finds events of the log, newest first',
+    group: 'Events',
+    load: async () => (await import('./events-find.ts')).eventsFind,
+  },
+  {
+    name: 'events show',
+    summary: 'An event: where it is and why, its attempts, its cause and its effects',
+    group: 'Events',
+    load: async () => (await import('./events-show.ts')).eventsShow,
+  },
+  {
+    name: 'events trace',
+    summary: 'The events that belong together, each below its cause',
+    group: 'Events',
+    load: async () => (await import('./events-trace.ts')).eventsTrace,
+  },
+  {
+    name: 'explain',
+    summary: 'Why an event is where it is, for each subscription',
+    group: 'Events',
+    load: async () => (await import('./explain.ts')).explain,
+  },
+  {
+    name: 'catalog check',
+    summary: 'Fails where a change of the catalogue breaks what is stored, or who reads it',
+    group: 'Catalogue',
+    load: async () => (await import('./catalog-check.ts')).catalogCheck,
+  },
+  {
+    name: 'catalog export',
+    summary: 'Writes the catalogue as JSON Schema or AsyncAPI 3.0',
+    group: 'Catalogue',
+    load: async () => (await import('./catalog-export.ts')).catalogExport,
+  },
+]

@@ -1,23 +1,21 @@
-import { createBus } from '../../bus.ts'
-import type { Command } from '../command/command.ts'
+import { defineCommand } from '../command/command.ts'
+import { toggle } from '../command/flags.ts'
 
-export const migrate: Command = {
-  name: 'migrate',
-  summary: 'Creates or updates the schemas `bus` and `pgboss` (or `bossSchema` of the configuration)',
-  help: `As bus.migrate(): any number of processes may run it at once, and run again it changes nothing.
-
-  --migrate-shared-boss   also updates an older pg-boss in that schema that something else uses too`,
-  options: { 'migrate-shared-boss': { type: 'boolean' } },
-  async run({ flags, config, print }) {
-    const { database, bossSchema } = await config()
-    // A migration needs neither events nor a source.
-    const bus = createBus({ database: database(), bossSchema, events: {}, source: 'bossbus-cli' })
-    try {
-      await bus.migrate({ sharedBoss: flags['migrate-shared-boss'] === true ? 'migrate' : 'refuse' })
-    } finally {
-      await bus.stop()
-    }
-    print(flags['json'] === true ? JSON.stringify({ migrated: true }) : 'The database is up to date.')
+export const migrate = defineCommand({
+  examples: [['migrate', 'at deployment, from any number of processes']],
+  notes: [
+    'Creates or updates the schemas `bus` and `pgboss` (or `bossSchema` of the configuration), as bus.migrate(): any number of processes\nmay run it at once, and run again it changes nothing.',
+  ],
+  flags: {
+    'migrate-shared-boss': toggle(
+      'Also updates an older pg-boss in that schema that something else uses too',
+    ),
+  },
+  isLong: true,
+  async run({ flags, bus, output }) {
+    const connected = await bus({ checksSchema: false })
+    await connected.migrate({ sharedBoss: flags['migrate-shared-boss'] ? 'migrate' : 'refuse' })
+    output.object({ migrated: true }, () => output.line('The database is up to date.'))
     return 0
   },
-}
+})

@@ -1,0 +1,54 @@
+import { visible } from '../output/visible-text.ts'
+import { UsageError } from './usage-error.ts'
+
+/** A word after the name of a command. */
+export interface Argument<T = unknown> {
+  readonly help: string
+  readonly isRequired: boolean
+  /** Marks the type of its value. Never set. */
+  readonly value?: T
+}
+
+/** By their names, in their order. */
+export type Arguments = Readonly<Record<string, Argument>>
+
+export type ArgumentValuesOf<A extends Arguments> = {
+  readonly [K in keyof A]: A[K] extends Argument<infer T> ? T : never
+}
+
+/** A word that must be there. */
+export function required(help: string): Argument<string> {
+  return { help, isRequired: true }
+}
+
+/** A word that may be left out. */
+export function optional(help: string): Argument<string | undefined> {
+  return { help, isRequired: false }
+}
+
+/** `<id> [subscription]` */
+export function usageOf(given: Arguments): string {
+  return Object.entries(given)
+    .map(([name, { isRequired }]) => (isRequired ? ` <${name}>` : ` [${name}]`))
+    .join('')
+}
+
+/** @throws a {@link UsageError} if one is missing, or there are too many */
+export function readArguments(
+  command: string,
+  known: Arguments,
+  words: readonly string[],
+): Readonly<Record<string, string | undefined>> {
+  const names = Object.keys(known)
+  const extra = words[names.length]
+  if (extra !== undefined)
+    throw new UsageError(
+      names.length === 0
+        ? `\`${command}\` takes options only, got \`${visible(extra.slice(0, 80))}\``
+        : `\`${command}\` takes${usageOf(known)}, and \`${visible(extra.slice(0, 80))}\` is one too many`,
+    )
+  const missing = names.find((name, index) => known[name]?.isRequired === true && (words[index] ?? '') === '')
+  if (missing !== undefined)
+    throw new UsageError(`\`${command}\` needs <${missing}>: ${known[missing]?.help ?? ''}`)
+  return Object.fromEntries(names.map((name, index) => [name, words[index]]))
+}
