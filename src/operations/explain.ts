@@ -1,7 +1,7 @@
 import type { Executor } from '../database/database.ts'
-import { ConfigurationError } from '../foundation/errors.ts'
+import { subscriptionNotFound } from '../delivery/registry/find-subscription.ts'
 import { limits } from '../foundation/limits.ts'
-import { describe, idOption, textOption } from '../foundation/options.ts'
+import { idOption, textOption } from '../foundation/options.ts'
 import type { DeliveryState } from './delivery-status.ts'
 import type { DeliveryReason } from './delivery-reason.ts'
 import type { EventFacts } from './explain-facts.ts'
@@ -69,10 +69,7 @@ export async function explainEvent(
   const facts = JSON.parse(text) as EventFacts
   const isOperator = source === 'bus.event_facts'
   if (name !== null && isOperator && facts.subscriptions.length === 0)
-    throw new ConfigurationError(
-      'BUS_SUBSCRIPTION_NOT_FOUND',
-      `There is no subscription ${describe(name)} in this database`,
-    )
+    throw subscriptionNotFound(name)
   const subscriptions = facts.subscriptions.map((each) => {
     const [reason, ...also] = deliveryReasons(facts, each)
     return toExplanation(

@@ -1,4 +1,3 @@
-import { isDate } from '../../foundation/cross-realm.ts'
 import { limits } from '../../foundation/limits.ts'
 import {
   assertObject,
@@ -7,6 +6,7 @@ import {
   invalidOption,
   refuseUnknownKeys,
   textOption,
+  timeOption,
 } from '../../foundation/options.ts'
 
 /** `blocked` and `parked`: it holds its key, and the events behind it wait, or are dead letters too. `dead`: it holds none. */
@@ -127,8 +127,8 @@ export function storedConditions(
     errorName: text('errorName', limits.keyLength),
     errorCode: text('errorCode', limits.keyLength),
     states: state === undefined ? undefined : [state],
-    from: storedTime('from', given.from),
-    to: storedTime('to', given.to),
+    from: given.from === undefined ? undefined : timeOption('from', given.from).toISOString(),
+    to: given.to === undefined ? undefined : timeOption('to', given.to).toISOString(),
   }
 }
 
@@ -142,13 +142,6 @@ export function storedTypes(type: unknown): Pick<StoredFilter, 'types'> {
       'type',
     )
   return { types: types.map((each) => textOption('type', each, { max: limits.typeLength })) }
-}
-
-function storedTime(name: string, value: unknown): string | undefined {
-  if (value === undefined) return undefined
-  if (isDate(value) && value.getUTCFullYear() >= 1970 && value.getUTCFullYear() <= 9999)
-    return value.toISOString()
-  throw invalidOption(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`, name)
 }
 
 const cursorShape =

@@ -1,6 +1,6 @@
 import type { Database } from '../../database/database.ts'
 import type { OptionOverrides } from '../flow-control/overrides.ts'
-import { overridesSql } from '../flow-control/subscription-state.ts'
+import { isPausedSql, overridesSql } from '../flow-control/subscription-state.ts'
 import { countWaitingJobsSql } from '../jobs/queue-state/waiting-jobs.ts'
 import { liveSeconds } from '../registry/declarations.ts'
 import type { ResolvedRetry } from '../subscriptions/retry-options.ts'
@@ -30,12 +30,12 @@ export interface SubscriptionInfo {
   /** The options of its newest active declaration: what the code says. */
   readonly options: RegisteredOptions
   /**
-   * `'paused'`: by a person, whatever the state of its circuit breaker. `'circuit open'`: every attempt failed, and
+   * `'paused'`: by a person, for good or until a time, whatever the state of its circuit breaker. `'circuit open'`: every attempt failed, and
    * single events are tried until one succeeds. `'unserved'`: neither, but no process runs it, and its events wait
    * until one does.
    */
   readonly state: 'active' | 'paused' | 'circuit open' | 'unserved'
-  /** When, by whom and why it was paused; undefined if it is not paused, or paused by `setOptions` only. */
+  /** When, by whom and why it was paused, by `pause` or by `setOptions`; undefined if it is not paused. */
   readonly pause:
     { readonly at: Date; readonly by: string | undefined; readonly reason: string | undefined } | undefined
   /**
@@ -75,6 +75,7 @@ interface SubscriptionRow extends Record<string, unknown> {
   readonly patterns: readonly string[]
   readonly where: string | null
   readonly options: RegisteredOptions
+  readonly is_paused: boolean
   readonly paused_at: Date | null
   readonly paused_by: string | null
   readonly pause_reason: string | null
@@ -105,7 +106,7 @@ export async function readSubscriptions(database: Database, name?: string): Prom
        where i.seen_at > clock_timestamp() - ${liveSeconds} * interval '1 second'
        group by 1
      )
-     select coalesce(live.instances, 0) as instance_count, s.uncovered_since, s.name, s.service, s.patterns, s."where", s.options, s.paused_at, s.paused_by, s.pause_reason,
+     select coalesce(live.instances, 0) as instance_count, s.uncovered_since, s.name, s.service, s.patterns, s."where", s.options, ${isPausedSql} as is_paused, s.paused_at, s.paused_by, s.pause_reason,
        s.circuit_opened_at, s.circuit_reason, s.circuit_probe_at, s.created_at,
        ${overridesSql} as overrides, s.overridden_by, s.override_reason, s.overridden_at, s.overrides_until,
        waiting.jobs >= ${maxCountedJobs} or lined.events >= ${maxCountedKeyEvents} as is_partial, (waiting.events + lined.events)::int as event_count
@@ -135,7 +136,7 @@ function toInfo(row: SubscriptionRow): SubscriptionInfo {
     options: row.options,
     state: stateOf(row),
     pause:
-      pausedAt === null
+      !row.is_paused || pausedAt === null
         ? undefined
         : { at: pausedAt, by: row.paused_by ?? undefined, reason: row.pause_reason ?? undefined },
     circuit:
@@ -152,7 +153,7 @@ function toInfo(row: SubscriptionRow): SubscriptionInfo {
 }
 
 function stateOf(row: SubscriptionRow): SubscriptionInfo['state'] {
-  if (row.paused_at !== null || row.overrides?.paused === true) return 'paused'
+  if (row.is_paused) return 'paused'
   if (row.circuit_opened_at !== null) return 'circuit open'
   return row.instance_count === 0 ? 'unserved' : 'active'
 }

@@ -3,6 +3,7 @@ import type { Database } from '../../database/database.ts'
 import type { StoredFilter } from '../../delivery/operator/dead-letter-filter.ts'
 import { createDeadLetterReads, type DeadLetterReads } from '../../delivery/operator/dead-letters.ts'
 import { assertUsableBoss } from '../../delivery/jobs/boss-version.ts'
+import { findSubscription } from '../../delivery/registry/find-subscription.ts'
 import type { RegisteredSubscription } from '../../delivery/registry/registry.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
 import { limits } from '../../foundation/limits.ts'
@@ -121,10 +122,7 @@ export function createDeadLetters(
 ): DeadLetters {
   async function find(subscription: unknown): Promise<RegisteredSubscription> {
     assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
-    const all = await subscriptionsOf(database, { subscription })
-    const [found] = [...all.values()].filter(({ name }) => name === subscription)
-    // It is there: subscriptionsOf throws otherwise.
-    return found as RegisteredSubscription
+    return findSubscription(database, subscription)
   }
 
   async function run({
