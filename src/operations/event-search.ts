@@ -243,6 +243,24 @@ async function readState(
   return { ids, state }
 }
 
+/** Maximum number of types that an error names. */
+const maxNamedTypes = 5
+
+/**
+ * Refuses a search that would leave out events of some types, for calls whose answer cannot say so.
+ *
+ * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
+ */
+export function refuseUnsearched(reader: LogReader, filter: CheckedFilter): void {
+  const { unsearchedTypes } = comparedTypes(reader, filter)
+  if (unsearchedTypes.length === 0) return
+  const named = unsearchedTypes.slice(0, maxNamedTypes).join(', ')
+  throw invalidOption(
+    `Expected \`payload\` to name values that may be shown of every type of this search: the catalogue hides one of them, or does not know the type, for ${named}${unsearchedTypes.length > maxNamedTypes ? ' and others' : ''}. Name the types to search in \`type\`, or call events.search, which leaves these out and says so`,
+    'payload',
+  )
+}
+
 /** The types whose payloads are compared, and those of the filter that are not. */
 function comparedTypes(
   { comparable }: LogReader,

@@ -34,7 +34,7 @@ export interface EventFilter<T extends string = string> {
   readonly status?: StatusFilter | undefined
   /**
    * A part of the payload, as PostgreSQL's `@>` compares it. Only events of types of the catalogue are compared, and none of a type whose
-   * `redact` names something in this part. Erased payloads are not found.
+   * `redact` names something in this part: `find` refuses to leave out types, `search` names them. Erased payloads are not found.
    */
   readonly payload?: Readonly<Record<string, unknown>> | undefined
   /** Published at this time or later, judged by the id. Ranges without events cost nothing. */

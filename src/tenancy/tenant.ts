@@ -93,7 +93,7 @@ export function createTenant<C extends EventCatalogue, Tx>(
     stats: async (span = {}) => readStats(executor, checkSpan(span, 'tenant.stats')),
     deliveries: async (id) => readDeliveries(executor, 'tenant', id),
     explain: async (eventId, subscription) =>
-      explainEvent(executor, 'bus.tenant_event_facts', eventId, subscription),
+      explainEvent(executor, 'tenant', eventId, subscription),
     lookup: async (text) => lookUpForTenant(executor, id, text),
     deadLetters: {
       async list(filter = {}) {

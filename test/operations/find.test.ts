@@ -317,7 +317,13 @@ test('what may not be shown cannot be found out by searching for it', async () =
       code: 'BUS_INVALID_OPTION',
     })
   }
-  expect(await find({ card: { number: canary } })).toEqual([open])
+  // The answer of `find` is complete: it does not leave types out.
+  const hidden = { payload: { card: { number: canary } } }
+  const message = expect.stringMatching(/`payload`.* for secret\. .*events\.search/) as string
+  for (const type of [undefined, ['open', 'secret']] as const)
+    for (const { find: findAll } of [bus.events, bus.tenant('acme').events])
+      await expect(findAll({ ...hidden, type })).rejects.toMatchObject({ code: 'BUS_INVALID_OPTION', message })
+  expect(ids(await bus.events.find({ ...hidden, type: 'open' }))).toEqual([open])
   // Nobody has said what of a type that the catalogue does not know may be shown.
   await expect(bus.events.find({ payload: { number: 1 }, type: 'unheard-of' })).rejects.toMatchObject({
     code: 'BUS_INVALID_OPTION',
