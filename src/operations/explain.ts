@@ -73,8 +73,7 @@ export async function explainEvent(
   const facts = JSON.parse(text) as EventFacts
   const isOperator = of === 'event'
   const replays = groupReplays(rows[0]?.replays)
-  if (name !== null && isOperator && facts.subscriptions.length === 0)
-    throw subscriptionNotFound(name)
+  if (name !== null && isOperator && facts.subscriptions.length === 0) throw subscriptionNotFound(name)
   const subscriptions = facts.subscriptions.map((each) => {
     const [reason, ...also] = deliveryReasons(facts, each)
     const state = each.delivery?.state ?? (each.isHeld ? 'waiting' : undefined)

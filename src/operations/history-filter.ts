@@ -27,6 +27,8 @@ export interface EventFilter<T extends string = string> {
   /** The business id that it was published with. */
   readonly eventId?: string | undefined
   readonly idempotencyKey?: string | undefined
+  /** No index has it: give the tenant too, whose log is then read. */
+  readonly orderingKey?: string | undefined
   /**
    * Where it is for some subscription, or for the one that is named: `'dead'`, or `{ state: 'dead', subscription: 'open-case' }`. Takes the
    * words of hand-written outbox tables too.
@@ -77,6 +79,7 @@ export interface CheckedFilter {
   readonly causationId: string | undefined
   readonly eventId: string | undefined
   readonly idempotencyKey: string | undefined
+  readonly orderingKey: string | undefined
   readonly status: CheckedStatus | undefined
   readonly payload: object | undefined
   /** The first id of the time span. */
@@ -98,6 +101,7 @@ const filterKeys = [
   'causationId',
   'eventId',
   'idempotencyKey',
+  'orderingKey',
   'status',
   'payload',
   'from',
@@ -136,6 +140,7 @@ export function checkFilter(
     causationId: causationId === undefined ? undefined : idOption('causationId', causationId),
     eventId: optionalText('eventId', filter.eventId),
     idempotencyKey: optionalText('idempotencyKey', filter.idempotencyKey),
+    orderingKey: optionalText('orderingKey', filter.orderingKey),
     status: status === undefined ? undefined : checkStatus(status),
     payload: payload === undefined ? undefined : checkPart(payload),
     low: from === undefined ? lowestEventId : lowestId(timeOption('from', from).getTime()),

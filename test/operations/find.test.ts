@@ -319,7 +319,7 @@ test('what may not be shown cannot be found out by searching for it', async () =
   }
   // The answer of `find` is complete: it does not leave types out.
   const hidden = { payload: { card: { number: canary } } }
-  const message = expect.stringMatching(/`payload`.* for secret\. .*events\.search/) as string
+  const message = expect.stringMatching(/`payload`.* for "secret"\. .*events\.search/) as string
   for (const type of [undefined, ['open', 'secret']] as const)
     for (const { find: findAll } of [bus.events, bus.tenant('acme').events])
       await expect(findAll({ ...hidden, type })).rejects.toMatchObject({ code: 'BUS_INVALID_OPTION', message })

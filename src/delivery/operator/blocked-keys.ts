@@ -18,7 +18,7 @@ import { newJob, retryPriority, type JobData } from '../jobs/job.ts'
 import { deleteKeyDeadLetter, findRedrivenJob } from '../jobs/key-jobs.ts'
 import { findFailingJob, releaseFailing } from '../ledger/failures.ts'
 import { advanceKeys, lockWaitingKey } from '../ordering/ordered-keys.ts'
-import { findSubscription } from '../registry/find-subscription.ts'
+import { findSubscription, refuseUnknownSubscription } from '../registry/find-subscription.ts'
 import type { RegisteredSubscription } from '../registry/registry.ts'
 import { deadLetterQueueName, queueName } from '../jobs/queues.ts'
 
@@ -76,7 +76,10 @@ interface CheckedRelease {
 
 /** Lists the waiting keys of ordered subscriptions, and releases those that wait for a person. */
 export interface BlockedKeys {
-  /** The waiting keys, longest first, up to `limit` (1 to 1,000, default 100); of one subscription if given. */
+  /**
+   * The waiting keys, longest first, up to `limit` (1 to 1,000, default 100); of one subscription if given.
+   * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
+   */
   list: (filter?: {
     readonly subscription?: string | undefined
     readonly limit?: number | undefined
@@ -126,6 +129,7 @@ export function createBlockedKeys(database: Database, service: string, logger: B
          order by k.failed_at, k.id`,
         [subscription ?? null, count],
       )
+      if (rows.length === 0) await refuseUnknownSubscription(database, subscription)
       return rows.map((row) => ({
         subscription: row.subscription,
         tenantId: row.tenant_id,

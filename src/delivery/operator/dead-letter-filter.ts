@@ -2,6 +2,7 @@ import { limits } from '../../foundation/limits.ts'
 import {
   assertObject,
   describe,
+  idOption,
   integerOption,
   invalidOption,
   refuseUnknownKeys,
@@ -41,6 +42,11 @@ export interface TenantDeadLetterFilter extends DeadLetterConditions {
 /** Which dead letters to read. */
 export interface DeadLetterFilter extends TenantDeadLetterFilter {
   readonly tenantId?: string | undefined
+  /**
+   * Those of this replay, by the id of its operation, in place of the others: events that a subscription has had, and that failed their last
+   * attempt in the replay. They cannot be redriven; another replay delivers them.
+   */
+  readonly replayId?: string | undefined
 }
 
 /** Which dead letters to group. */
@@ -70,6 +76,13 @@ export interface StoredFilter {
   readonly afterSubscription?: number | undefined
 }
 
+/** A filter of a list. */
+interface CheckedFilter {
+  readonly stored: StoredFilter
+  readonly replayId: string | undefined
+  readonly limit: number
+}
+
 const states: readonly DeadLetterState[] = ['dead', 'blocked', 'parked']
 
 export const conditionNames = [
@@ -83,19 +96,19 @@ export const conditionNames = [
 ] as const
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
-export function checkFilter(
-  filter: DeadLetterFilter,
-  call: string,
-  isTenants = false,
-): { readonly stored: StoredFilter; readonly limit: number } {
+export function checkFilter(filter: DeadLetterFilter, call: string, isTenants = false): CheckedFilter {
   assertObject('a filter like { subscription, limit }', filter)
   refuseUnknownKeys(
     filter,
-    [...conditionNames, 'type', 'after', 'limit', ...(isTenants ? [] : ['tenantId'])],
+    [...conditionNames, 'type', 'after', 'limit', ...(isTenants ? [] : ['tenantId', 'replayId'])],
     call,
   )
-  const stored = { ...storedConditions(filter), ...storedTypes(filter.type), ...storedCursor(filter.after) }
-  return { stored, limit: integerOption('limit', filter.limit, limits.listLimit) }
+  const { replayId } = filter
+  return {
+    stored: { ...storedConditions(filter), ...storedTypes(filter.type), ...storedCursor(filter.after) },
+    replayId: replayId === undefined ? undefined : idOption('replayId', replayId),
+    limit: integerOption('limit', filter.limit, limits.listLimit),
+  }
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
@@ -145,9 +158,9 @@ export function storedTypes(type: unknown): Pick<StoredFilter, 'types'> {
 }
 
 const cursorShape =
-  /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})_(\d{1,10})$/
+  /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})_(-?\d{1,10})$/
 
-/** The position after a dead letter: the time it became one, its event and its subscription. */
+/** The position after a dead letter: the time it became one, its event and its subscription, or what stands for it in a replay. */
 function storedCursor(cursor: unknown): Pick<StoredFilter, 'afterTime' | 'afterEvent' | 'afterSubscription'> {
   if (cursor === undefined) return {}
   const parts = typeof cursor === 'string' ? cursorShape.exec(cursor) : null

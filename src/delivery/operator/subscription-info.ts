@@ -1,6 +1,7 @@
 import type { Database } from '../../database/database.ts'
 import type { OptionOverrides } from '../flow-control/overrides.ts'
 import { isPausedSql, overridesSql } from '../flow-control/subscription-state.ts'
+import { queueLagSql } from '../jobs/queue-state/queue-lag.ts'
 import { countWaitingJobsSql } from '../jobs/queue-state/waiting-jobs.ts'
 import { liveSeconds } from '../registry/declarations.ts'
 import type { ResolvedRetry } from '../subscriptions/retry-options.ts'
@@ -52,6 +53,10 @@ export interface SubscriptionInfo {
   readonly waitingCount: number
   /** Whether more events wait than were counted. */
   readonly isWaitingCountPartial: boolean
+  /** For how long its first event has been due that may run now: 0 if none waits. */
+  readonly lagSeconds: number
+  /** Whether that is longer than its `lagLimitSeconds`, though it is neither paused nor halted nor unserved. */
+  readonly isBehind: boolean
   /** Processes that run it now. With none, its events wait. */
   readonly instanceCount: number
   /**
@@ -70,6 +75,7 @@ const maxCountedJobs = 2500
 const maxCountedKeyEvents = 10_000
 
 interface SubscriptionRow extends Record<string, unknown> {
+  readonly id: number
   readonly name: string
   readonly service: string
   readonly patterns: readonly string[]
@@ -106,7 +112,7 @@ export async function readSubscriptions(database: Database, name?: string): Prom
        where i.seen_at > clock_timestamp() - ${liveSeconds} * interval '1 second'
        group by 1
      )
-     select coalesce(live.instances, 0) as instance_count, s.uncovered_since, s.name, s.service, s.patterns, s."where", s.options, ${isPausedSql} as is_paused, s.paused_at, s.paused_by, s.pause_reason,
+     select coalesce(live.instances, 0) as instance_count, s.uncovered_since, s.id, s.name, s.service, s.patterns, s."where", s.options, ${isPausedSql} as is_paused, s.paused_at, s.paused_by, s.pause_reason,
        s.circuit_opened_at, s.circuit_reason, s.circuit_probe_at, s.created_at,
        ${overridesSql} as overrides, s.overridden_by, s.override_reason, s.overridden_at, s.overrides_until,
        waiting.jobs >= ${maxCountedJobs} or lined.events >= ${maxCountedKeyEvents} as is_partial, (waiting.events + lined.events)::int as event_count
@@ -123,18 +129,35 @@ export async function readSubscriptions(database: Database, name?: string): Prom
      order by s.name`,
     [name ?? null],
   )
-  return rows.map(toInfo)
+  const lags = await readLags(database, rows)
+  return rows.map((row) => toInfo(row, lags.get(row.id) ?? 0))
 }
 
-function toInfo(row: SubscriptionRow): SubscriptionInfo {
+/** In seconds, by id: one statement for all. */
+async function readLags(
+  database: Database,
+  subscriptions: readonly SubscriptionRow[],
+): Promise<ReadonlyMap<number, number>> {
+  if (subscriptions.length === 0) return new Map()
+  const { rows } = await database.query<{ id: number; due_ms: number | null; now_ms: number }>(
+    `select l.id, l.due_ms, (extract(epoch from clock_timestamp()) * 1000)::float8 as now_ms from (${queueLagSql(database, subscriptions)}) l`,
+  )
+  return new Map(
+    rows.map(({ id, due_ms, now_ms }) => [id, due_ms === null ? 0 : Math.max(0, now_ms - due_ms) / 1000]),
+  )
+}
+
+function toInfo(row: SubscriptionRow, lagSeconds: number): SubscriptionInfo {
   const { paused_at: pausedAt, circuit_opened_at: openedAt } = row
+  const state = stateOf(row)
+  const { lagLimitSeconds } = row.options
   return {
     name: row.name,
     service: row.service,
     events: row.patterns,
     where: row.where ?? undefined,
     options: row.options,
-    state: stateOf(row),
+    state,
     pause:
       !row.is_paused || pausedAt === null
         ? undefined
@@ -146,6 +169,8 @@ function toInfo(row: SubscriptionRow): SubscriptionInfo {
     overrides: overridesOf(row),
     waitingCount: row.event_count,
     isWaitingCountPartial: row.is_partial,
+    lagSeconds,
+    isBehind: state === 'active' && lagLimitSeconds !== undefined && lagSeconds > lagLimitSeconds,
     instanceCount: row.instance_count,
     uncoveredSince: row.uncovered_since ?? undefined,
     registeredAt: row.created_at,

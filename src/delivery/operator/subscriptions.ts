@@ -119,11 +119,7 @@ export function createSubscriptions(
   }
 }
 
-function checkPause(
-  options: PauseOptions | undefined = {},
-  call: string,
-  service: string,
-): PauseChange {
+function checkPause(options: PauseOptions | undefined = {}, call: string, service: string): PauseChange {
   if (options === null || typeof options !== 'object')
     throw invalidOption(`Expected options like { by, reason }, got ${describe(options)}`)
   refuseUnknownKeys(options, ['by', 'reason'], call)

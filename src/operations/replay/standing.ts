@@ -42,10 +42,7 @@ export type OutboxEvents = ReadonlyMap<string, ReadonlySet<number | 'all'>>
  * Looks a page up in the outbox, which no index answers: once for all subscriptions, and before anything else of these is looked up, because
  * an event leaves the outbox before it is anywhere else.
  */
-export async function findInOutbox(
-  client: pg.ClientBase,
-  page: readonly LogEvent[],
-): Promise<OutboxEvents> {
+export async function findInOutbox(client: pg.ClientBase, page: readonly LogEvent[]): Promise<OutboxEvents> {
   const { rows } = await client.query<{ event_id: string; subscription_id: number | null }>(
     'select event_id, subscription_id from bus.outbox where event_id = any ($1::uuid[])',
     [page.map(({ id }) => id)],
