@@ -14,7 +14,7 @@ import { checkStatus, type CheckedStatus, type StatusFilter } from './delivery-s
 
 /** Which events of the log to find, and in which order. All that is given must hold. */
 export interface EventFilter<T extends string = string> {
-  /** One type, or several. */
+  /** One type, or several. Any name is taken, because another service may publish it: a misspelt one finds nothing. */
   readonly type?: T | readonly T[] | undefined
   /** Patterns such as `payment.*` and `**`, as in a subscription; one of them must match. */
   readonly pattern?: string | readonly string[] | undefined

@@ -86,9 +86,9 @@ describe('links', () => {
     expect(ofShipped.length).toBeGreaterThan(150)
     expect(ofShipped.filter((link) => !isThere(link))).toEqual([])
     // Those of other pages are found: this is how one of the package would be.
-    expect(links.filter(({ from }) => from === 'docs/design.md').filter((link) => !isThere(link))).not.toEqual(
-      [],
-    )
+    expect(
+      links.filter(({ from }) => from === 'docs/design.md').filter((link) => !isThere(link)),
+    ).not.toEqual([])
   })
 })
 

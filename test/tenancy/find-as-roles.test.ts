@@ -43,7 +43,9 @@ test('a login that is only bus_operator finds, explains and looks up; one that i
   await expect(operator.deadLetters.list({ subscription: 'domed' })).rejects.toMatchObject({
     code: 'BUS_SUBSCRIPTION_NOT_FOUND',
   })
-  expect(await operator.subscriptions.list()).toMatchObject([{ name: 'doomed', lagSeconds: 0, isBehind: false }])
+  expect(await operator.subscriptions.list()).toMatchObject([
+    { name: 'doomed', lagSeconds: 0, isBehind: false },
+  ])
   expect(await operator.audit.list({ subscription: 'doomed' })).toMatchObject([{ action: 'replay' }])
   const worker = testBus((await createLogin(database, ['bus_worker'])).url)
   const denied = { code: 'BUS_PERMISSION_DENIED' }

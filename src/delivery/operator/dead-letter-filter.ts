@@ -31,7 +31,7 @@ export interface DeadLetterConditions {
 
 /** Which dead letters of a tenant to read. */
 export interface TenantDeadLetterFilter extends DeadLetterConditions {
-  /** A type of events, or several. At most 10,000 dead letters are looked at: a shorter page than `limit` may not be the last one. */
+  /** A type of events, or several; a misspelt one finds nothing. At most 10,000 dead letters are looked at: a shorter page than `limit` may not be the last one. */
   readonly type?: string | readonly string[] | undefined
   /** Only dead letters after this one: the `cursor` of the last one of the page before. */
   readonly after?: string | undefined

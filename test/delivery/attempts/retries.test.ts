@@ -83,7 +83,9 @@ test.each(['alone', 'in a batch'])(
     })
     expect(
       logger.lines.filter(({ message }) => message === 'an event went to the dead letters'),
-    ).toMatchObject([{ level: 'error', fields: { subscription: 'hopeless', id: badId, type: 'payment.paid', attempts: 3 } }])
+    ).toMatchObject([
+      { level: 'error', fields: { subscription: 'hopeless', id: badId, type: 'payment.paid', attempts: 3 } },
+    ])
   },
 )
 
