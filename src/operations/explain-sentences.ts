@@ -37,7 +37,7 @@ export function sentenceOf(given: DeliveryReason): string {
     case 'not-routed':
       return `Not routed: it was dispatched before the subscription wanted it${given.registeredAt === undefined ? '' : ` (registered${at(given.registeredAt)})`}.`
     case 'held':
-      return 'Held back: a lock that its jobs need is taken. The relay tries again.'
+      return 'Held back: a lock that its jobs need is taken, or the subscription catches up with the log first. The relay tries again.'
     case 'paused':
       return `The subscription is paused${since(given.since)}${by(given.by)}${because(given.why)}.`
     case 'circuit-open':
