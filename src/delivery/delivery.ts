@@ -206,13 +206,14 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     add: changes.add,
     remove: changes.remove,
     async stop(graceMs) {
+      const deadline = performance.now() + graceMs
       const isChanged = changes.stop()
       await database.faultPoint?.('stop.began')
       const relayStopped = relay.stop()
       await Promise.all([relayStopped, maintenance.stop(), workers.stop(graceMs, relayStopped)])
       await database.faultPoint?.('stop.workers-stopped')
       await isChanged
-      await calls?.stop()
+      await calls?.stop(deadline)
       await rollups.stop()
       await handlerPool?.close()
       await notifier.close()
