@@ -394,7 +394,9 @@ test('an ordered subscription gets the selection in order within each key, and o
     })
   for (let n = 0; n < 10; n += 1) for (const key of ['a', 'b']) await pay(key, n)
   await until('all are settled', async () => (await receipts(database, 'ordered')) === 20)
-  const { id } = await bus.replay({ type: 'payment.*', subscriptions: ['ordered'], by: 'ana' })
+  // Not those that come meanwhile: the first of them may be delivered before the selection is read.
+  const to = new Date()
+  const { id } = await bus.replay({ type: 'payment.*', to, subscriptions: ['ordered'], by: 'ana' })
   for (let n = 10; n < 20; n += 1) await pay('a', n)
   expect(await untilOver(bus, id)).toMatchObject({ counts: { delivered: 20 } })
   await until('all are delivered', () => turns.length === 50)
@@ -482,6 +484,113 @@ test('cancelling a replay drops what has not begun', async () => {
   expect(seen['ordered']).toHaveLength(30)
   await bus.tryPublish({ type: 'note', tenantId: 'acme', payload: 'live', orderingKey: 'k0' })
   await until('live events go on', () => seen['first']?.length === 31 && seen['ordered']?.length === 31)
+})
+
+/** A process with a subscription whose handler waits in replays. */
+async function startWaiting(database: TestDatabase, name: string): Promise<PaymentBus> {
+  const bus = testBus(database.url)
+  bus.subscribe({
+    ...{ name, events: ['note'], concurrency: 1, batchSize: 1 },
+    handler: async (_event, { isReplay, signal }) => {
+      if (isReplay)
+        await new Promise((_, reject) =>
+          signal.addEventListener('abort', () => reject(new Error('the process stops'))),
+        )
+    },
+  })
+  await bus.start()
+  return bus
+}
+
+test.each([
+  [true, { delivered: 5, dropped: 5 }, 'The subscription `gone` was removed: the others have got the events'],
+  [false, { dropped: 5 }, 'The subscription `gone` was removed: nobody is left who gets the events'],
+])(
+  'a replay ends when a subscription of it was removed, and says so (others are left: %s)',
+  async (isOtherLeft, counts, reason) => {
+    const database = await createTestDatabase()
+    const bus = testBus(database.url)
+    subscribe(bus)
+    await bus.start()
+    const gone = await startWaiting(database, 'gone')
+    const ids = await publish(bus, 5)
+    for (const name of ['first', 'gone'])
+      await until('all are delivered', async () => (await receipts(database, name)) === 5)
+    const subscriptions = isOtherLeft ? ['first', 'gone'] : ['gone']
+    const { id } = await bus.replay({ ids, subscriptions, by: 'ana' })
+    await until(
+      'all are enqueued',
+      async () => (await bus.operations.get(id)).counts['enqueued'] === 5 * subscriptions.length,
+    )
+    await until(
+      'the others have got them',
+      async () => !isOtherLeft || (await bus.operations.get(id)).counts['delivered'] === 5,
+    )
+    expect((await bus.operations.get(id)).state).toBe('running')
+    await gone.stop({ graceMs: 0 })
+    await bus.subscriptions.remove('gone', { by: 'bo', waiting: 'discard' })
+    const done = await untilOver(bus, id)
+    expect(done).toMatchObject({
+      ...{ state: 'done', stateReason: reason, subscriptions },
+      counts: { enqueued: 5 * subscriptions.length, ...counts },
+    })
+    expect(await bus.audit.list({ operationId: id })).toMatchObject([{ outcome: { state: 'done', reason } }])
+  },
+)
+
+test('a catch-up ends when its subscription was removed, and says so', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  subscribe(bus)
+  await bus.start()
+  await publish(bus, 3)
+  const late = testBus(database.url)
+  late.subscribe({ name: 'late', events: ['note'], startFrom: 'beginning', handler: () => {} })
+  await late.start()
+  await until('it has caught up', async () => (await receipts(database, 'late')) === 3)
+  const [catchUp] = await bus.operations.list({ kind: 'catch-up' })
+  const id = catchUp?.id ?? ''
+  await untilOver(bus, id)
+  await late.stop()
+  // As if it had been paused on the way.
+  await database.rows(`update bus.operations set state = 'paused', finished_at = null where id = $1`, [id])
+  await bus.subscriptions.remove('late', { by: 'bo' })
+  await bus.operations.resume(id, { by: 'bo' })
+  expect(await untilOver(bus, id)).toMatchObject({
+    state: 'done',
+    stateReason: 'The subscription was removed: nobody is left who gets the events',
+  })
+})
+
+test('what a late worker has done of a replay whose jobs are gone is not counted, as it gets no receipt', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const gate = Promise.withResolvers<void>()
+  let held = 0
+  bus.subscribe({
+    ...{ name: 'held', events: ['note'] },
+    handler: async (_event, { isReplay }) => {
+      if (!isReplay) return
+      held += 1
+      await gate.promise
+    },
+  })
+  await bus.start()
+  const ids = await publish(bus, 8)
+  await until('all are delivered', async () => (await receipts(database, 'held')) === 8)
+  const { id } = await bus.replay({ ids, subscriptions: ['held'], by: 'ana' })
+  await until('it runs', () => held > 0)
+  // As a crash of the server leaves it, which undoes the part that has inserted them.
+  await database.rows(`delete from pgboss.job where name = 'bus.held'`)
+  gate.resolve()
+  await until('all have run', () => held === 8)
+  // Behind it, in the order of settlements.
+  await publish(bus, 1)
+  await until('another one is delivered', async () => (await receipts(database, 'held')) === 9)
+  await bus.operations.cancel(id, { by: 'ana' })
+  expect((await bus.operations.get(id)).counts).toEqual({ selected: 8, enqueued: 8 })
+  expect(await database.count('select count(*) from bus.receipts where subscription_id < 0')).toBe(0)
+  expect(await database.count('select count(*) from bus.receipt_batches where subscription_id < 0')).toBe(0)
 })
 
 test('a selection is by tenant, type and pattern, correlation, subject, time and ids, and several of them', async () => {
