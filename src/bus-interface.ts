@@ -134,7 +134,7 @@ export interface Bus<
   /**
    * Publishes a test event, and resolves when its receipt is written or the time is over. Works in every process, if a running one has
    * the option `canary`. Calls at the same time share one event.
-   * @throws a {@link StateError} if no running process has the option; a {@link ConfigurationError} `BUS_INVALID_OPTION`;
+   * @throws a {@link StateError} if no running process has the option, or the bus is stopped meanwhile; a {@link ConfigurationError} `BUS_INVALID_OPTION`;
    *   {@link DatabaseError}
    */
   canary: (options?: CanaryCall) => Promise<CanaryResult>

@@ -92,7 +92,9 @@ export function createCanary(
         await removeOver(database)
         return toResult(row)
       }
-      if (performance.now() > deadline || isStopped) break
+      // Then nobody knows whether it would have come through.
+      if (isStopped) throw new StateError('The bus was stopped before the test event had come through')
+      if (performance.now() > deadline) break
       await new Promise((resolve) => setTimeout(resolve, pollMs))
     }
     const failedStep = await findFailedStep(id)
