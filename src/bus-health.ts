@@ -124,6 +124,8 @@ export function createHealth({
   own,
 }: HealthParts): (options?: HealthOptions) => Promise<BusHealth> {
   const lags = createLagReader(database, cachedMs)
+  const registryState = cached(async () => readRegistry(database))
+  const partitionState = cached(async () => readPartitions(database))
   const server = cached(async () => findServerProblems(database, limits.transactionLimitSeconds))
   const deadLetters = cached(async () => findNewDeadLetters(database))
   const outboxState = cached(async () => readOutbox(database, 0))
@@ -153,8 +155,8 @@ export function createHealth({
     const sections = createSections(clock !== undefined)
     if (clock === undefined) findings.push(createFinding('database-down', 'The database does not answer'))
     else if (clock.finding !== undefined) findings.push(clock.finding)
-    const partitions = await sections.read('partitions', async () => readPartitions(database))
-    const registry = await sections.read('registry', async () => readRegistry(database))
+    const partitions = await sections.read('partitions', async () => partitionState(full))
+    const registry = await sections.read('registry', async () => registryState(full))
     const known = await sections.read('lags', async () => lags.read(registry?.subscriptions ?? [], full))
     const shipped = await countMigrations()
     const outbox = await sections.read('outbox', async () =>
