@@ -1,4 +1,5 @@
-import { expect, test } from 'vitest'
+import pg from 'pg'
+import { expect, onTestFinished, test } from 'vitest'
 import { testBus, type PaymentBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
 import { refusalOf } from '../foundation/refusal.ts'
@@ -228,6 +229,42 @@ test('a killed process or one that comes in between loses and doubles nothing: p
   await until('all are delivered', () => seen.size === 1200, 60_000)
   expect([...seen.values()].filter((times) => times !== 1)).toEqual([])
 }, 90_000)
+
+test('a dead letter that another session has locked is not lost: the removal waits for it', async () => {
+  const database = await createTestDatabase()
+  const down = testBus(database.url)
+  down.subscribe({
+    ...{ name: 'old', events: ['note'], retry: { maxAttempts: 1 }, circuitBreaker: false },
+    handler: () => {
+      throw new Error('down')
+    },
+  })
+  await down.start()
+  await publish(database, 1)
+  await until('it is dead', async () => (await down.deadLetters.list()).length === 1)
+  await down.stop()
+  // As a redrive, which is rolled back as soon as somebody waits for it.
+  const holder = new pg.Client({ connectionString: database.url })
+  await holder.connect()
+  onTestFinished(async () => holder.end())
+  await holder.query(`begin; delete from pgboss.job where name = 'bus.old.dead'`)
+  const [{ pid } = {}] = (await holder.query<{ pid: number }>('select pg_backend_pid() as pid')).rows
+  const bus = await runner(database)
+  const operation = await bus.subscriptions.remove('old', { ...ana, waiting: 'discard' })
+  const isWaitedFor = async (): Promise<boolean> =>
+    (await database.count(
+      'select count(*) from pg_locks where not granted and $1 = any (pg_blocking_pids(pid))',
+      [pid],
+    )) > 0
+  const beganAt = performance.now()
+  await until(
+    'it was tried several times, or somebody waits',
+    async () => (await isWaitedFor()) || performance.now() - beganAt > 2500,
+  )
+  await holder.query('rollback')
+  expect(await done(bus, operation.id)).toMatchObject({ counts: { discarded: 1 } })
+  expect(await queues(database, 'old')).toEqual([])
+})
 
 test('bad input is refused before anything is changed', async () => {
   const database = await createTestDatabase()
