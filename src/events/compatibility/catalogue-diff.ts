@@ -97,7 +97,9 @@ function compare(
 ): void {
   if (found.length >= maxDifferences || Object.is(before, after)) return
   if (isOpen(before) && isOpen(after) && Array.isArray(before) === Array.isArray(after)) {
-    for (const name of new Set([...Object.keys(before), ...Object.keys(after)]))
+    const names = [...new Set([...Object.keys(before), ...Object.keys(after)])]
+    // A database keeps the properties of an object in an order of its own.
+    for (const name of Array.isArray(before) ? names : names.toSorted())
       compare(partOf(before, name), partOf(after, name), [...path, name], found)
     return
   }
