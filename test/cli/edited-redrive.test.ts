@@ -141,15 +141,13 @@ export default { source: 'cards', events: defineEvents({
     runCli(folder, ['dead-letters', 'redrive', card?.id ?? '', '--payload', file, '--yes', '--json'], {
       DATABASE_URL: url,
     })
-  const edited = await run('edited.json')
-  const stored = await rows(`select payload->>'number' as number from bus.events where causation_id = $1`, [
+  await run('edited.json')
+  await run('whole.json')
+  const numbers = await rows(`select payload->>'number' as number from bus.events where causation_id = $1`, [
     card?.id,
   ])
-  // Refused, or kept: whichever the bus does with it.
-  expect([edited.code === 2 ? 'refused' : 'delivered', stored]).toEqual(
-    edited.code === 2 ? ['refused', []] : ['delivered', [{ number: '4111' }]],
-  )
-  if (edited.code === 2) expect((await run('whole.json')).code).toBe(0)
+  // The first edit is refused, or keeps the value: whichever the bus does with it.
+  expect([['4111'], ['4222']]).toContainEqual(numbers.map(({ number }) => number))
 })
 
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }

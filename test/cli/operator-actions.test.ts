@@ -89,6 +89,25 @@ describe('dead-letters redrive', () => {
     for (const id of busy.paid) await untilDelivered(bus, id, 'ledger')
   })
 
+  test('tells how far it is while somebody waits: a line a second in a pipe, a bar on a terminal', async () => {
+    const { run, bus } = await createStage()
+    await bus.start()
+    const wait = ['--rate', '1', '--probe', '0', '--wait', '--yes']
+    const piped = await run([
+      'dead-letters',
+      'redrive',
+      'paid-0',
+      'paid-1',
+      '--subscription',
+      'ledger',
+      ...wait,
+    ])
+    expect(piped.code).toBe(0)
+    expect(piped.err).toMatch(/^redrive: 1 of 2, \d+\/s/m)
+    const seen = await run(['dead-letters', 'redrive', 'paid-2', ...wait], { columns: 90 })
+    expect(seen.err.replaceAll('\u001b[K', '')).toMatch(/\rredrive {2}[█░]{24} \d+ % {2}\d of 1/)
+  })
+
   test('of a cause that is not mended stops after the first ones, says why and what comes next: exit code 1', async () => {
     const { run, bus, handlers } = await createStage()
     handlers.isBroken = true

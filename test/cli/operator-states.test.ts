@@ -65,15 +65,11 @@ describe('every command of operators', () => {
       args.join(' '),
     )
     const elsewhere = ['archive restore', 'operations hold', 'operations resume', 'operations cancel']
-    for (const { name, group } of commands)
-      if (['Repair', 'Subscriptions', 'Keep and erase'].includes(group))
-        expect({
-          name,
-          isTested: elsewhere.includes(name) || called.some((line) => line.startsWith(name)),
-        }).toEqual({
-          name,
-          isTested: true,
-        })
+    const missing = commands
+      .filter(({ group }) => ['Repair', 'Subscriptions', 'Keep and erase'].includes(group))
+      .map(({ name }) => name)
+      .filter((name) => !called.some((line) => line.startsWith(name)))
+    expect(missing.toSorted()).toEqual(elsewhere.toSorted())
   })
 
   test('shows a busy database piped, as JSON and on a terminal, and no text of an event commands it', async () => {

@@ -35,7 +35,7 @@ export function writePreview(output: Output, preview: DeadLetterPreview, isRedri
 }
 
 /** `1,284 dead letters` */
-export function lettersOf({ count: events, isCountPartial }: DeadLetterPreview): string {
+function lettersOf({ count: events, isCountPartial }: DeadLetterPreview): string {
   return counted(events, 'dead letter', isCountPartial)
 }
 

@@ -1,7 +1,7 @@
 import type { KnownType, TypeDescription } from '../contracts/catalogue-description.ts'
 
 /** A place where two versions of a type differ. */
-export interface CatalogueDifference {
+interface CatalogueDifference {
   /** Names and positions, separated by dots, such as `schema.properties.amountCents.type`. */
   readonly path: string
   /** Undefined where there was nothing. */
