@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts'
+import { isPausedSql } from '../delivery/flow-control/subscription-state.ts'
 import { liveSeconds } from '../delivery/registry/declarations.ts'
 import { canary } from '../events/event-type.ts'
 import { createFinding, maxItems, namesOf, type Finding } from './finding.ts'
@@ -9,6 +10,7 @@ interface KnownSubscription {
   readonly id: number
   readonly name: string
   readonly service: string
+  /** Null unless it is paused now. */
   readonly pausedAt: string | null
   readonly pausedBy: string | null
   readonly circuitOpenedAt: string | null
@@ -58,7 +60,7 @@ export async function readRegistry(database: Pick<Database, 'query'>): Promise<R
      )
      select json_build_object(
        'subscriptions', (select coalesce(json_agg(s), '[]') from (
-         select s.id, s.name, s.service, s.paused_at as "pausedAt", s.paused_by as "pausedBy", s.circuit_opened_at as "circuitOpenedAt",
+         select s.id, s.name, s.service, case when ${isPausedSql} then s.paused_at end as "pausedAt", s.paused_by as "pausedBy", s.circuit_opened_at as "circuitOpenedAt",
            left(s.circuit_reason, 300) as "circuitReason", s.uncovered_since as "uncoveredSince",
            (s.options->>'lagLimitSeconds')::int as "lagLimitSeconds", l.subscription_id is not null as "isServed"
          from bus.subscriptions s left join live l on l.subscription_id = s.id

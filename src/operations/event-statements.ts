@@ -31,6 +31,7 @@ export type Answered = keyof Pick<
   | 'causationId'
   | 'eventId'
   | 'idempotencyKey'
+  | 'orderingKey'
 >
 
 /**
@@ -50,6 +51,7 @@ export function conditionsOf(
     ['causationId', 'causation_id', 'uuid'],
     ['eventId', 'event_id', 'text'],
     ['idempotencyKey', 'idempotency_key', 'text'],
+    ['orderingKey', 'ordering_key', 'text'],
   ] as const
   const conditions: string[] = columns
     .filter(([name]) => filter[name] !== undefined && !answered.includes(name))

@@ -4,6 +4,7 @@ import { limits } from '../foundation/limits.ts'
 import { idOption, integerOption, refuseUnknownKeys, textOption } from '../foundation/options.ts'
 import { toDate, toStoredEvent } from '../outbox/schema/event-row.ts'
 import type { Executor } from '../database/database.ts'
+import { refuseUnsearched } from './compared-types.ts'
 import { searchEvents, timeReached, type FoundRows, type LogReader } from './event-search.ts'
 import { historyColumns, type HistoryRow } from './event-statements.ts'
 import { inCausalOrder, toTree, type TraceTree } from './event-trace.ts'
@@ -42,7 +43,8 @@ export interface EventHistory<C extends EventCatalogue> {
   /**
    * A page of events, newest first unless `order` says otherwise. For the next page pass the id of the last event as `after`. It is complete:
    * where no index answers the filter, it reads on until it has found `limit` events or has read the log, which takes seconds for millions of
-   * events. {@link EventHistory.search} returns after a while and says how far it came.
+   * events. {@link EventHistory.search} returns after a while and says how far it came. A `payload` that names something hidden of a type of
+   * this search is refused: a search leaves such types out, and names them.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_SUBSCRIPTION_NOT_FOUND`
    */
   find: <const T extends HistoryType<C> = HistoryType<C>>(
@@ -187,7 +189,9 @@ export function createHistory<C extends EventCatalogue>(
 
   return {
     async find<T extends HistoryType<C>>(filter: OperatorFilter<T> = {}) {
-      const rows = await findRows(reader, checkFilter(filter, 'events.find', isOperator))
+      const checked = checkFilter(filter, 'events.find', isOperator)
+      refuseUnsearched(reader, checked)
+      const rows = await findRows(reader, checked)
       return rows.map((row) => toEvent(row) as HistoryEvent<T>)
     },
     async search<T extends HistoryType<C>>(filter: OperatorFilter<T> & SearchLimit = {}) {

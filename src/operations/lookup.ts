@@ -54,10 +54,14 @@ export type LookupMatch =
   | { readonly kind: 'correlation'; readonly tenantId: string; readonly id: string }
   /** `id` is one of its events: `events.find({ tenantId, subject })` has all. */
   | { readonly kind: 'subject'; readonly tenantId: string; readonly id: string }
-  /** A key of an ordered subscription that has events to deliver. */
+  /**
+   * A key of an ordered subscription that has events to deliver; `id` is the first of them. No index has the keys of the others:
+   * `events.find({ tenantId, orderingKey })` reads the tenant's log.
+   */
   | {
       readonly kind: 'ordering-key'
       readonly tenantId: string
+      readonly id: string
       readonly subscription: string
       readonly state: 'active' | 'blocked' | 'parked' | 'overrunning'
     }
@@ -263,10 +267,12 @@ async function readPartition(
   // Of keys that have events to deliver, whatever the month.
   const ofOrderedKeys = `
      union all
-     (select 'ordering-key', k.tenant_id, null, s.name, k.state
+     (select 'ordering-key', k.tenant_id, o.event_id, s.name, k.state
       from bus.subscriptions s
       join bus.ordered_keys k on k.subscription_id = s.id
         and k.key_hash = any (array(select bus.ordering_key_hash(t.id, $1::text) from tenants t))
+      cross join lateral (
+        select o.event_id from bus.ordered_events o where o.key_id = k.id and o.seq > k.done_seq order by o.seq limit 1) o
       where s.options -> 'ordered' = 'true' and k.ordering_key = $1::text limit ${maxMatches})`
   const { rows } = await executor.query<LogRow>(
     `with ${tenants}, found (kind, tenant_id, id, subscription, state) as (
@@ -288,8 +294,8 @@ function toMatch(
   { kind, tenant_id: tenantId, id, subscription, state }: LogRow,
   text: string,
 ): LookupMatch | undefined {
-  if (kind === 'ordering-key')
-    return subscription === null || state === null ? undefined : { kind, tenantId, subscription, state }
   if ((kind as string | null) === null || id === null) return undefined
+  if (kind === 'ordering-key')
+    return subscription === null || state === null ? undefined : { kind, tenantId, id, subscription, state }
   return kind === 'type' ? { kind, type: text, id } : { kind, tenantId, id }
 }

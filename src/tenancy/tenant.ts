@@ -2,6 +2,7 @@ import type { EventCatalogue } from '../events/catalogue.ts'
 import { limits } from '../foundation/limits.ts'
 import { textOption } from '../foundation/options.ts'
 import { checkFilter } from '../delivery/operator/dead-letter-filter.ts'
+import { refuseUnknownToTenant } from '../delivery/registry/find-subscription.ts'
 import { readDeadLetters, type TenantDeadLetters } from '../delivery/operator/dead-letters.ts'
 import { readDeliveries, type EventDelivery } from '../operations/event-deliveries.ts'
 import { explainEvent, type Explanation } from '../operations/explain.ts'
@@ -92,13 +93,14 @@ export function createTenant<C extends EventCatalogue, Tx>(
     events: createHistory<C>(executor, view, id),
     stats: async (span = {}) => readStats(executor, checkSpan(span, 'tenant.stats')),
     deliveries: async (id) => readDeliveries(executor, 'tenant', id),
-    explain: async (eventId, subscription) =>
-      explainEvent(executor, 'bus.tenant_event_facts', eventId, subscription),
+    explain: async (eventId, subscription) => explainEvent(executor, 'tenant', eventId, subscription),
     lookup: async (text) => lookUpForTenant(executor, id, text),
     deadLetters: {
       async list(filter = {}) {
         const { stored, limit } = checkFilter(filter, 'deadLetters.list', true)
-        return readDeadLetters(executor, 'bus.tenant_dead_letters', stored, limit)
+        const letters = await readDeadLetters(executor, 'bus.tenant_dead_letters', stored, limit)
+        if (letters.length === 0) await refuseUnknownToTenant(executor, stored.subscription)
+        return letters
       },
     },
     query: async (work) => runTenantQuery(database, id, work),

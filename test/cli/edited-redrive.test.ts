@@ -135,19 +135,18 @@ export default { source: 'cards', events: defineEvents({
   card: { schema: z.object({ number: z.string(), cents: z.number() }), redact: ['number'] },
 }) }`,
     'edited.json': '{"number":"[redacted]","cents":2}',
-    'whole.json': '{"number":"4222","cents":2}',
   })
   const run = async (file: string): Promise<CliResult> =>
     runCli(folder, ['dead-letters', 'redrive', card?.id ?? '', '--payload', file, '--yes', '--json'], {
       DATABASE_URL: url,
     })
-  await run('edited.json')
-  await run('whole.json')
-  const numbers = await rows(`select payload->>'number' as number from bus.events where causation_id = $1`, [
-    card?.id,
-  ])
-  // The first edit is refused, or keeps the value: whichever the bus does with it.
-  expect([['4111'], ['4222']]).toContainEqual(numbers.map(({ number }) => number))
+  expect((await run('edited.json')).code).toBe(0)
+  expect(
+    await rows(
+      `select payload->>'number' as number, payload->>'cents' as cents from bus.events where causation_id = $1`,
+      [card?.id],
+    ),
+  ).toEqual([{ number: '4111', cents: '2' }])
 })
 
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }

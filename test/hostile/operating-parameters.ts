@@ -302,7 +302,7 @@ export const operatingMethods: Readonly<Record<string, Entry>> = {
   'bus.deadLetters.groups': reading(async (filter, { bus }) => bus.deadLetters.groups(filter), conditions),
   'bus.deadLetters.list': reading(
     async (filter, { bus }) => bus.deadLetters.list({ limit: 10, ...filter }),
-    [...conditions, 'type', 'after'],
+    [...conditions, 'type', 'after', 'replayId'],
   ),
   'bus.deadLetters.get': {
     texts: {

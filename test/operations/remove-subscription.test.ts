@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { testBus, type PaymentBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { refusalOf } from '../foundation/refusal.ts'
 
 const ana = { by: 'ana', reason: 'not needed any more' }
 
@@ -252,3 +253,51 @@ test('bad input is refused before anything is changed', async () => {
   expect(await bus.subscriptions.list()).toHaveLength(1)
   expect(await bus.audit.list()).toHaveLength(1)
 })
+
+test('a filter by a name that no subscription has is refused everywhere, and by one that was removed answers what there is', async () => {
+  const database = await createTestDatabase()
+  await register(database, 'idle')
+  await register(database, 'old', { waiting: 2 })
+  const bus = await runner(database)
+  const tenant = bus.tenant('acme')
+  const reads: Readonly<Record<string, (subscription: string) => Promise<unknown>>> = {
+    find: async (subscription) => bus.events.find({ status: { state: 'waiting', subscription } }),
+    search: async (subscription) =>
+      (await bus.events.search({ status: { state: 'delivered', subscription } })).events,
+    letters: async (subscription) => bus.deadLetters.list({ subscription }),
+    groups: async (subscription) => bus.deadLetters.groups({ subscription }),
+    keys: async (subscription) => bus.blockedKeys.list({ subscription }),
+    operations: async (subscription) => bus.operations.list({ subscription }),
+    stats: async (subscription) => (await bus.stats({ subscription })).points,
+    retries: async (subscription) => bus.queries.retries({ subscription }),
+    minutes: async (subscription) => bus.queries.throughput({ subscription }),
+  }
+  const ofTenant: typeof reads = {
+    find: async (subscription) => tenant.events.find({ status: { state: 'waiting', subscription } }),
+    letters: async (subscription) => tenant.deadLetters.list({ subscription }),
+  }
+  const notFound = {
+    code: 'BUS_SUBSCRIPTION_NOT_FOUND',
+    message: 'There is no subscription "olt" in this database',
+  }
+  for (const [name, read] of [...Object.entries(reads), ...Object.entries(ofTenant)]) {
+    const found = await read('idle')
+    expect([name, Array.isArray(found) && found.length > 0]).toEqual([name, name === 'find'])
+    expect([name, await refusalOf(async () => read('olt'))]).toMatchObject([name, notFound])
+  }
+  const { id } = await bus.subscriptions.remove('old', { ...ana, waiting: 'discard' })
+  await done(bus, id)
+  for (const [name, read] of Object.entries(reads))
+    expect([name, await read('old')]).toMatchObject([name, name === 'operations' ? [{ id }] : []])
+  // A tenant does not see what was removed.
+  for (const [name, read] of Object.entries(ofTenant))
+    expect([name, await refusalOf(async () => read('old'))]).toMatchObject([
+      name,
+      { code: 'BUS_SUBSCRIPTION_NOT_FOUND' },
+    ])
+  // The record of changes keeps whatever it has of a name.
+  expect((await bus.audit.list({ subscription: 'old' })).map(({ action }) => action)).toContain(
+    'subscriptions.remove',
+  )
+  expect(await bus.audit.list({ subscription: 'olt' })).toEqual([])
+}, 30_000)

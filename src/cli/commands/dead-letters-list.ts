@@ -1,5 +1,6 @@
 import { conditionsOf, deadLetterFlags, typeFlag } from '../command/dead-letter-flags.ts'
 import { defineCommand } from '../command/command.ts'
+import { text } from '../command/flags.ts'
 import { pageFlags } from '../command/shared-flags.ts'
 import { state } from '../output/styled.ts'
 import { errorText } from '../views/event-timeline.ts'
@@ -10,13 +11,18 @@ export const deadLettersList = defineCommand({
     ['dead-letters list --group 4f1c0d9a --json | jq -r .id', 'the events of one error'],
   ],
   notes: ['Payloads are not shown: `events show` does.'],
-  flags: { ...deadLetterFlags, ...typeFlag, ...pageFlags },
+  flags: {
+    ...deadLetterFlags,
+    ...typeFlag,
+    replay: text('<id>', 'Those that failed in this replay, by its operation, in place of the others'),
+    ...pageFlags,
+  },
   async run({ flags, bus, output, nextPage }) {
     const { deadLetters } = await bus()
-    const { type, limit, after } = flags
+    const { type, limit, after, replay: replayId } = flags
     const rows = await deadLetters.list({
       ...conditionsOf(flags),
-      ...{ type: type.length === 0 ? undefined : type, limit, after },
+      ...{ type: type.length === 0 ? undefined : type, replayId, limit, after },
     })
     output.list(
       rows,

@@ -1,4 +1,5 @@
 import { defineCommand } from '../command/command.ts'
+import { duration } from '../output/cells.ts'
 import { state } from '../output/styled.ts'
 
 export const subscriptionsList = defineCommand({
@@ -11,13 +12,16 @@ export const subscriptionsList = defineCommand({
         { title: 'SUBSCRIPTION', value: ({ name }) => name },
         { title: 'STATE', value: (row) => state(row.state) },
         { title: 'WAITING', value: ({ waitingCount }) => waitingCount, align: 'right' },
+        {
+          title: 'LAG',
+          value: ({ lagSeconds }) =>
+            lagSeconds === 0 || !output.isTerminal ? lagSeconds : duration(lagSeconds * 1000),
+          align: 'right',
+        },
         { title: 'PROCESSES', value: ({ instanceCount }) => instanceCount, align: 'right' },
         { title: 'EVENTS', value: ({ events }) => events },
         { title: 'SERVICE', value: ({ service }) => service },
-        {
-          title: 'SET UNTIL',
-          value: ({ overrides }) => overrides?.expiresAt,
-        },
+        { title: 'SET UNTIL', value: ({ overrides }) => overrides?.expiresAt },
         {
           title: 'WHY',
           value: ({ pause, circuit, overrides }) => pause?.reason ?? circuit?.reason ?? overrides?.reason,

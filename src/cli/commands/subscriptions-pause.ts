@@ -14,7 +14,9 @@ export const subscriptionsPause = defineCommand({
     const { subscriptions } = await bus()
     const before = await subscriptions.get(args.name)
     const isDryRun = flags['dry-run']
-    const changed = isDryRun ? before.pause === undefined : await subscriptions.pause(args.name, actor())
+    const changed = isDryRun
+      ? before.pause === undefined || before.overrides?.paused === true
+      : await subscriptions.pause(args.name, actor())
     const subscription = isDryRun ? before : await subscriptions.get(args.name)
     output.object({ ...(isDryRun ? { dryRun: true } : {}), changed, subscription }, () =>
       output.line(

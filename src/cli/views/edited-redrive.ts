@@ -16,9 +16,6 @@ type Context = Pick<
   'output' | 'inTime' | 'confirm' | 'actor' | 'cwd' | 'env' | 'isInteractive' | 'flags'
 >
 
-/** What reads show in place of a hidden value. */
-const hidden = '[redacted]'
-
 /** Files may be larger than any payload that publish accepts, and are refused by it then. */
 const maxFileBytes = 64 * 1024 * 1024
 
@@ -60,7 +57,6 @@ export async function redriveEdited(
     const plan = await inTime(
       bus.deadLetters.redriveEdited(id, subscription, { ...actor(), payload, dryRun: true }),
     )
-    refuseHidden(payload, plan.changes)
     if (plan.changes.length === 0) {
       output.object(plan, () => output.line('Nothing differs from the event: nothing was changed.'))
       await forget(draft)
@@ -145,22 +141,4 @@ async function readPayload(file: string, name: string): Promise<unknown> {
 
 async function forget(draft: string | undefined): Promise<void> {
   if (draft !== undefined) await rm(join(draft, '..'), { recursive: true, force: true })
-}
-
-/**
- * A hidden value is not replaced by the text that hides it.
- * @throws a {@link UsageError}
- */
-function refuseHidden(payload: unknown, changes: readonly Change[]): void {
-  const changed = new Set(changes.map(({ path }) => path))
-  const left: { readonly value: unknown; readonly path: string }[] = [{ value: payload, path: 'payload' }]
-  for (let next = left.pop(); next !== undefined; next = left.pop()) {
-    const { value, path } = next
-    if (value === hidden && changed.has(path))
-      throw new UsageError(
-        `The value of ${path} is hidden, and would be replaced by the text ${hidden}: give the value`,
-      )
-    if (value !== null && typeof value === 'object')
-      for (const [name, each] of Object.entries(value)) left.push({ value: each, path: `${path}.${name}` })
-  }
 }

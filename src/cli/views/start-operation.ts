@@ -66,7 +66,7 @@ function judge(output: CommandContext['output'], operation: Operation): ExitCode
   if (operation.state === 'done') {
     if (dead === 0) return 0
     output.note(
-      `${counted(dead, 'event')} became dead letters. Next: ${commandLine('dead-letters', 'groups')}`,
+      `${counted(dead, 'event')} became dead letters. Next: ${commandLine('dead-letters', 'list', '--replay', id)}`,
     )
     return 1
   }

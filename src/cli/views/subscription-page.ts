@@ -12,6 +12,7 @@ export function writeSubscription(output: Output, info: SubscriptionInfo): void 
     ['events', info.events.join(', ')],
     ['where', info.where],
     ['waiting', `${info.isWaitingCountPartial ? 'over ' : ''}${info.waitingCount}`],
+    ['lag', lagText(info)],
     ['processes', String(info.instanceCount)],
     ['registered', isoTime(info.registeredAt)],
     [
@@ -42,6 +43,12 @@ export function writeSubscription(output: Output, info: SubscriptionInfo): void 
     quiet('until'.padEnd(16)),
     `${isoTime(expiresAt)}, by ${by} at ${isoTime(at)}${reason === undefined ? '' : `: ${reason}`}`,
   )
+}
+
+function lagText({ lagSeconds, isBehind }: SubscriptionInfo): Piece | undefined {
+  if (lagSeconds === 0) return undefined
+  const text = duration(lagSeconds * 1000)
+  return isBehind ? red(`${text}, more than its limit`) : text
 }
 
 function pauseText({ pause, overrides }: SubscriptionInfo): Piece | undefined {

@@ -1,4 +1,3 @@
-import type { StoredEvent } from '../../events/envelope.ts'
 import { DeliveryError, NonRetryableError, RetryAfterError } from '../../foundation/errors.ts'
 import { limits } from '../../foundation/limits.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
@@ -14,9 +13,16 @@ import { leastDelaySeconds } from '../subscriptions/retry-delays.ts'
  */
 const tooNewRetrySeconds = 60
 
+/** An event that was tried; of one that cannot be read, what is known. */
+interface AttemptedEvent {
+  readonly id: string
+  readonly tenantId: string | undefined
+  readonly type: string | undefined
+}
+
 /** Converts the result of an attempt to the outcome of its event. */
 export function toOutcome(
-  { id: eventId, tenantId }: Pick<StoredEvent, 'id'> & { readonly tenantId: string | undefined },
+  { id: eventId, tenantId, type }: AttemptedEvent,
   attempt: number,
   result: AttemptResult,
 ): EventOutcome {
@@ -25,7 +31,7 @@ export function toOutcome(
   const { thrown, durationMs } = result
   const final = thrown instanceof NonRetryableError
   const failure = describeFailure(attempt, thrown)
-  const failed: EventOutcome = { eventId, tenantId, delivered: false, failure, final, durationMs }
+  const failed: EventOutcome = { eventId, tenantId, type, delivered: false, failure, final, durationMs }
   if (thrown instanceof RetryAfterError && isRetryAfter(thrown.seconds))
     return { ...failed, retryAfterSeconds: thrown.seconds }
   if (thrown instanceof DeliveryError && thrown.code === 'BUS_EVENT_TOO_NEW')
@@ -117,8 +123,9 @@ export type EventOutcome =
     }
   | {
       readonly eventId: string
-      /** If it is known: the event may be missing. */
+      /** If they are known: the event may be missing. */
       readonly tenantId?: string | undefined
+      readonly type?: string | undefined
       readonly delivered: false
       readonly failure: AttemptFailure
       readonly final: boolean

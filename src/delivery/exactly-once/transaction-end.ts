@@ -213,7 +213,7 @@ export function createTransactionEnd(worker: WorkerParts, connections: HandlerCo
     }
     const failure = describeFailure(job.attempt, thrown)
     const outcome: EventOutcome = {
-      ...{ eventId, tenantId: job.events.tenantOf(eventId) },
+      ...{ eventId, tenantId: job.events.tenantOf(eventId), type: job.events.loaded.typeOf(eventId) },
       ...{ delivered: false, failure, final, durationMs },
     }
     if (job.isOfKey) {

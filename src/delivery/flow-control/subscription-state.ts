@@ -18,8 +18,17 @@ export interface SubscriptionState {
 /** In SQL: what an operator has set in a row `s` of `bus.subscriptions`, while it counts; otherwise null. */
 export const overridesSql = '(case when s.overrides_until > now() then s.overrides end)'
 
+/**
+ * In SQL: whether the subscription in a row `s` of `bus.subscriptions` is paused, by a person or by its overrides. A pause of overrides has
+ * `paused_at` too, and ends when they expire, which is before a process clears them.
+ */
+export const isPausedSql = `(case when s.overrides ? 'paused' then s.overrides_until > now() else s.paused_at is not null end)`
+
+/** In SQL: whether a person has paused it, so that it stays paused when its overrides end. */
+export const isPausedByPersonSql = `(s.paused_at is not null and not coalesce(s.overrides ? 'paused', false))`
+
 /** The columns of {@link SubscriptionState} in a row `s` of `bus.subscriptions`. */
-export const stateColumns = `s.paused_at is not null and ((s.overrides->>'paused') is null or s.overrides_until > now()) as paused,
+export const stateColumns = `${isPausedSql} as paused,
   coalesce(${overridesSql}->'retry', s.options->'retry') as retry, (${overridesSql}->>'concurrency')::int as concurrency,
   s.options->>'onKeyFailure' as on_key_failure,
   case when s.circuit_opened_at is not null

@@ -142,8 +142,9 @@ export async function isCurrent(
 export interface DeadLettered {
   readonly eventId: string
   readonly output: FailureOutput
-  /** If it is known. */
+  /** If they are known. */
   readonly tenantId?: string | undefined
+  readonly type?: string | undefined
   /** What it does to its key, if it holds one. */
   readonly keyState?: 'blocked' | 'parked' | undefined
 }
@@ -153,12 +154,13 @@ export function logDeadLetters(
   { logger, subscription }: Pick<SubscriptionContext, 'logger' | 'subscription'>,
   deadLetters: readonly DeadLettered[],
 ): void {
-  for (const { eventId, output, tenantId, keyState } of deadLetters) {
+  for (const { eventId, output, tenantId, type, keyState } of deadLetters) {
     const last = output.failures.at(-1)
     logger.error(
       {
         subscription: subscription.name,
         id: eventId,
+        type,
         tenantId,
         attempts: output.attempts,
         ...(keyState === undefined ? {} : { keyState }),

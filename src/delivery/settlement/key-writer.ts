@@ -231,6 +231,7 @@ export class KeyWriter {
     this.#deadLetters.push({
       ...deadLettered,
       tenantId: record?.tenantId,
+      type: record?.type,
       keyState: state === 'dead' ? undefined : state,
       keyId: claim.data.keyId,
     })

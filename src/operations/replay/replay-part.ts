@@ -8,7 +8,7 @@ import type { RunningOperation } from '../operation.ts'
 import type { OperationPart, PartResult } from '../operation-runner.ts'
 import { fullPauseMs, openBackgroundQueue, type BackgroundQueue } from './background.ts'
 import { firstCursor, readPage, type StoredSelection } from './selection.ts'
-import { findStanding } from './standing.ts'
+import { findInOutbox, findStanding } from './standing.ts'
 
 /** How often is looked whether everything that was inserted is over: soon at first, then rarely. */
 const firstEndPollMs = 50
@@ -48,10 +48,17 @@ export function createReplayPart(database: Database, logger: BusLogger): Operati
       cursor ?? (await firstCursor(client, selection.stored)),
       maxCount,
     )
+    const inOutbox = await findInOutbox(client, page.events)
     const counts: Record<string, number> = { ...ended, selected: page.events.length }
     let enqueuedCount = 0
     for (const { route, replay, queue } of targets) {
-      const { replayed, counts: standing } = await findStanding(client, database, route, page.events)
+      const { replayed, counts: standing } = await findStanding(
+        client,
+        database,
+        route,
+        page.events,
+        inOutbox,
+      )
       await queue.insert(replayed, replay)
       const count = replayed.reduce((sum, { events }) => sum + events.length, 0)
       enqueuedCount += count

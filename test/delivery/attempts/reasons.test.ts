@@ -45,7 +45,7 @@ test.each(['at-least-once', 'exactly-once'] as const)(
     expect(failed[1]?.fields).toMatchObject({ attempt: 2, reason })
     expect(
       logger.lines.find(({ message }) => message === 'an event went to the dead letters')?.fields,
-    ).toMatchObject({ reason })
+    ).toMatchObject({ id, type: 'note', tenantId: 'acme', reason })
     await publish()
     await publish()
     await publish()

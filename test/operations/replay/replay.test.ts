@@ -169,6 +169,150 @@ test('what fails in a replay is recorded beside the first delivery, which stays 
   expect(await database.count('select count(*) from bus.attempts where subscription_id < 0')).toBe(3)
 })
 
+test('the dead letters of a replay are listed by its id, a page and a condition at a time, and replayed again', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  let fails = true
+  subscribe(bus, ({ isReplay, payload }) => isReplay && fails && String(payload) !== 'n0')
+  await bus.start()
+  const ids = await publish(bus, 4)
+  const [other = ''] = await publish(bus, 1, 'other', 4)
+  const subscriptions = ['first', 'second']
+  for (const name of subscriptions)
+    await until('all are delivered', async () => (await receipts(database, name)) === 5)
+  const { id: replayId } = await bus.replay({ type: 'note', subscriptions, by: 'ana' })
+  await untilOver(bus, replayId)
+  const { list } = bus.deadLetters
+  expect(await list()).toEqual([])
+  const all = await list({ replayId })
+  const dead = [...ids.slice(1), other]
+  for (const name of subscriptions)
+    expect(
+      all
+        .filter(({ subscription }) => subscription === name)
+        .map(({ id }) => id)
+        .toSorted(),
+    ).toEqual(dead)
+  expect(all).toHaveLength(8)
+  expect(all[0]).toMatchObject({ type: 'note', state: 'dead', attempts: 3, replayId, blockedKey: undefined })
+  expect(all[0]?.failures.map(({ message }) => message)).toEqual(['fails', 'fails', 'fails'])
+  const pages: string[] = []
+  for (let after: string | undefined; ;) {
+    const page = await list({ replayId, limit: 3, after })
+    pages.push(...page.map(({ cursor }) => cursor))
+    after = page.at(-1)?.cursor
+    if (page.length < 3) break
+  }
+  expect(pages).toEqual(all.map(({ cursor }) => cursor))
+  const count = async (filter: object): Promise<number> => (await list({ replayId, ...filter })).length
+  expect(await count({ subscription: 'first' })).toBe(4)
+  expect(await count({ tenantId: 'other' })).toBe(2)
+  expect(await count({ type: 'note', limit: 7 })).toBe(7)
+  expect(await count({ type: 'payment.paid' })).toBe(0)
+  expect(await count({ errorName: 'Error', fingerprint: all[0]?.fingerprint })).toBe(8)
+  expect(await count({ errorName: 'TypeError' })).toBe(0)
+  expect(await count({ from: new Date(Date.now() + 60_000) })).toBe(0)
+  await expect(list({ replayId: crypto.randomUUID() })).rejects.toMatchObject({
+    code: 'BUS_OPERATION_NOT_FOUND',
+  })
+  await expect(list({ replayId: 'none' })).rejects.toMatchObject({ code: 'BUS_INVALID_OPTION' })
+  await expect(bus.tenant('acme').deadLetters.list({ replayId } as object)).rejects.toMatchObject({
+    code: 'BUS_INVALID_OPTION',
+  })
+
+  fails = false
+  const again = await bus.replay({ ids: all.map(({ id }) => id), subscriptions, by: 'ana' })
+  expect(await untilOver(bus, again.id)).toMatchObject({ counts: { enqueued: 8, delivered: 8 } })
+  expect(await list({ replayId: again.id })).toEqual([])
+  expect(await list({ replayId })).toHaveLength(8)
+})
+
+test.each([false, true])(
+  'deliveries and explain say of a replay that it is to come to an event, has it in the queue, and delivers it (ordered: %s)',
+  async (ordered) => {
+    const database = await createTestDatabase()
+    const gate = Promise.withResolvers<void>()
+    const open = (): PaymentBus => {
+      const bus = testBus(database.url)
+      const handler = async (_: unknown, { isReplay }: { isReplay: boolean }): Promise<void> =>
+        isReplay ? gate.promise : undefined
+      bus.subscribe({ ...{ name: 'notes', events: ['note'], ordered }, handler })
+      bus.subscribe({ name: 'payments', events: ['payment.*'], handler: () => {} })
+      return bus
+    }
+    const first = open()
+    await first.start()
+    const ids: string[] = []
+    for (const payload of [1, 2])
+      ids.push(
+        (await first.tryPublish({ type: 'note', tenantId: 'acme', payload, orderingKey: 'k' }))?.id ?? '',
+      )
+    const [id = ''] = ids
+    await until('both are delivered', async () => (await receipts(database, 'notes')) === 2)
+    await first.stop()
+
+    const bus = testBus(database.url)
+    const states = async (): Promise<string | undefined> =>
+      (await bus.deliveries(id))[0]?.replays?.map(({ state, attempts }) => `${state} ${attempts}`).join()
+    /** What everybody says of it, while nothing changes. */
+    const sentenceWhile = async (state: string): Promise<string> => {
+      await until(`it is ${state}`, async () => (await states()) === state)
+      const deliveries = await bus.deliveries(id)
+      expect(deliveries).toMatchObject([{ subscription: 'notes', state: 'delivered' }])
+      const { replays } = deliveries[0] ?? {}
+      expect(await bus.tenant('acme').deliveries(id)).toMatchObject([{ replays }])
+      const [explained] = (await bus.explain(id, 'notes')).subscriptions
+      expect(explained?.replays).toEqual(replays)
+      const { sentence = '' } = explained ?? {}
+      expect((await bus.tenant('acme').explain(id, 'notes')).subscriptions).toMatchObject([
+        { replays, sentence },
+      ])
+      return sentence
+    }
+    expect(await states()).toBeUndefined()
+    await bus.subscriptions.pause('notes')
+    const selection = { tenantId: 'acme', type: ['*', 'payment.**'], from: new Date(0) }
+    const subscriptions = ['notes', 'payments']
+    const { id: replayId } = await bus.replay({ ...selection, subscriptions, by: 'ana' })
+    for (const other of [
+      { tenantId: 'rival' },
+      { ids: ids.slice(1) },
+      { type: 'payment.*' },
+      { to: new Date(0) },
+    ])
+      await bus.replay({ ...other, subscriptions, by: 'ana' })
+    expect(await sentenceWhile('planned 0')).toContain(` The replay ${replayId} has yet to come to it.`)
+    expect((await bus.explain(id)).sentence).toMatch(/in a replay to notes\.$/)
+
+    const second = open()
+    await second.start()
+    const inReplay = `In the replay ${replayId}`
+    expect(await sentenceWhile('waiting 0')).toContain(` ${inReplay} it waits for its first attempt.`)
+    expect(await bus.subscriptions.resume('notes')).toBe(true)
+    expect(await sentenceWhile('delivering 0')).toContain(` ${inReplay} it is being delivered.`)
+    gate.resolve()
+    expect(await sentenceWhile('delivered 1')).not.toContain('replay')
+  },
+  30_000,
+)
+
+test('a replay that was cancelled has no event still to deliver', async () => {
+  const database = await createTestDatabase()
+  const first = testBus(database.url)
+  subscribe(first)
+  await first.start()
+  const [id = ''] = await publish(first, 1)
+  await until('it is delivered', async () => (await receipts(database, 'second')) === 1)
+  await first.stop()
+  const bus = testBus(database.url)
+  const replay = await bus.replay({ ids: [id], subscriptions: ['second'], by: 'ana' })
+  const replays = async () =>
+    (await bus.deliveries(id)).find(({ subscription }) => subscription === 'second')?.replays
+  expect(await replays()).toMatchObject([{ replayId: replay.id, state: 'planned' }])
+  await bus.operations.cancel(replay.id, { by: 'ana' })
+  expect(await replays()).toBeUndefined()
+})
+
 test('events that wait or are dead letters are skipped, and a dry run says how many', async () => {
   const database = await createTestDatabase()
   const bus = testBus(database.url)
