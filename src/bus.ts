@@ -103,7 +103,11 @@ export function createBus<
   let stopping: Promise<void> | undefined
   const retentionParts = { database, logger, service: settings.source, options: retention }
   const mayClose = Promise.withResolvers<void>()
-  const { declared: subscriptions, subscribe } = createBusSubscriptions({
+  const {
+    declared: subscriptions,
+    given,
+    subscribe,
+  } = createBusSubscriptions({
     ...{ catalogue: settings.catalogue, callbacks, logger, state: () => state, starting: () => starting },
     builtIn: canary.subscription === undefined ? [] : [canary.subscription],
     delivery: () => delivery,
@@ -174,7 +178,7 @@ export function createBus<
     logger.info({ service: settings.source, durationMs }, 'the bus has stopped')
   }
 
-  return rememberOptions(options, {
+  return rememberOptions(options, given, {
     get state() {
       return state
     },

@@ -149,6 +149,7 @@ export type {
   ReplaySelection,
   StandingCounts,
 } from './operations/replay/replay.ts'
+export type { Archive, ArchiveFilter } from './retention/archive/archives.ts'
 export { archiveToFolder, type ArchiveFormat, type ArchiveStore } from './retention/archive/archive-store.ts'
 export type {
   ArchivedFile,

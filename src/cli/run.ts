@@ -98,7 +98,7 @@ async function runCommand(environment: CliEnvironment): Promise<ExitCode> {
 interface Call {
   readonly entry: CommandEntry
   readonly values: GlobalValues & Readonly<Record<string, unknown>>
-  readonly args: Readonly<Record<string, string | undefined>>
+  readonly args: Readonly<Record<string, string | readonly string[] | undefined>>
 }
 
 async function runWith(
@@ -136,6 +136,7 @@ async function runWith(
         ask: values['no-input'] ? undefined : environment.ask,
       }),
     actor: () => ({ by: actorOf(textOf('by'), env), reason: textOf('reason') }),
+    isInteractive: environment.ask !== undefined && !values['no-input'],
     nextPage: (after) => output.note(`Next: ${nextPageCommand(environment.args, after)}`),
   }
   try {

@@ -60,6 +60,53 @@ async function migrateAlone(database: Database, steps: MigrationSteps): Promise<
   }
 }
 
+/** What is there before the first migration. */
+const preparations = [
+  'create schema if not exists bus',
+  'create table if not exists bus.migrations (id serial primary key, hash text not null, created_at bigint)',
+]
+
+/** What a migration of the schema `bus` would apply. */
+export interface PendingMigrations {
+  /** How many the database has. */
+  readonly appliedCount: number
+  /** In their order. */
+  readonly migrations: readonly Migration[]
+  /** Their statements, as a script for psql. Empty if there are none. */
+  readonly sql: string
+}
+
+/**
+ * Only reads.
+ *
+ * @throws as {@link migrateSchema}
+ */
+export async function findPendingMigrations(database: Database): Promise<PendingMigrations> {
+  await checkServer(database)
+  await checkRowSecurity(database)
+  const { migrations: shipped } = await loadShippedSql()
+  const appliedCount = await countApplied(database, shipped)
+  if (appliedCount > shipped.length) throw tooNew(appliedCount, shipped.length)
+  if (appliedCount > 0) await checkBossSchema(database, database.bossSchemaName)
+  const migrations = shipped.slice(appliedCount)
+  const sql =
+    migrations.length === 0
+      ? ''
+      : [
+          ...preparations.map((statement) => `${statement};`),
+          `${beginWriting};`,
+          'set local search_path = pg_catalog, pg_temp;',
+          ...migrations.flatMap((migration) => [
+            `\n-- ${migration.name}`,
+            forBossSchema(migration.text, database.bossSchemaName).trim(),
+            `insert into bus.migrations (hash, created_at) values ('${hashOf(migration)}', ${migration.createdAt});`,
+          ]),
+          'commit;',
+          'select bus.create_partitions();',
+        ].join('\n')
+  return { appliedCount, migrations, sql }
+}
+
 /**
  * Applies migrations that the database does not have yet, all in one transaction. The table that says which it has is that of
  * Drizzle's migrator, and is created before.
@@ -74,10 +121,7 @@ async function applyMigrations(
   migrations: readonly Migration[],
   bossSchemaName: string,
 ): Promise<void> {
-  await session.query('create schema if not exists bus')
-  await session.query(
-    'create table if not exists bus.migrations (id serial primary key, hash text not null, created_at bigint)',
-  )
+  for (const statement of preparations) await session.query(statement)
   await session.query(`${beginOn(session, beginWriting)}; set local search_path = pg_catalog, pg_temp`)
   try {
     for (const migration of migrations) {

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest'
+import { optional, readArguments, required, several, usageOf } from '../../src/cli/command/arguments.ts'
 import { actorOf } from '../../src/cli/command/actor.ts'
 import { confirm } from '../../src/cli/command/confirm.ts'
 import { describeError } from '../../src/cli/command/describe-error.ts'
 import { findCommand } from '../../src/cli/command/find-command.ts'
+import { timeAhead } from '../../src/cli/command/flags.ts'
 import { globalFlags } from '../../src/cli/command/global-flags.ts'
 import { hasPassword, nextPageCommand } from '../../src/cli/command/next-page.ts'
 import { changeFlags, confirmFlag, pageFlags } from '../../src/cli/command/shared-flags.ts'
@@ -150,4 +152,20 @@ test('what mends an error is told by the code of the server first, and every cod
   expect(describeError(new DatabaseError('BUS_DATABASE_UNSUPPORTED', 'old')).mend).toMatch(
     /Update the server/,
   )
+})
+
+test('the last argument may take all words that follow, or none', () => {
+  const known = { name: required('a name'), id: several('ids') }
+  expect(usageOf({ ...known, more: optional('more') })).toBe(' <name> [id...] [more]')
+  expect(readArguments('x', known, ['a', 'b', '', 'c'])).toEqual({ name: 'a', id: ['b', 'c'] })
+  expect(readArguments('x', known, ['a'])).toEqual({ name: 'a', id: [] })
+  expect(() => readArguments('x', { name: required('a name') }, ['a', 'b'])).toThrow(/one too many/)
+})
+
+test('a time ahead is one of ISO 8601, or in so long', () => {
+  const read = (text: string): string | undefined =>
+    timeAhead('until when').read([text], 'until', now)?.toISOString()
+  expect(read('2h')).toBe('2026-11-29T05:12:00.000Z')
+  expect(read('2026-12-01')).toBe('2026-12-01T00:00:00.000Z')
+  expect(() => read('soon')).toThrow(/--until to be a time like/)
 })

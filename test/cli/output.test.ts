@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { duration, relativeTime } from '../../src/cli/output/cells.ts'
+import { diffLines } from '../../src/cli/output/diff-lines.ts'
 import { createOutput, type Output } from '../../src/cli/output/output.ts'
 import { createProgress } from '../../src/cli/output/progress.ts'
 import { bold, hasColour, red, state } from '../../src/cli/output/styled.ts'
@@ -234,5 +235,30 @@ describe('progress', () => {
     )
     progress.end()
     expect(text().endsWith('\r\u001b[K')).toBe(true)
+  })
+})
+
+describe('a difference of two texts', () => {
+  const shown = (before: readonly string[], after: readonly string[]): string[] =>
+    diffLines(before, after).map(
+      ({ kind, text }) => `${kind === 'same' ? ' ' : kind === 'added' ? '+' : '-'}${text}`,
+    )
+
+  test('keeps the longest common lines, with three lines around each change', () => {
+    expect(shown(['a', 'b', 'c'], ['a', 'x', 'c', 'd'])).toEqual([' a', '-b', '+x', ' c', '+d'])
+    expect(shown(['a', 'b'], ['b', 'a'])).toHaveLength(3)
+    expect(shown(['a'], ['a'])).toEqual([])
+    expect(shown([], ['a'])).toEqual(['+a'])
+    const lines = Array.from({ length: 20 }, (_, n) => `line ${n}`)
+    expect(shown(lines, lines.with(10, 'changed'))).toEqual([
+      ...[' line 7', ' line 8', ' line 9', '-line 10', '+changed', ' line 11', ' line 12', ' line 13'],
+    ])
+  })
+
+  test('of large texts is bounded, and loses nothing', () => {
+    const [before, after] = ['a', 'b'].map((name) => Array.from({ length: 5000 }, (_, n) => `${name}${n}`))
+    const lines = shown(before ?? [], after ?? [])
+    expect(lines).toHaveLength(10_000)
+    expect([lines[0], lines[5000]]).toEqual(['-a0', '+b0'])
   })
 })

@@ -25,6 +25,10 @@ describe('a command that needs no database', () => {
     [['events', 'find', '--help'], 0],
     [['status', '--limit', '3'], 2],
     [['events', 'fnid'], 2],
+    [['catalog', 'check', '--sample', 'all'], 2],
+    [['catalog', 'export', '--format', 'yaml'], 2],
+    [['dead-letters', 'redrive'], 2],
+    [['dead-letters', 'redrive', 'a', '--edit'], 2],
   ])('loads no package: %s', async (args, code) => {
     const ended = await runCliProcess(await createFolder(), args, {}, ['--import', countingPackages])
     expect(ended.code).toBe(code)

@@ -5,6 +5,8 @@ import { UsageError } from './usage-error.ts'
 export interface Argument<T = unknown> {
   readonly help: string
   readonly isRequired: boolean
+  /** Whether it takes all words that follow: the last one only. */
+  readonly isRepeatable?: boolean
   /** Marks the type of its value. Never set. */
   readonly value?: T
 }
@@ -26,10 +28,17 @@ export function optional(help: string): Argument<string | undefined> {
   return { help, isRequired: false }
 }
 
+/** Any number of words, none too. */
+export function several(help: string): Argument<readonly string[]> {
+  return { help, isRequired: false, isRepeatable: true }
+}
+
 /** `<id> [subscription]` */
 export function usageOf(given: Arguments): string {
   return Object.entries(given)
-    .map(([name, { isRequired }]) => (isRequired ? ` <${name}>` : ` [${name}]`))
+    .map(([name, { isRequired, isRepeatable = false }]) =>
+      isRequired ? ` <${name}>` : ` [${name}${isRepeatable ? '...' : ''}]`,
+    )
     .join('')
 }
 
@@ -38,9 +47,10 @@ export function readArguments(
   command: string,
   known: Arguments,
   words: readonly string[],
-): Readonly<Record<string, string | undefined>> {
+): Readonly<Record<string, string | readonly string[] | undefined>> {
   const names = Object.keys(known)
-  const extra = words[names.length]
+  const takesMore = names.some((name) => known[name]?.isRepeatable === true)
+  const extra = takesMore ? undefined : words[names.length]
   if (extra !== undefined)
     throw new UsageError(
       names.length === 0
@@ -50,5 +60,10 @@ export function readArguments(
   const missing = names.find((name, index) => known[name]?.isRequired === true && (words[index] ?? '') === '')
   if (missing !== undefined)
     throw new UsageError(`\`${command}\` needs <${missing}>: ${known[missing]?.help ?? ''}`)
-  return Object.fromEntries(names.map((name, index) => [name, words[index]]))
+  return Object.fromEntries(
+    names.map((name, index) => [
+      name,
+      known[name]?.isRepeatable === true ? words.slice(index).filter((word) => word !== '') : words[index],
+    ]),
+  )
 }

@@ -15,6 +15,8 @@ const mendsByState: Readonly<Record<string, string>> = {
   '28000': 'Check the role in the URL, and pg_hba.conf of the server.',
   '3D000': 'Check the name of the database at the end of the URL, or create it: createdb <name>.',
   '25006': 'Give the URL of the primary: this server is a standby, or its transactions are read-only.',
+  // A transaction that writes is refused before its first statement.
+  '0A000': 'Give the URL of the primary, if this server is a standby.',
   '53300': 'The server has no connection left: end some, or raise max_connections.',
   ECONNREFUSED: 'Check that the server runs, and the host and the port of the URL.',
   ENOTFOUND: 'Check the host of the URL.',

@@ -102,6 +102,15 @@ export function time(help: string): Flag<Date | undefined> {
   )
 }
 
+/** A time ahead: of ISO 8601, or in so long. */
+export function timeAhead(help: string): Flag<Date | undefined> {
+  const parse = (given: string, now: number): Date | undefined => {
+    const seconds = parseDuration(given)
+    return seconds === undefined ? parseTime(given, now) : new Date(now + seconds * 1000)
+  }
+  return single('<time>', help, parse, 'a time like 2026-11-01T03:12Z, or 2h for in two hours')
+}
+
 /** JSON of an object. */
 export function json(help: string): Flag<Readonly<Record<string, unknown>> | undefined> {
   const parse = (given: string): Readonly<Record<string, unknown>> | undefined => {

@@ -1,3 +1,5 @@
+import { commandLine } from './command-line.ts'
+
 /** The command line for the next page, to be copied into a shell. */
 export function nextPageCommand(args: readonly string[], after: string): string {
   const kept: string[] = []
@@ -6,7 +8,7 @@ export function nextPageCommand(args: readonly string[], after: string): string 
     if (arg === '--after') index += 1
     else if (!arg.startsWith('--after=')) kept.push(withoutPassword(arg))
   }
-  return ['bossbus', ...kept, '--after', after].map(quote).join(' ')
+  return commandLine(...kept, '--after', after)
 }
 
 /** A URL of a database without its password. */
@@ -16,9 +18,4 @@ function withoutPassword(text: string): string {
 
 export function hasPassword(url: string): boolean {
   return /postgres(?:ql)?:\/\/[^:@/?]*:[^@]+@|[?&]password=/i.test(url)
-}
-
-/** For POSIX shells. */
-function quote(text: string): string {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", String.raw`'\''`)}'`
 }

@@ -13,6 +13,11 @@ export const changeFlags = {
   'dry-run': toggle('Only says what would be changed'),
 } as const satisfies Flags
 
+/** What a command takes that starts an operation. */
+export const waitFlag = {
+  wait: toggle('Waits until it is done, and tells how far it is'),
+} as const satisfies Flags
+
 /** What a command takes whose question is answered by typing a name. `context.confirm()` reads it. */
 export const confirmFlag = {
   confirm: text('<name>', 'Answers the question that asks for this name'),

@@ -1,22 +1,10 @@
-import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { compareCatalogues, type CatalogueFinding } from '../../events/compatibility/catalogue-comparison.ts'
-import { readCatalogueDocument } from '../../events/contracts/catalogue-document.ts'
-import {
-  describeCatalogue,
-  type KnownType,
-  type TypeDescription,
-} from '../../events/contracts/catalogue-description.ts'
-import type { EventCatalogue } from '../../events/catalogue.ts'
-import { checkHistory, findNeeds, type SampledVersion } from '../../operations/history-sample.ts'
-import { readCatalogue } from '../../operations/stored-catalogue.ts'
-import { resolveBossSchema } from '../../database/boss-schema.ts'
-import { createDatabase } from '../../database/database.ts'
-import { checkSchema } from '../../migrations/migrate.ts'
-import { defineCommand } from '../command/command.ts'
+import type { CatalogueFinding } from '../../events/compatibility/catalogue-comparison.ts'
+import type { KnownType, TypeDescription } from '../../events/contracts/catalogue-description.ts'
+import type { SampledVersion } from '../../operations/history-sample.ts'
+import { defineCommand, type CommandContext } from '../command/command.ts'
 import type { Config } from '../command/config.ts'
 import { integer, text, texts } from '../command/flags.ts'
-import { UsageError } from '../command/usage-error.ts'
 import type { Output } from '../output/output.ts'
 
 /** What was compared, and the findings. */
@@ -49,13 +37,13 @@ them on a sample of the log: each event is upcast to the newest shape and valida
     accept: texts('<what>', 'Lets a finding pass, as <type>:<rule>, such as payment.paid:sources-narrowed'),
   },
   isLong: true,
-  async run({ flags, config, output, cwd }) {
+  async run({ flags, config, bus, database, output, cwd }) {
     const { sample, against } = flags
     const accepted = new Set(flags.accept)
     const given = await config()
     const report = accept(
       against === undefined
-        ? await checkDatabase(given, sample)
+        ? await checkDatabase({ bus, database }, given, sample)
         : await checkFile(given, against, resolve(cwd, against)),
       accepted,
     )
@@ -66,56 +54,45 @@ them on a sample of the log: each event is upcast to the newest shape and valida
 })
 
 async function checkFile(config: Config, name: string, file: string): Promise<Report> {
-  const [source, current] = [config.source(), await describeCatalogue(await config.events())]
-  const text = await readFile(file, 'utf8').catch((error: unknown) => {
-    throw new UsageError(`${name} could not be read: ${(error as Error).message}`, { cause: error })
-  })
-  const known = readCatalogueDocument(parse(text, name), name)
+  const [source, events] = [config.source(), await config.events()]
+  const [{ describeCatalogue }, { compareCatalogues }, { readCatalogueFile }] = await Promise.all([
+    import('../../events/contracts/catalogue-description.ts'),
+    import('../../events/compatibility/catalogue-comparison.ts'),
+    import('../views/catalogue-file.ts'),
+  ])
+  const [current, known] = [await describeCatalogue(events), await readCatalogueFile(file, name)]
   const findings = compareCatalogues(source, current, known)
   return { source, against: name, types: current.length, compared: known.length, sampled: [], findings }
 }
 
-function parse(text: string, name: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    throw new UsageError(`${name} is no JSON`)
-  }
-}
-
-async function checkDatabase(config: Config, sampleSize: number): Promise<Report> {
-  const [source, events] = [config.source(), await config.events()]
-  const database = createDatabase(config.database(), silentLogger, resolveBossSchema(config.bossSchema))
-  try {
-    await checkSchema(database)
-    const [current, known] = await Promise.all([describeCatalogue(events), readCatalogue(database)])
-    const removed = removedTypes(source, current, known)
-    const needs = removed.length === 0 ? new Map() : await findNeeds(database, removed)
-    const compared = compareCatalogues(source, current, known, needs)
-    const { versions, findings } = await sampleHistory(database, events, known, sampleSize)
-    return {
-      ...{
-        source,
-        against: 'the database',
-        types: current.length,
-        compared: known.length,
-        sampled: versions,
-      },
-      findings: [...compared, ...findings],
-    }
-  } finally {
-    await database.close()
-  }
-}
-
-async function sampleHistory(
-  database: Parameters<typeof checkHistory>[0],
-  events: EventCatalogue,
-  known: readonly KnownType[],
+async function checkDatabase(
+  { bus, database: open }: Pick<CommandContext, 'bus' | 'database'>,
+  config: Config,
   sampleSize: number,
-): ReturnType<typeof checkHistory> {
-  if (sampleSize === 0) return { versions: [], findings: [] }
-  return checkHistory(database, events, known, sampleSize)
+): Promise<Report> {
+  const [source, events] = [config.source(), await config.events()]
+  const [{ describeCatalogue }, { compareCatalogues }, { checkHistory, findNeeds }, { readCatalogue }] =
+    await Promise.all([
+      import('../../events/contracts/catalogue-description.ts'),
+      import('../../events/compatibility/catalogue-comparison.ts'),
+      import('../../operations/history-sample.ts'),
+      import('../../operations/stored-catalogue.ts'),
+    ])
+  // Checks the schema.
+  await bus()
+  const database = await open()
+  const [current, known] = await Promise.all([describeCatalogue(events), readCatalogue(database)])
+  const removed = removedTypes(source, current, known)
+  const needs = removed.length === 0 ? new Map() : await findNeeds(database, removed)
+  const compared = compareCatalogues(source, current, known, needs)
+  const { versions, findings } =
+    sampleSize === 0
+      ? { versions: [], findings: [] }
+      : await checkHistory(database, events, known, sampleSize)
+  return {
+    ...{ source, against: 'the database', types: current.length, compared: known.length, sampled: versions },
+    findings: [...compared, ...findings],
+  }
 }
 
 function removedTypes(
@@ -159,5 +136,3 @@ function printReport(
   line()
   line(breaking === 0 ? 'Nothing breaks.' : `${breaking} breaking ${breaking === 1 ? 'change' : 'changes'}.`)
 }
-
-const silentLogger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }

@@ -1,9 +1,7 @@
 import { existsSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { toAsyncApi } from '../../events/contracts/asyncapi.ts'
-import { readCatalogueDocument, toCatalogueDocument } from '../../events/contracts/catalogue-document.ts'
-import { describeCatalogue, type TypeDescription } from '../../events/contracts/catalogue-description.ts'
+import type { TypeDescription } from '../../events/contracts/catalogue-description.ts'
 import { defineCommand } from '../command/command.ts'
 import { choice, text } from '../command/flags.ts'
 
@@ -26,6 +24,11 @@ export const catalogExport = defineCommand({
     const { format, envelope, out } = flags
     const given = await config()
     const source = given.source()
+    const [{ describeCatalogue }, { toAsyncApi }, { toCatalogueDocument }] = await Promise.all([
+      import('../../events/contracts/catalogue-description.ts'),
+      import('../../events/contracts/asyncapi.ts'),
+      import('../../events/contracts/catalogue-document.ts'),
+    ])
     const current = await describeCatalogue(
       await given.events(),
       format === 'asyncapi' ? 'draft-07' : 'draft-2020-12',
@@ -53,5 +56,7 @@ export const catalogExport = defineCommand({
 async function versionsIn(file: string | undefined): Promise<readonly TypeDescription[]> {
   if (file === undefined || !existsSync(file)) return []
   const text = await readFile(file, 'utf8')
-  return text.trim() === '' ? [] : readCatalogueDocument(JSON.parse(text), file)
+  if (text.trim() === '') return []
+  const { readCatalogueDocument } = await import('../../events/contracts/catalogue-document.ts')
+  return readCatalogueDocument(JSON.parse(text), file)
 }

@@ -7,6 +7,8 @@ import { defineCommand } from '../command/command.ts'
 import { counted, duration } from '../output/cells.ts'
 import type { Output } from '../output/output.ts'
 import { bold, green, quiet, red, state, yellow, type Piece } from '../output/styled.ts'
+import { findingCommands } from '../views/finding-commands.ts'
+import { operationColumns } from '../views/operation-page.ts'
 
 /** A subscription, how far behind it is, and what waits for it. */
 type SubscriptionStatus = SubscriptionStateRow &
@@ -14,7 +16,8 @@ type SubscriptionStatus = SubscriptionStateRow &
 
 /** All that is shown; as JSON, an object of these. */
 interface Status {
-  readonly findings: readonly Finding[]
+  /** With the commands that mend them, or tell more. */
+  readonly findings: readonly (Finding & { readonly commands: readonly string[] })[]
   readonly subscriptions: readonly SubscriptionStatus[]
   /** What is not dispatched yet. */
   readonly outbox: (OutboxState & { readonly scheduledEvents: number }) | undefined
@@ -61,7 +64,8 @@ export async function readStatus(bus: Bus): Promise<Status> {
     // This process delivers nothing, and is not meant to.
     findings: health.findings
       .filter(({ code }) => code !== 'not-started')
-      .toSorted((a, b) => severities.indexOf(a.severity) - severities.indexOf(b.severity)),
+      .toSorted((a, b) => severities.indexOf(a.severity) - severities.indexOf(b.severity))
+      .map((finding) => ({ ...finding, commands: findingCommands(finding) })),
     subscriptions: subscriptions.toSorted((a, b) => urgency(b) - urgency(a)),
     outbox:
       health.outbox === undefined
@@ -80,10 +84,11 @@ function urgency({ state: name, lagSeconds = 0, deadEvents = 0 }: SubscriptionSt
 function writeStatus(output: Output, read: Status): void {
   const { findings, subscriptions, outbox, deadLetters, operations } = read
   output.line(...headline(findings))
-  for (const { code, severity, message, remedy } of findings) {
+  for (const { code, severity, message, remedy, commands } of findings) {
     output.line()
     output.line(state(severity), '  ', bold(code), '  ', message)
     output.line('  ', quiet(remedy))
+    for (const command of commands) output.line('  ', command)
   }
   output.heading('Subscriptions')
   if (subscriptions.length === 0) output.line('There are none yet.')
@@ -105,15 +110,7 @@ function writeStatus(output: Output, read: Status): void {
   }
   if (operations.length > 0) {
     output.heading('Operations')
-    output.table(operations, [
-      { title: 'ID', value: ({ id }) => id, isWhole: true },
-      { title: 'KIND', value: ({ kind }) => kind },
-      { title: 'STATE', value: ({ state: name }) => state(name) },
-      { title: 'SUBSCRIPTIONS', value: (each) => each.subscriptions },
-      { title: 'BY', value: ({ by }) => by },
-      { title: 'SINCE', value: ({ createdAt }) => createdAt },
-      { title: 'WHY', value: ({ stateReason, reason }) => stateReason ?? reason },
-    ])
+    output.table(operations, operationColumns)
   }
 }
 

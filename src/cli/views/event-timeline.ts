@@ -11,7 +11,11 @@ export interface Moment {
 }
 
 /** Error, code and message on one line. */
-function errorText({ name, code, message }: LastError): string {
+export function errorText({
+  name,
+  code,
+  message,
+}: Pick<LastError, 'name' | 'message'> & { readonly code?: string | undefined }): string {
   return `${name}${code === undefined ? '' : ` (${code})`}${message === '' ? '' : `: ${message}`}`
 }
 

@@ -1,4 +1,4 @@
-import { getConstructionPlans, PgBoss } from 'pg-boss'
+import { getConstructionPlans, getMigrationPlans, PgBoss } from 'pg-boss'
 import { DatabaseError } from '../../foundation/errors.ts'
 import type { Database } from '../../database/database.ts'
 import { toBusError } from '../../database/database-errors.ts'
@@ -45,6 +45,25 @@ export async function assertMigratableBoss(
     `pg-boss in the schema \`${database.bossSchemaName}\` ${user}, and is older (version ${version} of its schema, the bus needs ${bossVersion}): ` +
       `have the bus's own beside it with createBus({ bossSchema: 'bus_jobs' }), or update it for both with bus.migrate({ sharedBoss: 'migrate' }) once every service that uses it runs pg-boss 12`,
   )
+}
+
+/** What a migration would do to the schema of pg-boss. */
+export interface BossPlan {
+  /** The version of its schema that is there. Undefined: none is. */
+  readonly version: number | undefined
+  /** The version that it would have then. */
+  readonly nextVersion: number
+  /** As a script for psql. Empty if there is nothing to do. */
+  readonly sql: string
+}
+
+/** Only reads. */
+export async function planBoss(database: Database): Promise<BossPlan> {
+  const { version } = await readVersion(database)
+  if (version === undefined)
+    return { version, nextVersion: bossVersion, sql: getConstructionPlans(database.bossSchema).trim() }
+  if (version >= bossVersion) return { version, nextVersion: version, sql: '' }
+  return { version, nextVersion: bossVersion, sql: getMigrationPlans(database.bossSchema, version).trim() }
 }
 
 /**

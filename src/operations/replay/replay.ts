@@ -2,6 +2,7 @@ import type pg from 'pg'
 import { checkActor } from '../../audit/audit.ts'
 import type { Database } from '../../database/database.ts'
 import { locks } from '../../database/locks.ts'
+import { beginReading } from '../../database/session-settings.ts'
 import { pickSubscription } from '../../delivery/registry/find-subscription.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../../delivery/registry/registry.ts'
 import { toRoute } from '../../delivery/routing/match-events.ts'
@@ -168,7 +169,7 @@ async function preview(
         ...(counts[index] ?? noCounts),
       })),
     }
-  })
+  }, beginReading)
 }
 
 /** A page may be empty: see `windowSize` in selection.ts. */
