@@ -20,6 +20,7 @@ const layers = [
   'events/contracts',
   'events/compatibility/schemas',
   'events/compatibility',
+  'telemetry',
   'database/configuration',
   'database',
   'migrations',
