@@ -36,15 +36,12 @@ export const durationBuckets: readonly number[] = [
 
 /** What this process measures. The recorder's functions say when. */
 export const instruments = {
-  /**
-   * `publishEnded` as the operation `publish` of type `send`; `settled` as the operation `settle` of type `settle`, by subscription and
-   * without a type.
-   */
+  /** `operation`: `publish` is of the type `send`, `settle` of the type `settle`, `cancel` of none. */
   operationDuration: {
     name: 'messaging.client.operation.duration',
     kind: 'histogram',
     unit: 's',
-    description: 'Duration of calls of publish, and of writing what became of events.',
+    description: 'Duration of publishing and cancelling events, and of writing what became of them.',
     attributes: ['operationName', 'operationType', 'destination', 'subscription', 'errorType'],
   },
   /** `sent`, as the operation `publish`. */

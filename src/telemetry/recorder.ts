@@ -1,3 +1,6 @@
+/** What the bus does on behalf of its caller, or of itself, and waits for. */
+export type ClientOperation = 'publish' | 'cancel' | 'settle'
+
 /**
  * Through this the engine tells what happens in this process. OpenTelemetry metrics and the Prometheus registry implement it; see
  * instruments.ts for the names, units and attributes that each call ends in.
@@ -12,13 +15,22 @@ export interface Recorder {
   /** Whether anybody records now. May change at any time: an SDK can be started after the bus. */
   readonly isOn: boolean
   /**
-   * A call of publish, publishMany or tryPublish has ended.
+   * An operation has ended: `publish` (also publishMany and tryPublish), `cancel`, or `settle`, which writes outcomes in one transaction:
+   * receipts, retries, dead letters.
    *
-   * @param type - of its events; undefined where it had several types, or one that is not in the catalogue
-   * @param seconds - from the call to its end. The transaction commits later
+   * @param type - of its events; undefined where they have several types or one that is not in the catalogue, and for `cancel`
+   * @param subscription - for `settle`
+   * @param seconds - `publish`: from valid events to the answer of the database; the transaction commits later. `settle`: of the
+   *   transaction; with exactly-once without the handlers in it
    * @param errorType - undefined where it succeeded
    */
-  publishEnded: (type: string | undefined, seconds: number, errorType: string | undefined) => void
+  operation: (
+    operation: ClientOperation,
+    type: string | undefined,
+    subscription: string | undefined,
+    seconds: number,
+    errorType: string | undefined,
+  ) => void
   /**
    * Events of a type were sent to the database, duplicates among them. Called for each type of a call. What was refused before, such as an
    * invalid event, was not sent.
@@ -29,12 +41,13 @@ export interface Recorder {
   /**
    * An attempt at an event has ended and counts. One that was cut short by a stop of the process, for example, does not.
    *
+   * @param type - undefined where the event was not found
    * @param seconds - how long its handler took; undefined where none ran, because the event was not found or could not be upcast
    * @param waitSeconds - from the time when the event was published or due to its first handler call; undefined for later attempts and replays
    * @param errorType - undefined where the event is delivered
    */
   attempt: (
-    type: string,
+    type: string | undefined,
     subscription: string,
     seconds: number | undefined,
     waitSeconds: number | undefined,
@@ -46,24 +59,17 @@ export interface Recorder {
   dead: (subscription: string, count: number) => void
   /** Dead letters were put back for another round of attempts, and that is committed. */
   redriven: (subscription: string, count: number) => void
-  /**
-   * Outcomes were written, or could not be: receipts, retries and dead letters of one transaction.
-   *
-   * @param seconds - of the transaction; with exactly-once without the handlers in it
-   */
-  settled: (subscription: string, seconds: number, errorType: string | undefined) => void
 }
 
 /** Tells nobody. */
 export const noRecorder: Recorder = {
   isOn: false,
-  publishEnded() {},
+  operation() {},
   sent() {},
   attempt() {},
   expired() {},
   dead() {},
   redriven() {},
-  settled() {},
 }
 
 /** Tells each of them. */
@@ -75,8 +81,8 @@ export function combineRecorders(recorders: readonly Recorder[]): Recorder {
     get isOn() {
       return recorders.some(({ isOn }) => isOn)
     },
-    publishEnded(type, seconds, errorType) {
-      for (const recorder of recorders) recorder.publishEnded(type, seconds, errorType)
+    operation(operation, type, subscription, seconds, errorType) {
+      for (const recorder of recorders) recorder.operation(operation, type, subscription, seconds, errorType)
     },
     sent(type, count, errorType) {
       for (const recorder of recorders) recorder.sent(type, count, errorType)
@@ -92,9 +98,6 @@ export function combineRecorders(recorders: readonly Recorder[]): Recorder {
     },
     redriven(subscription, count) {
       for (const recorder of recorders) recorder.redriven(subscription, count)
-    },
-    settled(subscription, seconds, errorType) {
-      for (const recorder of recorders) recorder.settled(subscription, seconds, errorType)
     },
   }
 }
