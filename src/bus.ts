@@ -41,6 +41,8 @@ import { repairSequences } from './outbox/schema/sequences.ts'
 import { type DefaultedBy, type EventDefaults, type Publisher } from './outbox/publish/publisher.ts'
 import { assertNodeVersion } from './foundation/node-version.ts'
 import { chosenOf, resolveRun, type RunOption } from './run-option.ts'
+import { runOutside } from './telemetry/guarded-span.ts'
+import { createTelemetry } from './telemetry/telemetry.ts'
 import { createPayloadView } from './operations/payload-view.ts'
 import { createRetention, startRetention, type RetentionTimer } from './retention/retention.ts'
 import { createReads } from './tenancy/reads.ts'
@@ -89,7 +91,8 @@ export function createBus<
   const blockedKeys = createBlockedKeys(database, settings.source, logger)
   const erasures = createErasures(database)
   const operations = createOperations(database)
-  const deadLetters = createDeadLetters(database, operations, settings, logger)
+  const telemetry = createTelemetry(resolved.telemetry)
+  const deadLetters = createDeadLetters(database, operations, settings, logger, telemetry.recorder)
   const registered = {
     ...createSubscriptions(database, settings.source, async () => delivery?.followStates()),
     ...createSubscriptionRemoval(database, operations, logger),
@@ -107,7 +110,7 @@ export function createBus<
     builtIn: canary.subscription === undefined ? [] : [canary.subscription],
     delivery: () => delivery,
   })
-  const publishing = createPublishing(database, settings, logger, defaults, admission)
+  const publishing = createPublishing(database, settings, logger, defaults, admission, telemetry)
 
   async function start(run: RunOption): Promise<void> {
     const chosen = chosenOf(subscriptions, run)
@@ -129,13 +132,14 @@ export function createBus<
       declaredNames: subscriptions.map(({ name }) => name),
       logger,
       publishing: publishing.forHandlers,
+      telemetry,
       onOperations: () => runner?.wake(),
       onCatchUp: catchUpFor(settings.source),
     })
     runner = startOperationRunner({
       ...{ database, logger },
       parts: {
-        redrive: createRedrivePart(database, logger),
+        redrive: createRedrivePart(database, logger, telemetry.recorder),
         discard: createDiscardPart(database, logger),
         replay: createReplayPart(database, logger),
         'catch-up': createCatchUpPart(database, logger),
@@ -217,7 +221,8 @@ export function createBus<
         throw new StateError('Expected start() before stop(): a stopped bus does not start again')
       if (state === 'created') {
         state = 'starting'
-        starting = start(run).then(
+        // Its loops go on when the caller's trace is long over.
+        starting = runOutside(async () => start(run)).then(
           () => {
             if (state === 'starting') state = 'started'
           },

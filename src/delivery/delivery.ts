@@ -10,6 +10,7 @@ import type { Dispatch } from '../outbox/relay/claim.ts'
 import { startRelay, type RelayState } from '../outbox/relay/relay.ts'
 import { repairSequences } from '../outbox/schema/sequences.ts'
 import { version } from '../foundation/version.ts'
+import type { Telemetry } from '../telemetry/telemetry.ts'
 import type { HandlerPublishing } from './attempts/context-publisher.ts'
 import { openBoss } from './jobs/boss.ts'
 import type { OnCatchUp } from './registry/catch-up.ts'
@@ -70,6 +71,7 @@ export interface DeliveryParts {
   readonly declaredNames: readonly string[]
   readonly logger: BusLogger
   readonly publishing: HandlerPublishing
+  readonly telemetry: Telemetry
   /** Called when operations may have something to do: see src/operations/operation-runner.ts. */
   readonly onOperations: () => void
   /** Called in the transaction that registers a subscription which is to start in the past. */
@@ -111,6 +113,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       rollups,
     },
     publishing: parts.publishing,
+    telemetry: parts.telemetry,
     onDeadLetters: () => calls?.wake(),
     handlerPool: () => (handlerPool ??= createHandlerPool(database, Math.max(1, exactlyOnceCount))),
   })

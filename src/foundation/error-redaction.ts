@@ -140,7 +140,7 @@ function withoutText(message: string, text: string): string {
 /**
  * PostgreSQL's message about an invalid value (SQLSTATE class 22), without the value that it quotes: `invalid input
  * syntax for type integer: "…"`. Other messages name tables, columns and constraints, and are kept. What is stored of a handler's error:
- * `describeFailure` in delivery/attempts/failure.ts.
+ * `describeError` in described-error.ts.
  */
 export function withoutQuotedData(code: unknown, message: string): string {
   // From the first quotation mark to the last: the value may contain some.

@@ -54,7 +54,7 @@ export interface Recorder {
     errorType: string | undefined,
   ) => void
   /** An event expired before it was delivered: no handler was called. */
-  expired: (type: string, subscription: string) => void
+  expired: (type: string | undefined, subscription: string) => void
   /** Events have become dead letters, and that is committed. */
   dead: (subscription: string, count: number) => void
   /** Dead letters were put back for another round of attempts, and that is committed. */
