@@ -31,7 +31,15 @@ export function testBus(
   options: Partial<
     Pick<
       BusOptions<typeof paymentEvents>,
-      'source' | 'logger' | 'maxPayloadBytes' | 'bossSchema' | 'retention' | 'health' | 'canary' | 'admission'
+      | 'source'
+      | 'logger'
+      | 'maxPayloadBytes'
+      | 'bossSchema'
+      | 'retention'
+      | 'health'
+      | 'canary'
+      | 'admission'
+      | 'telemetry'
     >
   > = {},
 ): PaymentBus {
