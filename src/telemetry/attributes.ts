@@ -42,6 +42,19 @@ export function operationAttributes(
   return attributes
 }
 
+/** What spans say of a single event, before it has an id. */
+export function eventAttributes({
+  tenantId,
+  correlationId,
+}: {
+  readonly tenantId: string
+  readonly correlationId?: string | undefined
+}): Attributes {
+  const attributes: Attributes = { [spanAttributeNames.tenant]: tenantId }
+  if (correlationId !== undefined) attributes[spanAttributeNames.conversationId] = correlationId
+  return attributes
+}
+
 /** `publish payment.paid` */
 export function spanName(operation: OperationName, type: string | undefined): string {
   return type === undefined ? operation : `${operation} ${type}`

@@ -3,6 +3,7 @@ import {
   ROOT_CONTEXT,
   SpanStatusCode,
   trace,
+  type Attributes,
   type Context,
   type Span,
   type SpanContext,
@@ -41,11 +42,12 @@ export class GuardedSpan {
     return runIn(this.context, work)
   }
 
-  set(name: string, value: string | number | boolean): void {
+  /** Adds attributes, if anybody is going to see them. */
+  set(attributes: Attributes): void {
     try {
-      this.#span.setAttribute(name, value)
+      if (this.#span.isRecording()) this.#span.setAttributes(attributes)
     } catch {
-      // The span lacks it then.
+      // The span lacks them then.
     }
   }
 

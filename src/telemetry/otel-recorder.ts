@@ -1,9 +1,9 @@
-import { createNoopMeter, metrics, type Attributes, type Meter, type MeterProvider } from '@opentelemetry/api'
+import { createNoopMeter, metrics, type Meter, type MeterProvider } from '@opentelemetry/api'
 import { version } from '../foundation/version.ts'
 import type { OperationName } from './attributes.ts'
 import { durationBuckets, instruments, type Instrument } from './instruments.ts'
-import { createAttributes } from './metric-attributes.ts'
 import type { Recorder } from './recorder.ts'
+import { createSeries } from './series.ts'
 import { scopeName } from './tracer.ts'
 
 /** Adds to a counter, or records a duration. Never throws. Attributes that the instrument does not have are left out. */
@@ -87,26 +87,31 @@ function createMeasures(meter: Meter): Measures {
 }
 
 function createMeasure(meter: Meter, instrument: Instrument): Measure {
-  const record = createRecord(meter, instrument)
-  const attributesFor = createAttributes(instrument)
+  return instrument.kind === 'counter' ? createCounter(meter, instrument) : createHistogram(meter, instrument)
+}
+
+/** Counts by itself, and is asked when the metrics are collected: an SDK takes longer to add to a counter than many events may cost. */
+function createCounter(meter: Meter, instrument: Instrument): Measure {
+  const { name, unit, description } = instrument
+  const series = createSeries(instrument)
+  meter.createObservableCounter(name, { unit, description }).addCallback((result) => {
+    for (const { count, attributes } of series.all) result.observe(count, attributes)
+  })
+  return (value, operation, type, subscription, errorType) => {
+    series.of(operation, type, subscription, errorType).count += value
+  }
+}
+
+function createHistogram(meter: Meter, instrument: Instrument): Measure {
+  const { name, unit, description } = instrument
+  const series = createSeries(instrument)
+  const advice = { explicitBucketBoundaries: [...durationBuckets] }
+  const histogram = meter.createHistogram(name, { unit, description, advice })
   return (value, operation, type, subscription, errorType) => {
     try {
-      record(value, attributesFor(operation, type, subscription, errorType))
+      histogram.record(value, series.of(operation, type, subscription, errorType).attributes)
     } catch {
       // An SDK that fails costs a measurement, not an event.
     }
   }
-}
-
-function createRecord(
-  meter: Meter,
-  { name, kind, unit, description }: Instrument,
-): (value: number, attributes: Attributes) => void {
-  if (kind === 'counter') {
-    const counter = meter.createCounter(name, { unit, description })
-    return (value, attributes) => counter.add(value, attributes)
-  }
-  const advice = { explicitBucketBoundaries: [...durationBuckets] }
-  const histogram = meter.createHistogram(name, { unit, description, advice })
-  return (value, attributes) => histogram.record(value, attributes)
 }

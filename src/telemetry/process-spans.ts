@@ -1,6 +1,6 @@
 import { SpanKind, trace, type Context, type SpanContext, type Tracer } from '@opentelemetry/api'
 import type { StoredEvent } from '../events/envelope.ts'
-import { operationAttributes, spanAttributeNames, spanName } from './attributes.ts'
+import { eventAttributes, operationAttributes, spanAttributeNames, spanName } from './attributes.ts'
 import { GuardedSpan } from './guarded-span.ts'
 import { activeContext, creationContextIn, extractContext } from './trace-context.ts'
 
@@ -41,23 +41,24 @@ export function startProcessSpan(tracer: Tracer, call: HandlerCall): ProcessSpan
   const { event, subscription, attempt, replayId } = call
   const carried = extractContext(event.metadata)
   const created = creationContextIn(carried)
-  const attributes = operationAttributes('process', event.type, subscription)
-  attributes[spanAttributeNames.messageId] = event.id
-  attributes[spanAttributeNames.tenant] = event.tenantId
-  attributes[spanAttributeNames.attempt] = attempt
-  if (event.correlationId !== undefined) attributes[spanAttributeNames.conversationId] = event.correlationId
-  if (replayId !== undefined) attributes[spanAttributeNames.replay] = replayId
   const span = GuardedSpan.start(
     tracer,
     spanName('process', event.type),
     {
       kind: SpanKind.CONSUMER,
-      attributes,
+      attributes: operationAttributes('process', event.type, subscription),
       ...(created === undefined ? {} : { links: [{ context: created }] }),
     },
     parentOf(call, carried),
   )
   if (span === undefined) return undefined
+  // Samplers see what there is few of. Attributes at the start cost several times as much.
+  span.set({
+    ...eventAttributes(event),
+    [spanAttributeNames.messageId]: event.id,
+    [spanAttributeNames.attempt]: attempt,
+    ...(replayId === undefined ? {} : { [spanAttributeNames.replay]: replayId }),
+  })
   return { span, attemptTrace: { type: event.type, processed: span.spanContext, created } }
 }
 

@@ -1,6 +1,6 @@
 import { SpanKind, type Context, type Link, type Tracer } from '@opentelemetry/api'
 import type { EventMetadata, Published } from '../events/envelope.ts'
-import { operationAttributes, spanAttributeNames, spanName } from './attributes.ts'
+import { eventAttributes, operationAttributes, spanAttributeNames, spanName } from './attributes.ts'
 import { GuardedSpan } from './guarded-span.ts'
 import type { OperationSpan } from './tell-operation.ts'
 import {
@@ -34,6 +34,15 @@ export function commonTypeOf(events: readonly { readonly type: string }[]): stri
   return first !== undefined && events.every(({ type }) => type === first.type) ? first.type : undefined
 }
 
+/** An event of a call. */
+interface Created {
+  /** Its metadata say where it was created. */
+  readonly isElsewhere: boolean
+  readonly event: OutgoingEvent
+  /** The span of its own. */
+  readonly span: GuardedSpan | undefined
+}
+
 /**
  * Begins the span of a call of publish. It creates its events, so it is a PRODUCER, unless each of them was created elsewhere or has a span of
  * its own.
@@ -48,87 +57,76 @@ export function startPublishSpan(
   createSpans: boolean,
 ): PublishSpan | undefined {
   const parent = activeContext()
-  const isForeign = events.map(({ metadata }) => hasCreationContext(metadata))
-  const created =
-    isBatch && createSpans ? events.map((event, i) => createSpan(tracer, event, isForeign[i], parent)) : []
-  const createsItself = created.length === 0 && isForeign.includes(false)
+  const created = events.map((event): Created => {
+    const isElsewhere = hasCreationContext(event.metadata)
+    const hasSpan = createSpans && isBatch && !isElsewhere
+    return { event, isElsewhere, span: hasSpan ? startCreateSpan(tracer, event, parent) : undefined }
+  })
+  const createsThem = created.some(({ isElsewhere, span }) => !isElsewhere && span === undefined)
   const type = commonTypeOf(events)
   const attributes = operationAttributes('publish', type, undefined)
   if (isBatch) attributes[spanAttributeNames.batchCount] = events.length
-  else addEvent(attributes, events[0])
-  const span = GuardedSpan.start(
-    tracer,
-    spanName('publish', type),
-    {
-      kind: createsItself ? SpanKind.PRODUCER : SpanKind.CLIENT,
-      attributes,
-      links: [...linksTo(events, isForeign), ...created.flatMap(linkTo)].slice(0, maxLinkCount),
-    },
-    parent,
-  )
-  if (span === undefined) return undefined
-  const own = createsItself ? injectContext(span.context) : undefined
-  const endCreated = (published: readonly Published[]): void => {
-    for (const [i, each] of created.entries()) {
-      const id = published[i]?.id
-      if (id !== undefined) each?.set(spanAttributeNames.messageId, id)
-      each?.end()
-    }
+  const options = {
+    kind: createsThem ? SpanKind.PRODUCER : SpanKind.CLIENT,
+    attributes,
+    links: linksTo(created),
   }
+  const span = GuardedSpan.start(tracer, spanName('publish', type), options, parent)
+  if (span === undefined) return undefined
+  const [first] = events
+  if (!isBatch && first !== undefined) span.set(eventAttributes(first))
+  const shared = createsThem ? injectContext(span.context) : undefined
   return {
     contextFor(index) {
-      if (isForeign[index] !== false) return undefined
-      const context = created[index]?.context
-      return context === undefined ? own : injectContext(context)
+      const each = created[index]
+      if (each === undefined || each.isElsewhere) return undefined
+      return each.span === undefined ? shared : injectContext(each.span.context)
     },
     run: (work) => span.run(work),
     end(published) {
-      endCreated(published)
-      const [first] = published
-      if (!isBatch && first !== undefined) {
-        span.set(spanAttributeNames.messageId, first.id)
-        if (first.duplicate) span.set(spanAttributeNames.duplicate, true)
-      }
+      endCreated(created, published)
+      if (!isBatch) span.set(publishedAttributes(published[0]))
       span.end()
     },
     fail(thrown, errorType) {
-      endCreated([])
+      endCreated(created, [])
       span.fail(thrown, errorType)
     },
   }
 }
 
-function createSpan(
-  tracer: Tracer,
-  event: OutgoingEvent,
-  isForeign: boolean | undefined,
-  parent: Context,
-): GuardedSpan | undefined {
-  if (isForeign !== false) return undefined
-  const { type } = event
-  const attributes = operationAttributes('create', type, undefined)
-  addEvent(attributes, event)
-  return GuardedSpan.start(tracer, spanName('create', type), { kind: SpanKind.PRODUCER, attributes }, parent)
+function startCreateSpan(tracer: Tracer, event: OutgoingEvent, parent: Context): GuardedSpan | undefined {
+  const attributes = operationAttributes('create', event.type, undefined)
+  const options = { kind: SpanKind.PRODUCER, attributes }
+  const span = GuardedSpan.start(tracer, spanName('create', event.type), options, parent)
+  span?.set(eventAttributes(event))
+  return span
 }
 
-function addEvent(attributes: Record<string, unknown>, event: OutgoingEvent | undefined): void {
-  if (event === undefined) return
-  attributes[spanAttributeNames.tenant] = event.tenantId
-  if (event.correlationId !== undefined) attributes[spanAttributeNames.conversationId] = event.correlationId
+/** The database gives events their ids, so their spans end when they are stored. */
+function endCreated(created: readonly Created[], published: readonly Published[]): void {
+  for (const [index, { span }] of created.entries()) {
+    if (span === undefined) continue
+    span.set(publishedAttributes(published[index]))
+    span.end()
+  }
 }
 
-/** To where events were created that were not created here. */
-function linksTo(events: readonly OutgoingEvent[], isForeign: readonly boolean[]): Link[] {
+function publishedAttributes(published: Published | undefined): Record<string, string | boolean> {
+  if (published === undefined) return {}
+  const { id, duplicate } = published
+  return duplicate
+    ? { [spanAttributeNames.messageId]: id, [spanAttributeNames.duplicate]: true }
+    : { [spanAttributeNames.messageId]: id }
+}
+
+/** To the spans that created the events, but for the span itself. */
+function linksTo(created: readonly Created[]): Link[] {
   const links: Link[] = []
-  for (const [i, { metadata }] of events.entries()) {
+  for (const { event, isElsewhere, span } of created) {
     if (links.length === maxLinkCount) break
-    if (isForeign[i] !== true || metadata === undefined) continue
-    const created = creationContextIn(extractContext(metadata))
-    if (created !== undefined) links.push({ context: created })
+    const context = isElsewhere ? creationContextIn(extractContext(event.metadata ?? {})) : span?.spanContext
+    if (context !== undefined) links.push({ context })
   }
   return links
-}
-
-function linkTo(span: GuardedSpan | undefined): Link[] {
-  return span?.spanContext === undefined ? [] : [{ context: span.spanContext }]
 }

@@ -63,13 +63,10 @@ export function createSpans(createSpansOfEvents: boolean): Spans {
       const tracer = tracerNow()
       if (tracer === undefined) return undefined
       const attributes = operationAttributes('cancel', undefined, undefined)
-      if (id !== undefined) attributes[spanAttributeNames.messageId] = id
-      return GuardedSpan.start(
-        tracer,
-        spanName('cancel', undefined),
-        { kind: SpanKind.CLIENT, attributes },
-        activeContext(),
-      )
+      const options = { kind: SpanKind.CLIENT, attributes }
+      const span = GuardedSpan.start(tracer, spanName('cancel', undefined), options, activeContext())
+      if (id !== undefined) span?.set({ [spanAttributeNames.messageId]: id })
+      return span
     },
     process(call) {
       const tracer = tracerNow()
