@@ -76,7 +76,7 @@ export class GuardedSpan {
 }
 
 /** Calls a function in a context, even where the context manager fails. Returns and throws what the function does. */
-export function runIn<T>(active: Context, work: () => T): T {
+function runIn<T>(active: Context, work: () => T): T {
   let ended: { readonly returned: T } | { readonly thrown: unknown } | undefined
   try {
     context.with(active, () => {

@@ -3,7 +3,7 @@ import { operationAttributes, type OperationName } from './attributes.ts'
 import { attributeNames, messagingSystem, type Instrument } from './instruments.ts'
 
 /** The measurements of an instrument that have the same attributes. */
-export interface Series {
+interface Series {
   readonly attributes: Attributes
   /** Of a counter. */
   count: number

@@ -213,6 +213,9 @@ export const operatingOptions: Readonly<Record<string, Call>> = {
   admission: (text) => newBus({ admission: text }),
   'unknown option of admission': (text) => newBus({ admission: named(text) }),
   'admission.action': (text) => newBus({ admission: { maxOutboxDepth: 1, action: text } }),
+  telemetry: (text) => newBus({ telemetry: text }),
+  'unknown option of telemetry': (text) => newBus({ telemetry: named(text) }),
+  'telemetry.spans': (text) => newBus({ telemetry: { spans: text } }),
   ...callbacks((options) => newBus(options)),
 }
 

@@ -4,7 +4,6 @@ import {
   propagation,
   trace,
   type ContextManager,
-  type SpanContext,
   type TextMapPropagator,
 } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
@@ -33,7 +32,7 @@ export interface RecordedTelemetry {
   readonly instruments: () => Promise<InstrumentSeen[]>
 }
 
-export interface InstrumentSeen {
+interface InstrumentSeen {
   readonly name: string
   readonly unit: string
   readonly buckets: readonly number[] | undefined
@@ -132,6 +131,12 @@ export function linkedSpans({ links }: ReadableSpan): string[] {
   return links.map((link) => link.context.spanId)
 }
 
-export function idsOf(span: ReadableSpan): SpanContext {
-  return span.spanContext()
+/** The id of a span. A test that compares it has waited for the span. */
+export function idOf(span: ReadableSpan | undefined): string {
+  return span?.spanContext().spanId ?? 'there is no span'
+}
+
+/** An attribute of a span, as text. */
+export function textOf(span: ReadableSpan, attribute: string): string {
+  return JSON.stringify(span.attributes[attribute]) ?? 'undefined'
 }

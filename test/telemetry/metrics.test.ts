@@ -117,7 +117,7 @@ test('what is published, handled, retried and given up is counted and measured',
 
 function byError(a: Pick<Measured, 'attributes'>, b: Pick<Measured, 'attributes'>): number {
   const type = ({ attributes }: Pick<Measured, 'attributes'>): string =>
-    String(attributes['error.type'] ?? '')
+    JSON.stringify(attributes['error.type']) ?? ''
   return type(a) < type(b) ? -1 : type(a) > type(b) ? 1 : 0
 }
 
