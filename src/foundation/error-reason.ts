@@ -9,10 +9,10 @@ const maxCauses = 8
 const maxErrors = 4
 
 /** Maximum length of a reason. */
-const maxLength = 2000
+const maxLength = 2100
 
 /** Lengths that each message is cut to, the longest first, until the reason fits: the last cause says most. */
-const messageLengths = [maxLength, 500, 300, 200]
+const messageLengths = [2000, 500, 300, 200]
 
 /**
  * Why something failed: the message of the thrown value and of its causes, such as `fetch failed, caused by connect
@@ -129,7 +129,7 @@ function withoutRepetitions(parts: readonly Part[]): readonly Part[] {
 function join(said: readonly Part[], length: number): string {
   const texts = said.map(({ text, joint, more }, n) => {
     const cut =
-      text.length > length ? `${firstCharacters(text, length - 30)}… (${text.length} characters)` : text
+      text.length > length ? `${firstCharacters(text, length)}… (${text.length} characters)` : text
     return `${n === 0 ? '' : joint}${cut}${more === '' ? '' : ` (${more})`}`
   })
   return texts.length === 0 ? 'no reason is known' : texts.join('')

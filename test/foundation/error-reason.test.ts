@@ -130,10 +130,10 @@ describe('the reason of a failure', () => {
     let deep = new Error('end')
     for (let i = 0; i < 1000; i += 1) deep = new Error(`cause ${i} ${'x'.repeat(10_000)}`, { cause: deep })
     const reason = reasonOf(new Error('a', { cause: deep }))
-    expect(reason.length).toBeLessThanOrEqual(2000)
+    expect(reason.length).toBeLessThanOrEqual(2100)
     // All that are told, the last one too.
     expect(reason.match(/caused by cause \d+ x+/g)).toHaveLength(8)
-    expect(reasonOf(new Error('x'.repeat(1_000_000)))).toMatch(/^x{1900,2000}… \(1000000 characters\)$/)
+    expect(reasonOf(new Error('x'.repeat(1_000_000)))).toMatch(/^x{2000}… \(1000000 characters\)$/)
     expect(reasonOf(new Error('x'.repeat(1_000_000), { cause: dead }))).toMatch(
       /, caused by connect ECONNREFUSED 127\.0\.0\.1:9$/,
     )
