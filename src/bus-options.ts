@@ -22,6 +22,16 @@ import { resolveDrizzle, type DrizzleOption, type Settings } from './database/dr
 import type { DefaultsOption, EventDefaults } from './outbox/publish/publisher.ts'
 import { resolveRetention, type RetentionOptions } from './retention/policy.ts'
 import type { PublishSettings } from './outbox/publish/check-events.ts'
+import {
+  resolveMetrics,
+  type MetricsOption,
+  type ResolvedMetrics,
+} from './telemetry/prometheus/metrics-option.ts'
+import {
+  resolveTelemetry,
+  type ResolvedTelemetry,
+  type TelemetryOption,
+} from './telemetry/telemetry-option.ts'
 
 /** Options of `createBus`. */
 export interface BusOptions<
@@ -95,6 +105,18 @@ export interface BusOptions<
    * @defaultValue no limit
    */
   readonly admission?: AdmissionOption | undefined
+  /**
+   * What OpenTelemetry is told: spans, with the trace context and baggage that travel with events, and metrics. Nothing is done, and nothing
+   * stored, while no SDK is registered; one may be registered after the bus has started. See docs/guide/telemetry.md.
+   * @defaultValue `{ spans: true, createSpans: false, metrics: true }`
+   */
+  readonly telemetry?: TelemetryOption | undefined
+  /**
+   * What `bus.metrics()` tells Prometheus. With the option, even `{}`, the process counts from its start on; without it, from the first call
+   * of `bus.metrics()` on. See docs/guide/metrics.md.
+   * @defaultValue `{ database: true, tenants: 0 }`
+   */
+  readonly metrics?: MetricsOption | undefined
 }
 
 /** The option `health` of `createBus`. */
@@ -111,7 +133,7 @@ export interface HealthOption {
 export const busOptionNames: readonly string[] = [
   ...['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle', 'defaults'],
   ...callbackNames,
-  ...['retention', 'health', 'canary', 'admission'],
+  ...['retention', 'health', 'canary', 'admission', 'telemetry', 'metrics'],
 ]
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
@@ -126,6 +148,8 @@ export function resolveBusOptions<C extends EventCatalogue>(
   callbacks: DeadLetterCallbacks
   retention: RetentionOptions
   health: HealthLimits
+  telemetry: ResolvedTelemetry
+  metrics: ResolvedMetrics
 } {
   if (options === null || typeof options !== 'object')
     throw invalidOption(`Expected the options of a bus, got ${describe(options)}`)
@@ -156,6 +180,8 @@ export function resolveBusOptions<C extends EventCatalogue>(
     callbacks: resolveCallbacks('createBus', options),
     retention: resolveRetention(options.retention),
     health: resolveHealth(options.health),
+    telemetry: resolveTelemetry(options.telemetry),
+    metrics: resolveMetrics(options.metrics),
   }
 }
 

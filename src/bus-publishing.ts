@@ -7,14 +7,16 @@ import { InvalidEventError } from './foundation/errors.ts'
 import type { BusLogger } from './foundation/logger.ts'
 import { withAnswerLimit } from './foundation/with-timeout.ts'
 import { createCancel } from './outbox/publish/cancel.ts'
-import type { PublishSettings, UncheckedEvent } from './outbox/publish/check-events.ts'
-import { encodeEvents, publishInTransaction, publishOnItsOwn } from './outbox/publish/publish.ts'
+import { checkEvents, type PublishSettings, type UncheckedEvent } from './outbox/publish/check-events.ts'
+import { publishInTransaction, publishOnItsOwn } from './outbox/publish/publish.ts'
 import { createPublisher, type Publisher } from './outbox/publish/publisher.ts'
+import { sendEvents, tellRefused } from './outbox/publish/send-events.ts'
 import {
   assertTransaction,
   mayLoseCommits,
   type CallerTransaction,
 } from './outbox/transactions/caller-transaction.ts'
+import type { Telemetry } from './telemetry/telemetry.ts'
 
 /** Logged once, as an error: a commit that was reported as successful may have failed. */
 export const lostCommitsError =
@@ -36,17 +38,37 @@ export function createPublishing(
   logger: BusLogger,
   defaults: unknown,
   admission: Admission,
+  telemetry: Telemetry,
 ): BusPublishing {
-  const cancel = createCancel(database)
+  const cancel = createCancel(database, telemetry)
   let failedTryCount = 0
   let hasWarnedOfPooler = false
 
-  async function publishMany(
+  /** Does what may refuse events before they are sent. Then that is told. */
+  async function beforeSending<T>(newEvents: readonly UncheckedEvent[], check: () => Promise<T>): Promise<T> {
+    const startedAt = performance.now()
+    try {
+      return await check()
+    } catch (thrown) {
+      tellRefused(telemetry, settings.catalogue, newEvents, (performance.now() - startedAt) / 1000, thrown)
+      throw thrown
+    }
+  }
+
+  async function publishIn(
     tx: CallerTransaction,
     newEvents: readonly UncheckedEvent[],
+    isBatch: boolean,
+    admit?: () => Promise<void>,
   ): Promise<Published[]> {
-    assertTransaction(tx, 'bus.publish(tx, event)')
-    const published = await publishInTransaction(tx, await encodeEvents(settings, newEvents))
+    const events = await beforeSending(newEvents, async () => {
+      await admit?.()
+      assertTransaction(tx, 'bus.publish(tx, event)')
+      return checkEvents(settings, newEvents)
+    })
+    const published = await sendEvents(telemetry, events, isBatch, async (columns) =>
+      publishInTransaction(tx, columns),
+    )
     if (!hasWarnedOfPooler && mayLoseCommits(tx)) {
       hasWarnedOfPooler = true
       logger.error({}, lostCommitsError)
@@ -55,8 +77,11 @@ export function createPublishing(
     return published
   }
 
-  async function publishManyAlone(newEvents: readonly UncheckedEvent[]): Promise<Published[]> {
-    const published = await publishOnItsOwn(database, await encodeEvents(settings, newEvents))
+  async function publishAlone(newEvents: readonly UncheckedEvent[], isBatch: boolean): Promise<Published[]> {
+    const events = await beforeSending(newEvents, async () => checkEvents(settings, newEvents))
+    const published = await sendEvents(telemetry, events, isBatch, async (columns) =>
+      publishOnItsOwn(database, columns),
+    )
     await database.faultPoint?.('publish.committed')
     return published
   }
@@ -68,8 +93,8 @@ export function createPublishing(
 
   async function tryPublish(event: UncheckedEvent, admit = async () => {}): Promise<Published | undefined> {
     try {
-      await admit()
-      const publishing = publishManyAlone([event])
+      await beforeSending([event], admit)
+      const publishing = publishAlone([event], false)
       // A publish that is too late is not awaited; the event may still have been written.
       publishing.catch(() => {})
       return theOnly(await withAnswerLimit(publishing))
@@ -82,22 +107,23 @@ export function createPublishing(
   async function publishFor(
     tx: CallerTransaction | undefined,
     newEvents: readonly UncheckedEvent[],
+    isBatch: boolean,
   ): Promise<Published[]> {
-    return tx === undefined ? publishManyAlone(newEvents) : publishMany(tx, newEvents)
+    return tx === undefined ? publishAlone(newEvents, isBatch) : publishIn(tx, newEvents, isBatch)
   }
 
   async function publishAdmitted(
     tx: CallerTransaction,
     newEvents: readonly UncheckedEvent[],
+    isBatch: boolean,
   ): Promise<Published[]> {
-    await admission.admit(true)
-    return publishMany(tx, newEvents)
+    return publishIn(tx, newEvents, isBatch, async () => admission.admit(true))
   }
 
   const publisher: Publisher = createPublisher(
     {
-      publish: async (tx, event) => theOnly(await publishAdmitted(tx, [event])),
-      publishMany: publishAdmitted,
+      publish: async (tx, event) => theOnly(await publishAdmitted(tx, [event], false)),
+      publishMany: async (tx, newEvents) => publishAdmitted(tx, newEvents, true),
       tryPublish: async (event) => tryPublish(event, async () => admission.admit(false)),
     },
     defaults,
@@ -106,8 +132,8 @@ export function createPublishing(
   // Fields inherited from the handled event take precedence over the defaults. Handlers work the backlog off, so they are always admitted.
   const forHandlers = createPublisher(
     {
-      publish: async (tx, event) => theOnly(await publishFor(tx, [event])),
-      publishMany: publishFor,
+      publish: async (tx, event) => theOnly(await publishFor(tx, [event], false)),
+      publishMany: async (tx, newEvents) => publishFor(tx, newEvents, true),
       tryPublish: async (event) => tryPublish(event),
     },
     defaults,

@@ -15,6 +15,7 @@ import { reasonOf } from './foundation/error-reason.ts'
 import { limits } from './foundation/limits.ts'
 import type { BusLogger } from './foundation/logger.ts'
 import { assertObject, integerOption, refuseUnknownKeys } from './foundation/options.ts'
+import { runOutside } from './telemetry/guarded-span.ts'
 
 /** What the subscriptions of a bus need to know of it. */
 export interface BusSubscriptionsParts {
@@ -58,7 +59,8 @@ export function createBusSubscriptions(parts: BusSubscriptionsParts): BusSubscri
 
   /** Nobody need wait for it: then the log says that it failed. */
   function addNow(subscription: Subscription): Promise<void> {
-    const adding = add(subscription)
+    // Its worker goes on when the caller's trace is long over.
+    const adding = runOutside(async () => add(subscription))
     adding.catch((error: unknown) => {
       withdraw(subscription)
       logger.error(

@@ -42,6 +42,9 @@ import { repairSequences } from './outbox/schema/sequences.ts'
 import { type DefaultedBy, type EventDefaults, type Publisher } from './outbox/publish/publisher.ts'
 import { assertNodeVersion } from './foundation/node-version.ts'
 import { chosenOf, resolveRun, type RunOption } from './run-option.ts'
+import { runOutside } from './telemetry/guarded-span.ts'
+import { createMetrics } from './telemetry/prometheus/metrics.ts'
+import { createTelemetry } from './telemetry/telemetry.ts'
 import { createPayloadView } from './operations/payload-view.ts'
 import { createRetention, startRetention, type RetentionTimer } from './retention/retention.ts'
 import { createReads } from './tenancy/reads.ts'
@@ -90,7 +93,17 @@ export function createBus<
   const blockedKeys = createBlockedKeys(database, settings.source, logger)
   const erasures = createErasures(database)
   const operations = createOperations(database)
-  const deadLetters = createDeadLetters(database, operations, settings, logger)
+  const own = () => ({ state, delivery, failedTryPublishCount: publishing.failedTryCount })
+  const health = createHealth({ database, limits: healthLimits, readCanary: canary.readLast, own })
+  const metrics = createMetrics(
+    {
+      ...{ database, logger, service: settings.source, types: Object.keys(settings.catalogue) },
+      ...{ subscriptions: () => subscriptions.map(({ name }) => name), readHealth: health, own },
+    },
+    resolved.metrics,
+  )
+  const telemetry = createTelemetry(resolved.telemetry, [metrics.recorder])
+  const deadLetters = createDeadLetters(database, operations, settings, logger, telemetry.recorder)
   const registered = {
     ...createSubscriptions(database, settings.source, async () => delivery?.followStates()),
     ...createSubscriptionRemoval(database, operations, logger),
@@ -112,7 +125,7 @@ export function createBus<
     builtIn: canary.subscription === undefined ? [] : [canary.subscription],
     delivery: () => delivery,
   })
-  const publishing = createPublishing(database, settings, logger, defaults, admission)
+  const publishing = createPublishing(database, settings, logger, defaults, admission, telemetry)
 
   async function start(run: RunOption): Promise<void> {
     const chosen = chosenOf(subscriptions, run)
@@ -134,13 +147,14 @@ export function createBus<
       declaredNames: subscriptions.map(({ name }) => name),
       logger,
       publishing: publishing.forHandlers,
+      telemetry,
       onOperations: () => runner?.wake(),
       onCatchUp: catchUpFor(settings.source),
     })
     runner = startOperationRunner({
       ...{ database, logger },
       parts: {
-        redrive: createRedrivePart(database, logger),
+        redrive: createRedrivePart(database, logger, telemetry.recorder),
         discard: createDiscardPart(database, logger),
         replay: createReplayPart(database, logger),
         'catch-up': createCatchUpPart(database, logger),
@@ -222,7 +236,8 @@ export function createBus<
         throw new StateError('Expected start() before stop(): a stopped bus does not start again')
       if (state === 'created') {
         state = 'starting'
-        starting = start(run).then(
+        // Its loops go on when the caller's trace is long over.
+        starting = runOutside(async () => start(run)).then(
           () => {
             if (state === 'starting') state = 'started'
           },
@@ -248,9 +263,7 @@ export function createBus<
     admit: async () => admission.admit(false),
     stats: async (statsOptions) => readStats(database, statsOptions),
     canary: async (call) => canary.run(call),
-    health: createHealth({
-      ...{ database, limits: healthLimits, readCanary: canary.readLast },
-      own: () => ({ state, delivery, failedTryPublishCount: publishing.failedTryCount }),
-    }),
+    health,
+    metrics: metrics.read,
   })
 }

@@ -10,6 +10,7 @@ import type { Dispatch } from '../outbox/relay/claim.ts'
 import { startRelay, type RelayState } from '../outbox/relay/relay.ts'
 import { repairSequences } from '../outbox/schema/sequences.ts'
 import { version } from '../foundation/version.ts'
+import type { Telemetry } from '../telemetry/telemetry.ts'
 import type { HandlerPublishing } from './attempts/context-publisher.ts'
 import { openBoss } from './jobs/boss.ts'
 import type { OnCatchUp } from './registry/catch-up.ts'
@@ -37,6 +38,8 @@ export interface Delivery {
   readonly relayState: RelayState
   /** Whether notifications of the database arrive. */
   readonly isListening: boolean
+  /** Whether this process is the one that acts on notifications first. */
+  readonly isLeading: boolean
   /** Handlers that are still running after their attempt ended. */
   readonly overrunningHandlerCount: number
   /** The loops of this process. */
@@ -70,6 +73,7 @@ export interface DeliveryParts {
   readonly declaredNames: readonly string[]
   readonly logger: BusLogger
   readonly publishing: HandlerPublishing
+  readonly telemetry: Telemetry
   /** Called when operations may have something to do: see src/operations/operation-runner.ts. */
   readonly onOperations: () => void
   /** Called in the transaction that registers a subscription which is to start in the past. */
@@ -82,6 +86,7 @@ export interface DeliveryParts {
  */
 export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const { database, catalogue, service, instanceId, subscriptions, logger } = parts
+  const beganAt = performance.now()
   // Changes when subscriptions come and go.
   const served = [...subscriptions]
   const exactlyOnceCount = served.filter(({ mode }) => mode === 'exactly-once').length
@@ -111,6 +116,7 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
       rollups,
     },
     publishing: parts.publishing,
+    telemetry: parts.telemetry,
     onDeadLetters: () => calls?.wake(),
     handlerPool: () => (handlerPool ??= createHandlerPool(database, Math.max(1, exactlyOnceCount))),
   })
@@ -167,7 +173,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   instance.report(() => ({ relay: relay.state, inFlightCount: workers.inFlightCount }))
   maintenance.start(notifier, instance)
   rollups.start()
-  const started = { service, instanceId, version, subscriptionCount: subscriptions.length }
+  const durationMs = Math.round(performance.now() - beganAt)
+  const started = { service, instanceId, version, subscriptionCount: subscriptions.length, durationMs }
   logger.info(started, 'the bus has started')
   const changes = createServedChanges({
     ...{
@@ -195,6 +202,9 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     },
     get isListening() {
       return notifier.connected
+    },
+    get isLeading() {
+      return notifier.leading
     },
     get overrunningHandlerCount() {
       return workers.overrunCount

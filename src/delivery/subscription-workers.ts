@@ -15,6 +15,7 @@ import { createCoverage } from './registry/coverage.ts'
 import type { Registration } from './registry/declarations.ts'
 import type { Subscription } from './subscriptions/subscription.ts'
 import { startWorker, type Workers } from './worker/worker.ts'
+import { noTelemetry, type Telemetry } from '../telemetry/telemetry.ts'
 
 /** What the workers of a process are made with. */
 export interface WorkerSetup {
@@ -32,6 +33,7 @@ export interface WorkerSetup {
   /** By name. Changes when subscriptions come and go, or are registered again. */
   readonly registrations: ReadonlyMap<string, Registration>
   readonly rollups: Rollups
+  readonly telemetry: Telemetry
   /** Called when events have become dead letters. */
   readonly onDeadLetters: () => void
 }
@@ -41,7 +43,7 @@ export function createWorkerStarter(
   setup: WorkerSetup,
 ): (subscriptions: readonly Subscription[]) => Promise<void> {
   const { database, boss, workers, maintenance, registrations, handlerPool } = setup
-  const { catalogue, events, publishing, logger, instanceId, rollups, onDeadLetters } = setup
+  const { catalogue, events, publishing, logger, instanceId, rollups, telemetry, onDeadLetters } = setup
   const quarantine = createQuarantine()
 
   function start(declared: Subscription, subscriptionId: number, known: SubscriptionState | undefined): void {
@@ -58,6 +60,7 @@ export function createWorkerStarter(
       context: {
         ...{ subscription, subscriptionId, queue, database, boss, logger, instanceId, onDeadLetters },
         rollups: name === canary.subscription ? noRollups : rollups,
+        telemetry: name === canary.subscription ? noTelemetry : telemetry,
       },
       coverage: createCoverage(database, subscription, subscriptionId, declarationId),
       connections: subscription.mode === 'exactly-once' ? handlerPool().createMember() : undefined,

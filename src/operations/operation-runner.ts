@@ -19,6 +19,8 @@ export interface PartResult {
     | { readonly state: 'running'; readonly waitMs?: number }
     | { readonly state: 'done'; readonly reason?: string | undefined }
     | { readonly state: 'stopped'; readonly reason: string }
+  /** Called once all of it is committed. Does not throw. */
+  readonly onCommitted?: (() => void) | undefined
 }
 
 /**
@@ -103,6 +105,7 @@ export function startOperationRunner({ database, logger, parts }: OperationRunne
   async function runPart(): Promise<number | undefined> {
     let operation: RunningOperation | undefined
     let thrown: unknown
+    let onCommitted: (() => void) | undefined
     try {
       await database.transaction(async (client) => {
         const { rows } = await client.query<RunningOperation>(
@@ -123,7 +126,9 @@ export function startOperationRunner({ database, logger, parts }: OperationRunne
         })
         await database.faultPoint?.('operation.part-written')
         await writeResult(client, operation, result)
+        ;({ onCommitted } = result)
       })
+      onCommitted?.()
       if (operation !== undefined) await database.faultPoint?.('operation.part-committed')
     } catch (error) {
       if (operation === undefined) throw error

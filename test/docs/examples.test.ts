@@ -107,9 +107,6 @@ export const payload = { paymentId, amountCents }
 export const entries = pgTable('entries', { paymentId: text().notNull(), cents: integer().notNull() })
 export declare function append(event: StoredEvent): Promise<void>
 export declare const id: string
-/** OpenTelemetry, as far as the example needs it. */
-export declare const propagation: { inject(context: unknown, carrier: Record<string, string>): void }
-export declare const context: { active(): unknown }
 export declare const secrets: { read(name: string): Promise<{ url: string }> }
 export { events as log } from '../../../src/schema.ts'
 export declare function openCaseFor(tenantId: string, paymentId: string): Promise<void>
@@ -118,6 +115,29 @@ export declare function addToRevenue(event: StoredEvent): Promise<void>
 
 declare module '../../../src/fastify/index.ts' {
   interface RegisteredBus { bus: Bus<typeof events> }
+}
+`
+
+/** The SDK of OpenTelemetry and its instrumentations, as far as the example needs them: they are large, and not installed. */
+const openTelemetry = `
+declare module '@opentelemetry/sdk-node' {
+  export class NodeSDK {
+    constructor(options: { serviceName?: string; instrumentations?: readonly object[] })
+    start(): void
+  }
+}
+declare module '@opentelemetry/instrumentation-http' {
+  export class HttpInstrumentation {}
+}
+declare module '@opentelemetry/instrumentation-pg' {
+  export class PgInstrumentation {
+    constructor(options?: { requireParentSpan?: boolean })
+  }
+}
+declare module '@fastify/otel' {
+  export class FastifyOtelInstrumentation {
+    constructor(options?: { registerOnInitialization?: boolean })
+  }
 }
 `
 
@@ -203,6 +223,7 @@ async function compile(examples: readonly Example[]): Promise<string[]> {
   const folder = await mkdtemp(`${root}/node_modules/.cache/examples-`)
   onTestFinished(async () => rm(folder, { recursive: true, force: true }))
   await writeFile(`${folder}/service.ts`, service)
+  await writeFile(`${folder}/open-telemetry.d.ts`, openTelemetry)
   for (const [n, example] of examples.entries())
     await writeFile(`${folder}/example-${n}.ts`, programOf(example))
   // An example need not use all that it shows.

@@ -210,9 +210,16 @@ export const operatingOptions: Readonly<Record<string, Call>> = {
   canary: (text) => newBus({ canary: text }),
   'unknown option of canary': (text) => newBus({ canary: named(text) }),
   'canary.everySeconds': (text) => newBus({ canary: { everySeconds: text } }),
+  metrics: (text) => newBus({ metrics: text }),
+  'unknown option of metrics': (text) => newBus({ metrics: named(text) }),
+  'metrics.tenants': (text) => newBus({ metrics: { tenants: text } }),
+  'metrics.database': (text) => newBus({ metrics: { database: text } }),
   admission: (text) => newBus({ admission: text }),
   'unknown option of admission': (text) => newBus({ admission: named(text) }),
   'admission.action': (text) => newBus({ admission: { maxOutboxDepth: 1, action: text } }),
+  telemetry: (text) => newBus({ telemetry: text }),
+  'unknown option of telemetry': (text) => newBus({ telemetry: named(text) }),
+  'telemetry.spans': (text) => newBus({ telemetry: { spans: text } }),
   ...callbacks((options) => newBus(options)),
 }
 
@@ -295,6 +302,7 @@ export const operatingMethods: Readonly<Record<string, Entry>> = {
   'bus.health': reading(async (options, { bus }) => bus.health(options), ['full'], []),
   'bus.canary': reading(async (options, { bus }) => bus.canary(options), ['timeoutMs'], []),
   'bus.admit': { texts: {} },
+  'bus.metrics': { texts: {} },
   'bus.audit.list': reading(
     async (filter, { bus }) => bus.audit.list(filter),
     ['by', 'action', 'subscription', 'eventId', 'operationId', 'after'],

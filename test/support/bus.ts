@@ -31,7 +31,16 @@ export function testBus(
   options: Partial<
     Pick<
       BusOptions<typeof paymentEvents>,
-      'source' | 'logger' | 'maxPayloadBytes' | 'bossSchema' | 'retention' | 'health' | 'canary' | 'admission'
+      | 'metrics'
+      | 'source'
+      | 'logger'
+      | 'maxPayloadBytes'
+      | 'bossSchema'
+      | 'retention'
+      | 'health'
+      | 'canary'
+      | 'admission'
+      | 'telemetry'
     >
   > = {},
 ): PaymentBus {

@@ -1,5 +1,6 @@
 import type { EventCatalogue } from '../../events/catalogue.ts'
 import type { StoredEvent } from '../../events/envelope.ts'
+import { errorTypeOf } from '../../foundation/error-type.ts'
 import { DeliveryError } from '../../foundation/errors.ts'
 import { withFields, type BusLogger } from '../../foundation/logger.ts'
 import { isThenable } from '../../foundation/cross-realm.ts'
@@ -8,10 +9,12 @@ import type { HandlerTransaction } from '../../database/drizzle-handle.ts'
 import { createContextPublisher, type ContextPublisher, type HandlerPublishing } from './context-publisher.ts'
 import type { ExactlyOnceContext, HandlerContext } from '../subscriptions/handler-context.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
+import type { AttemptTrace, ProcessSpan } from '../../telemetry/process-spans.ts'
+import type { Spans } from '../../telemetry/spans.ts'
 
 /** How an attempt ended. */
 export type AttemptResult =
-  | { readonly outcome: 'delivered'; readonly durationMs: number }
+  | { readonly outcome: 'delivered'; readonly durationMs: number; readonly trace?: AttemptTrace | undefined }
   /** After a timeout the handler keeps running until `overrun.ended`. */
   | {
       readonly outcome: 'failed'
@@ -19,6 +22,7 @@ export type AttemptResult =
       /** Omitted if no handler ran. */
       readonly durationMs?: number
       readonly overrun?: Overrun
+      readonly trace?: AttemptTrace | undefined
     }
 
 /** A handler that is still running after its attempt ended by a timeout or a lost claim. */
@@ -111,21 +115,41 @@ export function attemptStarter(
   catalogue: EventCatalogue,
   logger: BusLogger,
   publishing: HandlerPublishing,
+  spans: Pick<Spans, 'isOn' | 'process'>,
 ): (
   event: StoredEvent,
   attempt: number,
   replayId: string | undefined,
   tx?: HandlerTransaction,
 ) => RunningAttempt {
-  return (event, attempt, replayId, tx) => {
+  function start(event: StoredEvent, call: AttemptCall): RunningAttempt {
     try {
       const shaped = inNewestShape(catalogue, event)
-      return runAttempt(subscription, shaped, { attempt, replayId, tx }, logger, publishing)
+      return runAttempt(subscription, shaped, call, logger, publishing)
     } catch (thrown) {
       // An upcast threw.
       return { result: { outcome: 'failed', thrown }, abort: () => {} }
     }
   }
+
+  return (event, attempt, replayId, tx) => {
+    const call = { attempt, replayId, tx }
+    const span = spans.isOn
+      ? spans.process({ event, subscription: subscription.name, attempt, replayId })
+      : undefined
+    return span === undefined ? start(event, call) : withSpan(span, () => start(event, call))
+  }
+}
+
+/** Runs an attempt in its span. A handler that runs on after its attempt does so in the span, which has ended by then. */
+function withSpan({ span, attemptTrace: trace }: ProcessSpan, start: () => RunningAttempt): RunningAttempt {
+  const { result, abort } = span.run(start)
+  const ended = (each: AttemptResult): AttemptResult => {
+    if (each.outcome === 'delivered') span.end()
+    else span.fail(each.thrown, errorTypeOf(each.thrown))
+    return { ...each, trace }
+  }
+  return { result: result instanceof Promise ? result.then(ended) : ended(result), abort }
 }
 
 /** Fields are created lazily: most handlers of a fast subscription use none of them. */
@@ -195,6 +219,7 @@ class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext,
       subscription: this.#subscriptionName,
       id: this.#event.id,
       type: this.#event.type,
+      tenantId: this.#event.tenantId,
       attempt: this.attempt,
       ...(this.replayId === undefined ? {} : { replayId: this.replayId }),
     })

@@ -1,93 +1,22 @@
-import { BusError, DeliveryError } from '../../foundation/errors.ts'
-import { isError } from '../../foundation/cross-realm.ts'
-import { reasonOf } from '../../foundation/error-reason.ts'
-import { withoutCredentials, withoutQuotedData } from '../../foundation/error-redaction.ts'
-import { invalidTextReason } from '../../foundation/text.ts'
+import { describeError, type DescribedError } from '../../foundation/described-error.ts'
 
 /** The failure of one attempt: readable, and bounded for any thrown value. */
-export interface AttemptFailure {
+export interface AttemptFailure extends DescribedError {
   /** The number of the attempt, starting at 1. */
   readonly attempt: number
   /** When it failed, by the clock of the process that ran it, ISO 8601. */
   readonly at: string
-  /** The error's class, or the type of the thrown value. */
-  readonly name: string
-  /** Includes the messages of its causes: `fetch failed, caused by connect ECONNREFUSED 127.0.0.1:9`. */
-  readonly message: string
-  /** The error's `code`, if it has one. */
-  readonly code?: string
-  readonly stack?: string
 }
 
-const maxMessageLength = 2000
-const maxStackLength = 4000
 const maxKeptFailures = 10
 
 /** Describes any value that a handler threw. */
 export function describeFailure(attempt: number, thrown: unknown): AttemptFailure {
-  const at = new Date().toISOString()
-  try {
-    // Drizzle's wrapper lists every parameter, which may be a payload; the wrapped error is used instead.
-    if (isError(thrown) && 'params' in thrown && isError(thrown.cause))
-      return describeFailure(attempt, thrown.cause)
-    if (isError(thrown)) {
-      const code: unknown = (thrown as { code?: unknown }).code
-      const message = withoutCredentials(withoutQuotedData(code, thrown.message))
-      return {
-        attempt,
-        at,
-        name: bounded(thrown.name, 100),
-        message: bounded(reasonOf(thrown, message), maxMessageLength),
-        ...(typeof code === 'string' || typeof code === 'number' ? { code: bounded(String(code), 100) } : {}),
-        ...(typeof thrown.stack === 'string' && !(thrown instanceof BusError)
-          ? {
-              stack: bounded(
-                withoutCredentials(thrown.stack.replace(thrown.message, () => message)),
-                maxStackLength,
-              ),
-            }
-          : {}),
-        // Where the upcast threw. Its message is omitted, because it may quote the payload.
-        ...(thrown instanceof DeliveryError && isError(thrown.cause)
-          ? { stack: bounded(withoutCredentials(String(thrown.cause.stack)), maxStackLength) }
-          : {}),
-      }
-    }
-    return {
-      attempt,
-      at,
-      name: thrown === null ? 'null' : typeof thrown,
-      message: bounded(withoutCredentials(describeThrown(thrown)), maxMessageLength),
-    }
-  } catch {
-    // A getter of the thrown object threw.
-    return { attempt, at, name: 'unreadable', message: 'The thrown value could not be read' }
-  }
+  return { attempt, at: new Date().toISOString(), ...describeError(thrown) }
 }
 
 /** The failures to keep: the first and the latest ones. */
 export function keepFailures(failures: readonly AttemptFailure[]): readonly AttemptFailure[] {
   if (failures.length <= maxKeptFailures) return failures
   return [...failures.slice(0, 1), ...failures.slice(1 - maxKeptFailures)]
-}
-
-function describeThrown(thrown: unknown): string {
-  if (thrown === undefined) return 'undefined was thrown'
-  if (thrown === null) return 'null was thrown'
-  if (typeof thrown === 'object') {
-    const message: unknown = (thrown as { message?: unknown }).message
-    return typeof message === 'string'
-      ? message
-      : `an object was thrown: ${Object.keys(thrown).slice(0, 20).join(', ')}`
-  }
-  return typeof thrown === 'symbol' || typeof thrown === 'function'
-    ? `a ${typeof thrown} was thrown`
-    : `${thrown as string | number}`
-}
-
-function bounded(text: unknown, maxLength: number): string {
-  const given = typeof text === 'string' ? text : String(text)
-  const short =
-    given.length > maxLength ? `${given.slice(0, maxLength)}… (${given.length} characters)` : given
-  return invalidTextReason(short) === undefined ? short : short.replaceAll('\u0000', '\\0').toWellFormed()
 }

@@ -1,6 +1,10 @@
+import type { StoredEvent } from '../../events/envelope.ts'
+import { errorTypeOf, otherErrorType } from '../../foundation/error-type.ts'
 import { DeliveryError, NonRetryableError, RetryAfterError } from '../../foundation/errors.ts'
 import { limits } from '../../foundation/limits.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
+import type { AttemptTrace } from '../../telemetry/process-spans.ts'
+import type { Recorder } from '../../telemetry/recorder.ts'
 import type { AttemptResult } from './attempt.ts'
 import type { LoadedEvents } from './event-reader.ts'
 import { describeFailure, type AttemptFailure } from './failure.ts'
@@ -13,30 +17,40 @@ import { leastDelaySeconds } from '../subscriptions/retry-delays.ts'
  */
 const tooNewRetrySeconds = 60
 
-/** An event that was tried; of one that cannot be read, what is known. */
-interface AttemptedEvent {
-  readonly id: string
+/** Undefined where the event could not be read. */
+interface KnownOfEvent {
   readonly tenantId: string | undefined
-  readonly type: string | undefined
+  readonly type?: string | undefined
 }
 
 /** Converts the result of an attempt to the outcome of its event. */
 export function toOutcome(
-  { id: eventId, tenantId, type }: AttemptedEvent,
+  { id: eventId, tenantId, type }: Pick<StoredEvent, 'id'> & KnownOfEvent,
   attempt: number,
   result: AttemptResult,
 ): EventOutcome {
+  const { trace } = result
   if (result.outcome === 'delivered')
-    return { eventId, delivered: true, attempt, durationMs: result.durationMs }
+    return { eventId, delivered: true, attempt, durationMs: result.durationMs, trace }
   const { thrown, durationMs } = result
   const final = thrown instanceof NonRetryableError
-  const failure = describeFailure(attempt, thrown)
-  const failed: EventOutcome = { eventId, tenantId, type, delivered: false, failure, final, durationMs }
+  const failed: EventOutcome = {
+    ...{ eventId, tenantId, type, delivered: false, final, durationMs, trace },
+    ...failureOf(attempt, thrown),
+  }
   if (thrown instanceof RetryAfterError && isRetryAfter(thrown.seconds))
     return { ...failed, retryAfterSeconds: thrown.seconds }
   if (thrown instanceof DeliveryError && thrown.code === 'BUS_EVENT_TOO_NEW')
     return { ...failed, retryAfterSeconds: tooNewRetrySeconds }
   return failed
+}
+
+/** What an outcome says of a thrown value. */
+export function failureOf(
+  attempt: number,
+  thrown: unknown,
+): { readonly failure: AttemptFailure; readonly errorType: string } {
+  return { failure: describeFailure(attempt, thrown), errorType: errorTypeOf(thrown) }
 }
 
 /** Checked again, because the error may come from another version of this package, with other limits. */
@@ -46,7 +60,7 @@ function isRetryAfter(seconds: unknown): seconds is number {
 
 export function eventNotFound(eventId: string, attempt: number): EventOutcome {
   const gone = new DeliveryError('BUS_EVENT_NOT_FOUND', 'The event is no longer in the log')
-  return { eventId, delivered: false, failure: describeFailure(attempt, gone), final: true }
+  return { eventId, delivered: false, final: true, ...failureOf(attempt, gone) }
 }
 
 /** The outcome of an event that was routed for code that is gone, and that newer code does not cover. */
@@ -55,7 +69,7 @@ export function eventNotCovered(eventId: string, attempt: number): EventOutcome 
     'BUS_EVENT_NOT_COVERED',
     'No code of the subscription covers the event any more: what had it is gone, and newer code has left it out',
   )
-  return { eventId, delivered: false, failure: describeFailure(attempt, left), final: true }
+  return { eventId, delivered: false, final: true, ...failureOf(attempt, left) }
 }
 
 /** The outcome of an event that expired before this attempt. */
@@ -109,6 +123,29 @@ export function logUndelivered(
   }
 }
 
+/**
+ * Tells of the outcome of an attempt.
+ *
+ * @param waitMs - how long the event waited for its handler, if this was its first attempt
+ * @param events - provide the event's type
+ */
+export function tellAttempt(
+  recorder: Recorder,
+  subscription: string,
+  outcome: EventOutcome,
+  waitMs: number | undefined,
+  events: Pick<LoadedEvents, 'typeOf'>,
+): void {
+  if (!recorder.isOn) return
+  const type = events.typeOf(outcome.eventId)
+  if (outcome.delivered && outcome.expired === true) return recorder.expired(type, subscription)
+  if (outcome.delivered && outcome.erased === true) return
+  const seconds = outcome.durationMs === undefined ? undefined : outcome.durationMs / 1000
+  const waitSeconds = waitMs === undefined ? undefined : waitMs / 1000
+  const errorType = outcome.delivered ? undefined : (outcome.errorType ?? otherErrorType)
+  recorder.attempt(type, subscription, seconds, waitSeconds, errorType)
+}
+
 /** The outcome of one event of a job. */
 export type EventOutcome =
   | {
@@ -120,6 +157,7 @@ export type EventOutcome =
       readonly erased?: true
       readonly attempt: number
       readonly durationMs: number
+      readonly trace?: AttemptTrace | undefined
     }
   | {
       readonly eventId: string
@@ -128,11 +166,14 @@ export type EventOutcome =
       readonly type?: string | undefined
       readonly delivered: false
       readonly failure: AttemptFailure
+      /** For metrics: see error-type.ts. */
+      readonly errorType?: string | undefined
       readonly final: boolean
       /** The duration of the handler, if one ran. */
       readonly durationMs?: number | undefined
       /** The delay that the handler requested before the next attempt; it replaces the delay of `retry`. */
       readonly retryAfterSeconds?: number
+      readonly trace?: AttemptTrace | undefined
     }
 
 /** The duration of a subscription's handlers in this process. */

@@ -85,8 +85,13 @@ async function end(
   })
   const failed = (thrown: unknown): EventStep => {
     if (job.discountFailure(thrown)) return { kind: 'interrupted' }
-    const { durationMs } = result
-    return outcomeOf({ outcome: 'failed', thrown, ...(durationMs === undefined ? {} : { durationMs }) })
+    const { durationMs, trace } = result
+    return outcomeOf({
+      outcome: 'failed',
+      thrown,
+      trace,
+      ...(durationMs === undefined ? {} : { durationMs }),
+    })
   }
   const then = run.takeNext() ? 'handler' : 'settling'
   try {

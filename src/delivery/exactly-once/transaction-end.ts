@@ -4,7 +4,7 @@ import { reasonOf } from '../../foundation/error-reason.ts'
 import { DeliveryError } from '../../foundation/errors.ts'
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import { describeFailure } from '../attempts/failure.ts'
-import type { EventOutcome } from '../attempts/outcome.ts'
+import { failureOf, type EventOutcome } from '../attempts/outcome.ts'
 import type { JobRun } from '../in-flight/job-run.ts'
 import type { WorkerParts } from '../in-flight/worker-parts.ts'
 import { isCurrent, JobWriter } from '../jobs/job-writer.ts'
@@ -16,6 +16,7 @@ import type { JobInTransactions } from './job-in-transactions.ts'
 import type { BrokenStep } from './run-event.ts'
 import type { TransactionRun } from './transaction-run.ts'
 import { AlreadyDelivered, ClaimLost, KeyLocked, type Written } from '../settlement/settlement.ts'
+import { tellSettled } from '../settlement/tell-settled.ts'
 
 /** How often an event may lose against concurrent transactions, the only one in its own, before that counts as an attempt. */
 const maxLostRaces = 10
@@ -63,10 +64,13 @@ export function createTransactionEnd(worker: WorkerParts, connections: HandlerCo
     let written: Written
     job.isCompleting = done
     try {
-      await transaction.beginSettling()
-      written = await writer.writeInto(transaction.client, { claim: job.claim, outcomes, done })
-      isCommitting = true
-      await transaction.commit()
+      written = await tellSettled(context, [{ outcomes }], async () => {
+        await transaction.beginSettling()
+        const all = await writer.writeInto(transaction.client, { claim: job.claim, outcomes, done })
+        isCommitting = true
+        await transaction.commit()
+        return all
+      })
       await database.faultPoint?.(
         done && job.isOfKey ? 'exactly-once-ordered.committed' : 'exactly-once.committed',
       )
@@ -211,10 +215,10 @@ export function createTransactionEnd(worker: WorkerParts, connections: HandlerCo
       work.isStopped = job.isOfKey
       return
     }
-    const failure = describeFailure(job.attempt, thrown)
     const outcome: EventOutcome = {
       ...{ eventId, tenantId: job.events.tenantOf(eventId), type: job.events.loaded.typeOf(eventId) },
-      ...{ delivered: false, failure, final, durationMs },
+      ...{ delivered: false, final, durationMs },
+      ...failureOf(job.attempt, thrown),
     }
     if (job.isOfKey) {
       work.failed = outcome
@@ -229,10 +233,12 @@ export function createTransactionEnd(worker: WorkerParts, connections: HandlerCo
   async function writeFailure(job: JobRun, outcome: EventOutcome): Promise<void> {
     const settlement = { claim: job.claim, outcomes: [outcome], done: false }
     const written = await settlements.retryUntilDone(async () =>
-      database.transaction(async (client) => {
-        if (!(await new JobWriter(client, context).lock(job.claim))) return undefined
-        return writer.writeInto(client, settlement)
-      }),
+      tellSettled(context, [settlement], async () =>
+        database.transaction(async (client) => {
+          if (!(await new JobWriter(client, context).lock(job.claim))) return undefined
+          return writer.writeInto(client, settlement)
+        }),
+      ),
     )
     if (written === undefined) return job.onClaimLost()
     writer.logWritten(written)

@@ -3,11 +3,11 @@ import type { StoredEvent } from '../../events/envelope.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import { NonRetryableError } from '../../foundation/errors.ts'
 import type { AbortReason, AttemptResult, RunningAttempt } from '../attempts/attempt.ts'
-import { logUndelivered, toOutcome, type EventOutcome } from '../attempts/outcome.ts'
+import { logUndelivered, tellAttempt, toOutcome, type EventOutcome } from '../attempts/outcome.ts'
 import type { AttemptKind } from '../concurrency/handler-slots.ts'
 import { failedProbeDelaySeconds } from '../flow-control/pause-and-breaker.ts'
 import type { Declined, JobClaim } from '../jobs/job-claim.ts'
-import { isBatch, isOfKey, isRetry } from '../jobs/job.ts'
+import { isBatch, isInBackground, isOfKey, isRetry } from '../jobs/job.ts'
 import { waitOf } from '../jobs/job-id.ts'
 import { notifyProcesses } from '../jobs/notify-processes.ts'
 import { splitJob } from '../jobs/split-job.ts'
@@ -153,11 +153,14 @@ export class JobRun implements InFlightJob {
 
   /** Logs and counts the outcome of an attempt. */
   record(outcome: EventOutcome): void {
-    const { logger, subscription, subscriptionId, rollups } = this.#worker.context
+    const { logger, subscription, subscriptionId, rollups, telemetry } = this.#worker.context
     logUndelivered(logger, subscription, outcome, this.events.loaded)
     this.#worker.metrics.record(outcome)
     const waitMs = this.claim.data.replay === undefined ? waitOf(outcome, this.claim.id) : undefined
     rollups.handled(subscriptionId, outcome, waitMs, this.events.loaded.tenantOf(outcome.eventId))
+    // What is caught up was published long ago, before the subscription was there.
+    const countedMs = isInBackground(this.claim) ? undefined : waitMs
+    tellAttempt(telemetry.recorder, subscription.name, outcome, countedMs, this.events.loaded)
   }
 
   /** An event is over. An outcome is still to be written. */

@@ -4,6 +4,7 @@ import type { BusLogger } from '../../foundation/logger.ts'
 import type { JobData, ReplayOfJob } from './job.ts'
 import type { Rollups } from '../ledger/rollups.ts'
 import type { Subscription } from '../subscriptions/subscription.ts'
+import type { Telemetry } from '../../telemetry/telemetry.ts'
 
 /** A subscription that this process runs, and what each step of its delivery works with. */
 export interface SubscriptionContext {
@@ -18,6 +19,7 @@ export interface SubscriptionContext {
   /** This process: its id in `bus.instances`. */
   readonly instanceId: string
   readonly rollups: Rollups
+  readonly telemetry: Telemetry
   /** Called when events have become dead letters. */
   readonly onDeadLetters?: (() => void) | undefined
   /** Set for jobs of a replay: `subscriptionId` is then its id in the ledger. */

@@ -172,8 +172,9 @@ function deadLettersOf({ batchDeadLetters, deadLetters, failures }: Writes): rea
     ...deadLetters.map(({ claim, output }) => ({ eventId: claim.data.eventIds[0] ?? '', output })),
   ]
   return all.map((letter) => {
-    const { tenantId, type } = failures.find(({ record }) => record.eventId === letter.eventId)?.record ?? {}
-    return { ...letter, tenantId, type }
+    const { tenantId, type, durationMs } =
+      failures.find(({ record }) => record.eventId === letter.eventId)?.record ?? {}
+    return { ...letter, tenantId, type, durationMs }
   })
 }
 

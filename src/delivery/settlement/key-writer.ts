@@ -232,6 +232,7 @@ export class KeyWriter {
       ...deadLettered,
       tenantId: record?.tenantId,
       type: record?.type,
+      durationMs: record?.durationMs,
       keyState: state === 'dead' ? undefined : state,
       keyId: claim.data.keyId,
     })

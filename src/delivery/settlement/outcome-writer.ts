@@ -48,7 +48,9 @@ export function createOutcomeWriter(context: SubscriptionContext): OutcomeWriter
   function logWritten({ deadLetters }: Written): void {
     logDeadLetters(context, deadLetters)
     context.rollups.dead(context.subscriptionId, deadLetters)
-    if (deadLetters.length > 0) context.onDeadLetters?.()
+    if (deadLetters.length === 0) return
+    context.telemetry.recorder.dead(context.subscription.name, deadLetters.length)
+    context.onDeadLetters?.()
   }
 
   async function writeAll(writer: SettlementWriter, settlements: readonly Settlement[]): Promise<number> {

@@ -23,6 +23,7 @@ import type { LocalWorkers } from '../routing/direct-delivery.ts'
 import { createOutcomeWriter } from '../settlement/outcome-writer.ts'
 import { createSettlementQueue } from '../settlement/settlement-queue.ts'
 import type { Settlement } from '../settlement/settlement.ts'
+import { tellSettled } from '../settlement/tell-settled.ts'
 import { createAtLeastOnce } from './at-least-once.ts'
 import { startFetcher, slowHandlerMs } from './fetcher.ts'
 import { createJobRunner } from './run-job.ts'
@@ -171,7 +172,7 @@ function createWorkerParts(parts: WorkerDependencies): {
   }
 
   async function write(batch: readonly Settlement[]): Promise<readonly Settlement[]> {
-    const { readyCount, postponed } = await outcomes.write(batch)
+    const { readyCount, postponed } = await tellSettled(context, batch, async () => outcomes.write(batch))
     if (readyCount > 0) await signal.jobsReady()
     if (batch.some((settlement) => settlement.outcomes.some(({ delivered }) => !delivered))) requestPoll()
     return postponed
@@ -180,7 +181,7 @@ function createWorkerParts(parts: WorkerDependencies): {
   const state: WorkerParts = {
     ...{ context, events, coverage, slots, tenants, jobs, breaker, signal, outcomes, settlements },
     ...{ metrics, overruns, requestPoll },
-    startAttempt: attemptStarter(subscription, catalogue, logger, publishing),
+    startAttempt: attemptStarter(subscription, catalogue, logger, publishing, context.telemetry.spans),
     heartbeat: createHeartbeat(context, jobs),
   }
   return { state, jobs }

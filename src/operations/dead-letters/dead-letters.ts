@@ -17,6 +17,7 @@ import {
   refuseUnknownKeys,
 } from '../../foundation/options.ts'
 import type { PublishSettings } from '../../outbox/publish/check-events.ts'
+import type { Recorder } from '../../telemetry/recorder.ts'
 import { insertOperation, type Operation, type OperationKind } from '../operation.ts'
 import type { Operations } from '../operations.ts'
 import { inspectLetter, type DeadLetterDetails } from './inspect.ts'
@@ -120,6 +121,7 @@ export function createDeadLetters(
   operations: Operations,
   settings: PublishSettings,
   logger: BusLogger,
+  recorder: Pick<Recorder, 'redriven'>,
 ): DeadLetters {
   async function find(subscription: unknown): Promise<RegisteredSubscription> {
     assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
@@ -197,6 +199,7 @@ export function createDeadLetters(
       const copyId = await database.transaction(async (client) =>
         redriveCopy({ client, database, logger }, registered, eventId, plan, edit),
       )
+      recorder.redriven(registered.name, 1)
       return { id: copyId, changes: plan.changes }
     },
   }

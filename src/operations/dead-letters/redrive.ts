@@ -5,6 +5,7 @@ import { redriveLetters, type RedrivableLetter } from '../../delivery/operator/r
 import { hasQueue } from '../../delivery/jobs/dead-letter-jobs.ts'
 import { loadSubscriptions } from '../../delivery/registry/registry.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
+import type { Recorder } from '../../telemetry/recorder.ts'
 import type { OperationPart } from '../operation-runner.ts'
 import type { RunningOperation } from '../operation.ts'
 import { judgeProbes, type Probe } from './probes.ts'
@@ -28,7 +29,11 @@ interface Progress extends Cursor {
  * Redrives dead letters, a slice in each part. The first ones go alone: unless one of them is delivered, the redrive stops. Nothing is counted
  * twice: what became a dead letter again has another time, after the operation began.
  */
-export function createRedrivePart(database: Database, logger: BusLogger): OperationPart {
+export function createRedrivePart(
+  database: Database,
+  logger: BusLogger,
+  recorder: Pick<Recorder, 'redriven'>,
+): OperationPart {
   return async (client, operation, maxCount) => {
     const progress = operation.progress as Progress
     const { probes } = progress
@@ -71,11 +76,15 @@ export function createRedrivePart(database: Database, logger: BusLogger): Operat
       progress,
       probing ? Math.min(probeCount, maxCount) : maxCount,
     )
+    const onCommitted = (): void => {
+      for (const [name, count] of slice.redriven) recorder.redriven(name, count)
+    }
     const next = { ...progress, ...slice.cursor }
-    if (slice.isLast) return { ...slice, progress: next, next: { state: 'done' } }
+    if (slice.isLast) return { ...slice, progress: next, next: { state: 'done' }, onCommitted }
     const found = probing && slice.probes.length > 0
     return {
       ...slice,
+      onCommitted,
       progress: found ? { ...next, probes: slice.probes } : next,
       next: { state: 'running', waitMs: found ? probePauseMs : 0 },
     }
@@ -88,6 +97,8 @@ interface RedrivenSlice {
   readonly counts: Readonly<Record<string, number>>
   readonly handledCount: number
   readonly probes: readonly Probe[]
+  /** How many, by subscription. */
+  readonly redriven: ReadonlyMap<string, number>
 }
 
 async function redriveSlice(
@@ -105,6 +116,7 @@ async function redriveSlice(
     if (n > 0) counts[what] = (counts[what] ?? 0) + n
   }
   const probes: Probe[] = []
+  const redrivenCounts = new Map<string, number>()
   for (const [id, letters] of slice.bySubscription) {
     const subscription = subscriptions.get(id)
     if (subscription === undefined) {
@@ -122,6 +134,7 @@ async function redriveSlice(
     count('notInLog', letters.length - redrivable.length)
     const redriven = await redriveLetters(transaction, subscription, redrivable)
     count('redriven', redriven.length)
+    if (redriven.length > 0) redrivenCounts.set(subscription.name, redriven.length)
     count('skipped', redrivable.length - redriven.length)
     for (const { eventId, attempts, state, event } of redriven) {
       const isAppended = state === 'dead' && subscription.ordered === true && event.orderingKey !== undefined
@@ -134,5 +147,6 @@ async function redriveSlice(
     counts,
     handledCount: counts['redriven'] ?? 0,
     probes,
+    redriven: redrivenCounts,
   }
 }

@@ -13,6 +13,8 @@ import {
   type CallerTransaction,
 } from '../transactions/caller-transaction.ts'
 import { uuidShape } from '../../foundation/text.ts'
+import { tellOperation } from '../../telemetry/tell-operation.ts'
+import type { Telemetry } from '../../telemetry/telemetry.ts'
 
 /**
  * Cancels a scheduled event in the caller's transaction, with the same proof of an open transaction as
@@ -55,15 +57,23 @@ export interface CancelCall {
 }
 
 /** Creates `bus.cancel`. */
-export function createCancel(executor: Executor): CancelCall {
+export function createCancel(executor: Executor, { spans, recorder }: Telemetry): CancelCall {
   return async (
     first: string | CallerTransaction,
     second?: string | CancelOptions,
     third: CancelOptions = {},
   ): Promise<boolean> =>
-    typeof first === 'string'
-      ? cancelOnItsOwn(executor, checkReference(first, second ?? {}))
-      : cancelInTransaction(first, checkReference(second, third))
+    tellOperation(recorder, { operation: 'cancel' }, spans.cancel(idOf(first, second)), async () =>
+      typeof first === 'string'
+        ? cancelOnItsOwn(executor, checkReference(first, second ?? {}))
+        : cancelInTransaction(first, checkReference(second, third)),
+    )
+}
+
+/** The id, where it is one. */
+function idOf(first: unknown, second: unknown): string | undefined {
+  const id = typeof first === 'string' ? first : second
+  return typeof id === 'string' && uuidShape.test(id) ? id : undefined
 }
 
 /** The event to cancel; with a tenant, only if it belongs to that tenant. */

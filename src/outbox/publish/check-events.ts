@@ -40,14 +40,16 @@ export type EventColumn =
   | 'available_ats'
   | 'expires_ats'
 
+/** The columns of one event, each as text. */
+export type EncodedEvent = Readonly<Record<EventColumn, string | undefined>>
+
 /** A validated event. */
 export interface PassedEvent {
   readonly event: ReadEvent
   /** The stored form: JSON text. */
   readonly payload: string
   readonly schemaVersion: number
-  /** Each as text. */
-  readonly columns: Readonly<Record<EventColumn, string | undefined>>
+  readonly columns: EncodedEvent
 }
 
 /** @throws an {@link InvalidEventError} for the first invalid event, with its position */

@@ -1,7 +1,7 @@
 import type { Published } from '../../events/envelope.ts'
 import { statement } from '../transactions/caller-connection.ts'
 import { callInTransaction, type CallerTransaction } from '../transactions/caller-transaction.ts'
-import { checkEvents, type EventColumn, type PublishSettings, type UncheckedEvent } from './check-events.ts'
+import type { EncodedEvent, EventColumn } from './check-events.ts'
 
 /** Longest column that may be sent to a handle that might refuse it. */
 const maxRefusedLength = 8192
@@ -12,22 +12,10 @@ const maxRefusedLength = 8192
  * events have is a JSON array, because whether a literal may contain null depends on a setting of the caller's
  * connection. Values are text, because drivers encode arrays differently.
  */
-type EventColumns = readonly (readonly [name: EventColumn, value: string, form: ColumnForm])[]
+export type EventColumns = readonly (readonly [name: EventColumn, value: string, form: ColumnForm])[]
 
 /** An array literal, or lines for the payloads; a JSON array; a JSON array of times, some of which are seconds from now. */
 type ColumnForm = 'text' | 'json' | 'due'
-
-/**
- * Validates events and converts them to columns. Nothing is sent to the database before every event is valid.
- *
- * @throws an {@link InvalidEventError} for the first invalid event, with its position
- */
-export async function encodeEvents(
-  settings: PublishSettings,
-  newEvents: readonly UncheckedEvent[],
-): Promise<EventColumns> {
-  return toColumns((await checkEvents(settings, newEvents)).map(({ columns }) => columns))
-}
 
 /**
  * Writes events in the caller's transaction: see {@link callInTransaction}. The database finds duplicates: `bus.claim_event_keys` in
@@ -92,7 +80,7 @@ const columnTypes = {
 } as const satisfies Record<EventColumn, string>
 
 /** The columns that publish sends for validated events. */
-function toColumns(events: readonly Readonly<Record<EventColumn, string | undefined>>[]): EventColumns {
+export function toColumns(events: readonly EncodedEvent[]): EventColumns {
   const columns: [EventColumn, string, ColumnForm][] = []
   for (const name of Object.keys(columnTypes) as EventColumn[]) {
     const values = events.map((event) => event[name])

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { defineEvents, type EventCatalogue } from '../../../src/index.ts'
-import { encodeEvents } from '../../../src/outbox/publish/publish.ts'
-import type { UncheckedEvent } from '../../../src/outbox/publish/check-events.ts'
+import { checkEvents, type UncheckedEvent } from '../../../src/outbox/publish/check-events.ts'
+import { toColumns } from '../../../src/outbox/publish/publish.ts'
 
 const anything = defineEvents({
   note: { schema: z.unknown() },
@@ -34,7 +34,8 @@ export async function encodeAll(
   events: unknown,
   { catalogue = anything, source = 'tests', maxPayloadBytes = 262_144 }: EncodeOptions = {},
 ): Promise<Record<string, unknown>[]> {
-  const sent = await encodeEvents({ catalogue, source, maxPayloadBytes }, events as UncheckedEvent[])
+  const checked = await checkEvents({ catalogue, source, maxPayloadBytes }, events as UncheckedEvent[])
+  const sent = toColumns(checked.map((event) => event.columns))
   const columns = new Map<string, string>(sent.map(([name, value]) => [name, value]))
   const encoded = (columns.get('payloads') ?? '').split('\n').map((line): Record<string, unknown> => ({
     schemaVersion: 1,

@@ -1,0 +1,124 @@
+import type { EventCatalogue } from '../../events/catalogue.ts'
+import type { EventMetadata, Published } from '../../events/envelope.ts'
+import { errorTypeOf } from '../../foundation/error-type.ts'
+import type { PublishSpan } from '../../telemetry/publish-spans.ts'
+import { tellOperation } from '../../telemetry/tell-operation.ts'
+import type { Telemetry } from '../../telemetry/telemetry.ts'
+import { withoutBaggage } from '../../telemetry/trace-context.ts'
+import { encodeMetadata, type EncodedEvent, type PassedEvent } from './check-events.ts'
+import { toColumns, type EventColumns } from './publish.ts'
+
+/** Writes columns of events to the database. */
+export type WriteEvents = (columns: EventColumns) => Promise<Published[]>
+
+/**
+ * Writes valid events, and tells of it: the call has a span, whose context goes into the metadata of the events, and is counted and measured.
+ *
+ * @param isBatch - of publishMany
+ */
+export async function sendEvents(
+  { spans, recorder }: Telemetry,
+  events: readonly PassedEvent[],
+  isBatch: boolean,
+  write: WriteEvents,
+): Promise<Published[]> {
+  const span = spans.isOn
+    ? spans.publish(
+        events.map(({ event }) => event),
+        isBatch,
+      )
+    : undefined
+  if (span === undefined && !recorder.isOn) return write(toColumns(events.map(({ columns }) => columns)))
+  const counts = countsByType(events)
+  const type = counts.size === 1 ? events[0]?.event.type : undefined
+  return tellOperation(
+    recorder,
+    { operation: 'publish', type },
+    span,
+    async () => write(toColumns(withTraceContext(events, span))),
+    (errorType) => {
+      for (const [each, count] of counts) recorder.sent(each, count, errorType)
+    },
+  )
+}
+
+function countsByType(events: readonly PassedEvent[]): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>()
+  for (const { event } of events) counts.set(event.type, (counts.get(event.type) ?? 0) + 1)
+  return counts
+}
+
+/**
+ * Most that the trace context may add to one call. A `traceparent` always fits; baggage of kilobytes, ten thousand times, does not.
+ */
+const maxContextBytes = 4_194_304
+
+/** The columns of events, with the context of their span in their metadata as far as it fits. Nothing that the caller gave is replaced. */
+function withTraceContext(
+  events: readonly PassedEvent[],
+  span: PublishSpan | undefined,
+): readonly EncodedEvent[] {
+  const encoded = new Map<EventMetadata, string | undefined>()
+  return events.map(({ event, columns }, index) => {
+    const context = span?.contextFor(index)
+    if (context === undefined) return columns
+    const added = fitting(context, events.length)
+    if (event.metadata !== undefined) return { ...columns, metadata: merged(added, event.metadata, columns) }
+    // The events of a call have one context, unless each has a span of its own.
+    if (!encoded.has(context)) encoded.set(context, encodeOr(undefined, added))
+    return { ...columns, metadata: encoded.get(context) }
+  })
+}
+
+function fitting(context: EventMetadata, eventCount: number): EventMetadata {
+  const { baggage } = context
+  if (baggage === undefined || baggage.length * eventCount <= maxContextBytes) return context
+  return withoutBaggage(context) ?? {}
+}
+
+function merged(
+  context: EventMetadata,
+  given: EventMetadata,
+  { metadata }: EncodedEvent,
+): string | undefined {
+  return encodeOr(encodeOr(metadata, withoutBaggage(context), given), context, given)
+}
+
+/** The first text where both together are more than an event may have, or a propagator wrote what PostgreSQL cannot store. */
+function encodeOr(
+  otherwise: string | undefined,
+  context: EventMetadata | undefined,
+  given?: EventMetadata,
+): string | undefined {
+  try {
+    return encodeMetadata({ ...context, ...given })
+  } catch {
+    return otherwise
+  }
+}
+
+/** Tells of events that were refused before they were sent. Never throws, whatever the events do. */
+export function tellRefused(
+  { spans, recorder }: Telemetry,
+  catalogue: EventCatalogue,
+  newEvents: unknown,
+  seconds: number,
+  thrown: unknown,
+): void {
+  if (!spans.isOn && !recorder.isOn) return
+  const type = knownTypeOf(catalogue, newEvents)
+  const errorType = errorTypeOf(thrown)
+  recorder.operation('publish', type, undefined, seconds, errorType)
+  spans.refuse(type, thrown, errorType)
+}
+
+/** The type of a single event, if it is in the catalogue. */
+function knownTypeOf(catalogue: EventCatalogue, newEvents: unknown): string | undefined {
+  try {
+    const [only, ...others] = newEvents as readonly { readonly type?: unknown }[]
+    const type = others.length === 0 ? only?.type : undefined
+    return typeof type === 'string' && Object.hasOwn(catalogue, type) ? type : undefined
+  } catch {
+    return undefined
+  }
+}

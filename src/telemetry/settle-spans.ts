@@ -1,0 +1,35 @@
+import { ROOT_CONTEXT, SpanKind, trace, type Context, type Tracer } from '@opentelemetry/api'
+import { operationAttributes, spanAttributeNames, spanName } from './attributes.ts'
+import { GuardedSpan } from './guarded-span.ts'
+import { commonTypeOf, maxLinkCount } from './publish-spans.ts'
+import type { AttemptTrace } from './process-spans.ts'
+
+/**
+ * Begins the span of a transaction that writes outcomes. That of a single event is a child of its handler call; that of several begins a trace of
+ * its own. It links to the spans that created the events.
+ *
+ * @param attempts - undefined where no handler was called
+ */
+export function startSettleSpan(
+  tracer: Tracer,
+  subscription: string,
+  attempts: readonly (AttemptTrace | undefined)[],
+): GuardedSpan | undefined {
+  const called = attempts.filter((attempt) => attempt !== undefined)
+  const type = called.length === attempts.length ? commonTypeOf(called) : undefined
+  const attributes = operationAttributes('settle', type, subscription)
+  if (attempts.length > 1) attributes[spanAttributeNames.batchCount] = attempts.length
+  const links = called.flatMap(({ created }) => (created === undefined ? [] : [{ context: created }]))
+  return GuardedSpan.start(
+    tracer,
+    spanName('settle', type),
+    { kind: SpanKind.CLIENT, attributes, links: links.slice(0, maxLinkCount) },
+    parentOf(attempts),
+  )
+}
+
+function parentOf(attempts: readonly (AttemptTrace | undefined)[]): Context {
+  const [first, ...others] = attempts
+  const processed = others.length === 0 ? first?.processed : undefined
+  return processed === undefined ? ROOT_CONTEXT : trace.setSpanContext(ROOT_CONTEXT, processed)
+}
