@@ -84,6 +84,7 @@ export interface DeliveryParts {
  */
 export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const { database, catalogue, service, instanceId, subscriptions, logger } = parts
+  const beganAt = performance.now()
   // Changes when subscriptions come and go.
   const served = [...subscriptions]
   const exactlyOnceCount = served.filter(({ mode }) => mode === 'exactly-once').length
@@ -170,7 +171,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   instance.report(() => ({ relay: relay.state, inFlightCount: workers.inFlightCount }))
   maintenance.start(notifier, instance)
   rollups.start()
-  const started = { service, instanceId, version, subscriptionCount: subscriptions.length }
+  const durationMs = Math.round(performance.now() - beganAt)
+  const started = { service, instanceId, version, subscriptionCount: subscriptions.length, durationMs }
   logger.info(started, 'the bus has started')
   const changes = createServedChanges({
     ...{

@@ -38,6 +38,7 @@ export async function migrateSchema(database: Database, steps: MigrationSteps): 
 }
 
 async function migrateAlone(database: Database, steps: MigrationSteps): Promise<void> {
+  const beganAt = performance.now()
   const session = await database.openSession()
   try {
     const { migrations } = await loadShippedSql()
@@ -52,9 +53,11 @@ async function migrateAlone(database: Database, steps: MigrationSteps): Promise<
     await session.query('select bus.create_partitions()')
     await database.faultPoint?.('migrate.partitions-created')
     await steps.after(applied)
-    const shipped = migrations.length
-    const message = applied < shipped ? 'the schema `bus` was migrated' : 'the schema `bus` is up to date'
-    steps.logger.info({ from: applied, to: shipped }, message)
+    const durationMs = Math.round(performance.now() - beganAt)
+    steps.logger.info(
+      { from: applied, to: migrations.length, durationMs },
+      applied < migrations.length ? 'the schema `bus` was migrated' : 'the schema `bus` is up to date',
+    )
   } finally {
     await session.end().catch(() => {})
   }

@@ -11,6 +11,8 @@ export interface FailureRecord {
   readonly eventId: string
   /** Where it is not known, it is looked up. */
   readonly tenantId?: string | undefined
+  /** If it is known. */
+  readonly type?: string | undefined
   /** The key of an ordered subscription that it holds. */
   readonly keyId?: string | undefined
   readonly failure: AttemptFailure
