@@ -132,6 +132,10 @@ begin
       ('bus_worker', 'function', 'bus.json_texts', 'execute'),
       ('bus_worker', 'function', 'bus.copy_event', 'execute'),
       ('bus_worker', 'function', 'bus.enqueue_copy', 'execute'),
+      -- For the metrics of a process, which are of all subscriptions. They run with the rights of the caller.
+      ('bus_worker', 'function', 'bus.read_depth', 'execute'),
+      ('bus_worker', 'function', 'bus.read_lag', 'execute'),
+      ('bus_worker', 'function', 'bus.read_tenants', 'execute'),
 
       -- Reads everything, of all tenants, and repairs deliveries; publishes nothing.
       ('bus_operator', 'table', 'bus.migrations', 'select'),

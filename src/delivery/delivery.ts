@@ -38,6 +38,8 @@ export interface Delivery {
   readonly relayState: RelayState
   /** Whether notifications of the database arrive. */
   readonly isListening: boolean
+  /** Whether this process is the one that acts on notifications first. */
+  readonly isLeading: boolean
   /** Handlers that are still running after their attempt ended. */
   readonly overrunningHandlerCount: number
   /** The loops of this process. */
@@ -200,6 +202,9 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     },
     get isListening() {
       return notifier.connected
+    },
+    get isLeading() {
+      return notifier.leading
     },
     get overrunningHandlerCount() {
       return workers.overrunCount

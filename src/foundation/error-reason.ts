@@ -128,8 +128,7 @@ function withoutRepetitions(parts: readonly Part[]): readonly Part[] {
 
 function join(said: readonly Part[], length: number): string {
   const texts = said.map(({ text, joint, more }, n) => {
-    const cut =
-      text.length > length ? `${firstCharacters(text, length)}… (${text.length} characters)` : text
+    const cut = text.length > length ? `${firstCharacters(text, length)}… (${text.length} characters)` : text
     return `${n === 0 ? '' : joint}${cut}${more === '' ? '' : ` (${more})`}`
   })
   return texts.length === 0 ? 'no reason is known' : texts.join('')

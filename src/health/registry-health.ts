@@ -48,6 +48,10 @@ const maxSubscriptions = 5000
 /** A process whose heartbeat, sent every ten seconds, is missing for so long has crashed or hangs. */
 const lostSeconds = 45
 
+export function isLost({ silentSeconds }: Pick<KnownInstance, 'silentSeconds'>): boolean {
+  return silentSeconds > lostSeconds
+}
+
 export async function readRegistry(database: Pick<Database, 'query'>): Promise<RegistryState> {
   const [row] = await readLimited<{ state: RegistryState }>(
     database,
@@ -135,7 +139,7 @@ export function findRegistryProblems(state: RegistryState, migrationCount: numbe
 
 function findInstanceProblems(instances: readonly KnownInstance[]): readonly Finding[] {
   const findings: Finding[] = []
-  const lost = instances.filter(({ silentSeconds }) => silentSeconds > lostSeconds)
+  const lost = instances.filter(isLost)
   if (lost.length > 0)
     findings.push(
       createFinding(
@@ -149,7 +153,7 @@ function findInstanceProblems(instances: readonly KnownInstance[]): readonly Fin
     )
   const counts: Record<string, number> = {}
   for (const { version, silentSeconds } of instances)
-    if (silentSeconds <= lostSeconds) counts[version] = (counts[version] ?? 0) + 1
+    if (!isLost({ silentSeconds })) counts[version] = (counts[version] ?? 0) + 1
   const versions = Object.keys(counts)
   if (versions.length > 1)
     findings.push(
