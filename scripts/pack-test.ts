@@ -335,6 +335,8 @@ function checkFiles(installed: string): void {
     'docs/errors.md',
     'docs/guide/README.md',
     'docs/grafana-dashboard.json',
+    'docs/grafana-prometheus.json',
+    'docs/prometheus-rules.yml',
   ]
   const missing = wanted.filter((file) => !files.includes(file))
   const refused = files.filter((file) =>

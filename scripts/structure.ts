@@ -53,6 +53,7 @@ const layers = [
   'retention/archive',
   'retention',
   'health',
+  'telemetry/prometheus',
   'tenancy',
   '.',
   'cli/command',

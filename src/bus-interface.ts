@@ -132,6 +132,13 @@ export interface Bus<
    */
   health: (options?: HealthOptions) => Promise<BusHealth>
   /**
+   * What Prometheus scrapes: the text of its format 0.0.4, which is served with the content type {@link prometheusContentType}. Counts and
+   * durations of this process, from the first call on unless the option `metrics` is set; and what the database says of all subscriptions,
+   * read at most every ten seconds. Never rejects because of the database: `bossbus_metrics_section_up` says what could not be read. Takes
+   * some milliseconds, at most five seconds. docs/guide/metrics.md lists the metrics.
+   */
+  metrics: () => Promise<string>
+  /**
    * Publishes a test event, and resolves when its receipt is written or the time is over. Works in every process, if a running one has
    * the option `canary`. Calls at the same time share one event.
    * @throws a {@link StateError} if no running process has the option; a {@link ConfigurationError} `BUS_INVALID_OPTION`;

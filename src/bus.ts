@@ -42,6 +42,7 @@ import { type DefaultedBy, type EventDefaults, type Publisher } from './outbox/p
 import { assertNodeVersion } from './foundation/node-version.ts'
 import { chosenOf, resolveRun, type RunOption } from './run-option.ts'
 import { runOutside } from './telemetry/guarded-span.ts'
+import { createMetrics } from './telemetry/prometheus/metrics.ts'
 import { createTelemetry } from './telemetry/telemetry.ts'
 import { createPayloadView } from './operations/payload-view.ts'
 import { createRetention, startRetention, type RetentionTimer } from './retention/retention.ts'
@@ -91,7 +92,16 @@ export function createBus<
   const blockedKeys = createBlockedKeys(database, settings.source, logger)
   const erasures = createErasures(database)
   const operations = createOperations(database)
-  const telemetry = createTelemetry(resolved.telemetry)
+  const own = () => ({ state, delivery, failedTryPublishCount: publishing.failedTryCount })
+  const health = createHealth({ database, limits: healthLimits, readCanary: canary.readLast, own })
+  const metrics = createMetrics(
+    {
+      ...{ database, logger, service: settings.source, types: Object.keys(settings.catalogue) },
+      ...{ subscriptions: () => subscriptions.map(({ name }) => name), readHealth: health, own },
+    },
+    resolved.metrics,
+  )
+  const telemetry = createTelemetry(resolved.telemetry, [metrics.recorder])
   const deadLetters = createDeadLetters(database, operations, settings, logger, telemetry.recorder)
   const registered = {
     ...createSubscriptions(database, settings.source, async () => delivery?.followStates()),
@@ -248,9 +258,7 @@ export function createBus<
     admit: async () => admission.admit(false),
     stats: async (statsOptions) => readStats(database, statsOptions),
     canary: async (call) => canary.run(call),
-    health: createHealth({
-      ...{ database, limits: healthLimits, readCanary: canary.readLast },
-      own: () => ({ state, delivery, failedTryPublishCount: publishing.failedTryCount }),
-    }),
+    health,
+    metrics: metrics.read,
   }
 }

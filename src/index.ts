@@ -9,6 +9,8 @@ export type { Bus, StartOptions, StopOptions, SubscriptionHandle } from './bus.t
 export type { BusHealth, BusState, HealthOptions } from './bus-health.ts'
 export type { BusOptions, HealthOption } from './bus-options.ts'
 export type { RunOption } from './run-option.ts'
+export type { MetricsOption } from './telemetry/prometheus/metrics-option.ts'
+export { prometheusContentType } from './telemetry/prometheus/text-format.ts'
 export { defineEvents, eventTypes, mergeEvents } from './events/catalogue.ts'
 export { stopOnSignals, type StopOnSignalsOptions } from './stop-on-signals.ts'
 export { fromCloudEvent, toCloudEvent } from './events/cloud-events/cloud-event.ts'

@@ -58,6 +58,8 @@ export const limits = Object.freeze({
   'health.loopLimitSeconds': range(1, 3600, 120),
   'health.transactionLimitSeconds': range(1, 86_400, 300),
   'canary.everySeconds': range(2, 86_400, 60),
+  /** Tenants with series of their own in `bus.metrics()`. */
+  'metrics.tenants': range(0, 100, 0),
   /** `timeoutMs` of `bus.canary`. */
   canaryTimeoutMs: range(100, 600_000, 10_000),
   /** Without the option there is no limit; so for `admission.maxLagSeconds` and `lagLimitSeconds`. */

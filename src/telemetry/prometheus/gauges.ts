@@ -280,9 +280,9 @@ export interface Reading {
 /** The families of some readings. Those with the same labels, or beyond the bound of a label, become one value. */
 export function toFamilies(readings: readonly Reading[]): readonly Family[] {
   const byGauge = Map.groupBy(readings, ({ gauge }) => gauge)
-  return Object.entries<Gauge>(gauges).map(([key, { name, help, kind = 'gauge', merge = 'sum' }]) => {
+  return Object.entries<Gauge>(gauges).map(([key, { name, help, kind, merge = 'sum' }]) => {
     const own = byGauge.get(key as Reading['gauge']) ?? []
-    return { name, help, kind, samples: merged(own, merge) }
+    return { name, help, kind: kind ?? 'gauge', samples: merged(own, merge) }
   })
 }
 

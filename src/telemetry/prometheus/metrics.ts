@@ -1,5 +1,7 @@
 import type { Database } from '../../database/database.ts'
 import type { Delivery } from '../../delivery/delivery.ts'
+import { reasonOf } from '../../foundation/error-reason.ts'
+import type { BusLogger } from '../../foundation/logger.ts'
 import { version } from '../../foundation/version.ts'
 import type { Recorder } from '../recorder.ts'
 import { databaseSections, healthSection } from './database-sections.ts'
@@ -18,6 +20,7 @@ export interface Metrics {
 
 interface MetricsParts {
   readonly database: Database
+  readonly logger: BusLogger
   readonly service: string
   /** The event types of the catalogue. */
   readonly types: readonly string[]
@@ -31,7 +34,7 @@ interface MetricsParts {
 }
 
 export function createMetrics(
-  { database, service, types, subscriptions, readHealth, own }: MetricsParts,
+  { database, logger, service, types, subscriptions, readHealth, own }: MetricsParts,
   option: ResolvedMetrics,
 ): Metrics {
   const ofProcess = createProcessMetrics({ types, subscriptions })
@@ -39,6 +42,8 @@ export function createMetrics(
     ? createSections(
         healthSection(readHealth),
         databaseSections(database, { service, version }, option.tenantCount),
+        (section, error) =>
+          logger.warn({ section, reason: reasonOf(error) }, 'a section of the metrics could not be read'),
       )
     : undefined
   if (option.isOn) ofProcess.start()

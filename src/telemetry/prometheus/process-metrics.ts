@@ -1,3 +1,4 @@
+import { canary } from '../../events/event-type.ts'
 import { durationBuckets, instruments, messagingSystem, type Instrument } from '../instruments.ts'
 import type { ClientOperation, Recorder } from '../recorder.ts'
 import { bounds } from './bounds.ts'
@@ -116,7 +117,8 @@ export function createProcessMetrics(known: {
     read() {
       // A counter that begins with 1 has not increased, for Prometheus.
       for (const name of known.types) sentSeries('sent', name, undefined, undefined)
-      for (const name of known.subscriptions())
+      const names = known.subscriptions().filter((name) => name !== canary.subscription)
+      for (const name of names)
         for (const counter of [counters.delivered, counters.dead, counters.expired, counters.redriven])
           ofSubscription(counter, name)
       return [...Object.values(counters), ...Object.values(histograms)].map((metric) => metric.read())
@@ -176,8 +178,8 @@ function familyOf(instrument: Instrument, samples: readonly Sample[]): Family {
 }
 
 function observe(series: HistogramSeries, seconds: number): void {
-  const bucket = durationBuckets.findIndex((bound) => seconds <= bound)
-  const n = bucket === -1 ? durationBuckets.length : bucket
+  let n = 0
+  while (n < durationBuckets.length && seconds > (durationBuckets[n] ?? 0)) n += 1
   series.counts[n] = (series.counts[n] ?? 0) + 1
   series.sum += seconds
 }

@@ -26,7 +26,7 @@ const sectionLimitMs = 6000
 const maxAgeMs = 300_000
 
 /** How long a caller waits: less than the ten seconds that Prometheus does. */
-const waitMs = 5000
+const defaultWaitMs = 5000
 
 interface State {
   readonly section: Section
@@ -39,8 +39,14 @@ interface State {
 /**
  * @param health - is read before the others. They have failed while it says that the database is down, so that a database which does not
  *   answer is waited for once
+ * @param onFailure - called when a section fails that did not fail before
  */
-export function createSections(health: Section, others: readonly Section[]): Sections {
+export function createSections(
+  health: Section,
+  others: readonly Section[],
+  onFailure: (section: string, error: unknown) => void,
+  waitMs = defaultWaitMs,
+): Sections {
   const first = stateOf(health)
   const rest = others.map(stateOf)
   let running: Promise<void> | undefined
@@ -56,10 +62,12 @@ export function createSections(health: Section, others: readonly Section[]): Sec
 
   async function readOne(state: State): Promise<void> {
     const startedAt = performance.now()
-    const readings = await withTimeout(state.section.read(), sectionLimitMs, () => undefined).catch(
-      () => undefined,
-    )
-    note(state, readings, startedAt)
+    try {
+      note(state, await withTimeout(state.section.read(), sectionLimitMs, tookTooLong), startedAt)
+    } catch (error) {
+      if (state.readings !== undefined || state.readAt === 0) onFailure(state.section.name, error)
+      note(state, undefined, startedAt)
+    }
   }
 
   function note(state: State, readings: readonly Reading[] | undefined, startedAt: number): void {
@@ -92,6 +100,10 @@ export function createSections(health: Section, others: readonly Section[]): Sec
       })
     },
   }
+}
+
+function tookTooLong(): never {
+  throw new Error(`it took longer than ${sectionLimitMs} ms`)
 }
 
 function stateOf(section: Section): State {
