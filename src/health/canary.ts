@@ -134,7 +134,7 @@ export function createCanary(
       )
       if (!result.ok && !isStopped)
         logger.error(
-          { eventId: result.eventId, failedStep: result.failedStep },
+          { id: result.eventId, failedStep: result.failedStep },
           'the canary did not come through',
         )
     } catch (error) {

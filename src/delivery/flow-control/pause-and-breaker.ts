@@ -97,7 +97,10 @@ export function createPauseAndBreaker(
       await refresh()
     } catch (error) {
       const delayMs = failureDelayMs(failures)
-      logger.debug({ reason: reasonOf(error), delayMs }, 'a circuit breaker could not be read')
+      logger.debug(
+        { subscription: subscription.name, reason: reasonOf(error), delayMs },
+        'a circuit breaker could not be read',
+      )
       clearTimeout(timer)
       timer = setTimeout(() => void tryProbe(failures + 1), delayMs).unref()
     }
@@ -173,7 +176,10 @@ export function createPauseAndBreaker(
       opening = true
       open(trip, event)
         .catch((error: unknown) => {
-          logger.warn({ reason: reasonOf(error) }, 'a circuit breaker could not be opened')
+          logger.warn(
+            { subscription: subscription.name, reason: reasonOf(error) },
+            'a circuit breaker could not be opened',
+          )
           setOpen(false)
           onChange()
         })

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { testBus } from '../../support/bus.ts'
+import { recordingLogger, testBus } from '../../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../../support/database.ts'
 
 async function publish(
@@ -60,8 +60,9 @@ test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
     const seen: number[] = []
     let running = 0
     let laterCount = 0
+    const logger = recordingLogger()
     const open = async () => {
-      const bus = testBus(database.url)
+      const bus = testBus(database.url, { logger })
       bus.subscribe({
         name: 'paused',
         events: ['note'],
@@ -104,6 +105,13 @@ test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
     const [listed] = await operator.subscriptions.list()
     expect(listed).toMatchObject({ state: 'paused', pause: { by: 'ann', reason: 'a fault' } })
     expect(listed?.waitingCount).toBe(300 - handled)
+    const paused = logger.lines.filter(({ message }) => message === 'a subscription was paused')
+    expect(paused).toMatchObject(
+      [one, two].map(() => ({
+        level: 'info',
+        fields: { subscription: 'paused', by: 'ann', reason: 'a fault' },
+      })),
+    )
     await publish(database, 10, 'acme', mode === 'ordered' ? 'key' : null)
     await one.stop()
     const three = await open()
