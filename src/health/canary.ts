@@ -133,10 +133,7 @@ export function createCanary(
         Math.min((everySeconds ?? 0) * 500, limits.canaryTimeoutMs.default),
       )
       if (!result.ok && !isStopped)
-        logger.error(
-          { id: result.eventId, failedStep: result.failedStep },
-          'the canary did not come through',
-        )
+        logger.error({ id: result.eventId, failedStep: result.failedStep }, 'the canary did not come through')
     } catch (error) {
       if (!isStopped) logger.warn({ reason: reasonOf(error) }, 'the canary could not be published, retrying')
     }

@@ -216,6 +216,7 @@ const boundaries: Readonly<Record<string, readonly Boundary[]>> = {
     { code: 'BUS_INVALID_OPTION', at: inside('health', 'transactionLimitSeconds') },
   ],
   'canary.everySeconds': [{ code: 'BUS_INVALID_OPTION', at: inside('canary', 'everySeconds') }],
+  'metrics.tenants': [{ code: 'BUS_INVALID_OPTION', at: inside('metrics', 'tenants') }],
   canaryTimeoutMs: [{ code: 'BUS_INVALID_OPTION', at: runCanary }],
   'admission.maxOutboxDepth': [{ code: 'BUS_INVALID_OPTION', at: inside('admission', 'maxOutboxDepth') }],
   'admission.maxLagSeconds': [{ code: 'BUS_INVALID_OPTION', at: inside('admission', 'maxLagSeconds') }],

@@ -6,7 +6,7 @@ import { createTestDatabase, until, type TestDatabase } from './database.ts'
 
 /** Names that could break a text format. */
 export const hostileType = 'it\'s "a\\b" {c="d"} 1\u200B'
-export const hostileTenant = 'acme"} 1\n# HELP x\n\\'
+const hostileTenant = 'acme"} 1\n# HELP x\n\\'
 export const hostileService = 'pay "service" {a="b"} \\'
 
 export const busyEvents = defineEvents({

@@ -1,5 +1,5 @@
 /** A series in the text format of Prometheus. */
-export interface ParsedSample {
+interface ParsedSample {
   readonly name: string
   readonly labels: Readonly<Record<string, string>>
   readonly value: number
@@ -49,7 +49,10 @@ export function parsePrometheusText(text: string): readonly ParsedFamily[] {
         (suffix) => sample.name === `${family?.name ?? ''}${suffix}`,
       )
       if (family === undefined || isOwn !== true) throw fail('a series of another family')
-      const key = JSON.stringify([sample.name, Object.entries(sample.labels).toSorted()])
+      const key = JSON.stringify([
+        sample.name,
+        Object.entries(sample.labels).toSorted(([a], [b]) => (a < b ? -1 : 1)),
+      ])
       if (seen.has(key)) throw fail('a series twice')
       seen.add(key)
       family.samples.push(sample)
@@ -95,7 +98,7 @@ function checkFamily({ name, kind, help, samples }: ParsedFamily): void {
     for (const { labels } of samples) if (Object.hasOwn(labels, 'le')) throw fail('le is for histograms')
     return
   }
-  const withoutBound = ({ labels: { le: _, ...labels } }: ParsedSample): string => JSON.stringify(labels)
+  const withoutBound = ({ labels }: ParsedSample): string => JSON.stringify({ ...labels, le: undefined })
   for (const [labels, series] of Map.groupBy(samples, withoutBound)) {
     const buckets = series.filter((sample) => sample.name === `${name}_bucket`)
     const bounds = buckets.map(({ labels: { le = '' } }) => Number(le.replace('+Inf', 'Infinity')))

@@ -11,7 +11,7 @@ export const labelNames = {
   system: translated(attributeNames.system),
   operationName: translated(attributeNames.operationName),
   operationType: translated(attributeNames.operationType),
-  type: translated(attributeNames.destination),
+  destination: translated(attributeNames.destination),
   subscription: translated(attributeNames.subscription),
   errorType: translated(attributeNames.errorType),
 } as const

@@ -47,7 +47,7 @@ export function createProcessMetrics(known: {
     ofError: string | undefined,
   ): Labels => ({
     [labelNames.system]: messagingSystem,
-    ...(ofType === undefined ? {} : { [labelNames.type]: type(ofType) }),
+    ...(ofType === undefined ? {} : { [labelNames.destination]: type(ofType) }),
     ...(ofSubscription === undefined ? {} : { [labelNames.subscription]: subscription(ofSubscription) }),
     ...(ofError === undefined ? {} : { [labelNames.errorType]: errorType(ofError) }),
   })

@@ -23,7 +23,7 @@ async function read(bus: { readonly metrics: () => Promise<string> }): Promise<r
 /** The sections that could be read, and those that could not. */
 function sectionsOf(families: readonly ParsedFamily[]): Record<string, number> {
   const { samples = [] } = families.find(({ name }) => name === 'bossbus_metrics_section_up') ?? {}
-  return Object.fromEntries(samples.map(({ labels, value }) => [labels['section'], value]))
+  return Object.fromEntries(samples.map(({ labels, value }) => [labels['section'] ?? '', value]))
 }
 
 const allSections = ['health', 'subscriptions', 'depth', 'lag', 'keys', 'partitions', 'server']
