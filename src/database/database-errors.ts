@@ -205,7 +205,10 @@ const refusals: Readonly<Record<string, string>> = {
 
 function describeCause(inner: ErrorLike): { readonly sqlState: string | undefined; readonly cause: Error } {
   const sqlState = typeof inner.code === 'string' ? inner.code : undefined
-  const cause = Object.assign(new Error(reasonOf(inner)), sqlState === undefined ? {} : { code: sqlState })
+  const cause = Object.assign(
+    new Error(reasonOf(inner) || 'unknown error'),
+    sqlState === undefined ? {} : { code: sqlState },
+  )
   return { sqlState, cause }
 }
 

@@ -48,7 +48,8 @@ function partsOf(thrown: unknown): readonly Part[] {
   function visit(value: unknown, joint: Part['joint'], isCause: boolean): void {
     if (parts.length > maxCauses || seen.has(value)) return
     if (isObject(value)) seen.add(value)
-    const text = readable(() => messageOf(value), 'a value that could not be read')
+    const said = readable(() => messageOf(value), 'a value that could not be read')
+    const text = isCause ? said.trim() : said
     if (text !== leftOut) parts.push({ text, joint, more: isCause || text === '' ? moreOf(value, text) : '' })
     if (!isObject(value)) return
     const causes = causesOf(value)
@@ -131,7 +132,7 @@ function join(said: readonly Part[], length: number): string {
     const cut = text.length > length ? `${firstCharacters(text, length)}… (${text.length} characters)` : text
     return `${n === 0 ? '' : joint}${cut}${more === '' ? '' : ` (${more})`}`
   })
-  return texts.length === 0 ? 'no reason is known' : texts.join('')
+  return texts.join('')
 }
 
 /** What a property says, or a substitute if its getter throws. */

@@ -152,7 +152,7 @@ export function messageOf(thrown: unknown): string {
   if (isWrapper(thrown)) return 'the driver reported no reason'
   const { message, code } = thrown as { readonly message?: unknown; readonly code?: unknown }
   if (typeof message !== 'string') return 'an object without a message'
-  return withoutCredentials(withoutQuotedData(code, message)).trim()
+  return withoutCredentials(withoutQuotedData(code, message))
 }
 
 /** The error inside Drizzle's wrapper, whose own message lists every parameter. */

@@ -76,7 +76,8 @@ describe('the reason of a failure', () => {
       new Error('a', { cause: Object.assign(new Error('b'), { code: 'card 4242, Ada' }) }),
       'a, caused by b',
     ],
-    ['an error without a message', new Error(''), 'no reason is known'],
+    ['an error without a message', new Error(''), ''],
+    ['spaces as they are', new Error(' 1 '), ' 1 '],
     [
       'a code that the message does not name',
       new Error('a', { cause: Object.assign(new Error('socket hang up'), { code: 'ECONNRESET' }) }),

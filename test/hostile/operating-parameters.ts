@@ -302,6 +302,7 @@ export const operatingMethods: Readonly<Record<string, Entry>> = {
   'bus.health': reading(async (options, { bus }) => bus.health(options), ['full'], []),
   'bus.canary': reading(async (options, { bus }) => bus.canary(options), ['timeoutMs'], []),
   'bus.admit': { texts: {} },
+  'bus.metrics': { texts: {} },
   'bus.audit.list': reading(
     async (filter, { bus }) => bus.audit.list(filter),
     ['by', 'action', 'subscription', 'eventId', 'operationId', 'after'],
