@@ -135,7 +135,7 @@ export interface Bus<
    * What Prometheus scrapes: the text of its format 0.0.4, which is served with the content type {@link prometheusContentType}. Counts and
    * durations of this process, from the first call on unless the option `metrics` is set; and what the database says of all subscriptions,
    * read at most every ten seconds. Never rejects because of the database: `bossbus_metrics_section_up` says what could not be read. Takes
-   * some milliseconds, at most five seconds. docs/guide/metrics.md lists the metrics.
+   * at most five seconds: what is being read comes with the next call. docs/guide/metrics.md lists the metrics.
    */
   metrics: () => Promise<string>
   /**

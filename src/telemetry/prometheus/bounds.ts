@@ -9,5 +9,5 @@ export const bounds = {
   services: 100,
   versions: 20,
   counterSeries: 2000,
-  histogramSeries: 300,
+  histogramSeries: 200,
 } as const

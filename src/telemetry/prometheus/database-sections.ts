@@ -11,8 +11,8 @@ import type { Section } from './sections.ts'
 /** More subscriptions than this are not read. */
 const maxSubscriptions = 5000
 
-/** Depth is what takes longest, and is needed most when there is much. */
-const depthLimitMs = 5000
+/** Depth and lag take longest, some milliseconds for each subscription, and are needed most when there is much. */
+const depthLimitMs = 15_000
 
 /** What `bus.health()` answers, as far as metrics tell it. */
 interface Health {

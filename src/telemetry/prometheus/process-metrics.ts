@@ -189,7 +189,7 @@ function histogramSamples(labels: Labels, { counts, sum }: HistogramSeries): rea
   const buckets = counts.map((own, n): Sample => {
     count += own
     const le = durationBuckets[n] === undefined ? '+Inf' : String(durationBuckets[n])
-    return { suffix: '_bucket', labels: { ...labels, le }, value: count }
+    return { suffix: '_bucket', labels, le, value: count }
   })
   // The labels of a series that nothing was observed in are not written.
   if (count === 0) return []

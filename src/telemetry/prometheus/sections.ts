@@ -20,13 +20,16 @@ const restPerMs = 50
 const maxRestMs = 120_000
 
 /** A section that takes longer has failed. */
-const sectionLimitMs = 6000
+const sectionLimitMs = 16_000
 
 /** What was read longer ago than this is not shown any more. */
 const maxAgeMs = 300_000
 
-/** How long a caller waits: less than the ten seconds that Prometheus does. */
+/**
+ * How long a caller waits: less than the ten seconds that Prometheus does, and less where there is something to tell already. Reading goes on.
+ */
 const defaultWaitMs = 5000
+const knownWaitMs = 1000
 
 interface State {
   readonly section: Section
@@ -83,7 +86,8 @@ export function createSections(
       running ??= readDue().finally(() => {
         running = undefined
       })
-      await withTimeout(running, waitMs, () => {})
+      const isKnown = [first, ...rest].every(({ readAt }) => readAt > 0)
+      await withTimeout(running, isKnown ? Math.min(waitMs, knownWaitMs) : waitMs, () => {})
     },
     readings() {
       const now = performance.now()

@@ -10,6 +10,8 @@ export interface Sample {
   /** Of a histogram: which of its series it belongs to. */
   readonly suffix?: '_bucket' | '_sum' | '_count' | undefined
   readonly labels: Labels
+  /** Of a bucket: its upper bound. */
+  readonly le?: string | undefined
   readonly value: number
 }
 
@@ -34,8 +36,11 @@ export function writeFamilies(families: readonly Family[]): string {
   for (const { name, kind, help, samples } of families) {
     if (samples.length === 0) continue
     lines.push(`# HELP ${name} ${escapeHelp(help)}`, `# TYPE ${name} ${kind}`)
-    for (const { suffix = '', labels, value } of samples)
-      lines.push(`${name}${suffix}${writeLabels(labels)} ${writeValue(value)}`)
+    for (const { suffix = '', labels, le, value } of samples) {
+      const pairs = [writeLabels(labels), le === undefined ? '' : `le="${le}"`].filter((pair) => pair !== '')
+      const inBraces = pairs.length === 0 ? '' : `{${pairs.join(',')}}`
+      lines.push(`${name}${suffix}${inBraces} ${writeValue(value)}`)
+    }
   }
   return lines.map((line) => `${line}\n`).join('')
 }
@@ -50,9 +55,17 @@ export function toLabelValue(text: string): string {
     .replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\uFFFD')
 }
 
+/** The labels of a series stay the same object, and have seventeen lines in a histogram. */
+const written = new WeakMap<Labels, string>()
+
 function writeLabels(labels: Labels): string {
-  const pairs = Object.entries(labels).map(([name, value]) => `${name}="${escapeValue(toLabelValue(value))}"`)
-  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`
+  const known = written.get(labels)
+  if (known !== undefined) return known
+  const text = Object.entries(labels)
+    .map(([name, value]) => `${name}="${escapeValue(toLabelValue(value))}"`)
+    .join(',')
+  written.set(labels, text)
+  return text
 }
 
 function escapeValue(text: string): string {
