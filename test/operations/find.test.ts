@@ -183,7 +183,7 @@ test("a tenant's events by type: the same as all of its events, filtered, in bot
           ? event.type === 'payment.paid'
           : [type].flat().some((name) => name === event.type)) &&
         (source === undefined || event.source === source) &&
-        (payload === undefined || (event.payload as unknown as { m: number }).m === payload.m),
+        (payload === undefined || (event.payload as { m: number }).m === payload.m),
     )
     expect(wanted.length > 0).toBe(type !== 'never')
     for (const order of ['newest', 'oldest'] as const) {
