@@ -95,10 +95,9 @@ test.each([5, shippedMigrationCount() - 1])(
     await migrateTo(url, appliedCount)
     const folder = await createFolder()
     const [plan] = jsonLines(await runCli(folder, ['migrate', '--sql', '--json'], { DATABASE_URL: url }))
-    const pending = Array.from({ length: shippedMigrationCount() - appliedCount }, () =>
-      expect.stringMatching(/^00\d\d_/),
-    )
-    expect(plan).toMatchObject({ bus: { appliedCount, migrations: pending as unknown[] } })
+    const name: unknown = expect.stringMatching(/^00\d\d_/)
+    const migrations = Array.from({ length: shippedMigrationCount() - appliedCount }, () => name)
+    expect(plan).toMatchObject({ bus: { appliedCount, migrations } })
     await runScript(url, String(plan?.['sql']))
     expect(await describeSchema(rows)).toBe(await checkedInSchema())
     expect(await runCli(folder, ['migrate'], { DATABASE_URL: url })).toMatchObject({ code: 0 })

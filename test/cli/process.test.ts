@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { createFolder } from '../support/cli.ts'
 import { cliMain, runCliProcess } from '../support/cli-process.ts'
 import { createTestDatabase } from '../support/database.ts'
+import { operate } from '../support/operated.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
 
 /** Prints the packages that a process has loaded, at its end. */
@@ -137,5 +138,31 @@ test.skipIf(!hasScript)(
     expect(inTerminal(`${process.execPath} ${cliMain} tenants`)).toContain(
       'No tenant has published anything.',
     )
+  },
+)
+
+test.skipIf(!hasScript)(
+  `a person at a terminal is asked before a change${hasScript ? '' : ' (SKIPPED: needs script of util-linux)'}`,
+  async () => {
+    const { url, count } = await createTestDatabase()
+    await operate(url)
+    const answer = (input: string): { readonly status: number | null; readonly stdout: string } =>
+      spawnSync(
+        pseudoTerminal,
+        [
+          ...['--quiet', '--return', '--command'],
+          ...[`${process.execPath} ${cliMain} dead-letters redrive paid-0 --no-color`, '/dev/null'],
+        ],
+        { env: { ...process.env, TERM: 'xterm', DATABASE_URL: url }, input, encoding: 'utf8' },
+      )
+    const declined = answer('n\n')
+    expect(declined.stdout).toContain('Redrive 1 dead letter of ledger? [y/N]')
+    expect(declined.stdout).toContain('Nothing was changed.')
+    expect(declined.status).toBe(1)
+    expect(await count('select count(*) from bus.operations')).toBe(0)
+    const agreed = answer('y\n')
+    expect(agreed.stdout).toMatch(/Started a redrive of 1 event for ledger: operation [\da-f-]{36}\./)
+    expect(agreed.status).toBe(0)
+    expect(await count(`select count(*) from bus.operations where state = 'running'`)).toBe(1)
   },
 )
