@@ -25,7 +25,7 @@ export const blockedKeysCheck: Check = {
       found(
         'keys-blocked',
         `${total(rows)} keys wait for a person after an event that failed, with the events behind it: ${namesOf(rows.map(({ name }) => name))}`,
-        'npx bossbus keys list shows them. Mend the cause, then: npx bossbus keys release',
+        'Mend the cause, then: npx bossbus keys release <subscription>, which has them tried again, or with --skip goes on behind them',
         { subscriptions: rows, count: sum(rows) },
       ),
     ]
@@ -47,7 +47,7 @@ export const deadLettersCheck: Check = {
       found(
         'dead-letters-waiting',
         `${total(rows)} dead letters wait to be redriven or discarded: ${namesOf(rows.map(({ name }) => name))}. Their events are not delivered until then`,
-        'npx bossbus dead-letters groups shows the errors. Mend the cause, then: npx bossbus dead-letters redrive, or discard',
+        'Mend the cause, then: npx bossbus dead-letters redrive, or give them up: npx bossbus dead-letters discard',
         { subscriptions: rows, count: sum(rows) },
       ),
     ]

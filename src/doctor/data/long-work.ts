@@ -37,7 +37,7 @@ export const operationsCheck: Check = {
       found(
         'operation-stalled',
         `No process goes on with ${rows.length === 1 ? `the ${first.kind} ${first.id}` : `${rows.length} operations, such as the ${first.kind} ${first.id}`}: what it is to deliver or to remove waits`,
-        `Start a process whose bus runs more than \`nothing\`, or cancel it: bus.operations.cancel('${first.id}', { by })`,
+        `Start a process whose bus runs more than \`nothing\`, or cancel it: npx bossbus operations cancel ${first.id}`,
         { operations: rows },
       ),
     ]
@@ -73,7 +73,7 @@ export const erasuresCheck: Check = {
         found(
           'erasure-unfinished',
           `${rows.length === 1 ? 'An erasure was' : `${rows.length} erasures were`} interrupted: payloads of the subject may still be read and delivered`,
-          `Call bus.erase({ tenantId, subject, by }) again, with the subject of: select tenant_id, subject from bus.erasures where id = '${first.id}';`,
+          `Repeat it: npx bossbus erase <tenant> <subject>, with those of: select tenant_id, subject from bus.erasures where id = '${first.id}';`,
           { erasures: rows },
         ),
       )
@@ -82,7 +82,7 @@ export const erasuresCheck: Check = {
         found(
           'archive-rewrite-overdue',
           `${archives.files} files of archives still hold events of subjects that were erased more than a day ago`,
-          'Start a process with `retention.archive`, or call bus.retention.rewriteArchives() in one.',
+          'Start a process with `retention.archive`, or, where the configuration has it: npx bossbus archive rewrite',
           { files: archives.files, oldestRequestAt: archives.oldest },
         ),
       )
@@ -118,7 +118,7 @@ export const retentionCheck: Check = {
           'retention-overdue',
           `The log of ${range.name} should have gone on ${dueAt.toISOString().slice(0, 10)}${held.length > 0 ? `, and is held back by events that were not delivered: ${held.slice(0, 3).join(', ')}` : ''}`,
           held.length > 0
-            ? 'Deliver, redrive or discard them: npx bossbus dead-letters groups, npx bossbus subscriptions list'
+            ? 'Deliver, redrive or discard them: npx bossbus subscriptions list, npx bossbus dead-letters groups'
             : 'Start a process that delivers events (and has `retention.archive`, if the policy says so), or: npx bossbus prune',
           { range: range.name, dueAt, holds, lastRoundAt },
         ),
