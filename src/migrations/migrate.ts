@@ -151,6 +151,18 @@ async function applyMigrations(
 export async function checkSchema(executor: Executor & Pick<Database, 'bossSchemaName'>): Promise<void> {
   await checkServer(executor)
   await checkRowSecurity(executor)
+  await checkMigrations(executor)
+}
+
+/**
+ * Verifies that the database has the migrations of this version of the bus, and that its pg-boss is in the configured schema.
+ *
+ * @throws a {@link DatabaseError} `BUS_SCHEMA_MISSING`, `BUS_SCHEMA_OUTDATED`, `BUS_SCHEMA_TOO_NEW`, `BUS_SCHEMA_UNKNOWN`
+ * @throws a {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
+ */
+export async function checkMigrations(
+  executor: Pick<Executor, 'query'> & Pick<Database, 'bossSchemaName'>,
+): Promise<void> {
   const { migrations } = await loadShippedSql()
   const shipped = migrations.length
   const applied = await countApplied(executor, migrations)

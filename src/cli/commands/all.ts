@@ -9,6 +9,12 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./migrate.ts')).migrate,
   },
   {
+    name: 'doctor',
+    summary: 'Examines the database: server, roles, schemas, connection, what waits',
+    group: 'Set up',
+    load: async () => (await import('./doctor.ts')).doctor,
+  },
+  {
     name: 'status',
     summary: 'One screen: what needs you, subscriptions, outbox, dead letters, operations',
     group: 'Look',

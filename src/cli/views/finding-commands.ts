@@ -1,11 +1,11 @@
-import type { Finding, FindingCode } from '../../health/finding.ts'
+import type { DoctorFinding } from '../../doctor/check/finding.ts'
 import { commandLine } from '../command/command-line.ts'
 
 /** Commands for more of the same are left out. */
 const maxCommands = 3
 
 /** For each subscription, operation and so on that a finding is about. */
-const commandsOf: Partial<Record<FindingCode, (item: Item) => readonly string[]>> = {
+const commandsOf: Partial<Record<DoctorFinding['code'], (item: Item) => readonly string[]>> = {
   'subscription-behind': ({ name }) => ['subscriptions', 'show', name],
   'subscription-paused': ({ name }) => ['subscriptions', 'resume', name],
   'circuit-open': ({ name }) => ['subscriptions', 'show', name],
@@ -18,6 +18,14 @@ const commandsOf: Partial<Record<FindingCode, (item: Item) => readonly string[]>
   'schema-differs': () => ['instances'],
   'partitions-missing': () => ['migrate'],
   'canary-failing': () => ['instances'],
+  'schema-missing': () => ['migrate'],
+  'schema-outdated': () => ['migrate'],
+  'boss-schema-missing': () => ['migrate'],
+  'boss-schema-outdated': () => ['migrate'],
+  'keys-blocked': ({ name }) => ['keys', 'list', name],
+  'dead-letters-waiting': ({ name }) => ['dead-letters', 'groups', '--subscription', name],
+  'operation-stalled': ({ id }) => ['operations', 'show', id],
+  'retention-overdue': () => ['prune', '--dry-run'],
 }
 
 interface Item {
@@ -25,8 +33,8 @@ interface Item {
   readonly id: string
 }
 
-/** What to run for a finding: what mends it, or tells more. */
-export function findingCommands({ code, data }: Finding): readonly string[] {
+/** What to run for a finding of the health or of the doctor: what mends it, or tells more. */
+export function findingCommands({ code, data }: Pick<DoctorFinding, 'code' | 'data'>): readonly string[] {
   const command = commandsOf[code]
   if (command === undefined) return []
   const lists = [data['subscriptions'], data['operations']].filter((each) => Array.isArray(each))

@@ -96,7 +96,14 @@ async function assertUsableVersion(database: Database): Promise<boolean> {
   return true
 }
 
-async function readVersion({ query, bossSchema }: Database): Promise<{
+/** The version of pg-boss's schema. Undefined if it is not there. */
+export async function readBossVersion(
+  database: Pick<Database, 'query' | 'bossSchema'>,
+): Promise<number | undefined> {
+  return (await readVersion(database)).version
+}
+
+async function readVersion({ query, bossSchema }: Pick<Database, 'query' | 'bossSchema'>): Promise<{
   readonly version: number | undefined
   readonly hasRelations: boolean
 }> {
