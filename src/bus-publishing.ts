@@ -1,10 +1,12 @@
 import type { Database } from './database/database.ts'
 import type { HandlerPublishing } from './delivery/attempts/context-publisher.ts'
 import type { Admission } from './health/admission.ts'
+import { checkActor, writeAudit } from './audit/audit.ts'
 import type { Published } from './events/envelope.ts'
 import { reasonOf } from './foundation/error-reason.ts'
 import { InvalidEventError } from './foundation/errors.ts'
 import type { BusLogger } from './foundation/logger.ts'
+import { assertObject, refuseUnknownKeys } from './foundation/options.ts'
 import { withAnswerLimit } from './foundation/with-timeout.ts'
 import { createCancel } from './outbox/publish/cancel.ts'
 import type { PublishSettings, UncheckedEvent } from './outbox/publish/check-events.ts'
@@ -21,10 +23,19 @@ export const lostCommitsError =
   'postgres.js prepares statements behind a pooler in transaction mode: unless the pooler keeps prepared statements, COMMITs can fail ' +
   'and be reported as done. Open the client with prepare: false, or give it a direct database URL (docs/drivers.md)'
 
+/** Who publishes an event by hand, and why. */
+export interface PublishChange {
+  /** The person or program, 1 to 255 characters. Recorded. */
+  readonly by: string
+  /** Up to 2,000 characters. Recorded. */
+  readonly reason?: string | undefined
+}
+
 /** How a bus publishes and cancels, for callers and for its handlers. */
 export interface BusPublishing {
   readonly publisher: Publisher
   readonly cancel: ReturnType<typeof createCancel>
+  readonly publishByHand: (event: UncheckedEvent, change: PublishChange) => Promise<Published>
   readonly forHandlers: HandlerPublishing
   /** How often `tryPublish` has failed. */
   readonly failedTryCount: number
@@ -94,6 +105,22 @@ export function createPublishing(
     return publishMany(tx, newEvents)
   }
 
+  /** The event and its audit record, in one transaction. A duplicate changes nothing, and is not recorded. */
+  async function publishByHand(event: UncheckedEvent, change: PublishChange): Promise<Published> {
+    assertObject('who publishes it, like { by, reason }', change)
+    refuseUnknownKeys(change, ['by', 'reason'], 'publishByHand')
+    const actor = checkActor(change)
+    const columns = await encodeEvents(settings, [event])
+    await admission.admit(false)
+    return database.transaction(async (client) => {
+      const published = theOnly(await publishOnItsOwn(client, columns))
+      const { type, tenantId } = event
+      const record = { ...actor, action: 'publishByHand', tenantId, eventId: published.id, change: { type } }
+      if (!published.duplicate) await writeAudit(client, record, {})
+      return published
+    })
+  }
+
   const publisher: Publisher = createPublisher(
     {
       publish: async (tx, event) => theOnly(await publishAdmitted(tx, [event])),
@@ -117,6 +144,7 @@ export function createPublishing(
   return {
     publisher,
     cancel,
+    publishByHand,
     forHandlers: {
       ...forHandlers,
       tryFailed,
