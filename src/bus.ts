@@ -173,9 +173,17 @@ export function createBus<
     logger.info({ service: settings.source, durationMs }, 'the bus has stopped')
   }
 
+  const { health, isLive } = createHealth({
+    ...{ database, limits: healthLimits, readCanary: canary.readLast },
+    own: () => ({ state, delivery, failedTryPublishCount: publishing.failedTryCount }),
+  })
+
   return {
     get state() {
       return state
+    },
+    get live() {
+      return isLive()
     },
     ...createReads<C, HandlerTransaction<D>>(database, createPayloadView(settings.catalogue)),
     deadLetters,
@@ -245,9 +253,6 @@ export function createBus<
     admit: async () => admission.admit(false),
     stats: async (statsOptions) => readStats(database, statsOptions),
     canary: async (call) => canary.run(call),
-    health: createHealth({
-      ...{ database, limits: healthLimits, readCanary: canary.readLast },
-      own: () => ({ state, delivery, failedTryPublishCount: publishing.failedTryCount }),
-    }),
+    health,
   }
 }
