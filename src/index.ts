@@ -45,6 +45,7 @@ export {
   ConfigurationError,
   DatabaseError,
   DeliveryError,
+  HttpError,
   InvalidEventError,
   NonRetryableError,
   OverloadError,
