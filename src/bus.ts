@@ -32,7 +32,7 @@ import { createReplay } from './operations/replay/replay.ts'
 import { removalPart } from './operations/subscription-removal.ts'
 import { createSubscriptionRemoval } from './operations/subscriptions.ts'
 import { readStats } from './operations/stats.ts'
-import { recordCatalogue } from './operations/stored-catalogue.ts'
+import { readCatalogue, recordCatalogue } from './operations/stored-catalogue.ts'
 import { createAdmission } from './health/admission.ts'
 import { createCanary } from './health/canary.ts'
 import { createDatabase } from './database/database.ts'
@@ -94,7 +94,9 @@ export function createBus<
   const erasures = createErasures(database)
   const operations = createOperations(database)
   const own = () => ({ state, delivery, failedTryPublishCount: publishing.failedTryCount })
-  const health = createHealth({ database, limits: healthLimits, readCanary: canary.readLast, own })
+  const { health, isLive } = createHealth({
+    ...{ database, limits: healthLimits, readCanary: canary.readLast, own },
+  })
   const metrics = createMetrics(
     {
       ...{ database, logger, service: settings.source, types: Object.keys(settings.catalogue) },
@@ -196,6 +198,9 @@ export function createBus<
     get state() {
       return state
     },
+    get live() {
+      return isLive()
+    },
     ...createReads<C, HandlerTransaction<D>>(database, createPayloadView(settings.catalogue)),
     deadLetters,
     blockedKeys,
@@ -260,6 +265,8 @@ export function createBus<
     },
     ...(publishing.publisher as Publisher<C, DefaultedBy<E>>),
     cancel: publishing.cancel,
+    publishByHand: publishing.publishByHand,
+    catalogue: { list: async () => readCatalogue(database) },
     admit: async () => admission.admit(false),
     stats: async (statsOptions) => readStats(database, statsOptions),
     canary: async (call) => canary.run(call),
