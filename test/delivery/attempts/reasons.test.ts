@@ -4,8 +4,20 @@ import { paymentEvents, recordingLogger, testBus, type LogLine } from '../../sup
 import { createTestDatabase, until } from '../../support/database.ts'
 
 const uuidShape = /^[0-9a-f-]{36}$/
-const refused = Object.assign(new Error('connect ECONNREFUSED 127.0.0.1:9'), { code: 'ECONNREFUSED' })
-const reason = 'fetch failed, caused by connect ECONNREFUSED 127.0.0.1:9'
+/** As `connect` of a name with two addresses: without a message of its own. */
+const refused = Object.assign(
+  new AggregateError(
+    ['::1', '127.0.0.1'].map((address) =>
+      Object.assign(new Error(`connect ECONNREFUSED ${address}:9`), {
+        code: 'ECONNREFUSED',
+        address,
+        port: 9,
+      }),
+    ),
+  ),
+  { code: 'ECONNREFUSED' },
+)
+const reason = 'fetch failed, caused by connect ECONNREFUSED ::1:9 and connect ECONNREFUSED 127.0.0.1:9'
 
 const messagesOf = (lines: readonly LogLine[], level: LogLine['level']): string[] =>
   lines.filter((line) => line.level === level).map(({ message }) => message)
