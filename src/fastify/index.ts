@@ -246,12 +246,10 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
     return Object.freeze({ bus, ownsBus: isUnstarted(bus), ...lifecycle })
   }
   refuseUnknownKeys(options, newBusOptionNames, 'bossbus/fastify')
-  const { database, events, source, maxPayloadBytes, bossSchema, drizzle } = options
-  const { onDeadLetter, deadLetterAlert, retention, health, canary, admission } = options
-  const { logger = app.log.child({ module: 'bossbus' }) } = options
-  const bus = createBus<CatalogueOf<RegisteredBus>>({
-    ...{ database, events, source, maxPayloadBytes, bossSchema, drizzle, logger },
-    ...{ onDeadLetter, deadLetterAlert, retention, health, canary, admission },
+  const given = Object.entries(options).filter(([name]) => !lifecycleOptionNames.includes(name))
+  const bus = createBus({
+    ...(Object.fromEntries(given) as unknown as BusOptions<CatalogueOf<RegisteredBus>>),
+    logger: options.logger ?? app.log.child({ module: 'bossbus' }),
   })
   return Object.freeze({ bus, ownsBus: true, ...lifecycle })
 }

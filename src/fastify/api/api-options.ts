@@ -50,6 +50,12 @@ export interface ApiOptions {
    * @defaultValue `false`
    */
   readonly health?: boolean | string | ApiProbes | undefined
+  /**
+   * A route that answers `bus.metrics()`, for Prometheus: `true` for `/metrics`, or a path. Whoever reaches it reads the names of event types
+   * and subscriptions, and how many events there are.
+   * @defaultValue `false`
+   */
+  readonly metrics?: boolean | string | undefined
 }
 
 export interface ResolvedApiOptions {
@@ -59,23 +65,24 @@ export interface ResolvedApiOptions {
   readonly readOnly: boolean
   readonly livePath: string | undefined
   readonly readyPath: string | undefined
+  readonly metricsPath: string | undefined
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function resolveApiOptions(given: ApiOptions | undefined): ResolvedApiOptions | undefined {
   if (given === undefined) return undefined
   assertObject('`api` like { access, prefix, health }', given)
-  refuseUnknownKeys(given, ['access', 'prefix', 'readOnly', 'health'], '`api`')
+  refuseUnknownKeys(given, ['access', 'prefix', 'readOnly', 'health', 'metrics'], '`api`')
   const { access, prefix = '/bus', health = false } = given
   if (access !== undefined && access !== 'development' && typeof access !== 'function')
     throw invalidOption(
       `Expected \`api.access\` to be 'development', or a function like (request) => ({ by: request.user.name, allow: 'read' }), got ${describe(access)}`,
       'api.access',
     )
-  const probes = resolveProbes(health)
-  if (access === undefined && probes.livePath === undefined && probes.readyPath === undefined)
+  const probes = { ...resolveProbes(health), metricsPath: metricsPathOf(given.metrics) }
+  if (access === undefined && Object.values(probes).every((path) => path === undefined))
     throw invalidOption(
-      'Expected `api.access`, which says who may use the API, or `api.health`: without both there is nothing to serve',
+      'Expected `api.access`, which says who may use the API, or `api.health` or `api.metrics`: without all of them there is nothing to serve',
       'api.access',
     )
   return Object.freeze({
@@ -96,6 +103,11 @@ function resolveProbes(given: unknown): Pick<ResolvedApiOptions, 'livePath' | 'r
   refuseUnknownKeys(given, ['live', 'ready'], '`api.health`')
   const { live, ready } = given as Readonly<Record<'live' | 'ready', unknown>>
   return { livePath: probePath('live', live), readyPath: probePath('ready', ready) }
+}
+
+function metricsPathOf(given: unknown = false): string | undefined {
+  if (given === false) return undefined
+  return given === true ? '/metrics' : pathOption('api.metrics', given)
 }
 
 function probePath(name: 'live' | 'ready', given: unknown): string | undefined {

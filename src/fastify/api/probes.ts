@@ -1,17 +1,18 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Bus } from '../../bus-interface.ts'
 import { withTimeout } from '../../foundation/with-timeout.ts'
+import { prometheusContentType } from '../../telemetry/prometheus/text-format.ts'
 import type { ResolvedApiOptions } from './api-options.ts'
 import { hiddenSchema } from './hidden-schema.ts'
 
 /** After this a readiness probe says no: those who ask do not wait longer. */
 const readyLimitMs = 3000
 
-/** Adds the routes for the probes of an orchestrator. They need no access, and do not log each request. */
+/** Adds the routes for the probes of an orchestrator, and for Prometheus. They need no access, and do not log each request. */
 export function registerProbes(
   app: FastifyInstance,
-  bus: Pick<Bus, 'health' | 'live' | 'state'>,
-  { livePath, readyPath }: ResolvedApiOptions,
+  bus: Pick<Bus, 'health' | 'live' | 'metrics' | 'state'>,
+  { livePath, readyPath, metricsPath }: ResolvedApiOptions,
 ): void {
   let asking: Promise<object & { readonly ready: boolean }> | undefined
 
@@ -32,6 +33,18 @@ export function registerProbes(
     addProbe(app, readyPath, async () => {
       const body = await readiness()
       return { ok: body.ready, body }
+    })
+  if (metricsPath !== undefined)
+    app.route({
+      method: 'GET',
+      url: metricsPath,
+      logLevel: 'warn',
+      schema: hiddenSchema(),
+      handler: async (_request, reply: FastifyReply) =>
+        reply
+          .header('cache-control', 'no-store')
+          .type(prometheusContentType)
+          .send(await bus.metrics()),
     })
 }
 

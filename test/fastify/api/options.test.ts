@@ -3,6 +3,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { expect, test } from 'vitest'
 import { bus as busPlugin, type ApiOptions } from '../../../src/fastify/index.ts'
+import { busOptionNames } from '../../../src/bus-options.ts'
 import { newBus, testApp } from '../app.ts'
 import { accessByHeaders as access, openApiApp } from './api-app.ts'
 
@@ -39,6 +40,9 @@ test.each([
   [{ health: 1 }, '`api.health`'],
   [{ health: { live: 1 } }, '`api.health.live`'],
   [{ health: { started: true } }, '`started`'],
+  [{ metrics: false }, '`api.access`'],
+  [{ metrics: 'metrics' }, '`api.metrics`'],
+  [{ metrics: 1 }, '`api.metrics`'],
 ])('without anything to serve, or with a bad option, it is refused: %o', async (api, part) => {
   const app = testApp()
   const registering = app.register(busPlugin, newBus(nowhere, { api: api as never }))
@@ -118,4 +122,33 @@ test('in development who sits at the machine may do everything, and nobody else 
   const elsewhere = await app.inject({ url: '/bus/api/access', remoteAddress: '10.0.0.7' })
   expect(elsewhere.statusCode).toBe(403)
   expect(await bus.events.find()).toHaveLength(1)
+})
+
+test('metrics have a switch and a path, and answer what Prometheus reads', async () => {
+  const { app, bus } = await openApiApp({ api: { access: () => undefined, metrics: true } })
+  const answer = await app.inject('/metrics')
+  expect(answer.statusCode).toBe(200)
+  expect(answer.headers['content-type']).toBe('text/plain; version=0.0.4; charset=utf-8')
+  expect(answer.body).toMatch(/^# HELP /m)
+  expect(answer.body).toMatch(/^bossbus_build_info\{/m)
+  expect((await app.inject('/bus/api/subscriptions')).statusCode).toBe(403)
+  await bus.stop()
+  const elsewhere = testApp()
+  await elsewhere.register(busPlugin, newBus(nowhere, { api: { metrics: '/internal/metrics' } }))
+  expect(elsewhere.hasRoute({ method: 'GET', url: '/internal/metrics' })).toBe(true)
+  expect(elsewhere.hasRoute({ method: 'GET', url: '/metrics' })).toBe(false)
+})
+
+test('the plugin hands every option of createBus on', async () => {
+  for (const name of busOptionNames.filter((option) => !['defaults', 'logger', 'drizzle'].includes(option))) {
+    const app = testApp()
+    const wrong =
+      name === 'telemetry' || name === 'retention' ? { [name]: { unknown: 1 } } : { [name]: Symbol(name) }
+    await expect(
+      Promise.resolve(app.register(busPlugin, { ...newBus(nowhere), ...wrong } as never)),
+      name,
+    ).rejects.toMatchObject({
+      code: expect.stringMatching(/^BUS_/) as string,
+    })
+  }
 })
