@@ -57,6 +57,7 @@ const layers = [
   'cli/output',
   'cli/command',
   'cli/views',
+  'cli/follow',
   'cli/commands',
   'cli',
   'fastify/api',

@@ -57,6 +57,15 @@ export interface CommandContext<F extends Flags = Flags, A extends Arguments = A
   readonly nextPage: (after: string) => void
   /** All commands, for completions. */
   readonly commands: readonly CommandEntry[]
+  /**
+   * Aborted by Ctrl-C or SIGTERM, which then no longer end the process by themselves; a second one does. For commands that have something to
+   * put back, or to stop: others end at once without it.
+   */
+  readonly interruption: () => AbortSignal
+  /** All of standard input, as text. */
+  readonly input: () => Promise<string>
+  /** Hears the keys that a person types, one by one, until the returned function is called. Undefined if nobody is there. */
+  readonly keys: ((listener: (key: string) => void) => () => void) | undefined
   readonly cwd: string
   readonly env: Readonly<Record<string, string | undefined>>
 }

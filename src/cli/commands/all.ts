@@ -15,6 +15,12 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./status.ts')).status,
   },
   {
+    name: 'watch',
+    summary: '`bossbus status`, every two seconds',
+    group: 'Look',
+    load: async () => (await import('./watch.ts')).watch,
+  },
+  {
     name: 'instances',
     summary: 'The processes of the bus',
     group: 'Look',
@@ -43,6 +49,18 @@ export const commands: readonly CommandEntry[] = [
     summary: 'The events that belong together, each below its cause',
     group: 'Events',
     load: async () => (await import('./events-trace.ts')).eventsTrace,
+  },
+  {
+    name: 'events tail',
+    summary: 'Events as they are published, and what becomes of them',
+    group: 'Events',
+    load: async () => (await import('./events-tail.ts')).eventsTail,
+  },
+  {
+    name: 'events publish',
+    summary: 'Publishes an event',
+    group: 'Events',
+    load: async () => (await import('./events-publish.ts')).eventsPublish,
   },
   {
     name: 'explain',

@@ -13,7 +13,7 @@ type SubscriptionStatus = SubscriptionStateRow &
   Partial<DepthRow> & { readonly lagSeconds: number | undefined }
 
 /** All that is shown; as JSON, an object of these. */
-interface Status {
+export interface Status {
   readonly findings: readonly Finding[]
   readonly subscriptions: readonly SubscriptionStatus[]
   /** What is not dispatched yet. */
@@ -77,7 +77,7 @@ function urgency({ state: name, lagSeconds = 0, deadEvents = 0 }: SubscriptionSt
   return (name === 'active' ? 0 : 1e9) + (deadEvents > 0 ? 1e8 : 0) + Math.min(lagSeconds, 1e7)
 }
 
-function writeStatus(output: Output, read: Status): void {
+export function writeStatus(output: Output, read: Status): void {
   const { findings, subscriptions, outbox, deadLetters, operations } = read
   output.line(...headline(findings))
   for (const { code, severity, message, remedy } of findings) {
