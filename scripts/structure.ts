@@ -58,6 +58,7 @@ const layers = [
   'cli/command',
   'cli/views',
   'cli/follow',
+  'cli/completion',
   'cli/commands',
   'cli',
   'fastify/api',

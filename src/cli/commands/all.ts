@@ -80,4 +80,10 @@ export const commands: readonly CommandEntry[] = [
     group: 'Catalogue',
     load: async () => (await import('./catalog-export.ts')).catalogExport,
   },
+  {
+    name: 'completion',
+    summary: 'Writes a script that completes commands and options in your shell',
+    group: 'More',
+    load: async () => (await import('./completion.ts')).completion,
+  },
 ]
