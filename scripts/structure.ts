@@ -59,6 +59,7 @@ const layers = [
   'cli/views',
   'cli/follow',
   'cli/completion',
+  'cli/mcp',
   'cli/commands',
   'cli',
   'fastify/api',
@@ -76,6 +77,7 @@ const leafImports: Readonly<Record<string, readonly string[]>> = { demo: ['fasti
 const packages: Readonly<Record<string, readonly string[]>> = {
   'pg-boss': ['delivery'],
   fastify: ['fastify', 'demo'],
+  '@modelcontextprotocol/server': ['cli'],
   '@nestjs/common': ['nestjs'],
   '@nestjs/core': ['nestjs'],
   postgres: ['demo'],

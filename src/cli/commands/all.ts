@@ -81,6 +81,12 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./catalog-export.ts')).catalogExport,
   },
   {
+    name: 'mcp',
+    summary: 'Serves the reads of the bus, and what you allow, to an assistant (Model Context Protocol)',
+    group: 'More',
+    load: async () => (await import('./mcp.ts')).mcp,
+  },
+  {
     name: 'completion',
     summary: 'Writes a script that completes commands and options in your shell',
     group: 'More',

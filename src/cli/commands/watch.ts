@@ -4,7 +4,8 @@ import { durationSeconds } from '../command/flags.ts'
 import { count, counted, duration, isoTime } from '../output/cells.ts'
 import type { Output } from '../output/output.ts'
 import { quiet, red } from '../output/styled.ts'
-import { readStatus, writeStatus, type Status } from './status.ts'
+import { readStatus, type Status } from '../views/read-status.ts'
+import { writeStatus } from './status.ts'
 
 export const watch = defineCommand({
   examples: [
