@@ -130,6 +130,7 @@ async function runWith(
     }) as Promise<T>
   const textOf = (name: string): string | undefined => values[name] as string | undefined
   const context: CommandContext = {
+    isYes: values.yes,
     ...{ flags: values, args, output, config, inTime, cwd, env, commands },
     ...{ interruption: environment.interruption, input: environment.input },
     keys: values['no-input'] ? undefined : environment.keys,

@@ -71,8 +71,8 @@ describe.skipIf(!has('bash'))(`the completion of bash${skipped('bash')}`, () => 
     }
     for (const [typed, some, not] of cases) {
       const found = complete(typed)
-      expect(found, typed.join(' ')).toEqual(expect.arrayContaining([...some]))
-      for (const each of not) expect(found, typed.join(' ')).not.toContain(each)
+      expect({ typed, found }).toEqual({ typed, found: expect.arrayContaining([...some]) as unknown[] })
+      expect({ typed, unwanted: found.filter((each) => not.includes(each)) }).toEqual({ typed, unwanted: [] })
     }
     expect(complete(['events', 'find', '--order', '=', 'o'])).toEqual(['oldest'])
     expect(complete(['events', 'find', '--tenant', ''])).toEqual([])
@@ -110,8 +110,11 @@ test.skipIf(!has('fish'))(`fish completes what may follow${skipped('fish')}`, as
       .filter(Boolean)
       .map((line) => line.split('\t')[0])
     expect(ended.stderr).toBe('')
-    expect(found, typed.join(' ')).toEqual(expect.arrayContaining([...some]))
-    for (const each of not) expect(found, typed.join(' ')).not.toContain(each)
+    expect({ typed, found }).toEqual({ typed, found: expect.arrayContaining([...some]) as unknown[] })
+    expect({ typed, unwanted: found.filter((each) => not.includes(each ?? '')) }).toEqual({
+      typed,
+      unwanted: [],
+    })
   }
 })
 

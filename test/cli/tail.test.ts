@@ -196,6 +196,26 @@ describe('bossbus events tail', () => {
     expect((await tail.interrupt()).code).toBe(0)
   })
 
+  test.each([['events', 'tail'], ['events', 'publish', 'note', '--tenant', 'acme'], ['watch']])(
+    'is an error on a database that does not answer, or is not migrated: %s %s',
+    async (...call) => {
+      const folder = await createFolder({ 'bossbus.config.ts': configuration })
+      const none = await runCli(folder, call, { DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none' })
+      expect(none).toMatchObject({
+        code: 2,
+        out: '',
+        err: expect.stringMatching(/^BUS_DATABASE_UNAVAILABLE/) as string,
+      })
+      const { url } = await createTestDatabase({ empty: true })
+      const old = await runCli(folder, call, { DATABASE_URL: url })
+      expect(old).toMatchObject({
+        code: 2,
+        out: '',
+        err: expect.stringMatching(/^BUS_SCHEMA_MISSING/) as string,
+      })
+    },
+  )
+
   test('ends at once with Ctrl-C', async () => {
     const log = await createLog()
     const tail = startCli(log.folder, ['events', 'tail', '--json', '--deliveries'], log.env)

@@ -51,6 +51,8 @@ export interface CommandContext<F extends Flags = Flags, A extends Arguments = A
   readonly inTime: <T>(work: Promise<T>) => Promise<T>
   /** Asks before a change. Rejects unless the answer is yes. */
   readonly confirm: (question: Question) => Promise<void>
+  /** Whether `--yes` is given. `confirm` knows: this is for what it does not answer. */
+  readonly isYes: boolean
   /** Who makes a change, and why: for commands with `changeFlags`. */
   readonly actor: () => { readonly by: string; readonly reason: string | undefined }
   /** Writes the command for the next page to standard error. */

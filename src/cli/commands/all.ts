@@ -3,6 +3,18 @@ import type { CommandEntry } from '../command/command.ts'
 /** Every command, in the order of the help. The file of a command is loaded when it is called. */
 export const commands: readonly CommandEntry[] = [
   {
+    name: 'init',
+    summary: 'Writes a configuration, an event, a subscription and a service that runs',
+    group: 'Set up',
+    load: async () => (await import('./init.ts')).init,
+  },
+  {
+    name: 'dev',
+    summary: 'Runs your service on this machine, with a database if you have none, and shows its events',
+    group: 'Set up',
+    load: async () => (await import('./dev.ts')).dev,
+  },
+  {
     name: 'migrate',
     summary: 'Creates or updates the schemas of the bus and of pg-boss',
     group: 'Set up',

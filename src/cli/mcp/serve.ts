@@ -27,7 +27,7 @@ export async function serveTools(
           inputSchema: fromJsonSchema<Readonly<Record<string, unknown>>>({
             ...{ type: 'object', properties, additionalProperties: false },
             required: [...required],
-          } as Parameters<typeof fromJsonSchema>[0]),
+          }),
           annotations: {
             ...{ readOnlyHint: action === undefined, destructiveHint: isDestructive },
             ...{ idempotentHint: action === undefined, openWorldHint: false },
@@ -63,17 +63,15 @@ async function call(
   }
 }
 
-async function load(): Promise<
-  readonly [
-    Pick<typeof import('@modelcontextprotocol/server'), 'McpServer' | 'fromJsonSchema'>,
-    Pick<typeof import('@modelcontextprotocol/server/stdio'), 'serveStdio'>,
-  ]
-> {
+type Loaded = Awaited<ReturnType<typeof importServer>>
+
+async function importServer() {
+  return Promise.all([import('@modelcontextprotocol/server'), import('@modelcontextprotocol/server/stdio')])
+}
+
+async function load(): Promise<Loaded> {
   try {
-    return await Promise.all([
-      import('@modelcontextprotocol/server'),
-      import('@modelcontextprotocol/server/stdio'),
-    ])
+    return await importServer()
   } catch (error) {
     if ((error as { readonly code?: string }).code !== 'ERR_MODULE_NOT_FOUND') throw error
     throw new UsageError(
