@@ -15,6 +15,11 @@ export interface BossbusConfig {
   readonly source?: string | undefined
   /** As in `createBus`. */
   readonly bossSchema?: string | undefined
+  /**
+   * The file that `bossbus dev` runs, such as `src/main.ts`, from the folder of the configuration. A configuration that exports a bus needs
+   * none: its bus is started.
+   */
+  readonly dev?: string | undefined
   /** As in `createBus`: for the commands that prune and archive. */
   readonly retention?: RetentionOptions | undefined
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import { assertNodeVersion } from '../foundation/node-version.ts'
+import { createInterruption } from './interruption.ts'
 import type { TextStream } from './output/streams.ts'
 
 // `bossbus … | head`: nobody reads on.
@@ -25,6 +26,7 @@ async function main(): Promise<number> {
     return 2
   }
   const { run } = await import('./run.ts')
+  const { interruption, hearKeys } = createInterruption()
   return run({
     args: process.argv.slice(2),
     env: process.env,
@@ -32,7 +34,15 @@ async function main(): Promise<number> {
     stdout: toStream(process.stdout),
     stderr: toStream(process.stderr),
     ask: process.stdin.isTTY && process.stderr.isTTY ? ask : undefined,
+    interruption,
+    input,
+    keys: process.stdin.isTTY && process.stdout.isTTY ? hearKeys : undefined,
   })
+}
+
+async function input(): Promise<string> {
+  const { text } = await import('node:stream/consumers')
+  return text(process.stdin)
 }
 
 /** Node's types say that every stream is a terminal. */
@@ -40,6 +50,9 @@ interface Writable {
   readonly write: (text: string) => boolean
   readonly isTTY?: boolean
   readonly columns?: number
+  readonly rows?: number
+  readonly on: (event: 'resize', listener: () => void) => unknown
+  readonly off: (event: 'resize', listener: () => void) => unknown
 }
 
 function toStream(stream: Writable): TextStream {
@@ -48,6 +61,13 @@ function toStream(stream: Writable): TextStream {
     isTerminal: stream.isTTY === true,
     get columns() {
       return stream.columns ?? 80
+    },
+    get rows() {
+      return stream.rows
+    },
+    onResize(listener) {
+      stream.on('resize', listener)
+      return () => void stream.off('resize', listener)
     },
   }
 }

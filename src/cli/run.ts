@@ -32,6 +32,10 @@ export interface CliEnvironment {
   readonly stderr: TextStream
   /** Asks a person and resolves to the answer, or to undefined at the end of the input. Undefined if nobody is there. */
   readonly ask: ((question: string) => Promise<string | undefined>) | undefined
+  /** See {@link CommandContext}. */
+  readonly interruption: CommandContext['interruption']
+  readonly keys: CommandContext['keys']
+  readonly input: CommandContext['input']
 }
 
 type GlobalValues = ValuesOf<typeof globalFlags>
@@ -126,7 +130,10 @@ async function runWith(
     }) as Promise<T>
   const textOf = (name: string): string | undefined => values[name] as string | undefined
   const context: CommandContext = {
+    isYes: values.yes,
     ...{ flags: values, args, output, config, inTime, cwd, env, commands },
+    ...{ interruption: environment.interruption, input: environment.input },
+    keys: values['no-input'] ? undefined : environment.keys,
     bus: connections.bus,
     database: connections.database,
     confirm: async (question) =>

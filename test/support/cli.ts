@@ -36,6 +36,16 @@ export interface Person {
   readonly columns?: number
   /** What is typed at questions, in their order. Undefined: nobody can be asked. */
   readonly answers?: readonly string[]
+  /** The height of the terminal. */
+  readonly rows?: number
+  /** Ctrl-C. */
+  readonly signal?: AbortSignal
+  /** Standard input. */
+  readonly input?: string
+  /** Receives what types keys. */
+  readonly onKeys?: (press: (key: string) => void) => void
+  /** Hears everything that is written, as it is. */
+  readonly onWrite?: (name: 'out' | 'err', text: string) => void
 }
 
 /** Runs the CLI in this process. Lines end with a line feed; the last one of each stream is left out. */
@@ -43,16 +53,18 @@ export async function runCli(
   cwd: string,
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
-  { columns, answers }: Person = {},
+  { columns, rows, answers, signal = new AbortController().signal, input = '', onKeys, onWrite }: Person = {},
 ): Promise<CliResult> {
   const written = { out: '', err: '' }
   const left = [...(answers ?? [])]
   const stream = (name: 'out' | 'err'): Parameters<typeof run>[0]['stdout'] => ({
     write(text) {
       written[name] += text
+      onWrite?.(name, text)
     },
     isTerminal: columns !== undefined,
     columns: columns ?? 80,
+    rows,
   })
   const code = await run({
     ...{ args, env, cwd, stdout: stream('out'), stderr: stream('err') },
@@ -62,6 +74,15 @@ export async function runCli(
         : async (question) => {
             written.err += question
             return left.shift()
+          },
+    interruption: () => signal,
+    input: async () => input,
+    keys:
+      onKeys === undefined
+        ? undefined
+        : (listener) => {
+            onKeys(listener)
+            return () => {}
           },
   })
   return { code, out: written.out.replace(/\n$/, ''), err: written.err.replace(/\n$/, '') }

@@ -53,12 +53,23 @@ export interface CommandContext<F extends Flags = Flags, A extends Arguments = A
   readonly confirm: (question: Question) => Promise<void>
   /** Whether a person sits there and may be asked. */
   readonly isInteractive: boolean
+  /** Whether `--yes` is given. `confirm` knows: this is for what it does not answer. */
+  readonly isYes: boolean
   /** Who makes a change, and why: for commands with `changeFlags`. */
   readonly actor: () => { readonly by: string; readonly reason: string | undefined }
   /** Writes the command for the next page to standard error. */
   readonly nextPage: (after: string) => void
   /** All commands, for completions. */
   readonly commands: readonly CommandEntry[]
+  /**
+   * Aborted by Ctrl-C or SIGTERM, which then no longer end the process by themselves; a second one does. For commands that have something to
+   * put back, or to stop: others end at once without it.
+   */
+  readonly interruption: () => AbortSignal
+  /** All of standard input, as text. */
+  readonly input: () => Promise<string>
+  /** Hears the keys that a person types, one by one, until the returned function is called. Undefined if nobody is there. */
+  readonly keys: ((listener: (key: string) => void) => () => void) | undefined
   readonly cwd: string
   readonly env: Readonly<Record<string, string | undefined>>
 }

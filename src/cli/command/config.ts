@@ -23,6 +23,8 @@ export interface Config {
   readonly source: () => string
   /** Undefined if not configured. */
   readonly bossSchema: string | undefined
+  /** What `bossbus dev` runs, from the folder of `file`. Undefined if not configured. */
+  readonly dev: string | undefined
   /**
    * The options of a bus for reads and changes. Without configured events it knows no type, so payloads are hidden.
    * @throws an {@link UsageError} without a database
@@ -77,7 +79,7 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
     )
   }
   return {
-    ...{ file, exportedBus, bossSchema, database: databaseOf },
+    ...{ file, exportedBus, bossSchema, dev: settings.dev, database: databaseOf },
     events: async () => {
       if (events === undefined) throw missing('events')
       const { defineEvents } = await import('../../events/catalogue.ts')

@@ -42,7 +42,11 @@ export function createConnections(config: () => Promise<Config>, isDebugging: bo
     async bus({ checksSchema = true } = {}) {
       bus ??= openBus()
       if (checksSchema) {
-        checked ??= check()
+        checked ??= check().catch((error: unknown) => {
+          // A command that goes on may ask again.
+          checked = undefined
+          throw error
+        })
         await checked
       }
       return bus

@@ -3,6 +3,18 @@ import type { CommandEntry } from '../command/command.ts'
 /** Every command, in the order of the help. The file of a command is loaded when it is called. */
 export const commands: readonly CommandEntry[] = [
   {
+    name: 'init',
+    summary: 'Writes a configuration, an event, a subscription and a service that runs',
+    group: 'Set up',
+    load: async () => (await import('./init.ts')).init,
+  },
+  {
+    name: 'dev',
+    summary: 'Runs your service on this machine, with a database if you have none, and shows its events',
+    group: 'Set up',
+    load: async () => (await import('./dev.ts')).dev,
+  },
+  {
     name: 'migrate',
     summary: 'Creates or updates the schemas of the bus and of pg-boss',
     group: 'Set up',
@@ -19,6 +31,12 @@ export const commands: readonly CommandEntry[] = [
     summary: 'One screen: what needs you, subscriptions, outbox, dead letters, operations',
     group: 'Look',
     load: async () => (await import('./status.ts')).status,
+  },
+  {
+    name: 'watch',
+    summary: '`bossbus status`, every two seconds',
+    group: 'Look',
+    load: async () => (await import('./watch.ts')).watch,
   },
   {
     name: 'instances',
@@ -55,6 +73,18 @@ export const commands: readonly CommandEntry[] = [
     summary: 'The events that belong together, each below its cause',
     group: 'Events',
     load: async () => (await import('./events-trace.ts')).eventsTrace,
+  },
+  {
+    name: 'events tail',
+    summary: 'Events as they are published, and what becomes of them',
+    group: 'Events',
+    load: async () => (await import('./events-tail.ts')).eventsTail,
+  },
+  {
+    name: 'events publish',
+    summary: 'Publishes an event',
+    group: 'Events',
+    load: async () => (await import('./events-publish.ts')).eventsPublish,
   },
   {
     name: 'explain',
@@ -229,5 +259,17 @@ export const commands: readonly CommandEntry[] = [
     summary: 'What differs between the catalogue of the code and the recorded one',
     group: 'Catalogue',
     load: async () => (await import('./catalog-diff.ts')).catalogDiff,
+  },
+  {
+    name: 'mcp',
+    summary: 'Serves the reads of the bus, and what you allow, to an assistant (Model Context Protocol)',
+    group: 'More',
+    load: async () => (await import('./mcp.ts')).mcp,
+  },
+  {
+    name: 'completion',
+    summary: 'Writes a script that completes commands and options in your shell',
+    group: 'More',
+    load: async () => (await import('./completion.ts')).completion,
   },
 ]

@@ -1,11 +1,8 @@
-import type { Bus } from '../../bus-interface.ts'
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
 import { writeEventPage } from '../views/event-page.ts'
 import { findEventId } from '../views/find-event-id.ts'
-
-/** So many of the events that it has caused are shown. */
-const maxEffects = 20
+import { readEventPage } from '../views/read-event-page.ts'
 
 export const eventsShow = defineCommand({
   examples: [
@@ -20,23 +17,12 @@ export const eventsShow = defineCommand({
   async run({ args, bus, output }) {
     const open = await bus()
     const id = await findEventId(open, args.id, output)
-    const event = id === undefined ? undefined : await open.events.get(id)
-    if (id === undefined || event === undefined) {
+    const page = id === undefined ? undefined : await readEventPage(open, id)
+    if (page === undefined) {
       if (id !== undefined) output.note(`There is no event ${id} in the log.`)
       return 1
     }
-    const [explanation, deliveries, cause, effects] = await Promise.all([
-      open.explain(id),
-      open.deliveries(id),
-      causeOf(open, event.causationId),
-      open.events.find({ causationId: id, order: 'oldest', limit: maxEffects }),
-    ])
-    const page = { event, explanation, deliveries, cause, effects }
     output.object(page, () => writeEventPage(output, page))
     return 0
   },
 })
-
-async function causeOf(bus: Bus, id: string | undefined): ReturnType<Bus['events']['get']> {
-  return id === undefined ? undefined : bus.events.get(id)
-}

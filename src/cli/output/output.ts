@@ -1,5 +1,6 @@
 import { jsonText } from './json-text.ts'
 import { createProgress, type Progress } from './progress.ts'
+import { openScreen, type Screen } from './screen.ts'
 import type { TextStream } from './streams.ts'
 import { bold, paint, plain, type Piece } from './styled.ts'
 import { pipedLines, tableLines, type Column } from './table.ts'
@@ -40,6 +41,8 @@ export interface Output {
   readonly event: (value: object) => void
   /** A line that is not part of the result, to standard error. */
   readonly note: (...pieces: readonly Piece[]) => void
+  /** A page that fills the terminal and is drawn again and again. Undefined elsewhere, and with `--json`. */
+  readonly screen: () => Screen<Output> | undefined
   /** Tells how far long work has come, to standard error. */
   readonly progress: (what: string) => Progress
 }
@@ -95,6 +98,18 @@ export function createOutput({ stdout, stderr, isJson, colours, now }: OutputOpt
       if (isJson) json(value)
     },
     note,
+    screen: () =>
+      stdout.isTerminal && !isJson
+        ? openScreen(stdout, (page) =>
+            createOutput({
+              stdout: page,
+              stderr: page,
+              isJson,
+              now,
+              colours: { ...colours, stderr: colours.stdout },
+            }),
+          )
+        : undefined,
     progress: (what) => createProgress(stderr, what, now),
   }
 }

@@ -6,7 +6,11 @@ import type { Output } from '../output/output.ts'
 const namesOfOne = ['event', 'business-id', 'idempotency-key', 'correlation', 'subject']
 
 /** The id of the event that a text names: the id itself, a business id or another name. Undefined, with a note, if it names none or several. */
-export async function findEventId(bus: Bus, text: string, output: Output): Promise<string | undefined> {
+export async function findEventId(
+  bus: Bus,
+  text: string,
+  output: Pick<Output, 'note'>,
+): Promise<string | undefined> {
   if (uuidShape.test(text)) return text.toLowerCase()
   const { matches, isPartial } = await bus.lookup(text)
   const ids = new Set(
