@@ -51,6 +51,7 @@ export const apiReads = [
   'replay.preview',
   'audit.list',
   'retention.state',
+  'retention.archives',
   'retention.pendingErasures',
   'prune.preview',
   'erasures.list',

@@ -51,8 +51,7 @@ export interface ApiOptions {
    */
   readonly health?: boolean | string | ApiProbes | undefined
   /**
-   * A route that answers `bus.metrics()`, for Prometheus: `true` for `/metrics`, or a path. Whoever reaches it reads the names of event types
-   * and subscriptions, and how many events there are.
+   * A route for Prometheus, which anybody may ask: `true` for `/metrics`, or another path. It answers `bus.metrics()`.
    * @defaultValue `false`
    */
   readonly metrics?: boolean | string | undefined
@@ -73,23 +72,24 @@ export function resolveApiOptions(given: ApiOptions | undefined): ResolvedApiOpt
   if (given === undefined) return undefined
   assertObject('`api` like { access, prefix, health }', given)
   refuseUnknownKeys(given, ['access', 'prefix', 'readOnly', 'health', 'metrics'], '`api`')
-  const { access, prefix = '/bus', health = false } = given
+  const { access, prefix = '/bus', health = false, metrics } = given
   if (access !== undefined && access !== 'development' && typeof access !== 'function')
     throw invalidOption(
       `Expected \`api.access\` to be 'development', or a function like (request) => ({ by: request.user.name, allow: 'read' }), got ${describe(access)}`,
       'api.access',
     )
-  const probes = { ...resolveProbes(health), metricsPath: metricsPathOf(given.metrics) }
-  if (access === undefined && Object.values(probes).every((path) => path === undefined))
+  const probes = resolveProbes(health)
+  const open = { ...probes, metricsPath: switchedPath('api.metrics', metrics, '/metrics') }
+  if (access === undefined && Object.values(open).every((path) => path === undefined))
     throw invalidOption(
-      'Expected `api.access`, which says who may use the API, or `api.health` or `api.metrics`: without all of them there is nothing to serve',
+      'Expected `api.access`, which says who may use the API, or `api.health` or `api.metrics`: without them there is nothing to serve',
       'api.access',
     )
   return Object.freeze({
     access,
     prefix: prefix === '/' ? '' : pathOption('api.prefix', prefix),
     readOnly: booleanOption('api.readOnly', given.readOnly, false),
-    ...probes,
+    ...open,
   })
 }
 
@@ -102,17 +102,16 @@ function resolveProbes(given: unknown): Pick<ResolvedApiOptions, 'livePath' | 'r
   assertObject('`api.health` to be true, a path like /health, or paths like { live, ready }', given)
   refuseUnknownKeys(given, ['live', 'ready'], '`api.health`')
   const { live, ready } = given as Readonly<Record<'live' | 'ready', unknown>>
-  return { livePath: probePath('live', live), readyPath: probePath('ready', ready) }
+  return {
+    livePath: switchedPath('api.health.live', live, '/health/live'),
+    readyPath: switchedPath('api.health.ready', ready, '/health/ready'),
+  }
 }
 
-function metricsPathOf(given: unknown = false): string | undefined {
-  if (given === false) return undefined
-  return given === true ? '/metrics' : pathOption('api.metrics', given)
-}
-
-function probePath(name: 'live' | 'ready', given: unknown): string | undefined {
+/** A path, or whether there is one. */
+function switchedPath(name: string, given: unknown, path: string): string | undefined {
   if (given === undefined || given === false) return undefined
-  return given === true ? `/health/${name}` : pathOption(`api.health.${name}`, given)
+  return given === true ? path : pathOption(name, given)
 }
 
 function pathOption(name: string, given: unknown): string {

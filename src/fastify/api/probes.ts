@@ -8,16 +8,16 @@ import { hiddenSchema } from './hidden-schema.ts'
 /** After this a readiness probe says no: those who ask do not wait longer. */
 const readyLimitMs = 3000
 
-/** Adds the routes for the probes of an orchestrator, and for Prometheus. They need no access, and do not log each request. */
+/** Adds the routes for machines: the probes of an orchestrator, and Prometheus. They need no access, and do not log each request. */
 export function registerProbes(
   app: FastifyInstance,
   bus: Pick<Bus, 'health' | 'live' | 'metrics' | 'state'>,
   { livePath, readyPath, metricsPath }: ResolvedApiOptions,
 ): void {
-  let asking: Promise<object & { readonly ready: boolean }> | undefined
+  let asking: Promise<Readiness> | undefined
 
   /** Probes at the same time share one answer. */
-  async function readiness(): Promise<object & { readonly ready: boolean }> {
+  async function readiness(): Promise<Readiness> {
     asking ??= bus
       .health()
       .then(({ ready, state, database }) => ({ ready, state, database }))
@@ -28,43 +28,49 @@ export function registerProbes(
   }
 
   if (livePath !== undefined)
-    addProbe(app, livePath, async () => ({ ok: bus.live, body: { live: bus.live, state: bus.state } }))
+    addRoute(app, livePath, async () => toAnswer(bus.live, { live: bus.live, state: bus.state }))
   if (readyPath !== undefined)
-    addProbe(app, readyPath, async () => {
+    addRoute(app, readyPath, async () => {
       const body = await readiness()
-      return { ok: body.ready, body }
+      return toAnswer(body.ready, body)
     })
   if (metricsPath !== undefined)
-    app.route({
-      method: 'GET',
-      url: metricsPath,
-      logLevel: 'warn',
-      schema: hiddenSchema(),
-      handler: async (_request, reply: FastifyReply) =>
-        reply
-          .header('cache-control', 'no-store')
-          .type(prometheusContentType)
-          .send(await bus.metrics()),
-    })
+    addRoute(app, metricsPath, async () => ({
+      status: 200,
+      type: prometheusContentType,
+      text: await bus.metrics(),
+    }))
 }
 
-function addProbe(
-  app: FastifyInstance,
-  url: string,
-  ask: () => Promise<{ readonly ok: boolean; readonly body: object }>,
-): void {
+interface Readiness {
+  readonly ready: boolean
+  readonly state: string
+  readonly database: string
+}
+
+interface Answer {
+  readonly status: 200 | 503
+  readonly type: string
+  readonly text: string
+}
+
+function toAnswer(isFine: boolean, body: object): Answer {
+  return {
+    status: isFine ? 200 : 503,
+    type: 'application/json; charset=utf-8',
+    text: JSON.stringify(body),
+  }
+}
+
+function addRoute(app: FastifyInstance, url: string, ask: () => Promise<Answer>): void {
   app.route({
     method: 'GET',
     url,
     logLevel: 'warn',
     schema: hiddenSchema(),
     async handler(_request, reply: FastifyReply) {
-      const { ok, body } = await ask()
-      return reply
-        .code(ok ? 200 : 503)
-        .headers({ 'cache-control': 'no-store' })
-        .type('application/json; charset=utf-8')
-        .send(JSON.stringify(body))
+      const { status, type, text } = await ask()
+      return reply.code(status).header('cache-control', 'no-store').type(type).send(text)
     },
   })
 }

@@ -2,6 +2,7 @@ import type { DeadLetter } from '../../delivery/operator/dead-letters.ts'
 import { limits } from '../../foundation/limits.ts'
 import { ConfigurationError } from '../../foundation/errors.ts'
 import { cutToSize } from '../answer-size.ts'
+import { forbidden } from '../errors.ts'
 import {
   flagField,
   integerField,
@@ -58,6 +59,7 @@ export const deadLetterRoutes: readonly ApiRoute[] = [
     query: {
       ...letterConditions,
       type: types,
+      replayId: uuidField('Those of this replay, in place of the others.'),
       after: textField('`next` of the page before.'),
       limit,
     },
@@ -65,15 +67,20 @@ export const deadLetterRoutes: readonly ApiRoute[] = [
       deadLetters: list(ref('DeadLetter')),
       next: optional(text('Pass it as `after`. Left out on the last page.')),
     }),
+    errors: ['BUS_SUBSCRIPTION_NOT_FOUND', 'BUS_OPERATION_NOT_FOUND'],
     handle: async ({ bus, query }) => toPage(await bus.deadLetters.list(query), query.limit),
-    handleForTenant: async ({ tenant, tenantId, query }) =>
-      toPage(await tenant.deadLetters.list(inTenant(query, tenantId)), query.limit),
+    async handleForTenant({ tenant, tenantId, query }) {
+      const { replayId, ...filter } = inTenant(query, tenantId)
+      if (replayId !== undefined) throw forbidden('You may not list the dead letters of a replay')
+      return toPage(await tenant.deadLetters.list(filter), query.limit)
+    },
   }),
   defineRoute({
     ...{ action: 'deadLetters.groups', method: 'GET', url: '/dead-letters/groups', tag },
     summary: 'Dead letters by error, the most first.',
     query: { ...letterConditions, limit },
     answer: objectOf<{ groups: readonly object[] }>({ groups: list(ref('DeadLetterGroup')) }),
+    errors: ['BUS_SUBSCRIPTION_NOT_FOUND'],
     handle: async ({ bus, query }) => ({ groups: await bus.deadLetters.groups(query) }),
     handleForTenant: async ({ tenant, tenantId, query }) => ({
       groups: await tenant.deadLetters.groups(inTenant(query, tenantId)),

@@ -30,6 +30,7 @@ export const eventFilter = {
   causationId: uuidField('The event that caused it.'),
   eventId: textField('The business id.', limits.keyLength),
   idempotencyKey: textField(undefined, limits.keyLength),
+  orderingKey: textField(undefined, limits.keyLength),
   status: textField('Where it is for some subscription: `dead`, `retrying`, `waiting` and so on.'),
   'status.subscription': textField('The subscription that `status` is about.', limits.subscriptionNameLength),
   payload: jsonField<Record<string, unknown>>('A part of the payload, as a JSON object.', {

@@ -58,6 +58,7 @@ export const operationRoutes: readonly ApiRoute[] = [
       operations: list(operation),
       next: optional(uuid('Pass it as `after`. Left out on the last page.')),
     }),
+    errors: ['BUS_SUBSCRIPTION_NOT_FOUND'],
     handle: async ({ bus, query }) => toPage(await bus.operations.list(query), query.limit),
     handleForTenant: async ({ tenant, query }) => toPage(await tenant.operations.list(query), query.limit),
   }),

@@ -30,6 +30,7 @@ export const stateRoutes: readonly ApiRoute[] = [
     summary: 'Counts and times of the past, by minute, hour, day, subscription or tenant.',
     query: { ...span, by: choiceField(groupings), subscription, tenantId, limit },
     answer: ref('Stats'),
+    errors: ['BUS_SUBSCRIPTION_NOT_FOUND'],
     handle: async ({ bus, query }) => bus.stats(query),
   }),
   defineRoute({
@@ -84,6 +85,20 @@ export const stateRoutes: readonly ApiRoute[] = [
     summary: 'What is kept how long, what goes next, and what holds it back.',
     answer: ref('RetentionState'),
     handle: async ({ bus }) => bus.retention.state(),
+  }),
+  defineRoute({
+    ...{ action: 'retention.archives', method: 'GET', url: '/retention/archives', tag: 'Retention' },
+    summary: 'A page of archives, latest first.',
+    query: { after: uuidField('`next` of the page before.'), limit },
+    answer: objectOf<{ archives: readonly object[]; next: string | undefined }>({
+      archives: list(ref('Archive')),
+      next: optional(uuid('Pass it as `after`. Left out on the last page.')),
+    }),
+    async handle({ bus, query }) {
+      const archives = await bus.retention.archives(query)
+      const isFull = archives.length === (query.limit ?? limits.listLimit.default)
+      return { archives, next: isFull ? archives.at(-1)?.id : undefined }
+    },
   }),
   defineRoute({
     ...{ action: 'retention.pendingErasures', method: 'GET', url: '/retention/pending-erasures' },

@@ -121,6 +121,7 @@ export const subscriptionRoutes: readonly ApiRoute[] = [
     summary: 'The keys of ordered subscriptions that wait, longest first.',
     query: { subscription, limit },
     answer: objectOf<{ blockedKeys: readonly BlockedKey[] }>({ blockedKeys: list(ref('BlockedKey')) }),
+    errors: ['BUS_SUBSCRIPTION_NOT_FOUND'],
     handle: async ({ bus, query }) => ({ blockedKeys: await bus.blockedKeys.list(query) }),
   }),
   defineRoute({

@@ -31,7 +31,7 @@ const deadLetter: PropertiesOf<DeadLetter> = {
   fingerprint: optional(text('The same for all errors that are alike.')),
   deadAt: time(),
   blockedKey: optional(ref('BlockedKeyName')),
-  replayId: optional(uuid('The replay that failed.')),
+  replayId: optional(uuid('The replay that it is a dead letter of.')),
   cursor: text('For `after`: the next page begins behind it.'),
 }
 

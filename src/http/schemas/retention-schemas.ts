@@ -1,4 +1,5 @@
 import type { KnownType } from '../../events/contracts/catalogue-description.ts'
+import type { Archive } from '../../retention/archive/archives.ts'
 import type { PendingErasure } from '../../retention/archive/rewrite-archive.ts'
 import type { RetentionPolicy } from '../../retention/policy.ts'
 import type { LogRange, PartitionHold, RetentionState } from '../../retention/retention-state.ts'
@@ -82,6 +83,22 @@ export const retentionSchemas = {
     ),
     deleted: record(integer(), 'Rows, by what they are. For a preview counted up to 10,001.'),
     rewrittenFiles: list(text()),
+  }),
+  Archive: objectOf<Archive>({
+    id: uuid(),
+    name: text('The folder of its files.'),
+    state: choice('archiving', 'archived', 'dropped'),
+    service: text(),
+    manifest: optional(text()),
+    from: time(),
+    to: time('Not included.'),
+    rowCounts: record(integer(), 'By table.'),
+    fileCount: integer(),
+    byteCount: number(),
+    pendingFileCount: integer('Files that are still to be rewritten, because a subject was erased.'),
+    startedAt: time(),
+    archivedAt: optional(time()),
+    droppedAt: optional(time()),
   }),
   PendingErasure: objectOf<PendingErasure>({
     archive: text(),

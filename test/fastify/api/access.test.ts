@@ -78,7 +78,14 @@ test('what has no form for one tenant is refused to those who belong to one', as
   expect(refused.toSorted()).toEqual(
     [
       ...['audit.list', 'blockedKeys.list', 'canary', 'canary.last', 'catalogue.list', 'deadLetters.get'],
-      ...['erasures.list', 'health', 'prune', 'prune.preview', 'retention.pendingErasures'],
+      ...[
+        'erasures.list',
+        'health',
+        'prune',
+        'prune.preview',
+        'retention.pendingErasures',
+        'retention.archives',
+      ],
       ...['retention.rewriteArchives', 'retention.setPartitionSpan', 'retention.state', 'stats'],
       ...['get', 'list', 'pause', 'remove', 'rename', 'resume', 'setOptions'].map(
         (each) => `subscriptions.${each}`,

@@ -185,6 +185,10 @@ function readsOf({ bus, acme }: BusyApp): Readonly<Record<(typeof apiReads)[numb
       answer: async () => ({ records: await bus.audit.list({ by: 'ben', action: 'replay' }) }),
     },
     'retention.state': { url: '/retention', answer: async () => bus.retention.state() },
+    'retention.archives': {
+      url: '/retention/archives?limit=5',
+      answer: async () => ({ archives: await bus.retention.archives({ limit: 5 }) }),
+    },
     'retention.pendingErasures': {
       url: '/retention/pending-erasures',
       answer: async () => ({ files: await bus.retention.pendingErasures() }),
@@ -230,7 +234,7 @@ test('every read answers as the method of the bus does, and as its schema says',
   )
   const [latest] = await bus.operations.list({ limit: 1 })
   const reads = readsOf(busy)
-  const empty = ['retention.pendingErasures', 'queries.active', 'prune.preview']
+  const empty = ['retention.archives', 'retention.pendingErasures', 'queries.active', 'prune.preview']
   for (const action of apiReads) {
     const { url, body, answer } = reads[action]
     const path = `/bus/api${url.replace('/latest', `/${latest?.id ?? ''}`)}`

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { expect, test } from 'vitest'
 import { bus as busPlugin, type ApiOptions } from '../../../src/fastify/index.ts'
 import { busOptionNames } from '../../../src/bus-options.ts'
+import { prometheusContentType } from '../../../src/index.ts'
 import { newBus, testApp } from '../app.ts'
 import { accessByHeaders as access, openApiApp } from './api-app.ts'
 
@@ -40,9 +41,9 @@ test.each([
   [{ health: 1 }, '`api.health`'],
   [{ health: { live: 1 } }, '`api.health.live`'],
   [{ health: { started: true } }, '`started`'],
-  [{ metrics: false }, '`api.access`'],
   [{ metrics: 'metrics' }, '`api.metrics`'],
-  [{ metrics: 1 }, '`api.metrics`'],
+  [{ metrics: {} }, '`api.metrics`'],
+  [{ health: false, metrics: false }, '`api.access`'],
 ])('without anything to serve, or with a bad option, it is refused: %o', async (api, part) => {
   const app = testApp()
   const registering = app.register(busPlugin, newBus(nowhere, { api: api as never }))
@@ -68,6 +69,18 @@ test('each probe has its switch and its path', async () => {
     expect(all.filter((url) => app.hasRoute({ method: 'GET', url }))).toEqual(paths)
     expect(app.printRoutes()).not.toContain('subscriptions')
   }
+})
+
+test('Prometheus scrapes what bus.metrics() says, where the switch or a path says', async () => {
+  const { app } = await openApiApp({ api: { access: () => undefined, metrics: true } })
+  const answer = await app.inject('/metrics')
+  expect([answer.statusCode, answer.headers['content-type']]).toEqual([200, prometheusContentType])
+  expect(answer.body).toMatch(/^# HELP [^]*\n# TYPE [^]*bossbus_build_info\{/)
+  expect((await app.inject('/health/live')).statusCode).toBe(404)
+  const other = testApp()
+  await other.register(busPlugin, newBus(nowhere, { api: { metrics: '/bus/metrics' } }))
+  expect(other.hasRoute({ method: 'GET', url: '/bus/metrics' })).toBe(true)
+  expect(other.hasRoute({ method: 'GET', url: '/metrics' })).toBe(false)
 })
 
 test('the probes answer anybody, and say nothing but whether', async () => {
@@ -124,31 +137,13 @@ test('in development who sits at the machine may do everything, and nobody else 
   expect(await bus.events.find()).toHaveLength(1)
 })
 
-test('metrics have a switch and a path, and answer what Prometheus reads', async () => {
-  const { app, bus } = await openApiApp({ api: { access: () => undefined, metrics: true } })
-  const answer = await app.inject('/metrics')
-  expect(answer.statusCode).toBe(200)
-  expect(answer.headers['content-type']).toBe('text/plain; version=0.0.4; charset=utf-8')
-  expect(answer.body).toMatch(/^# HELP /m)
-  expect(answer.body).toMatch(/^bossbus_build_info\{/m)
-  expect((await app.inject('/bus/api/subscriptions')).statusCode).toBe(403)
-  await bus.stop()
-  const elsewhere = testApp()
-  await elsewhere.register(busPlugin, newBus(nowhere, { api: { metrics: '/internal/metrics' } }))
-  expect(elsewhere.hasRoute({ method: 'GET', url: '/internal/metrics' })).toBe(true)
-  expect(elsewhere.hasRoute({ method: 'GET', url: '/metrics' })).toBe(false)
-})
-
-test('the plugin hands every option of createBus on', async () => {
-  for (const name of busOptionNames.filter((option) => !['defaults', 'logger', 'drizzle'].includes(option))) {
-    const app = testApp()
-    const wrong =
-      name === 'telemetry' || name === 'retention' ? { [name]: { unknown: 1 } } : { [name]: Symbol(name) }
-    await expect(
-      Promise.resolve(app.register(busPlugin, { ...newBus(nowhere), ...wrong } as never)),
-      name,
-    ).rejects.toMatchObject({
+test.each(busOptionNames.filter((name) => !['defaults', 'logger', 'drizzle'].includes(name)))(
+  'the plugin hands the option %s of createBus on',
+  async (name) => {
+    const bad = name === 'telemetry' || name === 'retention' ? { unknown: 1 } : Symbol(name)
+    const registering = testApp().register(busPlugin, { ...newBus(nowhere), [name]: bad } as never)
+    await expect(Promise.resolve(registering)).rejects.toMatchObject({
       code: expect.stringMatching(/^BUS_/) as string,
     })
-  }
-})
+  },
+)
