@@ -48,6 +48,9 @@ begin
       ('bus_tenant', 'function', 'bus.tenant_dead_letters', 'execute'),
       ('bus_tenant', 'function', 'bus.tenant_delivery_stats', 'execute'),
       ('bus_tenant', 'function', 'bus.tenant_replays', 'execute'),
+      ('bus_tenant', 'function', 'bus.tenant_event_states', 'execute'),
+      ('bus_tenant', 'function', 'bus.tenant_dead_letter_groups', 'execute'),
+      ('bus_tenant', 'function', 'bus.tenant_operations', 'execute'),
 
       -- Relay, workers and maintenance of a service, and what its handlers publish. Cannot change a table's definition.
       ('bus_worker', 'table', 'bus.migrations', 'select'),
@@ -189,6 +192,7 @@ begin
       ('bus_operator', 'sequence', 'bus.subscription_revision', 'usage'),
       ('bus_operator', 'function', 'bus.cancel', 'execute'),
       ('bus_operator', 'function', 'bus.event_deliveries', 'execute'),
+      ('bus_operator', 'function', 'bus.event_states', 'execute'),
       ('bus_operator', 'function', 'bus.timeline_for_tenant', 'execute'),
       ('bus_operator', 'function', 'bus.received_events', 'execute'),
       ('bus_operator', 'function', 'bus.partition_bounds', 'execute'),

@@ -1,11 +1,13 @@
 import type { Audit } from './audit/audit.ts'
 import type { BusHealth, BusState, HealthOptions } from './bus-health.ts'
+import type { PublishChange } from './bus-publishing.ts'
 import type { CanaryCall } from './health/canary.ts'
 import type { CanaryResult } from './health/canary-result.ts'
 import type { BlockedKeys } from './delivery/operator/blocked-keys.ts'
 import type { DefinedSubscription } from './delivery/subscriptions/define-subscription.ts'
 import type { DeliveryMode, SubscriptionOptions } from './delivery/subscriptions/subscription-options.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
+import type { NewEvent, Published } from './events/envelope.ts'
 import type { EventPattern } from './events/pattern.ts'
 import type { DeadLetters } from './operations/dead-letters/dead-letters.ts'
 import type { Erased, EraseOptions, Erasures } from './operations/erase.ts'
@@ -13,6 +15,7 @@ import type { Operations } from './operations/operations.ts'
 import type { Queries } from './operations/queries.ts'
 import type { ReplayCall } from './operations/replay/replay.ts'
 import type { Subscriptions } from './operations/subscriptions.ts'
+import type { DeclaredTypes } from './operations/stored-catalogue.ts'
 import type { BusStats } from './operations/stats.ts'
 import type { StatsOptions } from './operations/stats-options.ts'
 import type { CancelCall } from './outbox/publish/cancel.ts'
@@ -83,6 +86,16 @@ export interface Bus<
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link TransactionError}; {@link DatabaseError}
    */
   cancel: CancelCall
+  /**
+   * Publishes an event on behalf of a person or a program, who is recorded in `bus.audit`, in a transaction of its own: for tests and repairs,
+   * from a dashboard or a command line. The option `defaults` does not count. Services publish in their own transactions, with
+   * {@link Publisher.publish}.
+   * @throws an {@link InvalidEventError} before anything is written; a {@link ConfigurationError} `BUS_INVALID_OPTION`; an
+   *   {@link OverloadError}; {@link DatabaseError}
+   */
+  publishByHand: (event: NewEvent<C>, change: PublishChange) => Promise<Published>
+  /** The event types that the services of this database have declared. */
+  readonly catalogue: DeclaredTypes
   /**
    * Erases what the log holds about a subject of a tenant. The payload and metadata of its events are replaced by a
    * tombstone, the records of failed attempts at them are emptied, and `bus.erasures` records who asked for it.

@@ -32,7 +32,7 @@ import { createReplay } from './operations/replay/replay.ts'
 import { removalPart } from './operations/subscription-removal.ts'
 import { createSubscriptionRemoval } from './operations/subscriptions.ts'
 import { readStats } from './operations/stats.ts'
-import { recordCatalogue } from './operations/stored-catalogue.ts'
+import { readCatalogue, recordCatalogue } from './operations/stored-catalogue.ts'
 import { createAdmission } from './health/admission.ts'
 import { createCanary } from './health/canary.ts'
 import { createDatabase } from './database/database.ts'
@@ -260,6 +260,8 @@ export function createBus<
     },
     ...(publishing.publisher as Publisher<C, DefaultedBy<E>>),
     cancel: publishing.cancel,
+    publishByHand: publishing.publishByHand,
+    catalogue: { list: async () => readCatalogue(database) },
     admit: async () => admission.admit(false),
     stats: async (statsOptions) => readStats(database, statsOptions),
     canary: async (call) => canary.run(call),

@@ -114,6 +114,8 @@ export const limits = Object.freeze({
   payloadFilterLength: 10_000,
   /** `readLimit` of `events.search`: events of the log that are read at most where no index answers. */
   readLimit: range(1, 1_000_000, 10_000),
+  /** `ids` of `events.states`. */
+  stateIdCount: 200,
   /** The text of `lookup`. */
   lookupLength: 1024,
   /** `ids` of `bus.replay`. */

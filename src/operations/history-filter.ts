@@ -2,6 +2,7 @@ import { lowestId } from '../events/event-id.ts'
 import { checkPattern } from '../events/pattern.ts'
 import { limits } from '../foundation/limits.ts'
 import {
+  booleanOption,
   describe,
   idOption,
   integerOption,
@@ -49,6 +50,18 @@ export interface EventFilter<T extends string = string> {
   readonly limit?: number | undefined
   /** @defaultValue `'newest'` first */
   readonly order?: 'newest' | 'oldest' | undefined
+  /** See {@link PayloadOptions}. */
+  readonly exactNumbers?: boolean | undefined
+}
+
+/** How payloads are returned. */
+export interface PayloadOptions {
+  /**
+   * Whether numbers that no JavaScript number is equal to, such as integers beyond 2^53, are given as texts of their digits. Otherwise they
+   * are the nearest number. Only plain SQL and other languages can publish them.
+   * @defaultValue `false`
+   */
+  readonly exactNumbers?: boolean | undefined
 }
 
 /** The filter for operators, who see all tenants. */
@@ -90,6 +103,7 @@ export interface CheckedFilter {
   readonly limit: number
   readonly order: 'newest' | 'oldest'
   readonly readLimit: number
+  readonly exactNumbers: boolean
 }
 
 const filterKeys = [
@@ -109,6 +123,7 @@ const filterKeys = [
   'after',
   'limit',
   'order',
+  'exactNumbers',
 ]
 
 export const lowestEventId = '00000000-0000-0000-0000-000000000000'
@@ -149,6 +164,7 @@ export function checkFilter(
     limit: integerOption('limit', limit, limits.listLimit),
     order,
     readLimit: integerOption('readLimit', filter.readLimit, limits.readLimit),
+    exactNumbers: booleanOption('exactNumbers', filter.exactNumbers, false),
   }
 }
 

@@ -231,11 +231,15 @@ function toOperation(row: OperationRow): Operation {
 }
 
 /** As the caller named it. */
-function withoutStored(selection: OperationRow['selection']): Readonly<Record<string, unknown>> {
+export function withoutStored(selection: OperationRow['selection']): Readonly<Record<string, unknown>> {
   return Object.fromEntries(Object.entries(selection).filter(([name]) => name !== 'stored'))
 }
 
-function withUncounted({ counts, uncounted }: OperationRow): Readonly<Record<string, number>> {
+/** What it has done so far. */
+export function withUncounted({
+  counts,
+  uncounted,
+}: Pick<OperationRow, 'counts' | 'uncounted'>): Readonly<Record<string, number>> {
   const all: Record<string, number> = { ...counts }
   for (const [name, count] of Object.entries(uncounted ?? {}))
     if ((count ?? 0) > 0) all[name] = (all[name] ?? 0) + (count ?? 0)

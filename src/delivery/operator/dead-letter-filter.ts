@@ -49,11 +49,15 @@ export interface DeadLetterFilter extends TenantDeadLetterFilter {
   readonly replayId?: string | undefined
 }
 
-/** Which dead letters to group. */
-export interface DeadLetterGroupFilter extends DeadLetterConditions {
-  readonly tenantId?: string | undefined
+/** Which dead letters of a tenant to group. */
+export interface TenantDeadLetterGroupFilter extends DeadLetterConditions {
   /** 1 to 1,000. @defaultValue `100` */
   readonly limit?: number | undefined
+}
+
+/** Which dead letters to group. */
+export interface DeadLetterGroupFilter extends TenantDeadLetterGroupFilter {
+  readonly tenantId?: string | undefined
 }
 
 /** A filter as the functions of drizzle/0009_dead_letters.sql take it. */
@@ -112,12 +116,13 @@ export function checkFilter(filter: DeadLetterFilter, call: string, isTenants = 
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
-export function checkGroupFilter(filter: DeadLetterGroupFilter): {
-  readonly stored: StoredFilter
-  readonly limit: number
-} {
+export function checkGroupFilter(
+  filter: DeadLetterGroupFilter,
+  isTenants = false,
+): { readonly stored: StoredFilter; readonly limit: number } {
   assertObject('a filter like { subscription, limit }', filter)
-  refuseUnknownKeys(filter, [...conditionNames, 'tenantId', 'limit'], 'deadLetters.groups')
+  const known = [...conditionNames, 'limit', ...(isTenants ? [] : ['tenantId'])]
+  refuseUnknownKeys(filter, known, 'deadLetters.groups')
   return { stored: storedConditions(filter), limit: integerOption('limit', filter.limit, limits.listLimit) }
 }
 

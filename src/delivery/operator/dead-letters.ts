@@ -9,6 +9,7 @@ import {
   type DeadLetterState,
   type StoredFilter,
   type TenantDeadLetterFilter,
+  type TenantDeadLetterGroupFilter,
 } from './dead-letter-filter.ts'
 import type { DeadLetterRow } from './dead-letter-row.ts'
 import { readReplayLetters } from './replay-letters.ts'
@@ -78,6 +79,11 @@ export interface DeadLetterGroup {
 export interface TenantDeadLetters {
   /** The dead letters, oldest first. @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_SUBSCRIPTION_NOT_FOUND` */
   list: (filter?: TenantDeadLetterFilter) => Promise<DeadLetter[]>
+  /**
+   * What they failed with, in all subscriptions together: the groups with the most dead letters first.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
+   */
+  groups: (filter?: TenantDeadLetterGroupFilter) => Promise<DeadLetterGroup[]>
 }
 
 /** Reads the dead letters of all subscriptions. */
@@ -88,7 +94,7 @@ export interface DeadLetterReads extends TenantDeadLetters {
    */
   list: (filter?: DeadLetterFilter) => Promise<DeadLetter[]>
   /**
-   * What they failed with, in all subscriptions together: the groups with the most dead letters first.
+   * Like the groups of one tenant.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_SUBSCRIPTION_NOT_FOUND`
    */
   groups: (filter?: DeadLetterGroupFilter) => Promise<DeadLetterGroup[]>
@@ -125,27 +131,38 @@ export function createDeadLetterReads(database: Database): DeadLetterReads {
     },
     async groups(filter = {}) {
       const { stored, limit } = checkGroupFilter(filter)
-      const { rows } = await database.query<GroupRow>(
-        'select * from bus.dead_letter_groups($1::jsonb, $2::int)',
-        [JSON.stringify(stored), limit],
-      )
-      if (rows.length === 0) await refuseUnknownSubscription(database, stored.subscription)
-      return rows.map((row) => ({
-        fingerprint: row.fingerprint ?? undefined,
-        errorName: row.error_name ?? undefined,
-        errorCode: row.error_code ?? undefined,
-        message: row.message ?? undefined,
-        count: Number(row.letter_count),
-        firstAt: row.first_at,
-        lastAt: row.last_at,
-        subscriptions: row.subscriptions,
-        tenantCount: Math.min(row.tenant_count, maxTenantCount),
-        isTenantCountPartial: row.tenant_count > maxTenantCount,
-        newestId: row.event_id,
-        newestSubscription: row.subscription,
-      }))
+      const groups = await readGroups(database, 'bus.dead_letter_groups', stored, limit)
+      if (groups.length === 0) await refuseUnknownSubscription(database, stored.subscription)
+      return groups
     },
   }
+}
+
+/** @param source - the SQL function to call: the operator's, or the one of the current tenant */
+export async function readGroups(
+  executor: Executor,
+  source: 'bus.dead_letter_groups' | 'bus.tenant_dead_letter_groups',
+  filter: StoredFilter,
+  limit: number,
+): Promise<DeadLetterGroup[]> {
+  const { rows } = await executor.query<GroupRow>(`select * from ${source}($1::jsonb, $2::int)`, [
+    JSON.stringify(filter),
+    limit,
+  ])
+  return rows.map((row) => ({
+    fingerprint: row.fingerprint ?? undefined,
+    errorName: row.error_name ?? undefined,
+    errorCode: row.error_code ?? undefined,
+    message: row.message ?? undefined,
+    count: Number(row.letter_count),
+    firstAt: row.first_at,
+    lastAt: row.last_at,
+    subscriptions: row.subscriptions,
+    tenantCount: Math.min(row.tenant_count, maxTenantCount),
+    isTenantCountPartial: row.tenant_count > maxTenantCount,
+    newestId: row.event_id,
+    newestSubscription: row.subscription,
+  }))
 }
 
 /** @param source - the SQL function to call: the operator's, or the one of the current tenant */
