@@ -41,6 +41,8 @@ export interface Bus<
 >
   extends Publisher<C, Defaulted>, Reads<C, Tx> {
   readonly state: BusState
+  /** Whether the loops of this process make progress, as `live` of {@link Bus.health}, without asking the database: for liveness probes. */
+  readonly live: boolean
   /**
    * Creates or updates the schema `bus` and pg-boss's schema. Safe to call from any number of processes at once;
    * calling it again changes nothing. The role must be allowed to create schemas. Also creates the queues of the

@@ -94,7 +94,9 @@ export function createBus<
   const erasures = createErasures(database)
   const operations = createOperations(database)
   const own = () => ({ state, delivery, failedTryPublishCount: publishing.failedTryCount })
-  const health = createHealth({ database, limits: healthLimits, readCanary: canary.readLast, own })
+  const { health, isLive } = createHealth({
+    ...{ database, limits: healthLimits, readCanary: canary.readLast, own },
+  })
   const metrics = createMetrics(
     {
       ...{ database, logger, service: settings.source, types: Object.keys(settings.catalogue) },
@@ -195,6 +197,9 @@ export function createBus<
   return rememberOptions(options, given, {
     get state() {
       return state
+    },
+    get live() {
+      return isLive()
     },
     ...createReads<C, HandlerTransaction<D>>(database, createPayloadView(settings.catalogue)),
     deadLetters,
