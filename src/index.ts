@@ -47,6 +47,7 @@ export {
   ConfigurationError,
   DatabaseError,
   DeliveryError,
+  HttpError,
   InvalidEventError,
   NonRetryableError,
   OverloadError,
