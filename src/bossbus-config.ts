@@ -16,8 +16,8 @@ export interface BossbusConfig {
   /** As in `createBus`. */
   readonly bossSchema?: string | undefined
   /**
-   * The file that `bossbus dev` runs, such as `src/main.ts`, from the folder of the configuration. A configuration that exports a bus needs
-   * none: its bus is started.
+   * The file that `bossbus dev` runs, from the folder of the configuration: the entry of the service. A configuration that exports a bus
+   * needs none, because its bus is started.
    */
   readonly dev?: string | undefined
   /** As in `createBus`: for the commands that prune and archive. */

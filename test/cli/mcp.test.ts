@@ -72,9 +72,10 @@ async function createIncident(): Promise<{ readonly database: TestDatabase; read
     ...{ type: 'payment.paid', tenantId: 'acme', eventId: 'payment-X' },
     payload: { paymentId: 'X', amountCents: 4200 },
   })
-  await until('it is dead', async () =>
-    (await bus.deliveries(id)).every(({ state }) => state === 'dead' || state === 'delivered'),
-  )
+  await until('it is settled', async () => {
+    const states = (await bus.deliveries(id)).map(({ state }) => state)
+    return states.length === 2 && states.includes('dead') && states.includes('delivered')
+  })
   await bus.stop()
   return { database, id }
 }

@@ -36,7 +36,7 @@ export const eventsPublish = defineCommand({
   examples: [
     [`events publish order.placed --tenant acme --payload '{"orderId":"42"}' --wait`, 'and see it delivered'],
     ['events publish order.placed --tenant acme --payload @order.json', 'from a file'],
-    ['generate-order | events publish order.placed --tenant acme --payload -', 'from another program'],
+    ['events publish order.placed --tenant acme --payload - < order.json', 'from standard input'],
   ],
   notes: [
     'The type and the payload are checked by the catalogue of the configuration, and the event has its source. Prints the id.',
