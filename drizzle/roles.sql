@@ -48,6 +48,9 @@ begin
       ('bus_tenant', 'function', 'bus.tenant_dead_letters', 'execute'),
       ('bus_tenant', 'function', 'bus.tenant_delivery_stats', 'execute'),
       ('bus_tenant', 'function', 'bus.tenant_replays', 'execute'),
+      ('bus_tenant', 'function', 'bus.tenant_event_states', 'execute'),
+      ('bus_tenant', 'function', 'bus.tenant_dead_letter_groups', 'execute'),
+      ('bus_tenant', 'function', 'bus.tenant_operations', 'execute'),
 
       -- Relay, workers and maintenance of a service, and what its handlers publish. Cannot change a table's definition.
       ('bus_worker', 'table', 'bus.migrations', 'select'),
@@ -123,7 +126,7 @@ begin
       ('bus_worker', 'function', 'bus.record_known_failures', 'execute'),
       ('bus_worker', 'function', 'bus.is_single_event', 'execute'),
       ('bus_worker', 'function', 'bus.last_failure', 'execute'),
-      ('bus_worker', 'function', 'bus.dead_letter_page', 'execute'),
+      ('bus_worker', 'function', 'bus.read_held_events', 'execute'),
       ('bus_worker', 'function', 'bus.dead_letters', 'execute'),
       ('bus_worker', 'function', 'bus.dead_letter_groups', 'execute'),
       ('bus_worker', 'function', 'bus.dead_letter_condition', 'execute'),
@@ -132,6 +135,10 @@ begin
       ('bus_worker', 'function', 'bus.json_texts', 'execute'),
       ('bus_worker', 'function', 'bus.copy_event', 'execute'),
       ('bus_worker', 'function', 'bus.enqueue_copy', 'execute'),
+      -- For the metrics of a process, which are of all subscriptions. They run with the rights of the caller.
+      ('bus_worker', 'function', 'bus.read_depth', 'execute'),
+      ('bus_worker', 'function', 'bus.read_lag', 'execute'),
+      ('bus_worker', 'function', 'bus.read_tenants', 'execute'),
 
       -- Reads everything, of all tenants, and repairs deliveries; publishes nothing.
       ('bus_operator', 'table', 'bus.migrations', 'select'),
@@ -185,6 +192,7 @@ begin
       ('bus_operator', 'sequence', 'bus.subscription_revision', 'usage'),
       ('bus_operator', 'function', 'bus.cancel', 'execute'),
       ('bus_operator', 'function', 'bus.event_deliveries', 'execute'),
+      ('bus_operator', 'function', 'bus.event_states', 'execute'),
       ('bus_operator', 'function', 'bus.timeline_for_tenant', 'execute'),
       ('bus_operator', 'function', 'bus.received_events', 'execute'),
       ('bus_operator', 'function', 'bus.partition_bounds', 'execute'),
@@ -198,7 +206,6 @@ begin
       ('bus_operator', 'function', 'bus.find_jobs', 'execute'),
       ('bus_operator', 'function', 'bus.event_replays', 'execute'),
       ('bus_operator', 'function', 'bus.matching_events', 'execute'),
-      ('bus_operator', 'function', 'bus.dead_letter_page', 'execute'),
       ('bus_operator', 'function', 'bus.dead_letters', 'execute'),
       ('bus_operator', 'function', 'bus.dead_letter_groups', 'execute'),
       ('bus_operator', 'function', 'bus.dead_letter_condition', 'execute'),
@@ -234,6 +241,7 @@ begin
       ('bus_operator', 'table', 'bus.v_events_by_key', 'select'),
       ('bus_operator', 'function', 'bus.read_depth', 'execute'),
       ('bus_operator', 'function', 'bus.read_lag', 'execute'),
+      ('bus_operator', 'function', 'bus.read_held_events', 'execute'),
       ('bus_operator', 'function', 'bus.read_dead_by_error', 'execute'),
       ('bus_operator', 'function', 'bus.read_recent_failures', 'execute'),
       ('bus_operator', 'function', 'bus.read_retries', 'execute'),

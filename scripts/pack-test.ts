@@ -8,8 +8,17 @@
  *
  *   npm run test:pack
  */
-import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -335,6 +344,8 @@ function checkFiles(installed: string): void {
     'docs/errors.md',
     'docs/guide/README.md',
     'docs/grafana-dashboard.json',
+    'docs/grafana-prometheus.json',
+    'docs/prometheus-rules.yml',
   ]
   const missing = wanted.filter((file) => !files.includes(file))
   const refused = files.filter((file) =>
@@ -342,6 +353,55 @@ function checkFiles(installed: string): void {
   )
   if (missing.length > 0 || refused.length > 0)
     throw new Error(`Missing from the package: ${missing.join(', ')}. Not to be there: ${refused.join(', ')}`)
+}
+
+/**
+ * What a new user does: `npx bossbus init` in an empty folder, the install, `npx bossbus dev` without a database; with the packed library in
+ * place of the published one, until the first event is handled.
+ */
+async function runNewService(tarball: string): Promise<void> {
+  const fresh = join(folder, 'fresh')
+  mkdirSync(fresh)
+  const packed = join(folder, tarball)
+  let beganAt = performance.now()
+  run('npm', ['exec', '--yes', `--package=${packed}`, '--', 'bossbus', 'init', '--yes'], fresh)
+  const initMs = performance.now() - beganAt
+  const manifest = join(fresh, 'package.json')
+  const wanted = JSON.parse(readFileSync(manifest, 'utf8')) as { dependencies: Record<string, string> }
+  wanted.dependencies['bossbus'] = `file:${packed}`
+  writeFileSync(manifest, JSON.stringify(wanted))
+  run('npm', ['install', '--no-audit', '--no-fund'], fresh)
+  run(process.execPath, [join(fresh, 'node_modules', 'typescript', 'bin', 'tsc')], fresh)
+  const { DATABASE_URL: _, ...env } = process.env
+  beganAt = performance.now()
+  // Not by npm, which would not pass the signal on.
+  const child = spawn(join(fresh, 'node_modules', '.bin', 'bossbus'), ['dev'], {
+    cwd: fresh,
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let said = ''
+  const handled = Promise.withResolvers<void>()
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      said += text
+      if (/confirm order/.test(said) && /confirm-order {2}delivered/.test(said)) handled.resolve()
+    })
+  const ended = new Promise<void>((resolve) => void child.once('close', resolve))
+  void ended.then(() => handled.reject(new Error(`bossbus dev has ended: ${said}`)))
+  const timer = setTimeout(() => handled.reject(new Error(`not handled within a minute: ${said}`)), 60_000)
+  try {
+    await handled.promise
+  } finally {
+    clearTimeout(timer)
+    child.kill('SIGINT')
+    await ended
+  }
+  const seconds = (initMs + performance.now() - beganAt) / 1000
+  console.log(
+    `from an empty folder to a handled event and its end: ${seconds.toFixed(1)} s beside the install`,
+  )
+  if (seconds > 60) throw new Error('Expected at most 60 s')
 }
 
 const compilerOptions = {
@@ -437,6 +497,7 @@ try {
   console.log(
     `the packed command works, version ${run('npm', ['exec', '--no', '--', 'bossbus', '--version'], folder).trim()}`,
   )
+  await runNewService(tarball?.filename ?? '')
   const server = await startPostgres({ settings: ['max_connections=100', 'fsync=off'] })
   try {
     console.log(run(process.execPath, [join(folder, 'required.cjs')], folder).trim())

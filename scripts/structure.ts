@@ -53,26 +53,49 @@ const layers = [
   'retention/archive',
   'retention',
   'health',
+  'telemetry/prometheus',
   'tenancy',
+  'doctor/check',
+  'doctor/server',
+  'doctor/roles',
+  'doctor/schema',
+  'doctor/connection',
+  'doctor/data',
+  'doctor',
   '.',
+  'http/schemas',
+  'http',
+  'http/routes',
+  'testing',
+  'cli/output',
   'cli/command',
+  'cli/views',
+  'cli/follow',
+  'cli/completion',
+  'cli/mcp',
+  'cli/project',
+  'cli/dev',
   'cli/commands',
   'cli',
   'fastify/api',
   'fastify',
   'nestjs',
-  'testing',
   'demo',
 ]
 
 /** Folders that no other folder may import, because an embedding service does not need them. */
 const leaves = ['cli', 'fastify', 'nestjs', 'testing', 'demo']
-const leafImports: Readonly<Record<string, readonly string[]>> = { demo: ['fastify', 'testing'] }
+const leafImports: Readonly<Record<string, readonly string[]>> = {
+  // `bossbus dev` starts a server as tests do.
+  cli: ['testing'],
+  demo: ['fastify', 'testing'],
+}
 
 /** Packages that only some folders may import. */
 const packages: Readonly<Record<string, readonly string[]>> = {
   'pg-boss': ['delivery'],
   fastify: ['fastify', 'demo'],
+  '@modelcontextprotocol/server': ['cli'],
   '@nestjs/common': ['nestjs'],
   '@nestjs/core': ['nestjs'],
   postgres: ['demo'],

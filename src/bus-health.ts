@@ -117,33 +117,38 @@ const totalMs = 4000
 const maxCounted = 10_000
 
 /** Reads the health: sections one after the other, each failing by itself. */
-export function createHealth({
-  database,
-  limits,
-  readCanary,
-  own,
-}: HealthParts): (options?: HealthOptions) => Promise<BusHealth> {
+export function createHealth({ database, limits, readCanary, own }: HealthParts): {
+  readonly health: (options?: HealthOptions) => Promise<BusHealth>
+  readonly isLive: () => boolean
+} {
   const lags = createLagReader(database, cachedMs)
+  const registryState = cached(async () => readRegistry(database))
+  const partitionState = cached(async () => readPartitions(database))
   const server = cached(async () => findServerProblems(database, limits.transactionLimitSeconds))
   const deadLetters = cached(async () => findNewDeadLetters(database))
   const outboxState = cached(async () => readOutbox(database, 0))
 
-  return async (options = {}) => {
-    assertObject('options like { full }', options)
-    refuseUnknownKeys(options, ['full'], 'health')
-    const full = booleanOption('full', options.full, false)
-    const { state, delivery, failedTryPublishCount } = own()
-    const relay = delivery?.relayState ?? 'stopped'
-    const processState: ProcessState = {
+  function readProcess(): ProcessState {
+    const { state, delivery } = own()
+    return {
       isStarted: state === 'started',
       state,
-      relay,
+      relay: delivery?.relayState ?? 'stopped',
       isDelivering: delivery !== undefined,
       isListening: delivery?.isListening ?? false,
       overrunningHandlerCount: delivery?.overrunningHandlerCount ?? 0,
       loops: state === 'stopped' ? [] : (delivery?.loops ?? []),
       loopLimitSeconds: limits.loopLimitSeconds,
     }
+  }
+
+  async function health(options: HealthOptions = {}): Promise<BusHealth> {
+    assertObject('options like { full }', options)
+    refuseUnknownKeys(options, ['full'], 'health')
+    const full = booleanOption('full', options.full, false)
+    const { state, failedTryPublishCount } = own()
+    const processState = readProcess()
+    const { relay } = processState
     const hanging = hangingLoops(processState)
     const findings: Finding[] = [...findProcessProblems(processState, hanging)]
     const clock = await withAnswerLimit(measureClock(database)).then(
@@ -153,8 +158,8 @@ export function createHealth({
     const sections = createSections(clock !== undefined)
     if (clock === undefined) findings.push(createFinding('database-down', 'The database does not answer'))
     else if (clock.finding !== undefined) findings.push(clock.finding)
-    const partitions = await sections.read('partitions', async () => readPartitions(database))
-    const registry = await sections.read('registry', async () => readRegistry(database))
+    const partitions = await sections.read('partitions', async () => partitionState(full))
+    const registry = await sections.read('registry', async () => registryState(full))
     const known = await sections.read('lags', async () => lags.read(registry?.subscriptions ?? [], full))
     const shipped = await countMigrations()
     const outbox = await sections.read('outbox', async () =>
@@ -193,6 +198,8 @@ export function createHealth({
       outbox: full ? outbox : undefined,
     }
   }
+
+  return { health, isLive: () => hangingLoops(readProcess()).length === 0 }
 }
 
 interface Sections {

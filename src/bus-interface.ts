@@ -1,11 +1,13 @@
 import type { Audit } from './audit/audit.ts'
 import type { BusHealth, BusState, HealthOptions } from './bus-health.ts'
+import type { PublishChange } from './bus-publishing.ts'
 import type { CanaryCall } from './health/canary.ts'
 import type { CanaryResult } from './health/canary-result.ts'
 import type { BlockedKeys } from './delivery/operator/blocked-keys.ts'
 import type { DefinedSubscription } from './delivery/subscriptions/define-subscription.ts'
 import type { DeliveryMode, SubscriptionOptions } from './delivery/subscriptions/subscription-options.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
+import type { NewEvent, Published } from './events/envelope.ts'
 import type { EventPattern } from './events/pattern.ts'
 import type { DeadLetters } from './operations/dead-letters/dead-letters.ts'
 import type { Erased, EraseOptions, Erasures } from './operations/erase.ts'
@@ -13,6 +15,7 @@ import type { Operations } from './operations/operations.ts'
 import type { Queries } from './operations/queries.ts'
 import type { ReplayCall } from './operations/replay/replay.ts'
 import type { Subscriptions } from './operations/subscriptions.ts'
+import type { DeclaredTypes } from './operations/stored-catalogue.ts'
 import type { BusStats } from './operations/stats.ts'
 import type { StatsOptions } from './operations/stats-options.ts'
 import type { CancelCall } from './outbox/publish/cancel.ts'
@@ -38,6 +41,8 @@ export interface Bus<
 >
   extends Publisher<C, Defaulted>, Reads<C, Tx> {
   readonly state: BusState
+  /** Whether the loops of this process make progress, as `live` of {@link Bus.health}, without asking the database: for liveness probes. */
+  readonly live: boolean
   /**
    * Creates or updates the schema `bus` and pg-boss's schema. Safe to call from any number of processes at once;
    * calling it again changes nothing. The role must be allowed to create schemas. Also creates the queues of the
@@ -83,6 +88,16 @@ export interface Bus<
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link TransactionError}; {@link DatabaseError}
    */
   cancel: CancelCall
+  /**
+   * Publishes an event on behalf of a person or a program, who is recorded in `bus.audit`, in a transaction of its own: for tests and repairs,
+   * from a dashboard or a command line. The option `defaults` does not count. Services publish in their own transactions, with
+   * {@link Publisher.publish}.
+   * @throws an {@link InvalidEventError} before anything is written; a {@link ConfigurationError} `BUS_INVALID_OPTION`; an
+   *   {@link OverloadError}; {@link DatabaseError}
+   */
+  publishByHand: (event: NewEvent<C>, change: PublishChange) => Promise<Published>
+  /** The event types that the services of this database have declared. */
+  readonly catalogue: DeclaredTypes
   /**
    * Erases what the log holds about a subject of a tenant. The payload and metadata of its events are replaced by a
    * tombstone, the records of failed attempts at them are emptied, and `bus.erasures` records who asked for it.
@@ -132,9 +147,16 @@ export interface Bus<
    */
   health: (options?: HealthOptions) => Promise<BusHealth>
   /**
+   * What Prometheus scrapes: the text of its format 0.0.4, which is served with the content type {@link prometheusContentType}. Counts and
+   * durations of this process, from the first call on unless the option `metrics` is set; and what the database says of all subscriptions,
+   * read at most every ten seconds. Never rejects because of the database: `bossbus_metrics_section_up` says what could not be read. Takes
+   * at most five seconds: what is being read comes with the next call. docs/guide/metrics.md lists the metrics.
+   */
+  metrics: () => Promise<string>
+  /**
    * Publishes a test event, and resolves when its receipt is written or the time is over. Works in every process, if a running one has
    * the option `canary`. Calls at the same time share one event.
-   * @throws a {@link StateError} if no running process has the option; a {@link ConfigurationError} `BUS_INVALID_OPTION`;
+   * @throws a {@link StateError} if no running process has the option, or the bus is stopped meanwhile; a {@link ConfigurationError} `BUS_INVALID_OPTION`;
    *   {@link DatabaseError}
    */
   canary: (options?: CanaryCall) => Promise<CanaryResult>

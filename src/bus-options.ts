@@ -23,6 +23,11 @@ import type { DefaultsOption, EventDefaults } from './outbox/publish/publisher.t
 import { resolveRetention, type RetentionOptions } from './retention/policy.ts'
 import type { PublishSettings } from './outbox/publish/check-events.ts'
 import {
+  resolveMetrics,
+  type MetricsOption,
+  type ResolvedMetrics,
+} from './telemetry/prometheus/metrics-option.ts'
+import {
   resolveTelemetry,
   type ResolvedTelemetry,
   type TelemetryOption,
@@ -106,6 +111,12 @@ export interface BusOptions<
    * @defaultValue `{ spans: true, createSpans: false, metrics: true }`
    */
   readonly telemetry?: TelemetryOption | undefined
+  /**
+   * What `bus.metrics()` tells Prometheus. With the option, even `{}`, the process counts from its start on; without it, from the first call
+   * of `bus.metrics()` on. See docs/guide/metrics.md.
+   * @defaultValue `{ database: true, tenants: 0 }`
+   */
+  readonly metrics?: MetricsOption | undefined
 }
 
 /** The option `health` of `createBus`. */
@@ -122,7 +133,7 @@ export interface HealthOption {
 export const busOptionNames: readonly string[] = [
   ...['database', 'events', 'source', 'logger', 'maxPayloadBytes', 'bossSchema', 'drizzle', 'defaults'],
   ...callbackNames,
-  ...['retention', 'health', 'canary', 'admission', 'telemetry'],
+  ...['retention', 'health', 'canary', 'admission', 'telemetry', 'metrics'],
 ]
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
@@ -138,6 +149,7 @@ export function resolveBusOptions<C extends EventCatalogue>(
   retention: RetentionOptions
   health: HealthLimits
   telemetry: ResolvedTelemetry
+  metrics: ResolvedMetrics
 } {
   if (options === null || typeof options !== 'object')
     throw invalidOption(`Expected the options of a bus, got ${describe(options)}`)
@@ -169,6 +181,7 @@ export function resolveBusOptions<C extends EventCatalogue>(
     retention: resolveRetention(options.retention),
     health: resolveHealth(options.health),
     telemetry: resolveTelemetry(options.telemetry),
+    metrics: resolveMetrics(options.metrics),
   }
 }
 

@@ -1,10 +1,12 @@
 import type { Database } from './database/database.ts'
 import type { HandlerPublishing } from './delivery/attempts/context-publisher.ts'
 import type { Admission } from './health/admission.ts'
+import { checkActor, writeAudit } from './audit/audit.ts'
 import type { Published } from './events/envelope.ts'
 import { reasonOf } from './foundation/error-reason.ts'
 import { InvalidEventError } from './foundation/errors.ts'
 import type { BusLogger } from './foundation/logger.ts'
+import { assertObject, refuseUnknownKeys } from './foundation/options.ts'
 import { withAnswerLimit } from './foundation/with-timeout.ts'
 import { createCancel } from './outbox/publish/cancel.ts'
 import { checkEvents, type PublishSettings, type UncheckedEvent } from './outbox/publish/check-events.ts'
@@ -23,10 +25,19 @@ export const lostCommitsError =
   'postgres.js prepares statements behind a pooler in transaction mode: unless the pooler keeps prepared statements, COMMITs can fail ' +
   'and be reported as done. Open the client with prepare: false, or give it a direct database URL (docs/drivers.md)'
 
+/** Who publishes an event by hand, and why. */
+export interface PublishChange {
+  /** The person or program, 1 to 255 characters. Recorded. */
+  readonly by: string
+  /** Up to 2,000 characters. Recorded. */
+  readonly reason?: string | undefined
+}
+
 /** How a bus publishes and cancels, for callers and for its handlers. */
 export interface BusPublishing {
   readonly publisher: Publisher
   readonly cancel: ReturnType<typeof createCancel>
+  readonly publishByHand: (event: UncheckedEvent, change: PublishChange) => Promise<Published>
   readonly forHandlers: HandlerPublishing
   /** How often `tryPublish` has failed. */
   readonly failedTryCount: number
@@ -120,6 +131,28 @@ export function createPublishing(
     return publishIn(tx, newEvents, isBatch, async () => admission.admit(true))
   }
 
+  /** The event and its audit record, in one transaction. A duplicate changes nothing, and is not recorded. */
+  async function publishByHand(event: UncheckedEvent, change: PublishChange): Promise<Published> {
+    assertObject('who publishes it, like { by, reason }', change)
+    refuseUnknownKeys(change, ['by', 'reason'], 'publishByHand')
+    const actor = checkActor(change)
+    const checked = await beforeSending([event], async () => {
+      await admission.admit(false)
+      return checkEvents(settings, [event])
+    })
+    const published = await sendEvents(telemetry, checked, false, async (columns) =>
+      database.transaction(async (client) => {
+        const stored = await publishOnItsOwn(client, columns)
+        const { id, duplicate } = theOnly(stored)
+        const { type, tenantId } = event
+        const record = { ...actor, action: 'publishByHand', tenantId, eventId: id, change: { type } }
+        if (!duplicate) await writeAudit(client, record, {})
+        return stored
+      }),
+    )
+    return theOnly(published)
+  }
+
   const publisher: Publisher = createPublisher(
     {
       publish: async (tx, event) => theOnly(await publishAdmitted(tx, [event], false)),
@@ -143,6 +176,7 @@ export function createPublishing(
   return {
     publisher,
     cancel,
+    publishByHand,
     forHandlers: {
       ...forHandlers,
       tryFailed,

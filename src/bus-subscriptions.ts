@@ -34,12 +34,15 @@ export interface BusSubscriptionsParts {
 /** The subscriptions that a bus declares, before its start and after it. */
 export interface BusSubscriptions {
   readonly declared: readonly Subscription[]
+  /** What was passed to `subscribe` for them. */
+  readonly given: () => readonly object[]
   readonly subscribe: (given: object) => SubscriptionHandle
 }
 
 export function createBusSubscriptions(parts: BusSubscriptionsParts): BusSubscriptions {
   const { catalogue, callbacks, logger } = parts
   const declared = [...parts.builtIn]
+  const givenFor = new WeakMap<Subscription, object>()
 
   function withdraw(subscription: Subscription): void {
     const index = declared.indexOf(subscription)
@@ -87,6 +90,7 @@ export function createBusSubscriptions(parts: BusSubscriptionsParts): BusSubscri
     }
     assertSubscriptionLimits(declared, subscription)
     declared.push(subscription)
+    givenFor.set(subscription, given)
     const adding = state === 'created' ? undefined : addNow(subscription)
     let stopping: Promise<void> | undefined
 
@@ -115,5 +119,5 @@ export function createBusSubscriptions(parts: BusSubscriptionsParts): BusSubscri
     }
   }
 
-  return { declared, subscribe }
+  return { declared, given: () => declared.flatMap((each) => givenFor.get(each) ?? []), subscribe }
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { createHealth, type BusState } from './bus-health.ts'
 import type { Bus } from './bus-interface.ts'
+import { rememberOptions } from './bus-settings.ts'
 import { waitUntil } from './foundation/with-timeout.ts'
 import { createPublishing } from './bus-publishing.ts'
 import { createBusSubscriptions } from './bus-subscriptions.ts'
@@ -31,7 +32,7 @@ import { createReplay } from './operations/replay/replay.ts'
 import { removalPart } from './operations/subscription-removal.ts'
 import { createSubscriptionRemoval } from './operations/subscriptions.ts'
 import { readStats } from './operations/stats.ts'
-import { recordCatalogue } from './operations/stored-catalogue.ts'
+import { readCatalogue, recordCatalogue } from './operations/stored-catalogue.ts'
 import { createAdmission } from './health/admission.ts'
 import { createCanary } from './health/canary.ts'
 import { createDatabase } from './database/database.ts'
@@ -42,6 +43,7 @@ import { type DefaultedBy, type EventDefaults, type Publisher } from './outbox/p
 import { assertNodeVersion } from './foundation/node-version.ts'
 import { chosenOf, resolveRun, type RunOption } from './run-option.ts'
 import { runOutside } from './telemetry/guarded-span.ts'
+import { createMetrics } from './telemetry/prometheus/metrics.ts'
 import { createTelemetry } from './telemetry/telemetry.ts'
 import { createPayloadView } from './operations/payload-view.ts'
 import { createRetention, startRetention, type RetentionTimer } from './retention/retention.ts'
@@ -91,7 +93,18 @@ export function createBus<
   const blockedKeys = createBlockedKeys(database, settings.source, logger)
   const erasures = createErasures(database)
   const operations = createOperations(database)
-  const telemetry = createTelemetry(resolved.telemetry)
+  const own = () => ({ state, delivery, failedTryPublishCount: publishing.failedTryCount })
+  const { health, isLive } = createHealth({
+    ...{ database, limits: healthLimits, readCanary: canary.readLast, own },
+  })
+  const metrics = createMetrics(
+    {
+      ...{ database, logger, service: settings.source, types: Object.keys(settings.catalogue) },
+      ...{ subscriptions: () => subscriptions.map(({ name }) => name), readHealth: health, own },
+    },
+    resolved.metrics,
+  )
+  const telemetry = createTelemetry(resolved.telemetry, [metrics.recorder])
   const deadLetters = createDeadLetters(database, operations, settings, logger, telemetry.recorder)
   const registered = {
     ...createSubscriptions(database, settings.source, async () => delivery?.followStates()),
@@ -105,7 +118,11 @@ export function createBus<
   let stopping: Promise<void> | undefined
   const retentionParts = { database, logger, service: settings.source, options: retention }
   const mayClose = Promise.withResolvers<void>()
-  const { declared: subscriptions, subscribe } = createBusSubscriptions({
+  const {
+    declared: subscriptions,
+    given,
+    subscribe,
+  } = createBusSubscriptions({
     ...{ catalogue: settings.catalogue, callbacks, logger, state: () => state, starting: () => starting },
     builtIn: canary.subscription === undefined ? [] : [canary.subscription],
     delivery: () => delivery,
@@ -177,9 +194,12 @@ export function createBus<
     logger.info({ service: settings.source, durationMs }, 'the bus has stopped')
   }
 
-  return {
+  return rememberOptions(options, given, {
     get state() {
       return state
+    },
+    get live() {
+      return isLive()
     },
     ...createReads<C, HandlerTransaction<D>>(database, createPayloadView(settings.catalogue)),
     deadLetters,
@@ -245,12 +265,12 @@ export function createBus<
     },
     ...(publishing.publisher as Publisher<C, DefaultedBy<E>>),
     cancel: publishing.cancel,
+    publishByHand: publishing.publishByHand,
+    catalogue: { list: async () => readCatalogue(database) },
     admit: async () => admission.admit(false),
     stats: async (statsOptions) => readStats(database, statsOptions),
     canary: async (call) => canary.run(call),
-    health: createHealth({
-      ...{ database, limits: healthLimits, readCanary: canary.readLast },
-      own: () => ({ state, delivery, failedTryPublishCount: publishing.failedTryCount }),
-    }),
-  }
+    health,
+    metrics: metrics.read,
+  })
 }

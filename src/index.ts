@@ -7,8 +7,13 @@ export { createBus } from './bus.ts'
 export type { BossbusConfig } from './bossbus-config.ts'
 export type { Bus, StartOptions, StopOptions, SubscriptionHandle } from './bus.ts'
 export type { BusHealth, BusState, HealthOptions } from './bus-health.ts'
+export type { PublishChange } from './bus-publishing.ts'
+export type { KnownType, TypeDescription } from './events/contracts/catalogue-description.ts'
+export type { DeclaredTypes } from './operations/stored-catalogue.ts'
 export type { BusOptions, HealthOption } from './bus-options.ts'
 export type { RunOption } from './run-option.ts'
+export type { MetricsOption } from './telemetry/prometheus/metrics-option.ts'
+export { prometheusContentType } from './telemetry/prometheus/text-format.ts'
 export { defineEvents, eventTypes, mergeEvents } from './events/catalogue.ts'
 export { stopOnSignals, type StopOnSignalsOptions } from './stop-on-signals.ts'
 export { fromCloudEvent, toCloudEvent } from './events/cloud-events/cloud-event.ts'
@@ -42,6 +47,7 @@ export {
   ConfigurationError,
   DatabaseError,
   DeliveryError,
+  HttpError,
   InvalidEventError,
   NonRetryableError,
   OverloadError,
@@ -68,6 +74,7 @@ export type {
   DeadLetterGroupFilter,
   DeadLetterState,
   TenantDeadLetterFilter,
+  TenantDeadLetterGroupFilter,
 } from './delivery/operator/dead-letter-filter.ts'
 export type {
   DeadLetterAlert,
@@ -149,6 +156,7 @@ export type {
   ReplaySelection,
   StandingCounts,
 } from './operations/replay/replay.ts'
+export type { Archive, ArchiveFilter } from './retention/archive/archives.ts'
 export { archiveToFolder, type ArchiveFormat, type ArchiveStore } from './retention/archive/archive-store.ts'
 export type {
   ArchivedFile,
@@ -179,7 +187,7 @@ export type { OutboxState } from './health/outbox-state.ts'
 export type { Erased, Erasure, Erasures, EraseOptions } from './operations/erase.ts'
 export type { DatabaseOption } from './database/database.ts'
 export type { BusTransaction } from './outbox/transactions/bus-transaction.ts'
-export type { CancelCall, CancelOptions } from './outbox/publish/cancel.ts'
+export type { CancelCall, CancelOptions, RecordedCancelOptions } from './outbox/publish/cancel.ts'
 export type {
   DrizzleFactory,
   DrizzleOption,
@@ -211,7 +219,9 @@ export type { TraceNode, TraceTree } from './operations/event-trace.ts'
 export type { DeliveryReason, ExplainedInstance } from './operations/delivery-reason.ts'
 export type { Explanation, SubscriptionExplanation } from './operations/explain.ts'
 export type { HistoryEvent } from './operations/history-event.ts'
-export type { EventFilter, OperatorFilter, SearchLimit } from './operations/history-filter.ts'
+export type { EventState } from './operations/event-states.ts'
+export type { TenantOperation, TenantOperations } from './operations/tenant-operations.ts'
+export type { EventFilter, OperatorFilter, PayloadOptions, SearchLimit } from './operations/history-filter.ts'
 export type { Lookup, LookupMatch } from './operations/lookup.ts'
 export type {
   AttemptRecord,

@@ -62,6 +62,7 @@ export interface AuditRecord extends Change {
 export interface AuditFilter {
   readonly by?: string | undefined
   readonly action?: string | undefined
+  /** The changes of a subscription by its name, and those under names that it had before it was renamed. */
   readonly subscription?: string | undefined
   readonly eventId?: string | undefined
   readonly operationId?: string | undefined
@@ -145,7 +146,6 @@ interface AuditRow extends Record<string, unknown> {
 const textColumns = [
   ['by', 'actor'],
   ['action', 'action'],
-  ['subscription', 'subscription'],
 ] as const
 
 const idComparisons = [
@@ -159,7 +159,8 @@ export function createAudit(database: Pick<Database, 'query'>): Audit {
     async list(filter = {}) {
       assertObject('a filter like { action, subscription, limit }', filter)
       const known = [...textColumns, ...idComparisons].map(([name]) => name)
-      refuseUnknownKeys(filter, [...known, 'limit'], 'audit.list')
+      refuseUnknownKeys(filter, [...known, 'subscription', 'limit'], 'audit.list')
+      const { subscription } = filter
       const count = integerOption('limit', filter.limit, limits.listLimit)
       const conditions: string[] = []
       const { value, values } = createValues()
@@ -169,6 +170,14 @@ export function createAudit(database: Pick<Database, 'query'>): Audit {
         if (filter[name] !== undefined) add(`${column} =`, textOption(name, filter[name], actorLength))
       for (const [name, comparison] of idComparisons)
         if (filter[name] !== undefined) add(comparison, idOption(name, filter[name]))
+      if (subscription !== undefined) {
+        const name = textOption('subscription', subscription, actorLength)
+        const ofNames = (await readNames(database, name)).map(
+          ({ name: its, from, to }) =>
+            `(subscription = ${value(its)} and id > ${value(from)}::uuid and id <= ${value(to)}::uuid)`,
+        )
+        conditions.push(`(${ofNames.join(' or ')})`)
+      }
       const { rows } = await database.query<AuditRow>(
         `select id, at, actor, action, subscription, tenant_id, event_id, operation_id, reason, selection, change, expected, outcome, finished_at
          from bus.audit where ${conditions.length === 0 ? 'true' : conditions.join(' and ')} order by id desc limit ${count}`,
@@ -177,6 +186,50 @@ export function createAudit(database: Pick<Database, 'query'>): Audit {
       return rows.map(toRecord)
     },
   }
+}
+
+/** A name that a subscription had, and the ids of the records of this time. */
+interface NameSpan {
+  readonly name: string
+  /** The record of the rename to it. */
+  readonly from: string
+  /** The record of the rename from it. */
+  readonly to: string
+}
+
+const lowestRecord = '00000000-0000-0000-0000-000000000000'
+const highestRecord = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+
+/** Earlier names that are followed, at most. */
+const maxNames = 20
+
+/**
+ * The names of the subscription that has, or had last, a name: what is recorded under the name at any time, and of each earlier name what was
+ * recorded while it had that. Another subscription may have had it before or since.
+ */
+async function readNames(database: Pick<Database, 'query'>, name: string): Promise<readonly NameSpan[]> {
+  const spans: NameSpan[] = [{ name, from: lowestRecord, to: highestRecord }]
+  let renamed = await readRename(database, name, highestRecord)
+  while (renamed !== undefined && spans.length <= maxNames) {
+    const before = await readRename(database, renamed.from, renamed.id)
+    spans.push({ name: renamed.from, from: before?.id ?? lowestRecord, to: renamed.id })
+    renamed = before
+  }
+  return spans
+}
+
+/** The latest rename to a name, before a record. */
+async function readRename(
+  database: Pick<Database, 'query'>,
+  to: string,
+  before: string,
+): Promise<{ readonly id: string; readonly from: string } | undefined> {
+  const { rows } = await database.query<{ id: string; from: string }>(
+    `select id, change ->> 'from' as from from bus.audit
+     where action = 'subscriptions.rename' and change ->> 'to' = $1 and id < $2::uuid order by id desc limit 1`,
+    [to, before],
+  )
+  return rows[0]
 }
 
 function toRecord(row: AuditRow): AuditRecord {

@@ -48,6 +48,9 @@ export const audit = busSchema
       index('audit_operation_idx')
         .on(table.operationId)
         .where(sql`${table.operationId} is not null`),
+      index('audit_rename_idx')
+        .on(table.id)
+        .where(sql`${table.action} = 'subscriptions.rename'`),
       check(
         'audit_text_lengths',
         sql`char_length(actor) between 1 and 255 and char_length(action) between 1 and 100 and char_length(reason) <= 2000`,

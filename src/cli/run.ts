@@ -1,126 +1,165 @@
-import { parseArgs, type ParseArgsOptionsConfig } from 'node:util'
-import { BusError } from '../foundation/errors.ts'
 import { isError } from '../foundation/cross-realm.ts'
 import { version } from '../foundation/version.ts'
-import { textFlag, type Command, type CommandContext, type ExitCode } from './command/command.ts'
-import { commands } from './commands/all.ts'
+import { withTimeout } from '../foundation/with-timeout.ts'
+import { actorOf } from './command/actor.ts'
+import { readArguments } from './command/arguments.ts'
+import type { Command, CommandContext, CommandEntry, ExitCode } from './command/command.ts'
 import { loadConfig, type Config } from './command/config.ts'
-import { UsageError } from './command/usage-error.ts'
+import { confirm } from './command/confirm.ts'
+import { createConnections } from './command/connections.ts'
+import { describeError, TimeoutError } from './command/describe-error.ts'
+import { findCommand, unknownCommand } from './command/find-command.ts'
+import type { ValuesOf } from './command/flags.ts'
+import { globalFlags } from './command/global-flags.ts'
+import { helpOf, helpOfAll } from './command/help.ts'
+import { hasPassword, nextPageCommand } from './command/next-page.ts'
+import { parseFlags, readFlags } from './command/parse-flags.ts'
+import { Declined } from './command/usage-error.ts'
+import { commands } from './commands/all.ts'
+import { duration } from './output/cells.ts'
+import { jsonText } from './output/json-text.ts'
+import { createOutput, type Output } from './output/output.ts'
+import type { TextStream } from './output/streams.ts'
+import { hasColour } from './output/styled.ts'
+import { visible } from './output/visible-text.ts'
 
-/** The arguments, environment and outputs of a run. */
+/** The arguments, environment and streams of a run. */
 export interface CliEnvironment {
   readonly args: readonly string[]
   readonly env: Readonly<Record<string, string | undefined>>
   readonly cwd: string
-  readonly print: (text: string) => void
-  readonly note: (text: string) => void
+  readonly stdout: TextStream
+  readonly stderr: TextStream
+  /** Asks a person and resolves to the answer, or to undefined at the end of the input. Undefined if nobody is there. */
+  readonly ask: ((question: string) => Promise<string | undefined>) | undefined
+  /** See {@link CommandContext}. */
+  readonly interruption: CommandContext['interruption']
+  readonly keys: CommandContext['keys']
+  readonly input: CommandContext['input']
 }
 
-const commonOptions = {
-  config: { type: 'string' },
-  database: { type: 'string' },
-  json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
-  version: { type: 'boolean' },
-} as const satisfies ParseArgsOptionsConfig
+type GlobalValues = ValuesOf<typeof globalFlags>
+
+/** Connections that do not close in time are left to the end of the process. */
+const closeLimitMs = 1000
 
 /** Runs the CLI once. Never throws: an error is printed, and the result is 2. */
 export async function run(environment: CliEnvironment): Promise<ExitCode> {
-  const { args, note } = environment
+  const { args, env, stdout, stderr } = environment
   try {
     return await runCommand(environment)
   } catch (error) {
-    if (args.includes('--json')) environment.print(JSON.stringify({ error: toJson(error) }))
-    else note(describe(error))
+    if (error instanceof Declined) {
+      stderr.write(`${error.message}\n`)
+      return 1
+    }
+    const { code, message, mend } = describeError(error)
+    if (args.includes('--json')) stdout.write(`${jsonText({ error: { code, message, mend } })}\n`)
+    else {
+      stderr.write(`${code === undefined ? '' : `${code}: `}${visible(message)}\n`)
+      if (mend !== undefined) stderr.write(`${mend}\n`)
+    }
+    if (env['BOSSBUS_DEBUG'] === '1' && isError(error)) stderr.write(`${error.stack ?? ''}\n`)
     return 2
   }
 }
 
-async function runCommand({ args, env, cwd, print, note }: CliEnvironment): Promise<ExitCode> {
-  const command = findCommand(args)
-  if (command === undefined) {
-    const { values, positionals } = parseArgs({
-      args: [...args],
-      options: commonOptions,
-      allowPositionals: true,
-    })
-    if (positionals.length > 0)
-      throw new UsageError(
-        `There is no command \`${positionals.slice(0, 2).join(' ').slice(0, 80)}\`. Try: bossbus --help`,
-      )
-    if (values.version === true) {
-      print(version)
+async function runCommand(environment: CliEnvironment): Promise<ExitCode> {
+  const { stdout, stderr } = environment
+  const args = environment.args[0] === 'help' ? [...environment.args.slice(1), '--help'] : environment.args
+  const { entry, name, rest } = findCommand(args, commands)
+  if (entry === undefined) {
+    const { given } = parseFlags(rest, globalFlags)
+    if (given.has('version') && name.length === 0) {
+      stdout.write(`${version}\n`)
       return 0
     }
-    ;(values.help === true ? print : note)(helpOfAll())
-    return values.help === true ? 0 : 2
+    const isAsked = given.has('help')
+    if (!isAsked && name.length > 0) throw unknownCommand(name, commands)
+    ;(isAsked ? stdout : stderr).write(`${helpOfAll(commands, name[0])}\n`)
+    return isAsked ? 0 : 2
   }
-  const { values: flags, positionals } = parseArgs({
-    args: args.slice(command.name.split(' ').length),
-    options: { ...commonOptions, ...command.options },
-    allowPositionals: true,
-  })
-  if (flags['help'] === true) {
-    print(helpOf(command))
+  const command = await entry.load()
+  const known = { ...globalFlags, ...command.flags }
+  const { given, words } = parseFlags(rest, known)
+  if (given.has('help')) {
+    stdout.write(`${helpOf(entry, command)}\n`)
     return 0
   }
-  if (positionals.length > 0)
-    throw new UsageError(`\`${command.name}\` takes options only, got \`${positionals[0]?.slice(0, 80)}\``)
-  const values = flags as CommandContext['flags']
-  let config: Promise<Config> | undefined
-  return command.run({
-    ...{ flags: values, positionals, cwd, print, note },
-    config: async () => {
-      config ??= loadConfig({
-        configFlag: textFlag(values, 'config'),
-        databaseFlag: textFlag(values, 'database'),
-        ...{ env, cwd },
-      })
-      return config
-    },
+  const now = Date.now()
+  const values = readFlags(known, given, now) as GlobalValues & Readonly<Record<string, unknown>>
+  if (values.database !== undefined && hasPassword(values.database))
+    stderr.write(
+      'The password in --database can be read in the list of processes: use DATABASE_URL, --database-file, or the configuration.\n',
+    )
+  return runWith(environment, command, {
+    entry,
+    values,
+    args: readArguments(entry.name, command.args, words),
   })
 }
 
-/** The command that the first words name. */
-function findCommand(args: readonly string[]): Command | undefined {
-  return commands.find(({ name }) => name.split(' ').every((word, index) => args[index] === word))
+interface Call {
+  readonly entry: CommandEntry
+  readonly values: GlobalValues & Readonly<Record<string, unknown>>
+  readonly args: Readonly<Record<string, string | readonly string[] | undefined>>
 }
 
-function helpOfAll(): string {
-  const width = Math.max(...commands.map(({ name }) => name.length))
-  return [
-    'Usage: bossbus <command> [options]',
-    '',
-    ...commands.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`),
-    '',
-    ...commonHelp,
-    '',
-    'bossbus <command> --help says more.',
-  ].join('\n')
+async function runWith(
+  environment: CliEnvironment,
+  command: Command,
+  { values, args }: Call,
+): Promise<ExitCode> {
+  const { env, cwd } = environment
+  const output = outputOf(environment, values)
+  let loading: Promise<Config> | undefined
+  const config = async (): Promise<Config> => {
+    loading ??= loadConfig({
+      configFlag: values.config,
+      databaseFlag: values.database,
+      databaseFileFlag: values['database-file'],
+      ...{ env, cwd },
+    })
+    return loading
+  }
+  const connections = createConnections(config, env['BOSSBUS_DEBUG'] === '1')
+  const timeoutMs = values.timeout * 1000
+  const inTime = async <T>(work: Promise<T>): Promise<T> =>
+    withTimeout(work, timeoutMs, (): never => {
+      throw new TimeoutError(`The database did not answer within ${duration(timeoutMs)}`)
+    }) as Promise<T>
+  const textOf = (name: string): string | undefined => values[name] as string | undefined
+  const context: CommandContext = {
+    isYes: values.yes,
+    ...{ flags: values, args, output, config, inTime, cwd, env, commands },
+    ...{ interruption: environment.interruption, input: environment.input },
+    keys: values['no-input'] ? undefined : environment.keys,
+    bus: connections.bus,
+    database: connections.database,
+    confirm: async (question) =>
+      confirm(question, {
+        isYes: values.yes,
+        confirmed: textOf('confirm'),
+        ask: values['no-input'] ? undefined : environment.ask,
+      }),
+    actor: () => ({ by: actorOf(textOf('by'), env), reason: textOf('reason') }),
+    isInteractive: environment.ask !== undefined && !values['no-input'],
+    nextPage: (after) => output.note(`Next: ${nextPageCommand(environment.args, after)}`),
+  }
+  try {
+    return await (command.isLong ? command.run(context) : inTime(command.run(context)))
+  } finally {
+    await withTimeout(connections.close(), closeLimitMs, () => {})
+  }
 }
 
-function helpOf({ name, summary, help }: Command): string {
-  return [`Usage: bossbus ${name} [options]`, '', summary, '', help, '', ...commonHelp].join('\n')
-}
-
-const commonHelp = [
-  '  --config <file>     the configuration; bossbus.config.ts, .mts, .js or .mjs of this folder, or BOSSBUS_CONFIG',
-  '  --database <url>    the database; BOSSBUS_DATABASE_URL, DATABASE_URL, or `database` of the configuration',
-  '  --json              the result as JSON',
-  '  --help, --version',
-  '',
-  'Exit codes: 0 all is well, 1 the command found something wrong, 2 it could not be run.',
-]
-
-function describe(error: unknown): string {
-  if (error instanceof BusError) return `${error.code}: ${error.message}`
-  if (!isError(error)) return String(error)
-  const { code } = error as { code?: string }
-  if (error instanceof UsageError || code?.startsWith('ERR_PARSE_ARGS') === true) return error.message
-  return error.stack ?? error.message
-}
-
-function toJson(error: unknown): { readonly code?: string; readonly message: string } {
-  const message = isError(error) ? error.message : String(error)
-  return error instanceof BusError ? { code: error.code, message } : { message }
+function outputOf({ env, stdout, stderr }: CliEnvironment, values: GlobalValues): Output {
+  return createOutput({
+    ...{ stdout, stderr, now: Date.now },
+    isJson: values.json,
+    colours: {
+      stdout: hasColour(env, stdout.isTerminal, values['no-color']),
+      stderr: hasColour(env, stderr.isTerminal, values['no-color']),
+    },
+  })
 }

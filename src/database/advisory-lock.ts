@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { BusClient } from './bus-client.ts'
 import type { Database } from './database.ts'
+import { toBusError } from './database-errors.ts'
 import { beginOn, beginWriting } from './session-settings.ts'
 import { locks } from './locks.ts'
 
@@ -54,11 +55,16 @@ export async function withLock<T>(
   }
 }
 
-/** Begins a transaction that holds the lock, if it is free. The transaction is open in both cases. */
+/**
+ * Begins a transaction that holds the lock, if it is free. The transaction is open in both cases.
+ * @throws a {@link DatabaseError}
+ */
 async function takeLock(session: BusClient, key: number): Promise<boolean> {
   const begin = beginOn(session, `${beginWriting}; set local idle_in_transaction_session_timeout = 0`)
-  const results = (await session.query(
-    `${begin}; select pg_try_advisory_xact_lock(${locks.namespace}, ${key}) as held`,
-  )) as unknown as readonly { readonly rows: readonly { held: boolean }[] }[]
+  const results = (await session
+    .query(`${begin}; select pg_try_advisory_xact_lock(${locks.namespace}, ${key}) as held`)
+    .catch((error: unknown) => {
+      throw toBusError(error)
+    })) as unknown as readonly { readonly rows: readonly { held: boolean }[] }[]
   return results.at(-1)?.rows[0]?.held === true
 }

@@ -5,7 +5,7 @@ import {
   TransactionError,
   type BusErrorCode,
 } from '../foundation/errors.ts'
-import { withoutQuotedData } from '../foundation/error-redaction.ts'
+import { reasonOf } from '../foundation/error-reason.ts'
 
 interface Meaning {
   readonly code: BusErrorCode
@@ -206,7 +206,7 @@ const refusals: Readonly<Record<string, string>> = {
 function describeCause(inner: ErrorLike): { readonly sqlState: string | undefined; readonly cause: Error } {
   const sqlState = typeof inner.code === 'string' ? inner.code : undefined
   const cause = Object.assign(
-    new Error(withoutQuotedData(sqlState, messageOf(inner))),
+    new Error(reasonOf(inner) || 'unknown error'),
     sqlState === undefined ? {} : { code: sqlState },
   )
   return { sqlState, cause }
@@ -251,12 +251,6 @@ function meaningOf(inner: ErrorLike, code: string | undefined): Meaning | undefi
     return undefined
   // An error without a code comes from the driver and concerns its connection: the server always sends a SQLSTATE.
   return meanings['ECONNRESET']
-}
-
-function messageOf(inner: ErrorLike): string {
-  // Drizzle's wrapper with no cause: its own message lists every parameter.
-  if ('params' in inner) return 'the driver reported no reason'
-  return [inner, firstOf(inner.errors)].find((error) => error?.message)?.message ?? 'unknown error'
 }
 
 function innermost(error: unknown): ErrorLike {

@@ -85,6 +85,9 @@ where pg_catalog.current_setting(s.name, true) is not null`
  */
 export const beginWriting = 'begin isolation level read committed read write'
 
+/** How a transaction begins that only reads: a standby refuses the other kind. */
+export const beginReading = 'begin isolation level read committed read only'
+
 /** Statements that begin a transaction, followed, behind a pooler, by the settings that the session could not be given. */
 export function beginOn(
   { localSettingsSql: local }: { readonly localSettingsSql: string | undefined },

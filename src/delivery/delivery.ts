@@ -38,6 +38,8 @@ export interface Delivery {
   readonly relayState: RelayState
   /** Whether notifications of the database arrive. */
   readonly isListening: boolean
+  /** Whether this process is the one that acts on notifications first. */
+  readonly isLeading: boolean
   /** Handlers that are still running after their attempt ended. */
   readonly overrunningHandlerCount: number
   /** The loops of this process. */
@@ -84,6 +86,7 @@ export interface DeliveryParts {
  */
 export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   const { database, catalogue, service, instanceId, subscriptions, logger } = parts
+  const beganAt = performance.now()
   // Changes when subscriptions come and go.
   const served = [...subscriptions]
   const exactlyOnceCount = served.filter(({ mode }) => mode === 'exactly-once').length
@@ -170,7 +173,8 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
   instance.report(() => ({ relay: relay.state, inFlightCount: workers.inFlightCount }))
   maintenance.start(notifier, instance)
   rollups.start()
-  const started = { service, instanceId, version, subscriptionCount: subscriptions.length }
+  const durationMs = Math.round(performance.now() - beganAt)
+  const started = { service, instanceId, version, subscriptionCount: subscriptions.length, durationMs }
   logger.info(started, 'the bus has started')
   const changes = createServedChanges({
     ...{
@@ -199,6 +203,9 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     get isListening() {
       return notifier.connected
     },
+    get isLeading() {
+      return notifier.leading
+    },
     get overrunningHandlerCount() {
       return workers.overrunCount
     },
@@ -209,13 +216,14 @@ export async function startDelivery(parts: DeliveryParts): Promise<Delivery> {
     add: changes.add,
     remove: changes.remove,
     async stop(graceMs) {
+      const deadline = performance.now() + graceMs
       const isChanged = changes.stop()
       await database.faultPoint?.('stop.began')
       const relayStopped = relay.stop()
       await Promise.all([relayStopped, maintenance.stop(), workers.stop(graceMs, relayStopped)])
       await database.faultPoint?.('stop.workers-stopped')
       await isChanged
-      await calls?.stop()
+      await calls?.stop(deadline)
       await rollups.stop()
       await handlerPool?.close()
       await notifier.close()

@@ -50,6 +50,8 @@ export const subscriptions = busSchema.table('subscriptions', {
   overrideReason: text('override_reason'),
   overriddenAt: time('overridden_at'),
   overridesUntil: time('overrides_until'),
+  /** When an ordered subscription had caught up with the log: what was held back for it until then is due from here on. */
+  catchUpEndedAt: time('catch_up_ended_at'),
 })
 
 /** The subscriptions that were removed: which name the id in receipts and attempts stood for. */

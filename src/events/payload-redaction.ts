@@ -1,4 +1,5 @@
 import type { EventCatalogue, EventDefinition } from './catalogue.ts'
+import { printablePath } from '../foundation/text.ts'
 import { segmentsOf } from './redact-paths.ts'
 
 /** Shown in place of a hidden value. */
@@ -28,13 +29,89 @@ const trees = new WeakMap<EventDefinition, PathNode>()
 export function redactPayload(catalogue: EventCatalogue, type: string, payload: unknown): unknown {
   const definition = Object.hasOwn(catalogue, type) ? catalogue[type] : undefined
   if (definition === undefined) return payload === null ? null : redactedText
-  if (definition.redact === undefined) return payload
-  let tree = trees.get(definition)
-  if (tree === undefined) {
-    tree = toTree(definition.redact)
-    trees.set(definition, tree)
+  const tree = treeOf(definition)
+  return tree === undefined ? payload : redactAt(payload, [tree], 0)
+}
+
+/** The paths of a type. Undefined if it has none. */
+function treeOf(definition: EventDefinition): PathNode | undefined {
+  if (definition.redact === undefined) return undefined
+  const known = trees.get(definition)
+  if (known !== undefined) return known
+  const tree = toTree(definition.redact)
+  trees.set(definition, tree)
+  return tree
+}
+
+/**
+ * A payload that somebody has edited as it was shown, with the stored values in the places where {@link redactPayload} had hidden them and
+ * `[redacted]` is still there. Items of a list are told by their position, so nothing is put back into a list of another length. Modifies
+ * neither; returns its argument if there is nothing to put back.
+ *
+ * @param edited - JSON
+ * @param stored - JSON, in the shape of the same version
+ */
+export function restoreRedacted(definition: EventDefinition, edited: unknown, stored: unknown): unknown {
+  const tree = treeOf(definition)
+  return tree === undefined ? edited : restoreAt(edited, stored, [tree], 0)
+}
+
+function restoreAt(edited: unknown, stored: unknown, nodes: readonly PathNode[], depth: number): unknown {
+  if (nodes.length === 0 || depth > maxDepth || stored === undefined) return edited
+  if (nodes.some((node) => node.isEnd)) return edited === redactedText && stored !== null ? stored : edited
+  if (!isObject(edited) || !isObject(stored) || Array.isArray(edited) !== Array.isArray(stored)) return edited
+  if (Array.isArray(edited) && edited.length !== Object.keys(stored).length) return edited
+  let changed = false
+  const restored = Object.entries(edited).map(([key, item]: [string, unknown]) => {
+    const before: unknown = Object.hasOwn(stored, key) ? stored[key] : undefined
+    const ofItem = followedBy(nodes, key)
+    const next = restoreAt(item, before, Array.isArray(edited) ? [...nodes, ...ofItem] : ofItem, depth + 1)
+    changed ||= next !== item
+    return [key, next] as const
+  })
+  if (!changed) return edited
+  return Array.isArray(edited) ? restored.map(([, item]) => item) : Object.fromEntries(restored)
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return value !== null && typeof value === 'object'
+}
+
+/**
+ * The first place of an edited payload, as a path, where `[redacted]` is in the place of a hidden value that {@link restoreRedacted} could not
+ * put back. Undefined if there is none.
+ *
+ * @param edited - JSON
+ * @param stored - JSON, in the shape of the same version
+ */
+export function placeholderIn(
+  definition: EventDefinition,
+  edited: unknown,
+  stored: unknown,
+): string | undefined {
+  const tree = treeOf(definition)
+  return tree === undefined ? undefined : placeholderAt(edited, stored, [tree], [])
+}
+
+function placeholderAt(
+  edited: unknown,
+  stored: unknown,
+  nodes: readonly PathNode[],
+  path: readonly string[],
+): string | undefined {
+  if (nodes.length === 0 || path.length > maxDepth) return undefined
+  // The value itself may be this text.
+  if (nodes.some((node) => node.isEnd))
+    return edited === redactedText && stored !== redactedText ? printablePath(path) : undefined
+  if (!isObject(edited)) return undefined
+  for (const [key, item] of Object.entries(edited)) {
+    const before: unknown = isObject(stored) && Object.hasOwn(stored, key) ? stored[key] : undefined
+    const ofItem = followedBy(nodes, key)
+    const next = Array.isArray(edited) ? [...nodes, ...ofItem] : ofItem
+    const found = placeholderAt(item, before, next, [...path, key])
+    if (found !== undefined) return found
   }
-  return redactAt(payload, [tree], 0)
+  return undefined
 }
 
 /**
@@ -45,7 +122,8 @@ export function redactPayload(catalogue: EventCatalogue, type: string, payload: 
 export function mayCompare(catalogue: EventCatalogue, type: string, part: unknown): boolean {
   const definition = Object.hasOwn(catalogue, type) ? catalogue[type] : undefined
   if (definition === undefined) return false
-  return definition.redact === undefined || !touches(part, [toTree(definition.redact)], 0)
+  const tree = treeOf(definition)
+  return tree === undefined || !touches(part, [tree], 0)
 }
 
 function touches(value: unknown, nodes: readonly PathNode[], depth: number): boolean {

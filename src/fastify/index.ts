@@ -19,6 +19,8 @@ import {
 } from '../foundation/options.ts'
 import { registerApi } from './api/api.ts'
 import { resolveApiOptions, type ApiOptions, type ResolvedApiOptions } from './api/api-options.ts'
+import { registerProbes } from './api/probes.ts'
+import type { ApiBus } from '../http/route.ts'
 import { parseCloudEventBodies } from './cloud-event-bodies.ts'
 import type { EventDefaults, Publisher } from '../outbox/publish/publisher.ts'
 import { closeWithProcess } from './close-with-process.ts'
@@ -92,8 +94,8 @@ export interface BusLifecycleOptions {
    */
   readonly closeOnSignals?: boolean | undefined
   /**
-   * Routes for operators under `api.prefix`, each with the name of its method: `subscriptions` (list), `subscriptions/:name` (get),
-   * and `POST` to `…/pause`, `…/resume` and `…/remove`. `api.authorize` decides who may use them.
+   * What the plugin serves over HTTP: the API for operators, to whom `api.access` grants something, and probes for an orchestrator. See
+   * docs/guide/http.md.
    * @defaultValue no routes
    */
   readonly api?: ApiOptions | undefined
@@ -123,7 +125,8 @@ export interface ExistingBusOptions extends BusLifecycleOptions, Partial<Record<
  */
 export type BusPluginOptions = (NewBusOptions | ExistingBusOptions) & RequestDefaults<RegisteredBus>
 
-export type { ApiAccess, ApiActor, ApiOptions } from './api/api-options.ts'
+export type { ApiAccess, ApiAsked, ApiOptions, ApiProbes } from './api/api-options.ts'
+export type { ApiAction, ApiGrant } from '../http/access.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -195,7 +198,10 @@ async function registerBus(app: FastifyInstance, options: BusPluginOptions): Pro
     },
   })
   parseCloudEventBodies(app)
-  if (api !== undefined) await registerApi(app, bus, api)
+  if (api !== undefined) {
+    registerProbes(app, bus, api)
+    await registerApi(app, bus as unknown as ApiBus, api)
+  }
   app.addHook('onReady', async () => {
     await startBus(bus, { migrate, ownsBus, run, hookTimeoutMs: app.initialConfig.pluginTimeout ?? 0 })
   })
@@ -240,12 +246,10 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
     return Object.freeze({ bus, ownsBus: isUnstarted(bus), ...lifecycle })
   }
   refuseUnknownKeys(options, newBusOptionNames, 'bossbus/fastify')
-  const { database, events, source, maxPayloadBytes, bossSchema, drizzle } = options
-  const { onDeadLetter, deadLetterAlert, retention, health, canary, admission } = options
-  const { logger = app.log.child({ module: 'bossbus' }) } = options
-  const bus = createBus<CatalogueOf<RegisteredBus>>({
-    ...{ database, events, source, maxPayloadBytes, bossSchema, drizzle, logger },
-    ...{ onDeadLetter, deadLetterAlert, retention, health, canary, admission },
+  const given = Object.entries(options).filter(([name]) => !lifecycleOptionNames.includes(name))
+  const bus = createBus({
+    ...(Object.fromEntries(given) as unknown as BusOptions<CatalogueOf<RegisteredBus>>),
+    logger: options.logger ?? app.log.child({ module: 'bossbus' }),
   })
   return Object.freeze({ bus, ownsBus: true, ...lifecycle })
 }

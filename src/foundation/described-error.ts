@@ -1,7 +1,8 @@
 import { isError } from './cross-realm.ts'
 import { BusError, DeliveryError } from './errors.ts'
-import { withoutCredentials, withoutQuotedData } from './error-redaction.ts'
+import { withoutWrapper } from './error-redaction.ts'
 import { reasonOf } from './error-reason.ts'
+import { stackOf } from './error-stack.ts'
 import { invalidTextReason } from './text.ts'
 
 /** A thrown value as text that may be stored and shown: readable, bounded, and without what quotes data. */
@@ -22,31 +23,18 @@ const maxStackLength = 4000
 export function describeError(thrown: unknown): DescribedError {
   try {
     // Drizzle's wrapper lists every parameter, which may be a payload; the wrapped error is used instead.
-    if (isError(thrown) && 'params' in thrown && isError(thrown.cause)) return describeError(thrown.cause)
-    if (isError(thrown)) {
-      const code: unknown = (thrown as { code?: unknown }).code
-      const message = withoutCredentials(withoutQuotedData(code, thrown.message))
-      return {
-        name: bounded(thrown.name, 100),
-        message: bounded(reasonOf(thrown, message), maxMessageLength),
-        ...(typeof code === 'string' || typeof code === 'number' ? { code: bounded(String(code), 100) } : {}),
-        ...(typeof thrown.stack === 'string' && !(thrown instanceof BusError)
-          ? {
-              stack: bounded(
-                withoutCredentials(thrown.stack.replace(thrown.message, () => message)),
-                maxStackLength,
-              ),
-            }
-          : {}),
-        // Where the upcast threw. Its message is omitted, because it may quote the payload.
-        ...(thrown instanceof DeliveryError && isError(thrown.cause)
-          ? { stack: bounded(withoutCredentials(String(thrown.cause.stack)), maxStackLength) }
-          : {}),
-      }
-    }
+    const error = withoutWrapper(thrown)
+    if (!isError(error))
+      return { name: error === null ? 'null' : typeof error, message: storable(describeThrown(error)) }
+    const code: unknown = (error as { code?: unknown }).code
+    // Where the upcast threw. Its message is omitted, because it may quote the payload.
+    const origin = error instanceof DeliveryError && isError(error.cause) ? error.cause : error
+    const stack = origin instanceof BusError ? undefined : stackOf(origin, maxStackLength)
     return {
-      name: thrown === null ? 'null' : typeof thrown,
-      message: bounded(withoutCredentials(describeThrown(thrown)), maxMessageLength),
+      name: bounded(error.name, 100),
+      message: storable(reasonOf(error)),
+      ...(typeof code === 'string' || typeof code === 'number' ? { code: bounded(String(code), 100) } : {}),
+      ...(stack === undefined ? {} : { stack: storable(stack) }),
     }
   } catch {
     // A getter of the thrown object threw.
@@ -57,20 +45,20 @@ export function describeError(thrown: unknown): DescribedError {
 function describeThrown(thrown: unknown): string {
   if (thrown === undefined) return 'undefined was thrown'
   if (thrown === null) return 'null was thrown'
-  if (typeof thrown === 'object') {
-    const message: unknown = (thrown as { message?: unknown }).message
-    return typeof message === 'string'
-      ? message
-      : `an object was thrown: ${Object.keys(thrown).slice(0, 20).join(', ')}`
-  }
-  return typeof thrown === 'symbol' || typeof thrown === 'function'
-    ? `a ${typeof thrown} was thrown`
-    : `${thrown as string | number}`
+  if (typeof thrown === 'symbol' || typeof thrown === 'function') return `a ${typeof thrown} was thrown`
+  if (typeof thrown !== 'object' || typeof (thrown as { message?: unknown }).message === 'string')
+    return reasonOf(thrown)
+  return bounded(`an object was thrown: ${Object.keys(thrown).slice(0, 20).join(', ')}`, maxMessageLength)
 }
 
 function bounded(text: unknown, maxLength: number): string {
   const given = typeof text === 'string' ? text : String(text)
-  const short =
-    given.length > maxLength ? `${given.slice(0, maxLength)}… (${given.length} characters)` : given
-  return invalidTextReason(short) === undefined ? short : short.replaceAll('\u0000', '\\0').toWellFormed()
+  return storable(
+    given.length > maxLength ? `${given.slice(0, maxLength)}… (${given.length} characters)` : given,
+  )
+}
+
+/** As PostgreSQL can store it. */
+function storable(text: string): string {
+  return invalidTextReason(text) === undefined ? text : text.replaceAll('\u0000', '\\0').toWellFormed()
 }

@@ -1,97 +1,145 @@
 import { isError } from './cross-realm.ts'
-import { leftOut, withoutCredentials, withoutQuotedData } from './error-redaction.ts'
+import { leftOut, messageOf, withoutWrapper } from './error-redaction.ts'
+import { firstCharacters } from './text.ts'
 
-/** Maximum number of causes in a reason, and the maximum length of each message. */
+/** Maximum number of causes in a reason, on all levels together. */
 const maxCauses = 8
-const maxCauseLength = 500
 
 /** Maximum number of errors of an AggregateError in a reason: `connect` has one for each address of a name. */
 const maxErrors = 4
 
+/** Maximum length of a reason. */
+const maxLength = 2100
+
+/** Lengths that each message is cut to, the longest first, until the reason fits: the last cause says most. */
+const messageLengths = [2000, 500, 300, 200]
+
 /**
  * Why something failed: the message of the thrown value and of its causes, such as `fetch failed, caused by connect
- * ECONNREFUSED 127.0.0.1:9`. A text that an earlier message contains is not repeated. The length is bounded for any
- * chain of causes.
+ * ECONNREFUSED 127.0.0.1:9`. The errors of an AggregateError count as causes of it: `connect ECONNREFUSED ::1:9 and connect
+ * ECONNREFUSED 127.0.0.1:9`. A cause is named with its code, and with the address of its connection, if its message does not. A text
+ * that an earlier message contains is not repeated. The number of causes and the length are bounded for any thrown value.
  *
  * Omitted are the parameters that Drizzle's wrapper lists (they may hold a payload), the values that PostgreSQL quotes,
- * and user names and passwords in URLs.
- *
- * @param message - the description of the error itself, if already known
+ * and user names and passwords in URLs, on every level.
  */
-export function reasonOf(thrown: unknown, message?: string): string {
-  try {
-    const said = [message ?? messageOf(withoutWrapper(thrown))]
-    for (const { told, text } of causesOf(thrown))
-      if (!said.some((before) => before.includes(text))) said.push(told)
-    return said.join(', caused by ')
-  } catch {
-    // A getter of the error threw.
-    return message ?? 'The thrown value could not be read'
-  }
+export function reasonOf(thrown: unknown): string {
+  const said = withoutRepetitions(partsOf(thrown))
+  const written = messageLengths.map((length) => join(said, length))
+  return (
+    written.find((reason) => reason.length <= maxLength) ?? firstCharacters(written.at(-1) ?? '', maxLength)
+  )
 }
 
-interface Cause {
+/** A message on the way from the thrown value to its first causes. */
+interface Part {
   readonly text: string
-  /** Includes the code if the message does not contain it. */
-  readonly told: string
+  /** Where it belongs: it follows what it has caused, or another error of the same AggregateError. */
+  readonly joint: ', caused by ' | ' and '
+  /** Code and address that the text does not contain. */
+  readonly more: string
 }
 
-/** The causes, outermost first; the errors of an AggregateError count as its causes. */
-function causesOf(thrown: unknown): readonly Cause[] {
-  const causes: Cause[] = []
+/** The thrown value and its causes, each cause after what it has caused. */
+function partsOf(thrown: unknown): readonly Part[] {
+  const parts: Part[] = []
   const seen = new Set<unknown>()
-  let current = withoutWrapper(thrown)
-  while (causes.length < maxCauses && isObject(current) && !seen.has(current)) {
-    seen.add(current)
-    const next = withoutWrapper(current.cause)
-    const several = Array.isArray(current.errors) ? current.errors.slice(0, maxErrors) : []
-    if (next === undefined || next === null) {
-      for (const each of several) note(withoutWrapper(each))
-      break
-    }
-    note(next)
-    current = next
-  }
-  return causes
 
-  function note(cause: unknown): void {
-    const text = messageOf(cause).slice(0, maxCauseLength).trim()
-    const code = isObject(cause) ? codeOf(cause) : undefined
-    // An AggregateError has no message of its own.
-    if (text === leftOut) return
-    if (text === '') {
-      if (code !== undefined) causes.push({ text: code, told: code })
-      return
-    }
-    causes.push({ text, told: code === undefined || text.includes(code) ? text : `${text} (${code})` })
+  function visit(value: unknown, joint: Part['joint'], isCause: boolean): void {
+    if (parts.length > maxCauses || seen.has(value)) return
+    if (isObject(value)) seen.add(value)
+    const said = readable(() => messageOf(value), 'a value that could not be read')
+    const text = isCause ? said.trim() : said
+    if (text !== leftOut) parts.push({ text, joint, more: isCause || text === '' ? moreOf(value, text) : '' })
+    if (!isObject(value)) return
+    const causes = causesOf(value)
+    for (const [n, cause] of causes.slice(0, maxErrors).entries())
+      visit(withoutWrapper(cause), n === 0 ? ', caused by ' : ' and ', true)
+    const leftCount = causes.length - maxErrors
+    if (leftCount > 0 && parts.length <= maxCauses)
+      parts.push({ text: `${leftCount} more`, joint: ' and ', more: '' })
   }
+
+  visit(withoutWrapper(thrown), ', caused by ', false)
+  return parts
 }
 
 interface Thrown {
-  readonly message?: unknown
   readonly code?: unknown
   readonly cause?: unknown
   readonly errors?: unknown
+  /** Of a SuppressedError. */
+  readonly suppressed?: unknown
+  readonly error?: unknown
+  /** Of a system error. */
+  readonly address?: unknown
+  readonly port?: unknown
+  /** Of undici's errors. */
+  readonly socket?: unknown
 }
 
 function isObject(value: unknown): value is Thrown {
   return typeof value === 'object' && value !== null
 }
 
-function codeOf({ code }: Thrown): string | undefined {
-  return typeof code === 'string' && code.length <= 100 ? code : undefined
+/** What has caused an error: its `cause`, the errors of an AggregateError, both of a SuppressedError. */
+function causesOf(thrown: Thrown): readonly unknown[] {
+  const cause = readable(() => thrown.cause, undefined)
+  const errors = readable(() => (Array.isArray(thrown.errors) ? [...(thrown.errors as unknown[])] : []), [])
+  const suppressed = readable(
+    () => (isError(thrown as unknown) && 'suppressed' in thrown ? [thrown.error, thrown.suppressed] : []),
+    [],
+  )
+  return [cause, ...errors, ...suppressed].filter((each) => each !== undefined && each !== null)
 }
 
-/** The error inside Drizzle's wrapper, whose own message lists every parameter. */
-function withoutWrapper(thrown: unknown): unknown {
-  return isError(thrown) && 'params' in thrown && isError(thrown.cause) ? thrown.cause : thrown
+/** The code and the address of an error, as far as its message does not contain them. */
+function moreOf(value: unknown, text: string): string {
+  if (!isObject(value)) return ''
+  const code = readable(() => value.code, undefined)
+  const found = [
+    typeof code === 'string' && /^[\w.:-]{1,100}$/.test(code) ? code : '',
+    readable(() => addressOf(value), ''),
+  ]
+  return found.filter((each) => each !== '' && !text.includes(each)).join(', ')
 }
 
-function messageOf(thrown: unknown): string {
-  if (!isObject(thrown)) return withoutCredentials(String(thrown))
-  // Drizzle's wrapper with no cause.
-  if (isError(thrown) && 'params' in thrown) return 'the driver reported no reason'
-  const { message, code }: Thrown = thrown
-  if (typeof message !== 'string') return 'an object without a message'
-  return withoutCredentials(withoutQuotedData(code, message))
+function addressOf({ address, port, socket }: Thrown): string {
+  const { remoteAddress, remotePort } = (socket ?? {}) as { remoteAddress?: unknown; remotePort?: unknown }
+  const host = address ?? remoteAddress
+  const number = port ?? remotePort
+  return typeof host === 'string' && /^[\w.:%-]{1,255}$/.test(host) && typeof number === 'number'
+    ? `${host}:${number}`
+    : ''
+}
+
+/** Without what another message has said already, and without the bare code of an error whose causes name it. */
+function withoutRepetitions(parts: readonly Part[]): readonly Part[] {
+  const said: Part[] = []
+  for (const [n, part] of parts.entries()) {
+    const { text, more } = part
+    const isToldLater = (): boolean =>
+      parts.slice(n + 1).some((later) => `${later.text} ${later.more}`.includes(more))
+    if (text !== '') {
+      if (!said.some((before) => before.text.includes(text))) said.push(part)
+    } else if (more !== '' && !isToldLater()) said.push({ ...part, text: more, more: '' })
+  }
+  return said
+}
+
+function join(said: readonly Part[], length: number): string {
+  const texts = said.map(({ text, joint, more }, n) => {
+    const cut = text.length > length ? `${firstCharacters(text, length)}… (${text.length} characters)` : text
+    return `${n === 0 ? '' : joint}${cut}${more === '' ? '' : ` (${more})`}`
+  })
+  return texts.join('')
+}
+
+/** What a property says, or a substitute if its getter throws. */
+function readable<T>(read: () => T, otherwise: T): T {
+  try {
+    return read()
+  } catch {
+    return otherwise
+  }
 }

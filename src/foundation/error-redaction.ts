@@ -41,17 +41,22 @@ export function redactThrown(thrown: unknown): Error {
   try {
     if (!isError(thrown)) return redacted
     redacted.name = thrown.name.slice(0, 100)
-    const { message, stack = '' } = thrown
-    const start = stack.indexOf(message)
-    const frames = start === -1 ? [] : stack.slice(start + message.length).split('\n')
-    redacted.stack = [
-      `${redacted.name}: ${redacted.message}`,
-      ...frames.filter((line) => /^\s+at /.test(line)),
-    ].join('\n')
+    redacted.stack = [`${redacted.name}: ${redacted.message}`, ...framesOf(thrown)].join('\n')
   } catch {
     // A hostile error: its getters throw, or return something other than text.
   }
   return redacted
+}
+
+/** Where an error was created: the lines of its stack behind its message, which a stack begins with. */
+export function framesOf({ message, stack }: Error): readonly string[] {
+  if (typeof stack !== 'string' || typeof message !== 'string') return []
+  // A message that was changed later is still the old one in the stack.
+  const start = Math.max(0, stack.indexOf(message))
+  return stack
+    .slice(start + (stack.startsWith(message, start) ? message.length : 0))
+    .split('\n')
+    .filter((line) => /^\s+at /.test(line))
 }
 
 /** The value an issue is about, or the whole payload if the path does not exist. */
@@ -138,13 +143,37 @@ function withoutText(message: string, text: string): string {
 }
 
 /**
- * PostgreSQL's message about an invalid value (SQLSTATE class 22), without the value that it quotes: `invalid input
- * syntax for type integer: "…"`. Other messages name tables, columns and constraints, and are kept. What is stored of a handler's error:
- * `describeError` in described-error.ts.
+ * A message for people: of a thrown value, without what may be a payload or a secret. Handlers' own messages are kept otherwise:
+ * docs/guide/sensitive-data.md says so.
  */
-export function withoutQuotedData(code: unknown, message: string): string {
+export function messageOf(thrown: unknown): string {
+  if (typeof thrown !== 'object' || thrown === null) return withoutCredentials(String(thrown))
+  // Drizzle's wrapper with no cause.
+  if (isWrapper(thrown)) return 'the driver reported no reason'
+  const { message, code } = thrown as { readonly message?: unknown; readonly code?: unknown }
+  if (typeof message !== 'string') return 'an object without a message'
+  return withoutCredentials(withoutQuotedData(code, message))
+}
+
+/** The error inside Drizzle's wrapper, whose own message lists every parameter. */
+export function withoutWrapper(thrown: unknown): unknown {
+  return isWrapper(thrown) && isError(thrown.cause) ? withoutWrapper(thrown.cause) : thrown
+}
+
+function isWrapper(thrown: unknown): thrown is Error {
+  return isError(thrown) && 'params' in thrown
+}
+
+/**
+ * PostgreSQL's message about an invalid value (SQLSTATE class 22), without the value that it quotes: `invalid input
+ * syntax for type integer: "…"`. The quotation marks depend on the language of the server. Other messages name tables, columns and
+ * constraints, and are kept, except where they repeat such a message, as those of Prisma do.
+ */
+function withoutQuotedData(code: unknown, message: string): string {
   // From the first quotation mark to the last: the value may contain some.
-  return typeof code === 'string' && /^22[0-9A-Z]{3}$/.test(code) ? message.replace(/".*"/s, '"…"') : message
+  if (typeof code === 'string' && /^22[0-9A-Z]{3}$/.test(code))
+    return message.replace(/["„“”«»「」『』].*["„“”«»「」『』]/s, '"…"')
+  return message.replace(/(?<=invalid input (?:syntax|value) for [^"\n]{1,100}: )".*"/s, '"…"')
 }
 
 /** `https://user:password@host` without the credentials. */

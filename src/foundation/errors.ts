@@ -55,6 +55,17 @@ export const busErrorCodes = [
   'BUS_HANDLER_TRANSACTION_ABORTED',
   'BUS_HANDLER_TRANSACTION_ENDED',
   'BUS_HANDLER_TRANSACTION_CONFLICT',
+  'BUS_HTTP_BAD_REQUEST',
+  'BUS_HTTP_UNAUTHORIZED',
+  'BUS_HTTP_FORBIDDEN',
+  'BUS_HTTP_CROSS_ORIGIN',
+  'BUS_HTTP_NOT_FOUND',
+  'BUS_HTTP_METHOD_NOT_ALLOWED',
+  'BUS_HTTP_BODY_TOO_LARGE',
+  'BUS_HTTP_UNSUPPORTED_MEDIA_TYPE',
+  'BUS_HTTP_TOO_MANY_REQUESTS',
+  'BUS_HTTP_UNAVAILABLE',
+  'BUS_HTTP_ERROR',
 ] as const
 
 /** A stable code of docs/errors.md. */
@@ -229,6 +240,24 @@ export class DatabaseError extends BusError {
 
   static {
     recogniseAcrossCopies(this, 'DatabaseError')
+  }
+}
+
+/** The HTTP API refused a request before it asked the bus, or something around it failed. */
+export class HttpError extends BusError {
+  readonly #statusCode: number
+
+  constructor(statusCode: number, code: BusErrorCode, message: string, options?: BusErrorOptions) {
+    super(code, message, options)
+    this.#statusCode = statusCode
+  }
+
+  override get statusCode(): number {
+    return this.#statusCode
+  }
+
+  static {
+    recogniseAcrossCopies(this, 'HttpError')
   }
 }
 

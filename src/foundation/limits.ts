@@ -58,6 +58,8 @@ export const limits = Object.freeze({
   'health.loopLimitSeconds': range(1, 3600, 120),
   'health.transactionLimitSeconds': range(1, 86_400, 300),
   'canary.everySeconds': range(2, 86_400, 60),
+  /** Tenants with series of their own in `bus.metrics()`. */
+  'metrics.tenants': range(0, 100, 0),
   /** `timeoutMs` of `bus.canary`. */
   canaryTimeoutMs: range(100, 600_000, 10_000),
   /** Without the option there is no limit; so for `admission.maxLagSeconds` and `lagLimitSeconds`. */
@@ -112,6 +114,8 @@ export const limits = Object.freeze({
   payloadFilterLength: 10_000,
   /** `readLimit` of `events.search`: events of the log that are read at most where no index answers. */
   readLimit: range(1, 1_000_000, 10_000),
+  /** `ids` of `events.states`. */
+  stateIdCount: 200,
   /** The text of `lookup`. */
   lookupLength: 1024,
   /** `ids` of `bus.replay`. */

@@ -1,5 +1,6 @@
 import { isError, isThenable } from './cross-realm.ts'
 import { reasonOf } from './error-reason.ts'
+import { stackOf } from './error-stack.ts'
 import { escapeUnprintable } from './text.ts'
 
 /** Fields of a log line. Never a payload. */
@@ -12,6 +13,8 @@ export interface BusLogger {
   warn: (fields: LogFields, message: string) => void
   error: (fields: LogFields, message: string) => void
 }
+
+const maxStackLength = 4000
 
 /** The default logger: warnings and errors as JSON lines on standard error, nothing else. Never throws. */
 export const stderrLogger: BusLogger = {
@@ -31,11 +34,16 @@ function toJson(line: LogFields, fields: LogFields): string | undefined {
   try {
     return JSON.stringify({ ...line, ...fields, ...line }, (_key, value: unknown) => {
       if (typeof value === 'bigint') return String(value)
-      return isError(value) ? { name: value.name, message: reasonOf(value), stack: value.stack } : value
+      return isError(value) ? describeError(value) : value
     })
   } catch {
     return undefined
   }
+}
+
+/** Also for errors that handlers log: their stacks begin with messages that may list parameters. */
+function describeError(error: Error): LogFields {
+  return { name: error.name, message: reasonOf(error), stack: stackOf(error, maxStackLength) }
 }
 
 /** A logger that never throws, even if the underlying one does, because logging must never fail. */

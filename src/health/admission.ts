@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts'
+import { isPausedSql } from '../delivery/flow-control/subscription-state.ts'
 import { liveSeconds } from '../delivery/registry/declarations.ts'
 import { OverloadError } from '../foundation/errors.ts'
 import { limits } from '../foundation/limits.ts'
@@ -114,7 +115,7 @@ export function createAdmission(
   async function readWorstLag(): Promise<{ readonly name: string; readonly lagSeconds: number } | undefined> {
     const { rows } = await database.query<{ id: number; name: string }>(
       `select s.id, s.name from bus.subscriptions s
-       where s.paused_at is null and s.circuit_opened_at is null and s.id in (
+       where not ${isPausedSql} and s.circuit_opened_at is null and s.id in (
          select d.subscription_id
          from bus.instances i cross join lateral unnest(i.declarations) as x (id) join bus.declarations d on d.id = x.id
          where i.seen_at > clock_timestamp() - interval '${liveSeconds} seconds')`,

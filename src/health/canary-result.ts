@@ -55,6 +55,14 @@ export async function readCanary(
   return rows[0]
 }
 
+/** The last test event of any process that is over; undefined if there is none. */
+export async function readLastCanary(database: Pick<Database, 'query'>): Promise<CanaryResult | undefined> {
+  const { rows } = await database.query<CanaryRow>(
+    `select * from bus.canaries where received_at is not null or failed_step is not null order by published_at desc limit 1`,
+  )
+  return rows[0] === undefined ? undefined : toResult(rows[0])
+}
+
 export function toResult(row: CanaryRow): CanaryResult {
   const { published_at, dispatched_at, fetched_at, handled_at, received_at, failed_step } = row
   return {

@@ -9,7 +9,7 @@ import { StateError } from '../foundation/errors.ts'
 import { limits } from '../foundation/limits.ts'
 import type { BusLogger } from '../foundation/logger.ts'
 import { assertObject, integerOption, refuseUnknownKeys } from '../foundation/options.ts'
-import { readCanary, toResult, type CanaryResult, type CanaryRow } from './canary-result.ts'
+import { readCanary, readLastCanary, toResult, type CanaryResult, type CanaryRow } from './canary-result.ts'
 
 /** The option `canary` of `createBus`: `true` for calls of `bus.canary` only. */
 export type CanaryOption = true | { readonly everySeconds?: number | undefined }
@@ -92,7 +92,9 @@ export function createCanary(
         await removeOver(database)
         return toResult(row)
       }
-      if (performance.now() > deadline || isStopped) break
+      // Then nobody knows whether it would have come through.
+      if (isStopped) throw new StateError('The bus was stopped before the test event had come through')
+      if (performance.now() > deadline) break
       await new Promise((resolve) => setTimeout(resolve, pollMs))
     }
     const failedStep = await findFailedStep(id)
@@ -133,10 +135,7 @@ export function createCanary(
         Math.min((everySeconds ?? 0) * 500, limits.canaryTimeoutMs.default),
       )
       if (!result.ok && !isStopped)
-        logger.error(
-          { eventId: result.eventId, failedStep: result.failedStep },
-          'the canary did not come through',
-        )
+        logger.error({ id: result.eventId, failedStep: result.failedStep }, 'the canary did not come through')
     } catch (error) {
       if (!isStopped) logger.warn({ reason: reasonOf(error) }, 'the canary could not be published, retrying')
     }
@@ -162,13 +161,7 @@ export function createCanary(
       })
       return running
     },
-    async readLast() {
-      if (option === undefined) return undefined
-      const { rows } = await database.query<CanaryRow>(
-        `select * from bus.canaries where received_at is not null or failed_step is not null order by published_at desc limit 1`,
-      )
-      return rows[0] === undefined ? undefined : toResult(rows[0])
-    },
+    readLast: async () => (option === undefined ? undefined : readLastCanary(database)),
     start: () => schedule(firstRunMs),
     async stop() {
       isStopped = true

@@ -12,9 +12,10 @@ const lockLimitMs = 300
 export async function readLimited<R extends pg.QueryResultRow>(
   database: Pick<Database, 'query'>,
   statement: string,
+  timeoutMs = limitMs,
 ): Promise<readonly R[]> {
   const answers = (await database.query(
-    `set local statement_timeout = ${limitMs}; set local lock_timeout = ${lockLimitMs}; ${statement}`,
+    `set local statement_timeout = ${timeoutMs}; set local lock_timeout = ${lockLimitMs}; ${statement}`,
   )) as unknown as readonly { readonly rows: R[] }[]
   return answers.at(-1)?.rows ?? []
 }

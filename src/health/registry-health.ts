@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts'
+import { isPausedSql } from '../delivery/flow-control/subscription-state.ts'
 import { liveSeconds } from '../delivery/registry/declarations.ts'
 import { canary } from '../events/event-type.ts'
 import { createFinding, maxItems, namesOf, type Finding } from './finding.ts'
@@ -9,6 +10,7 @@ interface KnownSubscription {
   readonly id: number
   readonly name: string
   readonly service: string
+  /** Null unless it is paused now. */
   readonly pausedAt: string | null
   readonly pausedBy: string | null
   readonly circuitOpenedAt: string | null
@@ -48,6 +50,10 @@ const maxSubscriptions = 5000
 /** A process whose heartbeat, sent every ten seconds, is missing for so long has crashed or hangs. */
 const lostSeconds = 45
 
+export function isLost({ silentSeconds }: Pick<KnownInstance, 'silentSeconds'>): boolean {
+  return silentSeconds > lostSeconds
+}
+
 export async function readRegistry(database: Pick<Database, 'query'>): Promise<RegistryState> {
   const [row] = await readLimited<{ state: RegistryState }>(
     database,
@@ -58,7 +64,7 @@ export async function readRegistry(database: Pick<Database, 'query'>): Promise<R
      )
      select json_build_object(
        'subscriptions', (select coalesce(json_agg(s), '[]') from (
-         select s.id, s.name, s.service, s.paused_at as "pausedAt", s.paused_by as "pausedBy", s.circuit_opened_at as "circuitOpenedAt",
+         select s.id, s.name, s.service, case when ${isPausedSql} then s.paused_at end as "pausedAt", s.paused_by as "pausedBy", s.circuit_opened_at as "circuitOpenedAt",
            left(s.circuit_reason, 300) as "circuitReason", s.uncovered_since as "uncoveredSince",
            (s.options->>'lagLimitSeconds')::int as "lagLimitSeconds", l.subscription_id is not null as "isServed"
          from bus.subscriptions s left join live l on l.subscription_id = s.id
@@ -135,7 +141,7 @@ export function findRegistryProblems(state: RegistryState, migrationCount: numbe
 
 function findInstanceProblems(instances: readonly KnownInstance[]): readonly Finding[] {
   const findings: Finding[] = []
-  const lost = instances.filter(({ silentSeconds }) => silentSeconds > lostSeconds)
+  const lost = instances.filter(isLost)
   if (lost.length > 0)
     findings.push(
       createFinding(
@@ -149,7 +155,7 @@ function findInstanceProblems(instances: readonly KnownInstance[]): readonly Fin
     )
   const counts: Record<string, number> = {}
   for (const { version, silentSeconds } of instances)
-    if (silentSeconds <= lostSeconds) counts[version] = (counts[version] ?? 0) + 1
+    if (!isLost({ silentSeconds })) counts[version] = (counts[version] ?? 0) + 1
   const versions = Object.keys(counts)
   if (versions.length > 1)
     findings.push(

@@ -38,6 +38,7 @@ export async function migrateSchema(database: Database, steps: MigrationSteps): 
 }
 
 async function migrateAlone(database: Database, steps: MigrationSteps): Promise<void> {
+  const beganAt = performance.now()
   const session = await database.openSession()
   try {
     const { migrations } = await loadShippedSql()
@@ -52,12 +53,61 @@ async function migrateAlone(database: Database, steps: MigrationSteps): Promise<
     await session.query('select bus.create_partitions()')
     await database.faultPoint?.('migrate.partitions-created')
     await steps.after(applied)
-    const shipped = migrations.length
-    const message = applied < shipped ? 'the schema `bus` was migrated' : 'the schema `bus` is up to date'
-    steps.logger.info({ from: applied, to: shipped }, message)
+    const durationMs = Math.round(performance.now() - beganAt)
+    steps.logger.info(
+      { from: applied, to: migrations.length, durationMs },
+      applied < migrations.length ? 'the schema `bus` was migrated' : 'the schema `bus` is up to date',
+    )
   } finally {
     await session.end().catch(() => {})
   }
+}
+
+/** What is there before the first migration. */
+const preparations = [
+  'create schema if not exists bus',
+  'create table if not exists bus.migrations (id serial primary key, hash text not null, created_at bigint)',
+]
+
+/** What a migration of the schema `bus` would apply. */
+export interface PendingMigrations {
+  /** How many the database has. */
+  readonly appliedCount: number
+  /** In their order. */
+  readonly migrations: readonly Migration[]
+  /** Their statements, as a script for psql. Empty if there are none. */
+  readonly sql: string
+}
+
+/**
+ * Only reads.
+ *
+ * @throws as {@link migrateSchema}
+ */
+export async function findPendingMigrations(database: Database): Promise<PendingMigrations> {
+  await checkServer(database)
+  await checkRowSecurity(database)
+  const { migrations: shipped } = await loadShippedSql()
+  const appliedCount = await countApplied(database, shipped)
+  if (appliedCount > shipped.length) throw tooNew(appliedCount, shipped.length)
+  if (appliedCount > 0) await checkBossSchema(database, database.bossSchemaName)
+  const migrations = shipped.slice(appliedCount)
+  const sql =
+    migrations.length === 0
+      ? ''
+      : [
+          ...preparations.map((statement) => `${statement};`),
+          `${beginWriting};`,
+          'set local search_path = pg_catalog, pg_temp;',
+          ...migrations.flatMap((migration) => [
+            `\n-- ${migration.name}`,
+            forBossSchema(migration.text, database.bossSchemaName).trim(),
+            `insert into bus.migrations (hash, created_at) values ('${hashOf(migration)}', ${migration.createdAt});`,
+          ]),
+          'commit;',
+          'select bus.create_partitions();',
+        ].join('\n')
+  return { appliedCount, migrations, sql }
 }
 
 /**
@@ -74,10 +124,7 @@ async function applyMigrations(
   migrations: readonly Migration[],
   bossSchemaName: string,
 ): Promise<void> {
-  await session.query('create schema if not exists bus')
-  await session.query(
-    'create table if not exists bus.migrations (id serial primary key, hash text not null, created_at bigint)',
-  )
+  for (const statement of preparations) await session.query(statement)
   await session.query(`${beginOn(session, beginWriting)}; set local search_path = pg_catalog, pg_temp`)
   try {
     for (const migration of migrations) {
@@ -104,6 +151,18 @@ async function applyMigrations(
 export async function checkSchema(executor: Executor & Pick<Database, 'bossSchemaName'>): Promise<void> {
   await checkServer(executor)
   await checkRowSecurity(executor)
+  await checkMigrations(executor)
+}
+
+/**
+ * Verifies that the database has the migrations of this version of the bus, and that its pg-boss is in the configured schema.
+ *
+ * @throws a {@link DatabaseError} `BUS_SCHEMA_MISSING`, `BUS_SCHEMA_OUTDATED`, `BUS_SCHEMA_TOO_NEW`, `BUS_SCHEMA_UNKNOWN`
+ * @throws a {@link ConfigurationError} `BUS_BOSS_SCHEMA_MISMATCH`
+ */
+export async function checkMigrations(
+  executor: Pick<Executor, 'query'> & Pick<Database, 'bossSchemaName'>,
+): Promise<void> {
   const { migrations } = await loadShippedSql()
   const shipped = migrations.length
   const applied = await countApplied(executor, migrations)

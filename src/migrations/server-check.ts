@@ -28,45 +28,68 @@ function is(name: string, wanted: string): Need {
   return { name, isMet: (value) => value === wanted, wanted }
 }
 
+/** A setting of a connection of the bus that is not as its statements require. */
+interface UnmetNeed {
+  readonly name: string
+  readonly value: string
+  readonly wanted: string
+}
+
+/** The settings that the bus could not set for itself. */
+export async function unmetNeeds(executor: Pick<Executor, 'query'>): Promise<readonly UnmetNeed[]> {
+  return (await readServer(executor)).unmet
+}
+
+async function readServer(
+  executor: Pick<Executor, 'query'>,
+): Promise<{ readonly version: number; readonly unmet: readonly UnmetNeed[] }> {
+  const columns = needs.map(({ name }) => `current_setting('${name}') as "${name}"`)
+  const { rows } = await executor.query<Record<string, string>>(
+    `select current_setting('server_version_num') as version, ${columns.join(', ')}`,
+  )
+  const found = rows[0] ?? {}
+  const unmet = needs
+    .map(({ name, isMet, wanted }) => ({ name, isMet, wanted, value: found[name] ?? '' }))
+    .filter(({ isMet, value }) => !isMet(value))
+    .map(({ name, wanted, value }) => ({ name, value, wanted }))
+  return { version: Number(found['version']), unmet }
+}
+
 /**
  * Verifies that the bus can work with the server, as seen by one of its connections.
  *
  * @throws a {@link DatabaseError} `BUS_DATABASE_UNSUPPORTED`, `BUS_SETTING_UNSUPPORTED`
  */
 export async function checkServer(executor: Pick<Executor, 'query'>): Promise<void> {
-  const columns = needs.map(({ name }) => `current_setting('${name}') as "${name}"`)
-  const { rows } = await executor.query<Record<string, string>>(
-    `select current_setting('server_version_num') as version, ${columns.join(', ')}`,
-  )
-  const found = rows[0] ?? {}
-  const version = Number(found['version'])
+  const { version, unmet } = await readServer(executor)
   if (version < minServerVersion)
     throw new DatabaseError(
       'BUS_DATABASE_UNSUPPORTED',
       `Expected PostgreSQL 14 or newer, got ${Math.floor(version / 10_000)}`,
     )
-  for (const { name, isMet, wanted } of needs) {
-    const value = found[name] ?? ''
-    if (isMet(value)) continue
-    throw new DatabaseError(
-      'BUS_SETTING_UNSUPPORTED',
-      `The setting \`${name}\` is \`${value}\` for the bus, which needs \`${wanted}\` and could not set it itself: ` +
-        'give the bus a direct database URL instead of that of a pooler, or set it for the role or the database',
-    )
-  }
+  const [first] = unmet
+  if (first === undefined) return
+  throw new DatabaseError(
+    'BUS_SETTING_UNSUPPORTED',
+    `The setting \`${first.name}\` is \`${first.value}\` for the bus, which needs \`${first.wanted}\` and could not set it itself: ` +
+      'give the bus a direct database URL instead of that of a pooler, or set it for the role or the database',
+  )
+}
+
+interface HiddenTable extends Record<string, unknown> {
+  readonly table_name: string
+  readonly role: string
 }
 
 /**
- * Verifies that row security lets this role read the tables that it has privileges on. An event trigger, which some
+ * The first table that the role of a connection has privileges on, and of which row security shows it no rows. An event trigger, which some
  * platforms have, may have enabled row security on tables that the bus created without it; they then appear empty.
- *
- * @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED`
  */
-export async function checkRowSecurity({
+export async function findHiddenTable({
   query,
   bossSchemaName,
-}: Pick<Database, 'query' | 'bossSchemaName'>): Promise<void> {
-  const { rows } = await query<{ table_name: string; role: string }>(
+}: Pick<Database, 'query' | 'bossSchemaName'>): Promise<HiddenTable | undefined> {
+  const { rows } = await query<HiddenTable>(
     `select n.nspname || '.' || c.relname as table_name, current_user::text as role
      from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where n.nspname in ('bus', $1) and c.relrowsecurity
@@ -78,7 +101,16 @@ export async function checkRowSecurity({
      order by 1 limit 1`,
     [bossSchemaName],
   )
-  const [hidden] = rows
+  return rows[0]
+}
+
+/**
+ * Verifies that row security lets this role read the tables that it has privileges on: see {@link findHiddenTable}.
+ *
+ * @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED`
+ */
+export async function checkRowSecurity(executor: Pick<Database, 'query' | 'bossSchemaName'>): Promise<void> {
+  const hidden = await findHiddenTable(executor)
   if (hidden === undefined) return
   throw new DatabaseError(
     'BUS_PERMISSION_DENIED',

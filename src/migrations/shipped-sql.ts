@@ -3,6 +3,8 @@ import { readFile } from 'node:fs/promises'
 
 /** A migration of the schema `bus`. */
 export interface Migration {
+  /** Such as `0005_ledger`. */
+  readonly name: string
   /** When it was created. A database has applied all migrations up to some time. */
   readonly createdAt: number
   /** Its statements, separated by `--> statement-breakpoint`. */
@@ -32,7 +34,9 @@ export async function loadShippedSql(): Promise<ShippedSql> {
     ...entries.map(async ({ tag }) => read(`${tag}.sql`)),
   ])
   return {
-    migrations: entries.map(({ when }, index) => ({ createdAt: when, text: texts[index] ?? '' })),
+    migrations: entries.map(({ tag, when }, index) => ({
+      ...{ name: tag, createdAt: when, text: texts[index] ?? '' },
+    })),
     roles,
   }
 }

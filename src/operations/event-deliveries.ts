@@ -5,7 +5,7 @@ import { idOption } from '../foundation/options.ts'
  * The state of an event for one subscription. `waiting`: for its first attempt. `delivering`: a worker is handling it.
  * `retrying`: an attempt failed, and the next one starts at `dueAt`. `delivered`. `expired`: its time had passed.
  * `erased`: `bus.erase` emptied it before it was delivered. `discarded`: it was a dead letter, and a person decided that it is not to be
- * delivered. `dead`: it is a dead letter, or is parked behind one. `replayed`: it came in replays only.
+ * delivered. `dead`: it is a dead letter, or is parked behind one. `replayed`: it came in replays only, or is to come in one.
  */
 export interface EventDelivery {
   readonly subscription: string
@@ -37,7 +37,7 @@ export interface EventDelivery {
    * The finished attempts, oldest first, those that were lost with their process among them.
    */
   readonly timeline: readonly AttemptRecord[]
-  /** What became of it in replays, latest first. Omitted if there was none: one that waits in a replay is not looked for. */
+  /** What became of it in replays, and in those that have it still to deliver, latest first. Omitted if there are none. */
   readonly replays?: readonly ReplayedDelivery[]
 }
 
@@ -45,7 +45,12 @@ export interface EventDelivery {
 export interface ReplayedDelivery {
   /** The operation: see `bus.operations.get`. */
   readonly replayId: string
-  readonly state: 'retrying' | 'delivered' | 'expired' | 'erased' | 'dead'
+  /**
+   * `planned`: the replay has yet to come to it, and decides then. `waiting`: it is in the queue, for its first attempt of the replay. The
+   * others as for {@link EventDelivery}.
+   */
+  readonly state:
+    'planned' | 'waiting' | 'delivering' | 'retrying' | 'delivered' | 'expired' | 'erased' | 'dead'
   /** Finished attempts of the replay. */
   readonly attempts: number
   readonly lastError: LastError | undefined
@@ -123,7 +128,7 @@ interface RecordedAttempt {
 }
 
 /** As `bus.event_replays` returns it, in JSON. */
-interface ReplayRow {
+export interface ReplayRow {
   readonly subscription: string
   readonly operation_id: string
   readonly state: ReplayedDelivery['state']
@@ -151,17 +156,17 @@ export async function readDeliveries(
      left join bus.${of}_deliveries($1::uuid) d on true`,
     [idOption('id', id)],
   )
-  const replays = rows[0]?.replays ?? []
+  const replays = groupReplays(rows[0]?.replays)
   const live = rows
     .filter(
       (row): row is DeliveryRow & { readonly replays: readonly ReplayRow[] | null } => row.state !== null,
     )
     .map(toDelivery)
   const names = new Set(live.map(({ subscription }) => subscription))
-  const others = new Set(replays.map(({ subscription }) => subscription).filter((name) => !names.has(name)))
-  return [...live, ...[...others].map(replayedOnly)].map((delivery) => {
-    const its = replays.filter(({ subscription }) => subscription === delivery.subscription)
-    return its.length === 0 ? delivery : { ...delivery, replays: its.map(toReplayed) }
+  const others = [...replays.keys()].filter((name) => !names.has(name))
+  return [...live, ...others.map(replayedOnly)].map((delivery) => {
+    const its = replays.get(delivery.subscription)
+    return its === undefined ? delivery : { ...delivery, replays: its }
   })
 }
 
@@ -205,6 +210,14 @@ function toDelivery({
           ]
         : timeline.map(toAttempt),
   }
+}
+
+/** What became of an event in replays, by the names of subscriptions: from the rows of `bus.event_replays`, in JSON. */
+export function groupReplays(
+  rows: readonly ReplayRow[] | null | undefined,
+): ReadonlyMap<string, readonly ReplayedDelivery[]> {
+  const groups = Map.groupBy(rows ?? [], ({ subscription }) => subscription)
+  return new Map([...groups].map(([name, its]) => [name, its.map(toReplayed)]))
 }
 
 function replayedOnly(subscription: string): EventDelivery {

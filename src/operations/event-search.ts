@@ -1,12 +1,13 @@
 import { timeInId } from '../events/event-id.ts'
 import { compilePatterns } from '../events/pattern.ts'
 import type { Executor } from '../database/database.ts'
-import { ConfigurationError } from '../foundation/errors.ts'
-import { describe, invalidOption } from '../foundation/options.ts'
+import { refuseUnknownSubscription, subscriptionNotFound } from '../delivery/registry/find-subscription.ts'
+import { comparedTypes } from './compared-types.ts'
 import type { DeliveryState } from './delivery-status.ts'
 import type { HistoryRow, Window } from './event-statements.ts'
 import { highestEventId, lowestEventId, type CheckedFilter } from './history-filter.ts'
 import { partitionsIn } from './log-partitions.ts'
+import type { PayloadView } from './payload-view.ts'
 import { readSlice, type Lanes, type Slice, type SliceRequest } from './search-lanes.ts'
 import { keysIn, readIndexed, readKeys, readListed } from './search-sets.ts'
 
@@ -15,8 +16,7 @@ export interface LogReader {
   readonly executor: Executor
   /** Undefined for operators. */
   readonly tenantId: string | undefined
-  /** The types of the catalogue, and whether a part of a payload may be compared with theirs. */
-  readonly comparable: (part: object) => ReadonlyMap<string, boolean>
+  readonly comparable: PayloadView['comparable']
 }
 
 /** A page of a search. */
@@ -69,7 +69,7 @@ export async function searchEvents(reader: LogReader, given: CheckedFilter): Pro
     next: rows.length >= filter.limit ? rows.at(-1)?.id : next,
   })
   const state = filter.status === undefined ? undefined : await readState(reader, filter.status)
-  if (window.low >= window.high) return page([])
+  if (window.low >= window.high || state?.ids.length === 0) return page([])
   const listed = await listEvents(reader, filter, state, window)
   if (listed !== undefined) {
     const parts = { ids: listed.ids, window, wanted: filter.limit }
@@ -227,38 +227,20 @@ async function keepInState(
   return rows.filter(({ id }) => found.has(id))
 }
 
+/** Without ids where the subscription was removed: then no event is in any state for it. */
 async function readState(
-  { executor }: LogReader,
+  { executor, tenantId }: LogReader,
   { state, subscription }: NonNullable<CheckedFilter['status']>,
 ): Promise<State> {
   const { rows } = await executor.query<{ ids: number[] }>('select bus.subscription_ids($1) as ids', [
     subscription ?? null,
   ])
   const ids = rows[0]?.ids ?? []
-  if (ids.length === 0 && subscription !== undefined)
-    throw new ConfigurationError(
-      'BUS_SUBSCRIPTION_NOT_FOUND',
-      `There is no subscription ${describe(subscription)} in this database`,
-    )
+  if (ids.length === 0 && subscription !== undefined) {
+    if (tenantId !== undefined) throw subscriptionNotFound(subscription)
+    await refuseUnknownSubscription(executor, subscription)
+  }
   return { ids, state }
-}
-
-/** The types whose payloads are compared, and those of the filter that are not. */
-function comparedTypes(
-  { comparable }: LogReader,
-  { payload, types, patterns }: CheckedFilter,
-): { readonly compared: readonly string[] | undefined; readonly unsearchedTypes: readonly string[] } {
-  if (payload === undefined) return { compared: undefined, unsearchedTypes: [] }
-  const isWanted = patterns === undefined ? () => true : compilePatterns(patterns)
-  const known = comparable(payload)
-  const wanted = (types ?? [...known.keys()]).filter(isWanted)
-  const compared = wanted.filter((type) => known.get(type) === true)
-  if (compared.length === 0)
-    throw invalidOption(
-      'Expected `payload` to name values that may be shown: of every type of this search the catalogue hides one of them, or does not know the type',
-      'payload',
-    )
-  return { compared, unsearchedTypes: wanted.filter((type) => known.get(type) !== true) }
 }
 
 function windowOf({ low, high, after, order }: CheckedFilter): Window {

@@ -31,6 +31,7 @@ export type Answered = keyof Pick<
   | 'causationId'
   | 'eventId'
   | 'idempotencyKey'
+  | 'orderingKey'
 >
 
 /**
@@ -40,7 +41,7 @@ export type Answered = keyof Pick<
 export function conditionsOf(
   filter: CheckedFilter,
   comparedTypes: readonly string[] | undefined,
-  { value }: StatementValues,
+  { value }: Pick<StatementValues, 'value'>,
   answered: readonly Answered[] = [],
 ): string[] {
   const columns = [
@@ -50,23 +51,36 @@ export function conditionsOf(
     ['causationId', 'causation_id', 'uuid'],
     ['eventId', 'event_id', 'text'],
     ['idempotencyKey', 'idempotency_key', 'text'],
+    ['orderingKey', 'ordering_key', 'text'],
   ] as const
   const conditions: string[] = columns
     .filter(([name]) => filter[name] !== undefined && !answered.includes(name))
     .map(([name, column, type]) => `e.${column} = ${value(filter[name])}::${type}`)
   if (filter.source !== undefined) conditions.push(`e.source = ${value(filter.source)}::text`)
-  if (filter.types !== undefined && !answered.includes('types'))
-    conditions.push(`e.type = any(${value(filter.types)}::text[])`)
-  if (filter.patterns !== undefined && !answered.includes('patterns'))
-    conditions.push(
-      `exists (select from unnest(${value(filter.patterns)}::text[]) as p (pattern) where bus.pattern_matches(p.pattern, e.type))`,
-    )
+  conditions.push(...typeConditions('e.type', filter, { value }, answered))
   if (filter.payload !== undefined) {
     // In this order: no payload is compared that may not be.
     conditions.push(
       `case when e.erased_at is null and e.type = any(${value(comparedTypes ?? [])}::text[]) then e.payload @> ${value(JSON.stringify(filter.payload))}::jsonb else false end`,
     )
   }
+  return conditions
+}
+
+/** The conditions of a filter on a type. */
+export function typeConditions(
+  column: string,
+  { types, patterns }: Pick<CheckedFilter, 'types' | 'patterns'>,
+  { value }: Pick<StatementValues, 'value'>,
+  answered: readonly Answered[] = [],
+): string[] {
+  const conditions: string[] = []
+  if (types !== undefined && !answered.includes('types'))
+    conditions.push(`${column} = any(${value(types)}::text[])`)
+  if (patterns !== undefined && !answered.includes('patterns'))
+    conditions.push(
+      `exists (select from unnest(${value(patterns)}::text[]) as p (pattern) where bus.pattern_matches(p.pattern, ${column}))`,
+    )
   return conditions
 }
 

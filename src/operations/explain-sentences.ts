@@ -1,5 +1,5 @@
 import type { DeliveryReason } from './delivery-reason.ts'
-import type { LastError } from './event-deliveries.ts'
+import type { LastError, ReplayedDelivery } from './event-deliveries.ts'
 
 const at = (time: Date | undefined): string => (time === undefined ? '' : ` ${time.toISOString()}`)
 const since = (time: Date | undefined): string => (time === undefined ? '' : ` since${at(time)}`)
@@ -37,7 +37,7 @@ export function sentenceOf(given: DeliveryReason): string {
     case 'not-routed':
       return `Not routed: it was dispatched before the subscription wanted it${given.registeredAt === undefined ? '' : ` (registered${at(given.registeredAt)})`}.`
     case 'held':
-      return 'Held back: a lock that its jobs need is taken. The relay tries again.'
+      return 'Held back: a lock that its jobs need is taken, or the subscription catches up with the log first. The relay tries again.'
     case 'paused':
       return `The subscription is paused${since(given.since)}${by(given.by)}${because(given.why)}.`
     case 'circuit-open':
@@ -83,5 +83,27 @@ export function sentenceOf(given: DeliveryReason): string {
       return `Discarded${at(given.at)}${given.by === undefined ? '' : ` by ${given.by}`}${given.because === undefined ? '' : `: ${given.because}`}.${given.replacedBy === undefined ? '' : ` Its edited copy is ${given.replacedBy}.`}`
     default:
       return `Delivered${at(given.at)} by attempt ${given.attempt}${given.instanceId === undefined ? '' : ` of instance ${given.instanceId}`}.`
+  }
+}
+
+/** Whether a replay has an event still to deliver, or a dead letter of it. */
+export function isOpenReplay({ state }: ReplayedDelivery): boolean {
+  return state !== 'delivered' && state !== 'expired' && state !== 'erased'
+}
+
+/** One sentence for where an event is in a replay that {@link isOpenReplay}. */
+export function replaySentence({ replayId, state, attempts, dueAt, lastError }: ReplayedDelivery): string {
+  const replay = `In the replay ${replayId}`
+  switch (state) {
+    case 'planned':
+      return `The replay ${replayId} has yet to come to it.`
+    case 'waiting':
+      return `${replay} it waits for its first attempt.`
+    case 'delivering':
+      return `${replay} it is being delivered.`
+    case 'retrying':
+      return `${replay} it is retried after ${count(attempts, 'attempt')}${dueAt === undefined ? '' : `, next${at(dueAt)}`}${after(lastError)}.`
+    default:
+      return `${replay} it is a dead letter, after ${count(attempts, 'attempt')}${after(lastError)}.`
   }
 }

@@ -1,12 +1,13 @@
 import type { Executor } from '../database/database.ts'
-import { ConfigurationError } from '../foundation/errors.ts'
+import { subscriptionNotFound } from '../delivery/registry/find-subscription.ts'
 import { limits } from '../foundation/limits.ts'
-import { describe, idOption, textOption } from '../foundation/options.ts'
+import { idOption, textOption } from '../foundation/options.ts'
 import type { DeliveryState } from './delivery-status.ts'
 import type { DeliveryReason } from './delivery-reason.ts'
+import { groupReplays, type ReplayedDelivery, type ReplayRow } from './event-deliveries.ts'
 import type { EventFacts } from './explain-facts.ts'
 import { deliveryReasons, eventReason } from './explain-reasons.ts'
-import { sentenceOf } from './explain-sentences.ts'
+import { isOpenReplay, replaySentence, sentenceOf } from './explain-sentences.ts'
 
 /** Why an event is where it is. */
 export interface Explanation {
@@ -34,15 +35,17 @@ export interface SubscriptionExplanation {
   readonly reason: DeliveryReason
   /** What is in its way besides: it would wait for this even without `reason`. */
   readonly also: readonly DeliveryReason[]
+  /** As `bus.deliveries` says it: what became of it in replays, and in those that have it still to deliver. Omitted if there are none. */
+  readonly replays?: readonly ReplayedDelivery[]
 }
 
 /**
- * @param source - the SQL function to call: the operator's, or the one of the current tenant
+ * @param of - whose SQL functions to call: those of operators, or those of the current tenant
  * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_SUBSCRIPTION_NOT_FOUND`
  */
 export async function explainEvent(
   executor: Executor,
-  source: 'bus.event_facts' | 'bus.tenant_event_facts',
+  of: 'event' | 'tenant',
   given: unknown,
   subscription: unknown,
 ): Promise<Explanation> {
@@ -51,8 +54,9 @@ export async function explainEvent(
     subscription === undefined
       ? null
       : textOption('subscription', subscription, { max: limits.subscriptionNameLength })
-  const { rows } = await executor.query<{ facts: string | null }>(
-    `select ${source}($1::uuid, $2)::text as facts`,
+  const { rows } = await executor.query<{ facts: string | null; replays: readonly ReplayRow[] | null }>(
+    `select bus.${of === 'event' ? 'event_facts' : 'tenant_event_facts'}($1::uuid, $2)::text as facts,
+       (select jsonb_agg(to_jsonb(r)) from bus.${of}_replays($1::uuid) r) as replays`,
     [id, name],
   )
   const text = rows[0]?.facts ?? null
@@ -67,20 +71,13 @@ export async function explainEvent(
       subscriptions: [],
     }
   const facts = JSON.parse(text) as EventFacts
-  const isOperator = source === 'bus.event_facts'
-  if (name !== null && isOperator && facts.subscriptions.length === 0)
-    throw new ConfigurationError(
-      'BUS_SUBSCRIPTION_NOT_FOUND',
-      `There is no subscription ${describe(name)} in this database`,
-    )
+  const isOperator = of === 'event'
+  const replays = groupReplays(rows[0]?.replays)
+  if (name !== null && isOperator && facts.subscriptions.length === 0) throw subscriptionNotFound(name)
   const subscriptions = facts.subscriptions.map((each) => {
     const [reason, ...also] = deliveryReasons(facts, each)
-    return toExplanation(
-      each.name,
-      each.delivery?.state ?? (each.isHeld ? 'waiting' : undefined),
-      reason,
-      also,
-    )
+    const state = each.delivery?.state ?? (each.isHeld ? 'waiting' : undefined)
+    return toExplanation({ subscription: each.name, state, replays: replays.get(each.name) }, reason, also)
   })
   const reason = eventReason(facts)
   return {
@@ -94,13 +91,20 @@ export async function explainEvent(
   }
 }
 
+interface Explained {
+  readonly subscription: string
+  readonly state: DeliveryState | undefined
+  readonly replays: readonly ReplayedDelivery[] | undefined
+}
+
 function toExplanation(
-  subscription: string,
-  state: DeliveryState | undefined,
+  { subscription, state, replays }: Explained,
   reason: DeliveryReason = { reason: 'waiting', aheadCount: undefined, isPartial: false },
   also: readonly DeliveryReason[] = [],
 ): SubscriptionExplanation {
-  return { subscription, state, sentence: sentenceOf(reason), reason, also }
+  const sentences = [sentenceOf(reason), ...(replays ?? []).filter(isOpenReplay).map(replaySentence)]
+  const explained = { subscription, state, sentence: sentences.join(' '), reason, also }
+  return replays === undefined ? explained : { ...explained, replays }
 }
 
 const words: readonly (readonly [state: DeliveryState, text: string])[] = [
@@ -117,16 +121,21 @@ const words: readonly (readonly [state: DeliveryState, text: string])[] = [
 /** Names of one state that a summary lists. */
 const maxNames = 3
 
+function namesOf(subscriptions: readonly SubscriptionExplanation[]): string {
+  if (subscriptions.length > maxNames) return `${subscriptions.length} subscriptions`
+  return subscriptions.map(({ subscription }) => subscription).join(', ')
+}
+
 /** What has become of a dispatched event, what needs somebody first. */
 function summaryOf(subscriptions: readonly SubscriptionExplanation[]): string {
   const [only] = subscriptions
   if (only !== undefined && subscriptions.length === 1) return only.sentence
   const parts = words.flatMap(([state, text]) => {
-    const names = subscriptions.filter((each) => each.state === state).map((each) => each.subscription)
-    if (names.length === 0) return []
-    const shown = names.length <= maxNames ? names.join(', ') : `${names.length} subscriptions`
-    return `${text} ${shown}`
+    const inState = subscriptions.filter((each) => each.state === state)
+    return inState.length === 0 ? [] : `${text} ${namesOf(inState)}`
   })
+  const replayed = subscriptions.filter(({ replays }) => replays?.some(isOpenReplay) === true)
+  if (replayed.length > 0) parts.push(`in a replay to ${namesOf(replayed)}`)
   if (parts.length === 0)
     return subscriptions.length === 0
       ? 'Dispatched to nobody: there are no subscriptions that concern it.'

@@ -2,6 +2,7 @@ import { lowestId } from '../events/event-id.ts'
 import { checkPattern } from '../events/pattern.ts'
 import { limits } from '../foundation/limits.ts'
 import {
+  booleanOption,
   describe,
   idOption,
   integerOption,
@@ -14,7 +15,7 @@ import { checkStatus, type CheckedStatus, type StatusFilter } from './delivery-s
 
 /** Which events of the log to find, and in which order. All that is given must hold. */
 export interface EventFilter<T extends string = string> {
-  /** One type, or several. */
+  /** One type, or several. Any name is taken, because another service may publish it: a misspelt one finds nothing. */
   readonly type?: T | readonly T[] | undefined
   /** Patterns such as `payment.*` and `**`, as in a subscription; one of them must match. */
   readonly pattern?: string | readonly string[] | undefined
@@ -27,6 +28,8 @@ export interface EventFilter<T extends string = string> {
   /** The business id that it was published with. */
   readonly eventId?: string | undefined
   readonly idempotencyKey?: string | undefined
+  /** No index has it: give the tenant too, whose log is then read. */
+  readonly orderingKey?: string | undefined
   /**
    * Where it is for some subscription, or for the one that is named: `'dead'`, or `{ state: 'dead', subscription: 'open-case' }`. Takes the
    * words of hand-written outbox tables too.
@@ -34,7 +37,7 @@ export interface EventFilter<T extends string = string> {
   readonly status?: StatusFilter | undefined
   /**
    * A part of the payload, as PostgreSQL's `@>` compares it. Only events of types of the catalogue are compared, and none of a type whose
-   * `redact` names something in this part. Erased payloads are not found.
+   * `redact` names something in this part: `find` refuses to leave out types, `search` names them. Erased payloads are not found.
    */
   readonly payload?: Readonly<Record<string, unknown>> | undefined
   /** Published at this time or later, judged by the id. Ranges without events cost nothing. */
@@ -47,6 +50,18 @@ export interface EventFilter<T extends string = string> {
   readonly limit?: number | undefined
   /** @defaultValue `'newest'` first */
   readonly order?: 'newest' | 'oldest' | undefined
+  /** See {@link PayloadOptions}. */
+  readonly exactNumbers?: boolean | undefined
+}
+
+/** How payloads are returned. */
+export interface PayloadOptions {
+  /**
+   * Whether numbers that no JavaScript number is equal to, such as integers beyond 2^53, are given as texts of their digits. Otherwise they
+   * are the nearest number. Only plain SQL and other languages can publish them.
+   * @defaultValue `false`
+   */
+  readonly exactNumbers?: boolean | undefined
 }
 
 /** The filter for operators, who see all tenants. */
@@ -77,6 +92,7 @@ export interface CheckedFilter {
   readonly causationId: string | undefined
   readonly eventId: string | undefined
   readonly idempotencyKey: string | undefined
+  readonly orderingKey: string | undefined
   readonly status: CheckedStatus | undefined
   readonly payload: object | undefined
   /** The first id of the time span. */
@@ -87,6 +103,7 @@ export interface CheckedFilter {
   readonly limit: number
   readonly order: 'newest' | 'oldest'
   readonly readLimit: number
+  readonly exactNumbers: boolean
 }
 
 const filterKeys = [
@@ -98,6 +115,7 @@ const filterKeys = [
   'causationId',
   'eventId',
   'idempotencyKey',
+  'orderingKey',
   'status',
   'payload',
   'from',
@@ -105,6 +123,7 @@ const filterKeys = [
   'after',
   'limit',
   'order',
+  'exactNumbers',
 ]
 
 export const lowestEventId = '00000000-0000-0000-0000-000000000000'
@@ -136,6 +155,7 @@ export function checkFilter(
     causationId: causationId === undefined ? undefined : idOption('causationId', causationId),
     eventId: optionalText('eventId', filter.eventId),
     idempotencyKey: optionalText('idempotencyKey', filter.idempotencyKey),
+    orderingKey: optionalText('orderingKey', filter.orderingKey),
     status: status === undefined ? undefined : checkStatus(status),
     payload: payload === undefined ? undefined : checkPart(payload),
     low: from === undefined ? lowestEventId : lowestId(timeOption('from', from).getTime()),
@@ -144,6 +164,7 @@ export function checkFilter(
     limit: integerOption('limit', limit, limits.listLimit),
     order,
     readLimit: integerOption('readLimit', filter.readLimit, limits.readLimit),
+    exactNumbers: booleanOption('exactNumbers', filter.exactNumbers, false),
   }
 }
 

@@ -1,12 +1,21 @@
 import type { EventCatalogue, EventType } from '../events/catalogue.ts'
 import { lowestId, timeInId } from '../events/event-id.ts'
 import { limits } from '../foundation/limits.ts'
-import { idOption, integerOption, refuseUnknownKeys, textOption } from '../foundation/options.ts'
+import {
+  booleanOption,
+  idOption,
+  integerOption,
+  refuseUnknownKeys,
+  textOption,
+} from '../foundation/options.ts'
+import { parseJson, parseJsonExactly } from '../events/json/parse-json.ts'
 import { toDate, toStoredEvent } from '../outbox/schema/event-row.ts'
 import type { Executor } from '../database/database.ts'
+import { refuseUnsearched } from './compared-types.ts'
 import { searchEvents, timeReached, type FoundRows, type LogReader } from './event-search.ts'
 import { historyColumns, type HistoryRow } from './event-statements.ts'
 import { inCausalOrder, toTree, type TraceTree } from './event-trace.ts'
+import { readEventStates, type EventState } from './event-states.ts'
 import type { HistoryEvent } from './history-event.ts'
 import {
   assertOptions,
@@ -14,6 +23,7 @@ import {
   type CheckedFilter,
   type EventFilter,
   type OperatorFilter,
+  type PayloadOptions,
   type SearchLimit,
 } from './history-filter.ts'
 import type { PayloadView } from './payload-view.ts'
@@ -42,7 +52,8 @@ export interface EventHistory<C extends EventCatalogue> {
   /**
    * A page of events, newest first unless `order` says otherwise. For the next page pass the id of the last event as `after`. It is complete:
    * where no index answers the filter, it reads on until it has found `limit` events or has read the log, which takes seconds for millions of
-   * events. {@link EventHistory.search} returns after a while and says how far it came.
+   * events. {@link EventHistory.search} returns after a while and says how far it came. A `payload` that names something hidden of a type of
+   * this search is refused: a search leaves such types out, and names them.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_INVALID_PATTERN`, `BUS_SUBSCRIPTION_NOT_FOUND`
    */
   find: <const T extends HistoryType<C> = HistoryType<C>>(
@@ -57,7 +68,13 @@ export interface EventHistory<C extends EventCatalogue> {
     filter?: EventFilter<T> & SearchLimit,
   ) => Promise<EventSearch<T>>
   /** One event, or undefined if no event has this id. */
-  get: (id: string) => Promise<HistoryEvent | undefined>
+  get: (id: string, options?: PayloadOptions) => Promise<HistoryEvent | undefined>
+  /**
+   * Where some events are, 1 to 200 of them: one entry for each subscription that has or had one of them, and none for events that are
+   * unknown. What replays did is not looked for. {@link Reads.deliveries} says more about one event.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
+   */
+  states: (ids: readonly string[]) => Promise<EventState[]>
   /**
    * The events of a correlation, including the event that started it. Each event follows its cause; otherwise they are
    * in publish order. `causationId` makes them a tree: see {@link EventHistory.traceTree}.
@@ -67,7 +84,7 @@ export interface EventHistory<C extends EventCatalogue> {
   traceTree: (correlationOrEventId: string, options?: TraceOptions) => Promise<TraceTree>
 }
 
-export interface TraceOptions {
+export interface TraceOptions extends PayloadOptions {
   /** Maximum number of events, 1 to 10,000; the first ones are returned. @defaultValue `1000` */
   readonly limit?: number | undefined
 }
@@ -85,7 +102,9 @@ export interface OperatorHistory<C extends EventCatalogue> {
   search: <const T extends HistoryType<C> = HistoryType<C>>(
     filter?: OperatorFilter<T> & SearchLimit,
   ) => Promise<EventSearch<T>>
-  get: (id: string) => Promise<HistoryEvent | undefined>
+  get: (id: string, options?: PayloadOptions) => Promise<HistoryEvent | undefined>
+  /** Like the states of one tenant's events. */
+  states: (ids: readonly string[]) => Promise<EventState[]>
   /**
    * Like the trace of one tenant. Of a correlation that is the id of its first event, other tenants' events are found where one of these has
    * caused them. Pass the tenant if you know it: any other correlation is looked up for each tenant.
@@ -111,14 +130,15 @@ export function createHistory<C extends EventCatalogue>(
 ): OperatorHistory<C> {
   const isOperator = tenantId === undefined
   const reader: LogReader = { executor, tenantId, comparable }
-  const toEvent = (row: HistoryRow): HistoryEvent => toHistoryEvent(row, show)
+  const toEvent = (row: HistoryRow, { exactNumbers }: PayloadOptions): HistoryEvent =>
+    toHistoryEvent(row, show, exactNumbers === true ? parseJsonExactly : parseJson)
 
-  async function get(id: string): Promise<HistoryEvent | undefined> {
+  async function get(id: string, options: PayloadOptions): Promise<HistoryEvent | undefined> {
     const { rows } = await executor.query<HistoryRow>(
       `select ${historyColumns} from bus.events e where e.id = $1::uuid`,
       [idOption('id', id)],
     )
-    return rows[0] === undefined ? undefined : toEvent(rows[0])
+    return rows[0] === undefined ? undefined : toEvent(rows[0], options)
   }
 
   /** The first events of a correlation, and one more than the limit if there are more. */
@@ -128,11 +148,12 @@ export function createHistory<C extends EventCatalogue>(
     call: string,
   ): Promise<{ readonly events: readonly HistoryEvent[]; readonly limit: number }> {
     assertOptions(options, call)
-    refuseUnknownKeys(options, isOperator ? ['limit', 'tenantId'] : ['limit'], call)
+    refuseUnknownKeys(options, ['limit', 'exactNumbers', ...(isOperator ? ['tenantId'] : [])], call)
+    booleanOption('exactNumbers', options.exactNumbers, false)
     const limit = integerOption('limit', options.limit, limits.traceLimit)
     textOption('correlationId', correlationId, { max: limits.keyLength })
     // A handler's events carry the id of the event that started everything, which has no correlation id itself.
-    const started = uuidShape.test(correlationId) ? await get(correlationId) : undefined
+    const started = uuidShape.test(correlationId) ? await get(correlationId, options) : undefined
     const root =
       started !== undefined && (options.tenantId ?? started.tenantId) === started.tenantId
         ? started
@@ -152,10 +173,13 @@ export function createHistory<C extends EventCatalogue>(
     const low = root === undefined ? filter.low : lowestId(Math.max(0, timeInId(root.id) - clockMarginMs))
     const rows = await findRows(reader, { ...filter, low, limit: limit + 1 })
     const found = new Map(
-      [...(root === undefined ? [] : [root]), ...rows.map(toEvent)].map((event) => [event.id, event]),
+      [...(root === undefined ? [] : [root]), ...rows.map((row) => toEvent(row, options))].map((event) => [
+        event.id,
+        event,
+      ]),
     )
     if (root !== undefined && isOperator && options.tenantId === undefined)
-      await addEffects(found, limit, undefined, correlationId)
+      await addEffects(found, limit, options, correlationId)
     return { events: [...found.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1)), limit }
   }
 
@@ -163,7 +187,7 @@ export function createHistory<C extends EventCatalogue>(
   async function addEffects(
     found: Map<string, HistoryEvent>,
     limit: number,
-    ofTenant: string | undefined,
+    options: OperatorTraceOptions,
     correlationId?: string,
   ): Promise<void> {
     for (let causes = [...found.keys()]; causes.length > 0 && found.size <= limit;) {
@@ -175,11 +199,11 @@ export function createHistory<C extends EventCatalogue>(
         [
           causes,
           lowestId(Math.max(0, timeInId(causes.toSorted()[0] ?? '') - 60_000)),
-          ofTenant ?? null,
+          options.tenantId ?? null,
           correlationId ?? null,
         ],
       )
-      const effects = rows.filter(({ id }) => !found.has(id)).map(toEvent)
+      const effects = rows.filter(({ id }) => !found.has(id)).map((row) => toEvent(row, options))
       for (const effect of effects) found.set(effect.id, effect)
       causes = effects.map(({ id }) => id)
     }
@@ -187,25 +211,33 @@ export function createHistory<C extends EventCatalogue>(
 
   return {
     async find<T extends HistoryType<C>>(filter: OperatorFilter<T> = {}) {
-      const rows = await findRows(reader, checkFilter(filter, 'events.find', isOperator))
-      return rows.map((row) => toEvent(row) as HistoryEvent<T>)
+      const checked = checkFilter(filter, 'events.find', isOperator)
+      refuseUnsearched(reader, checked)
+      return (await findRows(reader, checked)).map((row) => toEvent(row, checked) as HistoryEvent<T>)
     },
     async search<T extends HistoryType<C>>(filter: OperatorFilter<T> & SearchLimit = {}) {
-      const found = await searchEvents(reader, checkFilter(filter, 'events.search', isOperator))
-      return toSearch(found, (row) => toEvent(row) as HistoryEvent<T>)
+      const checked = checkFilter(filter, 'events.search', isOperator)
+      const found = await searchEvents(reader, checked)
+      return toSearch(found, (row) => toEvent(row, checked) as HistoryEvent<T>)
     },
-    get,
+    async get(id, options = {}) {
+      assertOptions(options, 'events.get')
+      refuseUnknownKeys(options, ['exactNumbers'], 'events.get')
+      booleanOption('exactNumbers', options.exactNumbers, false)
+      return get(id, options)
+    },
+    states: async (ids) => readEventStates(executor, isOperator ? 'event' : 'tenant', ids),
     async trace(correlationId, options = {}) {
       const { events, limit } = await correlated(correlationId, options, 'events.trace')
       return inCausalOrder(events.slice(0, limit))
     },
     async traceTree(id, options = {}) {
-      const event = typeof id === 'string' && uuidShape.test(id) ? await get(id) : undefined
+      const event = typeof id === 'string' && uuidShape.test(id) ? await get(id, {}) : undefined
       const { events, limit } = await correlated(event?.correlationId ?? id, options, 'events.traceTree')
       const found = new Map(events.map((each) => [each.id, each]))
       if (event !== undefined && (options.tenantId ?? event.tenantId) === event.tenantId)
         found.set(event.id, event)
-      await addEffects(found, limit, options.tenantId)
+      await addEffects(found, limit, options)
       const all = [...found.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1))
       return toTree(all.slice(0, limit), all.length > limit)
     },
@@ -236,8 +268,12 @@ function toSearch<T extends string>(
 }
 
 /** Maps a row of the log to the event that the APIs return. */
-function toHistoryEvent(row: HistoryRow, show: PayloadView['show']): HistoryEvent {
-  const event = toStoredEvent(row)
+function toHistoryEvent(
+  row: HistoryRow,
+  show: PayloadView['show'],
+  parse: (text: string) => unknown,
+): HistoryEvent {
+  const event = toStoredEvent(row, parse)
   return {
     ...event,
     payload: show(row.type, event.payload),

@@ -54,10 +54,14 @@ export type LookupMatch =
   | { readonly kind: 'correlation'; readonly tenantId: string; readonly id: string }
   /** `id` is one of its events: `events.find({ tenantId, subject })` has all. */
   | { readonly kind: 'subject'; readonly tenantId: string; readonly id: string }
-  /** A key of an ordered subscription that has events to deliver. */
+  /**
+   * A key of an ordered subscription that has events to deliver; `id` is the first of them. No index has the keys of the others:
+   * `events.find({ tenantId, orderingKey })` reads the tenant's log.
+   */
   | {
       readonly kind: 'ordering-key'
       readonly tenantId: string
+      readonly id: string
       readonly subscription: string
       readonly state: 'active' | 'blocked' | 'parked' | 'overrunning'
     }
@@ -90,9 +94,11 @@ export async function lookUp(executor: Executor, given: unknown): Promise<Lookup
   const matches: LookupMatch[] = uuidShape.test(text) ? await lookUpId(executor, text.toLowerCase()) : []
   // Nothing else has such an id.
   if (matches.length > 0) return { text, matches, isPartial: false }
-  const registered = await lookUpSubscription(executor, text)
-  const keys = await lookUpKeys(executor, text, undefined)
-  const inLog = await lookUpInLog(executor, text, undefined)
+  const [registered, keys, inLog] = await Promise.all([
+    lookUpSubscription(executor, text),
+    lookUpKeys(executor, text, undefined),
+    lookUpInLog(executor, text, undefined),
+  ])
   return {
     text,
     matches: [...matches, ...registered, ...keys.matches, ...inLog.matches],
@@ -261,10 +267,12 @@ async function readPartition(
   // Of keys that have events to deliver, whatever the month.
   const ofOrderedKeys = `
      union all
-     (select 'ordering-key', k.tenant_id, null, s.name, k.state
+     (select 'ordering-key', k.tenant_id, o.event_id, s.name, k.state
       from bus.subscriptions s
       join bus.ordered_keys k on k.subscription_id = s.id
         and k.key_hash = any (array(select bus.ordering_key_hash(t.id, $1::text) from tenants t))
+      cross join lateral (
+        select o.event_id from bus.ordered_events o where o.key_id = k.id and o.seq > k.done_seq order by o.seq limit 1) o
       where s.options -> 'ordered' = 'true' and k.ordering_key = $1::text limit ${maxMatches})`
   const { rows } = await executor.query<LogRow>(
     `with ${tenants}, found (kind, tenant_id, id, subscription, state) as (
@@ -286,8 +294,8 @@ function toMatch(
   { kind, tenant_id: tenantId, id, subscription, state }: LogRow,
   text: string,
 ): LookupMatch | undefined {
-  if (kind === 'ordering-key')
-    return subscription === null || state === null ? undefined : { kind, tenantId, subscription, state }
   if ((kind as string | null) === null || id === null) return undefined
+  if (kind === 'ordering-key')
+    return subscription === null || state === null ? undefined : { kind, tenantId, id, subscription, state }
   return kind === 'type' ? { kind, type: text, id } : { kind, tenantId, id }
 }

@@ -14,10 +14,10 @@ export interface PartResult {
   readonly counts: Readonly<Record<string, number>>
   /** Events that count against the rate. */
   readonly handledCount: number
-  /** Whether there is more to do, and no earlier than when. `stopped`: it would do harm to go on. */
+  /** Whether there is more to do, and no earlier than when. `stopped`: it would do harm to go on. A reason is shown with the state. */
   readonly next:
     | { readonly state: 'running'; readonly waitMs?: number }
-    | { readonly state: 'done' }
+    | { readonly state: 'done'; readonly reason?: string | undefined }
     | { readonly state: 'stopped'; readonly reason: string }
   /** Called once all of it is committed. Does not throw. */
   readonly onCommitted?: (() => void) | undefined
@@ -143,6 +143,7 @@ export function startOperationRunner({ database, logger, parts }: OperationRunne
     { progress, counts, handledCount, next }: PartResult,
   ): Promise<void> {
     const total = addCounts(operation.counts, counts)
+    const reason = next.state === 'running' ? undefined : next.reason
     const waitMs = Math.max(
       next.state === 'running' ? (next.waitMs ?? 0) : 0,
       operation.rate === null ? 0 : (handledCount / operation.rate) * 1000,
@@ -153,33 +154,29 @@ export function startOperationRunner({ database, logger, parts }: OperationRunne
          next_part_at = clock_timestamp() + $6 * interval '1 millisecond', updated_at = clock_timestamp(),
          finished_at = case when $4 = 'done' then clock_timestamp() end
        where id = $1`,
-      [
-        operation.id,
-        JSON.stringify(progress),
-        JSON.stringify(total),
-        next.state,
-        next.state === 'stopped' ? next.reason : null,
-        waitMs,
-      ],
+      [operation.id, JSON.stringify(progress), JSON.stringify(total), next.state, reason ?? null, waitMs],
     )
     if (next.state === 'running') return
-    if (next.state === 'done') await finishAudit(client, operation.id, { state: 'done', counts: total })
-    report(operation, next.state, total, next.state === 'stopped' ? next.reason : undefined)
+    if (next.state === 'done')
+      await finishAudit(client, operation.id, { state: 'done', counts: total, reason })
+    report(operation, next.state, total, reason)
   }
 
   /** The part has rolled back, and is tried again. A database that does not answer is not the operation's fault. */
-  async function recordError({ id, kind }: RunningOperation, thrown: unknown): Promise<void> {
+  async function recordError(operation: RunningOperation, thrown: unknown): Promise<void> {
+    const { id, kind, counts } = operation
     const reason = reasonOf(thrown)
-    logger.warn({ operationId: id, kind, reason }, 'a part of an operation failed, retrying')
-    await database.query(
+    const { rows } = await database.query<{ state: OperationState }>(
       `update bus.operations
        set error = left($2, 2000), error_count = error_count + 1, updated_at = clock_timestamp(),
          next_part_at = clock_timestamp() + least(60, 2 ^ error_count) * interval '1 second',
          state = case when error_count + 1 >= ${maxErrorCount} then 'stopped' else state end,
          state_reason = case when error_count + 1 >= ${maxErrorCount} then left($2, 2000) else state_reason end
-       where id = $1 and state = 'running'`,
+       where id = $1 and state = 'running' returning state`,
       [id, reason],
     )
+    if (rows[0]?.state === 'stopped') report(operation, 'stopped', counts, reason)
+    else logger.warn({ operationId: id, kind, reason }, 'a part of an operation failed, retrying')
   }
 
   async function nextDueMs(isIdle: boolean): Promise<number | undefined> {
@@ -201,9 +198,9 @@ export function startOperationRunner({ database, logger, parts }: OperationRunne
     reason: string | undefined,
   ): void {
     const fields = { operationId: id, kind, ...counts }
-    if (state === 'stopped')
-      logger.error({ ...fields, reason }, 'an operation has stopped: a person must decide')
-    else logger.info(fields, 'an operation is done')
+    const withReason = reason === undefined ? fields : { ...fields, reason }
+    if (state === 'stopped') logger.error(withReason, 'an operation has stopped: a person must decide')
+    else logger.info(withReason, 'an operation is done')
   }
 
   schedule(0)

@@ -19,7 +19,7 @@ export interface Operation {
   readonly reason: string | undefined
   /** Who paused, resumed or cancelled it last. Undefined if nobody did. */
   readonly stateBy: string | undefined
-  /** Why; or why it has stopped. */
+  /** Why; or why it has stopped, or ended otherwise than was asked for. */
   readonly stateReason: string | undefined
   /** Which events it is about, as the caller named them. */
   readonly selection: Readonly<Record<string, unknown>>

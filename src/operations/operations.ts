@@ -2,6 +2,7 @@ import { checkActor, finishAudit, writeAudit } from '../audit/audit.ts'
 import type { Database } from '../database/database.ts'
 import { createValues } from '../database/statement-values.ts'
 import { endCatchUp } from '../delivery/registry/catch-up.ts'
+import { idsOfNameSql, refuseUnknownSubscription } from '../delivery/registry/find-subscription.ts'
 import { ConfigurationError } from '../foundation/errors.ts'
 import { limits } from '../foundation/limits.ts'
 import {
@@ -40,7 +41,7 @@ export interface OperationChange {
 
 /** Reads and steers the operations: redrives, discards, replays, catching up and removals, of all processes. */
 export interface Operations {
-  /** The operations, latest first. @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+  /** The operations, latest first. @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION` */
   list: (filter?: OperationFilter) => Promise<Operation[]>
   /** @throws a {@link ConfigurationError} `BUS_OPERATION_NOT_FOUND`, `BUS_INVALID_OPTION` */
   get: (id: string) => Promise<Operation>
@@ -160,6 +161,7 @@ export function createOperations(database: Database): Operations {
         `${selectSql} where ${conditions} order by o.id desc limit ${limit}`,
         values,
       )
+      if (rows.length === 0) await refuseUnknownSubscription(database, filter.subscription)
       return rows.map(toOperation)
     },
     get,
@@ -183,9 +185,7 @@ function checkFilter(filter: OperationFilter): {
   if (state !== undefined) conditions.push(`o.state = ${value(oneOf('state', state, states))}`)
   if (subscription !== undefined) {
     assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
-    conditions.push(
-      `(select s.id from bus.subscriptions s where s.name = ${value(subscription)}) = any (o.subscription_ids)`,
-    )
+    conditions.push(`o.subscription_ids && ${idsOfNameSql(`${value(subscription)}::text`)}`)
   }
   if (after !== undefined) conditions.push(`o.id < ${value(idOption('after', after))}`)
   return {
@@ -231,11 +231,15 @@ function toOperation(row: OperationRow): Operation {
 }
 
 /** As the caller named it. */
-function withoutStored(selection: OperationRow['selection']): Readonly<Record<string, unknown>> {
+export function withoutStored(selection: OperationRow['selection']): Readonly<Record<string, unknown>> {
   return Object.fromEntries(Object.entries(selection).filter(([name]) => name !== 'stored'))
 }
 
-function withUncounted({ counts, uncounted }: OperationRow): Readonly<Record<string, number>> {
+/** What it has done so far. */
+export function withUncounted({
+  counts,
+  uncounted,
+}: Pick<OperationRow, 'counts' | 'uncounted'>): Readonly<Record<string, number>> {
   const all: Record<string, number> = { ...counts }
   for (const [name, count] of Object.entries(uncounted ?? {}))
     if ((count ?? 0) > 0) all[name] = (all[name] ?? 0) + (count ?? 0)

@@ -1,4 +1,5 @@
 import type { Database } from '../database/database.ts'
+import { refuseUnknownSubscription } from '../delivery/registry/find-subscription.ts'
 import { limits } from '../foundation/limits.ts'
 import {
   assertObject,
@@ -56,7 +57,8 @@ export interface KeyFilter extends RowLimit {
  * What dashboards ask: the rows of the views `bus.v_…`, for which docs/guide/dashboards.md has the SQL. Reads all tenants, so the role needs
  * the rights of `bus_operator`. Counts stop at a cap; `isPartial` says so.
  *
- * Each method rejects with a {@link ConfigurationError} `BUS_INVALID_OPTION`, or a {@link DatabaseError}.
+ * Each method rejects with a {@link ConfigurationError} `BUS_INVALID_OPTION`, or `BUS_SUBSCRIPTION_NOT_FOUND` for a name that no subscription
+ * has or had when it was removed; or with a {@link DatabaseError}.
  */
 export interface Queries {
   /** What waits, runs and is dead, by subscription, in jobs and in events. */
@@ -108,7 +110,9 @@ export function createQueries(database: Pick<Database, 'query'>): Queries {
     <Row>(name: string, text: string) =>
     async (filter: QueryFilter = {}): Promise<Row[]> => {
       const { subscription, limit } = checkFilter(filter, ['subscription', 'limit'], name)
-      return read<Row>(text, [subscription, limit])
+      const rows = await read<Row>(text, [subscription, limit])
+      if (rows.length === 0) await refuseUnknownSubscription(database, subscription)
+      return rows
     }
 
   const listing =
@@ -122,13 +126,15 @@ export function createQueries(database: Pick<Database, 'query'>): Queries {
       const { subscription, limit } = checkFilter(filter, ['subscription', 'limit', 'from', 'to'], name)
       const from = filter.from === undefined ? null : timeOption('from', filter.from)
       const to = filter.to === undefined ? null : timeOption('to', filter.to)
-      return read<Row>(
+      const rows = await read<Row>(
         `select ${columns} from ${view}
          where time >= coalesce($3::timestamptz, now() - interval '1 hour') and time < coalesce($4::timestamptz, now())
            and ($1::text is null or subscription = $1)
          order by time desc, subscription, metric limit $2`,
         [subscription, limit, from, to],
       )
+      if (rows.length === 0) await refuseUnknownSubscription(database, subscription)
+      return rows
     }
 
   return {

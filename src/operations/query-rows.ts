@@ -90,8 +90,9 @@ export interface RetriesRow {
   readonly attempts: number
   readonly errorName: string | undefined
   readonly errorCode: string | undefined
+  /** Not due yet, as in {@link DepthRow}. With those that are due: all that failed and are tried again. */
   readonly retryingEvents: number
-  /** Due by now: they wait for a worker. The next three include them. */
+  /** Due by now: they wait for a worker, or have one. The next three include them. */
   readonly dueEvents: number
   readonly dueIn1Minute: number
   readonly dueIn5Minutes: number
@@ -164,10 +165,11 @@ export interface TenantRow {
   readonly recentShare: number
   /** When the first of these 5,000 was published. */
   readonly recentSince: Date | undefined
-  /** Events that wait for their first attempt, or behind others of their key, of all subscriptions. */
+  /** Events that wait for their first attempt, for another one that is due, or behind others of their key, of all subscriptions. */
   readonly waitingEvents: number
   readonly waitingShare: number
   readonly scheduledEvents: number
+  /** They failed, and wait until their next attempt is due. */
   readonly retryingEvents: number
   readonly deadEvents: number
   /** Whether there is more than was counted. */

@@ -4,6 +4,7 @@ import {
   allOf,
   conditionsOf,
   historyColumns,
+  typeConditions,
   windowCondition,
   type Answered,
   type HistoryRow,
@@ -56,8 +57,11 @@ export async function readSlice(executor: Executor, request: SliceRequest, lanes
   const isNewest = filter.order === 'newest'
   const direction = isNewest ? 'desc' : 'asc'
   const inWindow = windowCondition(window, filter, values)
-  const residual = conditionsOf(filter, comparedTypes, values, lanes.answered)
   const { column, keys } = lanes
+  // The index of tenants has the types too, so events of other types are not read.
+  const ofTypes = column === 'tenant_id' ? typeConditions('s.type', filter, values) : []
+  const answered = ofTypes.length === 0 ? lanes.answered : ([...lanes.answered, 'types', 'patterns'] as const)
+  const residual = conditionsOf(filter, comparedTypes, values, answered)
   const laneCount = column === undefined ? 1 : Math.max(1, keys.length)
   const source = column === undefined ? 'unnest(array[1])' : `unnest(${values.value(keys)}::text[])`
   // Ordered by its column too, so that no other index is chosen: the one of ids would read the events of all others.
@@ -65,7 +69,7 @@ export async function readSlice(executor: Executor, request: SliceRequest, lanes
     column === undefined
       ? `(select ${select} from bus.events e where ${inWindow} order by e.id ${direction} limit ${limit})`
       : `(select ${select} from bus.events e where e.${column} = l.key and ${inWindow} order by e.${column} ${direction}, e.id ${direction} limit ${limit})`
-  const isRead = residual.length > 0 || state !== undefined
+  const isRead = residual.length > 0 || ofTypes.length > 0 || state !== undefined
   if (!isRead) {
     const { rows } = await executor.query<HistoryRow>(
       `select ${historyColumns} from ${source} as l (key) cross join lateral ${inLane('e.*', wanted)} e order by e.id ${direction} limit ${wanted}`,
@@ -73,20 +77,27 @@ export async function readSlice(executor: Executor, request: SliceRequest, lanes
     )
     return { rows, readCount: 0, cost: 0, last: undefined }
   }
-  const weight = column === undefined || state !== undefined ? 1 : scatteredWeight
+  const isScattered = column !== undefined && state === undefined && residual.length > 0
+  const weight = isScattered ? scatteredWeight : 1
   const perLane = Math.max(1, Math.floor(readLimit / laneCount / weight))
   if (state !== undefined) residual.push(`e.id in (select m.id from matching m)`)
   const matching =
     state === undefined
       ? ''
       : `, matching as materialized (
-           select f.id from ${state.source}(array(select s.id from slice s), ${values.value(state.subscriptionIds)}::int[], ${values.value(filter.status?.state)}) as f (id)
+           select f.id from ${state.source}(array(select s.id from slice s where ${allOf(ofTypes)}), ${values.value(state.subscriptionIds)}::int[], ${values.value(filter.status?.state)}) as f (id)
          )`
+  const wantedIds = `select s.id from slice s where ${allOf(ofTypes)} order by s.id ${direction}${residual.length > 0 ? '' : ` limit ${wanted}`}`
+  const candidates =
+    ofTypes.length === 0
+      ? `${source} as l (key) cross join lateral ${inLane('e.*', perLane)} e`
+      : `(select e.* from bus.events e where e.id = any (array(${wantedIds})) and ${inWindow}) e`
   const { rows } = await executor.query<
     HistoryRow & { readonly read_count: string; readonly last: string | null }
   >(
     `with slice as materialized (
-       select l.key, e.id from ${source} as l (key) cross join lateral ${inLane('e.id', perLane)} e
+       select l.key, e.id${ofTypes.length === 0 ? '' : ', e.type'} from ${source} as l (key)
+       cross join lateral ${inLane(ofTypes.length === 0 ? 'e.id' : 'e.id, e.type', perLane)} e
      ), reached as materialized (
        -- The lane that was cut off first says how far all have been read.
        select (select count(*) from slice) as read_count, (
@@ -96,7 +107,7 @@ export async function readSlice(executor: Executor, request: SliceRequest, lanes
      )${matching}
      select r.read_count, r.last, f.* from reached r
      left join lateral (
-       select ${historyColumns} from ${source} as l (key) cross join lateral ${inLane('e.*', perLane)} e
+       select ${historyColumns} from ${candidates}
        where ${allOf(residual)} and (r.last is null or e.id ${isNewest ? '>=' : '<='} r.last)
        order by e.id ${direction} limit ${wanted}
      ) f on true`,

@@ -20,7 +20,7 @@ export interface StatsOptions {
   readonly to?: Date | undefined
   /** @defaultValue `'hour'` */
   readonly by?: StatsGrouping | undefined
-  /** Only of this subscription. Not together with `tenantId`. */
+  /** Only of this subscription, or of one that had this name when it was removed. Not together with `tenantId`. */
   readonly subscription?: string | undefined
   /** Only of this tenant, by hour or day: counts without times. */
   readonly tenantId?: string | undefined

@@ -1,5 +1,6 @@
 import type { Database } from '../database/database.ts'
 import { sumOfBinsSql } from '../delivery/ledger/hourly-rollups.ts'
+import { idsOfNameSql } from '../delivery/registry/find-subscription.ts'
 import type { CheckedStats } from './stats-options.ts'
 
 /** What was counted, and the bins of the times. */
@@ -47,15 +48,12 @@ export async function readSubscriptions(
   const { by, from, to, subscription } = checked
   const isTime = by !== 'subscription'
   const columns = 'published, delivered, failed, dead, expired, wait_bins, run_bins'
-  const filter =
-    subscription === undefined
-      ? ''
-      : 'and subscription_id = (select id from bus.subscriptions where name = $3)'
+  const filter = subscription === undefined ? '' : `and subscription_id = any (${idsOfNameSql('$3')})`
   const hours = `select hour as at, subscription_id, ${columns} from bus.hourly_rollups where hour >= $1 and hour < $2 ${filter} union all`
   const boundary = `greatest($1, coalesce((select max(hour) + interval '1 hour' from bus.hourly_rollups), '-infinity'))`
   const isOfMinutes = by === 'minute'
   const { rows } = await database.query<CountRow>(
-    `select c.*, ${isTime ? 'to_timestamp(c.key) as at, null::int as subscription_id, null as name' : 'null::timestamptz as at, c.key::int as subscription_id, s.name'}
+    `select c.*, ${isTime ? 'to_timestamp(c.key) as at, null::int as subscription_id, null as name' : 'null::timestamptz as at, c.key::int as subscription_id, coalesce(s.name, x.name) as name'}
      from (
        select ${isTime ? `extract(epoch from date_trunc('${by}', r.at, 'UTC'))::bigint` : 'r.subscription_id::bigint'} as key, ${sumsOfCounts},
          ${sumOfBinsSql('r.wait_bins')}::float8[] as waits, ${sumOfBinsSql('r.run_bins')}::float8[] as runs
@@ -66,13 +64,13 @@ export async function readSubscriptions(
        ) r (at, subscription_id, ${columns})
        group by 1
      ) c
-     ${isTime ? '' : 'left join bus.subscriptions s on s.id = c.key'}
+     ${isTime ? '' : 'left join bus.subscriptions s on s.id = c.key left join bus.removed_subscriptions x on x.id = c.key'}
      order by c.key`,
     subscription === undefined ? [from, to] : [from, to, subscription],
   )
   return rows.map(({ at: time, subscription_id, name, waits, runs, ...counts }) => ({
     at: time,
-    // The relay's row says what was published, and a removed subscription has no name any more.
+    // The relay's row says what was published. A row of the registry that was deleted by hand leaves no name.
     subscription: subscription_id === null || subscription_id === 0 ? null : (name ?? `${subscription_id}`),
     tenant: null,
     isTenant: false,

@@ -1,5 +1,6 @@
 import type { Database } from '../database/database.ts'
 import { addBins, percentileOf } from '../delivery/ledger/percentiles.ts'
+import { refuseUnknownSubscription } from '../delivery/registry/find-subscription.ts'
 import { checkStats, type StatsGrouping, type StatsOptions } from './stats-options.ts'
 import { readSubscriptions, readTenants, type StatsCounts, type StatsGroup } from './stats-rows.ts'
 
@@ -35,6 +36,7 @@ export interface StatsFigures {
 export interface StatsPoint extends StatsFigures {
   /** The beginning of the unit. */
   readonly at: Date | undefined
+  /** Its name; of one that was removed, the name that it had. One that was registered again under this name has a point of its own. */
   readonly subscription: string | undefined
   /** Undefined for the tenants together that were too many to be counted one by one. */
   readonly tenantId: string | undefined
@@ -56,7 +58,7 @@ export interface BusStats {
 /**
  * Reads counts and times of the past from the rollups: by index, so many rows at most, whatever is in the log.
  *
- * @throws a ConfigurationError `BUS_INVALID_OPTION`; a DatabaseError
+ * @throws a ConfigurationError `BUS_INVALID_OPTION`, `BUS_SUBSCRIPTION_NOT_FOUND`; a DatabaseError
  */
 export async function readStats(
   database: Pick<Database, 'query'>,
@@ -67,6 +69,7 @@ export async function readStats(
   const groups = isOfTenants
     ? await readTenants(database, checked)
     : await readSubscriptions(database, checked)
+  if (groups.length === 0) await refuseUnknownSubscription(database, checked.subscription)
   const total = sumOf(groups)
   const isTime = checked.by !== 'subscription' && checked.by !== 'tenant'
   const shown = groups.filter(

@@ -13,6 +13,15 @@ import type { JsonSchema } from '../events/contracts/schema-dialect.ts'
 /** `last_seen_at` has a precision of one day, so that a start without changes usually writes nothing. */
 const seenAgainHours = 24
 
+/** Reads the event types that services have declared. */
+export interface DeclaredTypes {
+  /** Every version of every type, of each service, by name: the first 10,000. @throws a {@link DatabaseError} */
+  list: () => Promise<readonly KnownType[]>
+}
+
+/** Types and versions, of all services. */
+const maxTypes = 10_000
+
 interface CatalogueRow extends Record<string, unknown> {
   readonly type: string
   readonly version: number
@@ -60,7 +69,7 @@ async function readRows(executor: Executor, service: string | undefined): Promis
   const { rows } = await executor.query<CatalogueRow>(
     `select type, version, service, schema::text as schema, schema_origin, sources, upcasts_from, redact,
        last_seen_at > now() - make_interval(hours => ${seenAgainHours}) as seen_lately
-     from bus.catalogue where $1::text is null or service = $1 order by type, version, service`,
+     from bus.catalogue where $1::text is null or service = $1 order by type, version, service limit ${maxTypes}`,
     [service ?? null],
   )
   return rows

@@ -2,7 +2,7 @@ import type pg from 'pg'
 import { isLockTimeout } from '../database/database-errors.ts'
 import type { Database } from '../database/database.ts'
 import { locks } from '../database/locks.ts'
-import { dropQueues, lockQueue, takeJobs } from '../delivery/jobs/leftover-jobs.ts'
+import { dropQueues, hasUnfinishedJobs, lockQueue, takeJobs } from '../delivery/jobs/leftover-jobs.ts'
 import { deadLetterQueueName, queueName } from '../delivery/jobs/queues.ts'
 import { readReceipts } from '../delivery/ledger/receipts.ts'
 import { heldPositionSql } from '../delivery/routing/hold-events.ts'
@@ -180,7 +180,10 @@ async function handle(
   return { moved, skipped: eventIds.length - moved }
 }
 
-/** Deletes the queues, unless a relay that had loaded the registry before has put jobs there meanwhile. */
+/**
+ * Deletes the queues, unless a relay that had loaded the registry before has put jobs there meanwhile, or another session has locked a dead
+ * letter, as a redrive does: should that be rolled back, the dead letter is there again.
+ */
 async function finish(database: Database, client: pg.ClientBase, left: Leftovers): Promise<Part> {
   await client.query(`savepoint queues; set local lock_timeout = '${lockTimeoutMs}ms'`)
   try {
@@ -188,6 +191,7 @@ async function finish(database: Database, client: pg.ClientBase, left: Leftovers
     for (const queue of [queueName(left.name), deadLetterQueueName(left.name)]) {
       const eventIds = await takeEvents(client, database, queue, 1)
       if (eventIds !== undefined) return running(await handle(client, left, eventIds), eventIds.length)
+      if (await hasUnfinishedJobs(client, database, queue)) return running({}, 0, lockedPauseMs)
     }
     await dropQueues(client, database, left.name)
   } catch (error) {

@@ -37,9 +37,11 @@ export interface Subscriptions extends SubscriptionControls {
   remove: (name: string, options: RemoveOptions) => Promise<Operation>
   /**
    * Gives a subscription that no process serves another name: start the code with the new name afterwards. Its receipts, what waits, its
-   * dead letters, pauses and blocked keys stay with it. In one transaction; at most 20,000 jobs may wait.
+   * dead letters, pauses and blocked keys stay with it. In one transaction; at most 20,000 jobs may wait. It creates a queue, so the role
+   * must own the tables of pg-boss, as that of a start does: `bus_operator` alone is not enough.
    * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_SUBSCRIPTION_SERVED`, `BUS_SUBSCRIPTION_NOT_EMPTY`,
    *   `BUS_SUBSCRIPTION_TAKEN`, `BUS_INVALID_OPTION`, before anything is changed
+   * @throws a {@link DatabaseError} `BUS_PERMISSION_DENIED`, before anything is changed
    */
   rename: (name: string, newName: string, options: RenameOptions) => Promise<void>
 }

@@ -13,6 +13,7 @@ import {
   invalidOption,
   refuseUnknownKeys,
 } from '../foundation/options.ts'
+import { readArchives, type Archive, type ArchiveFilter } from './archive/archives.ts'
 import { pendingErasures, rewriteErased, type PendingErasure } from './archive/rewrite-archive.ts'
 import { declarePolicy, readPolicy, type RetentionOptions } from './policy.ts'
 import { countPrunable } from './prune-rows.ts'
@@ -48,6 +49,8 @@ export interface Retention {
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError} `BUS_DATABASE_ERROR`, retryable, if the log stays in use
    */
   setPartitionSpan: (options: PartitionSpanOptions) => Promise<Date | undefined>
+  /** What was archived, latest first. @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`; {@link DatabaseError} */
+  archives: (filter?: ArchiveFilter) => Promise<Archive[]>
   /** Files of archives that hold events of subjects that were erased afterwards, and are still to be rewritten, oldest first, up to 1,000. */
   pendingErasures: () => Promise<PendingErasure[]>
   /**
@@ -106,6 +109,7 @@ export function createRetention({ database, logger, service, options }: Retentio
         const { by, reason } = checkActor(given)
         return setPartitionSpan(database, [span, by, reason ?? null])
       },
+      archives: async (filter) => readArchives(database, filter),
       pendingErasures: async () => pendingErasures(database),
       async rewriteArchives() {
         if (archive === undefined)

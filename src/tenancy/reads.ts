@@ -49,7 +49,7 @@ export function createReads<C extends EventCatalogue, Tx>(
   return {
     events: createHistory<C>(database, view, undefined),
     deliveries: async (id) => readDeliveries(database, 'event', id),
-    explain: async (id, subscription) => explainEvent(database, 'bus.event_facts', id, subscription),
+    explain: async (id, subscription) => explainEvent(database, 'event', id, subscription),
     lookup: async (text) => lookUp(database, text),
     tenant: (id) => createTenant<C, Tx>(database, id, view),
   }

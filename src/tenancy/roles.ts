@@ -108,18 +108,44 @@ async function mayBecomeTenant(database: Database): Promise<boolean> {
   return rows[0]?.may === true
 }
 
-async function grantTenantRole(database: Database, logger: BusLogger, state: RoleState): Promise<void> {
-  try {
-    // Without inheritance: the privileges of bus_tenant are not added to those of this role.
-    await retryConcurrentWrite(async () =>
-      database.query(`do $body$ begin
+const becomeTenantSql = `do $body$ begin
   if current_setting('server_version_num')::int >= 160000 then
     execute format('grant bus_tenant to %I with inherit false, set true', current_user);
   else
     execute format('grant bus_tenant to %I', current_user);
   end if;
-end $body$`),
-    )
+end $body$`
+
+/** What {@link ensureRoles} would do. */
+export interface RolesPlan {
+  /** Roles that are created. */
+  readonly missing: readonly string[]
+  /** Whether this role may do so. If not, an administrator has to. */
+  readonly mayCreate: boolean
+  /** As a script for psql. Grants that exist are not written again. */
+  readonly sql: string
+}
+
+/** Only reads. */
+export async function planRoles(database: Database): Promise<RolesPlan> {
+  const { missing, may_create: mayCreate } = await readRoles(database)
+  const { roles } = await loadShippedSql()
+  const isTenant = !missing.includes('bus_tenant') && (await mayBecomeTenant(database))
+  const sql = [
+    ...missing.map((role) => `create role ${role} nologin;`),
+    'begin;',
+    'set local search_path = pg_catalog, pg_temp;',
+    roles.trim(),
+    'commit;',
+    ...(isTenant ? [] : [`${becomeTenantSql};`]),
+  ].join('\n')
+  return { missing, mayCreate, sql }
+}
+
+async function grantTenantRole(database: Database, logger: BusLogger, state: RoleState): Promise<void> {
+  try {
+    // Without inheritance: the privileges of bus_tenant are not added to those of this role.
+    await retryConcurrentWrite(async () => database.query(becomeTenantSql))
   } catch (error) {
     if (!isRefusal(error)) throw error
     warn(logger, state, [])

@@ -3,7 +3,7 @@ import { DatabaseError } from '../foundation/errors.ts'
 import type { BusClient } from '../database/bus-client.ts'
 import type { Database, Executor } from '../database/database.ts'
 import { toBusError } from '../database/database-errors.ts'
-import { beginOn } from '../database/session-settings.ts'
+import { beginOn, beginReading } from '../database/session-settings.ts'
 
 /** Maximum duration of one statement of a tenant. */
 const statementLimitSeconds = 30
@@ -15,7 +15,7 @@ const statementLimitSeconds = 30
  */
 function scopeSql(tenantId: string): string {
   const hex = Buffer.from(tenantId, 'utf8').toString('hex')
-  return `begin isolation level read committed read only;
+  return `${beginReading};
 set local idle_in_transaction_session_timeout = '10s'; set local statement_timeout = '${statementLimitSeconds}s';
 select pg_catalog.set_config('bus.tenant_id', pg_catalog.convert_from(pg_catalog.decode('${hex}', 'hex'), 'UTF8'), true);
 set local role bus_tenant`

@@ -1,14 +1,16 @@
 import type { EventCatalogue } from '../events/catalogue.ts'
 import { limits } from '../foundation/limits.ts'
 import { textOption } from '../foundation/options.ts'
-import { checkFilter } from '../delivery/operator/dead-letter-filter.ts'
-import { readDeadLetters, type TenantDeadLetters } from '../delivery/operator/dead-letters.ts'
+import { checkFilter, checkGroupFilter } from '../delivery/operator/dead-letter-filter.ts'
+import { refuseUnknownToTenant } from '../delivery/registry/find-subscription.ts'
+import { readDeadLetters, readGroups, type TenantDeadLetters } from '../delivery/operator/dead-letters.ts'
 import { readDeliveries, type EventDelivery } from '../operations/event-deliveries.ts'
 import { explainEvent, type Explanation } from '../operations/explain.ts'
 import { createHistory, type EventHistory } from '../operations/history.ts'
 import { lookUpForTenant, type Lookup } from '../operations/lookup.ts'
 import type { PayloadView } from '../operations/payload-view.ts'
 import { checkSpan } from '../operations/history-filter.ts'
+import { createTenantOperations, type TenantOperations } from '../operations/tenant-operations.ts'
 import type { Database, Executor } from '../database/database.ts'
 import { runTenantQuery, type TenantDatabase } from './query.ts'
 import { scopedExecutor } from './scope.ts'
@@ -55,6 +57,8 @@ export interface Tenant<C extends EventCatalogue, Tx = TenantDatabase> {
   lookup: (text: string) => Promise<Lookup>
   /** The dead letters of this tenant's events, without stack traces. */
   readonly deadLetters: TenantDeadLetters
+  /** The redrives, discards and replays over this tenant's events alone. */
+  readonly operations: TenantOperations
   /**
    * Runs your own reads in the tenant's scope, in one read-only transaction. `db` is Drizzle on node-postgres, with the
    * settings passed to `createBus`. Only reading statements are accepted; SECURITY.md states which attacks that
@@ -92,15 +96,23 @@ export function createTenant<C extends EventCatalogue, Tx>(
     events: createHistory<C>(executor, view, id),
     stats: async (span = {}) => readStats(executor, checkSpan(span, 'tenant.stats')),
     deliveries: async (id) => readDeliveries(executor, 'tenant', id),
-    explain: async (eventId, subscription) =>
-      explainEvent(executor, 'bus.tenant_event_facts', eventId, subscription),
+    explain: async (eventId, subscription) => explainEvent(executor, 'tenant', eventId, subscription),
     lookup: async (text) => lookUpForTenant(executor, id, text),
     deadLetters: {
       async list(filter = {}) {
         const { stored, limit } = checkFilter(filter, 'deadLetters.list', true)
-        return readDeadLetters(executor, 'bus.tenant_dead_letters', stored, limit)
+        const letters = await readDeadLetters(executor, 'bus.tenant_dead_letters', stored, limit)
+        if (letters.length === 0) await refuseUnknownToTenant(executor, stored.subscription)
+        return letters
+      },
+      async groups(filter = {}) {
+        const { stored, limit } = checkGroupFilter(filter, true)
+        const groups = await readGroups(executor, 'bus.tenant_dead_letter_groups', stored, limit)
+        if (groups.length === 0) await refuseUnknownToTenant(executor, stored.subscription)
+        return groups
       },
     },
+    operations: createTenantOperations(executor),
     query: async (work) => runTenantQuery(database, id, work),
   }
 }

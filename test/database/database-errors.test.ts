@@ -127,6 +127,14 @@ describe('toBusError', () => {
     })
   })
 
+  test('names every address that refused', () => {
+    const refusals = ['::1', '127.0.0.1'].map((address) => new Error(`connect ECONNREFUSED ${address}:5432`))
+    const several = Object.assign(new AggregateError(refusals), { code: 'ECONNREFUSED' })
+    expect(toBusError(several).message).toMatch(
+      /: connect ECONNREFUSED ::1:5432 and connect ECONNREFUSED 127\.0\.0\.1:5432$/,
+    )
+  })
+
   test('says nothing of the parameters, whatever Drizzle wraps', () => {
     for (const inside of [
       Object.assign(new Error('refused'), {

@@ -230,3 +230,52 @@ test('a subscription that was declared and stopped before the start is not serve
   await bus.start()
   expect(await bus.subscriptions.list()).toEqual([])
 })
+
+test('an exactly-once subscription that is stopped leaves its connection to the others', async () => {
+  const database = await createTestDatabase()
+  const bus = createBus({
+    // Two of them are for handlers.
+    ...{ database: { connectionString: database.url, max: 5 }, events: paymentEvents },
+    ...{ source: 'payment-service', logger: recordingLogger() },
+  })
+  onTestFinished(async () => bus.stop({ graceMs: 1000 }))
+  const gate = Promise.withResolvers<void>()
+  let running = 0
+  const options = { mode: 'exactly-once', concurrency: 4, batchSize: 1 } as const
+  const leaves = bus.subscribe({ ...options, name: 'leaves', events: ['payment.paid'], handler: () => {} })
+  bus.subscribe({
+    ...{ ...options, name: 'stays', events: ['note'] },
+    handler: async () => {
+      running += 1
+      await gate.promise
+    },
+  })
+  await bus.start()
+  await publish(database, 4)
+  await until('one runs', () => running === 1)
+  await until(
+    'the others wait for a connection',
+    async () =>
+      (await database.count(
+        `select count(*) from pgboss.job where name = 'bus.stays' and state = 'active'`,
+      )) === 4,
+  )
+  expect(running).toBe(1)
+  await leaves.stop()
+  // Long before a handler times out and its event runs again.
+  await until('two run', () => running === 2, 20_000)
+  gate.resolve()
+  await until('all are delivered', async () => (await receipts(database)) === 4)
+  // It comes back, and has one again.
+  const seen: unknown[] = []
+  await bus
+    .subscribe({
+      ...options,
+      name: 'leaves',
+      events: ['note'],
+      handler: ({ payload }) => void seen.push(payload),
+    })
+    .ready()
+  await publish(database, 2)
+  await until('it is served', () => seen.length === 2)
+})

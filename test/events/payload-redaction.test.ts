@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { defineEvents } from '../../src/index.ts'
-import { redactPayload } from '../../src/events/payload-redaction.ts'
+import { placeholderIn, redactPayload, restoreRedacted } from '../../src/events/payload-redaction.ts'
 
 const schema = z.unknown()
 const shown = (redact: readonly string[], payload: unknown): unknown =>
@@ -132,5 +132,120 @@ describe('redact', () => {
     const catalogue = defineEvents({ note: { schema, redact } })
     redact.push('y')
     expect(redactPayload(catalogue, 'note', { x: 1, y: 2 })).toEqual({ x: '[redacted]', y: 2 })
+  })
+})
+
+describe('a payload that was edited as it was shown', () => {
+  const edit = (redact: readonly string[], stored: unknown, change: (payload: never) => unknown) => {
+    const definition = { schema, redact }
+    const edited = change(structuredClone(shown(redact, stored)) as never)
+    const restored = restoreRedacted(definition, edited, stored)
+    return [restored, placeholderIn(definition, restored, stored)]
+  }
+
+  test.each<[string, readonly string[], unknown, (payload: never) => unknown, unknown]>([
+    [
+      'a name',
+      ['card.number'],
+      { card: { number: '4' }, a: 1 },
+      (p: object) => ({ ...p, a: 2 }),
+      { card: { number: '4' }, a: 2 },
+    ],
+    [
+      'a whole object',
+      ['card'],
+      { card: { number: '4' }, a: 1 },
+      (p: object) => ({ ...p, a: 2 }),
+      { card: { number: '4' }, a: 2 },
+    ],
+    ['another type', ['n'], { n: 7, list: [1] }, (p: object) => ({ ...p, list: [] }), { n: 7, list: [] }],
+    [
+      'items by their position',
+      ['items.*.email'],
+      {
+        items: [
+          { email: 'a', n: 1 },
+          { email: 'b', n: 2 },
+        ],
+      },
+      () => ({
+        items: [
+          { email: '[redacted]', n: 1 },
+          { email: '[redacted]', n: 3 },
+        ],
+      }),
+      {
+        items: [
+          { email: 'a', n: 1 },
+          { email: 'b', n: 3 },
+        ],
+      },
+    ],
+    [
+      'what became a list',
+      ['customer.email'],
+      { customer: [{ email: 'a' }] },
+      (p) => p,
+      { customer: [{ email: 'a' }] },
+    ],
+    [
+      'a new value in its place',
+      ['card.number'],
+      { card: { number: '4' } },
+      () => ({ card: { number: '5' } }),
+      { card: { number: '5' } },
+    ],
+    [
+      'one that was taken out',
+      ['card.number'],
+      { card: { number: '4' } },
+      () => ({ card: {} }),
+      { card: {} },
+    ],
+    [
+      'this text elsewhere',
+      ['card.number'],
+      { card: { number: '4' } },
+      () => ({ note: '[redacted]' }),
+      { note: '[redacted]' },
+    ],
+    ['this text as the value', ['secret'], { secret: '[redacted]' }, (p) => p, { secret: '[redacted]' }],
+    [
+      'a name of the prototype',
+      ['__proto__.a'],
+      JSON.parse('{"__proto__": {"a": 1}}'),
+      (p) => p,
+      JSON.parse('{"__proto__": {"a": 1}}'),
+    ],
+  ])('keeps its hidden values: %s', (_, redact, stored, change, expected) => {
+    expect(edit(redact, stored, change)).toEqual([expected, undefined])
+  })
+
+  test.each<[string, readonly string[], unknown, unknown, string]>([
+    ['was not there', ['card.number'], { card: {} }, { card: { number: '[redacted]' } }, 'card.number'],
+    ['was null', ['card'], { card: null }, { card: '[redacted]' }, 'card'],
+    [
+      'is in a list of another length',
+      ['items.*.email'],
+      { items: [{ email: 'a' }, { email: 'b' }] },
+      { items: [{ email: '[redacted]' }] },
+      'items.0.email',
+    ],
+    [
+      'is in a list that was an object',
+      ['by.*.email'],
+      { by: { x: { email: 'a' } } },
+      { by: [{ email: '[redacted]' }] },
+      'by.0.email',
+    ],
+    [
+      'is inside another one',
+      ['items.*.email'],
+      { items: [[{ email: 'a' }]] },
+      { items: [[{ email: '[redacted]' }, {}]] },
+      'items.0.0.email',
+    ],
+  ])('says where a value %s', (_, redact, stored, edited, path) => {
+    expect(edit(redact, stored, () => edited)).toEqual([edited, path])
   })
 })

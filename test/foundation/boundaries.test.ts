@@ -216,6 +216,7 @@ const boundaries: Readonly<Record<string, readonly Boundary[]>> = {
     { code: 'BUS_INVALID_OPTION', at: inside('health', 'transactionLimitSeconds') },
   ],
   'canary.everySeconds': [{ code: 'BUS_INVALID_OPTION', at: inside('canary', 'everySeconds') }],
+  'metrics.tenants': [{ code: 'BUS_INVALID_OPTION', at: inside('metrics', 'tenants') }],
   canaryTimeoutMs: [{ code: 'BUS_INVALID_OPTION', at: runCanary }],
   'admission.maxOutboxDepth': [{ code: 'BUS_INVALID_OPTION', at: inside('admission', 'maxOutboxDepth') }],
   'admission.maxLagSeconds': [{ code: 'BUS_INVALID_OPTION', at: inside('admission', 'maxLagSeconds') }],
@@ -255,6 +256,7 @@ const elsewhere = [
   'queryLimit',
   'readLimit',
   'replayIdCount',
+  'stateIdCount',
   'storedPayloadBytes',
   'traceLimit',
 ]
@@ -310,6 +312,11 @@ test('those of a filter are as far as one may go, and one more is refused with i
     })
   expect(await bus.lookup('x'.repeat(limits.lookupLength))).toMatchObject({ matches: [] })
   expect(await refusalOf(async () => bus.lookup('x'.repeat(limits.lookupLength + 1)))).toMatchObject({
+    code: 'BUS_INVALID_OPTION',
+  })
+  const someIds = (count: number): string[] => Array.from({ length: count }, () => randomUUID())
+  expect(await bus.events.states(someIds(limits.stateIdCount))).toEqual([])
+  expect(await refusalOf(async () => bus.events.states(someIds(limits.stateIdCount + 1)))).toMatchObject({
     code: 'BUS_INVALID_OPTION',
   })
   // With the quotes, braces and key of {"a":"…"}.

@@ -81,6 +81,19 @@ describe('the logger when none is given', () => {
       },
     })
   })
+
+  test('shows no parameters of errors, neither in messages nor in stacks', () => {
+    const refused = new Error('refused')
+    const wrapper = Object.assign(new Error('Failed query\nparams: secret', { cause: refused }), {
+      params: [],
+    })
+    stderrLogger.error({ error: wrapper, other: new Error('a', { cause: wrapper }) }, 'failed')
+    expect(written[0]).not.toContain('secret')
+    expect(JSON.parse(written[0] ?? '')).toMatchObject({
+      error: { message: 'refused' },
+      other: { message: 'a, caused by refused' },
+    })
+  })
 })
 
 describe('withFields', () => {

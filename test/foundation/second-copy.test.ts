@@ -150,7 +150,7 @@ test('two copies publish in one transaction, each the catalogue of the other', a
 test('the delay of a RetryAfterError of another version is taken only within the limits of this one', () => {
   const error = (seconds: unknown): Error => Object.assign(new ours.RetryAfterError(1), { seconds })
   const outcome = (seconds: unknown) =>
-    toOutcome({ id: 'e', tenantId: 'acme' }, 1, { outcome: 'failed', thrown: error(seconds) })
+    toOutcome({ id: 'e', tenantId: 'acme', type: 'note' }, 1, { outcome: 'failed', thrown: error(seconds) })
   expect(outcome(7)).toMatchObject({ retryAfterSeconds: 7 })
   for (const seconds of [Number.NaN, -1, Number.POSITIVE_INFINITY, '5', undefined])
     expect(outcome(seconds)).not.toHaveProperty('retryAfterSeconds')

@@ -2,6 +2,8 @@ import { expect, test } from 'vitest'
 import { createBus, defineEvents } from '../../src/index.ts'
 import { paymentEvents, recordingLogger, testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
+import { createDatabase } from '../../src/database/database.ts'
+import { createReceiptPacker } from '../../src/delivery/ledger/pack-receipts.ts'
 import { publish } from '../support/ledger.ts'
 import { findingsOf, note, waitFor } from '../support/health.ts'
 import { z } from 'zod'
@@ -114,6 +116,68 @@ test('a scheduled canary is published once, however many processes have the opti
   const tooSoon = `select count(*) from bus.canaries a join bus.canaries b on b.event_id > a.event_id
     and b.published_at < a.published_at + interval '1.7 seconds'`
   expect(await database.count(tooSoon)).toBe(0)
+})
+
+test('a stop of the bus says nothing about a canary that is under way', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url, { canary: true })
+  await bus.start()
+  await bus.subscriptions.pause('bossbus.canary')
+  const call = bus.canary({ timeoutMs: 60_000 }).catch((error: unknown) => error)
+  await until(
+    'it is published',
+    async () => (await database.count('select count(*) from bus.canaries')) === 1,
+  )
+  await bus.stop()
+  expect(await call).toMatchObject({ code: 'BUS_INVALID_STATE' })
+  expect(await database.rows('select failed_step, received_at from bus.canaries')).toEqual([
+    { failed_step: null, received_at: null },
+  ])
+  // The next process takes it, and removes it with its own.
+  const next = testBus(database.url, { canary: true })
+  await next.start()
+  await next.subscriptions.resume('bossbus.canary')
+  expect(await next.canary()).toMatchObject({ ok: true })
+  expect((await next.health({ full: true })).findings.map(({ code }) => code)).not.toContain('canary-failing')
+})
+
+test('the receipts of canaries are never packed, so that each is removed', async () => {
+  const database = await createTestDatabase()
+  const { rows, count } = database
+  const bus = testBus(database.url, { canary: true })
+  bus.subscribe({ name: 'notes', events: ['note'], handler: () => {} })
+  await bus.start()
+  // Many at a time, as of many processes.
+  await bus.subscriptions.pause('bossbus.canary')
+  await rows(
+    `with stored as (
+       insert into bus.events (tenant_id, type, source, payload)
+       select 'bossbus', 'bossbus.canary', 'shop', '{}' from generate_series(1, 30) returning id
+     )
+     insert into bus.canaries (event_id, service, is_scheduled) select id, 'shop', true from stored`,
+  )
+  await bus.subscriptions.resume('bossbus.canary')
+  await until('all have a receipt', async () => (await count('select count(*) from bus.deliveries')) === 30)
+  expect(await count('select count(*) from bus.receipt_batches')).toBe(0)
+  // Nor are they later, as receipts of other subscriptions are.
+  await publish(database, bus, note)
+  await until('the note has one', async () => (await count('select count(*) from bus.deliveries')) === 31)
+  await rows(
+    `insert into bus.receipts (subscription_id, event_id, attempts, duration_ms, expired)
+     select subscription_id, overlay(event_id::text placing lpad(n::text, 12, '0') from 25)::uuid, 1, 1, false
+     from bus.receipts cross join generate_series(1, 5) n
+     where subscription_id = (select id from bus.subscriptions where name = 'notes')`,
+  )
+  await rows(`update bus.receipts set delivered_at = now() - interval '1 hour'`)
+  const own = createDatabase(database.url, recordingLogger())
+  expect(await createReceiptPacker(own)()).toBe(6)
+  await own.close()
+  await until('all canaries are removed', async () => {
+    await bus.canary()
+    return (await count('select count(*) from bus.canaries where removed_at is null')) === 0
+  })
+  expect(await count(`select count(*) from bus.events where type = 'bossbus.canary'`)).toBe(0)
+  expect(await count('select count(*) from bus.deliveries')).toBe(6)
 })
 
 test('without a process that has the option, the call says so', async () => {

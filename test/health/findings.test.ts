@@ -231,6 +231,22 @@ test('an operation that has stopped is found, and one that is done is not', asyn
   expect(finding.data['operations']).toHaveLength(1)
 })
 
+test('what probes ask for is read again after five seconds, and with `full` at once', async () => {
+  const database = await createTestDatabase()
+  const bus = await startBus(database)
+  expect(await findingsOf(bus)).not.toContain('subscription-paused')
+  await database.rows('update bus.subscriptions set paused_at = now()')
+  await database.rows(
+    `insert into bus.events_default (id, tenant_id, type, source, payload) values ('00000000-0000-7000-8000-000000000001', 'acme', 'note', 'psql', '1')`,
+  )
+  const { findings, defaultPartition } = await bus.health()
+  expect(findings).toEqual([])
+  expect(defaultPartition).toBeUndefined()
+  expect(await findingsOf(bus, { full: true })).toEqual(['subscription-paused', 'default-partition-used'])
+  // And then probes say so too.
+  expect(await findingsOf(bus)).toEqual(['subscription-paused', 'default-partition-used'])
+})
+
 test('a lost process, several versions and a newer schema are found', async () => {
   const database = await createTestDatabase()
   const bus = await startBus(database)
@@ -239,7 +255,7 @@ test('a lost process, several versions and a newer schema are found', async () =
        (gen_random_uuid(), 'shop', 'host-1', 17, '0.0.1', now() - interval '100 seconds', 'awake', '{}'),
        (gen_random_uuid(), 'shop', 'host-2', 18, '0.0.2', now(), 'awake', '{}')`,
   )
-  const { findings } = await bus.health()
+  const { findings } = await bus.health({ full: true })
   expect(findings.map(({ code }) => code)).toEqual(['instance-lost', 'versions-differ'])
   expect(findings[0]).toMatchObject({ data: { count: 1, instances: [{ host: 'host-1', pid: 17 }] } })
   expect(findings[1]).toMatchObject({ severity: 'info', data: { versions: { '0.0.2': 1 } } })

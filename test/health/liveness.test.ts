@@ -14,6 +14,7 @@ test('maintenance that hangs makes the process not live, and says which loop it 
   let health: BusHealth | undefined
   await until('it is not live', async () => !(health = await bus.health()).live, 40_000)
   expect(health).toMatchObject({ live: false, ready: true, ok: true })
+  expect(bus.live).toBe(false)
   const hanging = health?.findings.find(({ code }) => code === 'loop-hangs')
   expect(hanging).toMatchObject({ severity: 'error', data: { loops: [{ loop: 'maintenance' }] } })
   // What reads that table is left out, and the rest is checked.
@@ -22,6 +23,7 @@ test('maintenance that hangs makes the process not live, and says which loop it 
   })
   await client.query('rollback')
   await until('it is live again', async () => (await bus.health()).live)
+  expect(bus.live).toBe(true)
   await until('nothing is left', async () => (await findingsOf(bus)).length === 0)
 })
 

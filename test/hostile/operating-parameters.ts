@@ -210,6 +210,10 @@ export const operatingOptions: Readonly<Record<string, Call>> = {
   canary: (text) => newBus({ canary: text }),
   'unknown option of canary': (text) => newBus({ canary: named(text) }),
   'canary.everySeconds': (text) => newBus({ canary: { everySeconds: text } }),
+  metrics: (text) => newBus({ metrics: text }),
+  'unknown option of metrics': (text) => newBus({ metrics: named(text) }),
+  'metrics.tenants': (text) => newBus({ metrics: { tenants: text } }),
+  'metrics.database': (text) => newBus({ metrics: { database: text } }),
   admission: (text) => newBus({ admission: text }),
   'unknown option of admission': (text) => newBus({ admission: named(text) }),
   'admission.action': (text) => newBus({ admission: { maxOutboxDepth: 1, action: text } }),
@@ -298,6 +302,7 @@ export const operatingMethods: Readonly<Record<string, Entry>> = {
   'bus.health': reading(async (options, { bus }) => bus.health(options), ['full'], []),
   'bus.canary': reading(async (options, { bus }) => bus.canary(options), ['timeoutMs'], []),
   'bus.admit': { texts: {} },
+  'bus.metrics': { texts: {} },
   'bus.audit.list': reading(
     async (filter, { bus }) => bus.audit.list(filter),
     ['by', 'action', 'subscription', 'eventId', 'operationId', 'after'],
@@ -305,7 +310,7 @@ export const operatingMethods: Readonly<Record<string, Entry>> = {
   'bus.deadLetters.groups': reading(async (filter, { bus }) => bus.deadLetters.groups(filter), conditions),
   'bus.deadLetters.list': reading(
     async (filter, { bus }) => bus.deadLetters.list({ limit: 10, ...filter }),
-    [...conditions, 'type', 'after'],
+    [...conditions, 'type', 'after', 'replayId'],
   ),
   'bus.deadLetters.get': {
     texts: {

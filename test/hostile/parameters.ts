@@ -220,6 +220,7 @@ const filterTexts = [
   'causationId',
   'eventId',
   'idempotencyKey',
+  'orderingKey',
   'status',
   'payload',
   'from',

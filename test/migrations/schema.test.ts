@@ -62,7 +62,11 @@ async function generate(schemaFile: string): Promise<{ names: string[]; newest: 
     { cwd: projectFolder },
   )
   const names = (await readdir(folder)).filter((name) => /^\d{4}_.*\.sql$/.test(name)).toSorted()
-  return { names, newest: await readFile(join(folder, names.at(-1) ?? ''), 'utf8') }
+  // drizzle-kit numbers by the journal, which need not be the number of the last file.
+  const { entries } = JSON.parse(await readFile(join(folder, 'meta/_journal.json'), 'utf8')) as {
+    entries: { tag: string }[]
+  }
+  return { names, newest: await readFile(join(folder, `${entries.at(-1)?.tag}.sql`), 'utf8') }
 }
 
 test('drizzle-kit finds nothing to migrate, and does after a change of the tables', async () => {

@@ -83,6 +83,8 @@ test('no read scans a table of the log, the ledger or the jobs', async () => {
     { source: 'source-3' },
     { source: 'never' },
     { tenantId: 'tenant-7', source: 'never' },
+    { tenantId: 'tenant-7', type: 'payment.paid' },
+    { tenantId: 'tenant-7', pattern: 'payment.*' },
     { subject: 'subject-3' },
     { tenantId: 'tenant-3', subject: 'subject-3' },
     { correlationId: 'flow-30' },
@@ -110,6 +112,13 @@ test('no read scans a table of the log, the ledger or the jobs', async () => {
     expect((await bus.lookup(id)).matches).toHaveLength(1)
   }
   expect((await tenant.explain(waiting)).isInLog).toBe(true)
+  const [page] = await rows(
+    `select array(select id::text from public.ids where n % 300 = ${(eventCount - 5) % 300} order by n) as ids`,
+  )
+  const ids = page?.['ids'] as string[]
+  const states = await bus.events.states(ids)
+  expect(new Set(states.map(({ state }) => state))).toEqual(new Set(['delivered', 'dead', 'waiting']))
+  expect(await tenant.events.states(ids)).toEqual(states)
   await bus.events.trace('flow-30')
   for (const text of ['order-77', 'subject-3', 'flow-30', 'tenant-7', 'note', crypto.randomUUID()]) {
     await bus.lookup(text)

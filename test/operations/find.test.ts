@@ -33,8 +33,8 @@ test('each attribute finds its events, and nothing of other tenants where two ha
     database,
     bus,
     { ...note, eventId: 'order-7', idempotencyKey: 'key-7', subject: 'customer-7', correlationId: 'flow' },
-    { ...paid, subject: 'customer-7', correlationId: 'flow' },
-    { ...note, tenantId: 'rival', eventId: 'order-7', subject: 'customer-7' },
+    { ...paid, subject: 'customer-7', correlationId: 'flow', orderingKey: 'line' },
+    { ...note, tenantId: 'rival', eventId: 'order-7', subject: 'customer-7', orderingKey: 'line' },
   )
   await database.rows(`update bus.events set causation_id = $1 where id = $2`, [a, b])
   const find = async (filter: Parameters<typeof bus.events.find>[0]) => ids(await bus.events.find(filter))
@@ -48,6 +48,10 @@ test('each attribute finds its events, and nothing of other tenants where two ha
   expect(await find({ subject: 'customer-7', source: 'other' })).toEqual([])
   expect(await find({ correlationId: 'flow' })).toEqual([b, a])
   expect(await find({ causationId: a })).toEqual([b])
+  expect(await find({ orderingKey: 'line' })).toEqual([c, b])
+  expect(await find({ orderingKey: 'line', tenantId: 'acme' })).toEqual([b])
+  expect(await find({ orderingKey: 'line', correlationId: 'flow' })).toEqual([b])
+  expect(await find({ orderingKey: 'other' })).toEqual([])
   expect(await find({ pattern: 'payment.*' })).toEqual([b])
   expect(await find({ pattern: ['payment.*', 'note'] })).toEqual([c, b, a])
   expect(await find({ pattern: '**', tenantId: 'acme' })).toEqual([b, a])
@@ -61,6 +65,7 @@ test('each attribute finds its events, and nothing of other tenants where two ha
   expect(ids(await mine.find({ eventId: 'order-7' }))).toEqual([c])
   expect(ids(await mine.find({ subject: 'customer-7' }))).toEqual([c])
   expect(ids(await mine.find({ pattern: '*' }))).toEqual([c])
+  expect(ids(await mine.find({ orderingKey: 'line' }))).toEqual([c])
   for (const filter of [
     { correlationId: 'flow' },
     { causationId: a },
@@ -151,6 +156,50 @@ test('a search reads a bounded part of the log, says how far it came, and finds 
     next: undefined,
     searched: { readCount: 0, through: undefined, unsearchedTypes: [] },
   })
+})
+
+test("a tenant's events by type: the same as all of its events, filtered, in both orders and page by page", async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  await insertMonths(database, 3, 60)
+  await database.rows(`insert into bus.receipts (subscription_id, event_id, attempts, duration_ms)
+    select 1, id, 1, 1 from bus.events where (payload ->> 'n')::int % 3 = 0`)
+  const all = await bus.events.find({ tenantId: 'tenant-1', limit: 1000 })
+  expect(all.length).toBeGreaterThan(50)
+  const filters = [
+    { type: 'payment.paid' },
+    { type: 'never' },
+    { type: ['payment.paid', 'note'] },
+    { pattern: 'payment.*' },
+    { pattern: ['*.paid', 'other'], type: 'payment.paid' },
+    { type: 'note', source: 'sql-3' },
+    { pattern: '**', payload: { m: 1 }, type: 'note' },
+  ] as const
+  for (const filter of filters) {
+    const { type, source, payload } = { type: undefined, source: undefined, payload: undefined, ...filter }
+    const wanted = all.filter(
+      (event) =>
+        (type === undefined
+          ? event.type === 'payment.paid'
+          : [type].flat().some((name) => name === event.type)) &&
+        (source === undefined || event.source === source) &&
+        (payload === undefined || (event.payload as { m: number }).m === payload.m),
+    )
+    expect(wanted.length > 0).toBe(type !== 'never')
+    for (const order of ['newest', 'oldest'] as const) {
+      const expected = ids(order === 'newest' ? wanted : wanted.toReversed())
+      const given = { tenantId: 'tenant-1', order, ...filter }
+      expect(ids(await bus.events.find({ ...given, limit: 1000 }))).toEqual(expected)
+      const paged: string[] = []
+      for (let after: string | undefined, isFirst = true; isFirst || after !== undefined; isFirst = false) {
+        const page = await bus.events.search({ ...given, after, limit: 7, readLimit: 25 })
+        paged.push(...ids(page.events))
+        after = page.next
+      }
+      expect(paged).toEqual(expected)
+    }
+  }
+  await bus.stop()
 })
 
 test('by state: of any subscription or of one, in the words of an outbox table too, with redriven and parked events', async () => {
@@ -317,7 +366,16 @@ test('what may not be shown cannot be found out by searching for it', async () =
       code: 'BUS_INVALID_OPTION',
     })
   }
-  expect(await find({ card: { number: canary } })).toEqual([open])
+  // The answer of `find` is complete: it does not leave types out.
+  const hidden = { payload: { card: { number: canary } } }
+  const message = expect.stringMatching(/`payload`.* for "secret"\. .*events\.search/) as string
+  for (const type of [undefined, ['open', 'secret']] as const)
+    for (const { find: findAll } of [bus.events, bus.tenant('acme').events])
+      await expect(findAll({ ...hidden, type })).rejects.toMatchObject({
+        code: 'BUS_INVALID_OPTION',
+        message,
+      })
+  expect(ids(await bus.events.find({ ...hidden, type: 'open' }))).toEqual([open])
   // Nobody has said what of a type that the catalogue does not know may be shown.
   await expect(bus.events.find({ payload: { number: 1 }, type: 'unheard-of' })).rejects.toMatchObject({
     code: 'BUS_INVALID_OPTION',

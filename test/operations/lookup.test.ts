@@ -56,7 +56,7 @@ test('any id that somebody has in hand: what it is, and what opens it', async ()
   )
   expect(await look('flow')).toEqual([{ kind: 'correlation', tenantId: 'acme', id }])
   expect(await look('line')).toEqual([
-    { kind: 'ordering-key', tenantId: 'acme', subscription: 'doomed', state: 'blocked' },
+    { kind: 'ordering-key', tenantId: 'acme', id, subscription: 'doomed', state: 'blocked' },
   ])
   expect(await look('rival')).toEqual([{ kind: 'tenant', tenantId: 'rival', id: other }])
   expect(await look('doomed')).toEqual([{ kind: 'subscription', name: 'doomed', service: 'payment-service' }])

@@ -117,7 +117,8 @@ test('a part that fails is undone and tried again, its error is shown, and a par
     if (fails) throw new Error('the disk is full')
     return result
   }
-  const runner = run(own, { discard: part })
+  const logger = recordingLogger()
+  const runner = run(own, { discard: part }, logger)
   await until('it has failed', async () => (await bus.operations.get(id)).error !== undefined)
   expect(await bus.operations.get(id)).toMatchObject({
     state: 'running',
@@ -128,7 +129,16 @@ test('a part that fails is undone and tried again, its error is shown, and a par
   await database.rows('update bus.operations set error_count = 14, next_part_at = now()')
   runner.wake()
   await until('it has stopped', async () => (await bus.operations.get(id)).state === 'stopped')
-  expect(await bus.operations.get(id)).toMatchObject({ stateReason: 'the disk is full' })
+  expect(await bus.operations.get(id)).toMatchObject({
+    ...{ state: 'stopped', stateReason: 'the disk is full', error: 'the disk is full', counts: {} },
+  })
+  await until('it is reported', () => logger.lines.some(({ level }) => level === 'error'))
+  const reported = logger.lines.filter(({ level }) => level !== 'info')
+  expect(reported.map(({ level, message }) => [level, message])).toEqual([
+    ...reported.slice(1).map(() => ['warn', 'a part of an operation failed, retrying']),
+    ['error', 'an operation has stopped: a person must decide'],
+  ])
+  expect(reported.at(-1)?.fields).toEqual({ operationId: id, kind: 'discard', reason: 'the disk is full' })
   fails = false
   expect(await bus.operations.resume(id, { by: 'ana', reason: 'there is room again' })).toBe(true)
   runner.wake()

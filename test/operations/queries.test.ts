@@ -179,7 +179,18 @@ test('each view says of each state what is true, in jobs and in events', { timeo
     { errorName: 'RangeError', deadEvents: 1 },
   ])
   expect(await queries.deadByError({ subscription: 'parking' })).toMatchObject([{ subscription: 'parking' }])
-  expect(await queries.deadByError({ subscription: 'none' })).toEqual([])
+  for (const read of [
+    ...[
+      queries.depth,
+      queries.lag,
+      queries.throughput,
+      queries.latency,
+      queries.deadByError,
+      queries.retries,
+    ],
+    ...[queries.active, queries.subscriptionState, queries.blockedKeys, queries.recentFailures],
+  ])
+    await expect(read({ subscription: 'none' })).rejects.toMatchObject({ code: 'BUS_SUBSCRIPTION_NOT_FOUND' })
 
   const failures = await queries.recentFailures()
   const counted = (name: string) => failures.filter((row) => row.subscription === name)
@@ -318,6 +329,48 @@ test('each view says of each state what is true, in jobs and in events', { timeo
   }
   // The handlers waited until the other views were read.
   expect(run[0]?.p50Ms).toBeGreaterThan(50)
+})
+
+test('a retry that is due may run: it is ready, due or waiting, and no longer counted as retrying', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const retry = { maxAttempts: 3, delaySeconds: 1800, backoff: false }
+  bus.subscribe({
+    ...{ name: 'failing', events: ['note'], circuitBreaker: false, retry },
+    handler: () => {
+      throw new Error('no answer')
+    },
+  })
+  await bus.start()
+  await publish(database, bus, ...['acme', 'acme', 'rival'].map((tenantId) => ({ ...note, tenantId })))
+  const { queries } = testBus(database.url)
+  const counts = async () => {
+    const [depth] = await queries.depth({ subscription: 'failing' })
+    const retries = await queries.retries()
+    const tenants = await queries.tenants()
+    const sum = <Row>(rows: readonly Row[], of: (row: Row) => number): number =>
+      rows.reduce((all, row) => all + of(row), 0)
+    return {
+      ready: [
+        depth?.readyEvents,
+        sum(retries, (row) => row.dueEvents),
+        sum(tenants, (row) => row.waitingEvents),
+      ],
+      retrying: [
+        depth?.retryingEvents,
+        ...[sum(retries, (row) => row.retryingEvents), sum(tenants, (row) => row.retryingEvents)],
+      ],
+    }
+  }
+  await until('all wait for another attempt', async () => (await counts()).retrying.join() === '3,3,3')
+  expect((await counts()).ready).toEqual([0, 0, 0])
+  await bus.stop()
+  await database.rows(
+    `with due as (select id from pgboss.job where name = 'bus.failing' and state < 'active' order by id limit 2),
+     moved as (update pgboss.job set start_after = now() - interval '1 second' where name = 'bus.failing' and id in (select id from due))
+     update bus.failing set next_attempt_at = now() - interval '1 second' where job_id in (select id from due)`,
+  )
+  expect(await counts()).toEqual({ ready: [2, 2, 2], retrying: [1, 1, 1] })
 })
 
 test('what is not dispatched is the lag of the relay, and of the subscriptions that its type belongs to', async () => {

@@ -1,6 +1,8 @@
-import { expect, test } from 'vitest'
+import pg from 'pg'
+import { expect, onTestFinished, test } from 'vitest'
 import { testBus, type PaymentBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { refusalOf } from '../foundation/refusal.ts'
 
 const ana = { by: 'ana', reason: 'not needed any more' }
 
@@ -228,6 +230,42 @@ test('a killed process or one that comes in between loses and doubles nothing: p
   expect([...seen.values()].filter((times) => times !== 1)).toEqual([])
 }, 90_000)
 
+test('a dead letter that another session has locked is not lost: the removal waits for it', async () => {
+  const database = await createTestDatabase()
+  const down = testBus(database.url)
+  down.subscribe({
+    ...{ name: 'old', events: ['note'], retry: { maxAttempts: 1 }, circuitBreaker: false },
+    handler: () => {
+      throw new Error('down')
+    },
+  })
+  await down.start()
+  await publish(database, 1)
+  await until('it is dead', async () => (await down.deadLetters.list()).length === 1)
+  await down.stop()
+  // As a redrive, which is rolled back as soon as somebody waits for it.
+  const holder = new pg.Client({ connectionString: database.url })
+  await holder.connect()
+  onTestFinished(async () => holder.end())
+  await holder.query(`begin; delete from pgboss.job where name = 'bus.old.dead'`)
+  const [{ pid } = {}] = (await holder.query<{ pid: number }>('select pg_backend_pid() as pid')).rows
+  const bus = await runner(database)
+  const operation = await bus.subscriptions.remove('old', { ...ana, waiting: 'discard' })
+  const isWaitedFor = async (): Promise<boolean> =>
+    (await database.count(
+      'select count(*) from pg_locks where not granted and $1 = any (pg_blocking_pids(pid))',
+      [pid],
+    )) > 0
+  const beganAt = performance.now()
+  await until(
+    'it was tried several times, or somebody waits',
+    async () => (await isWaitedFor()) || performance.now() - beganAt > 2500,
+  )
+  await holder.query('rollback')
+  expect(await done(bus, operation.id)).toMatchObject({ counts: { discarded: 1 } })
+  expect(await queues(database, 'old')).toEqual([])
+})
+
 test('bad input is refused before anything is changed', async () => {
   const database = await createTestDatabase()
   await register(database, 'old')
@@ -252,3 +290,51 @@ test('bad input is refused before anything is changed', async () => {
   expect(await bus.subscriptions.list()).toHaveLength(1)
   expect(await bus.audit.list()).toHaveLength(1)
 })
+
+test('a filter by a name that no subscription has is refused everywhere, and by one that was removed answers what there is', async () => {
+  const database = await createTestDatabase()
+  await register(database, 'idle')
+  await register(database, 'old', { waiting: 2 })
+  const bus = await runner(database)
+  const tenant = bus.tenant('acme')
+  const reads: Readonly<Record<string, (subscription: string) => Promise<unknown>>> = {
+    find: async (subscription) => bus.events.find({ status: { state: 'waiting', subscription } }),
+    search: async (subscription) =>
+      (await bus.events.search({ status: { state: 'delivered', subscription } })).events,
+    letters: async (subscription) => bus.deadLetters.list({ subscription }),
+    groups: async (subscription) => bus.deadLetters.groups({ subscription }),
+    keys: async (subscription) => bus.blockedKeys.list({ subscription }),
+    operations: async (subscription) => bus.operations.list({ subscription }),
+    stats: async (subscription) => (await bus.stats({ subscription })).points,
+    retries: async (subscription) => bus.queries.retries({ subscription }),
+    minutes: async (subscription) => bus.queries.throughput({ subscription }),
+  }
+  const ofTenant: typeof reads = {
+    find: async (subscription) => tenant.events.find({ status: { state: 'waiting', subscription } }),
+    letters: async (subscription) => tenant.deadLetters.list({ subscription }),
+  }
+  const notFound = {
+    code: 'BUS_SUBSCRIPTION_NOT_FOUND',
+    message: 'There is no subscription "olt" in this database',
+  }
+  for (const [name, read] of [...Object.entries(reads), ...Object.entries(ofTenant)]) {
+    const found = await read('idle')
+    expect([name, Array.isArray(found) && found.length > 0]).toEqual([name, name === 'find'])
+    expect([name, await refusalOf(async () => read('olt'))]).toMatchObject([name, notFound])
+  }
+  const { id } = await bus.subscriptions.remove('old', { ...ana, waiting: 'discard' })
+  await done(bus, id)
+  for (const [name, read] of Object.entries(reads))
+    expect([name, await read('old')]).toMatchObject([name, name === 'operations' ? [{ id }] : []])
+  // A tenant does not see what was removed.
+  for (const [name, read] of Object.entries(ofTenant))
+    expect([name, await refusalOf(async () => read('old'))]).toMatchObject([
+      name,
+      { code: 'BUS_SUBSCRIPTION_NOT_FOUND' },
+    ])
+  // The record of changes keeps whatever it has of a name.
+  expect((await bus.audit.list({ subscription: 'old' })).map(({ action }) => action)).toContain(
+    'subscriptions.remove',
+  )
+  expect(await bus.audit.list({ subscription: 'olt' })).toEqual([])
+}, 30_000)

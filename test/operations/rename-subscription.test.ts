@@ -172,3 +172,59 @@ test('what cannot be renamed is refused, and nothing is changed', async () => {
   expect((await bus.subscriptions.list()).map(({ name }) => name)).toEqual(['old', 'other'])
   expect(await bus.audit.list()).toEqual([])
 })
+
+test('the record of a subscription is found by its name with what was done under its earlier names, and nothing of others', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const register = async (name: string): Promise<void> => {
+    const process = testBus(database.url)
+    subscribe(process, name, false, () => {})
+    await process.start()
+    await process.stop()
+  }
+  const pause = async (name: string, by: string): Promise<void> => {
+    await bus.subscriptions.pause(name, { by })
+    await bus.subscriptions.resume(name, { by })
+  }
+  const rename = async (from: string, to: string): Promise<void> =>
+    bus.subscriptions.rename(from, to, { by: `${from} to ${to}` })
+  const found = async (subscription: string, filter: object = {}): Promise<string> =>
+    (await bus.audit.list({ subscription, ...filter })).map(({ by }) => by).join(', ')
+  await register('b')
+  await pause('b', 'other')
+  await rename('b', 'c')
+  await register('a')
+  await pause('a', 'first')
+  await rename('a', 'b')
+  await pause('b', 'second')
+  await rename('b', 'd')
+  await register('b')
+  await pause('b', 'new')
+  await pause('d', 'third')
+  expect(await found('d')).toBe('third, third, b to d, second, second, a to b, first, first')
+  expect(await found('d', { action: 'subscriptions.pause' })).toBe('third, second, first')
+  expect(await found('c')).toBe('b to c, other, other')
+  expect(await found('a')).toBe('a to b, first, first')
+  // By its name alone: whoever had it.
+  expect(await found('b')).toBe(
+    'new, new, b to d, second, second, a to b, first, first, b to c, other, other',
+  )
+  const [latest] = await bus.audit.list({ subscription: 'd' })
+  expect(await found('d', { after: latest?.id, limit: 2 })).toBe('third, b to d')
+  expect(await found('none')).toBe('')
+}, 30_000)
+
+test('a filter by the old name is refused, and says the new one', async () => {
+  const database = await createTestDatabase()
+  const old = testBus(database.url)
+  subscribe(old, 'old', false, () => {})
+  await old.start()
+  await old.stop()
+  const bus = testBus(database.url)
+  await bus.subscriptions.rename('old', 'new', ana)
+  await expect(bus.deadLetters.list({ subscription: 'old' })).rejects.toMatchObject({
+    code: 'BUS_SUBSCRIPTION_NOT_FOUND',
+    message: 'There is no subscription "old" in this database: it was renamed to "new"',
+  })
+  expect(await bus.deadLetters.list({ subscription: 'new' })).toEqual([])
+}, 20_000)

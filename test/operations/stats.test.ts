@@ -95,7 +95,46 @@ test('counts, rates and percentiles of known minutes are right, by minute, hour,
   })
   const one = await bus.stats({ from, to, subscription: 'mail' })
   expect(one.total).toMatchObject({ deliveredCount: 2160, failedAttemptCount: 0, publishedCount: undefined })
-  expect((await bus.stats({ from, to, subscription: 'nobody' })).points).toEqual([])
+  await expect(bus.stats({ from, to, subscription: 'nobody' })).rejects.toMatchObject({
+    code: 'BUS_SUBSCRIPTION_NOT_FOUND',
+  })
+  expect(
+    (await bus.stats({ from: new Date(0), to: new Date(3_600_000), subscription: 'mail' })).points,
+  ).toEqual([])
+})
+
+test('a subscription that was removed keeps its name, and one that has the name now is counted by itself', async () => {
+  const database = await createTestDatabase()
+  await fill(database)
+  const bus = testBus(database.url)
+  await bus.subscriptions.remove('mail', { by: 'ana' })
+  const names = async (): Promise<unknown> =>
+    (await bus.stats({ from, to, by: 'subscription' })).points.map(({ subscription, deliveredCount }) => [
+      subscription,
+      deliveredCount,
+    ])
+  const counted = async (): Promise<number> =>
+    (await bus.stats({ from, to, subscription: 'mail' })).total.deliveredCount
+  const both = [
+    ['ledger', 2160],
+    ['mail', 2160],
+  ]
+  expect(await names()).toEqual(both)
+  expect(await counted()).toBe(2160)
+  await rollUpHours(open(database))
+  expect(await names()).toEqual(both)
+  await database.rows(
+    `insert into bus.subscriptions (id, name, service, patterns, options) overriding system value values (3, 'mail', 'shop', '{note}', '{}')`,
+  )
+  await database.rows(
+    `update bus.hourly_rollups set subscription_id = 3 where subscription_id = 2 and hour = '2026-11-02T11:00:00Z'`,
+  )
+  expect(await names()).toEqual([
+    ['ledger', 2160],
+    ['mail', 1080],
+    ['mail', 1080],
+  ])
+  expect(await counted()).toBe(1080)
 })
 
 test('hours that are over are added up once, and the answers stay the same, also beside later minutes', async () => {

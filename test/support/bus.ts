@@ -31,6 +31,7 @@ export function testBus(
   options: Partial<
     Pick<
       BusOptions<typeof paymentEvents>,
+      | 'metrics'
       | 'source'
       | 'logger'
       | 'maxPayloadBytes'

@@ -30,17 +30,60 @@ export default { source: 'payment-service', ${rest} events: defineEvents(${event
 `
 }
 
-/** Runs the CLI in this process. */
+/** Who sits before the command line. */
+export interface Person {
+  /** The width of the terminal. Undefined: the output goes to a program. */
+  readonly columns?: number
+  /** What is typed at questions, in their order. Undefined: nobody can be asked. */
+  readonly answers?: readonly string[]
+  /** The height of the terminal. */
+  readonly rows?: number
+  /** Ctrl-C. */
+  readonly signal?: AbortSignal
+  /** Standard input. */
+  readonly input?: string
+  /** Receives what types keys. */
+  readonly onKeys?: (press: (key: string) => void) => void
+  /** Hears everything that is written, as it is. */
+  readonly onWrite?: (name: 'out' | 'err', text: string) => void
+}
+
+/** Runs the CLI in this process. Lines end with a line feed; the last one of each stream is left out. */
 export async function runCli(
   cwd: string,
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  { columns, rows, answers, signal = new AbortController().signal, input = '', onKeys, onWrite }: Person = {},
 ): Promise<CliResult> {
-  const [out, err]: [string[], string[]] = [[], []]
-  const code = await run({
-    ...{ args, env, cwd },
-    print: (text) => void out.push(text),
-    note: (text) => void err.push(text),
+  const written = { out: '', err: '' }
+  const left = [...(answers ?? [])]
+  const stream = (name: 'out' | 'err'): Parameters<typeof run>[0]['stdout'] => ({
+    write(text) {
+      written[name] += text
+      onWrite?.(name, text)
+    },
+    isTerminal: columns !== undefined,
+    columns: columns ?? 80,
+    rows,
   })
-  return { code, out: out.join('\n'), err: err.join('\n') }
+  const code = await run({
+    ...{ args, env, cwd, stdout: stream('out'), stderr: stream('err') },
+    ask:
+      answers === undefined
+        ? undefined
+        : async (question) => {
+            written.err += question
+            return left.shift()
+          },
+    interruption: () => signal,
+    input: async () => input,
+    keys:
+      onKeys === undefined
+        ? undefined
+        : (listener) => {
+            onKeys(listener)
+            return () => {}
+          },
+  })
+  return { code, out: written.out.replace(/\n$/, ''), err: written.err.replace(/\n$/, '') }
 }

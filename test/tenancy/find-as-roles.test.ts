@@ -36,6 +36,17 @@ test('a login that is only bus_operator finds, explains and looks up; one that i
   expect((await operator.lookup('one')).matches).toEqual([{ kind: 'business-id', tenantId: 'acme', id }])
   expect((await operator.lookup(crypto.randomUUID())).matches).toEqual([])
   expect((await operator.events.traceTree(id)).eventCount).toBe(1)
+  // `where` leaves it out, so the replay has no dead letters.
+  const { id: replayId } = await operator.replay({ ids: [other], subscriptions: ['doomed'], by: 'ana' })
+  await until('it is over', async () => (await bus.operations.get(replayId)).state === 'done')
+  expect(await operator.deadLetters.list({ replayId, subscription: 'doomed' })).toEqual([])
+  await expect(operator.deadLetters.list({ subscription: 'domed' })).rejects.toMatchObject({
+    code: 'BUS_SUBSCRIPTION_NOT_FOUND',
+  })
+  expect(await operator.subscriptions.list()).toMatchObject([
+    { name: 'doomed', lagSeconds: 0, isBehind: false },
+  ])
+  expect(await operator.audit.list({ subscription: 'doomed' })).toMatchObject([{ action: 'replay' }])
   const worker = testBus((await createLogin(database, ['bus_worker'])).url)
   const denied = { code: 'BUS_PERMISSION_DENIED' }
   await expect(worker.events.search({ eventId: 'one' })).rejects.toMatchObject(denied)

@@ -58,6 +58,11 @@ test('an operator sets options, pauses and removes; a worker does the work, and 
   const operator = testBus((await createLogin(database, ['bus_operator'])).url)
   await operator.subscriptions.setOptions('old', { paused: true }, { by: 'ana', expiresInSeconds: 60 })
   expect(await operator.subscriptions.resume('old', { by: 'ana' })).toBe(true)
+  // The queues of the new name would belong to somebody else.
+  await expect(operator.subscriptions.rename('old', 'new', { by: 'ana' })).rejects.toMatchObject({
+    code: 'BUS_PERMISSION_DENIED',
+  })
+  expect(await operator.subscriptions.get('old')).toMatchObject({ name: 'old', waitingCount: 5 })
   const { id } = await operator.subscriptions.remove('old', { by: 'ana', waiting: 'discard' })
   const worker = createBus({
     ...{

@@ -266,7 +266,9 @@ test('dead letters and statistics of a tenant are about its events alone, also w
     all.filter(({ id }) => mine.has(id)).map(({ jobId }) => jobId),
   )
   expect(await tenant.deadLetters.list({ subscription: 'dies', limit: 2 })).toHaveLength(2)
-  expect(await tenant.deadLetters.list({ subscription: 'nothing' })).toEqual([])
+  await expect(tenant.deadLetters.list({ subscription: 'nothing' })).rejects.toMatchObject({
+    code: 'BUS_SUBSCRIPTION_NOT_FOUND',
+  })
   expect(await tenant.stats()).toEqual({
     eventCount: 3,
     types: [{ type: 'note', count: 3 }],

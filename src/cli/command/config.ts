@@ -1,24 +1,35 @@
-import { existsSync } from 'node:fs'
-import { extname, resolve } from 'node:path'
-import { pathToFileURL } from 'node:url'
-import { defineEvents, type EventCatalogue } from '../../events/catalogue.ts'
-import { BusError } from '../../foundation/errors.ts'
-import type { DatabaseOption } from '../../database/database.ts'
-import { UsageError } from './usage-error.ts'
+import { existsSync, readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import type { BossbusConfig } from '../../bossbus-config.ts'
+import type { Bus } from '../../bus-interface.ts'
+import type { BusOptions } from '../../bus-options.ts'
+import { optionsOf } from '../../bus-settings.ts'
+import type { DatabaseOption } from '../../database/database.ts'
+import type { EventCatalogue } from '../../events/catalogue.ts'
+import { loadModule } from './load-module.ts'
+import { UsageError } from './usage-error.ts'
 
 /** The configuration, with flags and environment applied. */
 export interface Config {
   /** The file it was read from; undefined if there is none. */
   readonly file: string | undefined
+  /** The bus that the file exports. Not started, and with the logger and the subscriptions of the service. */
+  readonly exportedBus: Bus | undefined
   /** @throws an {@link UsageError} if none is configured */
   readonly database: () => DatabaseOption
-  /** @throws an {@link UsageError} if none is configured */
-  readonly events: () => EventCatalogue
+  /** Rejects with an {@link UsageError} if none is configured, and with the error of events that are refused. */
+  readonly events: () => Promise<EventCatalogue>
   /** @throws an {@link UsageError} if none is configured */
   readonly source: () => string
   /** Undefined if not configured. */
   readonly bossSchema: string | undefined
+  /** What `bossbus dev` runs, from the folder of `file`. Undefined if not configured. */
+  readonly dev: string | undefined
+  /**
+   * The options of a bus for reads and changes. Without configured events it knows no type, so payloads are hidden.
+   * @throws an {@link UsageError} without a database
+   */
+  readonly busOptions: () => BusOptions<EventCatalogue>
 }
 
 const fileNames = ['bossbus.config.ts', 'bossbus.config.mts', 'bossbus.config.js', 'bossbus.config.mjs']
@@ -26,44 +37,77 @@ const fileNames = ['bossbus.config.ts', 'bossbus.config.mts', 'bossbus.config.js
 export interface ConfigSources {
   readonly configFlag: string | undefined
   readonly databaseFlag: string | undefined
+  readonly databaseFileFlag: string | undefined
   readonly env: Readonly<Record<string, string | undefined>>
   readonly cwd: string
 }
 
-/** Flags take precedence over the environment, and the environment over the configuration file. */
-export async function loadConfig({ configFlag, databaseFlag, env, cwd }: ConfigSources): Promise<Config> {
+/** The names of services that have none: what they publish and change is recorded under it. */
+const unnamedSource = 'bossbus-cli'
+
+/**
+ * Flags take precedence over the environment, and the environment over the configuration file; but the database of an exported bus over
+ * `DATABASE_URL`, which may well be that of the application's pooler.
+ */
+export async function loadConfig(sources: ConfigSources): Promise<Config> {
+  const { configFlag, env, cwd } = sources
   const asked = configFlag ?? given(env['BOSSBUS_CONFIG'])
   const file = asked === undefined ? findFile(cwd) : resolve(cwd, asked)
   if (asked !== undefined && file !== undefined && !existsSync(file))
     throw new UsageError(`There is no configuration file ${file}`)
-  const config = file === undefined ? {} : await importConfig(file)
+  const { settings, exportedBus } =
+    file === undefined ? { settings: {}, exportedBus: undefined } : await read(file)
+  const ofBus = exportedBus === undefined ? undefined : optionsOf(exportedBus)
+  const flag = databaseFlagOf(sources)
+  const { events = ofBus?.events, source = ofBus?.source, bossSchema = ofBus?.bossSchema } = settings
   const database =
-    databaseFlag ?? given(env['BOSSBUS_DATABASE_URL']) ?? given(env['DATABASE_URL']) ?? config.database
+    flag ??
+    given(env['BOSSBUS_DATABASE_URL']) ??
+    ofBus?.database ??
+    given(env['DATABASE_URL']) ??
+    settings.database
   const missing = (name: string): UsageError =>
     new UsageError(
       file === undefined
-        ? `There is no ${fileNames[0]} in ${cwd} (nor ${fileNames.slice(1).join(', ')}): write one that exports { database, events, source } by default, or name it with --config`
+        ? `There is no ${fileNames[0]} in ${cwd} (nor ${fileNames.slice(1).join(', ')}): write one that exports { database, events, source } or a bus by default, or name it with --config`
         : `${file} exports no \`${name}\``,
     )
+  const databaseOf = (): DatabaseOption => {
+    if (database !== undefined) return database
+    throw new UsageError(
+      'No database is given: use DATABASE_URL, BOSSBUS_DATABASE_URL, --database, or `database` in the configuration file',
+    )
+  }
   return {
-    file,
-    bossSchema: config.bossSchema,
-    database: () => {
-      if (database !== undefined) return database
-      throw new UsageError(
-        'No database is given: use --database, BOSSBUS_DATABASE_URL, DATABASE_URL, or `database` in the configuration file',
-      )
-    },
-    events: () => {
-      const { events } = config
+    ...{ file, exportedBus, bossSchema, dev: settings.dev, database: databaseOf },
+    events: async () => {
       if (events === undefined) throw missing('events')
+      const { defineEvents } = await import('../../events/catalogue.ts')
       return defineEvents(events)
     },
     source: () => {
-      const { source } = config
       if (typeof source !== 'string' || source === '') throw missing('source')
       return source
     },
+    busOptions: () => ({
+      ...ofBus,
+      database: databaseOf(),
+      events: events ?? {},
+      source: source ?? unnamedSource,
+      bossSchema,
+      retention: settings.retention ?? ofBus?.retention,
+    }),
+  }
+}
+
+function databaseFlagOf({ databaseFlag, databaseFileFlag, cwd }: ConfigSources): string | undefined {
+  if (databaseFileFlag === undefined) return databaseFlag
+  if (databaseFlag !== undefined) throw new UsageError('Give either --database or --database-file')
+  const file = resolve(cwd, databaseFileFlag)
+  try {
+    return readFileSync(file, 'utf8').trim()
+  } catch (error) {
+    throw new UsageError(`${file} could not be read: ${(error as Error).message}`, { cause: error })
   }
 }
 
@@ -75,26 +119,23 @@ function findFile(cwd: string): string | undefined {
   return fileNames.map((name) => resolve(cwd, name)).find((file) => existsSync(file))
 }
 
-async function importConfig(file: string): Promise<BossbusConfig> {
-  let exported: unknown
-  try {
-    const loaded = (await import(pathToFileURL(file).href)) as { default?: unknown }
-    exported = loaded.default
-  } catch (error) {
-    if (error instanceof BusError) throw error
-    throw new UsageError(`${file} could not be loaded: ${explain(error, file)}`, { cause: error })
-  }
-  if (exported === null || typeof exported !== 'object')
-    throw new UsageError(`Expected ${file} to export an object like { database, events, source } by default`)
-  return exported
+async function read(
+  file: string,
+): Promise<{ readonly settings: BossbusConfig; readonly exportedBus: Bus | undefined }> {
+  const exports = await loadModule(file)
+  const { default: main, bus } = exports
+  const exportedBus = [main, bus].find(isBus)
+  const settings = isBus(main) ? undefined : main
+  if (settings === undefined && exportedBus !== undefined) return { settings: {}, exportedBus }
+  if (settings === null || typeof settings !== 'object')
+    throw new UsageError(
+      `Expected ${file} to export an object like { database, events, source } by default, or a bus`,
+    )
+  return { settings, exportedBus }
 }
 
-function explain(error: unknown, file: string): string {
-  const { code, message } = (error ?? {}) as { code?: string; message?: string }
-  const isTypeScript = extname(file).endsWith('ts')
-  if (code === 'ERR_UNKNOWN_FILE_EXTENSION' && isTypeScript)
-    return `this Node (${process.version}) does not run TypeScript. Use Node 22.18 or newer, or write the configuration in JavaScript`
-  if (code === 'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX')
-    return `Node runs TypeScript by leaving out the types, and this needs more (an enum, a namespace, a decorator): ${message ?? ''}`
-  return message ?? String(error)
+/** Of any copy of the package. */
+function isBus(value: unknown): value is Bus {
+  const { subscribe, migrate, health } = (value ?? {}) as Partial<Record<keyof Bus, unknown>>
+  return [subscribe, migrate, health].every((each) => typeof each === 'function')
 }

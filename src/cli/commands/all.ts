@@ -1,7 +1,275 @@
-import type { Command } from '../command/command.ts'
-import { catalogCheck } from './catalog-check.ts'
-import { catalogExport } from './catalog-export.ts'
-import { migrate } from './migrate.ts'
+import type { CommandEntry } from '../command/command.ts'
 
-/** Every command, in the order of the help. */
-export const commands: readonly Command[] = [migrate, catalogCheck, catalogExport]
+/** Every command, in the order of the help. The file of a command is loaded when it is called. */
+export const commands: readonly CommandEntry[] = [
+  {
+    name: 'init',
+    summary: 'Writes a configuration, an event, a subscription and a service that runs',
+    group: 'Set up',
+    load: async () => (await import('./init.ts')).init,
+  },
+  {
+    name: 'dev',
+    summary: 'Runs your service on this machine, with a database if you have none, and shows its events',
+    group: 'Set up',
+    load: async () => (await import('./dev.ts')).dev,
+  },
+  {
+    name: 'migrate',
+    summary: 'Creates or updates the schemas of the bus and of pg-boss',
+    group: 'Set up',
+    load: async () => (await import('./migrate.ts')).migrate,
+  },
+  {
+    name: 'doctor',
+    summary: 'Examines the database: server, roles, schemas, connection, what waits',
+    group: 'Set up',
+    load: async () => (await import('./doctor.ts')).doctor,
+  },
+  {
+    name: 'status',
+    summary: 'One screen: what needs you, subscriptions, outbox, dead letters, operations',
+    group: 'Look',
+    load: async () => (await import('./status.ts')).status,
+  },
+  {
+    name: 'watch',
+    summary: '`bossbus status`, every two seconds',
+    group: 'Look',
+    load: async () => (await import('./watch.ts')).watch,
+  },
+  {
+    name: 'instances',
+    summary: 'The processes of the bus',
+    group: 'Look',
+    load: async () => (await import('./instances.ts')).instances,
+  },
+  {
+    name: 'tenants',
+    summary: 'Who publishes and who waits',
+    group: 'Look',
+    load: async () => (await import('./tenants.ts')).tenants,
+  },
+  {
+    name: 'audit',
+    summary: 'Changes by people and programs, latest first',
+    group: 'Look',
+    load: async () => (await import('./audit.ts')).audit,
+  },
+  {
+    name: 'events find',
+    summary: 'Finds events of the log, newest first',
+    group: 'Events',
+    load: async () => (await import('./events-find.ts')).eventsFind,
+  },
+  {
+    name: 'events show',
+    summary: 'An event: where it is and why, its attempts, its cause and its effects',
+    group: 'Events',
+    load: async () => (await import('./events-show.ts')).eventsShow,
+  },
+  {
+    name: 'events trace',
+    summary: 'The events that belong together, each below its cause',
+    group: 'Events',
+    load: async () => (await import('./events-trace.ts')).eventsTrace,
+  },
+  {
+    name: 'events tail',
+    summary: 'Events as they are published, and what becomes of them',
+    group: 'Events',
+    load: async () => (await import('./events-tail.ts')).eventsTail,
+  },
+  {
+    name: 'events publish',
+    summary: 'Publishes an event',
+    group: 'Events',
+    load: async () => (await import('./events-publish.ts')).eventsPublish,
+  },
+  {
+    name: 'explain',
+    summary: 'Why an event is where it is, for each subscription',
+    group: 'Events',
+    load: async () => (await import('./explain.ts')).explain,
+  },
+  {
+    name: 'dead-letters list',
+    summary: 'Dead letters, oldest first',
+    group: 'Repair',
+    load: async () => (await import('./dead-letters-list.ts')).deadLettersList,
+  },
+  {
+    name: 'dead-letters groups',
+    summary: 'What dead letters failed with, most frequent first',
+    group: 'Repair',
+    load: async () => (await import('./dead-letters-groups.ts')).deadLettersGroups,
+  },
+  {
+    name: 'dead-letters show',
+    summary: 'A dead letter: its attempts, its key, and what a redrive would do',
+    group: 'Repair',
+    load: async () => (await import('./dead-letters-show.ts')).deadLettersShow,
+  },
+  {
+    name: 'dead-letters redrive',
+    summary: 'Tries dead letters again, as they are or edited',
+    group: 'Repair',
+    load: async () => (await import('./dead-letters-redrive.ts')).deadLettersRedrive,
+  },
+  {
+    name: 'dead-letters discard',
+    summary: 'Gives dead letters up',
+    group: 'Repair',
+    load: async () => (await import('./dead-letters-discard.ts')).deadLettersDiscard,
+  },
+  {
+    name: 'replay',
+    summary: 'Delivers events of the log to chosen subscriptions once more',
+    group: 'Repair',
+    load: async () => (await import('./replay.ts')).replay,
+  },
+  {
+    name: 'keys list',
+    summary: 'Keys of ordered subscriptions that wait, longest first',
+    group: 'Repair',
+    load: async () => (await import('./keys-list.ts')).keysList,
+  },
+  {
+    name: 'keys release',
+    summary: 'Releases a key that waits for a person',
+    group: 'Repair',
+    load: async () => (await import('./keys-release.ts')).keysRelease,
+  },
+  {
+    name: 'operations list',
+    summary: 'Redrives, discards, replays and removals, latest first',
+    group: 'Repair',
+    load: async () => (await import('./operations-list.ts')).operationsList,
+  },
+  {
+    name: 'operations show',
+    summary: 'How far an operation is',
+    group: 'Repair',
+    load: async () => (await import('./operations-show.ts')).operationsShow,
+  },
+  {
+    name: 'operations hold',
+    summary: 'Holds an operation',
+    group: 'Repair',
+    load: async () => (await import('./operations-hold.ts')).operationsHold,
+  },
+  {
+    name: 'operations resume',
+    summary: 'Goes on with an operation that is held or has stopped',
+    group: 'Repair',
+    load: async () => (await import('./operations-resume.ts')).operationsResume,
+  },
+  {
+    name: 'operations cancel',
+    summary: 'Ends an operation before it is done',
+    group: 'Repair',
+    load: async () => (await import('./operations-cancel.ts')).operationsCancel,
+  },
+  {
+    name: 'subscriptions list',
+    summary: 'The subscriptions of all services',
+    group: 'Subscriptions',
+    load: async () => (await import('./subscriptions-list.ts')).subscriptionsList,
+  },
+  {
+    name: 'subscriptions show',
+    summary: 'A subscription: its events, its state, its options',
+    group: 'Subscriptions',
+    load: async () => (await import('./subscriptions-show.ts')).subscriptionsShow,
+  },
+  {
+    name: 'subscriptions pause',
+    summary: 'Pauses a subscription in every process',
+    group: 'Subscriptions',
+    load: async () => (await import('./subscriptions-pause.ts')).subscriptionsPause,
+  },
+  {
+    name: 'subscriptions resume',
+    summary: 'Resumes a subscription that is paused or halted',
+    group: 'Subscriptions',
+    load: async () => (await import('./subscriptions-resume.ts')).subscriptionsResume,
+  },
+  {
+    name: 'subscriptions set',
+    summary: 'Sets options in place of those of the code, until a time',
+    group: 'Subscriptions',
+    load: async () => (await import('./subscriptions-set.ts')).subscriptionsSet,
+  },
+  {
+    name: 'subscriptions rename',
+    summary: 'Gives a subscription another name',
+    group: 'Subscriptions',
+    load: async () => (await import('./subscriptions-rename.ts')).subscriptionsRename,
+  },
+  {
+    name: 'subscriptions remove',
+    summary: 'Removes a subscription that no process serves',
+    group: 'Subscriptions',
+    load: async () => (await import('./subscriptions-remove.ts')).subscriptionsRemove,
+  },
+  {
+    name: 'prune',
+    summary: 'Drops and deletes now what retention does not keep',
+    group: 'Keep and erase',
+    load: async () => (await import('./prune.ts')).prune,
+  },
+  {
+    name: 'archive list',
+    summary: 'What was archived, latest first',
+    group: 'Keep and erase',
+    load: async () => (await import('./archive-list.ts')).archiveList,
+  },
+  {
+    name: 'archive restore',
+    summary: 'Fills a new table with the rows of an archive',
+    group: 'Keep and erase',
+    load: async () => (await import('./archive-restore.ts')).archiveRestore,
+  },
+  {
+    name: 'archive rewrite',
+    summary: 'Takes erased subjects out of archives',
+    group: 'Keep and erase',
+    load: async () => (await import('./archive-rewrite.ts')).archiveRewrite,
+  },
+  {
+    name: 'erase',
+    summary: 'Erases what the log holds about a subject of a tenant',
+    group: 'Keep and erase',
+    load: async () => (await import('./erase.ts')).erase,
+  },
+  {
+    name: 'catalog check',
+    summary: 'Fails where a change of the catalogue breaks what is stored, or who reads it',
+    group: 'Catalogue',
+    load: async () => (await import('./catalog-check.ts')).catalogCheck,
+  },
+  {
+    name: 'catalog export',
+    summary: 'Writes the catalogue as JSON Schema or AsyncAPI 3.0',
+    group: 'Catalogue',
+    load: async () => (await import('./catalog-export.ts')).catalogExport,
+  },
+  {
+    name: 'catalog diff',
+    summary: 'What differs between the catalogue of the code and the recorded one',
+    group: 'Catalogue',
+    load: async () => (await import('./catalog-diff.ts')).catalogDiff,
+  },
+  {
+    name: 'mcp',
+    summary: 'Serves the reads of the bus, and what you allow, to an assistant (Model Context Protocol)',
+    group: 'More',
+    load: async () => (await import('./mcp.ts')).mcp,
+  },
+  {
+    name: 'completion',
+    summary: 'Writes a script that completes commands and options in your shell',
+    group: 'More',
+    load: async () => (await import('./completion.ts')).completion,
+  },
+]

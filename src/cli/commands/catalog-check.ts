@@ -1,21 +1,11 @@
-import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { compareCatalogues, type CatalogueFinding } from '../../events/compatibility/catalogue-comparison.ts'
-import { readCatalogueDocument } from '../../events/contracts/catalogue-document.ts'
-import {
-  describeCatalogue,
-  type KnownType,
-  type TypeDescription,
-} from '../../events/contracts/catalogue-description.ts'
-import type { EventCatalogue } from '../../events/catalogue.ts'
-import { checkHistory, findNeeds, type SampledVersion } from '../../operations/history-sample.ts'
-import { readCatalogue } from '../../operations/stored-catalogue.ts'
-import { resolveBossSchema } from '../../database/boss-schema.ts'
-import { createDatabase } from '../../database/database.ts'
-import { checkSchema } from '../../migrations/migrate.ts'
-import { numberFlag, textFlag, type Command, type CommandContext } from '../command/command.ts'
+import type { CatalogueFinding } from '../../events/compatibility/catalogue-comparison.ts'
+import type { KnownType, TypeDescription } from '../../events/contracts/catalogue-description.ts'
+import type { SampledVersion } from '../../operations/history-sample.ts'
+import { defineCommand, type CommandContext } from '../command/command.ts'
 import type { Config } from '../command/config.ts'
-import { UsageError } from '../command/usage-error.ts'
+import { integer, text, texts } from '../command/flags.ts'
+import type { Output } from '../output/output.ts'
 
 /** What was compared, and the findings. */
 interface Report {
@@ -27,89 +17,82 @@ interface Report {
   readonly findings: readonly CatalogueFinding[]
 }
 
-export const catalogCheck: Command = {
-  name: 'catalog check',
-  summary: 'Fails where a change of the catalogue breaks what is stored, or who reads it',
-  help: `Compares the events of the configuration with those that this service and others have recorded in bus.catalogue, and tries
-them on a sample of the log: each event is upcast to the newest shape and validated. Tells paths and reasons, never values.
-
-  --sample <n>        so many of the newest, the oldest and those between of each type (100; 0: none)
-  --against <file>    compares with a catalogue that \`bossbus catalog export\` wrote, without a database
-  --accept <what>     lets a finding pass, as <type>:<rule>, such as payment.paid:sources-narrowed. May be repeated`,
-  options: {
-    sample: { type: 'string' },
-    against: { type: 'string' },
-    accept: { type: 'string', multiple: true },
+export const catalogCheck = defineCommand({
+  examples: [
+    ['catalog check', 'before a deployment, against the database'],
+    ['catalog check --against catalogue.json', 'against a file, without a database'],
+  ],
+  notes: [
+    `Compares the events of the configuration with those that this service and others have recorded in bus.catalogue, and tries
+them on a sample of the log: each event is upcast to the newest shape and validated. Tells paths and reasons, never values.`,
+  ],
+  flags: {
+    sample: integer('<n>', 'So many of the newest, the oldest and those between of each type; 0: none', {
+      ...{ min: 0, max: 10_000, default: 100 },
+    }),
+    against: text(
+      '<file>',
+      'Compares with a catalogue that `bossbus catalog export` wrote, without a database',
+    ),
+    accept: texts('<what>', 'Lets a finding pass, as <type>:<rule>, such as payment.paid:sources-narrowed'),
   },
-  async run({ flags, config, print, cwd }) {
-    const sample = numberFlag(flags, 'sample', { min: 0, max: 10_000, default: 100 })
-    const accepted = new Set(flags['accept'] as readonly string[] | undefined)
-    const against = textFlag(flags, 'against')
+  isLong: true,
+  async run({ flags, config, bus, database, output, cwd }) {
+    const { sample, against } = flags
+    const accepted = new Set(flags.accept)
     const given = await config()
     const report = accept(
       against === undefined
-        ? await checkDatabase(given, sample)
+        ? await checkDatabase({ bus, database }, given, sample)
         : await checkFile(given, against, resolve(cwd, against)),
       accepted,
     )
     const isBroken = report.findings.some(({ severity }) => severity === 'breaking')
-    if (flags['json'] === true) print(JSON.stringify({ ok: !isBroken, ...report }, undefined, 2))
-    else printReport(report, print)
+    output.object({ ok: !isBroken, ...report }, () => printReport(report, output))
     return isBroken ? 1 : 0
   },
-}
+})
 
 async function checkFile(config: Config, name: string, file: string): Promise<Report> {
-  const [source, current] = [config.source(), await describeCatalogue(config.events())]
-  const text = await readFile(file, 'utf8').catch((error: unknown) => {
-    throw new UsageError(`${name} could not be read: ${(error as Error).message}`, { cause: error })
-  })
-  const known = readCatalogueDocument(parse(text, name), name)
+  const [source, events] = [config.source(), await config.events()]
+  const [{ describeCatalogue }, { compareCatalogues }, { readCatalogueFile }] = await Promise.all([
+    import('../../events/contracts/catalogue-description.ts'),
+    import('../../events/compatibility/catalogue-comparison.ts'),
+    import('../views/catalogue-file.ts'),
+  ])
+  const [current, known] = [await describeCatalogue(events), await readCatalogueFile(file, name)]
   const findings = compareCatalogues(source, current, known)
   return { source, against: name, types: current.length, compared: known.length, sampled: [], findings }
 }
 
-function parse(text: string, name: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    throw new UsageError(`${name} is no JSON`)
-  }
-}
-
-async function checkDatabase(config: Config, sampleSize: number): Promise<Report> {
-  const [source, events] = [config.source(), config.events()]
-  const database = createDatabase(config.database(), silentLogger, resolveBossSchema(config.bossSchema))
-  try {
-    await checkSchema(database)
-    const [current, known] = await Promise.all([describeCatalogue(events), readCatalogue(database)])
-    const removed = removedTypes(source, current, known)
-    const needs = removed.length === 0 ? new Map() : await findNeeds(database, removed)
-    const compared = compareCatalogues(source, current, known, needs)
-    const { versions, findings } = await sampleHistory(database, events, known, sampleSize)
-    return {
-      ...{
-        source,
-        against: 'the database',
-        types: current.length,
-        compared: known.length,
-        sampled: versions,
-      },
-      findings: [...compared, ...findings],
-    }
-  } finally {
-    await database.close()
-  }
-}
-
-async function sampleHistory(
-  database: Parameters<typeof checkHistory>[0],
-  events: EventCatalogue,
-  known: readonly KnownType[],
+async function checkDatabase(
+  { bus, database: open }: Pick<CommandContext, 'bus' | 'database'>,
+  config: Config,
   sampleSize: number,
-): ReturnType<typeof checkHistory> {
-  if (sampleSize === 0) return { versions: [], findings: [] }
-  return checkHistory(database, events, known, sampleSize)
+): Promise<Report> {
+  const [source, events] = [config.source(), await config.events()]
+  const [{ describeCatalogue }, { compareCatalogues }, { checkHistory, findNeeds }, { readCatalogue }] =
+    await Promise.all([
+      import('../../events/contracts/catalogue-description.ts'),
+      import('../../events/compatibility/catalogue-comparison.ts'),
+      import('../../operations/history-sample.ts'),
+      import('../../operations/stored-catalogue.ts'),
+    ])
+  // Checks the schema.
+  await bus()
+  const database = await open()
+  const [current, known] = await Promise.all([describeCatalogue(events), readCatalogue(database)])
+  const removed = removedTypes(source, current, known)
+  const needs = removed.length === 0 ? new Map() : await findNeeds(database, removed)
+  const compared = compareCatalogues(source, current, known, needs)
+  const { versions, findings } =
+    sampleSize === 0
+      ? { versions: [], findings: [] }
+      : await checkHistory(database, events, known, sampleSize)
+  return {
+    ...{ source, against: 'the database', types: current.length, compared: known.length, sampled: versions },
+    findings: [...compared, ...findings],
+  }
 }
 
 function removedTypes(
@@ -133,25 +116,23 @@ function accept(report: Report, accepted: ReadonlySet<string>): Report {
 
 function printReport(
   { source, against, types, compared, sampled, findings }: Report,
-  print: CommandContext['print'],
+  { line }: Output,
 ): void {
-  print(`${source}: ${types} types, compared with ${compared} recorded versions of ${against}`)
+  line(`${source}: ${types} types, compared with ${compared} recorded versions of ${against}`)
   for (const { type, version, sampledCount, unfitCount } of sampled)
-    print(`  ${type} version ${version}: ${sampledCount} stored events tried, ${unfitCount} do not fit`)
+    line(`  ${type} version ${version}: ${sampledCount} stored events tried, ${unfitCount} do not fit`)
   for (const severity of ['breaking', 'warning', 'note'] as const) {
     for (const finding of findings.filter((one) => one.severity === severity)) {
-      print('')
-      print(
+      line()
+      line(
         `${severity.toUpperCase()}  ${finding.type} version ${finding.version}  (${finding.type}:${finding.rule})`,
       )
-      print(`  ${finding.what}.`)
-      print(`  ${finding.why}`)
-      print(`  ${finding.remedy}`)
+      line(`  ${finding.what}.`)
+      line(`  ${finding.why}`)
+      line(`  ${finding.remedy}`)
     }
   }
   const breaking = findings.filter(({ severity }) => severity === 'breaking').length
-  print('')
-  print(breaking === 0 ? 'Nothing breaks.' : `${breaking} breaking ${breaking === 1 ? 'change' : 'changes'}.`)
+  line()
+  line(breaking === 0 ? 'Nothing breaks.' : `${breaking} breaking ${breaking === 1 ? 'change' : 'changes'}.`)
 }
-
-const silentLogger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }

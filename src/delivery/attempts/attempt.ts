@@ -219,6 +219,7 @@ class AttemptContext implements HandlerContext, Partial<Pick<ExactlyOnceContext,
       subscription: this.#subscriptionName,
       id: this.#event.id,
       type: this.#event.type,
+      tenantId: this.#event.tenantId,
       attempt: this.attempt,
       ...(this.replayId === undefined ? {} : { replayId: this.replayId }),
     })

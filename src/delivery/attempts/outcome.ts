@@ -17,9 +17,15 @@ import { leastDelaySeconds } from '../subscriptions/retry-delays.ts'
  */
 const tooNewRetrySeconds = 60
 
+/** Undefined where the event could not be read. */
+interface KnownOfEvent {
+  readonly tenantId: string | undefined
+  readonly type?: string | undefined
+}
+
 /** Converts the result of an attempt to the outcome of its event. */
 export function toOutcome(
-  { id: eventId, tenantId }: Pick<StoredEvent, 'id'> & { readonly tenantId: string | undefined },
+  { id: eventId, tenantId, type }: Pick<StoredEvent, 'id'> & KnownOfEvent,
   attempt: number,
   result: AttemptResult,
 ): EventOutcome {
@@ -29,7 +35,7 @@ export function toOutcome(
   const { thrown, durationMs } = result
   const final = thrown instanceof NonRetryableError
   const failed: EventOutcome = {
-    ...{ eventId, tenantId, delivered: false, final, durationMs, trace },
+    ...{ eventId, tenantId, type, delivered: false, final, durationMs, trace },
     ...failureOf(attempt, thrown),
   }
   if (thrown instanceof RetryAfterError && isRetryAfter(thrown.seconds))
@@ -155,8 +161,9 @@ export type EventOutcome =
     }
   | {
       readonly eventId: string
-      /** If it is known: the event may be missing. */
+      /** If they are known: the event may be missing. */
       readonly tenantId?: string | undefined
+      readonly type?: string | undefined
       readonly delivered: false
       readonly failure: AttemptFailure
       /** For metrics: see error-type.ts. */

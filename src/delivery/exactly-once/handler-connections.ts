@@ -1,13 +1,12 @@
 import type pg from 'pg'
 import type { Database } from '../../database/database.ts'
-import { createReservedPermits } from '../concurrency/reserved-permits.ts'
-import type { Semaphore } from '../concurrency/semaphore.ts'
+import { createReservedPermits, type MemberPermits } from '../concurrency/reserved-permits.ts'
 import { beginEventTransaction, type EventTransaction } from './handler-transaction.ts'
 
 /** The connections for the transactions of one subscription's handlers. */
 export interface HandlerConnections {
-  /** To be acquired before `begin`, and released after the transaction is over. */
-  readonly permits: Semaphore
+  /** To be acquired before `begin`, and released after the transaction is over. Left when the subscription is no longer served. */
+  readonly permits: MemberPermits
   begin: (name: string, idleLimitSeconds: number) => Promise<EventTransaction>
   /**
    * Ends the sessions of this role in which a transaction is open whose name starts so, in whatever process: that frees their locks, and they cannot commit any more.

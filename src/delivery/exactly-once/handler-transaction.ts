@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import { DeliveryError } from '../../foundation/errors.ts'
 import type { FaultHook } from '../../foundation/fault-points.ts'
-import { withoutQuotedData } from '../../foundation/error-redaction.ts'
+import { messageOf } from '../../foundation/error-redaction.ts'
 import { toBusError } from '../../database/database-errors.ts'
 import type { BusClient } from '../../database/bus-client.ts'
 import type { DrizzleHandles, HandlerTransaction } from '../../database/drizzle-handle.ts'
@@ -161,7 +161,7 @@ async function openHandle(client: pg.ClientBase, drizzle: DrizzleHandles): Promi
 
   function note(error: unknown): void {
     const { code, message } = error as { code?: unknown; message?: string }
-    if (message !== undefined) firstError ??= withoutQuotedData(code, message)
+    if (message !== undefined) firstError ??= messageOf(error)
     if (isLostRace(code)) lostRace = true
   }
 

@@ -216,7 +216,7 @@ export function createTransactionEnd(worker: WorkerParts, connections: HandlerCo
       return
     }
     const outcome: EventOutcome = {
-      ...{ eventId, tenantId: job.events.tenantOf(eventId) },
+      ...{ eventId, tenantId: job.events.tenantOf(eventId), type: job.events.loaded.typeOf(eventId) },
       ...{ delivered: false, final, durationMs },
       ...failureOf(job.attempt, thrown),
     }

@@ -2,7 +2,7 @@ import type pg from 'pg'
 import { writeAudit } from '../../audit/audit.ts'
 import type { Database } from '../../database/database.ts'
 import type { ResolvedRetry } from '../subscriptions/retry-options.ts'
-import { notifyState } from './subscription-state.ts'
+import { isPausedByPersonSql, notifyState, overridesSql } from './subscription-state.ts'
 
 /** What an operator sets in place of the code's options. */
 export interface OptionOverrides {
@@ -31,11 +31,11 @@ export async function setOverrides(
 ): Promise<boolean> {
   const { rows } = await client.query<{
     id: number
-    pausedByPerson: boolean
+    isPausedByPerson: boolean
     before: object | null
     until: Date | null
   }>(
-    `select s.id, s.paused_at is not null and (s.overrides->>'paused') is null as "pausedByPerson", case when s.overrides_until > now() then s.overrides end as before,
+    `select s.id, ${isPausedByPersonSql} as "isPausedByPerson", ${overridesSql} as before,
        coalesce($2::timestamptz, now() + $3 * interval '1 second') as until
      from bus.subscriptions s where s.name = $1 for update`,
     [name, expiry instanceof Date ? expiry : null, typeof expiry === 'number' ? expiry : null],
@@ -44,7 +44,7 @@ export async function setOverrides(
   if (found === undefined) return false
   // Whoever is paused by a person stays so when this expires.
   const { paused: _, ...others } = overrides
-  const stored = found.pausedByPerson ? others : overrides
+  const stored = found.isPausedByPerson ? others : overrides
   const isSet = Object.keys(overrides).length > 0
   const to = isSet ? { ...overrides, expiresAt: found.until } : null
   await writeAudit(

@@ -49,6 +49,7 @@ export function createPauseAndBreaker(
   const window = circuitBreaker === false ? undefined : createFailureWindow(circuitBreaker)
   let paused = initial.paused
   let isOpen = false
+  let openedAt = performance.now()
   let probe: 'none' | 'wanted' | 'running' = 'none'
   let changedAt = Number.NEGATIVE_INFINITY
   let appliedReadAt = Number.NEGATIVE_INFINITY
@@ -58,6 +59,7 @@ export function createPauseAndBreaker(
   let stopped = false
 
   function setOpen(open: boolean): void {
+    if (open && !isOpen) openedAt = performance.now()
     isOpen = open
     window?.reset()
     changedAt = performance.now()
@@ -95,7 +97,10 @@ export function createPauseAndBreaker(
       await refresh()
     } catch (error) {
       const delayMs = failureDelayMs(failures)
-      logger.debug({ reason: reasonOf(error), delayMs }, 'a circuit breaker could not be read')
+      logger.debug(
+        { subscription: subscription.name, reason: reasonOf(error), delayMs },
+        'a circuit breaker could not be read',
+      )
       clearTimeout(timer)
       timer = setTimeout(() => void tryProbe(failures + 1), delayMs).unref()
     }
@@ -107,7 +112,8 @@ export function createPauseAndBreaker(
     if (state !== undefined) breaker.apply(state, readAt)
   }
 
-  async function open(reason: string, tenantIds: readonly string[]): Promise<void> {
+  /** @param last - the event whose attempt failed last */
+  async function open({ reason, tenantIds }: OpenReason, last: StoredEvent): Promise<void> {
     const probeSeconds = circuitBreaker === false ? 0 : circuitBreaker.probeSeconds
     const isAccepted = await openCircuit(database, subscriptionId, { reason, tenantIds, probeSeconds })
     if (!isAccepted) {
@@ -117,7 +123,15 @@ export function createPauseAndBreaker(
     }
     if (!isOpen) halt()
     logger.error(
-      { subscription: subscription.name, reason },
+      {
+        subscription: subscription.name,
+        id: last.id,
+        type: last.type,
+        // Where only one tenant's events fail.
+        tenantId: tenantIds.length === 1 ? tenantIds[0] : undefined,
+        probeInSeconds: probeSeconds,
+        reason,
+      },
       'nearly every attempt of a subscription fails: its circuit breaker has opened',
     )
     changedAt = performance.now()
@@ -139,8 +153,8 @@ export function createPauseAndBreaker(
       paused = state.paused
       if (paused !== was.paused)
         logger.info(
-          { subscription: subscription.name },
-          `a subscription was ${paused ? 'paused' : 'resumed'}`,
+          { subscription: subscription.name, by: state.pausedBy, reason: state.pauseReason },
+          paused ? 'a subscription was paused' : 'a subscription was resumed',
         )
       if (state.probeInMs === undefined && isOpen) setOpen(false)
       else if (state.probeInMs !== undefined && window !== undefined) {
@@ -160,9 +174,12 @@ export function createPauseAndBreaker(
       // Immediately, so that nothing more is started meanwhile, unless it may be a problem of that tenant alone.
       if (!isOneTenant) halt()
       opening = true
-      open(trip.reason, trip.tenantIds)
+      open(trip, event)
         .catch((error: unknown) => {
-          logger.warn({ reason: reasonOf(error) }, 'a circuit breaker could not be opened')
+          logger.warn(
+            { subscription: subscription.name, reason: reasonOf(error) },
+            'a circuit breaker could not be opened',
+          )
           setOpen(false)
           onChange()
         })
@@ -178,11 +195,12 @@ export function createPauseAndBreaker(
     async endProbe(verdict, thrown) {
       if (probe === 'running') probe = verdict === undefined ? 'wanted' : 'none'
       if (verdict === true && isOpen) {
+        const openMs = Math.round(performance.now() - openedAt)
         setOpen(false)
         onChange()
         if (await closeCircuit(database, subscriptionId))
           logger.info(
-            { subscription: subscription.name },
+            { subscription: subscription.name, openMs },
             'an attempt succeeded: the circuit breaker of a subscription has closed',
           )
       } else if (verdict === undefined) onChange()
@@ -214,13 +232,17 @@ const maxTenants = 1000
 /** With fewer failed events than this, the events themselves are assumed to be the cause. */
 const minFailedEvents = 4
 
+/** Why a circuit breaker should open. */
+interface OpenReason {
+  readonly reason: string
+  /** The tenants whose events failed. */
+  readonly tenantIds: readonly string[]
+}
+
 /** The latest attempts of a subscription in this process: whether nearly all of them failed. */
 export interface FailureWindow {
   /** Adds the outcome of an attempt. Returns the reason to open the circuit breaker now, if there is one. */
-  record: (
-    outcome: EventOutcome,
-    event: StoredEvent,
-  ) => { readonly reason: string; readonly tenantIds: readonly string[] } | undefined
+  record: (outcome: EventOutcome, event: StoredEvent) => OpenReason | undefined
   /** Forgets the attempts so far. */
   reset: () => void
 }

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import { writeAudit } from '../../audit/audit.ts'
-import { closedCircuit, notifyState, overridesSql } from './subscription-state.ts'
+import { closedCircuit, isPausedByPersonSql, isPausedSql, notifyState } from './subscription-state.ts'
 
 /** Who pauses or resumes a subscription, and why. */
 export interface PauseChange {
@@ -21,7 +21,7 @@ export async function pauseSubscription(
   { by, service, reason }: PauseChange,
 ): Promise<boolean | undefined> {
   const found = await lock(client, name)
-  if (found?.isPaused !== false) return found && false
+  if (found?.isPausedByPerson !== false) return found && false
   await writeAudit(
     client,
     { by: by ?? service, reason, action: 'subscriptions.pause', subscription: name },
@@ -47,13 +47,13 @@ export async function resumeSubscription(
 ): Promise<boolean | undefined> {
   const found = await lock(client, name)
   if (found === undefined) return undefined
-  const { isPaused, isPausedUntil, isOpen } = found
-  if (!isPaused && !isPausedUntil && !isOpen) return false
+  const { isPaused, isOpen } = found
+  if (!isPaused && !isOpen) return false
   await writeAudit(
     client,
     {
       ...{ by: by ?? service, reason, action: 'subscriptions.resume', subscription: name },
-      change: { wasPaused: isPaused || isPausedUntil, wasCircuitOpen: isOpen },
+      change: { wasPaused: isPaused, wasCircuitOpen: isOpen },
     },
     {},
   )
@@ -70,14 +70,13 @@ export async function resumeSubscription(
 interface LockedState {
   readonly id: number
   readonly isPaused: boolean
-  readonly isPausedUntil: boolean
+  readonly isPausedByPerson: boolean
   readonly isOpen: boolean
 }
 
 async function lock(client: pg.ClientBase, name: string): Promise<LockedState | undefined> {
   const { rows } = await client.query<LockedState>(
-    `select s.id, s.paused_at is not null and (s.overrides->>'paused') is null as "isPaused", s.circuit_opened_at is not null as "isOpen",
-       coalesce((${overridesSql}->>'paused')::boolean, false) as "isPausedUntil"
+    `select s.id, ${isPausedSql} as "isPaused", ${isPausedByPersonSql} as "isPausedByPerson", s.circuit_opened_at is not null as "isOpen"
      from bus.subscriptions s where s.name = $1 for update`,
     [name],
   )

@@ -6,6 +6,9 @@ import type { ResolvedRetry } from '../subscriptions/retry-options.ts'
 /** The runtime state of a subscription, set by a person or by its circuit breaker, for all processes. */
 export interface SubscriptionState {
   readonly paused: boolean
+  /** Who has paused it, and why, if that was said. */
+  readonly pausedBy?: string | undefined
+  readonly pauseReason?: string | undefined
   /** Those that an operator has set, or of its newest declaration, because they apply to the whole queue. */
   readonly retry: ResolvedRetry
   /** What an operator has set in place of the code's. */
@@ -18,8 +21,17 @@ export interface SubscriptionState {
 /** In SQL: what an operator has set in a row `s` of `bus.subscriptions`, while it counts; otherwise null. */
 export const overridesSql = '(case when s.overrides_until > now() then s.overrides end)'
 
+/**
+ * In SQL: whether the subscription in a row `s` of `bus.subscriptions` is paused, by a person or by its overrides. A pause of overrides has
+ * `paused_at` too, and ends when they expire, which is before a process clears them.
+ */
+export const isPausedSql = `(case when s.overrides ? 'paused' then s.overrides_until > now() else s.paused_at is not null end)`
+
+/** In SQL: whether a person has paused it, so that it stays paused when its overrides end. */
+export const isPausedByPersonSql = `(s.paused_at is not null and not coalesce(s.overrides ? 'paused', false))`
+
 /** The columns of {@link SubscriptionState} in a row `s` of `bus.subscriptions`. */
-export const stateColumns = `s.paused_at is not null and ((s.overrides->>'paused') is null or s.overrides_until > now()) as paused,
+export const stateColumns = `${isPausedSql} as paused, s.paused_by, s.pause_reason,
   coalesce(${overridesSql}->'retry', s.options->'retry') as retry, (${overridesSql}->>'concurrency')::int as concurrency,
   s.options->>'onKeyFailure' as on_key_failure,
   case when s.circuit_opened_at is not null
@@ -27,6 +39,8 @@ export const stateColumns = `s.paused_at is not null and ((s.overrides->>'paused
 
 export interface StateRow {
   readonly paused: boolean
+  readonly paused_by: string | null
+  readonly pause_reason: string | null
   readonly retry: ResolvedRetry
   readonly concurrency: number | null
   readonly on_key_failure: KeyFailureRule | null
@@ -35,6 +49,8 @@ export interface StateRow {
 
 export function toState({
   paused,
+  paused_by,
+  pause_reason,
   retry,
   concurrency,
   on_key_failure,
@@ -42,6 +58,8 @@ export function toState({
 }: StateRow): SubscriptionState {
   return {
     paused,
+    pausedBy: paused_by ?? undefined,
+    pauseReason: pause_reason ?? undefined,
     retry,
     concurrency: concurrency ?? undefined,
     onKeyFailure: on_key_failure ?? undefined,

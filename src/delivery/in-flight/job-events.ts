@@ -85,10 +85,11 @@ export class JobEvents {
       event = this.#loaded.get(eventId)
     } catch (thrown) {
       return {
-        outcome: toOutcome({ id: eventId, tenantId: undefined }, this.#attempt, {
-          outcome: 'failed',
-          thrown,
-        }),
+        outcome: toOutcome(
+          { id: eventId, tenantId: this.tenantOf(eventId), type: this.#loaded.typeOf(eventId) },
+          this.#attempt,
+          { outcome: 'failed', thrown },
+        ),
       }
     }
     if (event === undefined)

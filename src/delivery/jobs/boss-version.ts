@@ -1,4 +1,4 @@
-import { getConstructionPlans, PgBoss } from 'pg-boss'
+import { getConstructionPlans, getMigrationPlans, PgBoss } from 'pg-boss'
 import { DatabaseError } from '../../foundation/errors.ts'
 import type { Database } from '../../database/database.ts'
 import { toBusError } from '../../database/database-errors.ts'
@@ -47,6 +47,25 @@ export async function assertMigratableBoss(
   )
 }
 
+/** What a migration would do to the schema of pg-boss. */
+export interface BossPlan {
+  /** The version of its schema that is there. Undefined: none is. */
+  readonly version: number | undefined
+  /** The version that it would have then. */
+  readonly nextVersion: number
+  /** As a script for psql. Empty if there is nothing to do. */
+  readonly sql: string
+}
+
+/** Only reads. */
+export async function planBoss(database: Database): Promise<BossPlan> {
+  const { version } = await readVersion(database)
+  if (version === undefined)
+    return { version, nextVersion: bossVersion, sql: getConstructionPlans(database.bossSchema).trim() }
+  if (version >= bossVersion) return { version, nextVersion: version, sql: '' }
+  return { version, nextVersion: bossVersion, sql: getMigrationPlans(database.bossSchema, version).trim() }
+}
+
 /**
  * Verifies that pg-boss is installed, and that its schema works with this version of pg-boss and with the statements of
  * the bus. Returns whether the schema is newer.
@@ -77,7 +96,14 @@ async function assertUsableVersion(database: Database): Promise<boolean> {
   return true
 }
 
-async function readVersion({ query, bossSchema }: Database): Promise<{
+/** The version of pg-boss's schema. Undefined if it is not there. */
+export async function readBossVersion(
+  database: Pick<Database, 'query' | 'bossSchema'>,
+): Promise<number | undefined> {
+  return (await readVersion(database)).version
+}
+
+async function readVersion({ query, bossSchema }: Pick<Database, 'query' | 'bossSchema'>): Promise<{
   readonly version: number | undefined
   readonly hasRelations: boolean
 }> {

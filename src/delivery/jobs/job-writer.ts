@@ -142,8 +142,11 @@ export async function isCurrent(
 export interface DeadLettered {
   readonly eventId: string
   readonly output: FailureOutput
-  /** If it is known. */
+  /** These three if they are known. */
   readonly tenantId?: string | undefined
+  readonly type?: string | undefined
+  /** Of the last handler. */
+  readonly durationMs?: number | undefined
   /** What it does to its key, if it holds one. */
   readonly keyState?: 'blocked' | 'parked' | undefined
 }
@@ -153,14 +156,16 @@ export function logDeadLetters(
   { logger, subscription }: Pick<SubscriptionContext, 'logger' | 'subscription'>,
   deadLetters: readonly DeadLettered[],
 ): void {
-  for (const { eventId, output, tenantId, keyState } of deadLetters) {
+  for (const { eventId, output, tenantId, type, durationMs, keyState } of deadLetters) {
     const last = output.failures.at(-1)
     logger.error(
       {
         subscription: subscription.name,
         id: eventId,
+        type,
         tenantId,
         attempts: output.attempts,
+        durationMs: durationMs === undefined ? undefined : Math.round(durationMs),
         ...(keyState === undefined ? {} : { keyState }),
         errorName: last?.name,
         errorCode: last?.code,

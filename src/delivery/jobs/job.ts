@@ -202,7 +202,7 @@ export function firstJob(
 
 /**
  * The priority of jobs in the background, those of replays and of catching up: behind every finish tag, so that a live event waits for what is
- * running at most. They have no flow: no job is to stand behind them.
+ * running at most. They have no flow: no job is to stand behind them. `bus.is_background_job` has the same number.
  */
 export const backgroundPriority = -2_000_000_000
 

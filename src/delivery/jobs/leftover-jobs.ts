@@ -52,6 +52,19 @@ export async function takeJobs(
   )
 }
 
+/** Whether a queue has jobs that have not ended: after {@link takeJobs} has taken all, those that another session has locked. */
+export async function hasUnfinishedJobs(
+  client: pg.ClientBase,
+  { bossSchema }: Boss,
+  queue: string,
+): Promise<boolean> {
+  const { rows } = await client.query<{ found: boolean }>(
+    `select exists (select from ${bossSchema}.job where name = $1 and state < 'completed') as found`,
+    [queue],
+  )
+  return rows[0]?.found === true
+}
+
 /** The table of a queue that has one of its own, as SQL. */
 async function tableOf(
   client: pg.ClientBase,
@@ -78,7 +91,8 @@ export async function lockQueue(client: pg.ClientBase, boss: Boss, subscription:
 /**
  * Deletes both queues of a subscription, with the ended jobs that are left in them. Afterwards an insert of a relay that has loaded the
  * registry before fails, and is repeated with the registry as it is. Locks the tables of jobs of all queues, after that of this
- * queue, until the transaction ends; the caller sets a lock timeout. Repeating it changes nothing.
+ * queue, until the transaction ends; the caller sets a lock timeout, and has made sure that no job is left that has not ended: pg-boss's foreign
+ * key refuses to delete the queue of one. Repeating it changes nothing.
  */
 export async function dropQueues(client: pg.ClientBase, boss: Boss, subscription: string): Promise<void> {
   const { bossSchema } = boss
@@ -86,7 +100,7 @@ export async function dropQueues(client: pg.ClientBase, boss: Boss, subscription
   const table = await tableOf(client, boss, queueName(subscription))
   if (table !== undefined) await client.query(`drop table ${table}`)
   for (const name of names) {
-    await client.query(`delete from ${bossSchema}.job where name = $1`, [name])
+    await client.query(`delete from ${bossSchema}.job where name = $1 and state >= 'completed'`, [name])
     await client.query(`delete from ${bossSchema}.queue where name = $1`, [name])
   }
 }

@@ -20,6 +20,7 @@ export async function insertCalls(
 
 /** A call that this process is to make. */
 export interface ClaimedCall {
+  readonly subscriptionId: number
   readonly eventId: string
   /** As text, because it is a part of the key. */
   readonly deadAtText: string
@@ -32,6 +33,7 @@ export interface ClaimedCall {
 }
 
 interface CallRow extends Record<string, unknown> {
+  readonly subscription_id: number
   readonly event_id: string
   readonly dead_at_text: string
   readonly dead_at: Date
@@ -41,126 +43,194 @@ interface CallRow extends Record<string, unknown> {
 }
 
 interface ErrorRow extends Record<string, unknown> {
+  readonly subscription_id: number
   readonly event_id: string
   readonly error_name: string
   readonly error_message: string | null
   readonly error_code: string | null
 }
 
-/** Claims the next calls of a subscription for a minute. Skips those that another process is claiming. */
-export async function claimCalls(database: Queries, subscriptionId: number): Promise<ClaimedCall[]> {
+/** The most calls of one subscription, and of all, that a process claims at a time. */
+const maxOfSubscription = 20
+const maxClaimed = 100
+
+/**
+ * Claims the next calls of some subscriptions for a minute. Skips those that another process is claiming. Locks no other rows; repeating it
+ * claims further ones.
+ */
+export async function claimCalls(
+  database: Queries,
+  subscriptionIds: readonly number[],
+): Promise<ClaimedCall[]> {
+  if (subscriptionIds.length === 0) return []
   const { rows } = await database.query<CallRow>(
     `update bus.dead_letter_calls c set next_call_at = clock_timestamp() + interval '1 minute'
      from (
-       select d.event_id, d.dead_at from bus.dead_letter_calls d
-       where d.subscription_id = $1 and d.next_call_at <= clock_timestamp()
-       order by d.next_call_at limit 20 for update skip locked
+       select d.* from unnest($1::int[]) as s (id)
+       cross join lateral (
+         select d.subscription_id, d.event_id, d.dead_at from bus.dead_letter_calls d
+         where d.subscription_id = s.id and d.next_call_at <= clock_timestamp()
+         order by d.next_call_at limit ${maxOfSubscription} for update skip locked
+       ) d
+       limit ${maxClaimed}
      ) n
-     where c.subscription_id = $1 and c.event_id = n.event_id and c.dead_at = n.dead_at
-     returning c.event_id, c.dead_at::text as dead_at_text, c.dead_at, c.state, c.attempts, c.tenant_id`,
-    [subscriptionId],
+     where c.subscription_id = n.subscription_id and c.event_id = n.event_id and c.dead_at = n.dead_at
+     returning c.subscription_id, c.event_id, c.dead_at::text as dead_at_text, c.dead_at, c.state, c.attempts, c.tenant_id`,
+    [subscriptionIds],
   )
   if (rows.length === 0) return []
   const { rows: errors } = await database.query<ErrorRow>(
-    `select distinct on (a.event_id) a.event_id, a.error_name, a.error_message, a.error_code from bus.attempts a
-     where a.event_id = any($1::uuid[]) and a.subscription_id = $2 and not a.succeeded
-     order by a.event_id, a.ended_at desc`,
-    [rows.map((row) => row.event_id), subscriptionId],
+    `select distinct on (a.event_id, a.subscription_id) a.event_id, a.subscription_id, a.error_name, a.error_message, a.error_code
+     from bus.attempts a
+     where a.event_id = any($1::uuid[]) and a.subscription_id = any($2::int[]) and not a.succeeded
+     order by a.event_id, a.subscription_id, a.ended_at desc`,
+    [rows.map((row) => row.event_id), [...new Set(rows.map((row) => row.subscription_id))]],
   )
+  const letterOf = (row: CallRow | ErrorRow): string => `${row.subscription_id}/${row.event_id}`
   const errorOf = new Map(
     errors.map((row) => [
-      row.event_id,
+      letterOf(row),
       { name: row.error_name, message: row.error_message ?? '', code: row.error_code ?? undefined },
     ]),
   )
   return rows.map((row) => ({
+    subscriptionId: row.subscription_id,
     eventId: row.event_id,
     deadAtText: row.dead_at_text,
     deadAt: row.dead_at,
     state: row.state,
     attempts: row.attempts,
     tenantId: row.tenant_id ?? undefined,
-    error: errorOf.get(row.event_id),
+    error: errorOf.get(letterOf(row)),
   }))
 }
 
-/** Removes a call that was made. */
-export async function endCall(
-  database: Queries,
-  subscriptionId: number,
-  { eventId, deadAtText }: ClaimedCall,
-): Promise<void> {
+type CallKey = Pick<ClaimedCall, 'subscriptionId' | 'eventId' | 'deadAtText'>
+
+/** The keys of calls, in SQL, and its values. */
+const keysSql =
+  'select * from unnest($1::int[], $2::uuid[], $3::timestamptz[]) as k (subscription_id, event_id, dead_at)'
+const keysOf = (calls: readonly CallKey[]): unknown[] => [
+  calls.map(({ subscriptionId }) => subscriptionId),
+  calls.map(({ eventId }) => eventId),
+  calls.map(({ deadAtText }) => deadAtText),
+]
+const isKey = 'c.subscription_id = k.subscription_id and c.event_id = k.event_id and c.dead_at = k.dead_at'
+
+/** Removes calls that were made. */
+export async function endCalls(database: Queries, calls: readonly CallKey[]): Promise<void> {
+  if (calls.length === 0) return
   await database.query(
-    'delete from bus.dead_letter_calls where subscription_id = $1 and event_id = $2 and dead_at = $3::timestamptz',
-    [subscriptionId, eventId, deadAtText],
+    `delete from bus.dead_letter_calls c using (${keysSql}) k where ${isKey}`,
+    keysOf(calls),
   )
 }
 
-/** A call that failed is made again later, for a day. Resolves to whether it was given up. */
-export async function postponeCall(
+/** Calls that failed are made again later, for a day. Resolves to the events whose calls were given up. */
+export async function postponeCalls(
   database: Queries,
-  subscriptionId: number,
-  { eventId, deadAtText }: ClaimedCall,
-): Promise<boolean> {
-  const { rows } = await database.query<{ given_up: boolean }>(
+  calls: readonly CallKey[],
+): Promise<readonly { readonly subscriptionId: number; readonly eventId: string }[]> {
+  if (calls.length === 0) return []
+  const { rows } = await database.query<{ subscription_id: number; event_id: string }>(
     `with given_up as (
-       delete from bus.dead_letter_calls where subscription_id = $1 and event_id = $2 and dead_at = $3::timestamptz
-         and dead_at < now() - interval '1 day' returning 1
+       delete from bus.dead_letter_calls c using (${keysSql}) k where ${isKey} and c.dead_at < now() - interval '1 day'
+       returning c.subscription_id, c.event_id
      ), postponed as (
-       update bus.dead_letter_calls set error_count = error_count + 1,
-         next_call_at = clock_timestamp() + least(300, 2 ^ least(error_count, 9)) * interval '1 second'
-       where subscription_id = $1 and event_id = $2 and dead_at = $3::timestamptz and dead_at >= now() - interval '1 day'
+       update bus.dead_letter_calls c set error_count = c.error_count + 1,
+         next_call_at = clock_timestamp() + least(300, 2 ^ least(c.error_count, 9)) * interval '1 second'
+       from (${keysSql}) k where ${isKey} and c.dead_at >= now() - interval '1 day'
      )
-     select exists (select from given_up) as given_up`,
-    [subscriptionId, eventId, deadAtText],
+     select subscription_id, event_id from given_up`,
+    keysOf(calls),
   )
-  return rows[0]?.given_up === true
+  return rows.map((row) => ({ subscriptionId: row.subscription_id, eventId: row.event_id }))
+}
+
+/** The alert that a subscription wants: at so many dead letters within this time. */
+export interface WantedAlert {
+  readonly subscriptionId: number
+  readonly count: number
+  readonly perSeconds: number
+}
+
+/** An alert that this process is to raise. */
+export interface ClaimedAlert {
+  readonly subscriptionId: number
+  /** When the oldest of the dead letters became one. */
+  readonly firstAt: Date
 }
 
 /**
- * Claims the alert of a subscription for a minute: where it has collected so many dead letters, and has not been raised in this time, or was
- * raised and not told yet. Returns when the oldest of the dead letters became one. Counts no further than the limit.
+ * Claims the alerts of some subscriptions for a minute: where one has collected so many dead letters, and its alert has not been raised in this
+ * time, or was raised and not told yet. Counts no further than the limit. Locks the rows of the alerts, in the order of the subscriptions.
  */
-export async function claimAlert(
+export async function claimAlerts(
   database: Queries,
-  subscriptionId: number,
-  { count, perSeconds }: { readonly count: number; readonly perSeconds: number },
-): Promise<Date | undefined> {
-  const { rows } = await database.query<{ first_at: Date }>(
-    `with recent as materialized (
-       select f.failed_at from bus.failing f
-       where f.subscription_id = $1 and f.state <> 'retrying' and f.failed_at > clock_timestamp() - $3 * interval '1 second'
-       order by f.failed_at desc, f.event_id desc limit $2
+  wanted: readonly WantedAlert[],
+): Promise<readonly ClaimedAlert[]> {
+  if (wanted.length === 0) return []
+  const { rows } = await database.query<{ subscription_id: number; first_at: Date }>(
+    `with wanted as materialized (
+       select * from unnest($1::int[], $2::int[], $3::int[]) as w (subscription_id, letter_count, per_seconds)
+     ), recent as materialized (
+       select w.subscription_id, r.first_at from wanted w
+       cross join lateral (
+         select min(f.failed_at) as first_at, count(*) as letter_count from (
+           select f.failed_at from bus.failing f
+           where f.subscription_id = w.subscription_id and f.state <> 'retrying'
+             and f.failed_at > clock_timestamp() - w.per_seconds * interval '1 second'
+           order by f.failed_at desc, f.event_id desc limit w.letter_count) f
+       ) r
+       where r.letter_count >= w.letter_count
      ), raised as (
        insert into bus.dead_letter_alerts as a (subscription_id, first_at, next_call_at)
-       select $1, min(r.failed_at), clock_timestamp() + interval '1 minute' from recent r having count(*) >= $2
+       select r.subscription_id, r.first_at, clock_timestamp() + interval '1 minute' from recent r order by r.subscription_id
        on conflict (subscription_id) do update
          set raised_at = clock_timestamp(), first_at = excluded.first_at, error_count = 0, next_call_at = excluded.next_call_at
-         where a.next_call_at is null and a.raised_at <= clock_timestamp() - $3 * interval '1 second'
-       returning first_at
+         where a.next_call_at is null and a.raised_at <= clock_timestamp() - interval '1 second' * (
+           select w.per_seconds from wanted w where w.subscription_id = a.subscription_id)
+       returning subscription_id, first_at
      ), left_over as (
-       update bus.dead_letter_alerts set next_call_at = clock_timestamp() + interval '1 minute'
-       where subscription_id = $1 and next_call_at <= clock_timestamp() returning first_at
+       update bus.dead_letter_alerts a set next_call_at = clock_timestamp() + interval '1 minute'
+       from (
+         select d.subscription_id from bus.dead_letter_alerts d
+         where d.subscription_id = any($1::int[]) and d.next_call_at <= clock_timestamp() for update skip locked
+       ) n
+       where a.subscription_id = n.subscription_id
+       returning a.subscription_id, a.first_at
      )
-     select first_at from raised union all select first_at from left_over limit 1`,
-    [subscriptionId, count, perSeconds],
+     select subscription_id, first_at from raised union all select subscription_id, first_at from left_over`,
+    [
+      wanted.map(({ subscriptionId }) => subscriptionId),
+      wanted.map(({ count }) => count),
+      wanted.map(({ perSeconds }) => perSeconds),
+    ],
   )
-  return rows[0]?.first_at
+  return rows.map((row) => ({ subscriptionId: row.subscription_id, firstAt: row.first_at }))
 }
 
-/** The alert has been told. */
-export async function endAlert(database: Queries, subscriptionId: number): Promise<void> {
-  await database.query('update bus.dead_letter_alerts set next_call_at = null where subscription_id = $1', [
-    subscriptionId,
-  ])
-}
+/** Locks alerts in the order in which they are claimed. */
+const lockedAlertsSql = `select d.subscription_id from bus.dead_letter_alerts d
+   where d.subscription_id = any($1::int[]) order by d.subscription_id for update`
 
-/** An alert that could not be told is told later. */
-export async function postponeAlert(database: Queries, subscriptionId: number): Promise<void> {
+/** Alerts have been told. */
+export async function endAlerts(database: Queries, subscriptionIds: readonly number[]): Promise<void> {
+  if (subscriptionIds.length === 0) return
   await database.query(
-    `update bus.dead_letter_alerts set error_count = error_count + 1,
-       next_call_at = clock_timestamp() + least(300, 2 ^ least(error_count, 9)) * interval '1 second'
-     where subscription_id = $1`,
-    [subscriptionId],
+    `update bus.dead_letter_alerts a set next_call_at = null
+     from (${lockedAlertsSql}) n where a.subscription_id = n.subscription_id`,
+    [subscriptionIds],
+  )
+}
+
+/** Alerts that could not be told are told later. */
+export async function postponeAlerts(database: Queries, subscriptionIds: readonly number[]): Promise<void> {
+  if (subscriptionIds.length === 0) return
+  await database.query(
+    `update bus.dead_letter_alerts a set error_count = a.error_count + 1,
+       next_call_at = clock_timestamp() + least(300, 2 ^ least(a.error_count, 9)) * interval '1 second'
+     from (${lockedAlertsSql}) n where a.subscription_id = n.subscription_id`,
+    [subscriptionIds],
   )
 }

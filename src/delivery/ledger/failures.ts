@@ -11,6 +11,8 @@ export interface FailureRecord {
   readonly eventId: string
   /** Where it is not known, it is looked up. */
   readonly tenantId?: string | undefined
+  /** For the log line of a dead letter: if it is known. It is not recorded. */
+  readonly type?: string | undefined
   /** The key of an ordered subscription that it holds. */
   readonly keyId?: string | undefined
   readonly failure: AttemptFailure
@@ -55,12 +57,15 @@ export async function recordFailures(
     await countReplayed(client, subscriptionId, {
       dead: failures.filter(({ state }) => state !== 'retrying').length,
     })
-  const rows = failures.map(({ failure, ...record }) => ({
-    ...failure,
-    ...record,
-    durationMs: rounded(record.durationMs),
-    fingerprint: fingerprintOf(failure),
-  }))
+  const rows = failures.map((failed) => {
+    const { failure, type: _, ...record } = failed
+    return {
+      ...failure,
+      ...record,
+      durationMs: rounded(record.durationMs),
+      fingerprint: fingerprintOf(failure),
+    }
+  })
   await client.query('select bus.record_failures($1, $2::jsonb, $3)', [
     subscriptionId,
     JSON.stringify(rows),

@@ -1,4 +1,5 @@
 import { lowestId } from '../../events/event-id.ts'
+import { canary } from '../../events/event-type.ts'
 import type { Database } from '../../database/database.ts'
 
 /** Receipts that one statement looks at. */
@@ -13,7 +14,7 @@ const overlapMs = 60 * 60_000
 /**
  * Returns a function that packs the receipts of at-least-once subscriptions that have rows of their own: those of earlier versions, and those
  * that came one by one. The first call looks at all of them, later calls at those that are new. Many short transactions, so deliveries
- * are not delayed, and a crash loses nothing.
+ * are not delayed, and a crash loses nothing. Those of canaries are removed one by one, and stay as they are.
  */
 export function createReceiptPacker(database: Pick<Database, 'query'>): () => Promise<number> {
   let lastPassAt: number | undefined
@@ -21,7 +22,8 @@ export function createReceiptPacker(database: Pick<Database, 'query'>): () => Pr
     const from = lowestId(lastPassAt === undefined ? 0 : lastPassAt - overlapMs)
     lastPassAt = Date.now()
     const { rows: subscriptions } = await database.query<{ id: number }>(
-      `select id from bus.subscriptions where options->>'mode' is distinct from 'exactly-once' order by id`,
+      `select id from bus.subscriptions where options->>'mode' is distinct from 'exactly-once' and name <> $1 order by id`,
+      [canary.subscription],
     )
     let packedCount = 0
     for (const { id } of subscriptions) packedCount += await packSubscription(database, id, from)

@@ -35,22 +35,22 @@ export const uniqueViolation = '23505'
 
 /**
  * Inserts receipts with a row of their own. One that is there already stays; unless it `mayExist`, it is a unique violation. A receipt that
- * may exist may also be packed.
+ * may exist may also be packed. Resolves to those that were inserted.
  */
 export async function insertReceipts(
   client: pg.ClientBase,
   subscriptionId: number,
   receipts: readonly Receipt[],
   mayExist: boolean,
-): Promise<void> {
-  if (receipts.length === 0) return
+): Promise<readonly Receipt[]> {
+  if (receipts.length === 0) return []
   // The column is left out where it can be: hardly any event is erased while it waits.
   const someErased = receipts.some(({ erased }) => erased)
-  await queryPrepared(
+  const { rows } = await queryPrepared(
     client,
     `insert into bus.receipts (subscription_id, event_id, attempts, duration_ms, expired${someErased ? ', erased' : ''})
      select $1, r.* from unnest($2::uuid[], $3::smallint[], $4::real[], $5::boolean[]${someErased ? `, array_replace($6::boolean[], false, null)` : ''}) r (event_id)
-     ${mayExist ? 'where not exists (select from bus.received_events($1, array[r.event_id])) on conflict do nothing' : ''}`,
+     ${mayExist ? 'where not exists (select from bus.received_events($1, array[r.event_id])) on conflict do nothing returning event_id' : ''}`,
     [
       subscriptionId,
       arrayOf(receipts, (receipt) => receipt.eventId),
@@ -60,6 +60,9 @@ export async function insertReceipts(
       ...(someErased ? [arrayOf(receipts, (receipt) => (receipt.erased ? 't' : 'f'))] : []),
     ],
   )
+  if (!mayExist) return receipts
+  const inserted = new Set((rows as { readonly event_id: string }[]).map(({ event_id }) => event_id))
+  return receipts.filter(({ eventId }) => inserted.has(eventId))
 }
 
 /** As many as fit in a row that PostgreSQL stores in place: twenty bytes each, and two kilobytes at most. */

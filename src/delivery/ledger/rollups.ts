@@ -93,14 +93,18 @@ export function createRollups(
     await tenants.flush()
   }
 
+  /** The counts of tenants are written also where those of subscriptions cannot be. */
   function flushNow(isLast: boolean): Promise<void> {
     flushing = flushing
       .then(flush)
+      .catch(reportFailure)
       .then(async () => flushTenants(isLast))
-      .catch((error: unknown) => {
-        logger.warn({ reason: reasonOf(error) }, 'the counts of the last seconds could not be written')
-      })
+      .catch(reportFailure)
     return flushing
+  }
+
+  function reportFailure(error: unknown): void {
+    logger.warn({ reason: reasonOf(error) }, 'the counts of the last seconds could not be written')
   }
 
   return {

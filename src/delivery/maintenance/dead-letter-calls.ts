@@ -2,12 +2,12 @@ import type { Database } from '../../database/database.ts'
 import { reasonOf } from '../../foundation/error-reason.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
 import {
-  claimAlert,
+  claimAlerts,
   claimCalls,
-  endAlert,
-  endCall,
-  postponeAlert,
-  postponeCall,
+  endAlerts,
+  endCalls,
+  postponeAlerts,
+  postponeCalls,
   type ClaimedCall,
 } from '../ledger/dead-letter-calls.ts'
 import type { DeadLetterCallbacks } from '../subscriptions/dead-letter-callbacks.ts'
@@ -16,8 +16,11 @@ import type { DeadLetterCallbacks } from '../subscriptions/dead-letter-callbacks
 export interface DeadLetterCalls {
   /** Events have become dead letters. */
   readonly wake: () => void
-  /** Resolves when the calls under way have ended, or have taken too long. */
-  readonly stop: () => Promise<void>
+  /**
+   * Begins no further call. Resolves when those under way have ended, or at the deadline, in terms of `performance.now()`: what has not
+   * answered by then is called again by another process.
+   */
+  readonly stop: (deadline: number) => Promise<void>
 }
 
 /** A subscription with callbacks. */
@@ -36,6 +39,9 @@ const retryMs = 1100
 /** A callback that takes longer has failed. */
 const maxCallMs = 30_000
 
+/** What came of a call. `left`: it was not made, or was under way, when the process stopped. */
+type Answer = 'told' | 'failed' | 'left'
+
 /**
  * Calls `onDeadLetter` and `deadLetterAlert` of subscriptions. What is to be told is in the database, written in the transaction that makes the
  * dead letter. Any process of the subscription may tell it: it claims the call for a minute, calls, and removes it. After a crash in
@@ -51,6 +57,8 @@ export function startDeadLetterCalls(
   let isWoken = false
   let isStopped = false
   let hasFailed = false
+  /** Leaves the calls under way. */
+  const underWay = new Set<() => void>()
 
   function schedule(delayMs: number): void {
     if (isStopped) return
@@ -67,72 +75,90 @@ export function startDeadLetterCalls(
   async function pass(): Promise<void> {
     isWoken = false
     hasFailed = false
-    try {
-      for (const subscription of subscriptions()) {
-        await tellLetters(subscription)
-        await tellAlert(subscription)
-      }
-    } catch (error) {
-      logger.warn({ reason: reasonOf(error) }, 'dead letters could not be announced, retrying')
-    }
+    const told = subscriptions()
+    await Promise.all(
+      [tellLetters(told), tellAlerts(told)].map(async (telling) => telling.catch(reportFailure)),
+    )
   }
 
-  async function tellLetters({ id, name, callbacks }: ToldSubscription): Promise<void> {
-    const { onDeadLetter } = callbacks
-    if (onDeadLetter === undefined) return
+  function reportFailure(error: unknown): void {
+    if (!isStopped) logger.warn({ reason: reasonOf(error) }, 'dead letters could not be announced, retrying')
+  }
+
+  async function tellLetters(told: readonly ToldSubscription[]): Promise<void> {
+    const byId = new Map(
+      told.flatMap(({ id, name, callbacks: { onDeadLetter } }) =>
+        onDeadLetter === undefined ? [] : [[id, { name, onDeadLetter }] as const],
+      ),
+    )
     while (!isStopped) {
-      const claimed = await claimCalls(database, id)
+      const claimed = await claimCalls(database, [...byId.keys()])
       if (claimed.length === 0) return
       await database.faultPoint?.('dead-letter-call.claimed')
-      await Promise.all(
-        claimed.map(async (call) => {
-          const isTold = await attempt(async () => onDeadLetter(toNotice(name, call)), {
-            subscription: name,
-            id: call.eventId,
-          })
-          await database.faultPoint?.('dead-letter-call.called')
-          if (isTold) await endCall(database, id, call)
-          else if (await postponeCall(database, id, call))
-            logger.error({ subscription: name, id: call.eventId }, 'onDeadLetter failed for a day: given up')
-        }),
-      )
+      const { told: ended, failed } = await callEach(claimed, async (call) => {
+        const subscription = byId.get(call.subscriptionId)
+        if (subscription === undefined) return 'left'
+        const { name, onDeadLetter } = subscription
+        const answer = await attempt(async () => onDeadLetter(toNotice(name, call)), {
+          subscription: name,
+          id: call.eventId,
+        })
+        await database.faultPoint?.('dead-letter-call.called')
+        return answer
+      })
+      await endCalls(database, ended)
+      for (const { subscriptionId, eventId } of await postponeCalls(database, failed))
+        logger.error(
+          { subscription: byId.get(subscriptionId)?.name, id: eventId },
+          'onDeadLetter failed for a day: given up',
+        )
       await database.faultPoint?.('dead-letter-call.ended')
     }
   }
 
-  async function tellAlert({ id, name, callbacks }: ToldSubscription): Promise<void> {
-    const { deadLetterAlert } = callbacks
-    if (deadLetterAlert === undefined || isStopped) return
-    const { count, perSeconds, onAlert } = deadLetterAlert
-    const firstAt = await claimAlert(database, id, deadLetterAlert)
-    if (firstAt === undefined) return
-    const alert = { subscription: name, count, perSeconds, firstAt }
-    if (await attempt(async () => onAlert(alert), { subscription: name })) await endAlert(database, id)
-    else await postponeAlert(database, id)
+  async function tellAlerts(told: readonly ToldSubscription[]): Promise<void> {
+    const byId = new Map(
+      told.flatMap(({ id, name, callbacks: { deadLetterAlert } }) =>
+        deadLetterAlert === undefined ? [] : [[id, { name, ...deadLetterAlert }] as const],
+      ),
+    )
+    const claimed = await claimAlerts(
+      database,
+      [...byId].map(([subscriptionId, { count, perSeconds }]) => ({ subscriptionId, count, perSeconds })),
+    )
+    const { told: ended, failed } = await callEach(claimed, async ({ subscriptionId, firstAt }) => {
+      const wanted = byId.get(subscriptionId)
+      if (wanted === undefined) return 'left'
+      const { name: subscription, count, perSeconds, onAlert } = wanted
+      return attempt(async () => onAlert({ subscription, count, perSeconds, firstAt }), { subscription })
+    })
+    const idOf = ({ subscriptionId }: (typeof claimed)[number]): number => subscriptionId
+    await endAlerts(database, ended.map(idOf))
+    await postponeAlerts(database, failed.map(idOf))
   }
 
-  /** Whether a callback succeeded. */
-  async function attempt(call: () => Promise<unknown>, fields: object): Promise<boolean> {
-    let deadline: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => {
-      deadline = setTimeout(
-        () => reject(new Error(`The callback took longer than ${maxCallMs} ms`)),
-        maxCallMs,
-      )
-      deadline.unref()
-    })
+  async function attempt(call: () => Promise<unknown>, fields: object): Promise<Answer> {
+    if (isStopped) return 'left'
+    const answer = Promise.withResolvers<Answer>()
+    const leave = (): void => answer.resolve('left')
+    const deadline = setTimeout(
+      () => answer.reject(new Error(`The callback took longer than ${maxCallMs} ms`)),
+      maxCallMs,
+    ).unref()
+    underWay.add(leave)
+    call().then(() => answer.resolve('told'), answer.reject)
     try {
-      await Promise.race([call(), late])
-      return true
+      return await answer.promise
     } catch (error) {
       logger.error(
         { ...fields, reason: reasonOf(error) },
         'a callback for dead letters failed: it is called again',
       )
       hasFailed = true
-      return false
+      return 'failed'
     } finally {
       clearTimeout(deadline)
+      underWay.delete(leave)
     }
   }
 
@@ -144,12 +170,29 @@ export function startDeadLetterCalls(
       isWoken = true
       if (running === undefined) schedule(0)
     },
-    async stop() {
+    async stop(deadline) {
       isStopped = true
       clearTimeout(timer)
+      const leaving = setTimeout(
+        () => {
+          for (const leave of underWay) leave()
+        },
+        Math.max(0, deadline - performance.now()),
+      )
       await running
+      clearTimeout(leaving)
     },
   }
+}
+
+/** Makes calls at the same time. Those that were left are in neither list: their claims end by themselves. */
+async function callEach<C>(
+  claimed: readonly C[],
+  call: (one: C) => Promise<Answer>,
+): Promise<{ readonly told: readonly C[]; readonly failed: readonly C[] }> {
+  const answers = await Promise.all(claimed.map(call))
+  const withAnswer = (answer: Answer): readonly C[] => claimed.filter((_, index) => answers[index] === answer)
+  return { told: withAnswer('told'), failed: withAnswer('failed') }
 }
 
 function toNotice(

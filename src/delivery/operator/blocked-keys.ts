@@ -1,4 +1,4 @@
-import { actorLength, reasonLength, writeAudit } from '../../audit/audit.ts'
+import { checkActor, writeAudit } from '../../audit/audit.ts'
 import { limits } from '../../foundation/limits.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
 import {
@@ -8,7 +8,7 @@ import {
   integerOption,
   refuseUnknownKeys,
 } from '../../foundation/options.ts'
-import type { Database, Executor } from '../../database/database.ts'
+import type { Database } from '../../database/database.ts'
 import { wakePayload, wakeSql } from '../../outbox/relay/notifier.ts'
 import { inTransaction, unstartedBoss } from '../jobs/boss.ts'
 import { assertUsableBoss } from '../jobs/boss-version.ts'
@@ -18,9 +18,9 @@ import { newJob, retryPriority, type JobData } from '../jobs/job.ts'
 import { deleteKeyDeadLetter, findRedrivenJob } from '../jobs/key-jobs.ts'
 import { findFailingJob, releaseFailing } from '../ledger/failures.ts'
 import { advanceKeys, lockWaitingKey } from '../ordering/ordered-keys.ts'
-import { loadSubscriptions, type RegisteredSubscription } from '../registry/registry.ts'
+import { findSubscription, refuseUnknownSubscription } from '../registry/find-subscription.ts'
+import type { RegisteredSubscription } from '../registry/registry.ts'
 import { deadLetterQueueName, queueName } from '../jobs/queues.ts'
-import { notFound } from './subscriptions.ts'
 
 /**
  * A key of an ordered subscription that is waiting: for a person, because one of its events failed its last attempt, or
@@ -76,7 +76,10 @@ interface CheckedRelease {
 
 /** Lists the waiting keys of ordered subscriptions, and releases those that wait for a person. */
 export interface BlockedKeys {
-  /** The waiting keys, longest first, up to `limit` (1 to 1,000, default 100); of one subscription if given. */
+  /**
+   * The waiting keys, longest first, up to `limit` (1 to 1,000, default 100); of one subscription if given.
+   * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
+   */
   list: (filter?: {
     readonly subscription?: string | undefined
     readonly limit?: number | undefined
@@ -126,6 +129,7 @@ export function createBlockedKeys(database: Database, service: string, logger: B
          order by k.failed_at, k.id`,
         [subscription ?? null, count],
       )
+      if (rows.length === 0) await refuseUnknownSubscription(database, subscription)
       return rows.map((row) => ({
         subscription: row.subscription,
         tenantId: row.tenant_id,
@@ -204,20 +208,13 @@ async function releaseKey(
   return released
 }
 
-async function findSubscription(executor: Executor, name: string): Promise<RegisteredSubscription> {
-  const found = (await loadSubscriptions(executor)).find((subscription) => subscription.name === name)
-  if (found !== undefined) return found
-  throw notFound(name)
-}
-
 /** Validated at run time, for callers without types. */
 function checkRelease(given: KeyRelease, service: string): CheckedRelease {
   assertObject('a key like { subscription, tenantId, orderingKey }', given)
   const known = ['subscription', 'tenantId', 'orderingKey', 'skipFailed', 'by', 'reason']
   refuseUnknownKeys(given, known, 'blockedKeys.release')
-  const { subscription, tenantId, orderingKey, by = service, reason } = given
-  assertTextOption('by', by, actorLength)
-  if (reason !== undefined) assertTextOption('reason', reason, reasonLength)
+  const { subscription, tenantId, orderingKey, by: who = service } = given
+  const { by, reason } = checkActor({ by: who, reason: given.reason })
   assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
   // Plain SQL may have published longer keys than publish accepts.
   assertTextOption('tenantId', tenantId)

@@ -1,12 +1,13 @@
-import { isDate } from '../../foundation/cross-realm.ts'
 import { limits } from '../../foundation/limits.ts'
 import {
   assertObject,
   describe,
+  idOption,
   integerOption,
   invalidOption,
   refuseUnknownKeys,
   textOption,
+  timeOption,
 } from '../../foundation/options.ts'
 
 /** `blocked` and `parked`: it holds its key, and the events behind it wait, or are dead letters too. `dead`: it holds none. */
@@ -30,7 +31,7 @@ export interface DeadLetterConditions {
 
 /** Which dead letters of a tenant to read. */
 export interface TenantDeadLetterFilter extends DeadLetterConditions {
-  /** A type of events, or several. At most 10,000 dead letters are looked at: a shorter page than `limit` may not be the last one. */
+  /** A type of events, or several; a misspelt one finds nothing. At most 10,000 dead letters are looked at: a shorter page than `limit` may not be the last one. */
   readonly type?: string | readonly string[] | undefined
   /** Only dead letters after this one: the `cursor` of the last one of the page before. */
   readonly after?: string | undefined
@@ -41,13 +42,22 @@ export interface TenantDeadLetterFilter extends DeadLetterConditions {
 /** Which dead letters to read. */
 export interface DeadLetterFilter extends TenantDeadLetterFilter {
   readonly tenantId?: string | undefined
+  /**
+   * Those of this replay, by the id of its operation, in place of the others: events that a subscription has had, and that failed their last
+   * attempt in the replay. They cannot be redriven; another replay delivers them.
+   */
+  readonly replayId?: string | undefined
+}
+
+/** Which dead letters of a tenant to group. */
+export interface TenantDeadLetterGroupFilter extends DeadLetterConditions {
+  /** 1 to 1,000. @defaultValue `100` */
+  readonly limit?: number | undefined
 }
 
 /** Which dead letters to group. */
-export interface DeadLetterGroupFilter extends DeadLetterConditions {
+export interface DeadLetterGroupFilter extends TenantDeadLetterGroupFilter {
   readonly tenantId?: string | undefined
-  /** 1 to 1,000. @defaultValue `100` */
-  readonly limit?: number | undefined
 }
 
 /** A filter as the functions of drizzle/0009_dead_letters.sql take it. */
@@ -70,6 +80,13 @@ export interface StoredFilter {
   readonly afterSubscription?: number | undefined
 }
 
+/** A filter of a list. */
+interface CheckedFilter {
+  readonly stored: StoredFilter
+  readonly replayId: string | undefined
+  readonly limit: number
+}
+
 const states: readonly DeadLetterState[] = ['dead', 'blocked', 'parked']
 
 export const conditionNames = [
@@ -83,28 +100,29 @@ export const conditionNames = [
 ] as const
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
-export function checkFilter(
-  filter: DeadLetterFilter,
-  call: string,
-  isTenants = false,
-): { readonly stored: StoredFilter; readonly limit: number } {
+export function checkFilter(filter: DeadLetterFilter, call: string, isTenants = false): CheckedFilter {
   assertObject('a filter like { subscription, limit }', filter)
   refuseUnknownKeys(
     filter,
-    [...conditionNames, 'type', 'after', 'limit', ...(isTenants ? [] : ['tenantId'])],
+    [...conditionNames, 'type', 'after', 'limit', ...(isTenants ? [] : ['tenantId', 'replayId'])],
     call,
   )
-  const stored = { ...storedConditions(filter), ...storedTypes(filter.type), ...storedCursor(filter.after) }
-  return { stored, limit: integerOption('limit', filter.limit, limits.listLimit) }
+  const { replayId } = filter
+  return {
+    stored: { ...storedConditions(filter), ...storedTypes(filter.type), ...storedCursor(filter.after) },
+    replayId: replayId === undefined ? undefined : idOption('replayId', replayId),
+    limit: integerOption('limit', filter.limit, limits.listLimit),
+  }
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
-export function checkGroupFilter(filter: DeadLetterGroupFilter): {
-  readonly stored: StoredFilter
-  readonly limit: number
-} {
+export function checkGroupFilter(
+  filter: DeadLetterGroupFilter,
+  isTenants = false,
+): { readonly stored: StoredFilter; readonly limit: number } {
   assertObject('a filter like { subscription, limit }', filter)
-  refuseUnknownKeys(filter, [...conditionNames, 'tenantId', 'limit'], 'deadLetters.groups')
+  const known = [...conditionNames, 'limit', ...(isTenants ? [] : ['tenantId'])]
+  refuseUnknownKeys(filter, known, 'deadLetters.groups')
   return { stored: storedConditions(filter), limit: integerOption('limit', filter.limit, limits.listLimit) }
 }
 
@@ -127,8 +145,8 @@ export function storedConditions(
     errorName: text('errorName', limits.keyLength),
     errorCode: text('errorCode', limits.keyLength),
     states: state === undefined ? undefined : [state],
-    from: storedTime('from', given.from),
-    to: storedTime('to', given.to),
+    from: given.from === undefined ? undefined : timeOption('from', given.from).toISOString(),
+    to: given.to === undefined ? undefined : timeOption('to', given.to).toISOString(),
   }
 }
 
@@ -144,17 +162,10 @@ export function storedTypes(type: unknown): Pick<StoredFilter, 'types'> {
   return { types: types.map((each) => textOption('type', each, { max: limits.typeLength })) }
 }
 
-function storedTime(name: string, value: unknown): string | undefined {
-  if (value === undefined) return undefined
-  if (isDate(value) && value.getUTCFullYear() >= 1970 && value.getUTCFullYear() <= 9999)
-    return value.toISOString()
-  throw invalidOption(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`, name)
-}
-
 const cursorShape =
-  /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})_(\d{1,10})$/
+  /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})_(-?\d{1,10})$/
 
-/** The position after a dead letter: the time it became one, its event and its subscription. */
+/** The position after a dead letter: the time it became one, its event and its subscription, or what stands for it in a replay. */
 function storedCursor(cursor: unknown): Pick<StoredFilter, 'afterTime' | 'afterEvent' | 'afterSubscription'> {
   if (cursor === undefined) return {}
   const parts = typeof cursor === 'string' ? cursorShape.exec(cursor) : null

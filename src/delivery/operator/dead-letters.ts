@@ -1,4 +1,5 @@
 import type { Database, Executor } from '../../database/database.ts'
+import { refuseUnknownSubscription } from '../registry/find-subscription.ts'
 import { keepFailures, type AttemptFailure } from '../attempts/failure.ts'
 import {
   checkFilter,
@@ -8,7 +9,10 @@ import {
   type DeadLetterState,
   type StoredFilter,
   type TenantDeadLetterFilter,
+  type TenantDeadLetterGroupFilter,
 } from './dead-letter-filter.ts'
+import type { DeadLetterRow } from './dead-letter-row.ts'
+import { readReplayLetters } from './replay-letters.ts'
 
 /** An event whose last attempt failed. */
 export interface DeadLetter {
@@ -37,6 +41,8 @@ export interface DeadLetter {
    * {@link BlockedKeys}.
    */
   readonly blockedKey: BlockedKeyName | undefined
+  /** The replay that it failed in: then it is no dead letter of the first delivery, and cannot be redriven. */
+  readonly replayId: string | undefined
   /** For `after`: where the next page begins. */
   readonly cursor: string
 }
@@ -71,36 +77,24 @@ export interface DeadLetterGroup {
 
 /** Reads the dead letters of one tenant. */
 export interface TenantDeadLetters {
-  /** The dead letters, oldest first. @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
+  /** The dead letters, oldest first. @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_SUBSCRIPTION_NOT_FOUND` */
   list: (filter?: TenantDeadLetterFilter) => Promise<DeadLetter[]>
-}
-
-/** Reads the dead letters of all subscriptions. */
-export interface DeadLetterReads extends TenantDeadLetters {
-  /** The dead letters, oldest first. @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
-  list: (filter?: DeadLetterFilter) => Promise<DeadLetter[]>
   /**
    * What they failed with, in all subscriptions together: the groups with the most dead letters first.
    * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`
    */
-  groups: (filter?: DeadLetterGroupFilter) => Promise<DeadLetterGroup[]>
+  groups: (filter?: TenantDeadLetterGroupFilter) => Promise<DeadLetterGroup[]>
 }
 
-/** As `bus.dead_letters` returns it. */
-interface DeadLetterRow extends Record<string, unknown> {
-  readonly event_id: string
-  readonly subscription: string
-  readonly job_id: string
-  readonly attempts: number
-  readonly failures: readonly AttemptFailure[]
-  readonly dead_at: Date
-  readonly tenant_id: string | null
-  readonly ordering_key: string | null
-  readonly key_state: 'blocked' | 'parked' | null
-  readonly state: DeadLetterState
-  readonly type: string | null
-  readonly fingerprint: string | null
-  readonly place: string
+/** Reads the dead letters of all subscriptions. */
+export interface DeadLetterReads extends TenantDeadLetters {
+  /**
+   * The dead letters, oldest first; or those of a replay.
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_OPERATION_NOT_FOUND`
+   */
+  list: (filter?: DeadLetterFilter) => Promise<DeadLetter[]>
+  /** Like the groups of one tenant. @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_SUBSCRIPTION_NOT_FOUND` */
+  groups: (filter?: DeadLetterGroupFilter) => Promise<DeadLetterGroup[]>
 }
 
 interface GroupRow extends Record<string, unknown> {
@@ -122,31 +116,50 @@ const maxTenantCount = 10_000
 export function createDeadLetterReads(database: Database): DeadLetterReads {
   return {
     async list(filter = {}) {
-      const { stored, limit } = checkFilter(filter, 'deadLetters.list')
-      return readDeadLetters(database, 'bus.dead_letters', stored, limit)
+      const { stored, replayId, limit } = checkFilter(filter, 'deadLetters.list')
+      const letters =
+        replayId === undefined
+          ? await readDeadLetters(database, 'bus.dead_letters', stored, limit)
+          : (await readReplayLetters(database, replayId, stored, limit)).map((row) =>
+              toDeadLetter(row, replayId),
+            )
+      if (letters.length === 0) await refuseUnknownSubscription(database, stored.subscription)
+      return letters
     },
     async groups(filter = {}) {
       const { stored, limit } = checkGroupFilter(filter)
-      const { rows } = await database.query<GroupRow>(
-        'select * from bus.dead_letter_groups($1::jsonb, $2::int)',
-        [JSON.stringify(stored), limit],
-      )
-      return rows.map((row) => ({
-        fingerprint: row.fingerprint ?? undefined,
-        errorName: row.error_name ?? undefined,
-        errorCode: row.error_code ?? undefined,
-        message: row.message ?? undefined,
-        count: Number(row.letter_count),
-        firstAt: row.first_at,
-        lastAt: row.last_at,
-        subscriptions: row.subscriptions,
-        tenantCount: Math.min(row.tenant_count, maxTenantCount),
-        isTenantCountPartial: row.tenant_count > maxTenantCount,
-        newestId: row.event_id,
-        newestSubscription: row.subscription,
-      }))
+      const groups = await readGroups(database, 'bus.dead_letter_groups', stored, limit)
+      if (groups.length === 0) await refuseUnknownSubscription(database, stored.subscription)
+      return groups
     },
   }
+}
+
+/** @param source - the SQL function to call: the operator's, or the one of the current tenant */
+export async function readGroups(
+  executor: Executor,
+  source: 'bus.dead_letter_groups' | 'bus.tenant_dead_letter_groups',
+  filter: StoredFilter,
+  limit: number,
+): Promise<DeadLetterGroup[]> {
+  const { rows } = await executor.query<GroupRow>(`select * from ${source}($1::jsonb, $2::int)`, [
+    JSON.stringify(filter),
+    limit,
+  ])
+  return rows.map((row) => ({
+    fingerprint: row.fingerprint ?? undefined,
+    errorName: row.error_name ?? undefined,
+    errorCode: row.error_code ?? undefined,
+    message: row.message ?? undefined,
+    count: Number(row.letter_count),
+    firstAt: row.first_at,
+    lastAt: row.last_at,
+    subscriptions: row.subscriptions,
+    tenantCount: Math.min(row.tenant_count, maxTenantCount),
+    isTenantCountPartial: row.tenant_count > maxTenantCount,
+    newestId: row.event_id,
+    newestSubscription: row.subscription,
+  }))
 }
 
 /** @param source - the SQL function to call: the operator's, or the one of the current tenant */
@@ -160,10 +173,10 @@ export async function readDeadLetters(
     JSON.stringify(filter),
     limit,
   ])
-  return rows.map(toDeadLetter)
+  return rows.map((row) => toDeadLetter(row, undefined))
 }
 
-function toDeadLetter(row: DeadLetterRow): DeadLetter {
+function toDeadLetter(row: DeadLetterRow, replayId: string | undefined): DeadLetter {
   const { tenant_id: tenantId, ordering_key: orderingKey, key_state: state } = row
   return {
     id: row.event_id,
@@ -183,6 +196,7 @@ function toDeadLetter(row: DeadLetterRow): DeadLetter {
       tenantId === null || orderingKey === null || state === null
         ? undefined
         : { tenantId, orderingKey, state },
+    replayId,
     cursor: row.place,
   }
 }

@@ -1,6 +1,7 @@
 import type { Database } from '../../database/database.ts'
 import type { OptionOverrides } from '../flow-control/overrides.ts'
-import { overridesSql } from '../flow-control/subscription-state.ts'
+import { isPausedSql, overridesSql } from '../flow-control/subscription-state.ts'
+import { queueLagSql } from '../jobs/queue-state/queue-lag.ts'
 import { countWaitingJobsSql } from '../jobs/queue-state/waiting-jobs.ts'
 import { liveSeconds } from '../registry/declarations.ts'
 import type { ResolvedRetry } from '../subscriptions/retry-options.ts'
@@ -30,12 +31,12 @@ export interface SubscriptionInfo {
   /** The options of its newest active declaration: what the code says. */
   readonly options: RegisteredOptions
   /**
-   * `'paused'`: by a person, whatever the state of its circuit breaker. `'circuit open'`: every attempt failed, and
+   * `'paused'`: by a person, for good or until a time, whatever the state of its circuit breaker. `'circuit open'`: every attempt failed, and
    * single events are tried until one succeeds. `'unserved'`: neither, but no process runs it, and its events wait
    * until one does.
    */
   readonly state: 'active' | 'paused' | 'circuit open' | 'unserved'
-  /** When, by whom and why it was paused; undefined if it is not paused, or paused by `setOptions` only. */
+  /** When, by whom and why it was paused, by `pause` or by `setOptions`; undefined if it is not paused. */
   readonly pause:
     { readonly at: Date; readonly by: string | undefined; readonly reason: string | undefined } | undefined
   /**
@@ -52,6 +53,10 @@ export interface SubscriptionInfo {
   readonly waitingCount: number
   /** Whether more events wait than were counted. */
   readonly isWaitingCountPartial: boolean
+  /** For how long its first event has been due that may run now: 0 if none waits. */
+  readonly lagSeconds: number
+  /** Whether that is longer than its `lagLimitSeconds`, though it is neither paused nor halted nor unserved. */
+  readonly isBehind: boolean
   /** Processes that run it now. With none, its events wait. */
   readonly instanceCount: number
   /**
@@ -70,11 +75,13 @@ const maxCountedJobs = 2500
 const maxCountedKeyEvents = 10_000
 
 interface SubscriptionRow extends Record<string, unknown> {
+  readonly id: number
   readonly name: string
   readonly service: string
   readonly patterns: readonly string[]
   readonly where: string | null
   readonly options: RegisteredOptions
+  readonly is_paused: boolean
   readonly paused_at: Date | null
   readonly paused_by: string | null
   readonly pause_reason: string | null
@@ -105,7 +112,7 @@ export async function readSubscriptions(database: Database, name?: string): Prom
        where i.seen_at > clock_timestamp() - ${liveSeconds} * interval '1 second'
        group by 1
      )
-     select coalesce(live.instances, 0) as instance_count, s.uncovered_since, s.name, s.service, s.patterns, s."where", s.options, s.paused_at, s.paused_by, s.pause_reason,
+     select coalesce(live.instances, 0) as instance_count, s.uncovered_since, s.id, s.name, s.service, s.patterns, s."where", s.options, ${isPausedSql} as is_paused, s.paused_at, s.paused_by, s.pause_reason,
        s.circuit_opened_at, s.circuit_reason, s.circuit_probe_at, s.created_at,
        ${overridesSql} as overrides, s.overridden_by, s.override_reason, s.overridden_at, s.overrides_until,
        waiting.jobs >= ${maxCountedJobs} or lined.events >= ${maxCountedKeyEvents} as is_partial, (waiting.events + lined.events)::int as event_count
@@ -122,20 +129,37 @@ export async function readSubscriptions(database: Database, name?: string): Prom
      order by s.name`,
     [name ?? null],
   )
-  return rows.map(toInfo)
+  const lags = await readLags(database, rows)
+  return rows.map((row) => toInfo(row, lags.get(row.id) ?? 0))
 }
 
-function toInfo(row: SubscriptionRow): SubscriptionInfo {
+/** In seconds, by id: one statement for all. */
+async function readLags(
+  database: Database,
+  subscriptions: readonly SubscriptionRow[],
+): Promise<ReadonlyMap<number, number>> {
+  if (subscriptions.length === 0) return new Map()
+  const { rows } = await database.query<{ id: number; due_ms: number | null; now_ms: number }>(
+    `select l.id, l.due_ms, (extract(epoch from clock_timestamp()) * 1000)::float8 as now_ms from (${queueLagSql(database, subscriptions)}) l`,
+  )
+  return new Map(
+    rows.map(({ id, due_ms, now_ms }) => [id, due_ms === null ? 0 : Math.max(0, now_ms - due_ms) / 1000]),
+  )
+}
+
+function toInfo(row: SubscriptionRow, lagSeconds: number): SubscriptionInfo {
   const { paused_at: pausedAt, circuit_opened_at: openedAt } = row
+  const state = stateOf(row)
+  const { lagLimitSeconds } = row.options
   return {
     name: row.name,
     service: row.service,
     events: row.patterns,
     where: row.where ?? undefined,
     options: row.options,
-    state: stateOf(row),
+    state,
     pause:
-      pausedAt === null
+      !row.is_paused || pausedAt === null
         ? undefined
         : { at: pausedAt, by: row.paused_by ?? undefined, reason: row.pause_reason ?? undefined },
     circuit:
@@ -145,6 +169,8 @@ function toInfo(row: SubscriptionRow): SubscriptionInfo {
     overrides: overridesOf(row),
     waitingCount: row.event_count,
     isWaitingCountPartial: row.is_partial,
+    lagSeconds,
+    isBehind: state === 'active' && lagLimitSeconds !== undefined && lagSeconds > lagLimitSeconds,
     instanceCount: row.instance_count,
     uncoveredSince: row.uncovered_since ?? undefined,
     registeredAt: row.created_at,
@@ -152,7 +178,7 @@ function toInfo(row: SubscriptionRow): SubscriptionInfo {
 }
 
 function stateOf(row: SubscriptionRow): SubscriptionInfo['state'] {
-  if (row.paused_at !== null || row.overrides?.paused === true) return 'paused'
+  if (row.is_paused) return 'paused'
   if (row.circuit_opened_at !== null) return 'circuit open'
   return row.instance_count === 0 ? 'unserved' : 'active'
 }

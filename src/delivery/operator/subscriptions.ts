@@ -1,7 +1,6 @@
-import { actorLength, reasonLength } from '../../audit/audit.ts'
+import { checkActor } from '../../audit/audit.ts'
 import type { Database } from '../../database/database.ts'
 import { isDate } from '../../foundation/cross-realm.ts'
-import { ConfigurationError } from '../../foundation/errors.ts'
 import { limits } from '../../foundation/limits.ts'
 import {
   assertObject,
@@ -13,6 +12,7 @@ import {
 } from '../../foundation/options.ts'
 import { setOverrides, type OptionOverrides, type OverrideChange } from '../flow-control/overrides.ts'
 import { pauseSubscription, resumeSubscription, type PauseChange } from '../flow-control/pause.ts'
+import { subscriptionNotFound } from '../registry/find-subscription.ts'
 import { resolveRetry } from '../subscriptions/retry-options.ts'
 import type { RetryOptions } from '../subscriptions/subscription-options.ts'
 import { readSubscriptions, type SubscriptionInfo } from './subscription-info.ts'
@@ -90,11 +90,11 @@ export function createSubscriptions(
     name: string,
     options: PauseOptions | undefined,
   ): Promise<boolean> {
-    const checked = { ...checkPause(options, `subscriptions.${step}`), service }
+    const checked = checkPause(options, `subscriptions.${step}`, service)
     checkName(name)
     const apply = step === 'pause' ? pauseSubscription : resumeSubscription
     const hasChanged = await database.transaction(async (client) => apply(client, name, checked))
-    if (hasChanged === undefined) throw notFound(name)
+    if (hasChanged === undefined) throw subscriptionNotFound(name)
     await onChange()
     return hasChanged
   }
@@ -103,7 +103,7 @@ export function createSubscriptions(
     list: async () => readSubscriptions(database),
     async get(name) {
       const [found] = await readSubscriptions(database, checkName(name))
-      if (found === undefined) throw notFound(name)
+      if (found === undefined) throw subscriptionNotFound(name)
       return found
     },
     pause: async (name, options) => change('pause', name, options),
@@ -113,23 +113,19 @@ export function createSubscriptions(
       const overrides = checkOverrides(name, options)
       const how = checkOptionsChange(given, Object.keys(overrides).length > 0)
       const isFound = await database.transaction(async (client) => setOverrides(client, name, overrides, how))
-      if (!isFound) throw notFound(name)
+      if (!isFound) throw subscriptionNotFound(name)
       await onChange()
     },
   }
 }
 
-function checkPause(
-  options: PauseOptions | undefined = {},
-  call: string,
-): Pick<PauseChange, 'by' | 'reason'> {
+function checkPause(options: PauseOptions | undefined = {}, call: string, service: string): PauseChange {
   if (options === null || typeof options !== 'object')
     throw invalidOption(`Expected options like { by, reason }, got ${describe(options)}`)
   refuseUnknownKeys(options, ['by', 'reason'], call)
-  const { by, reason } = options
-  if (by !== undefined) assertTextOption('by', by, actorLength)
-  if (reason !== undefined) assertTextOption('reason', reason, reasonLength)
-  return { by, reason }
+  const { by } = options
+  const actor = checkActor({ by: by === undefined ? service : by, reason: options.reason })
+  return { ...actor, by, service }
 }
 
 function checkOverrides(name: string, options: ChangeableOptions): OptionOverrides {
@@ -156,9 +152,8 @@ function checkOverrides(name: string, options: ChangeableOptions): OptionOverrid
 function checkOptionsChange(given: OptionsChange, isSet: boolean): OverrideChange {
   assertObject('who does it and until when, like { by, reason, expiresInSeconds }', given)
   refuseUnknownKeys(given, ['by', 'reason', 'expiresAt', 'expiresInSeconds'], 'subscriptions.setOptions')
-  const { by, reason, expiresAt, expiresInSeconds } = given
-  assertTextOption('by', by, actorLength)
-  if (reason !== undefined) assertTextOption('reason', reason, reasonLength)
+  const { expiresAt, expiresInSeconds } = given
+  const { by, reason } = checkActor(given)
   if (!isSet) return { by, reason, expiry: undefined }
   if ((expiresAt === undefined) === (expiresInSeconds === undefined))
     throw invalidOption(
@@ -178,13 +173,6 @@ function checkOptionsChange(given: OptionsChange, isSet: boolean): OverrideChang
       'expiresAt',
     )
   return { by, reason, expiry: expiresAt }
-}
-
-export function notFound(name: string): ConfigurationError {
-  return new ConfigurationError(
-    'BUS_SUBSCRIPTION_NOT_FOUND',
-    `There is no subscription ${describe(name)} in this database`,
-  )
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */

@@ -49,7 +49,10 @@ export async function beginCatchUp(client: pg.ClientBase, subscriptionId: number
 export async function endCatchUp(client: pg.ClientBase, subscriptionId: number): Promise<void> {
   await client.query('select pg_advisory_xact_lock($1, $2)', [locks.namespace, locks.catchUp])
   await client.query(
-    `update bus.subscriptions set catch_up_until = null, revision = nextval('bus.subscription_revision') where id = $1`,
+    `update bus.subscriptions
+     set catch_up_until = null, revision = nextval('bus.subscription_revision'),
+       catch_up_ended_at = case when options->'ordered' is not null then clock_timestamp() end
+     where id = $1`,
     [subscriptionId],
   )
   await client.query('delete from bus.catch_up_dispatched where subscription_id = $1', [subscriptionId])

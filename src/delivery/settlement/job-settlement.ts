@@ -171,10 +171,11 @@ function deadLettersOf({ batchDeadLetters, deadLetters, failures }: Writes): rea
     ...batchDeadLetters.map(({ job, output }) => ({ eventId: job.data?.eventIds[0] ?? '', output })),
     ...deadLetters.map(({ claim, output }) => ({ eventId: claim.data.eventIds[0] ?? '', output })),
   ]
-  return all.map((letter) => ({
-    ...letter,
-    tenantId: failures.find(({ record }) => record.eventId === letter.eventId)?.record.tenantId,
-  }))
+  return all.map((letter) => {
+    const { tenantId, type, durationMs } =
+      failures.find(({ record }) => record.eventId === letter.eventId)?.record ?? {}
+    return { ...letter, tenantId, type, durationMs }
+  })
 }
 
 /** A job that is inserted as a dead letter. */

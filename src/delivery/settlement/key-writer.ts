@@ -231,6 +231,8 @@ export class KeyWriter {
     this.#deadLetters.push({
       ...deadLettered,
       tenantId: record?.tenantId,
+      type: record?.type,
+      durationMs: record?.durationMs,
       keyState: state === 'dead' ? undefined : state,
       keyId: claim.data.keyId,
     })

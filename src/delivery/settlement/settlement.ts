@@ -82,11 +82,11 @@ export function receiptsOf(settlements: readonly Settlement[]): JobReceipts[] {
 
 /** What is recorded of a failed attempt. */
 export function failureRecord(
-  { eventId, tenantId, failure, durationMs }: FailedOutcome,
+  { eventId, tenantId, type, failure, durationMs }: FailedOutcome,
   state: FailureRecord['state'],
   jobId: string,
 ): FailureRecord {
-  return { eventId, tenantId, failure, durationMs, state, jobId }
+  return { eventId, tenantId, type, failure, durationMs, state, jobId }
 }
 
 export function isFailure(outcome: EventOutcome): outcome is FailedOutcome {

@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import { canary } from '../../events/event-type.ts'
 import { countReplayed } from '../ledger/replay-outcomes.ts'
 import { recordRecoveries, type RecoveryRecord } from '../ledger/failures.ts'
 import {
@@ -6,7 +7,6 @@ import {
   insertPacked,
   insertReceipts,
   packReceipts,
-  readReceipts,
   uniqueViolation,
   type Receipt,
 } from '../ledger/receipts.ts'
@@ -19,7 +19,8 @@ import { AlreadyDelivered, type JobReceipts } from './settlement.ts'
  * Writes the receipts of settled jobs, in the transaction that has settled them. Those of first attempts are packed where it has ended their
  * job: nobody else can do that, and neither can this worker again, should the answer to the commit be lost. All others are written where
  * there are none yet: of a job that runs on, or whose claim was lost. They are not written if the job is gone: a server crash may have
- * undone the claim that inserted it, and then another first attempt at its events writes them.
+ * undone the claim that inserted it, and then another first attempt at its events writes them. Those of canaries are never packed: they are
+ * removed one by one.
  *
  * @param isEnded - whether the transaction has ended the job of a claim
  * @param mayExist - else a receipt with a row of its own that is there already is a unique violation
@@ -32,7 +33,7 @@ export async function writeReceipts(
   mayExist: boolean,
 ): Promise<void> {
   const { subscriptionId } = context
-  if (context.replay !== undefined) await countNew(client, subscriptionId, jobs)
+  const mayPack = context.subscription.name !== canary.subscription
   const first: Receipt[] = []
   const later: Receipt[] = []
   const others = jobs.filter(({ claim }) => !isEnded(claim))
@@ -40,13 +41,17 @@ export async function writeReceipts(
   const unfenced = others.flatMap(({ claim, receipts }) => (existing.has(claim.id) ? receipts : []))
   for (const { claim, receipts } of jobs) {
     if (!isEnded(claim)) continue
-    if (!isFirstAttempt(claim)) later.push(...receipts)
+    if (!isFirstAttempt(claim) || !mayPack) later.push(...receipts)
     else for (const receipt of receipts) (isPlain(receipt) ? first : later).push(receipt)
   }
   const { packed, single } = packReceipts(first)
   await insertPacked(client, subscriptionId, packed)
-  await insertReceipts(client, subscriptionId, [...single, ...later], mayExist)
-  await insertReceipts(client, subscriptionId, unfenced, true)
+  const written = [
+    ...packed.flat(),
+    ...(await insertReceipts(client, subscriptionId, [...single, ...later], mayExist)),
+    ...(await insertReceipts(client, subscriptionId, unfenced, true)),
+  ]
+  if (context.replay !== undefined) await countReceipts(client, subscriptionId, written)
   await recordRecoveries(client, context, recoveriesOf([...later, ...unfenced]))
 }
 
@@ -73,25 +78,7 @@ export async function insertNewReceipts(
   return true
 }
 
-/** Counts those events of a replay that have no receipt yet. */
-async function countNew(
-  client: pg.ClientBase,
-  ledgerId: number,
-  jobs: readonly JobReceipts[],
-): Promise<void> {
-  const receipts = jobs.flatMap((job) => job.receipts)
-  const known = await readReceipts(
-    client,
-    ledgerId,
-    receipts.map(({ eventId }) => eventId),
-  )
-  await countReceipts(
-    client,
-    ledgerId,
-    receipts.filter(({ eventId }) => !known.has(eventId)),
-  )
-}
-
+/** Counts the events of a replay that have got these receipts now. */
 async function countReceipts(
   client: pg.ClientBase,
   ledgerId: number,

@@ -92,6 +92,7 @@ export function startWorker(parts: WorkerDependencies): Worker {
     await jobs.untilIdle(performance.now() + abortedHandlersMs)
     await requeueAll(jobs)
     await settlements.idle()
+    connections?.permits.leave()
     await database.faultPoint?.('stop.requeued')
     clearInterval(ticker)
   }

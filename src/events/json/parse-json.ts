@@ -1,6 +1,8 @@
 /** A position in a JSON text. */
 interface Cursor {
   readonly text: string
+  /** Makes the value of a number. */
+  readonly toNumber: (digits: string) => unknown
   at: number
 }
 
@@ -17,7 +19,23 @@ const backslash = 0x5c
  * with such keys are rare, and are parsed here.
  */
 export function parseJson(text: string): unknown {
-  return hasEscapedKey(text) ? readValue({ text, at: 0 }) : JSON.parse(text)
+  return hasEscapedKey(text) ? readValue({ text, at: 0, toNumber: Number }) : JSON.parse(text)
+}
+
+/**
+ * The same, but numbers that no JavaScript number is equal to are given as `toNumber` makes them of their digits: integers beyond 2^53, for
+ * example, or more than 17 digits. Other numbers are numbers.
+ *
+ * @param text - valid JSON
+ * @defaultValue of `toNumber`: the digits as a text
+ */
+export function parseJsonExactly(text: string, toNumber = (digits: string): unknown => digits): unknown {
+  if (!/[\d.]{16}|\d[eE]/.test(text)) return parseJson(text)
+  return readValue({
+    text,
+    at: 0,
+    toNumber: (digits) => (isSameNumber(digits, String(Number(digits))) ? Number(digits) : toNumber(digits)),
+  })
 }
 
 /** Linear; for most texts no more than a search for a backslash. PostgreSQL writes the colon directly after the key. */
@@ -92,8 +110,26 @@ function readRest(cursor: Cursor): unknown {
   scalar.lastIndex = start
   const [found = ''] = scalar.exec(cursor.text) ?? []
   cursor.at = start + found.length
+  if (/^-?\d/.test(found)) return cursor.toNumber(found)
   // Empty if the text is not valid JSON: JSON.parse then throws its own error.
   return JSON.parse(found)
+}
+
+/** Whether two numbers in decimal digits are equal, however they are written. */
+function isSameNumber(a: string, b: string): boolean {
+  return a === b || decimalOf(a) === decimalOf(b)
+}
+
+/** A number as its digits without zeros around them, and the power of ten that they are multiplied by. */
+function decimalOf(number: string): string {
+  const [, sign = '', whole = '', fraction = '', exponent = '0'] =
+    /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(number) ?? []
+  const digits = whole + fraction
+  let [start, end] = [0, digits.length]
+  while (digits[start] === '0') start += 1
+  while (end > start && digits[end - 1] === '0') end -= 1
+  if (start === end) return digits === '' ? number : '0'
+  return `${sign}${digits.slice(start, end)}e${Number(exponent) - fraction.length + digits.length - end}`
 }
 
 function skipBlanks(cursor: Cursor): void {

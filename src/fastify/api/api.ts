@@ -1,103 +1,148 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { actorLength } from '../../audit/audit.ts'
-import { BusError, type BusErrorCode } from '../../foundation/errors.ts'
-import { assertObject, assertTextOption, refuseUnknownKeys } from '../../foundation/options.ts'
-import type { ApiActor, ResolvedApiOptions } from './api-options.ts'
-import type { ApiBus, ApiRequest, ApiRoute } from './api-route.ts'
-import { subscriptionRoutes } from './subscription-routes.ts'
+import { HttpError } from '../../foundation/errors.ts'
+import { checkGrant, isRead, type CheckedGrant } from '../../http/access.ts'
+import { assertGranted, callRoute } from '../../http/call-route.ts'
+import { notFound, toErrorAnswer, unsaid } from '../../http/errors.ts'
+import { isFromThisMachine } from '../../http/loopback.ts'
+import { parseRequestJson } from '../../http/request-json.ts'
+import type { ApiBus, ApiRoute } from '../../http/route.ts'
+import { apiRoutes } from '../../http/routes/all.ts'
+import { assertSameOrigin } from '../../http/same-origin.ts'
+import type { ApiAccess, ResolvedApiOptions } from './api-options.ts'
+import { hiddenSchema } from './hidden-schema.ts'
 
-/** The status of errors that say something about the request. The others have that of the error. */
-const statuses: Readonly<Partial<Record<BusErrorCode, number>>> = {
-  BUS_INVALID_OPTION: 400,
-  BUS_SUBSCRIPTION_NOT_FOUND: 404,
-  BUS_OPERATION_NOT_FOUND: 404,
-  BUS_SUBSCRIPTION_SERVED: 409,
-  BUS_SUBSCRIPTION_NOT_EMPTY: 409,
-  BUS_SUBSCRIPTION_TAKEN: 409,
-}
+/** The most bytes that a body may have where its route does not say. */
+const bodyLimit = 1_048_576
 
-/** Adds the routes in a scope of their own: its parsers and its error handler are not those of the app. */
+const json = 'application/json; charset=utf-8'
+
+/** Whoever develops on this machine. */
+const developer = { by: 'development', allow: ['all', 'publishByHand'] } as const
+
+/**
+ * Adds the routes in a scope of their own. Their parser, their checks and their errors are their own, whatever validator, serializer or error
+ * handler the app has; hooks of the app run before them.
+ */
 export async function registerApi(
   app: FastifyInstance,
   bus: ApiBus,
-  { authorize, prefix }: ResolvedApiOptions,
+  { access, prefix, readOnly }: ResolvedApiOptions,
 ): Promise<void> {
+  if (access === undefined) return
+  const decide = access === 'development' ? grantDeveloper : access
   await app.register(
     (scope, _options, done) => {
-      acceptJsonOnly(scope)
+      scope.removeAllContentTypeParsers()
+      scope.addContentTypeParser(
+        'application/json',
+        { parseAs: 'string' },
+        async (_request: FastifyRequest, text: string) =>
+          text.trim() === '' ? undefined : parseRequestJson(text, 'the body'),
+      )
+      scope.addHook('onRequest', async (request, reply) => {
+        void reply.headers({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
+        // Before a body is read.
+        if (request.is404) refuseUnknown(request, reply, scope.prefix)
+      })
       scope.setErrorHandler(answerError)
-      const routes = subscriptionRoutes(bus)
-      for (const route of routes) addRoute(scope, route, authorize)
+      // What is not there below this prefix is not the app's.
+      scope.setNotFoundHandler((request, reply) => refuseUnknown(request, reply, scope.prefix))
+      for (const route of apiRoutes) addRoute(scope, bus, route, { decide, readOnly })
       done()
     },
-    { prefix },
+    { prefix: `${prefix}/api` },
   )
 }
 
-/** No page of another origin can send JSON without asking first, so no form and no link changes anything. */
-function acceptJsonOnly(scope: FastifyInstance): void {
-  const { onProtoPoisoning, onConstructorPoisoning } = scope.initialConfig
-  const parseJson = scope.getDefaultJsonParser(onProtoPoisoning ?? 'error', onConstructorPoisoning ?? 'error')
-  scope.removeAllContentTypeParsers()
-  scope.addContentTypeParser('application/json', { parseAs: 'string' }, parseJson)
+interface Deciding {
+  readonly decide: ApiAccess
+  readonly readOnly: boolean
 }
 
 function addRoute(
   scope: FastifyInstance,
-  { action, method, url, schema, bodyKeys = [], status = 200, handle }: ApiRoute,
-  authorize: ResolvedApiOptions['authorize'],
+  bus: ApiBus,
+  route: ApiRoute,
+  { decide, readOnly }: Deciding,
 ): void {
-  const actors = new WeakMap<FastifyRequest, ApiActor>()
+  const { action, method, url, status = 200 } = route
+  const changes = action !== undefined && !isRead(action)
+  const grants = new WeakMap<FastifyRequest, CheckedGrant>()
   scope.route({
     method,
     url,
-    schema,
-    async onRequest(request, reply) {
-      void reply.header('cache-control', 'no-store')
-      const { name } = request.params as { readonly name?: string }
-      const actor = await authorize(request, { action, changes: method === 'POST', subscription: name })
-      if (actor === undefined || actor === null)
-        return refuse(reply, 403, 'Forbidden', `You may not call ${action}`)
-      assertObject('`api.authorize` to return who it is, like { by }', actor)
-      assertTextOption('by', actor.by, actorLength)
-      actors.set(request, { by: actor.by })
+    bodyLimit: route.bodyLimit ?? bodyLimit,
+    config: { bossbus: { action } },
+    // They have a document of their own.
+    schema: hiddenSchema(),
+    async onRequest(request) {
+      const grant = toGrant(await decide(request, { action, changes }), readOnly)
+      grants.set(request, assertGranted(route, grant))
+      if (method !== 'POST') return
       const type = request.headers['content-type'] ?? ''
-      if (method === 'POST' && !/^application\/json\s*(?:;|$)/i.test(type))
-        return refuse(
-          reply,
+      if (!/^application\/json\s*(?:;|$)/i.test(type))
+        throw new HttpError(
           415,
-          'Unsupported Media Type',
+          'BUS_HTTP_UNSUPPORTED_MEDIA_TYPE',
           'Expected a body of the content type application/json',
         )
-      return undefined
-    },
-    // Before the validation, which would leave out what it does not know.
-    async preValidation(request) {
-      if (method === 'POST' && request.body !== null && typeof request.body === 'object')
-        refuseUnknownKeys(request.body, bodyKeys, action)
+      assertSameOrigin(request.headers, request.host)
     },
     async handler(request, reply) {
-      void reply.code(status)
-      return handle({
-        by: actors.get(request)?.by ?? '',
-        params: request.params as ApiRequest['params'],
-        body: (request.body ?? {}) as ApiRequest['body'],
+      const at = request.url.indexOf('?')
+      const text = await callRoute(bus, route, {
+        grant: grants.get(request) as CheckedGrant,
+        params: request.params as Readonly<Record<string, string>>,
+        query: at === -1 ? '' : request.url.slice(at + 1),
+        body: request.body,
       })
+      // As text, so that no serializer and no hook of the app changes it.
+      return reply.code(status).type(json).send(text)
     },
   })
 }
 
-function refuse(reply: FastifyReply, statusCode: number, error: string, message: string): FastifyReply {
-  return reply.code(statusCode).send({ statusCode, error, message })
+/** What is wrong with a grant is a mistake of the app, not of who sends the request. */
+function toGrant(returned: unknown, readOnly: boolean): CheckedGrant | undefined {
+  try {
+    const grant = checkGrant(returned)
+    return grant === undefined || !readOnly
+      ? grant
+      : { ...grant, allows: (action) => isRead(action) && grant.allows(action) }
+  } catch (cause) {
+    throw new HttpError(500, 'BUS_HTTP_ERROR', unsaid, { cause })
+  }
 }
 
-/** Fastify answers its own errors, and those of the app's hooks. */
+function grantDeveloper(request: FastifyRequest): typeof developer | undefined {
+  const address = request.raw.socket.remoteAddress
+  return isFromThisMachine({ address, headers: request.headers }) ? developer : undefined
+}
+
 function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  if (!(error instanceof BusError)) {
-    void reply.send(error)
-    return
-  }
-  const statusCode = statuses[error.code] ?? error.statusCode
-  if (statusCode >= 500) request.log.error({ err: error }, 'a request to the bus failed')
-  void reply.code(statusCode).send({ statusCode, code: error.code, message: error.message })
+  const answer = toErrorAnswer(error)
+  if (answer.statusCode >= 500) request.log.error({ err: error }, 'a request to the bus failed')
+  void reply.code(answer.statusCode).type(json).send(JSON.stringify(answer))
+}
+
+/** The routes by their paths, for methods that they do not have. */
+const paths = new Map(
+  apiRoutes.map(({ url }) => [
+    url,
+    new RegExp(`^${url.replaceAll(/:\w+/g, '[^/]+').replaceAll('.', '\\.')}$`),
+  ]),
+)
+
+/** @throws an {@link HttpError} `BUS_HTTP_NOT_FOUND`, or `BUS_HTTP_METHOD_NOT_ALLOWED` if another method is there */
+function refuseUnknown({ url, method }: FastifyRequest, reply: FastifyReply, prefix: string): never {
+  const path = (url.split('?', 1)[0] ?? '').slice(prefix.length)
+  const methods = apiRoutes.filter((route) => paths.get(route.url)?.test(path)).map((route) => route.method)
+  if (methods.length === 0) throw notFound(`There is no route ${method} ${path.slice(0, 200)}`)
+  const allowed = [...new Set(methods)].flatMap((each) => (each === 'GET' ? ['GET', 'HEAD'] : [each]))
+  void reply.header('allow', allowed.join(', '))
+  throw new HttpError(
+    405,
+    'BUS_HTTP_METHOD_NOT_ALLOWED',
+    `Expected the method ${allowed.join(' or ')}, got ${method}`,
+  )
 }

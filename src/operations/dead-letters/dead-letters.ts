@@ -3,6 +3,7 @@ import type { Database } from '../../database/database.ts'
 import type { StoredFilter } from '../../delivery/operator/dead-letter-filter.ts'
 import { createDeadLetterReads, type DeadLetterReads } from '../../delivery/operator/dead-letters.ts'
 import { assertUsableBoss } from '../../delivery/jobs/boss-version.ts'
+import { findSubscription } from '../../delivery/registry/find-subscription.ts'
 import type { RegisteredSubscription } from '../../delivery/registry/registry.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
 import { limits } from '../../foundation/limits.ts'
@@ -95,7 +96,8 @@ export interface DeadLetters extends DeadLetterReads {
    * Delivers an edited copy of an event in the place of a dead letter, to that subscription alone. The copy is in the log, with the event as
    * its cause and without its business id and expiry; the dead letter is discarded. The audit names the places that differ, without values.
    * @throws a {@link ConfigurationError} `BUS_DEAD_LETTER_NOT_FOUND`, `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
-   * @throws an {@link InvalidEventError} if the payload does not fit its schema, or the catalogue of this process does not know the type
+   * @throws an {@link InvalidEventError} if the payload does not fit its schema, has the text `[redacted]` where a hidden value is not there to
+   *   be kept, or the catalogue of this process does not know the type
    */
   redriveEdited: (id: string, subscription: string, options: EditedRedriveOptions) => Promise<EditedRedrive>
 }
@@ -123,10 +125,7 @@ export function createDeadLetters(
 ): DeadLetters {
   async function find(subscription: unknown): Promise<RegisteredSubscription> {
     assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
-    const all = await subscriptionsOf(database, { subscription })
-    const [found] = [...all.values()].filter(({ name }) => name === subscription)
-    // It is there: subscriptionsOf throws otherwise.
-    return found as RegisteredSubscription
+    return findSubscription(database, subscription)
   }
 
   async function run({

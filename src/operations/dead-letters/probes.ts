@@ -8,8 +8,11 @@ export interface Probe {
   readonly attempts: number
 }
 
-/** What has become of probes: one of them is done; none of them has failed or is done for sure; or all have failed again, and why. */
-type Verdict = 'succeeded' | 'pending' | { readonly reason: string }
+/**
+ * What has become of probes, but for those whose subscription was removed: one of them is done; none of them has failed or is done for sure; all
+ * have failed again, and why; or none is left.
+ */
+type Verdict = 'succeeded' | 'pending' | 'removed' | { readonly reason: string }
 
 interface ProbeRow extends pg.QueryResultRow {
   readonly is_failing: boolean
@@ -23,6 +26,7 @@ interface ProbeRow extends pg.QueryResultRow {
 /** Only reads. */
 export async function judgeProbes(client: pg.ClientBase, probes: readonly Probe[]): Promise<Verdict> {
   const failures: ProbeRow[] = []
+  let removedCount = 0
   for (const { subscriptionId, eventId, attempts } of probes) {
     const { rows } = await client.query<ProbeRow>(
       `select f.event_id is not null as is_failing, coalesce(f.attempts > $3 or f.state <> 'retrying', false) as has_failed,
@@ -35,11 +39,17 @@ export async function judgeProbes(client: pg.ClientBase, probes: readonly Probe[
     )
     const [row] = rows
     if (row === undefined) continue
+    if (row.is_received) return 'succeeded'
+    if (row.subscription === null) {
+      removedCount += 1
+      continue
+    }
     // One that was tried before and is failing no more is done, even if its receipt is gone.
-    if (row.is_received || (!row.is_failing && attempts > 0)) return 'succeeded'
+    if (!row.is_failing && attempts > 0) return 'succeeded'
     if (row.has_failed) failures.push(row)
   }
-  if (failures.length < probes.length) return 'pending'
+  if (failures.length + removedCount < probes.length) return 'pending'
+  if (failures.length === 0) return 'removed'
   const last = failures.at(-1)
   const message = (last?.error_message ?? '').slice(0, 1500)
   return {

@@ -17,7 +17,8 @@ import { enqueueCopy } from '../../delivery/ordering/ordered-keys.ts'
 import type { RegisteredSubscription } from '../../delivery/registry/registry.ts'
 import type { EventMetadata } from '../../events/envelope.ts'
 import { encodeJson } from '../../events/json/encode-json.ts'
-import { redactPayload } from '../../events/payload-redaction.ts'
+import { placeholderIn, redactPayload, restoreRedacted } from '../../events/payload-redaction.ts'
+import type { EventDefinition } from '../../events/catalogue.ts'
 import { upcastPayload } from '../../events/upcast.ts'
 import { validatePayload } from '../../events/validate-payload.ts'
 import { ConfigurationError, InvalidEventError } from '../../foundation/errors.ts'
@@ -35,7 +36,11 @@ import { changesBetween, type Change } from './payload-changes.ts'
 
 /** What is edited, by whom and why. */
 export interface EditedRedriveOptions {
-  /** The whole payload of the copy, valid for the schema of this process's catalogue. Omitted: that of the event. */
+  /**
+   * The whole payload of the copy, valid for the schema of this process's catalogue. Omitted: that of the event. Where `redact` hides a value and
+   * this has the text `[redacted]`, as reads show it, the copy keeps the value; items of a list keep theirs by position, if the list keeps its
+   * length.
+   */
   readonly payload?: unknown
   /** All metadata of the copy. Omitted: those of the event. */
   readonly metadata?: EventMetadata | undefined
@@ -114,8 +119,10 @@ export async function planEdit(
         { option: 'type' },
       )
     const before = upcastPayload(type, definition, rows[0].schema_version, event.payload)
-    const after = await validatePayload(type, definition, payload)
+    const edited = withHiddenValues(definition, payload, before, maxPayloadBytes)
+    const after = await validatePayload(type, definition, edited)
     text = encodeJson(after, 'payload', maxPayloadBytes)
+    refusePlaceholder(definition, JSON.parse(text), before)
     version = definition.version ?? 1
     const shown = (stored: unknown): { readonly stored: unknown; readonly shown: unknown } => ({
       stored,
@@ -129,6 +136,40 @@ export async function planEdit(
       changes.push(...changesBetween(before, after, 'metadata'))
   }
   return { payload: text, version, metadata: encodeMetadata(metadata), changes }
+}
+
+/** Puts the stored values back where an edit was made in a payload as it is shown. */
+function withHiddenValues(
+  definition: EventDefinition,
+  payload: unknown,
+  before: unknown,
+  maxBytes: number,
+): unknown {
+  if (definition.redact === undefined) return payload
+  let text: string
+  try {
+    text = encodeJson(payload, 'payload', maxBytes)
+  } catch {
+    // Whatever it is, no read has shown it: the schema decides.
+    return payload
+  }
+  const given: unknown = JSON.parse(text)
+  const restored = restoreRedacted(definition, given, before)
+  return restored === given ? payload : restored
+}
+
+/** @throws an {@link InvalidEventError} `BUS_INVALID_EVENT` */
+function refusePlaceholder(definition: EventDefinition, edited: unknown, before: unknown): void {
+  const path = placeholderIn(definition, edited, before)
+  if (path === undefined) return
+  const message =
+    'the text `[redacted]` stands for a hidden value, and the event has none at this place: give the value'
+  throw new InvalidEventError(
+    'BUS_INVALID_EVENT',
+    `Expected \`payload\` without placeholders. ${path}: ${message}. Items of a list are told by their position, so a list has to keep its length`,
+    [{ path, message }],
+    { option: 'payload' },
+  )
 }
 
 /**

@@ -50,6 +50,9 @@ export function createRedrivePart(
         }
       }
       const { probes: _, lookCount: __, ...rest } = progress
+      // The next ones are probes instead.
+      if (verdict === 'removed')
+        return { progress: rest, counts: {}, handledCount: 0, next: { state: 'running' } }
       if (verdict !== 'succeeded')
         return {
           // The next ones are probes again, should a person resume it.

@@ -5,9 +5,9 @@ import {
   type DeadLetterConditions,
   type StoredFilter,
 } from '../../delivery/operator/dead-letter-filter.ts'
+import { pickSubscription } from '../../delivery/registry/find-subscription.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../../delivery/registry/registry.ts'
 import type { Executor } from '../../database/database.ts'
-import { ConfigurationError } from '../../foundation/errors.ts'
 import { limits } from '../../foundation/limits.ts'
 import {
   assertObject,
@@ -62,10 +62,6 @@ export async function subscriptionsOf(
   { subscription }: StoredFilter,
 ): Promise<ReadonlyMap<number, RegisteredSubscription>> {
   const all = await loadSubscriptions(executor)
-  if (subscription !== undefined && !all.some(({ name }) => name === subscription))
-    throw new ConfigurationError(
-      'BUS_SUBSCRIPTION_NOT_FOUND',
-      `There is no subscription ${describe(subscription)} in this database`,
-    )
+  if (subscription !== undefined) pickSubscription(all, subscription)
   return new Map(all.map((each) => [each.id, each]))
 }

@@ -39,9 +39,12 @@ export function createCatchUpPart(database: Database, logger: BusLogger): Operat
   return async (client, { selection, subscription_ids, progress }, maxCount) => {
     const subscription = (await loadSubscriptions(client)).find(({ id }) => id === subscription_ids[0])
     const { cursor, isRead = false } = progress as Progress
-    // It was removed, or this part is the last one.
-    if (subscription === undefined || isRead) {
-      if (subscription !== undefined) await endCatchUp(client, subscription.id)
+    if (subscription === undefined) {
+      const reason = 'The subscription was removed: nobody is left who gets the events'
+      return { progress, counts: {}, handledCount: 0, next: { state: 'done', reason } }
+    }
+    if (isRead) {
+      await endCatchUp(client, subscription.id)
       return { progress, counts: {}, handledCount: 0, next: { state: 'done' } }
     }
     const queue = openBackgroundQueue(client, database, logger, subscription)

@@ -1,10 +1,11 @@
 import type pg from 'pg'
-import { actorLength, reasonLength } from '../../audit/audit.ts'
+import { checkActor } from '../../audit/audit.ts'
 import type { Database } from '../../database/database.ts'
 import { locks } from '../../database/locks.ts'
+import { beginReading } from '../../database/session-settings.ts'
+import { pickSubscription } from '../../delivery/registry/find-subscription.ts'
 import { loadSubscriptions, type RegisteredSubscription } from '../../delivery/registry/registry.ts'
 import { toRoute } from '../../delivery/routing/match-events.ts'
-import { ConfigurationError } from '../../foundation/errors.ts'
 import { limits } from '../../foundation/limits.ts'
 import {
   assertObject,
@@ -25,7 +26,7 @@ import {
   type ReplaySelection,
   type StoredSelection,
 } from './selection.ts'
-import { addStanding, findStanding, noCounts, type StandingCounts } from './standing.ts'
+import { addStanding, findInOutbox, findStanding, noCounts, type StandingCounts } from './standing.ts'
 
 export type { ReplaySelection } from './selection.ts'
 export type { StandingCounts } from './standing.ts'
@@ -34,7 +35,7 @@ export type { StandingCounts } from './standing.ts'
 export interface ReplayOptions extends ReplaySelection {
   /** The names of the subscriptions that get the events, 1 to 100. No other subscription sees anything. */
   readonly subscriptions: readonly string[]
-  /** Events a second at most, 1 to 1,000,000, of all subscriptions together. @defaultValue as fast as they are handled */
+  /** Events a second at most, 1 to 100,000, of all subscriptions together. @defaultValue as fast as they are handled */
   readonly rate?: number | undefined
   /** The person or program that replays, 1 to 255 characters. Recorded. */
   readonly by: string
@@ -87,19 +88,20 @@ export function createReplay(database: Database, operations: Operations): Replay
     const stored = checkSelection(given)
     const names = checkNames(given.subscriptions)
     const rate = given.rate === undefined ? undefined : integerOption('rate', given.rate, rateRange)
-    if (given.reason !== undefined) assertTextOption('reason', given.reason, reasonLength)
     const isDryRun = booleanOption('dryRun', given.dryRun, false)
-    if (!isDryRun) assertTextOption('by', given.by, actorLength)
-    const subscriptions = await findSubscriptions(database, names)
+    // Whoever only counts need not say who it is.
+    const isUnsaid = isDryRun && given.by === undefined
+    const actor = checkActor({ by: isUnsaid ? 'nobody' : given.by, reason: given.reason })
+    const known = await loadSubscriptions(database)
+    const subscriptions = names.map((name) => pickSubscription(known, name))
     const expected = await preview(database, stored, subscriptions, isDryRun ? maxPreviewed : maxExpected)
     if (isDryRun) return expected
-    const { by = '', reason } = given
     const id = await database.transaction(async (client) => {
       const subscriptionIds = subscriptions.map((subscription) => subscription.id)
       const operationId = await insertOperation(client, {
         kind: 'replay',
         action: 'replay',
-        ...{ by, reason, rate, subscriptionIds, expected },
+        ...{ ...actor, rate, subscriptionIds, expected },
         selection: { ...selectionOf(given), stored },
         subscription: names.length === 1 ? names[0] : undefined,
       })
@@ -111,7 +113,7 @@ export function createReplay(database: Database, operations: Operations): Replay
   return replay as ReplayCall
 }
 
-const rateRange = { min: 1, max: 1_000_000, default: 1_000_000 }
+const rateRange = { min: 1, max: limits.operationRate, default: limits.operationRate }
 
 /** As the caller named it, without what is not given. */
 function selectionOf(given: ReplaySelection): object {
@@ -149,9 +151,10 @@ async function preview(
     let counts: readonly StandingCounts[] = routes.map(() => noCounts)
     for (let page = 0; !isLast && eventCount < maxCount && page < maxPages; page += 1) {
       const read = await readPage(client, stored, cursor, Math.min(previewPageSize, maxCount))
+      const inOutbox = await findInOutbox(client, read.events)
       const added: StandingCounts[] = []
       for (const [index, route] of routes.entries()) {
-        const found = await findStanding(client, database, route, read.events)
+        const found = await findStanding(client, database, route, read.events, inOutbox)
         added.push(addStanding(counts[index] ?? noCounts, found.counts))
       }
       counts = added
@@ -166,26 +169,11 @@ async function preview(
         ...(counts[index] ?? noCounts),
       })),
     }
-  })
+  }, beginReading)
 }
 
 /** A page may be empty: see `windowSize` in selection.ts. */
 const maxPages = 100
-
-async function findSubscriptions(
-  database: Database,
-  names: readonly string[],
-): Promise<readonly RegisteredSubscription[]> {
-  const known = await loadSubscriptions(database)
-  return names.map((name) => {
-    const found = known.find((subscription) => subscription.name === name)
-    if (found !== undefined) return found
-    throw new ConfigurationError(
-      'BUS_SUBSCRIPTION_NOT_FOUND',
-      `There is no subscription ${describe(name)} in this database`,
-    )
-  })
-}
 
 function checkNames(given: unknown): readonly string[] {
   if (!Array.isArray(given) || given.length === 0 || given.length > 100)

@@ -1,9 +1,9 @@
-import { isDate } from '../../foundation/cross-realm.ts'
 import { limits } from '../../foundation/limits.ts'
-import { describe, idOption, invalidOption, textOption } from '../../foundation/options.ts'
+import { describe, idOption, invalidOption, textOption, timeOption } from '../../foundation/options.ts'
 import { checkPattern, isWildcard } from '../../events/pattern.ts'
 import { lowestId, timeInId } from '../../events/event-id.ts'
 import type { Executor } from '../../database/database.ts'
+import { createValues } from '../../database/statement-values.ts'
 import type { ClaimedEvent } from '../../outbox/relay/claim.ts'
 
 /** Which events of the log to replay. All that is given must hold. */
@@ -48,8 +48,8 @@ export function checkSelection(given: ReplaySelection): StoredSelection {
   for (const [name, value] of Object.entries({ correlationId, subject }))
     if (value !== undefined && tenantId === undefined)
       throw invalidOption(`Expected \`${name}\` only together with \`tenantId\``, name)
-  const fromMs = from === undefined ? 0 : timeOption('from', from)
-  const untilMs = to === undefined ? Date.now() + clockMarginMs : timeOption('to', to)
+  const fromMs = from === undefined ? 0 : timeOption('from', from).getTime()
+  const untilMs = to === undefined ? Date.now() + clockMarginMs : timeOption('to', to).getTime()
   return {
     ...(tenantId === undefined
       ? {}
@@ -88,12 +88,6 @@ function checkIds(given: unknown): readonly string[] {
       'ids',
     )
   return [...new Set((given as unknown[]).map((id) => idOption('ids', id).toLowerCase()))].toSorted()
-}
-
-function timeOption(name: string, value: unknown): number {
-  const year = isDate(value) ? value.getUTCFullYear() : Number.NaN
-  if (year >= 1970 && year <= 9999) return (value as Date).getTime()
-  throw invalidOption(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`, name)
 }
 
 /** An event of the log that may be delivered. */
@@ -139,7 +133,7 @@ export async function readPage(
   let cursor = after
   for (let month = 0; month < maxEmptyMonths; month += 1) {
     const monthEnd = lowestId(nextMonth(timeInId(cursor)))
-    const { conditions, filters, values } = toSql(selection, cursor, monthEnd)
+    const { conditions, conditionValues, filters, values } = toSql(selection, cursor, monthEnd)
     const window = `select * from bus.events e where ${conditions} order by e.id limit ${windowSize}`
     const { rows } = await executor.query<EventRow>(
       `${selectSql} from (${window}) e where ${filters} and ${also} order by e.id limit ${maxCount}`,
@@ -151,7 +145,7 @@ export async function readPage(
     const { rows: seen } = await executor.query<{ count: number; last: string | null }>(
       `select count(*)::int as count, max(w.id::text) as last
        from (select e.id from bus.events e where ${conditions} order by e.id limit ${windowSize}) w`,
-      values.slice(0, conditionCountOf(selection)),
+      conditionValues,
     )
     const [read] = seen
     if (read !== undefined && read.count >= windowSize && read.last !== null)
@@ -211,18 +205,23 @@ function toEvent(row: EventRow): LogEvent {
   }
 }
 
-/** Conditions that an index has, and filters for what they find. The values of the conditions come first. */
+interface SelectionSql {
+  /** Those that an index answers, and their values. */
+  readonly conditions: string
+  readonly conditionValues: unknown[]
+  /** For what these find. */
+  readonly filters: string
+  /** Of the conditions, then of the filters. */
+  readonly values: unknown[]
+}
+
 function toSql(
   { tenantId, types, correlationId, subject, untilId }: StoredSelection,
   after: string,
   before: string | undefined,
-): { readonly conditions: string; readonly filters: string; readonly values: unknown[] } {
-  const values: unknown[] = [after, untilId]
-  const conditions = ['e.id > $1::uuid', 'e.id <= $2::uuid']
-  const value = (given: unknown): string => {
-    values.push(given)
-    return `$${values.length}`
-  }
+): SelectionSql {
+  const { value, values } = createValues()
+  const conditions = [`e.id > ${value(after)}::uuid`, `e.id <= ${value(untilId)}::uuid`]
   // A constant, so that only its partition is planned.
   if (before !== undefined) conditions.push(`e.id < '${before}'`)
   const tenant = tenantId === undefined ? undefined : value(tenantId)
@@ -237,6 +236,7 @@ function toSql(
   const [onlyType] = types ?? []
   const isOneType = types?.length === 1 && onlyType !== undefined && !isWildcard(onlyType)
   if (isOneType && tenantId === undefined) conditions.push(`e.type = ${value(onlyType)}`)
+  const conditionValues = [...values]
   const filters = [
     'e.erased_at is null',
     'not exists (select from bus.cancellations c where c.event_id = e.id)',
@@ -248,14 +248,7 @@ function toSql(
       `(e.type = any (${names}::text[]) or exists (select from unnest(${patterns}::text[]) as p (pattern) where bus.pattern_matches(p.pattern, e.type)))`,
     )
   }
-  return { conditions: conditions.join(' and '), filters: filters.join(' and '), values }
-}
-
-/** How many values the conditions have. */
-function conditionCountOf({ tenantId, types, correlationId, subject }: StoredSelection): number {
-  const isOneType = types?.length === 1 && !isWildcard(types[0] ?? '') && tenantId === undefined
-  const given = [tenantId, correlationId, subject, isOneType ? true : undefined]
-  return 2 + given.filter((each) => each !== undefined).length
+  return { conditions: conditions.join(' and '), conditionValues, filters: filters.join(' and '), values }
 }
 
 function nextMonth(ms: number): number {

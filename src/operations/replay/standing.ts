@@ -35,12 +35,35 @@ interface Standing {
   readonly counts: StandingCounts
 }
 
-/** Decides which events of a page are replayed to a subscription. Only reads. */
+/** The events of a page that are in the outbox, for all subscriptions or for those that are named by their ids. */
+export type OutboxEvents = ReadonlyMap<string, ReadonlySet<number | 'all'>>
+
+/**
+ * Looks a page up in the outbox, which no index answers: once for all subscriptions, and before anything else of these is looked up, because
+ * an event leaves the outbox before it is anywhere else.
+ */
+export async function findInOutbox(client: pg.ClientBase, page: readonly LogEvent[]): Promise<OutboxEvents> {
+  const { rows } = await client.query<{ event_id: string; subscription_id: number | null }>(
+    'select event_id, subscription_id from bus.outbox where event_id = any ($1::uuid[])',
+    [page.map(({ id }) => id)],
+  )
+  const found = new Map<string, Set<number | 'all'>>()
+  for (const { event_id, subscription_id } of rows)
+    found.set(event_id, (found.get(event_id) ?? new Set()).add(subscription_id ?? 'all'))
+  return found
+}
+
+/**
+ * Decides which events of a page are replayed to a subscription. Only reads.
+ *
+ * @param inOutbox - as {@link findInOutbox} found it before
+ */
 export async function findStanding(
   client: pg.ClientBase,
   database: Pick<Database, 'bossSchema'>,
   route: Route,
   page: readonly LogEvent[],
+  inOutbox: OutboxEvents,
 ): Promise<Standing> {
   const { subscription } = route
   const refused = await findRefused(client, subscription.id, page)
@@ -53,7 +76,7 @@ export async function findStanding(
   const ids = events.map(({ id }) => id)
   const had = await readReceipts(client, subscription.id, ids)
   const others = events.filter(({ id }) => !had.has(id))
-  const open = await findOpen(client, database, subscription, others)
+  const open = await findOpen(client, database, subscription, others, inOutbox)
   const left = routed
     .map((each) => ({
       ...each,
@@ -102,6 +125,7 @@ async function findOpen(
   database: Pick<Database, 'bossSchema'>,
   { id, name, ordered }: Route['subscription'],
   events: readonly LogEvent[],
+  inOutbox: OutboxEvents,
 ): Promise<OpenEvents> {
   const waiting = new Set<string>()
   const dead = new Set<string>()
@@ -110,11 +134,10 @@ async function findOpen(
   const add = (rows: readonly { readonly event_id: string }[]): void => {
     for (const { event_id } of rows) waiting.add(event_id)
   }
-  const outbox = await client.query<{ event_id: string }>(
-    'select event_id from bus.outbox where event_id = any ($1::uuid[]) and coalesce(subscription_id, $2) = $2',
-    [ids, id],
-  )
-  add(outbox.rows)
+  for (const eventId of ids) {
+    const of = inOutbox.get(eventId)
+    if (of?.has('all') === true || of?.has(id) === true) waiting.add(eventId)
+  }
   if (ordered === true) add(await findInKeys(client, id, events))
   for (const each of await findWaitingEvents(
     client,

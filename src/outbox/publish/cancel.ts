@@ -5,7 +5,8 @@ import {
   refuseUnknownKeys,
   invalidOption,
 } from '../../foundation/options.ts'
-import type { Executor } from '../../database/database.ts'
+import { checkActor, writeAudit, type Actor } from '../../audit/audit.ts'
+import type { Database, Executor } from '../../database/database.ts'
 import { statement } from '../transactions/caller-connection.ts'
 import {
   assertTransaction,
@@ -44,30 +45,50 @@ async function cancelOnItsOwn(executor: Executor, { id, tenantId }: EventReferen
   return rows[0]?.cancelled === true
 }
 
+/** The same for a person or a program that is recorded. */
+async function cancelRecorded(database: Database, reference: EventReference, actor: Actor): Promise<boolean> {
+  return database.transaction(async (client) => {
+    const isCancelled = await cancelOnItsOwn(client, reference)
+    const { id: eventId, tenantId } = reference
+    if (isCancelled) await writeAudit(client, { ...actor, action: 'cancel', eventId, tenantId }, {})
+    return isCancelled
+  })
+}
+
 /** Options of `cancel`. */
 export interface CancelOptions {
   /** Cancels the event only if it belongs to this tenant. */
   readonly tenantId?: string | undefined
 }
 
+/** Options of `cancel` without a transaction. */
+export interface RecordedCancelOptions extends CancelOptions {
+  /** The person or program that cancels it, 1 to 255 characters. Recorded in `bus.audit`. @defaultValue nothing is recorded */
+  readonly by?: string | undefined
+  /** Up to 2,000 characters. Recorded, together with `by`. */
+  readonly reason?: string | undefined
+}
+
 /** `cancel(id)`, or with a transaction as the first argument. */
 export interface CancelCall {
-  (id: string, options?: CancelOptions): Promise<boolean>
+  (id: string, options?: RecordedCancelOptions): Promise<boolean>
   (tx: CallerTransaction, id: string, options?: CancelOptions): Promise<boolean>
 }
 
 /** Creates `bus.cancel`. */
-export function createCancel(executor: Executor, { spans, recorder }: Telemetry): CancelCall {
+export function createCancel(database: Database, { spans, recorder }: Telemetry): CancelCall {
   return async (
     first: string | CallerTransaction,
-    second?: string | CancelOptions,
+    second?: string | RecordedCancelOptions,
     third: CancelOptions = {},
   ): Promise<boolean> =>
-    tellOperation(recorder, { operation: 'cancel' }, spans.cancel(idOf(first, second)), async () =>
-      typeof first === 'string'
-        ? cancelOnItsOwn(executor, checkReference(first, second ?? {}))
-        : cancelInTransaction(first, checkReference(second, third)),
-    )
+    tellOperation(recorder, { operation: 'cancel' }, spans.cancel(idOf(first, second)), async () => {
+      if (typeof first !== 'string') return cancelInTransaction(first, checkReference(second, third, []))
+      const reference = checkReference(first, second ?? {}, ['by', 'reason'])
+      const { by, reason } = (second ?? {}) as RecordedCancelOptions
+      if (by === undefined && reason === undefined) return cancelOnItsOwn(database, reference)
+      return cancelRecorded(database, reference, checkActor({ by, reason }))
+    })
 }
 
 /** The id, where it is one. */
@@ -83,11 +104,11 @@ interface EventReference {
 }
 
 /** Validates an event id and the options passed with it. */
-function checkReference(id: unknown, options: unknown): EventReference {
+function checkReference(id: unknown, options: unknown, more: readonly string[]): EventReference {
   if (typeof id !== 'string' || !uuidShape.test(id))
     throw invalidOption(`Expected the id of an event (a uuid), got ${describe(id)}`)
   assertObject('options', options)
-  refuseUnknownKeys(options, ['tenantId'], 'cancel')
+  refuseUnknownKeys(options, ['tenantId', ...more], 'cancel')
   const { tenantId } = options as { tenantId?: unknown }
   if (tenantId === undefined) return { id, tenantId }
   assertTextOption('tenantId', tenantId)

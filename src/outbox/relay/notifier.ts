@@ -6,7 +6,8 @@ import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import { createListenTest, type ListenTest } from './listen-test.ts'
 import { locks } from '../../database/locks.ts'
 
-const outboxChannel = 'bus_outbox'
+/** Publishers notify it if no relay is awake. */
+export const outboxChannel = 'bus_outbox'
 const wakeChannel = 'bus_wake'
 
 /** What a notifier reports to its owner. */

@@ -1,4 +1,5 @@
 import type { Database } from '../../database/database.ts'
+import { reasonOf } from '../../foundation/error-reason.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
 import { createLoopProgress, type LoopProgress } from '../../foundation/loop-progress.ts'
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
@@ -197,7 +198,10 @@ export function startRelay(
         floors.reset()
         const delayMs = failureDelayMs(failures)
         failures += 1
-        logger.error({ err: error, failures, delayMs }, 'the relay failed to dispatch events, retrying')
+        logger.error(
+          { reason: reasonOf(error), failures, delayMs },
+          'the relay failed to dispatch events, retrying',
+        )
         await rest(delayMs, false)
       }
     }

@@ -51,15 +51,19 @@ export function milliseconds(expression: string): string {
   return `extract(epoch from ${expression}) * 1000`
 }
 
-/** The event of a row, a new object with each call. */
-export function toStoredEvent(row: EventRow): StoredEvent {
+/**
+ * The event of a row, a new object with each call.
+ *
+ * @param parse - parses the payload
+ */
+export function toStoredEvent(row: EventRow, parse: (text: string) => unknown = parseJson): StoredEvent {
   return {
     id: row.id,
     type: row.type,
     source: row.source,
     subject: row.subject ?? undefined,
     tenantId: row.tenant_id,
-    payload: parseJson(row.payload),
+    payload: parse(row.payload),
     schemaVersion: row.schema_version,
     eventId: row.event_id ?? undefined,
     idempotencyKey: row.idempotency_key ?? undefined,

@@ -70,7 +70,7 @@ export const events = busSchema.table(
     erasedAt: time('erased_at'),
   },
   (table) => [
-    index('events_tenant_id_idx').on(table.tenantId, table.id),
+    index('events_tenant_type_idx').on(table.tenantId, table.id, table.type),
     index('events_type_idx').on(table.type, table.id),
     index('events_correlation_idx')
       .on(table.tenantId, table.correlationId)

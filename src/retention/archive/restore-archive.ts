@@ -92,7 +92,7 @@ export async function restoreArchive(given: RestoreOptions): Promise<number> {
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` if it cannot be read, or is no manifest */
-async function readManifest(
+export async function readManifest(
   archive: Pick<ArchiveStore, 'read'>,
   name: string,
   table: ArchivedTable,

@@ -76,7 +76,7 @@ test('a handler sees the event as it was stored, and logs with its fields', asyn
   expect(seen.slice(1)).toEqual([1, false])
   expect(logger.lines).toContainEqual({
     level: 'info',
-    fields: { subscription: 'logger', id, type: 'note', attempt: 1, more: 1 },
+    fields: { subscription: 'logger', id, type: 'note', tenantId: 'a', attempt: 1, more: 1 },
     message: 'from the handler',
   })
 })

@@ -3,8 +3,21 @@ import { createBus, type Bus } from '../../../src/index.ts'
 import { paymentEvents, recordingLogger, testBus, type LogLine } from '../../support/bus.ts'
 import { createTestDatabase, until } from '../../support/database.ts'
 
-const refused = Object.assign(new Error('connect ECONNREFUSED 127.0.0.1:9'), { code: 'ECONNREFUSED' })
-const reason = 'fetch failed, caused by connect ECONNREFUSED 127.0.0.1:9'
+const uuidShape = /^[0-9a-f-]{36}$/
+/** As `connect` of a name with two addresses: without a message of its own. */
+const refused = Object.assign(
+  new AggregateError(
+    ['::1', '127.0.0.1'].map((address) =>
+      Object.assign(new Error(`connect ECONNREFUSED ${address}:9`), {
+        code: 'ECONNREFUSED',
+        address,
+        port: 9,
+      }),
+    ),
+  ),
+  { code: 'ECONNREFUSED' },
+)
+const reason = 'fetch failed, caused by connect ECONNREFUSED ::1:9 and connect ECONNREFUSED 127.0.0.1:9'
 
 const messagesOf = (lines: readonly LogLine[], level: LogLine['level']): string[] =>
   lines.filter((line) => line.level === level).map(({ message }) => message)
@@ -43,9 +56,10 @@ test.each(['at-least-once', 'exactly-once'] as const)(
     })
     expect(failed[0]?.fields['durationMs']).toBeGreaterThanOrEqual(15)
     expect(failed[1]?.fields).toMatchObject({ attempt: 2, reason })
-    expect(
-      logger.lines.find(({ message }) => message === 'an event went to the dead letters')?.fields,
-    ).toMatchObject({ reason })
+    const about = { subscription: 'hook', type: 'note', tenantId: 'acme' }
+    const dead = logger.lines.find(({ message }) => message === 'an event went to the dead letters')
+    expect(dead).toMatchObject({ level: 'error', fields: { ...about, id, attempts: 2, reason } })
+    expect(dead?.fields['durationMs']).toBeGreaterThanOrEqual(15)
     await publish()
     await publish()
     await publish()
@@ -54,6 +68,12 @@ test.each(['at-least-once', 'exactly-once'] as const)(
       async () => (await bus.subscriptions.list())[0]?.circuit !== undefined,
     )
     expect((await bus.subscriptions.list())[0]?.circuit?.reason).toBe(reason)
+    const opened = 'nearly every attempt of a subscription fails: its circuit breaker has opened'
+    await until('that is logged', () => logger.lines.some(({ message }) => message === opened))
+    expect(logger.lines.find(({ message }) => message === opened)).toMatchObject({
+      level: 'error',
+      fields: { ...about, id: expect.stringMatching(uuidShape) as string, probeInSeconds: 5, reason },
+    })
     // What is erased is erased with its causes.
     await bus.erase({ tenantId: 'acme', subject: 'ada', by: 'tests' })
     expect(JSON.stringify(await rows('select data, output, source_output from pgboss.job'))).not.toContain(
@@ -90,7 +110,9 @@ test('start, stop, migration and leadership are logged at info', async () => {
   expect(logger.lines.find(({ message }) => message === 'the bus has started')?.fields).toMatchObject({
     service: 'payment-service',
     subscriptionCount: 0,
+    durationMs: expect.any(Number) as number,
   })
+  expect(migrated?.fields['durationMs']).toBeGreaterThan(0)
 }, 120_000)
 
 test('a pattern that matches no type of the catalogue is warned of at the start, and one that does is not', async () => {

@@ -59,3 +59,52 @@ test('a member that comes later shares: where permits are left it has one reserv
   expect(first.tryAcquire()).toBe(false)
   expect(second.tryAcquire()).toBe(true)
 })
+
+test('a member that leaves gives its reservation back, also while it holds permits, and those who wait get it', async () => {
+  const newMember = createReservedPermits(2, 2)
+  const [gone, stays] = [newMember(), newMember()]
+  await stays.acquire()
+  let hasSecond = false
+  const second = stays.acquire().then(() => {
+    hasSecond = true
+  })
+  await Promise.resolve()
+  expect(hasSecond).toBe(false)
+  gone.leave()
+  gone.leave()
+  await second
+  for (const release of [stays.release, stays.release]) release()
+  // Another one that comes has one reserved again.
+  const later = newMember()
+  expect([stays.tryAcquire(), stays.tryAcquire()]).toEqual([true, false])
+  expect(later.tryAcquire()).toBe(true)
+  later.leave()
+  expect(stays.tryAcquire()).toBe(false)
+  later.release()
+  expect(stays.tryAcquire()).toBe(true)
+})
+
+test('what a member still waits for when it leaves it gets, whatever is reserved for others', async () => {
+  const newMember = createReservedPermits(2, 2)
+  const [gone, idle] = [newMember(), newMember()]
+  await gone.acquire()
+  const second = gone.acquire()
+  gone.leave()
+  await second
+  expect(idle.tryAcquire()).toBe(false)
+  for (const release of [gone.release, gone.release]) release()
+  expect([idle.tryAcquire(), idle.tryAcquire()]).toEqual([true, true])
+})
+
+test('members that leave and come never make more or fewer permits', () => {
+  const newMember = createReservedPermits(3, 1)
+  for (let round = 0; round < 20; round += 1) {
+    const members = [newMember(), newMember(), newMember()]
+    for (const member of members) expect(member.tryAcquire()).toBe(true)
+    expect(members.some((member) => member.tryAcquire())).toBe(false)
+    for (const member of members) member.release()
+    for (const member of members) member.leave()
+  }
+  const only = newMember()
+  expect([1, 2, 3, 4].map(() => only.tryAcquire())).toEqual([true, true, true, false])
+})

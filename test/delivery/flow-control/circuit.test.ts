@@ -74,7 +74,12 @@ for (const mode of ['at-least-once', 'exactly-once', 'ordered'] as const)
       await until('everything is delivered', async () => (await receipts(database)) === 1000)
       expect((await three.bus.subscriptions.list())[0]).toMatchObject({ state: 'active', waitingCount: 0 })
       expect(await one.bus.deadLetters.list()).toEqual([])
-      const messages = [one, two, three].flatMap(({ logger }) => logger.lines.map(({ message }) => message))
+      const lines = [one, two, three].flatMap(({ logger }) => logger.lines)
+      const messages = lines.map(({ message }) => message)
+      const closed = lines.find(({ message }) =>
+        message.endsWith('the circuit breaker of a subscription has closed'),
+      )
+      expect(closed?.fields['openMs']).toBeGreaterThan(0)
       expect(messages).toContain(
         'nearly every attempt of a subscription fails: its circuit breaker has opened',
       )

@@ -91,3 +91,24 @@ test('minutes are rows of their own, a repeated write adds nothing, and old rows
   ])
   await database.close()
 })
+
+test('the counts of tenants are written where those of subscriptions cannot be, and the other way round', async () => {
+  const { url, rows, count } = await createTestDatabase()
+  const logger = recordingLogger()
+  const database = createDatabase(url, logger)
+  const rollups = createRollups(database, '00000000-0000-0000-0000-000000000001', logger)
+  const failures = (): number =>
+    logger.lines.filter(({ message }) => message === 'the counts of the last seconds could not be written')
+      .length
+  await rows('alter table bus.rollups rename to hidden')
+  rollups.published([{ tenantId: 'acme' }])
+  await rollups.stop()
+  expect(failures()).toBe(1)
+  expect(await count('select sum(published) from bus.tenant_rollups')).toBe(1)
+  await rows('alter table bus.hidden rename to rollups; alter table bus.tenant_rollups rename to hidden')
+  rollups.published([{ tenantId: 'acme' }])
+  await rollups.stop()
+  expect(failures()).toBe(2)
+  expect(await count('select sum(published) from bus.rollups')).toBeGreaterThan(0)
+  await database.close()
+})

@@ -1,4 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest'
+import { createDatabase } from '../../../src/database/database.ts'
+import { startDeadLetterCalls } from '../../../src/delivery/maintenance/dead-letter-calls.ts'
 import { createBus, type DeadLetterAlert, type DeadLetterNotice } from '../../../src/index.ts'
 import { paymentEvents, recordingLogger, testBus, type PaymentBus } from '../../support/bus.ts'
 import { createTestDatabase, until } from '../../support/database.ts'
@@ -132,6 +134,112 @@ test('an alert is raised once when a subscription collects so many dead letters 
   await database.rows(`update bus.dead_letter_alerts set raised_at = raised_at - interval '2 hours'`)
   await publish(database, bus, { ...note, payload: 5 })
   await until('it is raised again', () => alerts.length === 2, 15_000)
+})
+
+test('a callback that never resolves holds neither the others of its look nor a stop beyond the grace period', async () => {
+  const database = await createTestDatabase()
+  const before = testBus(database.url)
+  subscribeDoomed(before, 'doomed')
+  await before.start()
+  const ids = await publish(
+    database,
+    before,
+    ...Array.from({ length: 5 }, (_, payload) => ({ ...note, payload })),
+  )
+  await untilDead(database, 5)
+  await before.stop()
+  await database.rows(
+    `insert into bus.dead_letter_calls (subscription_id, event_id, state, attempts)
+     select subscription_id, event_id, state, attempts from bus.failing`,
+  )
+  const logger = recordingLogger()
+  const bus = testBus(database.url, { logger })
+  const told: string[] = []
+  let isHanging = false
+  subscribeDoomed(bus, 'doomed', {
+    onDeadLetter: async ({ id }) => {
+      if (isHanging) told.push(id)
+      else {
+        isHanging = true
+        await new Promise(() => {})
+      }
+    },
+  })
+  await bus.start()
+  await until('one hangs, and the others are told', () => isHanging && told.length === 4)
+  const left = async (): Promise<string[]> =>
+    (await database.rows('select event_id from bus.dead_letter_calls')).map(({ event_id }) =>
+      String(event_id),
+    )
+  const beganAt = performance.now()
+  await bus.stop({ graceMs: 500 })
+  expect(performance.now() - beganAt).toBeLessThan(5000)
+  // What was told is not told again, and what was not told is.
+  const untold = ids.filter((id) => !told.includes(id))
+  expect((await left()).toSorted()).toEqual(untold.toSorted())
+  expect(logger.lines.filter(({ level }) => level === 'warn' || level === 'error')).not.toContainEqual(
+    expect.objectContaining({ message: expect.stringContaining('could not be announced') as string }),
+  )
+  await database.rows('update bus.dead_letter_calls set next_call_at = now()')
+  const next = testBus(database.url)
+  subscribeDoomed(next, 'doomed', { onDeadLetter: ({ id }) => void told.push(id) })
+  await next.start()
+  await until('nothing is left to tell', async () => (await left()).length === 0)
+  expect(told.toSorted()).toEqual(ids.toSorted())
+})
+
+test('a look takes as many statements for many subscriptions and letters as for one', async () => {
+  const database = await createTestDatabase()
+  const own = createDatabase(database.url, recordingLogger())
+  onTestFinished(async () => own.close())
+  const statements: string[] = []
+  const counted = {
+    ...own,
+    query: async (...call: Parameters<typeof own.query>) => {
+      statements.push(call[0])
+      return own.query(...call)
+    },
+  } as typeof own
+  await database.rows(
+    `insert into bus.dead_letter_calls (subscription_id, event_id, state, attempts)
+     select s, bus.uuid_v7(), 'dead', 2 from generate_series(1, 7) s, generate_series(1, 4) n`,
+  )
+  await database.rows(
+    `insert into bus.failing (subscription_id, event_id, state, attempts, job_id)
+     select s, bus.uuid_v7(), 'dead', 2, gen_random_uuid() from generate_series(1, 7) s`,
+  )
+  const told: string[] = []
+  const alerted: string[] = []
+  const calls = startDeadLetterCalls(counted, recordingLogger(), () =>
+    Array.from({ length: 7 }, (_, index) => ({
+      id: index + 1,
+      name: `s${index + 1}`,
+      callbacks: {
+        onDeadLetter: ({ subscription }) => {
+          // Half of them fail for now.
+          if (index % 2 === 1) throw new Error('the pager is down')
+          told.push(subscription)
+        },
+        deadLetterAlert: {
+          ...{ count: 1, perSeconds: 3600 },
+          onAlert: ({ subscription }) => void alerted.push(subscription),
+        },
+      },
+    })),
+  )
+  await until('the letters of four are told', () => told.length === 16)
+  await until('all alerts are raised', () => alerted.length === 7)
+  await calls.stop(performance.now() + 10_000)
+  expect(new Set(told)).toEqual(new Set(['s1', 's3', 's5', 's7']))
+  expect(new Set(alerted).size).toBe(7)
+  expect(
+    await database.rows('select error_count, count(*)::int as n from bus.dead_letter_calls group by 1'),
+  ).toEqual([{ error_count: 1, n: 12 }])
+  expect(await database.count('select count(*) from bus.dead_letter_alerts where next_call_at is null')).toBe(
+    7,
+  )
+  // Claim, read the errors, end, postpone, and find no more; claim and end the alerts.
+  expect(statements.length).toBeLessThanOrEqual(7)
 })
 
 test.each([

@@ -123,6 +123,37 @@ test('a pause by a person outlasts one that expires, whichever came first', asyn
   expect(await bus.subscriptions.get('quick')).toMatchObject({ state: 'active', pause: undefined })
 })
 
+test('a pause that has expired is over for everybody, also before a process clears it', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  for (const name of ['expired', 'paused']) bus.subscribe({ name, events: ['note'], handler: () => {} })
+  await bus.start()
+  await bus.stop()
+  const operator = testBus(database.url)
+  const { subscriptions } = operator
+  const findings = async (): Promise<unknown> =>
+    (await operator.health()).findings.find(({ code }) => code === 'subscription-paused')?.data[
+      'subscriptions'
+    ]
+  for (const name of ['expired', 'paused']) await subscriptions.setOptions(name, { paused: true }, hour)
+  expect((await subscriptions.list()).map(({ state }) => state)).toEqual(['paused', 'paused'])
+  expect(await findings()).toMatchObject([{ name: 'expired' }, { name: 'paused' }])
+  await database.rows(
+    `update bus.subscriptions set overrides_until = now() - interval '1 second' where name = 'expired'`,
+  )
+  expect(await subscriptions.get('expired')).toMatchObject({
+    state: 'unserved',
+    pause: undefined,
+    overrides: undefined,
+  })
+  expect(await subscriptions.get('paused')).toMatchObject({ state: 'paused', pause: { by: 'ana' } })
+  expect(await findings()).toMatchObject([{ name: 'paused' }])
+  // So is what a person does next.
+  expect(await subscriptions.resume('expired')).toBe(false)
+  expect(await subscriptions.pause('expired', { by: 'ben' })).toBe(true)
+  expect(await subscriptions.get('expired')).toMatchObject({ state: 'paused', pause: { by: 'ben' } })
+})
+
 test('retry that an operator sets counts for new events, and {} ends it', async () => {
   const database = await createTestDatabase()
   const bus = testBus(database.url)

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { testBus } from '../../support/bus.ts'
+import { recordingLogger, testBus } from '../../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../../support/database.ts'
 
 async function publish(
@@ -60,8 +60,9 @@ test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
     const seen: number[] = []
     let running = 0
     let laterCount = 0
+    const logger = recordingLogger()
     const open = async () => {
-      const bus = testBus(database.url)
+      const bus = testBus(database.url, { logger })
       bus.subscribe({
         name: 'paused',
         events: ['note'],
@@ -104,6 +105,13 @@ test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
     const [listed] = await operator.subscriptions.list()
     expect(listed).toMatchObject({ state: 'paused', pause: { by: 'ann', reason: 'a fault' } })
     expect(listed?.waitingCount).toBe(300 - handled)
+    const paused = logger.lines.filter(({ message }) => message === 'a subscription was paused')
+    expect(paused).toMatchObject(
+      [one, two].map(() => ({
+        level: 'info',
+        fields: { subscription: 'paused', by: 'ann', reason: 'a fault' },
+      })),
+    )
     await publish(database, 10, 'acme', mode === 'ordered' ? 'key' : null)
     await one.stop()
     const three = await open()
@@ -160,3 +168,32 @@ test.each(['at-least-once', 'exactly-once', 'ordered'] as const)(
     }
   },
 )
+
+test('a subscription says how far it is behind, and whether that is more than it may be', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const gate = Promise.withResolvers<void>()
+  const busy = { events: ['note'], concurrency: 1, batchSize: 1, handler: async () => gate.promise } as const
+  bus.subscribe({ ...busy, name: 'limited', lagLimitSeconds: 1 })
+  bus.subscribe({ ...busy, name: 'unlimited' })
+  bus.subscribe({ name: 'idle', events: ['payment.*'], lagLimitSeconds: 1, handler: () => {} })
+  await bus.start()
+  const read = async () =>
+    (await bus.subscriptions.list()).map(({ name, isBehind, lagSeconds, state }) => [
+      ...[name, isBehind, lagSeconds > 1, state],
+    ])
+  expect((await read()).map(([, isBehind]) => isBehind)).toEqual([false, false, false])
+  await publish(database, 20)
+  await until('it is behind', async () => (await bus.subscriptions.get('limited')).isBehind)
+  await until('both wait', async () => (await bus.subscriptions.get('unlimited')).lagSeconds > 1)
+  expect(await read()).toEqual([
+    ['idle', false, false, 'active'],
+    ['limited', true, true, 'active'],
+    ['unlimited', false, true, 'active'],
+  ])
+  const { subscriptions = [] } = await bus.health({ full: true })
+  expect(subscriptions.filter(({ state }) => state === 'behind').map(({ name }) => name)).toEqual(['limited'])
+  await bus.subscriptions.pause('limited')
+  expect(await bus.subscriptions.get('limited')).toMatchObject({ state: 'paused', isBehind: false })
+  gate.resolve()
+}, 20_000)

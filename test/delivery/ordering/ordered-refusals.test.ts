@@ -79,5 +79,8 @@ test('bad input to list and release is refused before anything is read', async (
     expect(await refusalOf(async () => release(given))).toMatchObject({ code: 'BUS_INVALID_OPTION' })
   for (const given of [null, { limit: 0 }, { limit: 1001 }, { subscription: 5 }, { tenant: 'acme' }])
     expect(await refusalOf(async () => list(given))).toMatchObject({ code: 'BUS_INVALID_OPTION' })
-  expect(await list({ limit: 1000, subscription: 'fixed' })).toEqual([])
+  expect(await list({ limit: 1000 })).toEqual([])
+  expect(await refusalOf(async () => list({ subscription: 'fixed' }))).toMatchObject({
+    code: 'BUS_SUBSCRIPTION_NOT_FOUND',
+  })
 })

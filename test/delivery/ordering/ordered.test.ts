@@ -166,7 +166,9 @@ test.each([1, 100])(
       failures: [{ message: 'failure 1' }, { message: 'failure 2' }, { message: 'failure 3' }],
     })
     expect(blocked?.since).toBeInstanceOf(Date)
-    expect(await bus.blockedKeys.list({ subscription: 'another' })).toEqual([])
+    await expect(bus.blockedKeys.list({ subscription: 'another' })).rejects.toMatchObject({
+      code: 'BUS_SUBSCRIPTION_NOT_FOUND',
+    })
     expect(await bus.deadLetters.list()).toMatchObject([
       {
         id: ids[2],

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { parseJson } from '../../../src/events/json/parse-json.ts'
+import { parseJson, parseJsonExactly } from '../../../src/events/json/parse-json.ts'
 import { anyJson } from '../../support/arbitrary.ts'
 import { roomFor } from '../../support/slowness.ts'
 import { cpuMsOf } from '../../foundation/cpu-time.ts'
@@ -55,5 +55,52 @@ describe('a JSON text', () => {
     expect(cpuMsOf(() => parseJson(keys))).toBeLessThan(roomFor(300))
     const deep = `{"\\"": ${'['.repeat(2000)}${']'.repeat(2000)}}`
     expect(cpuMsOf(() => parseJson(deep))).toBeLessThan(roomFor(100))
+  })
+})
+
+describe('numbers that JavaScript cannot hold', () => {
+  test.each([
+    ['9007199254740993', '9007199254740993'],
+    ['-9007199254740993', '-9007199254740993'],
+    ['123456789012345678901234567890', '123456789012345678901234567890'],
+    ['0.1234567890123456789', '0.1234567890123456789'],
+    [`1${'0'.repeat(400)}`, `1${'0'.repeat(400)}`],
+    ['1e400', '1e400'],
+    ['1e-400', '1e-400'],
+    ['9007199254740992', 9007199254740992],
+    ['100000000000000000000000', 1e23],
+    ['0.10000000000000000000', 0.1],
+    ['1234567.50', 1234567.5],
+    ['-0.0000000000000000000', -0],
+    ['1.5E+3', 1500],
+    ['12', 12],
+  ])('are given as texts, and others as numbers: %s', (text, value) => {
+    expect(parseJsonExactly(text)).toEqual(value)
+    expect(parseJsonExactly(`{"a": [${text}, "${text}", null, true]}`)).toEqual({
+      a: [value, text, null, true],
+    })
+  })
+
+  test('are made by the function that is given', () => {
+    expect(parseJsonExactly('[9007199254740993, 1]', (digits) => BigInt(digits))).toEqual([
+      9007199254740993n,
+      1,
+    ])
+  })
+
+  test('every other value is as parseJson gives it', () => {
+    fc.assert(
+      fc.property(anyJson, (value) => {
+        const text = JSON.stringify([value, { pad: '0'.repeat(20) }])
+        expect(parseJsonExactly(text)).toEqual(parseJson(text))
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  test('of two hundred thousand digits are read in less than 100 ms of processor time', () => {
+    const zeros = '0'.repeat(200_000)
+    for (const number of [`0.1${zeros}1`, `1${zeros}`, `0.${zeros}1`, `1${zeros}1`])
+      expect(cpuMsOf(() => parseJsonExactly(`[${number}]`))).toBeLessThan(roomFor(100))
   })
 })

@@ -4,6 +4,7 @@ import { onTestFinished } from 'vitest'
 import { z } from 'zod'
 import { recordingLogger, testBus, type PaymentBus } from '../../support/bus.ts'
 import { createTestDatabase, until } from '../../support/database.ts'
+import { refusalOf } from '../../foundation/refusal.ts'
 import { subscribeDoomed, untilDead } from '../../support/dead-letters.ts'
 import { publish } from '../../support/ledger.ts'
 
@@ -136,6 +137,58 @@ test('an edit is validated against the catalogue, and its record names changed p
     ],
   })
   expect(JSON.stringify(record)).not.toContain('4343')
+})
+
+test('an edit of the payload as reads show it keeps the hidden values, or is refused where there is none', async () => {
+  const database = await createTestDatabase()
+  const events = defineEvents({
+    'card.charged': {
+      schema: z.object({
+        cents: z.number().int(),
+        card: z.object({ number: z.string(), code: z.number().optional(), note: z.string().optional() }),
+        payers: z.array(z.object({ iban: z.string(), share: z.number() })),
+      }),
+      redact: ['card.number', 'card.code', 'card.note', 'payers.*.iban'],
+    },
+    note: { schema: z.unknown() },
+  })
+  const bus = createBus({ database: database.url, events, source: 'cards', logger: recordingLogger() })
+  onTestFinished(async () => bus.stop())
+  const doomed = subscribeDoomed(bus as unknown as PaymentBus, 'doomed', {
+    events: ['card.charged'],
+  } as object)
+  await bus.start()
+  const payload = {
+    cents: -1,
+    card: { number: '4242', code: 7 },
+    payers: [
+      { iban: 'A', share: 1 },
+      { iban: 'B', share: 2 },
+    ],
+  }
+  const { id } = await database.db.transaction(async (tx) =>
+    bus.publish(tx, { type: 'card.charged', tenantId: 'acme', payload }),
+  )
+  await untilDead(database, 1)
+  const shown = (await bus.events.get(id))?.payload as typeof payload
+  expect(shown.card).toEqual({ number: '[redacted]', code: '[redacted]' })
+  const edit = async (edited: unknown) =>
+    bus.deadLetters.redriveEdited(id, 'doomed', { payload: edited, by: 'ana' })
+  const [first] = shown.payers
+  for (const [edited, path] of [
+    [{ ...shown, payers: [first] }, 'payers.0.iban'],
+    [{ ...shown, card: { ...shown.card, note: '[redacted]' } }, 'card.note'],
+  ] as const) {
+    const error = await refusalOf(async () => edit(edited))
+    expect(error).toMatchObject({ code: 'BUS_INVALID_EVENT', issues: [{ path }] })
+    expect(error.message).toContain(`${path}: the text \`[redacted]\` stands for a hidden value`)
+  }
+  expect(await database.count('select count(*) from bus.events')).toBe(1)
+  doomed.fails = false
+  const { changes } = await edit({ ...shown, cents: 1 })
+  expect(changes).toEqual([{ path: 'payload.cents', what: 'changed' }])
+  await until('the copy is delivered', () => doomed.done.length === 1)
+  expect(doomed.done).toEqual([{ ...payload, cents: 1 }])
 })
 
 test('of many edits of one dead letter at the same time, one is delivered', async () => {

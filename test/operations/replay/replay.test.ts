@@ -169,6 +169,150 @@ test('what fails in a replay is recorded beside the first delivery, which stays 
   expect(await database.count('select count(*) from bus.attempts where subscription_id < 0')).toBe(3)
 })
 
+test('the dead letters of a replay are listed by its id, a page and a condition at a time, and replayed again', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  let fails = true
+  subscribe(bus, ({ isReplay, payload }) => isReplay && fails && String(payload) !== 'n0')
+  await bus.start()
+  const ids = await publish(bus, 4)
+  const [other = ''] = await publish(bus, 1, 'other', 4)
+  const subscriptions = ['first', 'second']
+  for (const name of subscriptions)
+    await until('all are delivered', async () => (await receipts(database, name)) === 5)
+  const { id: replayId } = await bus.replay({ type: 'note', subscriptions, by: 'ana' })
+  await untilOver(bus, replayId)
+  const { list } = bus.deadLetters
+  expect(await list()).toEqual([])
+  const all = await list({ replayId })
+  const dead = [...ids.slice(1), other]
+  for (const name of subscriptions)
+    expect(
+      all
+        .filter(({ subscription }) => subscription === name)
+        .map(({ id }) => id)
+        .toSorted(),
+    ).toEqual(dead)
+  expect(all).toHaveLength(8)
+  expect(all[0]).toMatchObject({ type: 'note', state: 'dead', attempts: 3, replayId, blockedKey: undefined })
+  expect(all[0]?.failures.map(({ message }) => message)).toEqual(['fails', 'fails', 'fails'])
+  const pages: string[] = []
+  for (let after: string | undefined; ;) {
+    const page = await list({ replayId, limit: 3, after })
+    pages.push(...page.map(({ cursor }) => cursor))
+    after = page.at(-1)?.cursor
+    if (page.length < 3) break
+  }
+  expect(pages).toEqual(all.map(({ cursor }) => cursor))
+  const count = async (filter: object): Promise<number> => (await list({ replayId, ...filter })).length
+  expect(await count({ subscription: 'first' })).toBe(4)
+  expect(await count({ tenantId: 'other' })).toBe(2)
+  expect(await count({ type: 'note', limit: 7 })).toBe(7)
+  expect(await count({ type: 'payment.paid' })).toBe(0)
+  expect(await count({ errorName: 'Error', fingerprint: all[0]?.fingerprint })).toBe(8)
+  expect(await count({ errorName: 'TypeError' })).toBe(0)
+  expect(await count({ from: new Date(Date.now() + 60_000) })).toBe(0)
+  await expect(list({ replayId: crypto.randomUUID() })).rejects.toMatchObject({
+    code: 'BUS_OPERATION_NOT_FOUND',
+  })
+  await expect(list({ replayId: 'none' })).rejects.toMatchObject({ code: 'BUS_INVALID_OPTION' })
+  await expect(bus.tenant('acme').deadLetters.list({ replayId } as object)).rejects.toMatchObject({
+    code: 'BUS_INVALID_OPTION',
+  })
+
+  fails = false
+  const again = await bus.replay({ ids: all.map(({ id }) => id), subscriptions, by: 'ana' })
+  expect(await untilOver(bus, again.id)).toMatchObject({ counts: { enqueued: 8, delivered: 8 } })
+  expect(await list({ replayId: again.id })).toEqual([])
+  expect(await list({ replayId })).toHaveLength(8)
+})
+
+test.each([false, true])(
+  'deliveries and explain say of a replay that it is to come to an event, has it in the queue, and delivers it (ordered: %s)',
+  async (ordered) => {
+    const database = await createTestDatabase()
+    const gate = Promise.withResolvers<void>()
+    const open = (): PaymentBus => {
+      const bus = testBus(database.url)
+      const handler = async (_: unknown, { isReplay }: { isReplay: boolean }): Promise<void> =>
+        isReplay ? gate.promise : undefined
+      bus.subscribe({ ...{ name: 'notes', events: ['note'], ordered }, handler })
+      bus.subscribe({ name: 'payments', events: ['payment.*'], handler: () => {} })
+      return bus
+    }
+    const first = open()
+    await first.start()
+    const ids: string[] = []
+    for (const payload of [1, 2])
+      ids.push(
+        (await first.tryPublish({ type: 'note', tenantId: 'acme', payload, orderingKey: 'k' }))?.id ?? '',
+      )
+    const [id = ''] = ids
+    await until('both are delivered', async () => (await receipts(database, 'notes')) === 2)
+    await first.stop()
+
+    const bus = testBus(database.url)
+    const states = async (): Promise<string | undefined> =>
+      (await bus.deliveries(id))[0]?.replays?.map(({ state, attempts }) => `${state} ${attempts}`).join()
+    /** What everybody says of it, while nothing changes. */
+    const sentenceWhile = async (state: string): Promise<string> => {
+      await until(`it is ${state}`, async () => (await states()) === state)
+      const deliveries = await bus.deliveries(id)
+      expect(deliveries).toMatchObject([{ subscription: 'notes', state: 'delivered' }])
+      const { replays } = deliveries[0] ?? {}
+      expect(await bus.tenant('acme').deliveries(id)).toMatchObject([{ replays }])
+      const [explained] = (await bus.explain(id, 'notes')).subscriptions
+      expect(explained?.replays).toEqual(replays)
+      const { sentence = '' } = explained ?? {}
+      expect((await bus.tenant('acme').explain(id, 'notes')).subscriptions).toMatchObject([
+        { replays, sentence },
+      ])
+      return sentence
+    }
+    expect(await states()).toBeUndefined()
+    await bus.subscriptions.pause('notes')
+    const selection = { tenantId: 'acme', type: ['*', 'payment.**'], from: new Date(0) }
+    const subscriptions = ['notes', 'payments']
+    const { id: replayId } = await bus.replay({ ...selection, subscriptions, by: 'ana' })
+    for (const other of [
+      { tenantId: 'rival' },
+      { ids: ids.slice(1) },
+      { type: 'payment.*' },
+      { to: new Date(0) },
+    ])
+      await bus.replay({ ...other, subscriptions, by: 'ana' })
+    expect(await sentenceWhile('planned 0')).toContain(` The replay ${replayId} has yet to come to it.`)
+    expect((await bus.explain(id)).sentence).toMatch(/in a replay to notes\.$/)
+
+    const second = open()
+    await second.start()
+    const inReplay = `In the replay ${replayId}`
+    expect(await sentenceWhile('waiting 0')).toContain(` ${inReplay} it waits for its first attempt.`)
+    expect(await bus.subscriptions.resume('notes')).toBe(true)
+    expect(await sentenceWhile('delivering 0')).toContain(` ${inReplay} it is being delivered.`)
+    gate.resolve()
+    expect(await sentenceWhile('delivered 1')).not.toContain('replay')
+  },
+  30_000,
+)
+
+test('a replay that was cancelled has no event still to deliver', async () => {
+  const database = await createTestDatabase()
+  const first = testBus(database.url)
+  subscribe(first)
+  await first.start()
+  const [id = ''] = await publish(first, 1)
+  await until('it is delivered', async () => (await receipts(database, 'second')) === 1)
+  await first.stop()
+  const bus = testBus(database.url)
+  const replay = await bus.replay({ ids: [id], subscriptions: ['second'], by: 'ana' })
+  const replays = async () =>
+    (await bus.deliveries(id)).find(({ subscription }) => subscription === 'second')?.replays
+  expect(await replays()).toMatchObject([{ replayId: replay.id, state: 'planned' }])
+  await bus.operations.cancel(replay.id, { by: 'ana' })
+  expect(await replays()).toBeUndefined()
+})
+
 test('events that wait or are dead letters are skipped, and a dry run says how many', async () => {
   const database = await createTestDatabase()
   const bus = testBus(database.url)
@@ -250,7 +394,9 @@ test('an ordered subscription gets the selection in order within each key, and o
     })
   for (let n = 0; n < 10; n += 1) for (const key of ['a', 'b']) await pay(key, n)
   await until('all are settled', async () => (await receipts(database, 'ordered')) === 20)
-  const { id } = await bus.replay({ type: 'payment.*', subscriptions: ['ordered'], by: 'ana' })
+  // Not those that come meanwhile: the first of them may be delivered before the selection is read.
+  const to = new Date()
+  const { id } = await bus.replay({ type: 'payment.*', to, subscriptions: ['ordered'], by: 'ana' })
   for (let n = 10; n < 20; n += 1) await pay('a', n)
   expect(await untilOver(bus, id)).toMatchObject({ counts: { delivered: 20 } })
   await until('all are delivered', () => turns.length === 50)
@@ -340,6 +486,113 @@ test('cancelling a replay drops what has not begun', async () => {
   await until('live events go on', () => seen['first']?.length === 31 && seen['ordered']?.length === 31)
 })
 
+/** A process with a subscription whose handler waits in replays. */
+async function startWaiting(database: TestDatabase, name: string): Promise<PaymentBus> {
+  const bus = testBus(database.url)
+  bus.subscribe({
+    ...{ name, events: ['note'], concurrency: 1, batchSize: 1 },
+    handler: async (_event, { isReplay, signal }) => {
+      if (isReplay)
+        await new Promise((_, reject) =>
+          signal.addEventListener('abort', () => reject(new Error('the process stops'))),
+        )
+    },
+  })
+  await bus.start()
+  return bus
+}
+
+test.each([
+  [true, { delivered: 5, dropped: 5 }, 'The subscription `gone` was removed: the others have got the events'],
+  [false, { dropped: 5 }, 'The subscription `gone` was removed: nobody is left who gets the events'],
+])(
+  'a replay ends when a subscription of it was removed, and says so (others are left: %s)',
+  async (isOtherLeft, counts, reason) => {
+    const database = await createTestDatabase()
+    const bus = testBus(database.url)
+    subscribe(bus)
+    await bus.start()
+    const gone = await startWaiting(database, 'gone')
+    const ids = await publish(bus, 5)
+    for (const name of ['first', 'gone'])
+      await until('all are delivered', async () => (await receipts(database, name)) === 5)
+    const subscriptions = isOtherLeft ? ['first', 'gone'] : ['gone']
+    const { id } = await bus.replay({ ids, subscriptions, by: 'ana' })
+    await until(
+      'all are enqueued',
+      async () => (await bus.operations.get(id)).counts['enqueued'] === 5 * subscriptions.length,
+    )
+    await until(
+      'the others have got them',
+      async () => !isOtherLeft || (await bus.operations.get(id)).counts['delivered'] === 5,
+    )
+    expect((await bus.operations.get(id)).state).toBe('running')
+    await gone.stop({ graceMs: 0 })
+    await bus.subscriptions.remove('gone', { by: 'bo', waiting: 'discard' })
+    const done = await untilOver(bus, id)
+    expect(done).toMatchObject({
+      ...{ state: 'done', stateReason: reason, subscriptions },
+      counts: { enqueued: 5 * subscriptions.length, ...counts },
+    })
+    expect(await bus.audit.list({ operationId: id })).toMatchObject([{ outcome: { state: 'done', reason } }])
+  },
+)
+
+test('a catch-up ends when its subscription was removed, and says so', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  subscribe(bus)
+  await bus.start()
+  await publish(bus, 3)
+  const late = testBus(database.url)
+  late.subscribe({ name: 'late', events: ['note'], startFrom: 'beginning', handler: () => {} })
+  await late.start()
+  await until('it has caught up', async () => (await receipts(database, 'late')) === 3)
+  const [catchUp] = await bus.operations.list({ kind: 'catch-up' })
+  const id = catchUp?.id ?? ''
+  await untilOver(bus, id)
+  await late.stop()
+  // As if it had been paused on the way.
+  await database.rows(`update bus.operations set state = 'paused', finished_at = null where id = $1`, [id])
+  await bus.subscriptions.remove('late', { by: 'bo' })
+  await bus.operations.resume(id, { by: 'bo' })
+  expect(await untilOver(bus, id)).toMatchObject({
+    state: 'done',
+    stateReason: 'The subscription was removed: nobody is left who gets the events',
+  })
+})
+
+test('what a late worker has done of a replay whose jobs are gone is not counted, as it gets no receipt', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const gate = Promise.withResolvers<void>()
+  let held = 0
+  bus.subscribe({
+    ...{ name: 'held', events: ['note'] },
+    handler: async (_event, { isReplay }) => {
+      if (!isReplay) return
+      held += 1
+      await gate.promise
+    },
+  })
+  await bus.start()
+  const ids = await publish(bus, 8)
+  await until('all are delivered', async () => (await receipts(database, 'held')) === 8)
+  const { id } = await bus.replay({ ids, subscriptions: ['held'], by: 'ana' })
+  await until('it runs', () => held > 0)
+  // As a crash of the server leaves it, which undoes the part that has inserted them.
+  await database.rows(`delete from pgboss.job where name = 'bus.held'`)
+  gate.resolve()
+  await until('all have run', () => held === 8)
+  // Behind it, in the order of settlements.
+  await publish(bus, 1)
+  await until('another one is delivered', async () => (await receipts(database, 'held')) === 9)
+  await bus.operations.cancel(id, { by: 'ana' })
+  expect((await bus.operations.get(id)).counts).toEqual({ selected: 8, enqueued: 8 })
+  expect(await database.count('select count(*) from bus.receipts where subscription_id < 0')).toBe(0)
+  expect(await database.count('select count(*) from bus.receipt_batches where subscription_id < 0')).toBe(0)
+})
+
 test('a selection is by tenant, type and pattern, correlation, subject, time and ids, and several of them', async () => {
   const database = await createTestDatabase()
   const bus = testBus(database.url)
@@ -381,6 +634,9 @@ test('a selection is by tenant, type and pattern, correlation, subject, time and
     [{ ids: ['x'], by: 'ana' }, 'BUS_INVALID_OPTION'],
     [{ ids: Array.from({ length: limits.replayIdCount + 1 }, () => a), by: 'ana' }, 'BUS_INVALID_OPTION'],
     [{ tenantId: 'acme', rate: 0, by: 'ana' }, 'BUS_INVALID_OPTION'],
+    [{ tenantId: 'acme', rate: limits.operationRate + 1, by: 'ana' }, 'BUS_INVALID_OPTION'],
+    [{ tenantId: 'acme', by: '', dryRun: true }, 'BUS_INVALID_OPTION'],
+    [{ tenantId: 'acme', by: null }, 'BUS_INVALID_OPTION'],
     [{ tenantId: 'acme', tennant: 1, by: 'ana' }, 'BUS_INVALID_OPTION'],
     [{ tenantId: 'acme', by: 'ana', subscriptions: [] }, 'BUS_INVALID_OPTION'],
     [{ tenantId: 'acme', by: 'ana', subscriptions: ['none'] }, 'BUS_SUBSCRIPTION_NOT_FOUND'],

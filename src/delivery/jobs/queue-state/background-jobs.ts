@@ -4,7 +4,10 @@ import { lowestId, timeInId } from '../../../events/event-id.ts'
 import { backgroundPriority } from '../job.ts'
 import { maxSpanMs } from '../job-id.ts'
 
-/** The events of a queue that wait in the background for their first attempt, for a replay or a catch-up. Counts no more than so many jobs. */
+/**
+ * The events of a queue that wait in the background for their first attempt, for a replay or a catch-up. Counts no more than so many jobs, and
+ * none of those that stand there because they were left to other code.
+ */
 export async function countBackgroundEvents(
   client: pg.ClientBase,
   { bossSchema }: Pick<Database, 'bossSchema'>,
@@ -16,6 +19,7 @@ export async function countBackgroundEvents(
      from (
        select data from ${bossSchema}.job
        where name = $1 and state < 'active' and not blocked and priority <= ${backgroundPriority}
+         and bus.is_background_job(priority, group_id, data)
        limit $2
      ) j`,
     [queue, maxJobs],

@@ -1,0 +1,68 @@
+import { resolve } from 'node:path'
+import { required } from '../command/arguments.ts'
+import { defineCommand } from '../command/command.ts'
+import { choice, text } from '../command/flags.ts'
+import { changeFlags } from '../command/shared-flags.ts'
+import { UsageError } from '../command/usage-error.ts'
+import { counted } from '../output/cells.ts'
+
+export const archiveRestore = defineCommand({
+  examples: [
+    ['archive restore 2026_09 --into archive.events_2026_09', 'from the archive of the configuration'],
+    ['archive restore 2026_09 --folder /mnt/archive --into archive.events_2026_09', 'from a folder'],
+  ],
+  notes: [
+    `Creates the table, whose schema must exist, and fills it in one transaction with the rows exactly as they were. Nothing is delivered: the
+table is not the log, and the audit does not name it. Drop it when you are done.`,
+  ],
+  args: { archive: required('The name of the archive, or of its manifest') },
+  flags: {
+    into: text('<table>', 'The table to be created'),
+    table: choice(['events', 'receipts', 'receipt_batches', 'attempts'], 'Which of its tables', 'events'),
+    folder: text('<path>', 'Where the archive is: `retention.archive` of the configuration'),
+    'dry-run': changeFlags['dry-run'],
+  },
+  isLong: true,
+  async run({ args, flags, config, bus, database, output, inTime, cwd }) {
+    const { into, table, folder } = flags
+    if (into === undefined)
+      throw new UsageError('Say where to with --into <table>, such as archive.events_2026_09')
+    const [given, { archiveToFolder }, { readManifest, restoreArchive }] = await Promise.all([
+      config(),
+      import('../../retention/archive/archive-store.ts'),
+      import('../../retention/archive/restore-archive.ts'),
+    ])
+    const archive =
+      folder === undefined ? given.busOptions().retention?.archive : archiveToFolder(resolve(cwd, folder))
+    if (archive === undefined)
+      throw new UsageError(
+        'Say where the archive is: --folder <path>, or `retention.archive` in the configuration',
+      )
+    const manifest = args.archive.includes('/') ? args.archive : `${args.archive}/manifest.json`
+    const { tables, from, to } = await inTime(readManifest(archive, manifest, table))
+    const { rowCount, files } = tables[table]
+    if (flags['dry-run']) {
+      output.object(
+        { dryRun: true, manifest, table, into, from, to, rowCount, fileCount: files.length },
+        () =>
+          output.line(
+            `${counted(rowCount, 'row')} of ${counted(files.length, 'file')} would be put into ${into}.`,
+          ),
+      )
+      return 0
+    }
+    // Checks the schema, of which the table is a copy.
+    await inTime(bus())
+    const client = await inTime((await database()).openSession())
+    try {
+      output.note(`Restoring ${counted(rowCount, 'row')} from ${counted(files.length, 'file')} …`)
+      const restored = await restoreArchive({ client, archive, manifest, table, into })
+      output.object({ manifest, table, into, rowCount: restored }, () =>
+        output.line(`Restored ${counted(restored, 'row')} into ${into}.`),
+      )
+      return 0
+    } finally {
+      await client.end()
+    }
+  },
+})

@@ -1,0 +1,43 @@
+import { defineCommand } from '../command/command.ts'
+import { commandLine } from '../command/command-line.ts'
+import { conditionsOf, deadLetterFlags } from '../command/dead-letter-flags.ts'
+import { pageFlags } from '../command/shared-flags.ts'
+import { red } from '../output/styled.ts'
+import { errorText } from '../views/event-timeline.ts'
+
+const { group: _, ...flags } = deadLetterFlags
+
+export const deadLettersGroups = defineCommand({
+  examples: [
+    ['dead-letters groups', 'what they failed with, most dead letters first'],
+    ['dead-letters groups --subscription ledger --from 2h', 'of one subscription, of the last two hours'],
+  ],
+  flags: { ...flags, limit: pageFlags.limit },
+  async run({ flags: given, bus, output }) {
+    const { deadLetters } = await bus()
+    const { fingerprint: __, ...conditions } = conditionsOf({ ...given, group: undefined })
+    const rows = await deadLetters.groups({ ...conditions, limit: given.limit })
+    output.list(
+      rows,
+      [
+        { title: 'GROUP', value: ({ fingerprint }) => fingerprint, isWhole: true },
+        { title: 'EVENTS', value: ({ count }) => red(String(count)), align: 'right' },
+        { title: 'SUBSCRIPTIONS', value: ({ subscriptions }) => subscriptions },
+        { title: 'TENANTS', value: ({ tenantCount }) => tenantCount, align: 'right' },
+        { title: 'FIRST', value: ({ firstAt }) => firstAt },
+        { title: 'LAST', value: ({ lastAt }) => lastAt },
+        { title: 'NEWEST', value: ({ newestId }) => newestId },
+        {
+          title: 'ERROR',
+          value: ({ errorName = '', errorCode, message = '' }) =>
+            errorText({ name: errorName, code: errorCode, message }),
+        },
+      ],
+      'There are no such dead letters.',
+    )
+    const group = rows.find(({ fingerprint }) => fingerprint !== undefined)?.fingerprint
+    if (group !== undefined)
+      output.note(`Next: ${commandLine('dead-letters', 'redrive', '--group', group, '--dry-run')}`)
+    return 0
+  },
+})

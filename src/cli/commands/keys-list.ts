@@ -1,0 +1,43 @@
+import { optional } from '../command/arguments.ts'
+import { defineCommand } from '../command/command.ts'
+import { commandLine } from '../command/command-line.ts'
+import { integer } from '../command/flags.ts'
+import { state } from '../output/styled.ts'
+import { errorText } from '../views/event-timeline.ts'
+
+export const keysList = defineCommand({
+  examples: [
+    ['keys list', 'which keys of ordered subscriptions wait, longest first'],
+    ['keys list ledger', 'of one subscription'],
+  ],
+  args: { subscription: optional('Only of this one') },
+  flags: { limit: integer('<n>', 'Rows', { min: 1, max: 10_000, default: 100 }) },
+  async run({ args, flags, bus, output }) {
+    const { queries } = await bus()
+    const rows = await queries.blockedKeys({ subscription: args.subscription, limit: flags.limit })
+    output.list(
+      rows,
+      [
+        { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription },
+        { title: 'TENANT', value: ({ tenantId }) => tenantId },
+        { title: 'KEY', value: ({ orderingKey }) => orderingKey, isWhole: true },
+        { title: 'STATE', value: (row) => state(row.state) },
+        { title: 'SINCE', value: ({ since }) => since },
+        { title: 'BEHIND', value: ({ behindEvents }) => behindEvents, align: 'right' },
+        { title: 'EVENT', value: ({ eventId }) => eventId },
+        {
+          title: 'ERROR',
+          value: ({ errorName, errorMessage = '' }) =>
+            errorName === undefined ? '' : errorText({ name: errorName, message: errorMessage }),
+        },
+      ],
+      'No key waits.',
+    )
+    const first = rows.find((row) => row.state !== 'overrunning')
+    if (first !== undefined)
+      output.note(
+        `Next: ${commandLine('keys', 'release', first.subscription, '--tenant', first.tenantId, '--key', first.orderingKey)}`,
+      )
+    return 0
+  },
+})

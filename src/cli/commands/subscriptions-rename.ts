@@ -1,0 +1,39 @@
+import { required } from '../command/arguments.ts'
+import { defineCommand } from '../command/command.ts'
+import { commandLine } from '../command/command-line.ts'
+import { changeFlags } from '../command/shared-flags.ts'
+
+export const subscriptionsRename = defineCommand({
+  examples: [['subscriptions rename ledger accounts', 'then start the code with the new name']],
+  notes: [
+    'No process may serve it meanwhile. Its receipts, what waits, its dead letters, pauses and blocked keys stay with it.',
+  ],
+  args: { name: required('The subscription'), 'new-name': required('Its new name') },
+  flags: changeFlags,
+  async run({ args, flags, bus, output, actor }) {
+    const { subscriptions } = await bus()
+    const { name, 'new-name': newName } = args
+    const before = await subscriptions.get(name)
+    if (flags['dry-run']) {
+      const isTaken = (await subscriptions.list()).some((each) => each.name === newName)
+      const may = !isTaken && before.instanceCount === 0
+      output.object({ dryRun: true, changed: may, subscription: before }, () =>
+        output.line(
+          isTaken
+            ? `There is a subscription ${newName} already: nothing would be changed.`
+            : before.instanceCount > 0
+              ? `${name} is served by ${before.instanceCount} ${before.instanceCount === 1 ? 'process' : 'processes'}, which must be stopped first: nothing would be changed.`
+              : `${name} would be renamed to ${newName}, with what waits for it.`,
+        ),
+      )
+      return may ? 0 : 1
+    }
+    await subscriptions.rename(name, newName, actor())
+    const subscription = await subscriptions.get(newName)
+    output.object({ changed: true, subscription }, () => output.line(`Renamed ${name} to ${newName}.`))
+    output.note(
+      `Next: start the code with the new name. ${commandLine('subscriptions', 'show', newName)} tells whether a process runs it.`,
+    )
+    return 0
+  },
+})

@@ -1,0 +1,46 @@
+import type { DoctorFinding } from '../../doctor/check/finding.ts'
+import { commandLine } from '../command/command-line.ts'
+
+/** Commands for more of the same are left out. */
+const maxCommands = 3
+
+/** For each subscription, operation and so on that a finding is about. */
+const commandsOf: Partial<Record<DoctorFinding['code'], (item: Item) => readonly string[]>> = {
+  'subscription-behind': ({ name }) => ['subscriptions', 'show', name],
+  'subscription-paused': ({ name }) => ['subscriptions', 'resume', name],
+  'circuit-open': ({ name }) => ['subscriptions', 'show', name],
+  'subscription-unserved': ({ name }) => ['subscriptions', 'show', name],
+  'events-not-covered': ({ name }) => ['subscriptions', 'show', name],
+  'dead-letters-growing': ({ name }) => ['dead-letters', 'groups', '--subscription', name],
+  'operation-stopped': ({ id }) => ['operations', 'show', id],
+  'instance-lost': () => ['instances'],
+  'versions-differ': () => ['instances'],
+  'schema-differs': () => ['instances'],
+  'partitions-missing': () => ['migrate'],
+  'canary-failing': () => ['instances'],
+  'schema-missing': () => ['migrate'],
+  'schema-outdated': () => ['migrate'],
+  'boss-schema-missing': () => ['migrate'],
+  'boss-schema-outdated': () => ['migrate'],
+  'keys-blocked': ({ name }) => ['keys', 'list', name],
+  'dead-letters-waiting': ({ name }) => ['dead-letters', 'groups', '--subscription', name],
+  'operation-stalled': ({ id }) => ['operations', 'show', id],
+  'retention-overdue': () => ['prune', '--dry-run'],
+}
+
+interface Item {
+  readonly name: string
+  readonly id: string
+}
+
+/** What to run for a finding of the health or of the doctor: what mends it, or tells more. */
+export function findingCommands({ code, data }: Pick<DoctorFinding, 'code' | 'data'>): readonly string[] {
+  const command = commandsOf[code]
+  if (command === undefined) return []
+  const lists = [data['subscriptions'], data['operations']].filter((each) => Array.isArray(each))
+  const items = (lists.flat() as readonly Partial<Item>[]).slice(0, maxCommands)
+  const lines = (items.length === 0 ? [{}] : items).map(({ name = '', id = '' }: Partial<Item>) =>
+    commandLine(...command({ name, id })),
+  )
+  return [...new Set(lines)]
+}

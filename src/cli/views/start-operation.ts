@@ -1,0 +1,83 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import type { Bus } from '../../bus-interface.ts'
+import type { Operation } from '../../operations/operation.ts'
+import type { CommandContext, ExitCode } from '../command/command.ts'
+import { commandLine } from '../command/command-line.ts'
+import { counted } from '../output/cells.ts'
+import { state } from '../output/styled.ts'
+import { doneOf, totalOf, writeOperation } from './operation-page.ts'
+
+const firstPauseMs = 200
+const maxPauseMs = 2000
+
+/**
+ * Tells of an operation that this command has started, and with `isWaiting` waits until it has ended, or is held. 1 if it ends in another
+ * state than done, or with events that could not be delivered.
+ */
+export async function reportStarted(
+  { output, inTime }: Pick<CommandContext, 'output' | 'inTime'>,
+  bus: Bus,
+  started: Operation,
+  isWaiting: boolean,
+): Promise<ExitCode> {
+  const { id, kind, subscriptions } = started
+  const isRun = (await inTime(bus.queries.instances({ limit: 1000 }))).some(({ isLive }) => isLive)
+  if (!isRun) output.note('No process of the bus runs now: the operation begins when one does.')
+  if (!isWaiting) {
+    const total = totalOf(started)
+    output.object(started, () =>
+      output.line(
+        `Started a ${kind}${total === undefined ? '' : ` of ${counted(total, 'event')}`}${subscriptions.length === 0 ? '' : ` for ${subscriptions.join(', ')}`}: operation ${id}.`,
+      ),
+    )
+    output.note(`Next: ${commandLine('operations', 'show', id)}`)
+    return 0
+  }
+  output.note(`Waiting for operation ${id}, which goes on if this command ends.`)
+  const ended = await follow({ output, inTime }, bus, started)
+  output.object(ended, () => writeOperation(output, ended))
+  return judge(output, ended)
+}
+
+async function follow(
+  { output, inTime }: Pick<CommandContext, 'output' | 'inTime'>,
+  bus: Bus,
+  started: Operation,
+): Promise<Operation> {
+  const progress = output.progress(started.kind)
+  let operation = started
+  let pauseMs = firstPauseMs
+  try {
+    for (;;) {
+      progress.at(doneOf(operation), totalOf(operation))
+      if (operation.state !== 'running') return operation
+      await pause(pauseMs)
+      pauseMs = Math.min(maxPauseMs, pauseMs * 1.2)
+      operation = await inTime(bus.operations.get(operation.id))
+    }
+  } finally {
+    progress.end()
+  }
+}
+
+function judge(output: CommandContext['output'], operation: Operation): ExitCode {
+  const { id, counts, stateReason, stateBy } = operation
+  const dead = counts['dead'] ?? 0
+  if (operation.state === 'done') {
+    if (dead === 0) return 0
+    output.note(
+      `${counted(dead, 'event')} became dead letters. Next: ${commandLine('dead-letters', 'list', '--replay', id)}`,
+    )
+    return 1
+  }
+  output.note(
+    'It is ',
+    state(operation.state),
+    `${stateBy === undefined ? '' : ` by ${stateBy}`}${stateReason === undefined ? '' : `: ${stateReason}`}`,
+  )
+  if (operation.state !== 'cancelled')
+    output.note(
+      `Next: ${commandLine('operations', 'resume', id)}, or ${commandLine('operations', 'cancel', id)}`,
+    )
+  return 1
+}

@@ -1,0 +1,37 @@
+import { isIPv6 } from 'node:net'
+
+/** What is looked at of a request. */
+export interface Peer {
+  /** The address of the connection itself, whatever headers say. */
+  readonly address: string | undefined
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+}
+
+/** Headers by which proxies say that they forward something. */
+const forwarding = ['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-real-ip', 'via'] as const
+
+/**
+ * Whether a request comes from this machine and is for it: over a loopback address, without a proxy that would forward those of others, and
+ * with a host that is a loopback name. A page whose own name resolves to this machine (DNS rebinding) has another host.
+ */
+export function isFromThisMachine({ address, headers }: Peer): boolean {
+  if (address === undefined || !isLoopbackAddress(address)) return false
+  if (forwarding.some((name) => headers[name] !== undefined)) return false
+  const { host } = headers
+  return typeof host === 'string' && isLoopbackName(host)
+}
+
+function isLoopbackAddress(address: string): boolean {
+  const plain = address.toLowerCase().replace(/^::ffff:/, '')
+  return plain === '::1' || /^127(?:\.\d{1,3}){3}$/.test(plain)
+}
+
+/** With or without a port. */
+function isLoopbackName(host: string): boolean {
+  const name = host.replace(/:\d{1,5}$/, '').toLowerCase()
+  if (name.startsWith('[') && name.endsWith(']')) {
+    const address = name.slice(1, -1)
+    return isIPv6(address) && isLoopbackAddress(address)
+  }
+  return name === 'localhost' || name.endsWith('.localhost') || isLoopbackAddress(name)
+}

@@ -1,0 +1,36 @@
+import { HttpError } from '../foundation/errors.ts'
+
+/** What is looked at of a request. */
+export interface OriginHeaders {
+  readonly origin?: string | undefined
+  readonly 'sec-fetch-site'?: string | string[] | undefined
+}
+
+/**
+ * Refuses changes that a page of another origin has a browser send. Browsers say so in `Sec-Fetch-Site`, whatever proxies do with host and
+ * prefix; over plain HTTP they send `Origin` alone, which is compared with the host that the request is for. What is no browser sends neither.
+ *
+ * @param host - with its port, as the app knows it: behind a proxy that changes it, by its option `trustProxy`
+ * @throws an {@link HttpError} `BUS_HTTP_CROSS_ORIGIN`
+ */
+export function assertSameOrigin(headers: OriginHeaders, host: string): void {
+  const { origin } = headers
+  const site = headers['sec-fetch-site']
+  if (site !== undefined) {
+    if (site === 'same-origin' || site === 'none') return
+    throw crossOrigin('a page of another origin has sent it')
+  }
+  if (origin === undefined || hostOf(origin) === host.toLowerCase()) return
+  throw crossOrigin(
+    `it comes from another origin than this host, ${host.slice(0, 255)}. Behind a proxy that changes the host, set \`trustProxy\` of Fastify`,
+  )
+}
+
+/** Undefined for `null`, which pages without an origin send, and for what is no origin. */
+function hostOf(origin: string): string | undefined {
+  return URL.canParse(origin) ? new URL(origin).host : undefined
+}
+
+function crossOrigin(why: string): HttpError {
+  return new HttpError(403, 'BUS_HTTP_CROSS_ORIGIN', `Expected a change from this origin: ${why}`)
+}

@@ -1,0 +1,170 @@
+import { spawnSync } from 'node:child_process'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, test } from 'vitest'
+import { createFolder, runCli } from '../support/cli.ts'
+import { createServiceFolder } from '../support/service-folder.ts'
+
+const tsc = fileURLToPath(new URL('../../node_modules/typescript/bin/tsc', import.meta.url))
+
+const files = async (folder: string): Promise<string[]> =>
+  (await readdir(folder, { recursive: true })).filter((name) => !name.startsWith('node_modules')).toSorted()
+const read = async (folder: string, name: string): Promise<string> => readFile(join(folder, name), 'utf8')
+const json = async (folder: string, name: string): Promise<Record<string, unknown>> =>
+  JSON.parse(await read(folder, name)) as Record<string, unknown>
+
+function compile(folder: string): string {
+  const { stdout, stderr } = spawnSync(process.execPath, [tsc, '--noEmit', '--pretty', 'false'], {
+    cwd: folder,
+    encoding: 'utf8',
+  })
+  // What is not of these files is the source of the bus, which has settings of its own.
+  return `${stdout}${stderr}`
+    .split('\n')
+    .filter((line) => /^(?:src|bossbus\.config|error)/.test(line))
+    .join('\n')
+}
+
+describe('bossbus init', () => {
+  test(
+    'writes a project into an empty folder that compiles under strict TypeScript',
+    { timeout: 120_000 },
+    async () => {
+      const folder = await createServiceFolder()
+      const { code, out, err } = await runCli(folder, ['init', '--yes', '--source', 'shop'])
+      expect({ code, out }).toMatchObject({
+        code: 0,
+        out: expect.stringContaining('created  src/main.ts') as string,
+      })
+      expect(err).toContain('npx bossbus dev')
+      expect(await files(folder)).toEqual([
+        ...[
+          '.gitignore',
+          'bossbus.config.ts',
+          'package.json',
+          'src',
+          'src/events.ts',
+          'src/main.ts',
+          'src/orders.ts',
+        ],
+        ...['src/subscriptions.ts', 'tsconfig.json'],
+      ])
+      expect(compile(folder)).toBe('')
+      // The compiler does look.
+      await writeFile(
+        join(folder, 'src/events.ts'),
+        (await read(folder, 'src/events.ts')).replace('totalCents', 'total'),
+      )
+      expect(compile(folder)).toMatch(/src\/subscriptions.ts.*totalCents/)
+      expect(await json(folder, 'package.json')).toMatchObject({
+        ...{
+          name: 'shop',
+          private: true,
+          type: 'module',
+          scripts: { dev: 'bossbus dev', start: 'node src/main.ts' },
+        },
+        dependencies: { bossbus: expect.any(String) as string, fastify: expect.any(String) as string },
+      })
+    },
+  )
+
+  test.each([
+    ['a CommonJS project in TypeScript', { devDependencies: { typescript: '^7' } }, 'mts'],
+    ['an ES module project in JavaScript', { type: 'module' }, 'js'],
+    ['a CommonJS project in JavaScript', {}, 'mjs'],
+  ])('writes files for %s', { timeout: 120_000 }, async (_, packageJson, extension) => {
+    const folder = await createServiceFolder()
+    await writeFile(
+      join(folder, 'package.json'),
+      JSON.stringify({ name: '@acme/Shop', ...packageJson }, undefined, '\t'),
+    )
+    expect((await runCli(folder, ['init'])).code).toBe(0)
+    expect(await files(folder)).toContain(`src/main.${extension}`)
+    expect(await read(folder, `bossbus.config.${extension}`)).toContain('source: "shop"')
+    const checked = spawnSync(process.execPath, ['--check', join(folder, `src/main.${extension}`)], {
+      encoding: 'utf8',
+    })
+    expect(checked.stderr).toBe('')
+    expect(extension === 'mts' ? compile(folder) : '').toBe('')
+    const catalogue = await runCli(folder, ['catalog', 'export'])
+    expect(catalogue.out).toContain('"order.placed"')
+  })
+
+  test('adds to package.json and .gitignore what is not there, and nothing the second time', async () => {
+    const folder = await createFolder({
+      'package.json': `{\n    "name": "shop",\n    "type": "module",\n    "scripts": { "dev": "mine" },\n    "dependencies": { "zod": "^3.25.0" }\n}\n`,
+      '.gitignore': '/node_modules\ndist',
+      'tsconfig.json': '{}',
+    })
+    const first = await runCli(folder, ['init'])
+    expect(first.out).toContain('changed  package.json')
+    expect(first.err).toContain('allowImportingTsExtensions')
+    expect(await read(folder, 'package.json')).toMatch(/^\{\n {4}"name": "shop"/)
+    expect(await json(folder, 'package.json')).toMatchObject({
+      scripts: { dev: 'mine', start: 'node src/main.ts' },
+      dependencies: { zod: '^3.25.0', fastify: '^5.0.0' },
+    })
+    expect(await read(folder, '.gitignore')).toBe('/node_modules\ndist\n.bossbus/\n')
+    expect(await read(folder, 'tsconfig.json')).toBe('{}')
+    const before = await Promise.all(
+      (await files(folder)).filter((name) => name !== 'src').map(async (name) => read(folder, name)),
+    )
+    const second = await runCli(folder, ['init'])
+    expect(second.out).not.toMatch(/^(?:created|changed|overwritten)/m)
+    const after = await Promise.all(
+      (await files(folder)).filter((name) => name !== 'src').map(async (name) => read(folder, name)),
+    )
+    expect(after).toEqual(before)
+  })
+
+  test('overwrites a file only if a person says so', async () => {
+    const folder = await createFolder()
+    await mkdir(join(folder, 'src'))
+    await writeFile(join(folder, 'src/main.ts'), 'mine')
+    const cases = [
+      [['init', '--yes'], {}, 2, /src\/main.ts exists and differs, and --yes overwrites nothing/],
+      [['init', '--no-input'], { answers: ['y'] }, 2, /Nobody can be asked here/],
+      [['init'], { answers: ['n'] }, 1, /Nothing was changed/],
+    ] as const
+    for (const [args, person, expected, message] of cases) {
+      const { code, err } = await runCli(folder, args, {}, person)
+      expect({ code, err }).toEqual({ code: expected, err: expect.stringMatching(message) as string })
+      expect(await files(folder)).toEqual(['src', 'src/main.ts'])
+      expect(await read(folder, 'src/main.ts')).toBe('mine')
+    }
+    expect((await runCli(folder, ['init', '--yes', '--folder', 'src/orders'])).code).toBe(0)
+    expect(await read(folder, 'src/main.ts')).toBe('mine')
+    expect(await read(folder, 'bossbus.config.ts')).toContain("from './src/orders/events.ts'")
+    expect((await runCli(folder, ['init'], {}, { answers: ['y'] })).code).toBe(0)
+    expect(await read(folder, 'src/main.ts')).toContain('Fastify')
+  })
+
+  test.each([
+    ['a folder outside', '--folder', '../elsewhere', /^Expected --folder to be a folder of this project/],
+    ['an absolute folder', '--folder', '/tmp/x', /^Expected --folder/],
+    ['a folder with a quote', '--folder', "a'b", /^Expected --folder/],
+    ['a name that is too long', '--source', 'x'.repeat(256), /^Expected --source to have at most 255/],
+    ['another language', '--language', 'cobol', /^Expected --language to be one of typescript, javascript/],
+  ])('refuses %s, and writes nothing', async (_, flag, value, message) => {
+    const folder = await createFolder()
+    const { code, err } = await runCli(folder, ['init', flag, value])
+    expect(code).toBe(2)
+    expect(err).toMatch(message)
+    expect(await files(folder)).toEqual([])
+  })
+
+  test('writes nothing with --dry-run, and nothing beside a package.json that is broken', async () => {
+    const empty = await createFolder()
+    const { code, out } = await runCli(empty, ['init', '--dry-run', '--json'])
+    expect(code).toBe(0)
+    expect(JSON.parse(out)).toMatchObject({
+      isDryRun: true,
+      files: expect.arrayContaining([{ path: 'src/main.ts', what: 'created' }]) as unknown[],
+    })
+    expect(await files(empty)).toEqual([])
+    const broken = await createFolder({ 'package.json': '{oops' })
+    expect((await runCli(broken, ['init'])).err).toMatch(/^package.json is not a JSON object/)
+    expect(await files(broken)).toEqual(['package.json'])
+  })
+})

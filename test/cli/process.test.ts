@@ -1,0 +1,168 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { describe, expect, test } from 'vitest'
+import { createFolder } from '../support/cli.ts'
+import { cliMain, runCliProcess } from '../support/cli-process.ts'
+import { createTestDatabase } from '../support/database.ts'
+import { operate } from '../support/operated.ts'
+import { startTcpProxy } from '../support/tcp-proxy.ts'
+
+/** Prints the packages that a process has loaded, at its end. */
+const countingPackages = `data:text/javascript,${encodeURIComponent(`
+import { registerHooks } from 'node:module'
+const seen = new Set()
+registerHooks({
+  resolve(specifier, context, next) {
+    if (!/^(?:[./]|node:|file:|data:)/.test(specifier)) seen.add(specifier)
+    return next(specifier, context)
+  },
+})
+process.on('exit', () => process._rawDebug('packages: ' + [...seen].join(' ')))
+`)}`
+
+describe('a command that needs no database', () => {
+  test.each([
+    [['--help'], 0],
+    [['--version'], 0],
+    [['events', 'find', '--help'], 0],
+    [['status', '--limit', '3'], 2],
+    [['events', 'fnid'], 2],
+    [['catalog', 'check', '--sample', 'all'], 2],
+    [['catalog', 'export', '--format', 'yaml'], 2],
+    [['dead-letters', 'redrive'], 2],
+    [['dead-letters', 'redrive', 'a', '--edit'], 2],
+  ])('loads no package: %s', async (args, code) => {
+    const ended = await runCliProcess(await createFolder(), args, {}, ['--import', countingPackages])
+    expect(ended.code).toBe(code)
+    expect(ended.err).toMatch(/packages: $/m)
+  })
+
+  test('whereas one that needs one loads the driver', async () => {
+    const ended = await runCliProcess(
+      await createFolder(),
+      ['tenants'],
+      { DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none' },
+      ['--import', countingPackages],
+    )
+    expect(ended.err).toMatch(/packages: .*\bpg\b/)
+  })
+
+  test("says something at once: within a second even on a busy machine, with Node's own start", async () => {
+    const folder = await createFolder()
+    const time = async (work: () => Promise<unknown>): Promise<number> => {
+      const times: number[] = []
+      for (let i = 0; i < 5; i += 1) {
+        const beganAt = performance.now()
+        await work()
+        times.push(performance.now() - beganAt)
+      }
+      return Math.min(...times)
+    }
+    const help = await time(async () => runCliProcess(folder, ['--help']))
+    console.log(`bossbus --help: ${Math.round(help)} ms, with Node's own start`)
+    expect(help).toBeLessThan(1000)
+  })
+})
+
+test('a reader that has enough, as `head`, is no error', async () => {
+  const { url } = await createTestDatabase()
+  const child = spawn(process.execPath, [cliMain, '--help'], {
+    env: { ...process.env, DATABASE_URL: url },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  child.stdout.destroy()
+  let err = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => void (err += text))
+  const code = await new Promise((resolve) => {
+    child.on('close', resolve)
+  })
+  expect({ code, err }).toEqual({ code: 0, err: '' })
+})
+
+describe('a database that hangs', () => {
+  test('gives an error within --timeout, and the process ends', async () => {
+    const { url } = await createTestDatabase()
+    const proxy = await startTcpProxy(url)
+    proxy.hold('to client')
+    const beganAt = performance.now()
+    const ended = await runCliProcess(await createFolder(), ['status', '--timeout', '1s'], {
+      DATABASE_URL: proxy.url,
+    })
+    expect(ended).toMatchObject({
+      code: 2,
+      out: '',
+      err: expect.stringMatching(/^The database did not answer within 1\.0 s\nTry again/) as string,
+    })
+    expect(performance.now() - beganAt).toBeLessThan(10_000)
+  })
+
+  test('is left at once with Ctrl-C', async () => {
+    const { url } = await createTestDatabase()
+    const proxy = await startTcpProxy(url)
+    proxy.hold('to client')
+    const child = spawn(process.execPath, [cliMain, 'status'], {
+      env: { ...process.env, DATABASE_URL: proxy.url },
+      stdio: 'ignore',
+    })
+    while (proxy.connectionCount === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+    const beganAt = performance.now()
+    child.kill('SIGINT')
+    const signal = await new Promise((resolve) => {
+      child.on('close', (_code, name) => resolve(name))
+    })
+    expect(signal).toBe('SIGINT')
+    expect(performance.now() - beganAt).toBeLessThan(2000)
+  })
+})
+
+/** Runs a command in a pseudo-terminal: util-linux has it. */
+const pseudoTerminal = 'script'
+const hasScript = spawnSync(pseudoTerminal, ['--version']).status === 0
+
+test.skipIf(!hasScript)(
+  `a person at a terminal sees tables and colours${hasScript ? '' : ' (SKIPPED: needs script of util-linux)'}`,
+  async () => {
+    const { url } = await createTestDatabase()
+    const inTerminal = (command: string, env: Readonly<Record<string, string>> = {}): string => {
+      const { NO_COLOR: _, FORCE_COLOR: __, ...rest } = process.env
+      return spawnSync(pseudoTerminal, ['--quiet', '--return', '--command', command, '/dev/null'], {
+        env: { ...rest, TERM: 'xterm', DATABASE_URL: url, ...env },
+        input: '',
+        encoding: 'utf8',
+      }).stdout
+    }
+    const status = inTerminal(`${process.execPath} ${cliMain} status`)
+    expect(status).toContain('\u001b[32mAll is well.\u001b[39m')
+    expect(status).toContain('\u001b[1mSubscriptions')
+    expect(inTerminal(`${process.execPath} ${cliMain} status`, { NO_COLOR: '1' })).not.toContain('\u001b[')
+    expect(inTerminal(`${process.execPath} ${cliMain} status --no-color`)).not.toContain('\u001b[')
+    expect(inTerminal(`${process.execPath} ${cliMain} tenants`)).toContain(
+      'No tenant has published anything.',
+    )
+  },
+)
+
+test.skipIf(!hasScript)(
+  `a person at a terminal is asked before a change${hasScript ? '' : ' (SKIPPED: needs script of util-linux)'}`,
+  async () => {
+    const { url, count } = await createTestDatabase()
+    await operate(url)
+    const answer = (input: string): { readonly status: number | null; readonly stdout: string } =>
+      spawnSync(
+        pseudoTerminal,
+        [
+          ...['--quiet', '--return', '--command'],
+          ...[`${process.execPath} ${cliMain} dead-letters redrive paid-0 --no-color`, '/dev/null'],
+        ],
+        { env: { ...process.env, TERM: 'xterm', DATABASE_URL: url }, input, encoding: 'utf8' },
+      )
+    const declined = answer('n\n')
+    expect(declined.stdout).toContain('Redrive 1 dead letter of ledger? [y/N]')
+    expect(declined.stdout).toContain('Nothing was changed.')
+    expect(declined.status).toBe(1)
+    expect(await count('select count(*) from bus.operations')).toBe(0)
+    const agreed = answer('y\n')
+    expect(agreed.stdout).toMatch(/Started a redrive of 1 event for ledger: operation [\da-f-]{36}\./)
+    expect(agreed.status).toBe(0)
+    expect(await count(`select count(*) from bus.operations where state = 'running'`)).toBe(1)
+  },
+)

@@ -1,0 +1,339 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, test } from 'vitest'
+import { NonRetryableError } from '../../src/index.ts'
+import { createFolder, runCli, type CliResult } from '../support/cli.ts'
+import { runCliProcess } from '../support/cli-process.ts'
+import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { testBus } from '../support/bus.ts'
+import { publish } from '../support/ledger.ts'
+import { startOwnServer } from '../support/own-server.ts'
+
+const catalogue = fileURLToPath(new URL('../support/catalogue.ts', import.meta.url))
+const configuration = `export { paymentEvents as events } from ${JSON.stringify(catalogue)}
+import { paymentEvents } from ${JSON.stringify(catalogue)}
+export default { events: paymentEvents, source: 'payment-service' }
+`
+const hostile = 'red \u001b[31m \u202e\nline'
+
+interface Busy {
+  readonly database: TestDatabase
+  readonly folder: string
+  /** Delivered to mail, dead for ledger, and the cause of `refunded`. */
+  readonly paid: string
+  readonly refunded: string
+  /** Nobody wants it. */
+  readonly note: string
+}
+
+/** A database with a dead letter, a cause and its effect, and a paused subscription, without a process. */
+async function createBusy(): Promise<Busy> {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  bus.subscribe({
+    name: 'ledger',
+    events: ['payment.paid'],
+    handler: () => {
+      throw Object.assign(new NonRetryableError(hostile), { name: 'AccountMissing' })
+    },
+  })
+  bus.subscribe({
+    name: 'mail',
+    events: ['payment.*'],
+    handler: async (event, { publish: publishNext }) => {
+      if (event.type === 'payment.paid')
+        await database.db.transaction(async (tx) =>
+          publishNext(tx, { type: 'payment.refunded', payload: { paymentId: event.payload.paymentId } }),
+        )
+    },
+  })
+  bus.subscribe({ name: 'search', events: ['usage.billed'], handler: () => {} })
+  await bus.start()
+  const [paid = '', note = ''] = await publish(
+    database,
+    bus,
+    {
+      ...{ type: 'payment.paid', tenantId: 'nordwind', subject: 'payments/42', eventId: 'paid-42' },
+      payload: { paymentId: hostile, amountCents: 4200 },
+    },
+    { type: 'note', tenantId: 'acme', payload: 1 },
+  )
+  await until('all is settled', async () => {
+    const deliveries = await bus.deliveries(paid)
+    const all = await bus.events.find({ type: 'payment.refunded' })
+    const [effect] = all
+    if (effect === undefined) return false
+    const states = [...deliveries, ...(await bus.deliveries(effect.id))].map(({ state }) => state)
+    return states.length === 3 && states.every((state) => state === 'dead' || state === 'delivered')
+  })
+  await bus.subscriptions.pause('search', { by: 'ada', reason: 'a deployment' })
+  const [effect] = await bus.events.find({ type: 'payment.refunded' })
+  await bus.stop()
+  const folder = await createFolder({ 'bossbus.config.ts': configuration })
+  return { database, folder, paid, note, refunded: effect?.id ?? '' }
+}
+
+const jsonLines = ({ out }: Pick<CliResult, 'out'>): Record<string, unknown>[] =>
+  out === ''
+    ? []
+    : out
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line) as Record<string, unknown>)
+
+/** Of every command that reads: a call, and whether an empty database is a failure of what is asked. */
+const calls = (busy?: Busy): readonly (readonly [readonly string[], onEmpty: 0 | 1])[] => [
+  [['status'], 0],
+  [['instances'], 0],
+  [['tenants'], 0],
+  [['events', 'find'], 0],
+  [['events', 'show', busy?.paid ?? '019a2279-8604-70ad-bda8-b7b51b3cd606'], 1],
+  [['events', 'trace', busy?.paid ?? 'order-1'], 1],
+  [['explain', busy?.paid ?? '019a2279-8604-70ad-bda8-b7b51b3cd606'], 1],
+]
+
+describe('every command that reads', () => {
+  test('shows a busy database to a program: in a process of its own, piped and as JSON', async () => {
+    const busy = await createBusy()
+    for (const [args] of calls(busy)) {
+      const env = { DATABASE_URL: busy.database.url }
+      const piped = await runCliProcess(busy.folder, args, env)
+      // A subscription without a process is an error.
+      const expected = args[0] === 'status' ? 1 : 0
+      expect({ args, code: piped.code, err: piped.err }).toEqual({ args, code: expected, err: piped.err })
+      expect(piped.out.replaceAll(/[\t\n]/g, '')).not.toMatch(/[\p{Cc}\p{Cf}]/u)
+      const json = await runCliProcess(busy.folder, [...args, '--json'], env)
+      expect({ args, code: json.code }).toEqual({ args, code: expected })
+      expect(() => jsonLines(json)).not.toThrow()
+      expect({ args, isSomething: jsonLines(json).length > 0 }).toEqual({
+        args,
+        isSomething: args[0] !== 'instances',
+      })
+    }
+  })
+
+  test('shows an empty database: nothing is wrong with it, and what is asked for is not there', async () => {
+    const { url } = await createTestDatabase()
+    const folder = await createFolder()
+    for (const [args, code] of calls()) {
+      const shown = await runCli(folder, args, { DATABASE_URL: url }, { columns: 100 })
+      expect({ args, code: shown.code }).toEqual({ args, code })
+      expect(`${shown.out}${shown.err}`).not.toBe('')
+      const json = await runCli(folder, [...args, '--json'], { DATABASE_URL: url })
+      expect({ args, code: json.code }).toEqual({ args, code })
+    }
+  })
+
+  test.each<[string, (database: TestDatabase) => Promise<string>, RegExp]>([
+    [
+      'that is not there',
+      async () => 'postgres://nobody@127.0.0.1:1/none',
+      /ECONNREFUSED.*\nCheck that the server runs/,
+    ],
+    [
+      'whose role is not there',
+      async ({ url }) => url.replace(/\/\/[^@]*@/, '//bossbus_nobody@'),
+      /BUS_DATABASE_UNAVAILABLE: /,
+    ],
+    [
+      'without the name',
+      async ({ url }) => url.replace(/\/[^/]*$/, '/bossbus_nowhere'),
+      /does not have this database.*\nCheck the name of the database/,
+    ],
+    [
+      'that a newer version has migrated',
+      async ({ url, rows }) => {
+        await rows(
+          `insert into bus.migrations (hash, created_at) select 'of a newer version', max(created_at) + 1 from bus.migrations`,
+        )
+        return url
+      },
+      /BUS_SCHEMA_TOO_NEW: .*\nUpdate bossbus here/,
+    ],
+  ])('fails at a database %s, with a sentence and what mends it', async (_what, prepare, message) => {
+    const url = await prepare(await createTestDatabase())
+    const folder = await createFolder()
+    for (const [args] of calls()) {
+      const { code, out, err } = await runCli(folder, args, { DATABASE_URL: url })
+      expect({ args, code, out }).toEqual({ args, code: 2, out: '' })
+      expect(err).toMatch(message)
+      expect(err).not.toMatch(/\n\s+at /)
+    }
+  })
+
+  test('fails at a database that is not migrated, and says how to', async () => {
+    const { url } = await createTestDatabase({ empty: true })
+    const folder = await createFolder()
+    for (const [args] of calls()) {
+      const { code, err } = await runCli(folder, args, { DATABASE_URL: url })
+      expect({ args, code }).toEqual({ args, code: 2 })
+      expect(err).toMatch(/BUS_SCHEMA_MISSING: .*\nRun: bossbus migrate$/)
+    }
+  })
+
+  test('reads a standby, where nothing can be written', async () => {
+    const server = await startOwnServer()
+    const [row] = await server.rows('show data_directory')
+    await server.rows('checkpoint')
+    await server.kill()
+    await writeFile(join(String(row?.['data_directory']), 'standby.signal'), '')
+    await server.restart()
+    expect(await server.rows('select pg_is_in_recovery() as is')).toEqual([{ is: true }])
+    const folder = await createFolder()
+    for (const [args, code] of calls()) {
+      const shown = await runCli(folder, args, { DATABASE_URL: server.url })
+      expect({ args, code: shown.code, err: shown.err }).toEqual({ args, code, err: shown.err })
+    }
+  })
+})
+
+describe('a busy database', () => {
+  test('is one screen for a person', async () => {
+    const { database, folder, paid, note } = await createBusy()
+    const show = async (...args: string[]): Promise<string> =>
+      (await runCli(folder, args, { DATABASE_URL: database.url, NO_COLOR: '1' }, { columns: 160 })).out
+    const status = await show('status')
+    expect(status).toMatch(/^\d things need you: 1 error, \d warnings?\.$/m)
+    expect(status).toMatch(/^error {2}subscription-unserved {2}/m)
+    expect(status).not.toContain('not-started')
+    expect(status).toMatch(/^SUBSCRIPTION {2}STATE/m)
+    expect(status).toMatch(/^ledger .* 1 {10}0 {2}payment-service$/m)
+    expect(status).toMatch(/^search {8}paused/m)
+    expect(status).toContain('Empty: everything is dispatched.')
+    expect(status).toMatch(
+      /^ledger {13}1 {2}(?:now|.* ago) +AccountMissing \(BUS_NON_RETRYABLE\): red \\u\{1b\}\[31m/m,
+    )
+
+    const page = await show('events', 'show', paid)
+    const [title, answer] = page.split('\n')
+    expect(title).toBe(`payment.paid  ${paid}`)
+    expect(answer).toBe('Dead for ledger; delivered to mail.')
+    for (const expected of [
+      /^subject {9}payments\/42$/m,
+      /^ledger {8}dead {8}Dead letter since .*, after 1 attempt: AccountMissing/m,
+      /^search {8}not routed {2}Not routed: no pattern matches payment\.paid \(usage\.billed\)\.$/m,
+      /^\d\d:\d\d:\d\d\.\d{3} {20,}published by payment-service$/m,
+      /^[\d:.]{12} +\+[\d.]+ m?s {2}ledger {8}attempt 1 failed after .*: AccountMissing/m,
+      /^[\d:.]{12} +\+[\d.]+ m?s {2}mail {10}attempt 1 succeeded after/m,
+      /^Has caused$/m,
+      /payment\.refunded/,
+      /^ {2}"amountCents": 4200$/m,
+    ])
+      expect(page).toMatch(expected)
+    // The same by its business id.
+    expect(await show('events', 'show', 'paid-42')).toContain(title)
+
+    const trace = await show('events', 'trace', paid)
+    expect(trace).toMatch(/^payment\.paid .*\n {2}└ payment\.refunded /m)
+    expect(await show('explain', note)).toMatch(
+      /^Dispatched to nobody: no subscription wanted it\.\n\nSUBSCRIPTION/,
+    )
+    const explained = await show('explain', paid, 'search')
+    expect(explained).toContain('no pattern matches')
+    expect(explained).not.toContain('ledger')
+    expect(await show('tenants')).toMatch(/^nordwind +2 +67 %/m)
+    expect(await show('events', 'show', 'nothing-of-that-name')).toBe('')
+  })
+
+  test('is JSON with the names of the API for a program', async () => {
+    const { database, folder, paid, refunded } = await createBusy()
+    const read = async (...args: string[]): Promise<Record<string, unknown>[]> =>
+      jsonLines(await runCli(folder, [...args, '--json'], { DATABASE_URL: database.url }))
+    const [status] = await read('status')
+    expect(status).toMatchObject({
+      findings: expect.arrayContaining([
+        expect.objectContaining({ code: 'subscription-paused', severity: 'warning' }),
+      ]) as unknown,
+      subscriptions: expect.arrayContaining([
+        expect.objectContaining({ subscription: 'ledger', deadEvents: 1, lagSeconds: 0, state: 'unserved' }),
+        expect.objectContaining({ subscription: 'search', pausedBy: 'ada' }),
+      ]) as unknown,
+      outbox: { depth: 0, lagSeconds: 0, scheduledEvents: 0 },
+      deadLetters: [{ subscription: 'ledger', deadEvents: 1, eventId: paid }],
+      operations: [],
+    })
+    const [page] = await read('events', 'show', paid)
+    expect(page).toMatchObject({
+      event: { id: paid, type: 'payment.paid', payload: { paymentId: hostile, amountCents: 4200 } },
+      explanation: { id: paid, sentence: 'Dead for ledger; delivered to mail.', isInLog: true },
+      deliveries: [
+        { subscription: 'ledger', state: 'dead', timeline: [{ attempt: 1, succeeded: false }] },
+        { subscription: 'mail', state: 'delivered', timeline: [{ attempt: 1, succeeded: true }] },
+      ],
+      effects: [{ id: refunded, causationId: paid }],
+    })
+    expect(await read('events', 'trace', paid)).toMatchObject([
+      { id: paid, depth: 0, cause: 'none' },
+      { id: refunded, depth: 1, cause: 'found' },
+    ])
+    expect(await read('explain', paid, 'ledger')).toMatchObject([
+      { id: paid, subscriptions: [{ subscription: 'ledger', reason: { reason: 'dead' } }] },
+    ])
+  })
+
+  test('hides payloads of types that no configuration knows', async () => {
+    const { database, paid } = await createBusy()
+    const { out } = await runCli(await createFolder(), ['events', 'show', paid], {
+      DATABASE_URL: database.url,
+    })
+    expect(out).toContain('[redacted]')
+    expect(out).not.toContain('4200')
+  })
+
+  test('is found by every filter, and page after page', async () => {
+    const { database, folder, paid, refunded, note } = await createBusy()
+    const env = { DATABASE_URL: database.url }
+    const find = async (...args: string[]): Promise<unknown[]> =>
+      jsonLines(await runCli(folder, ['events', 'find', '--json', ...args], env)).map(({ id }) => id)
+    const filters: readonly (readonly [readonly string[], readonly string[]])[] = [
+      [[], [refunded, note, paid]],
+      [
+        ['--order', 'oldest'],
+        [paid, note, refunded],
+      ],
+      [['--type', 'payment.paid'], [paid]],
+      [
+        ['--type', 'payment.paid', '--type', 'note'],
+        [note, paid],
+      ],
+      [
+        ['--type', 'payment.*'],
+        [refunded, paid],
+      ],
+      [['--tenant', 'acme'], [note]],
+      [['--status', 'dead'], [paid]],
+      [
+        ['--status', 'delivered', '--subscription', 'mail'],
+        [refunded, paid],
+      ],
+      [['--status', 'dead', '--subscription', 'mail'], []],
+      [['--payload', '{"amountCents":4200}'], [paid]],
+      [
+        ['--from', '1h'],
+        [refunded, note, paid],
+      ],
+      [['--to', '1h'], []],
+      [['--source', 'payment-service', '--subject', 'payments/42'], [paid]],
+      [['--causation', paid], [refunded]],
+      [['--correlation', paid], [refunded]],
+      [['--event-id', 'paid-42'], [paid]],
+      [['--idempotency-key', 'none'], []],
+    ]
+    for (const [args, ids] of filters) expect({ args, ids: await find(...args) }).toEqual({ args, ids })
+
+    let command = ['events', 'find', '--limit', '1', '--json']
+    const pages: unknown[] = []
+    for (;;) {
+      const { out, err } = await runCli(folder, command, env)
+      pages.push(...jsonLines({ out }).map(({ id }) => id))
+      if (!err.startsWith('Next: bossbus ')) break
+      command = err.slice('Next: bossbus '.length).split(' ')
+    }
+    expect(pages).toEqual([refunded, note, paid])
+    // The states that there are.
+    const wrong = await runCli(folder, ['events', 'find', '--status', 'lost'], env)
+    expect(wrong).toMatchObject({ code: 2, out: '' })
+    expect(wrong.err).toMatch(/BUS_INVALID_OPTION: Expected `status` to be one of waiting/)
+  })
+})

@@ -1,0 +1,36 @@
+import { readFile } from 'node:fs/promises'
+import { expect, test } from 'vitest'
+import { doctorCodes, severityOf } from '../../src/doctor/check/finding.ts'
+import { findingCodes } from '../../src/index.ts'
+
+test('docs/guide/doctor.md explains every finding that the doctor alone makes, with its severity', async () => {
+  const page = await readFile(new URL('../../docs/guide/doctor.md', import.meta.url), 'utf8')
+  const [, section = ''] = page.split('## Findings\n')
+  const [own = ''] = section.split('\n## ')
+  const rows = own
+    .split('\n')
+    .filter((line) => line.startsWith('| `'))
+    .map((line) => line.split('|').map((cell) => cell.trim()))
+  const documented = rows.map(([, code, severity]) => `${code} ${severity}`)
+  expect(documented.toSorted()).toEqual(
+    doctorCodes.map((code) => `\`${code}\` ${severityOf(code)}`).toSorted(),
+  )
+  for (const [, , , meaning = '', remedy = ''] of rows) {
+    expect(meaning).toMatch(/^[A-Z`].{15,}\.$/)
+    expect(remedy).toMatch(/^[A-Z`].{5,}\.$/)
+  }
+})
+
+test('no finding of the doctor has the code of another one of bus.health()', () => {
+  expect(doctorCodes.filter((code) => (findingCodes as readonly string[]).includes(code))).toEqual([])
+  expect(new Set(doctorCodes).size).toBe(doctorCodes.length)
+})
+
+test('each finding is planted in a test', async () => {
+  const files = ['schema', 'server', 'roles', 'connection', 'data', 'databases']
+  const texts = await Promise.all(
+    files.map(async (name) => readFile(new URL(`../doctor/${name}.test.ts`, import.meta.url), 'utf8')),
+  )
+  const all = texts.join('\n')
+  expect(doctorCodes.filter((code) => !all.includes(`'${code}'`))).toEqual([])
+})
