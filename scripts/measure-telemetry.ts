@@ -1,17 +1,16 @@
 /**
- * Measures what telemetry costs: the CPU time of the process for each event that is published and delivered, without an SDK, and with one that
- * exports into memory.
+ * Measures what telemetry costs: the share of CPU time that an SDK of OpenTelemetry and the bus's own code for it take, while events are
+ * published and delivered.
  *
- *   node scripts/measure-telemetry.ts [--rounds 25] [--events 500]
+ *   node scripts/measure-telemetry.ts [--rounds 40] [--events 100]
  *
- * Each mode has a process of its own on the same server. The processes take turns, in another order each round, so that other work on the
- * machine meets all of them. Every mode is compared with no SDK in the same round; the table has the medians, and the quartiles of the ratio.
- * On Linux also with the CPU time of PostgreSQL, which works for the process whose turn it is.
+ * One process publishes and delivers, in each mode for some warm and some measured rounds; in rounds with a hundred events in a call there are
+ * twenty times as many. The share comes from a profile of the same run, so that other work on the machine, which makes everything take longer,
+ * does not change it. It has the functions of the SDK, its exporter into memory, the API and `src/telemetry/`. Beside it is the CPU time of all,
+ * on Linux also with that of PostgreSQL: what the metadata cost, and the memory that spans take until they are exported, is only in these.
  */
-import { fork, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { Session, type Profiler } from 'node:inspector/promises'
 import { parseArgs } from 'node:util'
 import { context, metrics, propagation, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
@@ -39,68 +38,91 @@ import { createOtelRecorder } from '../src/telemetry/otel-recorder.ts'
 import { createSpans } from '../src/telemetry/spans.ts'
 import { startOwnPostgres } from '../src/testing/postgres.ts'
 
-const modes = {
+/** An SDK is kept between the turns of its mode. */
+interface Sdk {
+  readonly meters: MeterProvider
+  readonly tracers: TracerProvider | undefined
+  readonly exporter: InMemorySpanExporter
+}
+
+const sdks = {
   'no SDK': undefined,
-  'telemetry: false': { sampler: undefined, hasMetrics: false, telemetry: false },
-  'SDK, metrics only': { sampler: undefined, hasMetrics: true, telemetry: { spans: false } },
-  'SDK, nothing sampled': { sampler: new AlwaysOffSampler(), hasMetrics: true, telemetry: true },
-  'SDK, a tenth sampled': { sampler: new TraceIdRatioBasedSampler(0.1), hasMetrics: true, telemetry: true },
-  'SDK, all sampled': { sampler: new AlwaysOnSampler(), hasMetrics: true, telemetry: true },
+  'metrics only': createSdk(undefined),
+  'metrics and spans, nothing sampled': createSdk(new AlwaysOffSampler()),
+  'metrics and spans, a tenth sampled': createSdk(new TraceIdRatioBasedSampler(0.1)),
+  'metrics and spans, all sampled': createSdk(new AlwaysOnSampler()),
 } as const
 
-type Mode = keyof typeof modes
+type Mode = keyof typeof sdks
+
+const modes = Object.keys(sdks) as Mode[]
 
 /** How events are published: each in a transaction of its own, or a hundred in one call. */
 const workloads = { 'one by one': 1, 'a hundred in a call': 100 } as const
 
-type Workload = keyof typeof workloads
-
-interface Turn {
-  readonly workload: Workload
-  readonly eventCount: number
+interface Measured {
+  /** Microseconds of CPU for each event. */
+  readonly own: number
+  readonly withServer: number
+  /** Of the time in which the process was not idle. */
+  readonly sdkShare: number
+  readonly busShare: number
 }
 
 const events = defineEvents({ 'order.placed': { schema: z.object({ n: z.number() }) } })
 const silent = { debug() {}, info() {}, warn() {}, error() {} }
 
-function registerSdk(sampler: Sampler | undefined, hasMetrics: boolean): InMemorySpanExporter {
+function createSdk(sampler: Sampler | undefined): Sdk {
   const exporter = new InMemorySpanExporter()
+  const reader = new PeriodicExportingMetricReader({
+    exporter: new InMemoryMetricExporter(AggregationTemporality.DELTA),
+    exportIntervalMillis: 10_000,
+  })
+  const tracers =
+    sampler &&
+    new TracerProvider({
+      sampler: new ParentBasedSampler({ root: sampler }),
+      spanProcessors: [new BatchSpanProcessor({ exporter })],
+    })
+  return { exporter, meters: new MeterProvider({ readers: [reader] }), tracers }
+}
+
+function register(sdk: Sdk | undefined): void {
+  for (const api of [trace, metrics, propagation, context]) api.disable()
+  if (sdk === undefined) return
+  sdk.exporter.reset()
   context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
   propagation.setGlobalPropagator(
     new CompositePropagator({ propagators: [new W3CTraceContextPropagator(), new W3CBaggagePropagator()] }),
   )
-  if (sampler !== undefined)
-    trace.setGlobalTracerProvider(
-      new TracerProvider({
-        sampler: new ParentBasedSampler({ root: sampler }),
-        spanProcessors: [new BatchSpanProcessor({ exporter })],
-      }),
-    )
-  if (hasMetrics)
-    metrics.setGlobalMeterProvider(
-      new MeterProvider({
-        readers: [
-          new PeriodicExportingMetricReader({
-            exporter: new InMemoryMetricExporter(AggregationTemporality.DELTA),
-            exportIntervalMillis: 10_000,
-          }),
-        ],
-      }),
-    )
-  return exporter
+  if (sdk.tracers !== undefined) trace.setGlobalTracerProvider(sdk.tracers)
+  metrics.setGlobalMeterProvider(sdk.meters)
 }
 
-/** A process that measures one mode: it takes turns when it is told to. */
-async function serve(mode: Mode, url: string): Promise<void> {
-  const chosen = modes[mode]
-  const exporter = chosen && registerSdk(chosen.sampler, chosen.hasMetrics)
-  const bus = createBus({
-    database: url,
-    events,
-    source: 'measure',
-    logger: silent,
-    telemetry: chosen?.telemetry ?? true,
-  })
+/** Nanoseconds of what is done for each event without an SDK: it is looked for. */
+function measureLook(): number {
+  const [spans, recorder] = [createSpans(false), createOtelRecorder()]
+  const count = 5_000_000
+  const look = (): number => {
+    const before = process.cpuUsage()
+    for (let i = 0; i < count; i += 1) {
+      if (spans.isOn || recorder.isOn) throw new Error('There is an SDK')
+      recorder.attempt('order.placed', 'measured', 1, 1, undefined)
+    }
+    return (process.cpuUsage(before).user / count) * 1000
+  }
+  look()
+  return look()
+}
+
+async function main(roundCount: number, eventCount: number): Promise<void> {
+  console.log(
+    `without an SDK: ${measureLook().toFixed(0)} ns for each event and handler call, to look for one`,
+  )
+  const server = await startOwnPostgres()
+  const pool = new pg.Pool({ connectionString: server.url, max: 10 }).on('error', () => {})
+  const postmaster = await findPostmaster(pool)
+  const bus = createBus({ database: server.url, events, source: 'measure', logger: silent })
   await bus.migrate()
   let handledCount = 0
   bus.subscribe({
@@ -110,7 +132,6 @@ async function serve(mode: Mode, url: string): Promise<void> {
     },
   })
   await bus.start()
-  const pool = new pg.Pool({ connectionString: url, max: 10 })
 
   async function publishSome(batchSize: number, from: number): Promise<void> {
     const client = await pool.connect()
@@ -128,132 +149,104 @@ async function serve(mode: Mode, url: string): Promise<void> {
     }
   }
 
-  async function takeTurn({ workload, eventCount }: Turn): Promise<number> {
-    const batchSize = workloads[workload]
+  async function takeRounds(batchSize: number, count: number): Promise<void> {
     handledCount = 0
-    exporter?.reset()
-    globalThis.gc?.()
-    const before = process.cpuUsage()
     let n = 0
     await Promise.all(
       Array.from({ length: 10 }, async () => {
-        while (n < eventCount) {
+        while (n < count) {
           const from = n
           n += batchSize
           await publishSome(batchSize, from)
         }
       }),
     )
-    while (handledCount < eventCount) await new Promise((resolve) => setTimeout(resolve, 5))
+    while (handledCount < count) await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+
+  async function measure(batchSize: number, count: number): Promise<Measured> {
+    const serverBefore = serverCpu(postmaster)
+    const before = process.cpuUsage()
+    const profile = await profiled(async () => takeRounds(batchSize, count))
     const { user, system } = process.cpuUsage(before)
-    return user + system
+    const own = user + system
+    const withServer = own + serverCpu(postmaster) - serverBefore
+    return { own: own / count, withServer: withServer / count, ...sharesOf(profile) }
   }
 
-  process.on('message', (turn: Turn | 'stop') => {
-    if (turn === 'stop') void Promise.all([bus.stop(), pool.end()]).then(() => process.exit(0))
-    else void takeTurn(turn).then((cost) => process.send?.(cost))
-  })
-  process.send?.('ready')
-}
-
-/** Nanoseconds of what is done for each event without an SDK: it is looked for. */
-function measureLook(): number {
-  const [spans, recorder] = [createSpans(false), createOtelRecorder()]
-  const count = 5_000_000
-  const look = (): number => {
-    const startedAt = performance.now()
-    for (let i = 0; i < count; i += 1) {
-      if (spans.isOn || recorder.isOn) throw new Error('There is an SDK')
-      recorder.attempt('order.placed', 'measured', 1, 1, undefined)
+  for (const [workload, batchSize] of Object.entries(workloads)) {
+    console.log(`\nevents ${workload}`)
+    const count = batchSize === 1 ? eventCount : 20 * eventCount
+    for (const mode of modes) {
+      register(sdks[mode])
+      await takeRounds(batchSize, roundCount * count)
+      report(mode, await measure(batchSize, roundCount * count))
     }
-    return ((performance.now() - startedAt) / count) * 1e6
   }
-  look()
-  return look()
-}
-
-async function main(roundCount: number, eventCount: number): Promise<void> {
-  console.log(
-    `without an SDK: ${measureLook().toFixed(0)} ns to look for one, for each event and handler call`,
-  )
-  const server = await startOwnPostgres()
-  const admin = new pg.Client(server.url)
-  await admin.connect()
-  const { rows } = await admin.query<{ pid: number }>('select pg_backend_pid() as pid')
-  const postmaster = parentOf(rows[0]?.pid ?? 0)
-  const children = new Map<Mode, ChildProcess>()
-  for (const [i, mode] of (Object.keys(modes) as Mode[]).entries()) {
-    await admin.query(`create database measure_${i}`)
-    const url = Object.assign(new URL(server.url), { pathname: `/measure_${i}` }).toString()
-    const child = fork(fileURLToPath(import.meta.url), ['--serve', mode, '--url', url], {
-      execArgv: ['--expose-gc'],
-    })
-    await once(child, 'message')
-    children.set(mode, child)
-  }
-  for (const workload of Object.keys(workloads) as Workload[]) {
-    const costs = new Map<Mode, Cost[]>()
-    // The first two rounds are for the compiler.
-    for (let round = -2; round < roundCount; round += 1) {
-      for (const [mode, child] of [...children].toSorted(() => Math.random() - 0.5)) {
-        const before = serverCpu(postmaster)
-        child.send({ workload, eventCount } satisfies Turn)
-        const [own] = (await once(child, 'message')) as [number]
-        const cost = {
-          own: own / eventCount,
-          withServer: (own + serverCpu(postmaster) - before) / eventCount,
-        }
-        if (round >= 0) costs.set(mode, [...(costs.get(mode) ?? []), cost])
-      }
-    }
-    report(workload, costs)
-  }
-  for (const child of children.values()) {
-    child.send('stop')
-    await once(child, 'exit')
-  }
-  await admin.end()
+  register(undefined)
+  await bus.stop()
+  await pool.end()
   await server.stop()
 }
 
-/** Microseconds of CPU for each event. */
-interface Cost {
-  readonly own: number
-  readonly withServer: number
+async function profiled(work: () => Promise<void>): Promise<Profiler.Profile> {
+  const session = new Session()
+  session.connect()
+  await session.post('Profiler.enable')
+  await session.post('Profiler.setSamplingInterval', { interval: 500 })
+  await session.post('Profiler.start')
+  await work()
+  const { profile } = await session.post('Profiler.stop')
+  session.disconnect()
+  return profile
 }
 
-function report(workload: Workload, costs: ReadonlyMap<Mode, readonly Cost[]>): void {
-  console.log(`\nevents ${workload}: CPU time for each event, published and delivered`)
-  for (const mode of Object.keys(modes) as Mode[]) {
-    const shown = (['own', 'withServer'] as const).map((what) => {
-      const all = (costs.get(mode) ?? []).map((cost) => cost[what])
-      const ratios = all.map((cost, round) => cost / (costs.get('no SDK')?.[round]?.[what] ?? cost))
-      const [low, middle, high] = [0.25, 0.5, 0.75].map((share) => percent(quantile(ratios, share)))
-      return `${quantile(all, 0.5).toFixed(1).padStart(7)} µs ${middle} (${low} to ${high})`
-    })
-    console.log(`  ${mode.padEnd(22)} process ${shown[0]}; with PostgreSQL ${shown[1]}`)
+function sharesOf({
+  nodes,
+  samples = [],
+  timeDeltas = [],
+}: Profiler.Profile): Pick<Measured, 'sdkShare' | 'busShare'> {
+  const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]))
+  let [all, sdk, ours] = [0, 0, 0]
+  for (const [i, id] of samples.entries()) {
+    const { functionName = '', url = '' } = frames.get(id) ?? {}
+    const time = timeDeltas[i] ?? 0
+    if (functionName === '(idle)') continue
+    all += time
+    if (url.includes('/node_modules/@opentelemetry/')) sdk += time
+    else if (/\/src\/telemetry\/|\/tell-settled\.ts|\/send-events\.ts/.test(url)) ours += time
   }
+  return { sdkShare: sdk / all, busShare: ours / all }
+}
+
+function report(mode: Mode, { own, withServer, sdkShare, busShare }: Measured): void {
+  const share = sdkShare + busShare
+  console.log(
+    `  ${mode.padEnd(35)} process ${own.toFixed(0).padStart(5)} µs an event, with PostgreSQL ${withServer.toFixed(0).padStart(5)} µs; ` +
+      `SDK ${percent(sdkShare)} and bus ${percent(busShare)} of the process, ${percent((share * own) / withServer)} of both`,
+  )
+}
+
+function percent(share: number): string {
+  return `${(share * 100).toFixed(1)} %`
+}
+
+async function findPostmaster(pool: pg.Pool): Promise<number> {
+  const { rows } = await pool.query<{ pid: number }>('select pg_backend_pid() as pid')
+  return Number(statOf(rows[0]?.pid ?? 0)?.[1] ?? 0)
 }
 
 /** Of a process and its children, those that have ended included, in microseconds. 0 where there is no /proc. */
 function serverCpu(postmaster: number): number {
-  try {
-    const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
-    let ticks = 0
-    for (const pid of pids) {
-      const fields = statOf(Number(pid))
-      if (Number(pid) !== postmaster && Number(fields?.[1]) !== postmaster) continue
-      // utime, stime, cutime, cstime
-      for (const value of fields?.slice(11, 15) ?? []) ticks += Number(value)
-    }
-    return ticks * 10_000
-  } catch {
-    return 0
+  if (postmaster === 0) return 0
+  let ticks = 0
+  for (const name of readdirSync('/proc')) {
+    const fields = /^\d+$/.test(name) ? statOf(Number(name)) : undefined
+    if (Number(name) !== postmaster && Number(fields?.[1]) !== postmaster) continue
+    // utime, stime, cutime, cstime
+    for (const value of fields?.slice(11, 15) ?? []) ticks += Number(value)
   }
-}
-
-function parentOf(pid: number): number {
-  return Number(statOf(pid)?.[1] ?? 0)
+  return ticks * 10_000
 }
 
 /** The fields of /proc/<pid>/stat from the state on. */
@@ -262,27 +255,16 @@ function statOf(pid: number): string[] | undefined {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
     return text.slice(text.lastIndexOf(')') + 2).split(' ')
   } catch {
-    // It has ended.
+    // It has ended, or there is no /proc.
     return undefined
   }
 }
 
-function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
-}
-
-function percent(ratio: number): string {
-  return `${ratio >= 1 ? '+' : ''}${((ratio - 1) * 100).toFixed(1)} %`
-}
-
 const { values } = parseArgs({
   options: {
-    rounds: { type: 'string', default: '25' },
-    events: { type: 'string', default: '500' },
-    serve: { type: 'string' },
-    url: { type: 'string', default: '' },
+    rounds: { type: 'string', default: '40' },
+    events: { type: 'string', default: '100' },
   },
 })
-if (values.serve === undefined) await main(Number(values.rounds), Number(values.events))
-else await serve(values.serve as Mode, values.url)
+await main(Number(values.rounds), Number(values.events))
+process.exit(0)

@@ -42,10 +42,18 @@ export class GuardedSpan {
     return runIn(this.context, work)
   }
 
-  /** Adds attributes, if anybody is going to see them. */
+  /** Whether anybody is going to see its attributes. */
+  get isRecording(): boolean {
+    try {
+      return this.#span.isRecording()
+    } catch {
+      return false
+    }
+  }
+
   set(attributes: Attributes): void {
     try {
-      if (this.#span.isRecording()) this.#span.setAttributes(attributes)
+      this.#span.setAttributes(attributes)
     } catch {
       // The span lacks them then.
     }
@@ -62,7 +70,7 @@ export class GuardedSpan {
   /** Ends the span of an operation that failed. The error is described as in logs and dead letters: without payloads and passwords. */
   fail(thrown: unknown, errorType: string): void {
     try {
-      if (this.#span.isRecording()) {
+      if (this.isRecording) {
         const { name, message, stack } = describeError(thrown)
         this.#span.setAttribute(attributeNames.errorType, errorType)
         this.#span.recordException({ name, message, ...(stack === undefined ? {} : { stack }) })

@@ -1,4 +1,11 @@
-import { SpanKind, trace, type Context, type SpanContext, type Tracer } from '@opentelemetry/api'
+import {
+  SpanKind,
+  trace,
+  type Attributes,
+  type Context,
+  type SpanContext,
+  type Tracer,
+} from '@opentelemetry/api'
 import type { StoredEvent } from '../events/envelope.ts'
 import { eventAttributes, operationAttributes, spanAttributeNames, spanName } from './attributes.ts'
 import { GuardedSpan } from './guarded-span.ts'
@@ -38,7 +45,7 @@ const maxParentAgeMs = 3_600_000
  * an event that was published lately, and no other span is active; replays and later attempts begin a trace of their own.
  */
 export function startProcessSpan(tracer: Tracer, call: HandlerCall): ProcessSpan | undefined {
-  const { event, subscription, attempt, replayId } = call
+  const { event, subscription } = call
   const carried = extractContext(event.metadata)
   const created = creationContextIn(carried)
   const span = GuardedSpan.start(
@@ -53,13 +60,16 @@ export function startProcessSpan(tracer: Tracer, call: HandlerCall): ProcessSpan
   )
   if (span === undefined) return undefined
   // Samplers see what there is few of. Attributes at the start cost several times as much.
-  span.set({
-    ...eventAttributes(event),
-    [spanAttributeNames.messageId]: event.id,
-    [spanAttributeNames.attempt]: attempt,
-    ...(replayId === undefined ? {} : { [spanAttributeNames.replay]: replayId }),
-  })
+  if (span.isRecording) span.set(callAttributes(call))
   return { span, attemptTrace: { type: event.type, processed: span.spanContext, created } }
+}
+
+function callAttributes({ event, attempt, replayId }: HandlerCall): Attributes {
+  const attributes = eventAttributes(event)
+  attributes[spanAttributeNames.messageId] = event.id
+  attributes[spanAttributeNames.attempt] = attempt
+  if (replayId !== undefined) attributes[spanAttributeNames.replay] = replayId
+  return attributes
 }
 
 /** Has the baggage of the event in any case. */

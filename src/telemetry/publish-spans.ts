@@ -74,7 +74,7 @@ export function startPublishSpan(
   const span = GuardedSpan.start(tracer, spanName('publish', type), options, parent)
   if (span === undefined) return undefined
   const [first] = events
-  if (!isBatch && first !== undefined) span.set(eventAttributes(first))
+  if (!isBatch && first !== undefined && span.isRecording) span.set(eventAttributes(first))
   const shared = createsThem ? injectContext(span.context) : undefined
   return {
     contextFor(index) {
@@ -85,7 +85,7 @@ export function startPublishSpan(
     run: (work) => span.run(work),
     end(published) {
       endCreated(created, published)
-      if (!isBatch) span.set(publishedAttributes(published[0]))
+      if (!isBatch && span.isRecording) span.set(publishedAttributes(published[0]))
       span.end()
     },
     fail(thrown, errorType) {
@@ -99,7 +99,7 @@ function startCreateSpan(tracer: Tracer, event: OutgoingEvent, parent: Context):
   const attributes = operationAttributes('create', event.type, undefined)
   const options = { kind: SpanKind.PRODUCER, attributes }
   const span = GuardedSpan.start(tracer, spanName('create', event.type), options, parent)
-  span?.set(eventAttributes(event))
+  if (span?.isRecording === true) span.set(eventAttributes(event))
   return span
 }
 
@@ -107,7 +107,7 @@ function startCreateSpan(tracer: Tracer, event: OutgoingEvent, parent: Context):
 function endCreated(created: readonly Created[], published: readonly Published[]): void {
   for (const [index, { span }] of created.entries()) {
     if (span === undefined) continue
-    span.set(publishedAttributes(published[index]))
+    if (span.isRecording) span.set(publishedAttributes(published[index]))
     span.end()
   }
 }
