@@ -1,4 +1,5 @@
 import { isError } from './cross-realm.ts'
+import { withoutWrapper } from './error-redaction.ts'
 
 /** What stands for errors that have no type of their own, by the conventions of OpenTelemetry. */
 export const otherErrorType = '_OTHER'
@@ -21,16 +22,17 @@ const maxDepth = 8
  */
 export function errorTypeOf(thrown: unknown, depth = 0): string {
   try {
-    if (!isError(thrown)) return otherErrorType
-    const isWrapper = 'params' in thrown || verdicts.includes(thrown.name)
-    if (isWrapper && isError(thrown.cause) && depth < maxDepth) return errorTypeOf(thrown.cause, depth + 1)
-    const { code } = thrown as { readonly code?: unknown }
+    const error = withoutWrapper(thrown)
+    if (!isError(error)) return otherErrorType
+    const isVerdict = verdicts.includes(error.name)
+    if (isVerdict && isError(error.cause) && depth < maxDepth) return errorTypeOf(error.cause, depth + 1)
+    const { code } = error as { readonly code?: unknown }
     const hasCode = typeof code === 'string' && codeShape.test(code)
     // A class of the service's own says more than the verdict that it extends.
-    const isVerdict = code === 'BUS_NON_RETRYABLE' || code === 'BUS_RETRY_AFTER'
-    if (hasCode && code.startsWith('BUS_') && !(isVerdict && !verdicts.includes(thrown.name))) return code
+    const extendsVerdict = !isVerdict && (code === 'BUS_NON_RETRYABLE' || code === 'BUS_RETRY_AFTER')
+    if (hasCode && code.startsWith('BUS_') && !extendsVerdict) return code
     // Most classes do not set their name. node-postgres calls its errors `error`.
-    const name: unknown = thrown.name === 'Error' ? thrown.constructor.name : thrown.name
+    const name: unknown = error.name === 'Error' ? error.constructor.name : error.name
     if (hasCode && (name === 'Error' || name === 'error')) return code
     return typeof name === 'string' && nameShape.test(name) ? name : otherErrorType
   } catch {
