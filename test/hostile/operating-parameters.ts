@@ -133,6 +133,9 @@ const replay = async (options: object, { bus }: Surroundings): Promise<unknown> 
 const replaying = async (selection: object, { bus }: Surroundings): Promise<unknown> =>
   bus.replay({ subscriptions: [pausable], ...me, ...selection } as never)
 
+const publishByHand = async (event: object, change: object, { bus }: Surroundings): Promise<unknown> =>
+  bus.publishByHand({ type: 'note', tenantId: 'nobody', payload: 1, ...event }, { ...me, ...change })
+
 const prune = async (option: object, { bus }: Surroundings): Promise<unknown> =>
   bus.prune({ ...me, ...option })
 
@@ -303,11 +306,33 @@ export const operatingMethods: Readonly<Record<string, Entry>> = {
   'bus.canary': reading(async (options, { bus }) => bus.canary(options), ['timeoutMs'], []),
   'bus.admit': { texts: {} },
   'bus.metrics': { texts: {} },
+  'bus.catalogue.list': { texts: {} },
   'bus.audit.list': reading(
     async (filter, { bus }) => bus.audit.list(filter),
     ['by', 'action', 'subscription', 'eventId', 'operationId', 'after'],
   ),
   'bus.deadLetters.groups': reading(async (filter, { bus }) => bus.deadLetters.groups(filter), conditions),
+  'bus.tenant().deadLetters.groups': reading(
+    async (filter, { bus }) => bus.tenant('acme').deadLetters.groups(filter),
+    conditions.filter((name) => name !== 'tenantId'),
+  ),
+  'bus.tenant().operations.list': reading(
+    async (filter, { bus }) => bus.tenant('acme').operations.list(filter),
+    ['after'],
+  ),
+  'bus.tenant().operations.get': {
+    texts: { id: async (text, { bus }) => bus.tenant('acme').operations.get(text) },
+  },
+  'bus.retention.archives': reading(async (filter, { bus }) => bus.retention.archives(filter), ['after']),
+  'bus.publishByHand': {
+    texts: {
+      type: async (text, given) => publishByHand({ type: text }, {}, given),
+      tenantId: async (text, given) => publishByHand({ tenantId: text }, {}, given),
+      payload: async (text, given) => publishByHand({ payload: text }, {}, given),
+      ...each(['by', 'reason'], async (option, given) => publishByHand({}, option, given)),
+    },
+    probe: async (name, given) => publishByHand({}, { [name]: 1 }, given),
+  },
   'bus.deadLetters.list': reading(
     async (filter, { bus }) => bus.deadLetters.list({ limit: 10, ...filter }),
     [...conditions, 'type', 'after', 'replayId'],

@@ -314,6 +314,8 @@ export const methods: Readonly<Record<string, Entry>> = {
       'id in a transaction': async (text, { bus, tx }) => bus.cancel(tx, text),
       tenantId: async (text, { bus }) => bus.cancel(stored.id, { tenantId: text }),
       'tenantId in a transaction': async (text, { bus, tx }) => bus.cancel(tx, stored.id, { tenantId: text }),
+      by: async (text, { bus }) => bus.cancel(stored.id, { by: text }),
+      reason: async (text, { bus }) => bus.cancel(stored.id, { by: 'me', reason: text }),
     },
     probe: async (name, { bus }) => bus.cancel(stored.id, { [name]: 1 }),
   },
@@ -354,7 +356,7 @@ export const methods: Readonly<Record<string, Entry>> = {
   },
 }
 
-type History = Pick<AnyBus['events'], 'find' | 'search' | 'get' | 'trace' | 'traceTree'>
+type History = Pick<AnyBus['events'], 'find' | 'search' | 'get' | 'states' | 'trace' | 'traceTree'>
 
 /** What the operator's history and a tenant's have in common. */
 function historyMethods(
@@ -385,7 +387,7 @@ function historyMethods(
           'a value in payload': async (text, given) => read(given, { payload: { a: text } }),
           'a name in payload': async (text, given) => read(given, { payload: { a: [named(text)] } }),
         },
-        noText: ['limit', 'readLimit'],
+        noText: ['limit', 'readLimit', 'exactNumbers'],
         probe: async (name, given) => read(given, { [name]: 1 }),
       },
     ]
@@ -402,13 +404,23 @@ function historyMethods(
           ]),
         ),
       },
-      noText: ['limit'],
+      noText: ['limit', 'exactNumbers'],
       probe: async (name, { bus }) => history(bus)[method]('c1', { [name]: 1 }),
     },
   ])
   return {
     ...Object.fromEntries([...entries, ...traces]),
-    [`${path}.get`]: { texts: { id: async (text, { bus }) => history(bus).get(text) } },
+    [`${path}.get`]: {
+      texts: { id: async (text, { bus }) => history(bus).get(text) },
+      noText: ['exactNumbers'],
+      probe: async (name, { bus }) => history(bus).get(stored.id, { [name]: 1 }),
+    },
+    [`${path}.states`]: {
+      texts: {
+        ids: async (text, { bus }) => history(bus).states([text]),
+        'ids as a whole': async (text, { bus }) => history(bus).states(text as never),
+      },
+    },
   }
 }
 
