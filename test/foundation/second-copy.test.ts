@@ -23,6 +23,7 @@ const make: Record<string, (from: Package) => Error> = {
   DeliveryError: (from) => new from.DeliveryError('BUS_HANDLER_TIMEOUT', 'x'),
   NonRetryableError: (from) => new from.NonRetryableError('x'),
   OverloadError: (from) => new from.OverloadError('too much waits'),
+  HttpError: (from) => new from.HttpError(404, 'BUS_HTTP_NOT_FOUND', 'x'),
   RetryAfterError: (from) => new from.RetryAfterError(1),
 }
 

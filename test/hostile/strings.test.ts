@@ -150,7 +150,7 @@ const isExtreme = (text: string): boolean => !isStorable(text, 90)
 
 test(
   'there are more than 200 texts, and they go through every parameter that takes one',
-  { timeout: 120_000 },
+  { timeout: 300_000 },
   async () => {
     expect(hostileStrings.length).toBeGreaterThan(200)
     expect(calls.length).toBeGreaterThan(300)

@@ -132,7 +132,7 @@ test('a pause that has expired is over for everybody, also before a process clea
   const operator = testBus(database.url)
   const { subscriptions } = operator
   const findings = async (): Promise<unknown> =>
-    (await operator.health()).findings.find(({ code }) => code === 'subscription-paused')?.data[
+    (await operator.health({ full: true })).findings.find(({ code }) => code === 'subscription-paused')?.data[
       'subscriptions'
     ]
   for (const name of ['expired', 'paused']) await subscriptions.setOptions(name, { paused: true }, hour)
