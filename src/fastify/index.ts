@@ -246,7 +246,9 @@ function resolveOptions(options: BusPluginOptions, app: FastifyInstance): Resolv
     return Object.freeze({ bus, ownsBus: isUnstarted(bus), ...lifecycle })
   }
   refuseUnknownKeys(options, newBusOptionNames, 'bossbus/fastify')
-  const given = Object.entries(options).filter(([name]) => !lifecycleOptionNames.includes(name))
+  const given = Object.entries(options).filter(
+    ([name]) => busOptionNames.includes(name) && name !== 'defaults',
+  )
   const bus = createBus({
     ...(Object.fromEntries(given) as unknown as BusOptions<CatalogueOf<RegisteredBus>>),
     logger: options.logger ?? app.log.child({ module: 'bossbus' }),

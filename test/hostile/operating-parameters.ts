@@ -367,6 +367,8 @@ export const operatingMethods: Readonly<Record<string, Entry>> = {
     ['span', 'by', 'reason'],
     [],
   ),
+  'bus.catalogue.list': { texts: {} },
+  'bus.retention.archives': reading(async (filter, { bus }) => bus.retention.archives(filter), ['after']),
   'bus.retention.pendingErasures': { texts: {} },
   'bus.retention.rewriteArchives': { texts: {} },
   'bus.subscriptions.list': { texts: {} },

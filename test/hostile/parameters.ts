@@ -302,6 +302,25 @@ export const methods: Readonly<Record<string, Entry>> = {
   'bus.publishMany': {
     texts: { events: async (text, { bus, tx }) => bus.publishMany(tx, text as never) },
   },
+  'bus.publishByHand': {
+    texts: {
+      ...Object.fromEntries(
+        // The keys are those of bus.publish, whose open transaction holds them: another call would wait for it.
+        ['type', 'tenantId', 'orderingKey', 'subject'].map((name) => [
+          name,
+          async (text: string, { bus }: Surroundings) =>
+            bus.publishByHand({ ...event, [name]: text }, { by: 'me' }),
+        ]),
+      ),
+      ...Object.fromEntries(
+        ['by', 'reason'].map((name) => [
+          name,
+          async (text: string, { bus }: Surroundings) => bus.publishByHand(event, { by: 'me', [name]: text }),
+        ]),
+      ),
+    },
+    probe: async (name, { bus }) => bus.publishByHand(event, { by: 'me', [name]: 1 }),
+  },
   'bus.tryPublish': {
     texts: {
       subject: async (text, { bus }) => bus.tryPublish({ ...event, subject: text }),
@@ -313,6 +332,8 @@ export const methods: Readonly<Record<string, Entry>> = {
       id: async (text, { bus }) => bus.cancel(text),
       'id in a transaction': async (text, { bus, tx }) => bus.cancel(tx, text),
       tenantId: async (text, { bus }) => bus.cancel(stored.id, { tenantId: text }),
+      by: async (text, { bus }) => bus.cancel(stored.id, { by: text }),
+      reason: async (text, { bus }) => bus.cancel(stored.id, { by: 'me', reason: text }),
       'tenantId in a transaction': async (text, { bus, tx }) => bus.cancel(tx, stored.id, { tenantId: text }),
     },
     probe: async (name, { bus }) => bus.cancel(stored.id, { [name]: 1 }),
@@ -349,12 +370,31 @@ export const methods: Readonly<Record<string, Entry>> = {
     noText: ['limit'],
     probe: async (name, { bus }) => bus.tenant('acme').deadLetters.list({ [name]: 1 }),
   },
+  'bus.tenant().deadLetters.groups': {
+    texts: Object.fromEntries(
+      ['subscription', 'fingerprint', 'errorName', 'errorCode', 'state', 'from', 'to'].map((name) => [
+        name,
+        async (text: string, { bus }: Surroundings) =>
+          bus.tenant('acme').deadLetters.groups({ [name]: text }),
+      ]),
+    ),
+    noText: ['limit'],
+    probe: async (name, { bus }) => bus.tenant('acme').deadLetters.groups({ [name]: 1 }),
+  },
+  'bus.tenant().operations.list': {
+    texts: { after: async (text, { bus }) => bus.tenant('acme').operations.list({ after: text }) },
+    noText: ['limit'],
+    probe: async (name, { bus }) => bus.tenant('acme').operations.list({ [name]: 1 }),
+  },
+  'bus.tenant().operations.get': {
+    texts: { id: async (text, { bus }) => bus.tenant('acme').operations.get(text) },
+  },
   'bus.tenant().query': {
     texts: { work: async (text, { bus }) => bus.tenant('acme').query(text as never) },
   },
 }
 
-type History = Pick<AnyBus['events'], 'find' | 'search' | 'get' | 'trace' | 'traceTree'>
+type History = Pick<AnyBus['events'], 'find' | 'search' | 'get' | 'states' | 'trace' | 'traceTree'>
 
 /** What the operator's history and a tenant's have in common. */
 function historyMethods(
@@ -385,7 +425,7 @@ function historyMethods(
           'a value in payload': async (text, given) => read(given, { payload: { a: text } }),
           'a name in payload': async (text, given) => read(given, { payload: { a: [named(text)] } }),
         },
-        noText: ['limit', 'readLimit'],
+        noText: ['limit', 'readLimit', 'exactNumbers'],
         probe: async (name, given) => read(given, { [name]: 1 }),
       },
     ]
@@ -402,13 +442,26 @@ function historyMethods(
           ]),
         ),
       },
-      noText: ['limit'],
+      noText: ['limit', 'exactNumbers'],
       probe: async (name, { bus }) => history(bus)[method]('c1', { [name]: 1 }),
     },
   ])
   return {
     ...Object.fromEntries([...entries, ...traces]),
-    [`${path}.get`]: { texts: { id: async (text, { bus }) => history(bus).get(text) } },
+    [`${path}.get`]: {
+      texts: {
+        id: async (text, { bus }) => history(bus).get(text),
+        options: async (text, { bus }) => history(bus).get(stored.id, text as never),
+      },
+      noText: ['exactNumbers'],
+      probe: async (name, { bus }) => history(bus).get(stored.id, { [name]: 1 }),
+    },
+    [`${path}.states`]: {
+      texts: {
+        ids: async (text, { bus }) => history(bus).states(text as never),
+        id: async (text, { bus }) => history(bus).states([text]),
+      },
+    },
   }
 }
 

@@ -8,7 +8,7 @@ import { findingCommands } from '../views/finding-commands.ts'
 export const doctor = defineCommand({
   examples: [
     ['doctor', 'is this database fit for the bus?'],
-    ['migrate && bossbus doctor', 'in a deployment: exit code 1 on errors and warnings'],
+    ['doctor --no-color', 'after bossbus migrate in a deployment: exit code 1 on errors and warnings'],
     ['doctor --json | jq .findings', 'with the figures, and the SQL that mends'],
   ],
   notes: [

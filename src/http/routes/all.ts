@@ -1,3 +1,4 @@
+import { version } from '../../foundation/version.ts'
 import { apiChanges, apiReads, type CheckedGrant } from '../access.ts'
 import { toOpenApi } from '../openapi.ts'
 import { defineRoute, type ApiRoute } from '../route.ts'
@@ -11,16 +12,24 @@ import { stateRoutes } from './state-routes.ts'
 import { subscriptionRoutes } from './subscription-routes.ts'
 import { traceRoutes } from './trace-routes.ts'
 
+interface Access {
+  readonly by: string
+  readonly tenantId: string | undefined
+  readonly actions: readonly string[]
+  readonly version: string
+}
+
 let document: Json | undefined
 
 const aboutTheApi: readonly ApiRoute[] = [
   defineRoute({
     ...{ action: undefined, method: 'GET', url: '/access', tag: 'API' },
     summary: 'Who sends this request, and what they may do here.',
-    answer: objectOf<{ by: string; tenantId: string | undefined; actions: readonly string[] }>({
+    answer: objectOf<Access>({
       by: text(),
       tenantId: optional(text('The tenant that they belong to. Left out for operators.')),
       actions: list(text(), 'The actions that are granted and, for a tenant, have a form for it.'),
+      version: text('Of bossbus.'),
     }),
     handle: async ({ grant }) => accessOf(grant),
     handleForTenant: async ({ grant }) => accessOf(grant),
@@ -34,14 +43,14 @@ const aboutTheApi: readonly ApiRoute[] = [
   }),
 ]
 
-function accessOf({ by, tenantId, allows }: CheckedGrant): object {
+function accessOf({ by, tenantId, allows }: CheckedGrant): Access {
   const ofTenants = new Set(
     apiRoutes.flatMap(({ action, handleForTenant }) => (handleForTenant === undefined ? [] : [action])),
   )
   const actions = [...apiReads, ...apiChanges].filter(
     (action) => allows(action) && (tenantId === undefined || ofTenants.has(action)),
   )
-  return { by, tenantId, actions }
+  return { by, tenantId, actions, version }
 }
 
 /** Every route of the API: hosts, the document and the tests read this list. */

@@ -38,10 +38,16 @@ const selection = required(
 /** A payload, with the rest of the body. */
 const payloadBodyLimit = limits.payloadBytes.max + 1_048_576
 
-function toPage(letters: readonly DeadLetter[], given: number | undefined): object {
+interface PageAsked {
+  readonly type: readonly string[] | undefined
+  readonly limit: number | undefined
+}
+
+/** A search for types looks at so many dead letters at most, and there may be more behind a page that is not full: an empty one ends the list. */
+function toPage(letters: readonly DeadLetter[], { type, limit: given }: PageAsked): object {
   const { kept, isCut } = cutToSize(letters)
   const isFull = isCut || kept.length === (given ?? limits.listLimit.default)
-  return { deadLetters: kept, next: isFull ? kept.at(-1)?.cursor : undefined }
+  return { deadLetters: kept, next: isFull || type !== undefined ? kept.at(-1)?.cursor : undefined }
 }
 
 function notThere(id: string, name: string): ConfigurationError {
@@ -65,14 +71,16 @@ export const deadLetterRoutes: readonly ApiRoute[] = [
     },
     answer: objectOf<{ deadLetters: readonly object[]; next: string | undefined }>({
       deadLetters: list(ref('DeadLetter')),
-      next: optional(text('Pass it as `after`. Left out on the last page.')),
+      next: optional(
+        text('Pass it as `after`. Left out on the last page; with `type` an empty page is the last one.'),
+      ),
     }),
     errors: ['BUS_SUBSCRIPTION_NOT_FOUND', 'BUS_OPERATION_NOT_FOUND'],
-    handle: async ({ bus, query }) => toPage(await bus.deadLetters.list(query), query.limit),
+    handle: async ({ bus, query }) => toPage(await bus.deadLetters.list(query), query),
     async handleForTenant({ tenant, tenantId, query }) {
       const { replayId, ...filter } = inTenant(query, tenantId)
       if (replayId !== undefined) throw forbidden('You may not list the dead letters of a replay')
-      return toPage(await tenant.deadLetters.list(filter), query.limit)
+      return toPage(await tenant.deadLetters.list(filter), query)
     },
   }),
   defineRoute({

@@ -1,4 +1,5 @@
 import { limits } from '../../foundation/limits.ts'
+import type { OutboxStatus } from '../../operations/delivery-status.ts'
 import {
   choiceField,
   flagField,
@@ -10,6 +11,7 @@ import {
   timeField,
   uuidField,
 } from '../fields.ts'
+import { deliveryStates } from '../schemas/state-words.ts'
 
 export const limit = integerField(limits.listLimit)
 export const queryLimit = integerField(limits.queryLimit)
@@ -19,6 +21,15 @@ export const reason = textField('Why. Recorded.', 2000)
 
 /** The id of an event, in a path. */
 export const idInPath = { id: required(uuidField()) } as const
+
+/** The words of hand-written outbox tables. */
+const outboxWords = [
+  'PENDING',
+  'PROCESSING',
+  'PUBLISHED',
+  'FAILED',
+  'DEAD_LETTER',
+] as const satisfies readonly OutboxStatus[]
 
 /** What filters of events have in common. */
 export const eventFilter = {
@@ -31,7 +42,7 @@ export const eventFilter = {
   eventId: textField('The business id.', limits.keyLength),
   idempotencyKey: textField(undefined, limits.keyLength),
   orderingKey: textField(undefined, limits.keyLength),
-  status: textField('Where it is for some subscription: `dead`, `retrying`, `waiting` and so on.'),
+  status: choiceField([...deliveryStates, ...outboxWords], 'Where it is for some subscription.'),
   'status.subscription': textField('The subscription that `status` is about.', limits.subscriptionNameLength),
   payload: jsonField<Record<string, unknown>>('A part of the payload, as a JSON object.', {
     type: 'object',

@@ -1,14 +1,11 @@
 import { limits } from '../../foundation/limits.ts'
-import type { OperationKind, OperationState } from '../../operations/operation.ts'
 import { choiceField, integerField, listField, required, textField, timeField, uuidField } from '../fields.ts'
 import { defineRoute, ofTenant, type ApiRoute } from '../route.ts'
 import { anyOf, flag, list, objectOf, optional, ref, uuid } from '../schemas/schema.ts'
+import { operationKinds, operationStates } from '../schemas/state-words.ts'
 import { idInPath, limit, reason, subscription, tenantId } from './filters.ts'
 
 const tag = 'Operations'
-
-const kinds: readonly OperationKind[] = ['redrive', 'discard', 'replay', 'catch-up', 'remove']
-const states: readonly OperationState[] = ['running', 'paused', 'stopped', 'done', 'cancelled']
 
 const operation = anyOf(ref('Operation'), ref('TenantOperation'))
 
@@ -48,8 +45,8 @@ export const operationRoutes: readonly ApiRoute[] = [
     summary: 'A page of operations, latest first.',
     description: 'Who belongs to a tenant sees those over the events of this tenant alone, without filters.',
     query: {
-      kind: choiceField(kinds),
-      state: choiceField(states),
+      kind: choiceField(operationKinds),
+      state: choiceField(operationStates),
       subscription,
       after: uuidField('`next` of the page before.'),
       limit,

@@ -23,10 +23,7 @@ import {
   time,
   uuid,
 } from './schema.ts'
-
-const deliveryState = choice(
-  ...['waiting', 'delivering', 'retrying', 'delivered', 'expired', 'erased', 'discarded', 'dead', 'replayed'],
-)
+import { deliveryStates } from './state-words.ts'
 
 /** Schemas of events and of what became of them. */
 export const eventSchemas = {
@@ -55,7 +52,7 @@ export const eventSchemas = {
     },
     'An event of the log.',
   ),
-  EventState: objectOf<EventState>({ id: uuid(), subscription: text(), state: deliveryState }),
+  EventState: objectOf<EventState>({ id: uuid(), subscription: text(), state: choice(...deliveryStates) }),
   Published: objectOf<Published>({
     id: uuid('For a duplicate: the id of the first event.'),
     duplicate: flag(),
@@ -91,7 +88,7 @@ export const eventSchemas = {
   Delivery: objectOf<EventDelivery>(
     {
       subscription: text(),
-      state: deliveryState,
+      state: choice(...deliveryStates, 'replayed'),
       attempts: integer('Finished attempts.'),
       lastError: optional(ref('LastError')),
       dueAt: optional(time('When the next attempt may start.')),

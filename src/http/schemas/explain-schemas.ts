@@ -1,6 +1,6 @@
 import type { Explanation, SubscriptionExplanation } from '../../operations/explain.ts'
-import type { ExplainedInstance } from '../../operations/delivery-reason.ts'
-import type { Lookup } from '../../operations/lookup.ts'
+import type { DeliveryReason, ExplainedInstance } from '../../operations/delivery-reason.ts'
+import type { Lookup, LookupMatch } from '../../operations/lookup.ts'
 import {
   anyOf,
   choice,
@@ -11,33 +11,36 @@ import {
   objectOf,
   optional,
   ref,
-  schemaOf,
   text,
   time,
   uuid,
-  type OptionalSchema,
+  type PropertiesOf,
   type Schema,
 } from './schema.ts'
+import { deliveryStates, operationKinds, operationStates } from './state-words.ts'
 
-type Properties = Readonly<Record<string, Schema | OptionalSchema>>
+/** The members of a union that have these values in the property that tells them apart, without that property. */
+type Member<U, Tag extends keyof U, V extends string> = Omit<Extract<U, Readonly<Record<Tag, V>>>, Tag>
 
-/** An object of a union that one property tells apart. */
-const tagged =
-  (tag: string) =>
-  (values: readonly string[], properties: Properties = {}): Schema => {
-    const all = Object.entries(properties)
-    return schemaOf({
-      type: 'object',
-      properties: {
-        [tag]: { type: 'string', enum: values },
-        ...Object.fromEntries(all.map(([name, { json }]) => [name, json])),
-      },
-      required: [tag, ...all.filter(([, { isOptional }]) => !isOptional).map(([name]) => name)],
-    })
+/**
+ * The schema of one member of a union, which the compiler compares with it.
+ *
+ * @param tag - the property that tells the members apart
+ */
+const memberOf =
+  <U>() =>
+  <const Tag extends keyof U & string>(tag: Tag) =>
+  <const V extends U[Tag] & string>(
+    values: readonly V[],
+    properties: PropertiesOf<Member<U, Tag, V>>,
+  ): Schema => {
+    const all = { [tag]: choice(...values), ...properties }
+    // The tag is no property of `Member`.
+    return objectOf<Record<string, unknown>>(all as unknown as PropertiesOf<Record<string, unknown>>)
   }
 
-const reason = tagged('reason')
-const match = tagged('kind')
+const reason = memberOf<DeliveryReason>()('reason')
+const match = memberOf<LookupMatch>()('kind')
 
 const ofTenant = { tenantId: text(), id: uuid('One of its events.') }
 const isPartial = flag()
@@ -50,7 +53,7 @@ const reasons = [
   reason(['predicate-false'], { where: list(text()) }),
   reason(['predicate-error'], { where: list(text()), problem: optional(text()) }),
   reason(['not-routed'], { registeredAt: optional(time()) }),
-  reason(['held']),
+  reason(['held'], {}),
   reason(['paused'], { since: time(), by: optional(text()), why: optional(text()) }),
   reason(['circuit-open'], { since: time(), until: optional(time()), error: optional(text()) }),
   reason(['key-blocked', 'key-parked', 'key-overrunning'], {
@@ -104,13 +107,20 @@ const matches = [
     eventIds: list(text()),
     eventCount: integer(),
   }),
-  match(['operation'], { id: uuid(), operation: text(), state: text() }),
+  match(['operation'], {
+    id: uuid(),
+    operation: choice(...operationKinds),
+    state: choice(...operationStates),
+  }),
   match(['instance'], { id: text(), service: text(), host: text(), pid: integer() }),
   match(['audit'], { id: uuid(), action: text(), by: text(), at: time() }),
-  match(['business-id', 'idempotency-key', 'correlation', 'subject', 'tenant'], ofTenant),
+  match(['business-id', 'idempotency-key'], ofTenant),
+  match(['correlation'], ofTenant),
+  match(['subject'], ofTenant),
+  match(['tenant'], ofTenant),
   match(['ordering-key'], {
     tenantId: text(),
-    id: uuid('Its first waiting event.'),
+    id: uuid('The first event that it has to deliver.'),
     subscription: text(),
     state: choice('active', 'blocked', 'parked', 'overrunning'),
   }),
@@ -130,7 +140,7 @@ export const explainSchemas = {
   DeliveryReason: anyOf(...reasons),
   SubscriptionExplanation: objectOf<SubscriptionExplanation>({
     subscription: text(),
-    state: optional(text()),
+    state: optional(choice(...deliveryStates)),
     sentence: text('One sentence for `reason`.'),
     reason: ref('DeliveryReason'),
     also: list(ref('DeliveryReason'), 'What is in its way besides.'),

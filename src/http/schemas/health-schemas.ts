@@ -1,7 +1,7 @@
 import type { BusHealth } from '../../bus-health.ts'
 import type { CanaryResult } from '../../health/canary-result.ts'
 import type { SubscriptionHealth } from '../../health/delivery-health.ts'
-import type { Finding } from '../../health/finding.ts'
+import { findingCodes, type Finding } from '../../health/finding.ts'
 import type { OutboxState } from '../../health/outbox-state.ts'
 import type { BusStats, Percentiles, StatsFigures, StatsPoint } from '../../operations/stats.ts'
 import type { DefaultPartition } from '../../outbox/schema/partitions.ts'
@@ -38,7 +38,7 @@ const figures: PropertiesOf<StatsFigures> = {
 /** Schemas of health and statistics. */
 export const healthSchemas = {
   Finding: objectOf<Finding>({
-    code: text('Stable: docs/guide/health.md.'),
+    code: choice(...findingCodes),
     severity: choice('error', 'warning', 'info'),
     message: text(),
     remedy: text(),

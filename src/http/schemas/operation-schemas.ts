@@ -19,6 +19,7 @@ import {
   uuid,
   type PropertiesOf,
 } from './schema.ts'
+import { operationKinds, operationStates } from './state-words.ts'
 
 const standing: PropertiesOf<StandingCounts> = {
   hadCount: integer('It has had them: they are replayed.'),
@@ -30,7 +31,7 @@ const standing: PropertiesOf<StandingCounts> = {
 
 const shared: PropertiesOf<Omit<TenantOperation, 'kind'>> = {
   id: uuid(),
-  state: choice('running', 'paused', 'stopped', 'done', 'cancelled'),
+  state: choice(...operationStates),
   stateReason: optional(text('Why it was paused, or has stopped by itself.')),
   selection: anyObject('Which events it is about, as the caller named them.'),
   subscriptions: list(text()),
@@ -48,7 +49,7 @@ export const operationSchemas = {
   Operation: objectOf<Operation>(
     {
       ...shared,
-      kind: choice('redrive', 'discard', 'replay', 'catch-up', 'remove'),
+      kind: choice(...operationKinds),
       by: text('Who asked for it.'),
       reason: optional(text()),
       stateBy: optional(text('Who paused, resumed or cancelled it last.')),

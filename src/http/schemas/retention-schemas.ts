@@ -39,8 +39,8 @@ export const retentionSchemas = {
   }),
   PartitionHold: objectOf<PartitionHold>({
     kind: choice(
-      ...['undispatched', 'scheduled', 'waiting', 'ordered', 'retrying', 'dead', 'blocked', 'parked'],
-      'operation',
+      ...(['undispatched', 'scheduled', 'waiting', 'ordered', 'retrying', 'dead', 'blocked'] as const),
+      ...(['parked', 'operation'] as const),
     ),
     subscription: optional(text()),
     count: integer('Up to 10,001.'),
@@ -112,7 +112,7 @@ export const retentionSchemas = {
     version: integer(),
     service: text(),
     schema: optional(anyOf(anyObject(), flag())),
-    schemaOrigin: text(),
+    schemaOrigin: choice('standard', 'arktype', 'valibot', 'unknown'),
     sources: optional(list(text())),
     upcastsFrom: optional(integer()),
     redact: optional(list(text(), 'Paths that reads hide.')),

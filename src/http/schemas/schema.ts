@@ -1,21 +1,42 @@
 /** A JSON Schema, as an object. */
 export type Json = Readonly<Record<string, unknown>>
 
-/** The schema of a value that is always there. */
-export interface Schema {
+/**
+ * The schema of a value that is always there.
+ *
+ * @typeParam V - its words, if it is one of some words
+ */
+export interface Schema<V = unknown> {
   readonly json: Json
   readonly isOptional: false
+  /** For the compiler alone: never set. */
+  readonly words?: (words: V) => V
 }
 
 /** The schema of a property that may be left out. */
-export interface OptionalSchema {
+export interface OptionalSchema<V = unknown> {
   readonly json: Json
   readonly isOptional: true
+  /** For the compiler alone: never set. */
+  readonly words?: (words: V) => V
 }
 
-/** The schemas of the properties of `T`: each must be described, and is optional if it may be undefined. */
+/** Any schema, where it does not matter of what. */
+type AnySchema = Pick<Schema, 'json'>
+
+/** The words of a property that is one of some words; unknown for any other. */
+type WordsOf<V> = [V] extends [string] ? (string extends V ? unknown : V) : unknown
+
+/**
+ * The schemas of the properties of `T`: each must be described, is optional if it may be undefined, and has all words and no others if it is one
+ * of some words.
+ */
 export type PropertiesOf<T> = {
-  readonly [K in keyof T]-?: unknown extends T[K] ? Schema : undefined extends T[K] ? OptionalSchema : Schema
+  readonly [K in keyof T]-?: unknown extends T[K]
+    ? Schema
+    : undefined extends T[K]
+      ? OptionalSchema<WordsOf<Exclude<T[K], undefined>>>
+      : Schema<WordsOf<T[K]>>
 }
 
 export const schemaOf = (json: Json): Schema => ({ json, isOptional: false })
@@ -43,32 +64,37 @@ export const anything = (description?: string): Schema => described({}, descript
 export const anyObject = (description?: string): Schema =>
   described({ type: 'object', additionalProperties: true }, description)
 
-/** One of some texts. */
-export const choice = (...values: readonly string[]): Schema => schemaOf({ type: 'string', enum: values })
+/** One of some words. */
+export const choice = <const V extends string>(...words: readonly V[]): Schema<V> => ({
+  json: { type: 'string', enum: words },
+  isOptional: false,
+})
 
-export const list = (items: Schema, description?: string): Schema =>
+export const list = (items: AnySchema, description?: string): Schema =>
   described({ type: 'array', items: items.json }, description)
 
 /** An object with a value of one kind for each of its names. */
-export const record = (values: Schema, description?: string): Schema =>
+export const record = (values: AnySchema, description?: string): Schema =>
   described({ type: 'object', additionalProperties: values.json }, description)
 
-export const anyOf = (...schemas: readonly Schema[]): Schema =>
+export const anyOf = (...schemas: readonly AnySchema[]): Schema =>
   schemaOf({ anyOf: schemas.map(({ json }) => json) })
 
-export const nullable = (schema: Schema): Schema => anyOf(schema, schemaOf({ type: 'null' }))
+export const nullable = (schema: AnySchema): Schema => anyOf(schema, schemaOf({ type: 'null' }))
 
 /** A schema of the document's components. */
 export const ref = (name: string): Schema => schemaOf({ $ref: `#/components/schemas/${name}` })
 
-export const optional = ({ json }: Schema): OptionalSchema => ({ json, isOptional: true })
+export const optional = <V>({ json }: Schema<V>): OptionalSchema<V> => ({ json, isOptional: true })
 
 /**
  * The schema of the objects of a type, which the compiler compares with it: a property that is missing here, or that may be undefined and is
  * not optional here, does not compile.
  */
 export function objectOf<T>(properties: PropertiesOf<T>, description?: string): Schema {
-  const all = Object.entries<Schema | OptionalSchema>(properties)
+  const all = Object.entries(
+    properties as Readonly<Record<string, Pick<Schema | OptionalSchema, 'json' | 'isOptional'>>>,
+  )
   return described(
     {
       type: 'object',

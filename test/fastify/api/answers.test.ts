@@ -127,10 +127,10 @@ function readsOf({ bus, acme }: BusyApp): Readonly<Record<(typeof apiReads)[numb
     },
     lookup: { url: '/lookup?text=order-1', answer: async () => bus.lookup('order-1') },
     'deadLetters.list': {
-      url: '/dead-letters?subscription=doomed&type=note&errorName=TypeError&limit=5',
+      url: '/dead-letters?subscription=doomed&errorName=TypeError&limit=5',
       answer: async () => ({
         deadLetters: await deadLetters.list({
-          ...{ subscription: 'doomed', type: ['note'], errorName: 'TypeError', limit: 5 },
+          ...{ subscription: 'doomed', errorName: 'TypeError', limit: 5 },
         }),
       }),
     },
