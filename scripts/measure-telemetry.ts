@@ -38,11 +38,18 @@ import { createOtelRecorder } from '../src/telemetry/otel-recorder.ts'
 import { createSpans } from '../src/telemetry/spans.ts'
 import { startOwnPostgres } from '../src/testing/postgres.ts'
 
+/** Exports into memory, which is free again at once, as that of an exporter that has sent its spans. */
+class PassingExporter extends InMemorySpanExporter {
+  override export(...args: Parameters<InMemorySpanExporter['export']>): void {
+    super.export(...args)
+    this.reset()
+  }
+}
+
 /** An SDK is kept between the turns of its mode. */
 interface Sdk {
   readonly meters: MeterProvider
   readonly tracers: TracerProvider | undefined
-  readonly exporter: InMemorySpanExporter
 }
 
 const sdks = {
@@ -73,7 +80,6 @@ const events = defineEvents({ 'order.placed': { schema: z.object({ n: z.number()
 const silent = { debug() {}, info() {}, warn() {}, error() {} }
 
 function createSdk(sampler: Sampler | undefined): Sdk {
-  const exporter = new InMemorySpanExporter()
   const reader = new PeriodicExportingMetricReader({
     exporter: new InMemoryMetricExporter(AggregationTemporality.DELTA),
     exportIntervalMillis: 10_000,
@@ -82,15 +88,14 @@ function createSdk(sampler: Sampler | undefined): Sdk {
     sampler &&
     new TracerProvider({
       sampler: new ParentBasedSampler({ root: sampler }),
-      spanProcessors: [new BatchSpanProcessor({ exporter })],
+      spanProcessors: [new BatchSpanProcessor({ exporter: new PassingExporter() })],
     })
-  return { exporter, meters: new MeterProvider({ readers: [reader] }), tracers }
+  return { meters: new MeterProvider({ readers: [reader] }), tracers }
 }
 
 function register(sdk: Sdk | undefined): void {
   for (const api of [trace, metrics, propagation, context]) api.disable()
   if (sdk === undefined) return
-  sdk.exporter.reset()
   context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
   propagation.setGlobalPropagator(
     new CompositePropagator({ propagators: [new W3CTraceContextPropagator(), new W3CBaggagePropagator()] }),
