@@ -26,7 +26,7 @@ test.each(Array.from({ length: shippedMigrationCount() - 1 }, (_, i) => i + 1))(
     await db.transaction(async (tx) => bus.publish(tx, { type: 'note', tenantId: 'acme', payload: 'after' }))
     await until('both are delivered', () => seen.length === 2)
     // Events without a key have no order.
-    expect(seen.toSorted()).toEqual(['after', 'before'])
+    expect(new Set(seen)).toEqual(new Set(['before', 'after']))
     expect(await count('select count(*) from bus.deliveries where subscription_id = 1000')).toBe(
       hasDeliveries ? 1 : 0,
     )
