@@ -7,7 +7,7 @@ import type { Database, Executor } from '../database/database.ts'
 import { toBusError } from '../database/database-errors.ts'
 import { checkRowSecurity, checkServer } from './server-check.ts'
 import { beginOn, beginWriting } from '../database/session-settings.ts'
-import { hashOf, loadShippedSql, type Migration } from './shipped-sql.ts'
+import { hashOf, isSameMigration, loadShippedSql, type Migration } from './shipped-sql.ts'
 import { locks } from '../database/locks.ts'
 
 /** Steps before and after the migrations of the schema `bus`. */
@@ -234,7 +234,7 @@ async function countApplied(
   )
   const unknown = shipped
     .slice(0, applied.length)
-    .findIndex((each, index) => hashOf(each) !== applied[index]?.hash)
+    .findIndex((each, index) => !isSameMigration(each, applied[index]?.hash))
   if (unknown === -1) return applied.length
   throw new DatabaseError(
     'BUS_SCHEMA_UNKNOWN',

@@ -45,3 +45,19 @@ export async function loadShippedSql(): Promise<ShippedSql> {
 export function hashOf({ text }: Migration): string {
   return createHash('sha256').update(text).digest('hex')
 }
+
+/**
+ * Four files were changed after databases had been migrated with them. `0018_same_functions` gives those databases the same
+ * functions as all others have, so they are upgraded like them.
+ */
+const formerHashes: Readonly<Record<string, string>> = {
+  '0007_find_and_explain': 'e3d86545d1f0e19a2694085e2aed4406741bb2b392e2b7e73c66386590f12e7a',
+  '0008_dashboard_views': 'c508abfe0fa99c4fe9b8c4df91d0d6909ca30297dc9935844cba98119bd5a1f2',
+  '0009_dead_letters': '503317d6b93647aa6a30ab7dbae8942cd69509fd39dc8c00207da1839b26788c',
+  '0012_retention': 'c4cfb5339aa05ab4d279530ee18199b519004538e7f3fe111c62e29e8329b048',
+}
+
+/** Whether a database that stores this hash has this migration. */
+export function isSameMigration(migration: Migration, hash: string | undefined): boolean {
+  return hash === hashOf(migration) || (hash !== undefined && hash === formerHashes[migration.name])
+}
