@@ -24,6 +24,7 @@ import type { Publisher } from './outbox/publish/publisher.ts'
 import type { RunOption } from './run-option.ts'
 import type { PruneOptions, Retention } from './retention/retention.ts'
 import type { RetentionReport } from './retention/round.ts'
+import type { ForwardOptions } from './transports/forward.ts'
 import type { Reads } from './tenancy/reads.ts'
 import type { MigrateOptions } from './tenancy/roles.ts'
 
@@ -63,6 +64,19 @@ export interface Bus<
   subscribe: <const P extends EventPattern<C>, const M extends DeliveryMode = 'at-least-once'>(
     subscription: SubscriptionOptions<C, P, M, Tx> | DefinedSubscription<C, Tx>,
   ) => SubscriptionHandle
+  /**
+   * Declares a subscription that sends each event to another system: a broker, a webhook, another bus, a file. It has everything that a
+   * subscription has: retries, a circuit breaker, dead letters, order, replay. An event is delivered when the system has acknowledged it; it
+   * is sent at least once, with its id as the key for duplicates. Where the system keeps order, the subscription is `ordered` unless told
+   * otherwise. The bus opens the transport when it starts and closes it when it stops. The handle is that of all its subscriptions.
+   *
+   * @example
+   * ```ts
+   * bus.forward({ name: 'to-partners', events: ['order.**'], to: kafka({ producer, topic: 'orders' }) })
+   * ```
+   * @throws as {@link Bus.subscribe}
+   */
+  forward: <const P extends EventPattern<C>>(options: ForwardOptions<P>) => SubscriptionHandle
   /**
    * Checks the schema, registers the subscriptions, and starts the relay and the workers. New or changed event types of
    * the catalogue are recorded in `bus.catalogue`, if the role may write it. If called several times, only the first

@@ -4,6 +4,7 @@ import type { Bus } from './bus-interface.ts'
 import { rememberOptions } from './bus-settings.ts'
 import { waitUntil } from './foundation/with-timeout.ts'
 import { createPublishing } from './bus-publishing.ts'
+import { createBusForwarding } from './bus-forwarding.ts'
 import { createBusSubscriptions } from './bus-subscriptions.ts'
 import { resolveBusOptions, type BusOptions } from './bus-options.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
@@ -127,10 +128,12 @@ export function createBus<
     builtIn: canary.subscription === undefined ? [] : [canary.subscription],
     delivery: () => delivery,
   })
+  const forwarding = createBusForwarding(subscribe, () => state === 'started', logger)
   const publishing = createPublishing(database, settings, logger, defaults, admission, telemetry)
 
   async function start(run: RunOption): Promise<void> {
     const chosen = chosenOf(subscriptions, run)
+    await forwarding.open(chosen)
     await database.shareConnections(chosen.some(({ mode }) => mode === 'exactly-once'))
     await checkSchema(database)
     database.assertEnoughConnections()
@@ -181,6 +184,7 @@ export function createBus<
     const stopped = (async () => {
       if (isStarting) await starting?.catch(() => {})
       await Promise.all([canary.stop(), runner?.stop(), retentionTimer?.stop(), delivery?.stop(graceMs)])
+      await forwarding.close()
       await waitUntil(deadline, mayClose.promise)
       await database.close()
     })().catch((error: unknown) =>
@@ -233,6 +237,7 @@ export function createBus<
       })
     },
     subscribe,
+    forward: forwarding.forward,
     async start(startOptions = {}) {
       assertObject('options like { run }', startOptions)
       refuseUnknownKeys(startOptions, ['run'], 'start')
