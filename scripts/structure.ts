@@ -102,6 +102,7 @@ const packages: Readonly<Record<string, readonly string[]>> = {
   '@modelcontextprotocol/server': ['cli'],
   '@nestjs/common': ['nestjs'],
   '@nestjs/core': ['nestjs'],
+  '@platformatic/kafka': ['transports'],
   postgres: ['demo'],
   vitest: [],
 }

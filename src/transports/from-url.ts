@@ -4,6 +4,7 @@ import { printable } from '../foundation/text.ts'
 import { consoleTransport } from './adapters/console.ts'
 import { fileFromUrl } from './adapters/file.ts'
 import { httpFromUrl } from './adapters/http.ts'
+import { kafkaFromUrl } from './adapters/kafka.ts'
 import { noop } from './adapters/noop.ts'
 import { fanOut } from './fan-out.ts'
 import type { Transport } from './sending/transport.ts'
@@ -14,6 +15,7 @@ const schemes: Readonly<Record<string, (url: TransportUrl) => Transport>> = {
   noop: () => noop(),
   console: (url) => consoleTransport({ payload: url.flag('payload', false) }),
   file: fileFromUrl,
+  kafka: kafkaFromUrl,
   http: httpFromUrl,
   https: httpFromUrl,
 }
