@@ -57,6 +57,7 @@ const layers = [
   'tenancy',
   'transports/sending',
   'transports/receiving',
+  'transports/http',
   'transports/adapters',
   'transports',
   'doctor/check',

@@ -3,6 +3,7 @@ import { nearest } from '../foundation/options.ts'
 import { printable } from '../foundation/text.ts'
 import { consoleTransport } from './adapters/console.ts'
 import { fileFromUrl } from './adapters/file.ts'
+import { httpFromUrl } from './adapters/http.ts'
 import { noop } from './adapters/noop.ts'
 import { fanOut } from './fan-out.ts'
 import type { Transport } from './sending/transport.ts'
@@ -13,6 +14,8 @@ const schemes: Readonly<Record<string, (url: TransportUrl) => Transport>> = {
   noop: () => noop(),
   console: (url) => consoleTransport({ payload: url.flag('payload', false) }),
   file: fileFromUrl,
+  http: httpFromUrl,
+  https: httpFromUrl,
 }
 
 /**
