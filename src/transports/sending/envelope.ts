@@ -84,7 +84,7 @@ export function createEncoder(
     const headers = headersOf(event, cloudEvent)
     const isStructured = envelope === 'structured'
     const body = Buffer.from(JSON.stringify(isStructured ? cloudEvent : (cloudEvent.data ?? null)))
-    const contentType = isStructured ? 'application/cloudevents+json; charset=UTF-8' : 'application/json'
+    const contentType = isStructured ? 'application/cloudevents+json' : 'application/json'
     const bytes = body.length + overheadBytes + headerBytes(headers) + contentType.length
     return { event, body, contentType, headers, bytes }
   }
