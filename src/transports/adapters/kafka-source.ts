@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import {
   assertObject,
   describe,
@@ -6,11 +7,15 @@ import {
   refuseUnknownKeys,
 } from '../../foundation/options.ts'
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
+import { untilAborted } from '../../foundation/until-aborted.ts'
 import { repeatUntilStored, type ReceivedMessage, type Source } from '../receiving/source.ts'
-import { groupOf, type KafkaJsConsumer, type PlatformaticConsumer } from './kafka-groups.ts'
+import type { KafkaGroup, ReadOptions } from './kafka-group.ts'
+import { kafkaJsGroup, type KafkaJsConsumer } from './kafka-group-kafkajs.ts'
+import { platformaticGroup, type PlatformaticConsumer } from './kafka-group-platformatic.ts'
 import { isTopic } from './kafka-records.ts'
 
-export type { KafkaJsConsumer, PlatformaticConsumer } from './kafka-groups.ts'
+export type { KafkaJsConsumer } from './kafka-group-kafkajs.ts'
+export type { PlatformaticConsumer } from './kafka-group-platformatic.ts'
 
 /** Options of {@link kafkaSource}. */
 export interface KafkaSourceOptions {
@@ -70,7 +75,7 @@ export function kafkaSource(options: KafkaSourceOptions): Source {
               if (signal.aborted) break
               context.reportFailure(error)
             }
-            await waitFor(failureDelayMs(failures), signal)
+            await pause(failureDelayMs(failures), undefined, { signal }).catch(() => {})
             failures += 1
           }
           await group.leave().catch(context.reportFailure)
@@ -85,27 +90,22 @@ export function kafkaSource(options: KafkaSourceOptions): Source {
       stopping.abort(new Error('the source was stopped'))
       await running
     },
-    async check({ signal }) {
-      signal.throwIfAborted()
-      const aborted = Promise.withResolvers<never>()
-      const abort = (): void => aborted.reject(signal.reason)
-      signal.addEventListener('abort', abort, { once: true })
-      try {
-        await Promise.race([group.check(), aborted.promise])
-      } finally {
-        signal.removeEventListener('abort', abort)
-      }
-    },
+    check: async ({ signal }) => untilAborted(signal, async () => group.check()),
   }
 }
 
-async function waitFor(delayMs: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return
-  const ended = Promise.withResolvers<void>()
-  const timer = setTimeout(ended.resolve, delayMs)
-  signal.addEventListener('abort', () => ended.resolve(), { once: true })
-  await ended.promise
-  clearTimeout(timer)
+function groupOf(consumer: unknown, options: ReadOptions): KafkaGroup {
+  const given = consumer as Partial<PlatformaticConsumer & KafkaJsConsumer> | null | undefined
+  if (typeof given === 'object' && given !== null) {
+    if (typeof given.run === 'function' && typeof given.subscribe === 'function')
+      return kafkaJsGroup(given as KafkaJsConsumer, options)
+    if (typeof given.consume === 'function' && typeof given.commit === 'function')
+      return platformaticGroup(given as PlatformaticConsumer, options)
+  }
+  throw invalidOption(
+    `Expected \`consumer\` to be a consumer of @platformatic/kafka or of kafkajs, got ${describe(consumer)}`,
+    'consumer',
+  )
 }
 
 function topicsOption(given: unknown): string[] {

@@ -6,6 +6,7 @@ import {
   invalidOption,
   refuseUnknownKeys,
 } from '../../foundation/options.ts'
+import { untilAborted } from '../../foundation/until-aborted.ts'
 import { closedError, createConnectedTransport, loadPackage } from '../sending/connected-transport.ts'
 import { encodeAndSend } from '../sending/encode-all.ts'
 import { envelopeOption, type EnvelopeOptions } from '../sending/envelope.ts'
@@ -163,19 +164,6 @@ function createTopicRun(
 function resultOf({ error, code }: RecordFailure): PublishResult {
   const isPermanent = permanentForOne.has(code) || permanentForAll.has(code)
   return { status: isPermanent ? 'rejected' : 'retry', error }
-}
-
-/** Settles like the call, or rejects when the signal is aborted: the client goes on alone. */
-async function untilAborted<T>(signal: AbortSignal, call: () => Promise<T>): Promise<T> {
-  signal.throwIfAborted()
-  const aborted = Promise.withResolvers<never>()
-  const abort = (): void => aborted.reject(signal.reason)
-  signal.addEventListener('abort', abort, { once: true })
-  try {
-    return await Promise.race([call(), aborted.promise])
-  } finally {
-    signal.removeEventListener('abort', abort)
-  }
 }
 
 function topicOption(topic: unknown, envelope: KafkaEnvelope): TopicOf {
