@@ -7,6 +7,8 @@ import type { ReceivedMessage, ReceiveMessages, Source } from '../../src/transpo
 import { contractEvent, manyEvents } from '../../src/testing/transport-contract-events.ts'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
+import { startOwnServer } from '../support/own-server.ts'
+import { startProgram, type ProgramProcess } from '../support/processes.ts'
 import { apiKeys, librdkafkaPath, startKafkaCluster, type KafkaCluster } from '../support/kafka-cluster.ts'
 
 const signal = new AbortController().signal
@@ -342,4 +344,50 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
       await database.rows('select distinct tenant_id, ordering_key from bus.events order by ordering_key'),
     ).toEqual(Array.from({ length: 5 }, (_, n) => ({ tenant_id: 'tenant-0', ordering_key: `k${n}` })))
   })
+
+  test(
+    'of 20,000 messages each becomes one event, in order, with consumers and the database that are killed',
+    { tags: ['slow'], timeout: 400_000 },
+    async () => {
+      const topic = await newTopic()
+      const server = await startOwnServer()
+      const start = async (): Promise<ProgramProcess> =>
+        startProgram('kafka-receiving-process.ts', server.url, cluster.brokers.join(), topic)
+      let process = await start()
+      const sending = (async () => {
+        for (let n = 0; n < 20_000; n += 1000) await send(topic, n, n + 1000)
+      })()
+      const stored = async (): Promise<number> =>
+        server.count('select count(*) from bus.events').catch(() => 0)
+      for (const [at, kill] of [
+        [1000, 'consumer'],
+        [5000, 'database'],
+        [9000, 'consumer'],
+        [13_000, 'database'],
+        [17_000, 'consumer'],
+      ] as const) {
+        await until(`${at} are stored`, async () => (await stored()) >= at, 100_000)
+        if (kill === 'consumer') {
+          process.child.kill('SIGKILL')
+          await process.exited
+          process = await start()
+        } else {
+          await server.kill()
+          await server.restart()
+        }
+      }
+      await sending
+      await until('all are stored', async () => (await stored()) >= 20_000, 100_000)
+      const rows = await server.rows(
+        'select ordering_key, array_agg(payload::text::int order by id) as numbers from bus.events group by 1 order by 1',
+      )
+      expect(rows).toEqual(
+        Array.from({ length: 4 }, (_, rest) => ({
+          ordering_key: `key-${rest}`,
+          numbers: Array.from({ length: 5000 }, (__, n) => n * 4 + rest),
+        })),
+      )
+      expect(await server.count('select count(*) from bus.quarantined_messages')).toBe(0)
+    },
+  )
 })
