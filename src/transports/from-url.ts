@@ -4,6 +4,10 @@ import { printable } from '../foundation/text.ts'
 import { consoleTransport } from './adapters/console.ts'
 import { fileFromUrl } from './adapters/file.ts'
 import { httpFromUrl } from './adapters/http.ts'
+import { mqttFromUrl } from './adapters/mqtt.ts'
+import { natsFromUrl } from './adapters/nats.ts'
+import { rabbitmqFromUrl } from './adapters/rabbitmq.ts'
+import { redisFromUrl } from './adapters/redis.ts'
 import { noop } from './adapters/noop.ts'
 import { fanOut } from './fan-out.ts'
 import type { Transport } from './sending/transport.ts'
@@ -16,6 +20,13 @@ const schemes: Readonly<Record<string, (url: TransportUrl) => Transport>> = {
   file: fileFromUrl,
   http: httpFromUrl,
   https: httpFromUrl,
+  nats: natsFromUrl,
+  amqp: rabbitmqFromUrl,
+  amqps: rabbitmqFromUrl,
+  redis: redisFromUrl,
+  rediss: redisFromUrl,
+  mqtt: mqttFromUrl,
+  mqtts: mqttFromUrl,
 }
 
 /**
