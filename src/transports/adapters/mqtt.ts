@@ -140,6 +140,6 @@ export function mqttFromUrl(given: TransportUrl): Transport {
 }
 
 function topicProblem(topic: string): string | undefined {
-  const isTopic = topic !== '' && Buffer.byteLength(topic) <= 65_535 && !/[+#\u0000]/.test(topic)
+  const isTopic = topic !== '' && Buffer.byteLength(topic) <= 65_535 && !/[+#\p{Cc}]/u.test(topic)
   return isTopic ? undefined : 'to be a topic without `+` and `#`'
 }

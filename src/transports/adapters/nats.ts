@@ -151,9 +151,7 @@ export function natsFromUrl(given: TransportUrl): Transport {
 
 /** Subjects are tokens with dots between them; `*` and `>` are for subscribers. */
 function subjectProblem(subject: string): string | undefined {
-  // oxlint-disable-next-line no-control-regex
-  const isSubject =
-    /^[^\s.*>\u0000-\u001f]+(?:\.[^\s.*>\u0000-\u001f]+)*$/u.test(subject) && subject.length <= 1024
+  const isSubject = /^[^\s.*>\p{Cc}]+(?:\.[^\s.*>\p{Cc}]+)*$/u.test(subject) && subject.length <= 1024
   return isSubject ? undefined : 'to be tokens with dots between them, without spaces, `*` and `>`'
 }
 
