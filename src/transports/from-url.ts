@@ -5,6 +5,10 @@ import { consoleTransport } from './adapters/console.ts'
 import { fileFromUrl } from './adapters/file.ts'
 import { httpFromUrl } from './adapters/http.ts'
 import { kafkaFromUrl } from './adapters/kafka.ts'
+import { mqttFromUrl } from './adapters/mqtt.ts'
+import { natsFromUrl } from './adapters/nats.ts'
+import { rabbitmqFromUrl } from './adapters/rabbitmq.ts'
+import { redisFromUrl } from './adapters/redis.ts'
 import { noop } from './adapters/noop.ts'
 import { fanOut } from './fan-out.ts'
 import type { Transport } from './sending/transport.ts'
@@ -18,6 +22,13 @@ const schemes: Readonly<Record<string, (url: TransportUrl) => Transport>> = {
   kafka: kafkaFromUrl,
   http: httpFromUrl,
   https: httpFromUrl,
+  nats: natsFromUrl,
+  amqp: rabbitmqFromUrl,
+  amqps: rabbitmqFromUrl,
+  redis: redisFromUrl,
+  rediss: redisFromUrl,
+  mqtt: mqttFromUrl,
+  mqtts: mqttFromUrl,
 }
 
 /** Spaces, and a comma before a scheme. A comma before `host:9092` is one between hosts of a URL. */

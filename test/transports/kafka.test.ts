@@ -60,8 +60,8 @@ describe('options', () => {
     ['none', undefined, 'options like { producer, topic }'],
     ['no producer', { topic: 't' }, '`producer` to be a producer of @platformatic/kafka or of kafkajs'],
     ['another object', { topic: 't', producer: { send: () => {} } }, '`producer` to be a producer'],
-    ['no topic', { producer: anyProducer }, '`topic` to be a function, or 1 to 249 letters'],
-    ['a topic that cannot be', { producer: anyProducer, topic: 'a b' }, '`topic` to be a function'],
+    ['no topic', { producer: anyProducer }, '`topic` to be a text or a function'],
+    ['a topic that cannot be', { producer: anyProducer, topic: 'a b' }, '`topic` to be 1 to 249 letters'],
     ['an unknown key', { producer: anyProducer, topic: 't', topics: [] }, 'Did you mean `topic`?'],
     ['an unknown envelope', { producer: anyProducer, topic: 't', envelope: 'avro' }, "'debezium', got"],
     [
@@ -84,9 +84,9 @@ describe('options', () => {
     const transport = kafka({ producer: anyProducer, topic: ({ type }) => type })
     const [result] = await transport.publish([contractEvent({ type: 'not a topic' })], { signal })
     expect(result).toMatchObject({
-      status: 'rejected',
+      status: 'retry',
       error: {
-        message: 'Expected `topic` to give 1 to 249 letters, digits, `.`, `_` and `-`, got "not a topic"',
+        message: 'Expected `topic` to be 1 to 249 letters, digits, `.`, `_` and `-`, got "not a topic"',
       },
     })
   })
@@ -366,7 +366,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
       'delivered',
       'delivered',
       'delivered',
-      'rejected',
+      'retry',
     ])
     expect(await reader.records(one, 2)).toHaveLength(2)
     expect(await reader.records(two, 1)).toHaveLength(1)

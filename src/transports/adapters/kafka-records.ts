@@ -1,5 +1,5 @@
 import type { StoredEvent } from '../../events/envelope.ts'
-import { describe, invalidOption } from '../../foundation/options.ts'
+import { invalidOption } from '../../foundation/options.ts'
 import { createEncoder, tooLarge, type Envelope, type EnvelopeOptions } from '../sending/envelope.ts'
 
 /** How an event becomes a record. `'debezium'`: as the outbox event router of Debezium writes it. */
@@ -49,11 +49,6 @@ export function createRecordEncoder(
   )
   return async (event) => {
     const topic = topicOf(event)
-    if (!isTopic(topic))
-      throw invalidOption(
-        `Expected \`topic\` to give 1 to 249 letters, digits, \`.\`, \`_\` and \`-\`, got ${describe(topic)}`,
-        'topic',
-      )
     const key = isDebezium ? aggregateKeyOf(event) : keyOf(event)
     const { body, contentType, headers, bytes } = await encode(event)
     const keyBytes = key?.length ?? 0

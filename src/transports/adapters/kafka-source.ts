@@ -7,7 +7,7 @@ import {
   refuseUnknownKeys,
 } from '../../foundation/options.ts'
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
-import { untilAborted } from '../../foundation/until-aborted.ts'
+import { boundedCall } from '../sending/bounded-call.ts'
 import { repeatUntilStored, type ReceivedMessage, type Source } from '../receiving/source.ts'
 import type { KafkaGroup, ReadOptions } from './kafka-group.ts'
 import { kafkaJsGroup, type KafkaJsConsumer } from './kafka-group-kafkajs.ts'
@@ -33,6 +33,9 @@ export interface KafkaSourceOptions {
 }
 
 const name = 'kafka'
+
+/** A check takes no longer, whatever the retries of the client are. */
+const timeoutMs = 30_000
 
 /**
  * Reads topics of Kafka for `bus.receive`. Offsets are committed after the database has committed the events, so that a message is read
@@ -90,7 +93,10 @@ export function kafkaSource(options: KafkaSourceOptions): Source {
       stopping.abort(new Error('the source was stopped'))
       await running
     },
-    check: async ({ signal }) => untilAborted(signal, async () => group.check()),
+    async check({ signal }) {
+      signal.throwIfAborted()
+      await boundedCall(group.check(), { signal, timeoutMs })
+    },
   }
 }
 

@@ -1,13 +1,7 @@
-import type { StoredEvent } from '../../events/envelope.ts'
-import {
-  assertObject,
-  describe,
-  integerOption,
-  invalidOption,
-  refuseUnknownKeys,
-} from '../../foundation/options.ts'
-import { untilAborted } from '../../foundation/until-aborted.ts'
+import { assertObject, integerOption, refuseUnknownKeys } from '../../foundation/options.ts'
+import { boundedCall } from '../sending/bounded-call.ts'
 import { closedError, createConnectedTransport, loadPackage } from '../sending/connected-transport.ts'
+import { destinationOption, type Destination } from '../sending/destination.ts'
 import { encodeAndSend } from '../sending/encode-all.ts'
 import { envelopeOption, type EnvelopeOptions } from '../sending/envelope.ts'
 import { inRequests } from '../sending/in-requests.ts'
@@ -42,7 +36,7 @@ export interface KafkaOptions extends EnvelopeOptions<KafkaEnvelope> {
    * One topic, or the topic of each event. Order holds within a topic.
    * @defaultValue `outbox.event.<type up to its first dot>` with the envelope `'debezium'`; required with others
    */
-  readonly topic?: string | ((event: StoredEvent) => string) | undefined
+  readonly topic?: Destination | undefined
   /**
    * `max.message.bytes` of the topic: the largest batch that its brokers accept. An event that is larger, before compression, is rejected.
    * Lower it with a topic that accepts less; raise it with one that accepts more.
@@ -54,6 +48,9 @@ export interface KafkaOptions extends EnvelopeOptions<KafkaEnvelope> {
 const name = 'kafka'
 const order = 'key'
 const maxEvents = 1000
+
+/** A call takes no longer, whatever the retries of the client are. */
+const timeoutMs = 120_000
 
 /** What brokers say of an event that they will never accept; each event of a batch fails then. */
 const permanentForOne: ReadonlySet<number | undefined> = new Set([
@@ -105,14 +102,15 @@ export function kafka(options: KafkaOptions): Transport {
     maxEvents,
     async publish(events, { signal }) {
       if (isClosed) throw closedError(name)
-      return untilAborted(signal, async () =>
-        encodeAndSend(events, encode, async (records) => sendAll(records, signal)),
-      )
+      signal.throwIfAborted()
+      const sent = encodeAndSend(events, encode, async (records) => sendAll(records, signal))
+      return boundedCall(sent, { signal, timeoutMs })
     },
-    check: async ({ signal }) =>
-      untilAborted(signal, async () =>
-        sender.check(typeof options.topic === 'string' ? options.topic : undefined),
-      ),
+    async check({ signal }) {
+      signal.throwIfAborted()
+      const checked = sender.check(typeof options.topic === 'string' ? options.topic : undefined)
+      await boundedCall(checked, { signal, timeoutMs })
+    },
     async close() {
       isClosed = true
     },
@@ -166,13 +164,10 @@ function resultOf({ error, code }: RecordFailure): PublishResult {
   return { status: isPermanent ? 'rejected' : 'retry', error }
 }
 
-function topicOption(topic: unknown, envelope: KafkaEnvelope): TopicOf {
-  if (typeof topic === 'function') return topic as TopicOf
-  if (isTopic(topic)) return () => topic
-  if (topic === undefined && envelope === 'debezium') return debeziumTopicOf
-  throw invalidOption(
-    `Expected \`topic\` to be a function, or 1 to 249 letters, digits, \`.\`, \`_\` and \`-\`, got ${describe(topic)}`,
-    'topic',
+function topicOption(given: Destination | undefined, envelope: KafkaEnvelope): TopicOf {
+  if (given === undefined && envelope === 'debezium') return debeziumTopicOf
+  return destinationOption('topic', given as Destination, (topic) =>
+    isTopic(topic) ? undefined : 'to be 1 to 249 letters, digits, `.`, `_` and `-`',
   )
 }
 
