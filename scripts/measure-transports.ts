@@ -1,6 +1,6 @@
 /**
- * Measures how many events a second `bus.forward` sends to a system, beside what the client sends alone, with the same messages. Systems
- * that are not there are left out.
+ * Measures how many events a second `bus.forward` sends to a system, beside what the client sends alone, with the same messages, and beside
+ * what it sends nowhere: what the bus itself takes. Systems that are not there are left out.
  *
  *   node scripts/measure-transports.ts                     20,000 events, all systems
  *   node scripts/measure-transports.ts kafka --events 5000
@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util'
 import { createBus } from '../src/index.ts'
 import { createDatabase } from '../src/testing/databases.ts'
 import { startPostgres } from '../src/testing/postgres.ts'
+import { noop } from '../src/transports/index.ts'
 import { measureKafka } from './transports/kafka.ts'
 import { measureEvents, type MeasuredSystem } from './transports/measured-system.ts'
 
@@ -31,6 +32,7 @@ async function forwardRate(system: MeasuredSystem, database: string): Promise<nu
   const { transport } = system
   bus.forward({
     name: 'measured',
+    concurrency: 1000,
     events: ['order.placed'],
     to: {
       ...transport,
@@ -70,10 +72,12 @@ try {
       console.log(`${name}: not there`)
       continue
     }
+    const nowhere = { ...system, transport: noop() }
+    const bare = await forwardRate(nowhere, await createDatabase(server.url, `nowhere_${name}`))
     const raw = await system.rawRate(eventCount)
     const forwarded = await forwardRate(system, await createDatabase(server.url, `measure_${name}`))
     console.log(
-      `${name}: client alone ${Math.round(raw)} events/s, bus.forward ${Math.round(forwarded)} events/s, ratio ${(forwarded / raw).toFixed(2)}`,
+      `${name}: client alone ${Math.round(raw)} events/s, bus.forward ${Math.round(forwarded)} events/s, nowhere ${Math.round(bare)} events/s; of the client alone ${(forwarded / raw).toFixed(2)}, of nowhere ${(forwarded / bare).toFixed(2)}`,
     )
     await system.stop()
   }
