@@ -31,7 +31,10 @@ describe('options', () => {
     ['no batch', { consumer: anyConsumer, topics: 't', batchSize: 0 }, '`batchSize` to be an integer'],
   ])('%s is refused', (_, options, message) => {
     expect(() => kafkaSource(options as KafkaSourceOptions)).toThrow(
-      expect.objectContaining({ code: 'BUS_INVALID_OPTION', message: expect.stringContaining(message) }),
+      expect.objectContaining({
+        code: 'BUS_INVALID_OPTION',
+        message: expect.stringContaining(message) as string,
+      }),
     )
   })
 })
@@ -149,13 +152,14 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
 
   const distinct = (messages: readonly ReceivedMessage[]): number => new Set(numbersOf(messages)).size
 
-  function assertInOrder(messages: readonly ReceivedMessage[]): void {
+  /** The partitions whose messages came in another order; what comes again counts where it came first. */
+  function disorderlyIn(messages: readonly ReceivedMessage[]): number[] {
     const seen = new Set<string>()
     const first = messages.filter(({ id }) => !seen.has(id ?? '') && seen.add(id ?? ''))
-    for (let rest = 0; rest < 4; rest += 1) {
+    return [0, 1, 2, 3].filter((rest) => {
       const ofPartition = numbersOf(first).filter((number) => number % 4 === rest)
-      expect(ofPartition).toEqual(ofPartition.toSorted((a, b) => a - b))
-    }
+      return ofPartition.some((number, n) => number <= (ofPartition[n - 1] ?? -1))
+    })
   }
 
   describe.each(clients)('by %s', (client, consumerOf) => {
@@ -174,7 +178,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
         protocol: 'kafka',
       })
       expect(messages).toHaveLength(40)
-      assertInOrder(messages)
+      expect(disorderlyIn(messages)).toEqual([])
       expect(failures).toEqual([])
     })
 
@@ -256,7 +260,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
       cluster.up(2)
       await send(topic, 80, 120)
       await until('all are received', () => distinct(received.messages) === 120, 100_000)
-      assertInOrder(received.messages)
+      expect(disorderlyIn(received.messages)).toEqual([])
     })
 
     const tags = client === 'kafkajs' ? ['slow'] : []
@@ -286,6 +290,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
         await send(topic, sent, sent + 20)
         sent += 20
         await until('all are received', () => distinct([...one.messages, ...two.messages]) === sent, 100_000)
+        expect(two.messages.length).toBeGreaterThan(0)
       },
     )
   })

@@ -243,7 +243,7 @@ export function codeOf(error: unknown): number | undefined {
 function chainOf(error: unknown, seen = new Set<unknown>()): ClientError[] {
   if (typeof error !== 'object' || error === null || seen.has(error)) return []
   seen.add(error)
-  const { errors, cause } = error as ClientError
+  const { errors, cause }: ClientError = error
   const inside = Array.isArray(errors) ? (errors as readonly unknown[]) : []
-  return [error as ClientError, ...[...inside, cause].flatMap((each) => chainOf(each, seen))]
+  return [error, ...[...inside, cause].flatMap((each) => chainOf(each, seen))]
 }
