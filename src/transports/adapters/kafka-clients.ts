@@ -131,8 +131,10 @@ function platformaticSender(producer: PlatformaticProducer): RecordSender {
       // The client sends all partitions that a broker had to the new leader of one of them.
       const moved = records.filter((_, index) => failures[index]?.code === leaderMoved)
       if (moved.length > 0) {
-        const again = await attempt(topic, moved, true)
-        for (const [index, record] of moved.entries()) failures[records.indexOf(record)] = again[index]
+        // What is known of the others stays known.
+        const again = await attempt(topic, moved, true).catch(() => undefined)
+        if (again !== undefined)
+          for (const [index, record] of moved.entries()) failures[records.indexOf(record)] = again[index]
       }
       isStale = failures.some((failure) => failure !== undefined)
       return failures
