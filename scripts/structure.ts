@@ -57,6 +57,7 @@ const layers = [
   'tenancy',
   'transports/sending',
   'transports/receiving',
+  'transports/aws',
   'transports/adapters',
   'transports',
   'doctor/check',
@@ -103,6 +104,9 @@ const packages: Readonly<Record<string, readonly string[]>> = {
   '@nestjs/common': ['nestjs'],
   '@nestjs/core': ['nestjs'],
   postgres: ['demo'],
+  '@aws-sdk/client-eventbridge': ['transports'],
+  '@aws-sdk/client-sns': ['transports'],
+  '@aws-sdk/client-sqs': ['transports'],
   vitest: [],
 }
 

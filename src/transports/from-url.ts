@@ -2,8 +2,11 @@ import { ConfigurationError } from '../foundation/errors.ts'
 import { nearest } from '../foundation/options.ts'
 import { printable } from '../foundation/text.ts'
 import { consoleTransport } from './adapters/console.ts'
+import { eventbridgeFromUrl } from './adapters/eventbridge.ts'
 import { fileFromUrl } from './adapters/file.ts'
 import { noop } from './adapters/noop.ts'
+import { snsFromUrl } from './adapters/sns.ts'
+import { sqsFromUrl } from './adapters/sqs.ts'
 import { fanOut } from './fan-out.ts'
 import type { Transport } from './sending/transport.ts'
 import { TransportUrl } from './sending/transport-url.ts'
@@ -13,6 +16,9 @@ const schemes: Readonly<Record<string, (url: TransportUrl) => Transport>> = {
   noop: () => noop(),
   console: (url) => consoleTransport({ payload: url.flag('payload', false) }),
   file: fileFromUrl,
+  sns: snsFromUrl,
+  sqs: sqsFromUrl,
+  eventbridge: eventbridgeFromUrl,
 }
 
 /**
