@@ -58,6 +58,7 @@ const layers = [
   'transports/sending',
   'transports/receiving',
   'transports/aws',
+  'transports/http',
   'transports/adapters',
   'transports',
   'doctor/check',

@@ -4,6 +4,7 @@ import { printable } from '../foundation/text.ts'
 import { consoleTransport } from './adapters/console.ts'
 import { eventbridgeFromUrl } from './adapters/eventbridge.ts'
 import { fileFromUrl } from './adapters/file.ts'
+import { httpFromUrl } from './adapters/http.ts'
 import { noop } from './adapters/noop.ts'
 import { snsFromUrl } from './adapters/sns.ts'
 import { sqsFromUrl } from './adapters/sqs.ts'
@@ -19,6 +20,8 @@ const schemes: Readonly<Record<string, (url: TransportUrl) => Transport>> = {
   sns: snsFromUrl,
   sqs: sqsFromUrl,
   eventbridge: eventbridgeFromUrl,
+  http: httpFromUrl,
+  https: httpFromUrl,
 }
 
 /**

@@ -77,6 +77,11 @@ export class TransportUrl {
     return given === undefined ? fallback : given === 'true'
   }
 
+  /** For URLs whose parameters belong to somebody else. */
+  allowAll(): void {
+    for (const name of this.url.searchParams.keys()) this.#read.add(name)
+  }
+
   /** Refuses parameters that nobody has read. */
   refuseUnknown(): void {
     const unknown = [...this.url.searchParams.keys()].find((name) => !this.#read.has(name))
