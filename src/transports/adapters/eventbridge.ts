@@ -103,7 +103,6 @@ export function eventbridge(options: EventbridgeOptions): Transport {
     },
     open: async () => calls.open(),
     check: async (signal) => calls.call('DescribeEventBus', { Name: eventBus }, signal),
-    idle: async () => calls.idle(),
   })
 }
 

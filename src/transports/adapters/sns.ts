@@ -89,7 +89,6 @@ export function sns(options: SnsOptions): Transport {
     },
     open: async () => calls.open(),
     check: async (signal) => calls.call('GetTopicAttributes', { TopicArn: topicArn }, signal),
-    idle: async () => calls.idle(),
   })
 }
 

@@ -77,7 +77,6 @@ export function sqs(options: SqsOptions): Transport {
     open: async () => calls.open(),
     check: async (signal) =>
       calls.call('GetQueueAttributes', { QueueUrl: queueUrl, AttributeNames: ['QueueArn'] }, signal),
-    idle: async () => calls.idle(),
   })
 }
 
@@ -88,7 +87,7 @@ export function sqs(options: SqsOptions): Transport {
 export function sqsFromUrl(url: TransportUrl): Transport {
   const envelope = url.choice('envelope', ['structured', 'raw'])
   const queue = queueOf(url)
-  const config = clientConfig(url, queue.region)
+  const config = clientConfig(url, queue.region, queue.endpoint)
   return createConnectedTransport({
     name: 'sqs',
     order: queue.isFifo ? 'key' : 'none',

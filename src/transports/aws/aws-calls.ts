@@ -22,8 +22,6 @@ export interface AwsCalls<N extends string> {
    * @param waitMs - how much longer than the time limit the answer may take
    */
   readonly call: (name: N, input: object, signal: AbortSignal, waitMs?: number) => Promise<unknown>
-  /** Resolves when no request is under way. */
-  readonly idle: () => Promise<void>
 }
 
 export interface AwsCallsParts<N extends string> {
@@ -38,7 +36,6 @@ export interface AwsCallsParts<N extends string> {
 
 export function createAwsCalls<N extends string>(parts: AwsCallsParts<N>): AwsCalls<N> {
   const { names, client, commands, load, timeoutMs } = parts
-  const running = new Set<Promise<unknown>>()
   let loading: Promise<AwsCommands<N>> | undefined
 
   async function loaded(): Promise<AwsCommands<N>> {
@@ -70,18 +67,12 @@ export function createAwsCalls<N extends string>(parts: AwsCallsParts<N>): AwsCa
       signal.addEventListener('abort', give, { once: true })
       const aborted = Promise.withResolvers<never>()
       ended.signal.addEventListener('abort', () => aborted.reject(ended.signal.reason), { once: true })
-      const answer = Promise.race([send(name, input, ended.signal), aborted.promise])
-      running.add(answer)
       try {
-        return await answer
+        return await Promise.race([send(name, input, ended.signal), aborted.promise])
       } finally {
         clearTimeout(timer)
         signal.removeEventListener('abort', give)
-        running.delete(answer)
       }
-    },
-    async idle() {
-      await Promise.allSettled(running)
     },
   }
 }

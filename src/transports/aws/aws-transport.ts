@@ -26,12 +26,11 @@ export interface AwsTransportParts {
   readonly request: (messages: readonly EncodedEvent[], signal: AbortSignal) => Promise<PublishResult[]>
   readonly open: () => Promise<void>
   readonly check: (signal: AbortSignal) => Promise<unknown>
-  /** Resolves when no request is under way. */
-  readonly idle: () => Promise<void>
 }
 
 export function createAwsTransport(parts: AwsTransportParts): Transport {
   const { name, order, encode, maxRequestBytes, request } = parts
+  const running = new Set<Promise<unknown>>()
   let isClosed = false
 
   /** Never rejects. */
@@ -52,6 +51,14 @@ export function createAwsTransport(parts: AwsTransportParts): Transport {
     return (await Promise.all(requests.map(async (each) => send(each, signal)))).flat()
   }
 
+  async function publish(events: readonly StoredEvent[], signal: AbortSignal): Promise<PublishResult[]> {
+    const sendMessages = async (messages: readonly EncodedEvent[]): Promise<PublishResult[]> =>
+      sendAll(messages, signal)
+    return order === 'key'
+      ? encodeAndSendInOrder(events, encode, orderKey, sendMessages)
+      : encodeAndSend(events, encode, sendMessages)
+  }
+
   return {
     name,
     order,
@@ -59,11 +66,13 @@ export function createAwsTransport(parts: AwsTransportParts): Transport {
     open: parts.open,
     async publish(events, { signal }) {
       if (isClosed) throw closedError(name)
-      const sendMessages = async (messages: readonly EncodedEvent[]): Promise<PublishResult[]> =>
-        sendAll(messages, signal)
-      return order === 'key'
-        ? encodeAndSendInOrder(events, encode, orderKey, sendMessages)
-        : encodeAndSend(events, encode, sendMessages)
+      const call = publish(events, signal)
+      running.add(call)
+      try {
+        return await call
+      } finally {
+        running.delete(call)
+      }
     },
     async check({ signal }) {
       if (isClosed) throw closedError(name)
@@ -71,7 +80,7 @@ export function createAwsTransport(parts: AwsTransportParts): Transport {
     },
     async close() {
       isClosed = true
-      await parts.idle()
+      await Promise.allSettled(running)
     },
   }
 }

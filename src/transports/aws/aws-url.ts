@@ -20,6 +20,8 @@ export interface QueueAddress {
   readonly region: string | undefined
   readonly isFifo: boolean
   readonly url: string | undefined
+  /** Of a host that is not one of AWS. */
+  readonly endpoint: string | undefined
   /** For `GetQueueUrl`, if there is no URL. */
   readonly name: string
   readonly account: string | undefined
@@ -29,12 +31,13 @@ export interface QueueAddress {
  * Reads the parameters `region` and `endpoint`.
  *
  * @param region - what the rest of the URL says
+ * @param host - where the service is, if the rest of the URL says that
  */
-export function clientConfig(url: TransportUrl, region: string | undefined): AwsConfig {
+export function clientConfig(url: TransportUrl, region: string | undefined, host?: string): AwsConfig {
   const given = url.text('region') ?? region
   if (given !== undefined && !/^[a-z0-9-]{1,40}$/.test(given))
     throw url.refuse('`region` is a region, such as `eu-central-1`')
-  const endpoint = url.text('endpoint')
+  const endpoint = url.text('endpoint') ?? host
   if (endpoint !== undefined && !isHttp(endpoint))
     throw url.refuse('`endpoint` is an http or https URL without credentials')
   return {
@@ -57,16 +60,18 @@ export function queueOf(given: TransportUrl): QueueAddress {
   if (arn !== undefined) {
     if (!isQueueName(arn.resource)) throw given.refuse('the ARN has no name of a queue')
     const { region, account, resource } = arn
-    return { region, account, name: resource, isFifo: resource.endsWith('.fifo'), url: undefined }
+    const isFifo = resource.endsWith('.fifo')
+    return { region, account, name: resource, isFifo, url: undefined, endpoint: undefined }
   }
   if (!isHttp(path) || new URL(path).pathname.length < 2)
     throw given.refuse(
       'expected the URL of a queue, such as `sqs:https://sqs.eu-central-1.amazonaws.com/123456789012/orders`, or its ARN',
     )
-  const { hostname, pathname } = new URL(path)
+  const { hostname, pathname, origin } = new URL(path)
   const region = /(?:^|\.)sqs(?:-fips)?\.([a-z]{2}(?:-[a-z]+)+-\d)\./.exec(hostname)?.[1]
   const name = pathname.split('/').at(-1) ?? ''
-  return { region, account: undefined, name, isFifo: name.endsWith('.fifo'), url: path }
+  const endpoint = region === undefined ? origin : undefined
+  return { region, account: undefined, name, isFifo: name.endsWith('.fifo'), url: path, endpoint }
 }
 
 function isQueueName(name: string): boolean {
