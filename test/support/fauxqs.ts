@@ -87,10 +87,10 @@ export function newTopic(
   return { topicArn, queueUrl }
 }
 
-/** Takes messages from a queue until there are `count`, or for five seconds. */
+/** Takes messages from a queue until there are `count`, or none comes for five seconds. */
 export async function takeMessages(client: SQSClient, QueueUrl: string, count: number): Promise<Message[]> {
   const taken: Message[] = []
-  for (const deadline = Date.now() + 5000; taken.length < count && Date.now() < deadline;) {
+  for (let deadline = Date.now() + 5000; taken.length < count && Date.now() < deadline;) {
     const { Messages = [] } = await client.send(
       new ReceiveMessageCommand({
         QueueUrl,
@@ -104,6 +104,7 @@ export async function takeMessages(client: SQSClient, QueueUrl: string, count: n
       await pause(20)
       continue
     }
+    deadline = Date.now() + 5000
     const Entries = Messages.map(({ ReceiptHandle }, index) => ({ Id: String(index), ReceiptHandle }))
     await client.send(new DeleteMessageBatchCommand({ QueueUrl, Entries }))
   }
