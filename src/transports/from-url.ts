@@ -5,6 +5,10 @@ import { consoleTransport } from './adapters/console.ts'
 import { eventbridgeFromUrl } from './adapters/eventbridge.ts'
 import { fileFromUrl } from './adapters/file.ts'
 import { httpFromUrl } from './adapters/http.ts'
+import { mqttFromUrl } from './adapters/mqtt.ts'
+import { natsFromUrl } from './adapters/nats.ts'
+import { rabbitmqFromUrl } from './adapters/rabbitmq.ts'
+import { redisFromUrl } from './adapters/redis.ts'
 import { noop } from './adapters/noop.ts'
 import { snsFromUrl } from './adapters/sns.ts'
 import { sqsFromUrl } from './adapters/sqs.ts'
@@ -22,6 +26,13 @@ const schemes: Readonly<Record<string, (url: TransportUrl) => Transport>> = {
   eventbridge: eventbridgeFromUrl,
   http: httpFromUrl,
   https: httpFromUrl,
+  nats: natsFromUrl,
+  amqp: rabbitmqFromUrl,
+  amqps: rabbitmqFromUrl,
+  redis: redisFromUrl,
+  rediss: redisFromUrl,
+  mqtt: mqttFromUrl,
+  mqtts: mqttFromUrl,
 }
 
 /**

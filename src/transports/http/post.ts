@@ -126,7 +126,8 @@ export function retryAfterOf(header: string | undefined): number | undefined {
   if (header === undefined) return undefined
   const text = header.trim()
   if (/^\d{1,9}$/.test(text)) return Number(text)
-  const at = Date.parse(text)
+  // Date.parse would take `-1` for a year.
+  const at = /^[A-Za-z]{3,9},? /.test(text) ? Date.parse(text) : Number.NaN
   return Number.isNaN(at) ? undefined : Math.max(0, Math.ceil((at - Date.now()) / 1000))
 }
 

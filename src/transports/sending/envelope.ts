@@ -88,8 +88,7 @@ export function createEncoder(
     const isStructured = envelope === 'structured'
     const json = JSON.stringify(isStructured ? cloudEvent : (cloudEvent.data ?? null))
     const body = Buffer.from(escape(json))
-    // In the letters of the official SDK: that of JavaScript knows no others.
-    const contentType = isStructured ? 'application/cloudevents+json; charset=utf-8' : 'application/json'
+    const contentType = isStructured ? 'application/cloudevents+json' : 'application/json'
     const headers = ownHeaders?.(event, contentType) ?? headersOf(event, cloudEvent)
     const overhead = typeof overheadBytes === 'number' ? overheadBytes : overheadBytes(event)
     // Without a protocol the content type is sent only by who makes a header of it.
