@@ -92,11 +92,11 @@ test('each entry has its own result, and the others of a request arrive', async 
   expect(stub.accepted).toHaveLength(5)
 })
 
-test('a bus that is missing rejects its events', async () => {
+test('a bus that is missing fails `check`, and its events are tried again: somebody may create it', async () => {
   const { client } = await startEventBridge()
   const transport = eventbridge({ client, eventBus: 'elsewhere' })
   await expect(transport.check({ signal })).rejects.toMatchObject({ name: 'ResourceNotFoundException' })
-  expect(await statuses(transport, [contractEvent({})])).toEqual(['rejected'])
+  expect(await statuses(transport, [contractEvent({})])).toEqual(['retry'])
 })
 
 describe('limits', () => {

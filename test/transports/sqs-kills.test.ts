@@ -85,7 +85,7 @@ async function forwardThroughKill(count: number): Promise<void> {
           .map((payload) => ({ type: 'note', tenantId: 't', orderingKey: payload.key, payload }) as const),
       ),
     )
-  await until('a third is there', async () => (await depthOf(queues)) > count / 3)
+  await until('a third is there', async () => (await depthOf(queues)) > count / 3, 600_000)
   await queues.kill()
   await pause(3000)
   await queues.restart()

@@ -266,7 +266,7 @@ describe('failures', () => {
       'rejected',
       'retry',
       'retry',
-      'rejected',
+      'retry',
       'retry',
       // Neither among those that succeeded nor among those that failed.
       'retry',
@@ -275,7 +275,7 @@ describe('failures', () => {
   })
 
   test.each<[string, Error, object]>([
-    ['a queue that is missing', awsError('QueueDoesNotExist'), { status: 'rejected' }],
+    ['a queue that is missing', awsError('QueueDoesNotExist'), { status: 'retry' }],
     ['a missing permission', awsError('AccessDeniedException'), { status: 'retry' }],
     ['expired credentials', awsError('ExpiredTokenException'), { status: 'retry' }],
     [

@@ -1,12 +1,9 @@
 import type { PublishResult } from '../sending/transport.ts'
 
 /**
- * Codes without their namespace and the suffix `Exception`. What is in none of these lists may pass: a service that is down, credentials
- * that have expired, a permission or a key that an operator gives back.
+ * The event itself is refused, now and always. Codes are without their namespace and the suffix `Exception`. All others may pass: a service
+ * that is down, credentials that have expired, a queue, a permission or a key that is missing until a person mends it.
  */
-const missing = new Set(['QueueDoesNotExist', 'NonExistentQueue', 'NotFound', 'ResourceNotFound'])
-
-/** The event itself is refused, now and always. */
 const permanent = new Set([
   'BatchRequestTooLong',
   'InvalidArgument',
@@ -28,15 +25,10 @@ const permanent = new Set([
 /** What became of an event by the code that AWS gave it, or by the error that the SDK threw. */
 export function resultOfError(error: unknown): PublishResult {
   const code = codeOf(error)
-  if (missing.has(code) || permanent.has(code)) return { status: 'rejected', error }
+  if (permanent.has(code)) return { status: 'rejected', error }
   const seconds = retryAfterSeconds(error)
   // AWS seldom says how long to wait. Without that, the delays of `retry` are right: they grow.
   return seconds === undefined ? { status: 'retry', error } : { status: 'throttled', seconds, error }
-}
-
-/** Whether the queue, topic or bus is missing: no single event is to blame. */
-export function isMissing(error: unknown): boolean {
-  return missing.has(codeOf(error))
 }
 
 /** An error for an entry of a batch that failed. */
@@ -46,7 +38,7 @@ export function entryError(code: string | undefined, message: string | undefined
   return error
 }
 
-/** `com.amazonaws.sqs#QueueDoesNotExist`, `AWS.SimpleQueueService.NonExistentQueue` and `NotFoundException` without what is around the code. */
+/** `com.amazonaws.sqs#InvalidMessageContents` and `ValidationException` without what is around the code. */
 function codeOf(error: unknown): string {
   const name: unknown = (error as { readonly name?: unknown } | null | undefined)?.name
   return typeof name === 'string' ? name.replace(/^.*[.#]/, '').replace(/Exception$/, '') : ''

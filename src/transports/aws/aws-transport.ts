@@ -6,7 +6,7 @@ import { encodeAndSendInOrder } from '../sending/encode-in-order.ts'
 import type { EncodedEvent } from '../sending/envelope.ts'
 import { inRequests } from '../sending/in-requests.ts'
 import { delivered, everyResult, type PublishResult, type Transport } from '../sending/transport.ts'
-import { entryError, isMissing, resultOfError } from './aws-errors.ts'
+import { entryError, resultOfError } from './aws-errors.ts'
 import { orderKey } from './aws-message.ts'
 
 /** Entries that a request of SNS, SQS and EventBridge may have. */
@@ -39,8 +39,7 @@ export function createAwsTransport(parts: AwsTransportParts): Transport {
       return await request(messages, signal)
     } catch (error) {
       const result = resultOfError(error)
-      const isOfOne = result.status !== 'rejected' || messages.length === 1 || isMissing(error)
-      if (isOfOne) return everyResult(messages.length, result)
+      if (result.status !== 'rejected' || messages.length === 1) return everyResult(messages.length, result)
       // The request was refused because of a message of it: the others are not to blame.
       return (await Promise.all(messages.map(async (message) => send([message], signal)))).flat()
     }
