@@ -15,7 +15,7 @@ export interface PutEntry {
 }
 
 /** What becomes of an entry: undefined if it is accepted. */
-export type JudgeEntry = (
+type JudgeEntry = (
   entry: PutEntry,
 ) => { readonly ErrorCode: string; readonly ErrorMessage: string } | undefined
 

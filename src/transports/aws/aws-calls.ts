@@ -6,7 +6,7 @@ export interface AwsClient {
 }
 
 /** The class of a command of the AWS SDK. */
-export type AwsCommand = new (input: never) => object
+type AwsCommand = new (input: never) => object
 
 /** The classes of the commands with these names. */
 export type AwsCommands<N extends string> = Readonly<Record<`${N}Command`, AwsCommand>>
