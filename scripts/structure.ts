@@ -57,6 +57,7 @@ const layers = [
   'tenancy',
   'transports/sending',
   'transports/receiving',
+  'transports/aws',
   'transports/http',
   'transports/adapters',
   'transports',
@@ -105,6 +106,9 @@ const packages: Readonly<Record<string, readonly string[]>> = {
   '@nestjs/core': ['nestjs'],
   '@platformatic/kafka': ['transports'],
   postgres: ['demo'],
+  '@aws-sdk/client-eventbridge': ['transports'],
+  '@aws-sdk/client-sns': ['transports'],
+  '@aws-sdk/client-sqs': ['transports'],
   vitest: [],
 }
 

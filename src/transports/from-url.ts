@@ -3,6 +3,7 @@ import { nearest } from '../foundation/options.ts'
 import { printable } from '../foundation/text.ts'
 import { bossbusFromUrl } from './adapters/bossbus.ts'
 import { consoleTransport } from './adapters/console.ts'
+import { eventbridgeFromUrl } from './adapters/eventbridge.ts'
 import { fileFromUrl } from './adapters/file.ts'
 import { httpFromUrl } from './adapters/http.ts'
 import { kafkaFromUrl } from './adapters/kafka.ts'
@@ -11,6 +12,8 @@ import { natsFromUrl } from './adapters/nats.ts'
 import { rabbitmqFromUrl } from './adapters/rabbitmq.ts'
 import { redisFromUrl } from './adapters/redis.ts'
 import { noop } from './adapters/noop.ts'
+import { snsFromUrl } from './adapters/sns.ts'
+import { sqsFromUrl } from './adapters/sqs.ts'
 import { fanOut } from './fan-out.ts'
 import type { Transport } from './sending/transport.ts'
 import { TransportUrl } from './sending/transport-url.ts'
@@ -22,6 +25,9 @@ const schemes: Readonly<Record<string, (url: TransportUrl) => Transport>> = {
   console: (url) => consoleTransport({ payload: url.flag('payload', false) }),
   file: fileFromUrl,
   kafka: kafkaFromUrl,
+  sns: snsFromUrl,
+  sqs: sqsFromUrl,
+  eventbridge: eventbridgeFromUrl,
   http: httpFromUrl,
   https: httpFromUrl,
   nats: natsFromUrl,

@@ -54,7 +54,11 @@ export interface EncoderLimits {
   /** The largest message, body and headers together. */
   readonly maxBytes: number
   /** What a message takes beside its body and headers. @defaultValue `0` */
-  readonly overheadBytes?: number | undefined
+  readonly overheadBytes?: number | ((event: StoredEvent) => number) | undefined
+  /** Headers that say other things than those of the protocol, and stand in their place. */
+  readonly headersOf?: ((event: StoredEvent, contentType: string) => Record<string, string>) | undefined
+  /** Changes the JSON text of the body: for systems that do not accept all characters. */
+  readonly escape?: ((json: string) => string) | undefined
 }
 
 /**
@@ -65,7 +69,7 @@ export interface EncoderLimits {
  */
 export function createEncoder(
   options: EnvelopeOptions,
-  { protocol, maxBytes, overheadBytes = 0 }: EncoderLimits,
+  { protocol, maxBytes, overheadBytes = 0, headersOf: ownHeaders, escape = (json) => json }: EncoderLimits,
 ): (event: StoredEvent) => Promise<EncodedEvent> {
   const envelope = envelopeOption(options.envelope, ['structured', 'binary', 'raw'])
   const claimCheck = claimCheckOption(options.claimCheck, maxBytes)
@@ -81,11 +85,15 @@ export function createEncoder(
     )
 
   function encode(event: StoredEvent, cloudEvent: CloudEvent): EncodedEvent {
-    const headers = headersOf(event, cloudEvent)
     const isStructured = envelope === 'structured'
-    const body = Buffer.from(JSON.stringify(isStructured ? cloudEvent : (cloudEvent.data ?? null)))
+    const json = JSON.stringify(isStructured ? cloudEvent : (cloudEvent.data ?? null))
+    const body = Buffer.from(escape(json))
     const contentType = isStructured ? 'application/cloudevents+json' : 'application/json'
-    const bytes = body.length + overheadBytes + headerBytes(headers) + contentType.length
+    const headers = ownHeaders?.(event, contentType) ?? headersOf(event, cloudEvent)
+    const overhead = typeof overheadBytes === 'number' ? overheadBytes : overheadBytes(event)
+    // Without a protocol the content type is sent only by who makes a header of it.
+    const contentTypeBytes = protocol === undefined ? 0 : contentType.length
+    const bytes = body.length + overhead + headerBytes(headers) + contentTypeBytes
     return { event, body, contentType, headers, bytes }
   }
 

@@ -4,11 +4,11 @@ import type { StoredEvent } from '../../events/envelope.ts'
 export type PublishResult =
   /** The broker has it: acknowledged, by as many replicas as it was asked for. */
   | { readonly status: 'delivered' }
-  /** It may work later: the broker is down, a quorum is missing. */
+  /** It may work later: the broker is down, a quorum is missing, the topic does not exist until somebody creates it. */
   | { readonly status: 'retry'; readonly error: unknown }
   /** The broker asks for a pause: `seconds` until the next attempt of this event. */
   | { readonly status: 'throttled'; readonly seconds: number; readonly error: unknown }
-  /** It can never work: the event is too large, the topic does not exist. It becomes a dead letter at once. */
+  /** It can never work: the event is too large, its form is refused. It becomes a dead letter at once. */
   | { readonly status: 'rejected'; readonly error: unknown }
 
 /** Options of {@link Transport.publish} and {@link Transport.check}. */
