@@ -56,6 +56,7 @@ const layers = [
   'telemetry/prometheus',
   'tenancy',
   'transports/sending',
+  'transports/receiving',
   'transports/http',
   'transports/adapters',
   'transports',
