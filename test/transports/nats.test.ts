@@ -74,7 +74,8 @@ async function storedIn(connection: NatsConnection, stream: string): Promise<Sto
   if (state.messages === 0) return stored
   for (let seq = state.first_seq; seq <= state.last_seq; seq += 1) {
     const message = await streams.getMessage(stream, { seq })
-    if (message !== null) stored.push({ subject: message.subject, data: message.data, headers: message.header })
+    if (message !== null)
+      stored.push({ subject: message.subject, data: message.data, headers: message.header })
   }
   return stored
 }
@@ -136,7 +137,9 @@ describe.skipIf(brokerPrograms.nats === undefined)('with a server', () => {
         return transport
       },
       receive: async (transport) =>
-        (await storedBy(transport)).map(jsonOf).map(({ id, data }): ContractMessage => ({ id, payload: data })),
+        (await storedBy(transport))
+          .map(jsonOf)
+          .map(({ id, data }): ContractMessage => ({ id, payload: data })),
       tooLargeBytes: 1_048_577,
       createUnreachable: name === 'URL' ? async () => create(await freePort(), 's0') : undefined,
     })
@@ -247,7 +250,10 @@ describe.skipIf(brokerPrograms.nats === undefined)('with a server', () => {
     await (await jetstreamManager(reader)).streams.add({ name: 'note', subjects: ['note'] })
     await forwardThroughKill(own, `nats://127.0.0.1:${own.port}`, 300)
     const stored = await storedIn(reader, 'note')
-    expectEveryEventInOrder(stored.map((each) => ({ id: idOf(each), payload: jsonOf(each).data })), 300)
+    expectEveryEventInOrder(
+      stored.map((each) => ({ id: idOf(each), payload: jsonOf(each).data })),
+      300,
+    )
     expect(new Set(stored.map(idOf)).size).toBe(stored.length)
   })
 
@@ -300,9 +306,16 @@ describe.skipIf(brokerPrograms.nats === undefined)('with a server', () => {
     await created(async () => manager.streams.add({ name: 'note', subjects: ['note'], num_replicas: 3 }))
     const { cluster } = await manager.streams.info('note')
     const leader = brokers[Number(cluster?.leader?.slice(1))]
-    await forwardThroughKill(leader ?? expect.fail('there is no leader'), `nats://${servers.join(',')}/note`, 600)
+    await forwardThroughKill(
+      leader ?? expect.fail('there is no leader'),
+      `nats://${servers.join(',')}/note`,
+      600,
+    )
     const stored = await created(async () => storedIn(reader, 'note'))
-    expectEveryEventInOrder(stored.map((each) => ({ id: idOf(each), payload: jsonOf(each).data })), 600)
+    expectEveryEventInOrder(
+      stored.map((each) => ({ id: idOf(each), payload: jsonOf(each).data })),
+      600,
+    )
     expect(new Set(stored.map(idOf)).size).toBe(stored.length)
   })
 })
