@@ -128,8 +128,7 @@ describe.skipIf(brokerPrograms.redis === undefined)('with a server', () => {
         streams.set(transport, stream)
         return transport
       },
-      receive: async (transport) =>
-        (await entriesOf(reader, streams.get(transport) ?? '')).map(messageOf),
+      receive: async (transport) => (await entriesOf(reader, streams.get(transport) ?? '')).map(messageOf),
       createUnreachable: async () => create(1, 's0'),
     })
     test.each(cases)('$name', async ({ run }) => expect(run()).resolves.toBeUndefined())
