@@ -9,7 +9,7 @@ import { transportFromUrl, type Transport } from '../../src/transports/index.ts'
 import { freePort } from '../support/broker.ts'
 import { expectEveryEventInOrder, forwardThroughKill } from '../support/forwarding.ts'
 import { until } from '../support/database.ts'
-import { rabbitmqUrl, startCuttable } from '../support/rabbitmq.ts'
+import { rabbitmqUrl, startCuttable } from '../support/cuttable.ts'
 
 const { signal } = new AbortController()
 
