@@ -1,6 +1,7 @@
 import { ConfigurationError } from '../foundation/errors.ts'
 import { nearest } from '../foundation/options.ts'
 import { printable } from '../foundation/text.ts'
+import { bossbusFromUrl } from './adapters/bossbus.ts'
 import { consoleTransport } from './adapters/console.ts'
 import { fileFromUrl } from './adapters/file.ts'
 import { httpFromUrl } from './adapters/http.ts'
@@ -16,6 +17,7 @@ import { TransportUrl } from './sending/transport-url.ts'
 /** What makes a transport from a URL, by its scheme. Each refuses a URL that it cannot use, and connects later. */
 const schemes: Readonly<Record<string, (url: TransportUrl) => Transport>> = {
   noop: () => noop(),
+  bossbus: bossbusFromUrl,
   console: (url) => consoleTransport({ payload: url.flag('payload', false) }),
   file: fileFromUrl,
   http: httpFromUrl,
