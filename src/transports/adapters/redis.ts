@@ -37,7 +37,7 @@ const maxBytes = 268_435_456
 const maxInFlight = 500
 
 /** Runs a command. */
-type Call = (command: string, ...parameters: string[]) => Promise<unknown>
+export type Call = (command: string, ...parameters: string[]) => Promise<unknown>
 
 /**
  * Appends events to a stream of Redis or Valkey. Each entry has the fields `id`, `type`, `tenant` and, as JSON, `event` (the CloudEvent) or `payload`
@@ -142,7 +142,8 @@ export function redisFromUrl(given: TransportUrl): Transport {
   })
 }
 
-function callOf(client: unknown): Call {
+/** The function that runs commands of a client. @throws a `ConfigurationError` `BUS_INVALID_OPTION` */
+export function callOf(client: unknown): Call {
   const { sendCommand, call } = Object(client) as { sendCommand?: unknown; call?: unknown }
   // ioredis has both, and its `sendCommand` takes an object.
   if (typeof call === 'function')
