@@ -9,9 +9,9 @@ import {
 import { boundedCall } from '../sending/bounded-call.ts'
 import { closedError, createConnectedTransport, loadPackage } from '../sending/connected-transport.ts'
 import { destinationOption, type Destination } from '../sending/destination.ts'
-import { encodeAndSend } from '../sending/encode-all.ts'
 import { createEncoder, type EncodedEvent, type EnvelopeOptions } from '../sending/envelope.ts'
-import { sendInKeyOrder } from '../sending/in-key-order.ts'
+import { encodeAndSendInKeyOrder } from '../sending/in-key-order.ts'
+import { createLimit } from '../sending/limit.ts'
 import { delivered, type PublishResult, type Transport } from '../sending/transport.ts'
 import type { TransportUrl } from '../sending/transport-url.ts'
 
@@ -31,8 +31,8 @@ export interface MqttOptions extends EnvelopeOptions {
 
 const optionNames = ['client', 'topic', 'qos', 'maxBytes', 'timeoutSeconds', 'envelope', 'claimCheck']
 
-/** Fewer than the `receive maximum` of any broker. */
-const maxInFlight = 20
+/** Of all calls together: a broker ends the connection of a client that has more than its `receive maximum`. HiveMQ has 10, Mosquitto 20. */
+const maxInFlight = 10
 
 /** Reason codes of MQTT 5. */
 const tooLarge = 0x95
@@ -56,7 +56,7 @@ export function mqtt(options: MqttOptions): Transport {
     )
   if (qos !== 1 && qos !== 2)
     throw invalidOption(`Expected \`qos\` to be 1 or 2, got ${describe(qos)}`, 'qos')
-  const hasProperties = client.options.protocolVersion === 5
+  const hasProperties = (client.options as Partial<MqttClient['options']> | undefined)?.protocolVersion === 5
   if (!hasProperties && envelope !== undefined && envelope !== 'structured')
     throw invalidOption(
       "Expected a client with `protocolVersion: 5`, or the envelope 'structured': older versions have no headers",
@@ -71,10 +71,12 @@ export function mqtt(options: MqttOptions): Transport {
   const timeoutMs =
     1000 * integerOption('timeoutSeconds', options.timeoutSeconds, { min: 1, max: 300, default: 10 })
   const encode = createEncoder(options, { protocol: 'mqtt', maxBytes, overheadBytes: 100 })
+  const limit = createLimit(maxInFlight)
   let isClosed = false
 
   async function send(message: EncodedEvent, signal: AbortSignal): Promise<PublishResult> {
     const { event, body, contentType, headers } = message
+    const topic = topicOf(event)
     const properties: IClientPublishOptions['properties'] = {
       contentType,
       ...(Object.keys(headers).length === 0 ? {} : { userProperties: { ...headers } }),
@@ -82,7 +84,7 @@ export function mqtt(options: MqttOptions): Transport {
     // Offline the client would keep the message, and send it again after this process has retried it.
     if (!client.connected) return { status: 'retry', error: new Error('the client is not connected') }
     try {
-      const call = client.publishAsync(topicOf(event), body, hasProperties ? { qos, properties } : { qos })
+      const call = client.publishAsync(topic, body, hasProperties ? { qos, properties } : { qos })
       await boundedCall(call, { signal, timeoutMs })
       return delivered
     } catch (error) {
@@ -96,9 +98,9 @@ export function mqtt(options: MqttOptions): Transport {
     maxEvents: 100,
     async publish(events, { signal }) {
       if (isClosed) throw closedError('mqtt')
-      return encodeAndSend(events, encode, async (messages) =>
-        sendInKeyOrder(messages, async (message) => send(message, signal), maxInFlight),
-      )
+      const sendOne = async (message: EncodedEvent): Promise<PublishResult> =>
+        limit(async () => send(message, signal))
+      return encodeAndSendInKeyOrder(events, encode, sendOne, maxInFlight)
     },
     async check() {
       if (!client.connected) throw new Error('the client is not connected')

@@ -10,9 +10,8 @@ import {
 import { boundedCall } from '../sending/bounded-call.ts'
 import { closedError, createConnectedTransport, loadPackage } from '../sending/connected-transport.ts'
 import { destinationOption, type Destination } from '../sending/destination.ts'
-import { encodeAndSend } from '../sending/encode-all.ts'
 import { createEncoder, type EncodedEvent, type EnvelopeOptions } from '../sending/envelope.ts'
-import { sendInKeyOrder } from '../sending/in-key-order.ts'
+import { encodeAndSendInKeyOrder } from '../sending/in-key-order.ts'
 import { delivered, type PublishResult, type Transport } from '../sending/transport.ts'
 import type { TransportUrl } from '../sending/transport-url.ts'
 
@@ -78,11 +77,12 @@ export function nats(options: NatsOptions): Transport {
     signal: AbortSignal,
   ): Promise<PublishResult> {
     const { event, body, contentType } = message
+    const subject = subjectOf(event)
     const headers = newHeaders()
     headers.set('content-type', contentType)
     for (const [name, value] of Object.entries(message.headers)) headers.set(name, value)
     try {
-      const call = jetstream.publish(subjectOf(event), body, { msgID: event.id, headers, timeout: timeoutMs })
+      const call = jetstream.publish(subject, body, { msgID: event.id, headers, timeout: timeoutMs })
       await boundedCall(call, { signal, timeoutMs: timeoutMs + 1000 })
       return delivered
     } catch (error) {
@@ -100,9 +100,9 @@ export function nats(options: NatsOptions): Transport {
     async publish(events, { signal }) {
       if (isClosed) throw closedError('nats')
       const newHeaders = await loadHeaders()
-      return encodeAndSend(events, encode, async (messages) =>
-        sendInKeyOrder(messages, async (message) => send(message, newHeaders, signal), maxInFlight),
-      )
+      const sendOne = async (message: EncodedEvent): Promise<PublishResult> =>
+        send(message, newHeaders, signal)
+      return encodeAndSendInKeyOrder(events, encode, sendOne, maxInFlight)
     },
     async check({ signal }) {
       const ask = async (): Promise<unknown> => (await jetstream.jetstreamManager(false)).getAccountInfo()
@@ -114,13 +114,13 @@ export function nats(options: NatsOptions): Transport {
   }
 }
 
-/** `nats://user:password@host:4222,host2:4222/subject?envelope=binary`; a subject with `{type}` and `{tenant}`. */
+/** `nats://user:password@host:4222,host2:4222/subject?envelope=binary`, without a subject the type; a user without a password is a token. */
 export function natsFromUrl(given: TransportUrl): Transport {
   const subject = given.path === '' ? undefined : given.path
   const envelope = given.choice('envelope', ['structured', 'binary', 'raw'])
   const maxBytes = given.integer('maxBytes', 1, 67_108_864)
   const tls = given.flag('tls', false)
-  const servers = given.host(4222)
+  const servers = given.hosts(4222)
   const { username, password } = given
   const problem = subject === undefined ? undefined : subjectProblem(subject)
   if (problem !== undefined) throw given.refuse(`the subject is expected ${problem}`)
@@ -133,7 +133,7 @@ export function natsFromUrl(given: TransportUrl): Transport {
     },
     async connect({ connect, jetstream }) {
       const connection = await connect({
-        servers: servers.split(','),
+        servers,
         name: 'bossbus',
         maxReconnectAttempts: -1,
         ...(username === ''
@@ -144,7 +144,7 @@ export function natsFromUrl(given: TransportUrl): Transport {
         ...(tls ? { tls: {} } : {}),
       })
       const transport = nats({ jetstream: jetstream(connection), subject, envelope, maxBytes })
-      return { transport, end: async () => connection.close() }
+      return { transport, end: async () => connection.close(), ended: connection.closed() }
     },
   })
 }

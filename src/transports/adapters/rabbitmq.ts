@@ -10,9 +10,8 @@ import {
 import { boundedCall } from '../sending/bounded-call.ts'
 import { closedError, createConnectedTransport, loadPackage } from '../sending/connected-transport.ts'
 import { destinationOption, type Destination } from '../sending/destination.ts'
-import { encodeAndSend } from '../sending/encode-all.ts'
 import { createEncoder, type EncodedEvent, type EnvelopeOptions } from '../sending/envelope.ts'
-import { sendInKeyOrder } from '../sending/in-key-order.ts'
+import { encodeAndSendInKeyOrder } from '../sending/in-key-order.ts'
 import { delivered, type PublishResult, type Transport } from '../sending/transport.ts'
 import type { TransportUrl } from '../sending/transport-url.ts'
 
@@ -44,7 +43,7 @@ const optionNames = [
   ...['envelope', 'claimCheck'],
 ]
 
-/** Headers larger than a frame cannot be sent. */
+/** The client cannot encode more. */
 const maxHeaderBytes = 60_000
 const maxInFlight = 500
 
@@ -85,6 +84,7 @@ export function rabbitmq(options: RabbitmqOptions): Transport {
   const encode = createEncoder(options, { protocol: 'amqp', maxBytes })
   /** Messages that no queue took, until their confirmation. */
   const returned = new Map<string, string>()
+  const openChannels = new Set<ConfirmChannel>()
   let opening: Promise<ConfirmChannel> | undefined
   let isClosed = false
 
@@ -102,14 +102,25 @@ export function rabbitmq(options: RabbitmqOptions): Transport {
   async function prepare(): Promise<ConfirmChannel> {
     const channel = await connection.createConfirmChannel()
     const attempt = opening
+    openChannels.add(channel)
     // A channel that is closed is of no use: the next call opens another one. Without a listener an error would end the process.
     channel.on('error', () => {})
-    channel.on('close', () => attempt && forget(attempt))
+    channel.on('close', () => {
+      openChannels.delete(channel)
+      returned.clear()
+      if (attempt !== undefined) forget(attempt)
+    })
     channel.on('return', ({ properties, fields }: Message) => {
       const { replyText } = fields as { replyText?: unknown }
       if (typeof properties.messageId === 'string') returned.set(properties.messageId, String(replyText))
     })
+    // The connection came back after `close`.
+    if (isClosed) await closeChannels()
     return channel
+  }
+
+  async function closeChannels(): Promise<void> {
+    await Promise.allSettled([...openChannels].map(async (channel) => channel.close()))
   }
 
   async function send(
@@ -118,22 +129,19 @@ export function rabbitmq(options: RabbitmqOptions): Transport {
     signal: AbortSignal,
   ): Promise<PublishResult> {
     const { event, body, contentType, headers, bytes } = message
-    if (bytes - body.length > maxHeaderBytes)
-      return { status: 'rejected', error: new Error(`the headers have more than ${maxHeaderBytes} bytes`) }
+    const routingKey = routingKeyOf(event)
+    const headerLimit = headerLimitOf(channel)
+    if (bytes - body.length > headerLimit)
+      return { status: 'rejected', error: new Error(`the headers have more than ${headerLimit} bytes`) }
     const properties: Options.Publish = {
-      ...{
-        contentType,
-        headers: { ...headers },
-        messageId: event.id,
-        type: event.type,
-        persistent,
-        mandatory,
-      },
+      ...{ contentType, headers: { ...headers }, messageId: event.id, persistent, mandatory },
       timestamp: Math.floor(event.createdAt.getTime() / 1000),
-      ...(event.correlationId === undefined ? {} : { correlationId: event.correlationId }),
+      ...(isShort(event.type) ? { type: event.type } : {}),
+      ...(isShort(event.correlationId) ? { correlationId: event.correlationId } : {}),
     }
+    returned.delete(event.id)
     const { promise, resolve, reject } = Promise.withResolvers<void>()
-    channel.publish(exchange, routingKeyOf(event), body, properties, (error: unknown) => {
+    channel.publish(exchange, routingKey, body, properties, (error: unknown) => {
       if (error === null || error === undefined) resolve()
       else reject(error instanceof Error ? error : new Error('the broker refused the message'))
     })
@@ -154,9 +162,8 @@ export function rabbitmq(options: RabbitmqOptions): Transport {
     maxEvents: 500,
     async publish(events, { signal }) {
       const channel = await boundedCall(openChannel(), { signal, timeoutMs })
-      return encodeAndSend(events, encode, async (messages) =>
-        sendInKeyOrder(messages, async (message) => send(message, channel, signal), maxInFlight),
-      )
+      const sendOne = async (message: EncodedEvent): Promise<PublishResult> => send(message, channel, signal)
+      return encodeAndSendInKeyOrder(events, encode, sendOne, maxInFlight)
     },
     async check({ signal }) {
       const channel = await boundedCall(openChannel(), { signal, timeoutMs })
@@ -164,9 +171,8 @@ export function rabbitmq(options: RabbitmqOptions): Transport {
     },
     async close() {
       isClosed = true
-      const channel = await opening?.catch(() => {})
-      opening = undefined
-      await channel?.close().catch(() => {})
+      // One that is being opened is closed when it is there: that may take as long as the broker is down.
+      await closeChannels()
     },
   }
 
@@ -197,6 +203,19 @@ export function rabbitmqFromUrl(given: TransportUrl): Transport {
       return { transport, end: async () => connection.close() }
     },
   })
+}
+
+/** Headers larger than a frame of the connection would end it. */
+function headerLimitOf({ connection }: ConfirmChannel): number {
+  const { frameMax } = Object(connection) as { frameMax?: unknown }
+  return typeof frameMax === 'number' && frameMax > 2048
+    ? Math.min(maxHeaderBytes, frameMax - 1024)
+    : maxHeaderBytes
+}
+
+/** What a property of a message can hold. */
+function isShort(text: string | undefined): text is string {
+  return text !== undefined && Buffer.byteLength(text) <= 255
 }
 
 function routingKeyProblem(key: string): string | undefined {

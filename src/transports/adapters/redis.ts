@@ -8,9 +8,8 @@ import {
 import { boundedCall } from '../sending/bounded-call.ts'
 import { closedError, createConnectedTransport, loadPackage } from '../sending/connected-transport.ts'
 import { destinationOption, type Destination } from '../sending/destination.ts'
-import { encodeAndSend } from '../sending/encode-all.ts'
 import { createEncoder, type EncodedEvent, type EnvelopeOptions } from '../sending/envelope.ts'
-import { sendInKeyOrder } from '../sending/in-key-order.ts'
+import { encodeAndSendInKeyOrder } from '../sending/in-key-order.ts'
 import { delivered, type PublishResult, type Transport } from '../sending/transport.ts'
 import type { TransportUrl } from '../sending/transport-url.ts'
 
@@ -38,7 +37,7 @@ const maxBytes = 268_435_456
 const maxInFlight = 500
 
 /** Runs a command. */
-type Call = (command: string, ...parameters: string[]) => Promise<unknown>
+export type Call = (command: string, ...parameters: string[]) => Promise<unknown>
 
 /**
  * Appends events to a stream of Redis or Valkey. Each entry has the fields `id`, `type`, `tenant` and, as JSON, `event` (the CloudEvent) or `payload`
@@ -65,9 +64,10 @@ export function redis(options: RedisOptions): Transport {
   let isClosed = false
 
   async function send({ event, body }: EncodedEvent, signal: AbortSignal): Promise<PublishResult> {
+    const stream = streamOf(event)
     const fields = ['id', event.id, 'type', event.type, 'tenant', event.tenantId, bodyField, body.toString()]
     try {
-      const appended = call('XADD', streamOf(event), ...trimming, '*', ...fields)
+      const appended = call('XADD', stream, ...trimming, '*', ...fields)
       await boundedCall(appended, { signal, timeoutMs })
       return delivered
     } catch (error) {
@@ -91,11 +91,10 @@ export function redis(options: RedisOptions): Transport {
     maxEvents: 500,
     async publish(events, { signal }) {
       if (isClosed) throw closedError('redis')
-      return encodeAndSend(events, encode, async (messages) => {
-        const results = await sendInKeyOrder(messages, async (message) => send(message, signal), maxInFlight)
-        if (replicas > 0 && results.includes(delivered)) await waitForReplicas(signal)
-        return results
-      })
+      const sendOne = async (message: EncodedEvent): Promise<PublishResult> => send(message, signal)
+      const results = await encodeAndSendInKeyOrder(events, encode, sendOne, maxInFlight)
+      if (replicas > 0 && results.includes(delivered)) await waitForReplicas(signal)
+      return results
     },
     async check({ signal }) {
       await boundedCall(call('PING'), { signal, timeoutMs })
@@ -113,23 +112,38 @@ export function redisFromUrl(given: TransportUrl): Transport {
   const maxLength = given.integer('maxLength', 1, 1e15)
   const replicas = given.integer('replicas', 0, 100)
   const envelope = given.choice('envelope', ['structured', 'raw'])
+  if (!/^\d*$/.test(given.path)) throw given.refuse('the path is the number of a database')
   const url = new URL(given.url)
   url.search = ''
   return createConnectedTransport({
     ...{ name: 'redis', order: 'key', maxEvents: 500 },
     load: async () => loadPackage('redis', async () => import('redis')),
     async connect({ createClient }) {
-      // A command that is sent while the server is down fails: the bus retries it.
-      const client = createClient({ url: url.href, disableOfflineQueue: true })
+      let wasConnected = false
+      const client = createClient({
+        url: url.href,
+        // A command that is sent while the server is down fails: the bus retries it.
+        disableOfflineQueue: true,
+        pingInterval: 10_000,
+        socket: {
+          connectTimeout: 10_000,
+          // Of silence, although there are pings: the server has gone without a word.
+          socketTimeout: 30_000,
+          // The first connection fails, so that the event is retried; later ones are tried for ever.
+          reconnectStrategy: (count, cause) => (wasConnected ? Math.min(50 * 2 ** count, 2000) : cause),
+        },
+      })
       client.on('error', () => {})
       await client.connect()
+      wasConnected = true
       const transport = redis({ client, stream, maxLength, replicas, envelope })
       return { transport, end: async () => client.destroy() }
     },
   })
 }
 
-function callOf(client: unknown): Call {
+/** The function that runs commands of a client. @throws a `ConfigurationError` `BUS_INVALID_OPTION` */
+export function callOf(client: unknown): Call {
   const { sendCommand, call } = Object(client) as { sendCommand?: unknown; call?: unknown }
   // ioredis has both, and its `sendCommand` takes an object.
   if (typeof call === 'function')

@@ -15,7 +15,7 @@ const otherStructuredType = /^application\/cloudevents/i
  */
 export function cloudEventOf(message: ReceivedMessage, tenantId: string | undefined): UncheckedEvent {
   const { event } = fromCloudEvent(attributesOf(message), tenantId === undefined ? {} : { tenantId })
-  return event as UncheckedEvent
+  return event
 }
 
 function attributesOf(message: ReceivedMessage): unknown {

@@ -27,7 +27,8 @@ export function messageIdText(receiver: string, { id }: Pick<ReceivedMessage, 'i
 export function contentId(message: ReceivedMessage): string {
   const hash = createHash('sha256')
   const { from, key, contentType } = message
-  hash.update(JSON.stringify([from, key, contentType, Object.entries(message.headers).toSorted()]))
+  const headers = Object.entries(message.headers).toSorted(([a], [b]) => (a < b ? -1 : 1))
+  hash.update(JSON.stringify([from, key, contentType, headers]))
   return `content:${hash.update('\n').update(message.body).digest('hex')}`
 }
 

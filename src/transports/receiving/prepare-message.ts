@@ -89,7 +89,7 @@ async function eventsOf(
         `Expected \`map\` to return an event, several, or undefined, got ${kindOf(event)}`,
       )
     const { tenantId: own, ...fields } = event as UncheckedEvent
-    return { ...fields, tenantId: own ?? tenantId } as UncheckedEvent
+    return { ...fields, tenantId: own ?? tenantId }
   })
 }
 

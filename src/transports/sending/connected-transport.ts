@@ -1,4 +1,5 @@
 import { ConfigurationError, DeliveryError } from '../../foundation/errors.ts'
+import { boundedCall } from './bounded-call.ts'
 import type { Transport } from './transport.ts'
 
 /** A transport that makes its client itself, when it is first used. */
@@ -6,30 +7,54 @@ export interface ConnectedTransportParts<M> extends Pick<Transport, 'name' | 'or
   /** Loads what the client comes from. Called once, by `open`; {@link loadPackage} does it. */
   readonly load: () => Promise<M>
   /** Connects, and gives the transport and what ends the client. Called again after it failed. */
-  readonly connect: (
-    loaded: M,
-  ) => Promise<{ readonly transport: Transport; readonly end: () => Promise<void> }>
+  readonly connect: (loaded: M) => Promise<Connected>
 }
+
+/** A connection, and how it is given back. */
+export interface Connected {
+  readonly transport: Transport
+  readonly end: () => Promise<void>
+  /** Settles when the client has given up, as after a login that was refused: the next call connects anew. */
+  readonly ended?: Promise<unknown> | undefined
+}
+
+/** How long a call waits for the connection. */
+const connectMs = 30_000
 
 /** For transports by URL: a system that is down when the bus starts is connected to later. */
 export function createConnectedTransport<M>(parts: ConnectedTransportParts<M>): Transport {
   const { name, order, maxEvents, load, connect } = parts
   let loading: Promise<M> | undefined
-  let connecting: ReturnType<typeof connect> | undefined
+  let connecting: Promise<Connected> | undefined
   let isClosed = false
 
-  async function connected(): Promise<Transport> {
+  async function connected(signal: AbortSignal): Promise<Transport> {
     if (isClosed) throw closedError(name)
     loading ??= load()
     const loaded = await loading
     if (connecting === undefined) {
       const attempt = connect(loaded)
       connecting = attempt
-      attempt.catch(() => {
-        if (connecting === attempt) connecting = undefined
-      })
+      void forgetWhenEnded(attempt)
     }
-    return (await connecting).transport
+    return (await boundedCall(connecting, { signal, timeoutMs: connectMs })).transport
+  }
+
+  async function forgetWhenEnded(attempt: Promise<Connected>): Promise<void> {
+    const made = await attempt.catch(() => undefined)
+    if (made !== undefined) {
+      if (made.ended === undefined) return
+      await made.ended.catch(() => {})
+    }
+    if (connecting !== attempt) return
+    connecting = undefined
+    await giveBack(made)
+  }
+
+  async function giveBack(made: Connected | undefined): Promise<void> {
+    if (made === undefined) return
+    await made.transport.close()
+    await made.end().catch(() => {})
   }
 
   return {
@@ -40,15 +65,13 @@ export function createConnectedTransport<M>(parts: ConnectedTransportParts<M>): 
       loading ??= load()
       await loading
     },
-    publish: async (events, call) => (await connected()).publish(events, call),
-    check: async (call) => (await connected()).check(call),
+    publish: async (events, call) => (await connected(call.signal)).publish(events, call),
+    check: async (call) => (await connected(call.signal)).check(call),
     async close() {
       isClosed = true
-      const made = await connecting?.catch(() => {})
+      const attempt = connecting
       connecting = undefined
-      if (made === undefined) return
-      await made.transport.close()
-      await made.end()
+      await giveBack(await attempt?.catch(() => undefined))
     },
   }
 }

@@ -26,7 +26,8 @@ export async function encodeAndSend<M>(
   })
 }
 
-function failedToEncode(error: unknown): PublishResult {
+/** The result of an event that could not be encoded. */
+export function failedToEncode(error: unknown): PublishResult {
   return { status: error instanceof BusError ? 'rejected' : 'retry', error }
 }
 

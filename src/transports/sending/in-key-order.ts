@@ -1,4 +1,6 @@
 import type { StoredEvent } from '../../events/envelope.ts'
+import { InvalidDestinationError } from './destination.ts'
+import { failedToEncode } from './encode-all.ts'
 import type { PublishResult } from './transport.ts'
 
 /**
@@ -15,10 +17,7 @@ export async function sendInKeyOrder<M extends { readonly event: StoredEvent }>(
 
   async function sendLine(line: readonly M[]): Promise<void> {
     for (const [index, message] of line.entries()) {
-      const result = await send(message).catch((error: unknown): PublishResult => ({
-        status: 'retry',
-        error,
-      }))
+      const result = await send(message).catch(failedToSend)
       results.set(message, result)
       if (result.status === 'delivered') continue
       for (const behind of line.slice(index + 1)) results.set(behind, waitsBehind)
@@ -30,8 +29,30 @@ export async function sendInKeyOrder<M extends { readonly event: StoredEvent }>(
     for (const line of lines) await sendLine(line)
   }
 
-  await Promise.all(Array.from({ length: limit }, sendLines))
+  await Promise.all(Array.from({ length: Math.min(limit, messages.length) }, sendLines))
   return messages.map((message) => results.get(message) ?? waitsBehind)
+}
+
+/** As {@link sendInKeyOrder}, for events: a key stops also at one that cannot be encoded. */
+export async function encodeAndSendInKeyOrder<M>(
+  events: readonly StoredEvent[],
+  encode: (event: StoredEvent) => Promise<M>,
+  send: (message: M) => Promise<PublishResult>,
+  limit: number,
+): Promise<PublishResult[]> {
+  async function encodeAndSendOne(event: StoredEvent): Promise<PublishResult> {
+    const encoded = await encode(event).then(
+      (message) => ({ message }),
+      (error: unknown) => failedToEncode(error),
+    )
+    return 'status' in encoded ? encoded : send(encoded.message)
+  }
+  const messages = events.map((event) => ({ event }))
+  return sendInKeyOrder(messages, async ({ event }) => encodeAndSendOne(event), limit)
+}
+
+function failedToSend(error: unknown): PublishResult {
+  return { status: error instanceof InvalidDestinationError ? 'rejected' : 'retry', error }
 }
 
 const waitsBehind: PublishResult = Object.freeze({
