@@ -26,6 +26,7 @@ export type ApiBus = Pick<
   | 'operations'
   | 'prune'
   | 'publishByHand'
+  | 'quarantine'
   | 'queries'
   | 'replay'
   | 'retention'

@@ -137,10 +137,11 @@ export async function countPrunable(executor: Executor, policy: RetentionPolicy)
          limit 10001) q) as quarantine`,
     [policy.rollupsDays, policy.operationsDays, policy.auditDays, policy.quarantineDays],
   )
+  const quarantine = Number(rows[0]?.quarantine ?? 0)
   return {
     rollups: Number(rows[0]?.rollups ?? 0),
     operations: Number(rows[0]?.operations ?? 0),
     audit: Number(rows[0]?.audit ?? 0),
-    quarantine: Number(rows[0]?.quarantine ?? 0),
+    ...(quarantine > 0 ? { quarantine } : {}),
   }
 }

@@ -56,7 +56,7 @@ const columns = `id, receiver, message_id, has_id, state, code, reason, received
 interface DetailsRow extends Row {
   readonly message_key: string | null
   readonly headers: Readonly<Record<string, string>>
-  readonly body: Buffer
+  readonly body: string
 }
 
 /** @param wake - of this process: there is something to try again */
@@ -128,7 +128,12 @@ export function createQuarantine(database: Database, wake: () => void): Quaranti
       const row = await readRow(database, idOption('id', id))
       return row === undefined
         ? undefined
-        : { ...toMessage(row), key: row.message_key ?? undefined, headers: row.headers, body: row.body }
+        : {
+            ...toMessage(row),
+            key: row.message_key ?? undefined,
+            headers: row.headers,
+            body: Buffer.from(row.body, 'hex'),
+          }
     },
     retry: async (selection, given) => change('retry', selection, checkChange(given, 'quarantine.retry')),
     async discard(selection, given) {
@@ -141,7 +146,7 @@ export function createQuarantine(database: Database, wake: () => void): Quaranti
 
 async function readRow(executor: Executor, id: string): Promise<DetailsRow | undefined> {
   const { rows } = await executor.query<DetailsRow>(
-    `select ${columns}, message_key, headers, body from bus.quarantined_messages where id = $1`,
+    `select ${columns}, message_key, headers, encode(body, 'hex') as body from bus.quarantined_messages where id = $1`,
     [id],
   )
   return rows[0]

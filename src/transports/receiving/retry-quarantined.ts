@@ -15,23 +15,29 @@ const maxCount = 50
  */
 export async function retryQuarantined(parts: StoreParts & PrepareParts): Promise<number> {
   const { database, receiver } = parts
-  const { rows } = await database.query<StoredMessageRow>(
-    `select id, message_id, has_id, received_from, protocol, content_type, message_key, headers, body, is_cut
-     from bus.quarantined_messages where state = 'retrying' and receiver = $1 order by id limit ${maxCount}`,
+  const { rows } = await database.query<{ id: string }>(
+    `select id from bus.quarantined_messages where state = 'retrying' and receiver = $1 order by id limit ${maxCount}`,
     [receiver],
   )
-  for (const row of rows) await retryOne(parts, row)
+  for (const { id } of rows) await retryOne(parts, id)
   return rows.length
 }
 
-async function retryOne(parts: StoreParts & PrepareParts, row: StoredMessageRow): Promise<void> {
+async function retryOne(parts: StoreParts & PrepareParts, id: string): Promise<void> {
   const { database } = parts
+  const { rows } = await database.query<StoredMessageRow>(
+    `select id, message_id, has_id, received_from, protocol, content_type, message_key, headers, encode(body, 'hex') as body, is_cut
+     from bus.quarantined_messages where id = $1 and state = 'retrying'`,
+    [id],
+  )
+  const [row] = rows
+  if (row === undefined) return
   const prepared = await prepareRow(parts, row)
   try {
-    await finish(parts, row.id, prepared)
+    await finish(parts, id, prepared)
   } catch (error) {
     if (!isRefusal(error)) throw error
-    await finish(parts, row.id, { message: prepared.message, poison: poisonOf(toBusError(error)) })
+    await finish(parts, id, { message: prepared.message, poison: poisonOf(toBusError(error)) })
   }
   await database.faultPoint?.('receive.retry-committed')
 }
