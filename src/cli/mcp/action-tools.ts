@@ -12,7 +12,7 @@ const ids: Properties[string] = {
   description: 'These events, of the subscription',
 }
 const rate: Properties[string] = {
-  ...{ type: 'integer', minimum: 1, maximum: 1_000_000 },
+  ...{ type: 'integer', minimum: 1, maximum: 100_000 },
   description: 'Events a second at most',
 }
 
