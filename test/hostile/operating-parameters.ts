@@ -343,7 +343,7 @@ export const operatingMethods: Readonly<Record<string, Entry>> = {
   },
   'bus.blockedKeys.list': reading(
     async (filter, { bus }) => bus.blockedKeys.list(filter),
-    ['subscription', 'tenantId'],
+    ['subscription', 'tenantId', 'orderingKey'],
   ),
   'bus.blockedKeys.release': {
     texts: each(['subscription', 'tenantId', 'orderingKey', 'by', 'reason'], async (option, { bus }) =>
