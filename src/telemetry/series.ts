@@ -1,6 +1,7 @@
 import type { Attributes } from '@opentelemetry/api'
 import { operationAttributes, type OperationName } from './attributes.ts'
 import { attributeNames, messagingSystem, type Instrument } from './instruments.ts'
+import { createKeyedByFour } from './keyed-by-four.ts'
 
 /** The measurements of an instrument that have the same attributes. */
 interface Series {
@@ -21,10 +22,8 @@ export interface SeriesOfInstrument {
   readonly all: Iterable<Series>
 }
 
-type Level<V> = Map<string | undefined, V>
-
 export function createSeries({ attributes: names }: Pick<Instrument, 'attributes'>): SeriesOfInstrument {
-  const known: Level<Level<Level<Level<Series>>>> = new Map()
+  const known = createKeyedByFour<Series>()
   const all: Series[] = []
   const hasType = names.includes('destination')
   const hasOperationType = names.includes('operationType')
@@ -50,20 +49,12 @@ export function createSeries({ attributes: names }: Pick<Instrument, 'attributes
     all,
     of(operation, givenType, subscription, errorType) {
       const type = hasType ? givenType : undefined
-      const found = known.get(operation)?.get(type)?.get(subscription)?.get(errorType)
+      const found = known.get(operation, type, subscription, errorType)
       if (found !== undefined) return found
       const series = { attributes: attributesOf(operation, type, subscription, errorType), count: 0 }
-      below(below(below(known, operation), type), subscription).set(errorType, series)
+      known.set(operation, type, subscription, errorType, series)
       all.push(series)
       return series
     },
   }
-}
-
-function below<V>(level: Level<Level<V>>, key: string | undefined): Level<V> {
-  const found = level.get(key)
-  if (found !== undefined) return found
-  const made: Level<V> = new Map()
-  level.set(key, made)
-  return made
 }

@@ -1,5 +1,6 @@
 import { canary } from '../../events/event-type.ts'
 import { durationBuckets, instruments, messagingSystem, type Instrument } from '../instruments.ts'
+import { createKeyedByFour } from '../keyed-by-four.ts'
 import type { ClientOperation, Recorder } from '../recorder.ts'
 import { bounds } from './bounds.ts'
 import { boundedValues, createBoundedSeries } from './bounded-series.ts'
@@ -23,6 +24,7 @@ export function createProcessMetrics(known: {
   readonly subscriptions: () => readonly string[]
 }): ProcessMetrics {
   const type = boundedValues(bounds.types)
+  for (const name of known.types) type(name)
   const subscription = boundedValues(bounds.subscriptions)
   const errorType = boundedValues(bounds.errorTypes)
   let isOn = false
@@ -203,30 +205,20 @@ type SeriesOf<Name extends string, Series> = (
   errorType: string | undefined,
 ) => Series
 
-type Level<V> = Map<string | undefined, V>
-
 /** Finds series without making labels and keys of them for each event. */
 function cached<Name extends string, Series>(find: SeriesOf<Name, Series>): SeriesOf<Name, Series> {
-  let known: Level<Level<Level<Level<Series>>>> = new Map()
+  let known = createKeyedByFour<Series>()
   let size = 0
   return (name, type, subscription, errorType) => {
-    const cachedSeries = known.get(name)?.get(type)?.get(subscription)?.get(errorType)
+    const cachedSeries = known.get(name, type, subscription, errorType)
     if (cachedSeries !== undefined) return cachedSeries
     if (size >= maxCached) {
-      known = new Map()
+      known = createKeyedByFour()
       size = 0
     }
     size += 1
     const found = find(name, type, subscription, errorType)
-    below(below(below(known, name), type), subscription).set(errorType, found)
+    known.set(name, type, subscription, errorType, found)
     return found
   }
-}
-
-function below<V>(level: Level<Level<V>>, key: string | undefined): Level<V> {
-  const found = level.get(key)
-  if (found !== undefined) return found
-  const made: Level<V> = new Map()
-  level.set(key, made)
-  return made
 }
