@@ -39,11 +39,16 @@ test(
     // A process that has nothing to tell yet waits for five seconds; Prometheus for ten.
     expect(first.ms).toBeLessThan(roomFor(6000))
     const times: number[] = []
-    await until('all sections are read', async () => {
-      const { families, ms } = await read()
-      times.push(ms)
-      return sections.every((section) => valueOf(families, 'bossbus_metrics_section_up', { section }) === 1)
-    })
+    // One that took too long on a busy machine is read again within two minutes.
+    await until(
+      'all sections are read',
+      async () => {
+        const { families, ms } = await read()
+        times.push(ms)
+        return sections.every((section) => valueOf(families, 'bossbus_metrics_section_up', { section }) === 1)
+      },
+      300_000,
+    )
     const { families, ms } = await read()
     expect(ms).toBeLessThan(roomFor(1500))
     expect(Math.max(...times)).toBeLessThan(roomFor(6000))
@@ -59,17 +64,5 @@ test(
     }
     const seriesCount = families.reduce((sum, { samples }) => sum + samples.length, 0)
     expect(seriesCount).toBeLessThan(5000)
-    // Subscriptions of other services, more than are read: what concerns none of them is told all the same.
-    await server.rows(
-      `insert into bus.subscriptions (name, service, patterns, options) select 'a-' || n, 'shop', '{note}', '{}' from generate_series(1, 5000) n`,
-    )
-    await server.rows(
-      `insert into bus.events (tenant_id, type, source, payload) values ('acme', 'note', 'sql', '1')`,
-    )
-    const another = testBus(server.url)
-    const undispatched = async () =>
-      valueOf(parsePrometheusText(await another.metrics()), 'bossbus_undispatched')
-    await until('depth is read', async () => (await undispatched()) !== undefined)
-    expect(await undispatched()).toBe(1)
   },
 )
