@@ -55,6 +55,8 @@ test('a standby is checked, and takes no writes', async () => {
   await server.kill()
   await writeFile(join(String(row?.['data_directory']), 'standby.signal'), '')
   await server.restart()
+  // What a standby keeps for the day on which it becomes the primary.
+  await server.rows(`select pg_create_physical_replication_slot('replica', true)`)
   const report = await examine({ database: server.url })
   expect(codesIn(report)).toEqual(['read-only-server'])
   expect(report.findings.find(({ code }) => code === 'read-only-server')).toMatchObject({

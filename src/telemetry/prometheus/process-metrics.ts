@@ -24,6 +24,7 @@ export function createProcessMetrics(known: {
   readonly subscriptions: () => readonly string[]
 }): ProcessMetrics {
   const type = boundedValues(bounds.types)
+  for (const name of known.types) type(name)
   const subscription = boundedValues(bounds.subscriptions)
   const errorType = boundedValues(bounds.errorTypes)
   let isOn = false
