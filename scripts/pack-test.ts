@@ -6,10 +6,13 @@
  * module and as CommonJS. The packages, megabytes and
  * files that a service gets with it are counted, and bounded.
  *
- *   npm run test:pack
+ *   npm run test:pack [-- FILE]
+ *
+ * With a file that `scripts/pack.ts` has written, it is that which is tested.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import {
+  copyFileSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -28,6 +31,9 @@ import { startPostgres } from '../src/testing/postgres.ts'
 
 const project = fileURLToPath(new URL('..', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'bossbus-pack-'))
+
+/** What one install has learned of the registry is good for the next. */
+const install = ['install', '--no-audit', '--no-fund', '--prefer-offline']
 
 function run(command: string, args: readonly string[], cwd: string): string {
   return execFileSync(command, [...args], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
@@ -278,7 +284,7 @@ async function runNest(serverUrl: string, tarball: string, version: number): Pro
   writeFileSync(join(nest, 'package.json'), JSON.stringify({ name: `nest-${version}`, private: true }))
   const packages = [`@nestjs/common@${version}`, `@nestjs/core@${version}`, 'reflect-metadata@0.2', 'rxjs@7']
   const others = ['zod@4', 'drizzle-orm@0.45', 'typescript@7', '@types/node@22']
-  run('npm', ['install', '--no-audit', '--no-fund', join(folder, tarball), ...packages, ...others], nest)
+  run('npm', [...install, join(folder, tarball), ...packages, ...others], nest)
   for (const name of ['service.mts', 'service.cts']) writeFileSync(join(nest, name), nestService)
   const { noEmit, allowImportingTsExtensions, ...emitting } = compilerOptions
   void [noEmit, allowImportingTsExtensions]
@@ -305,7 +311,7 @@ function checkFootprint(tarball: string): void {
   const lean = join(folder, 'lean')
   mkdirSync(lean)
   writeFileSync(join(lean, 'package.json'), JSON.stringify({ name: 'lean', private: true }))
-  run('npm', ['install', '--no-audit', '--no-fund', join(folder, tarball), 'drizzle-orm@0.45'], lean)
+  run('npm', [...install, join(folder, tarball), 'drizzle-orm@0.45'], lean)
   const modules = join(lean, 'node_modules')
   const paths = run('npm', ['ls', '--omit=dev', '--all', '--parseable'], lean).trim().split('\n').slice(1)
   const names = paths
@@ -440,27 +446,18 @@ async function runBundle(serverUrl: string, format: 'esm' | 'cjs'): Promise<void
 }
 
 try {
-  const [tarball] = JSON.parse(run('npm', ['pack', '--json', '--pack-destination', folder], project)) as {
-    filename: string
-  }[]
-  checkFootprint(tarball?.filename ?? '')
+  const tarball = 'bossbus.tgz'
+  const [, , given] = process.argv
+  if (given === undefined) run(process.execPath, ['scripts/pack.ts', join(folder, tarball)], project)
+  else copyFileSync(given, join(folder, tarball))
+  checkFootprint(tarball)
   writeFileSync(
     join(folder, 'package.json'),
     JSON.stringify({ name: 'uses-bossbus', private: true, type: 'module' }),
   )
   run(
     'npm',
-    [
-      'install',
-      '--no-audit',
-      '--no-fund',
-      `./${tarball?.filename ?? ''}`,
-      'fastify@5',
-      'zod@4',
-      'drizzle-orm@0.45',
-      'typescript@7',
-      '@types/node@22',
-    ],
+    [...install, `./${tarball}`, 'fastify@5', 'zod@4', 'drizzle-orm@0.45', 'typescript@7', '@types/node@22'],
     folder,
   )
   writeFileSync(join(folder, 'usage.ts'), usage)
@@ -497,12 +494,12 @@ try {
   console.log(
     `the packed command works, version ${run('npm', ['exec', '--no', '--', 'bossbus', '--version'], folder).trim()}`,
   )
-  await runNewService(tarball?.filename ?? '')
+  await runNewService(tarball)
   const server = await startPostgres({ settings: ['max_connections=100', 'fsync=off'] })
   try {
     console.log(run(process.execPath, [join(folder, 'required.cjs')], folder).trim())
     for (const format of ['esm', 'cjs'] as const) await runBundle(server.url, format)
-    for (const version of [11, 12]) await runNest(server.url, tarball?.filename ?? '', version)
+    for (const version of [11, 12]) await runNest(server.url, tarball, version)
     process.env['PACK_TEST_URL'] = server.url
     console.log(run(process.execPath, [join(folder, 'usage.ts')], folder).trim())
   } finally {

@@ -106,10 +106,13 @@ export function createBus<
     },
     resolved.metrics,
   )
-  const telemetry = createTelemetry(resolved.telemetry, [metrics.recorder])
+  const telemetry = createTelemetry(resolved.telemetry, [metrics.recorder], () => database.server)
   const deadLetters = createDeadLetters(database, operations, settings, logger, telemetry.recorder)
   const registered = {
-    ...createSubscriptions(database, settings.source, async () => delivery?.followStates()),
+    // What follows from a state, such as the next probe of a circuit breaker, comes when the caller's trace is long over.
+    ...createSubscriptions(database, settings.source, async () =>
+      runOutside(async () => delivery?.followStates()),
+    ),
     ...createSubscriptionRemoval(database, operations, logger),
   }
   let state: BusState = 'created'

@@ -18,7 +18,10 @@ export interface MigrationPlan {
   readonly queues: readonly string[]
   /** Roles that would be created, and whether the role of the connection may do so. */
   readonly roles: { readonly missing: readonly string[]; readonly mayCreate: boolean }
-  /** All of it as a script for psql, but for the queues. Grants are in it always: those that exist are not written again. */
+  /**
+   * All of it as a script for psql, but for the queues, which pg-boss creates itself: a comment at its end names them. Grants are in it
+   * always: those that exist are not written again.
+   */
   readonly sql: string
 }
 
@@ -45,13 +48,16 @@ export async function planMigration(
     ['pg-boss', bossSql],
     ['Roles and what they may do', rolesSql],
   ] as const
+  const script = parts.filter(([, sql]) => sql !== '').map(([title, sql]) => `-- ${title}.\n\n${sql}`)
+  // Names of subscriptions are letters, digits, dots, hyphens and underscores.
+  if (queues.length > 0)
+    script.push(
+      `-- Not in this script: the queues of ${queues.join(', ')}. Run \`bossbus migrate\` after it, which creates them.`,
+    )
   return {
     bus: { appliedCount: pending.appliedCount, migrations: pending.migrations.map(({ name }) => name) },
     boss: { schema: database.bossSchemaName, ...boss },
     ...{ queues, roles },
-    sql: parts
-      .filter(([, sql]) => sql !== '')
-      .map(([title, sql]) => `-- ${title}.\n\n${sql}`)
-      .join('\n\n'),
+    sql: script.join('\n\n'),
   }
 }

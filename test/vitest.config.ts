@@ -2,6 +2,7 @@ import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { defineConfig } from 'vitest/config'
 
+/** The types in test-d.ts are not among the tests: `npm run typecheck` compiles them with all else, which takes as long as all of it. */
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
@@ -23,6 +24,5 @@ export default defineConfig({
           'Kills processes or servers over and over, waits for long, or needs tens of thousands of events: npm run test:slow',
       },
     ],
-    typecheck: { enabled: true, include: ['test/**/*.test-d.ts'], tsconfig: './tsconfig.json' },
   },
 })

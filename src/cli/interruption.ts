@@ -2,6 +2,8 @@
 export interface Interruption {
   /** Aborted by the first one. From the first call on, they no longer end the process by themselves. */
   readonly interruption: () => AbortSignal
+  /** Aborts it, also for a command that asks for it later. A command that does not ask goes on. */
+  readonly end: () => void
   /** Hears the keys that a person types, one by one, until the returned function is called. */
   readonly hearKeys: (listener: (key: string) => void) => () => void
 }
@@ -31,6 +33,7 @@ export function createInterruption(): Interruption {
       isHeard = true
       return controller.signal
     },
+    end: () => controller.abort(),
     hearKeys(listener) {
       const { stdin } = process
       const hear = (text: string): void => {

@@ -4,17 +4,28 @@
  *
  * @module
  */
+import { Console } from 'node:console'
 import { assertNodeVersion } from '../foundation/node-version.ts'
 import { createInterruption } from './interruption.ts'
 import type { TextStream } from './output/streams.ts'
 
-// `bossbus … | head`: nobody reads on.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 2))
+const usualColumns = 80
+const interruptions = createInterruption()
+let isRead = true
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') process.exit(2)
+  // `bossbus … | head`: nobody reads on. What follows something ends, and the rest is done all the same: its exit code is true.
+  isRead = false
+  interruptions.end()
+})
 process.stderr.on('error', () => {})
+// The configuration may log, as the code of a service does: standard output is for the result alone.
+globalThis.console = new Console(process.stderr)
 
 const code = await main()
 // What the configuration has opened must not keep the process alive. A pipe may still have to take what was written.
-process.stdout.write('', () => process.stderr.write('', () => process.exit(code)))
+if (isRead) process.stdout.write('', () => process.stderr.write('', () => process.exit(code)))
+else process.stderr.write('', () => process.exit(code))
 
 /** Loads the command only after the Node version has been checked. */
 async function main(): Promise<number> {
@@ -26,7 +37,7 @@ async function main(): Promise<number> {
     return 2
   }
   const { run } = await import('./run.ts')
-  const { interruption, hearKeys } = createInterruption()
+  const { interruption, hearKeys } = interruptions
   return run({
     args: process.argv.slice(2),
     env: process.env,
@@ -57,13 +68,16 @@ interface Writable {
 
 function toStream(stream: Writable): TextStream {
   return {
-    write: (text) => void stream.write(text),
+    write(text) {
+      if (isRead || stream !== process.stdout) stream.write(text)
+    },
     isTerminal: stream.isTTY === true,
+    // Some terminals say 0: they do not know.
     get columns() {
-      return stream.columns ?? 80
+      return stream.columns === undefined || stream.columns === 0 ? usualColumns : stream.columns
     },
     get rows() {
-      return stream.rows
+      return stream.rows === 0 ? undefined : stream.rows
     },
     onResize(listener) {
       stream.on('resize', listener)

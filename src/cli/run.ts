@@ -5,6 +5,7 @@ import { actorOf } from './command/actor.ts'
 import { readArguments } from './command/arguments.ts'
 import type { Command, CommandContext, CommandEntry, ExitCode } from './command/command.ts'
 import { loadConfig, type Config } from './command/config.ts'
+import type { CommandWord } from './output/command-line.ts'
 import { confirm } from './command/confirm.ts'
 import { createConnections } from './command/connections.ts'
 import { describeError, TimeoutError } from './command/describe-error.ts'
@@ -12,7 +13,7 @@ import { findCommand, unknownCommand } from './command/find-command.ts'
 import type { ValuesOf } from './command/flags.ts'
 import { globalFlags } from './command/global-flags.ts'
 import { helpOf, helpOfAll } from './command/help.ts'
-import { hasPassword, nextPageCommand } from './command/next-page.ts'
+import { hasPassword, nextPageCommand, withoutPassword } from './command/next-page.ts'
 import { parseFlags, readFlags } from './command/parse-flags.ts'
 import { Declined } from './command/usage-error.ts'
 import { commands } from './commands/all.ts'
@@ -124,10 +125,18 @@ async function runWith(
   }
   const connections = createConnections(config, env['BOSSBUS_DEBUG'] === '1')
   const timeoutMs = values.timeout * 1000
+  const tellTimeout = (): never => {
+    const { 'dry-run': isDryRun, allow = [] } = values as {
+      readonly 'dry-run'?: boolean
+      readonly allow?: readonly string[]
+    }
+    throw new TimeoutError(
+      `The database did not answer within ${duration(timeoutMs)}`,
+      isDryRun === false || allow.length > 0,
+    )
+  }
   const inTime = async <T>(work: Promise<T>): Promise<T> =>
-    withTimeout(work, timeoutMs, (): never => {
-      throw new TimeoutError(`The database did not answer within ${duration(timeoutMs)}`)
-    }) as Promise<T>
+    output.during('Waiting for the database', withTimeout<T, never>(work, timeoutMs, tellTimeout))
   const textOf = (name: string): string | undefined => values[name] as string | undefined
   const context: CommandContext = {
     isYes: values.yes,
@@ -157,9 +166,18 @@ function outputOf({ env, stdout, stderr }: CliEnvironment, values: GlobalValues)
   return createOutput({
     ...{ stdout, stderr, now: Date.now },
     isJson: values.json,
+    commandOptions: keptOptions(values),
     colours: {
       stdout: hasColour(env, stdout.isTerminal, values['no-color']),
       stderr: hasColour(env, stderr.isTerminal, values['no-color']),
     },
+  })
+}
+
+/** Where this call has looked, others are to look, too. */
+function keptOptions(values: GlobalValues): readonly CommandWord[] {
+  return (['config', 'database', 'database-file'] as const).flatMap((name): CommandWord[] => {
+    const value = values[name]
+    return value === undefined ? [] : [[`--${name}`, withoutPassword(value)]]
   })
 }

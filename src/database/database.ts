@@ -26,6 +26,8 @@ export type Commit = () => Promise<void>
 /** The bus's own connections, always through node-postgres and never through postgres.js: see docs/adr/0002. */
 export interface Database extends Executor {
   readonly pool: pg.Pool
+  /** Where its connections go: a host or the path of a Unix socket. Undefined while that is not known. */
+  readonly server: { readonly host: string; readonly port: number | undefined } | undefined
   /** The schema of pg-boss: as in the catalogues, and as SQL. */
   readonly bossSchemaName: string
   readonly bossSchema: string
@@ -139,6 +141,10 @@ export function createDatabase(
 
   return {
     pool,
+    get server() {
+      const { host, port } = source.known
+      return host === undefined ? undefined : { host, port: host.startsWith('/') ? undefined : port }
+    },
     bossSchemaName,
     bossSchema: quoteBossSchema(bossSchemaName),
     faultPoint: currentFaultHook(),

@@ -28,14 +28,11 @@ import { rowSecurityCheck } from './schema/row-security.ts'
 import { bossVersionCheck, busVersionCheck } from './schema/versions.ts'
 import { buffersCheck, connectionsCheck, locksCheck } from './server/capacity.ts'
 import { encodingCheck } from './server/encoding.ts'
-import {
-  neededSettingsCheck,
-  settingsCheck,
-  synchronousStandbyCheck,
-  writableCheck,
-} from './server/settings.ts'
+import { neededSettingsCheck } from './server/needed-settings.ts'
+import { settingsCheck } from './server/settings.ts'
 import { versionCheck } from './server/version.ts'
 import { wraparoundCheck } from './server/wraparound.ts'
+import { synchronousStandbyCheck, writableCheck } from './server/writes.ts'
 
 /** What is examined. */
 export interface DoctorOptions {

@@ -97,9 +97,9 @@ export function invalidOption(message: string, option?: string): ConfigurationEr
   return new ConfigurationError('BUS_INVALID_OPTION', message, { option })
 }
 
-/** An integer within its bounds, or the default if omitted. @throws a {@link ConfigurationError} */
+/** An integer within its bounds, or the default if omitted; null is not omitted. @throws a {@link ConfigurationError} */
 export function integerOption(name: string, value: unknown, range: Range): number {
-  const given = value ?? range.default
+  const given = value === undefined ? range.default : value
   if (typeof given === 'number' && Number.isInteger(given) && given >= range.min && given <= range.max)
     return given
   throw invalidOption(
@@ -108,9 +108,9 @@ export function integerOption(name: string, value: unknown, range: Range): numbe
   )
 }
 
-/** A boolean, or the default if omitted. @throws a {@link ConfigurationError} */
+/** A boolean, or the default if omitted; null is not omitted. @throws a {@link ConfigurationError} */
 export function booleanOption(name: string, value: unknown, fallback: boolean): boolean {
-  const given = value ?? fallback
+  const given = value === undefined ? fallback : value
   if (typeof given === 'boolean') return given
   throw invalidOption(`Expected \`${name}\` to be true or false, got ${describe(given)}`, name)
 }

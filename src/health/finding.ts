@@ -131,8 +131,13 @@ export function createFinding(
 
 /** Names for a message: the first three, and how many more. */
 export function namesOf(names: readonly string[]): string {
-  const shown = names.slice(0, 3).map((name) => `\`${name}\``)
-  return names.length > 3 ? `${shown.join(', ')} and ${names.length - 3} more` : shown.join(', ')
+  return someOf(names.map((name) => `\`${name}\``))
+}
+
+/** Texts for a message: the first three, and how many more. */
+export function someOf(texts: readonly string[]): string {
+  const shown = texts.slice(0, 3).join(', ')
+  return texts.length > 3 ? `${shown} and ${texts.length - 3} more` : shown
 }
 
 /** At most so many items are in the data of one finding. */

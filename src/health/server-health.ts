@@ -21,7 +21,8 @@ interface ServerState extends Record<string, unknown> {
 
 /**
  * What holds back vacuum or the write-ahead log on this server: transactions of this database that are older than a limit, prepared ones too, and
- * replication slots that nobody reads. A role without `pg_read_all_stats` sees the transactions of its own roles only.
+ * replication slots that nobody reads, but for those of a standby: there they are kept for the day on which it becomes the primary. A role without
+ * `pg_read_all_stats` sees the transactions of its own roles only.
  */
 export async function findServerProblems(
   database: Pick<Database, 'query'>,
@@ -47,7 +48,7 @@ export async function findServerProblems(
          select s.slot_name as name, pg_wal_lsn_diff(case when not pg_is_in_recovery() then pg_current_wal_lsn() end, s.restart_lsn)::float8 as "retainedBytes",
            age(s.xmin) as "xminAge", age(s.catalog_xmin) as "catalogXminAge"
          from pg_replication_slots s
-         where not s.active and not s.temporary and (s.restart_lsn is not null or s.xmin is not null or s.catalog_xmin is not null)
+         where not pg_is_in_recovery() and not s.active and not s.temporary and (s.restart_lsn is not null or s.xmin is not null or s.catalog_xmin is not null)
            and (s.database is null or s.database = current_database())
          order by s.slot_name limit ${maxItems}
        ) s) as slots`,

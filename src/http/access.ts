@@ -104,10 +104,11 @@ export interface ApiGrant {
    */
   readonly allow: 'read' | 'all' | readonly ('read' | 'all' | ApiAction)[]
   /**
-   * The tenant that they belong to. Reads then run under row-level security as that tenant, changes concern its events alone, and what has no
-   * form for one tenant is refused. @defaultValue all tenants
+   * The tenant that they belong to. Reads then run under row-level security as that tenant, or have it as a condition, changes concern its
+   * events alone, and what has no form for one tenant is refused. Operators leave it out: undefined is refused, because a person whose tenant
+   * is not known is no operator. @defaultValue all tenants
    */
-  readonly tenantId?: string | undefined
+  readonly tenantId?: string
 }
 
 /** A grant that has been checked. */
@@ -131,11 +132,11 @@ export function checkGrant(returned: unknown): CheckedGrant | undefined {
   assertObject('`api.access` to return undefined, or a grant like { by, allow }', returned)
   refuseUnknownKeys(returned, ['by', 'allow', 'tenantId'], 'what `api.access` returns')
   const { by, allow, tenantId } = returned as Readonly<Record<string, unknown>>
+  const isOfTenant = 'tenantId' in returned
   const allowed = checkAllow(allow)
   return Object.freeze({
     by: textOption('by', by, actorLength),
-    tenantId:
-      tenantId === undefined ? undefined : textOption('tenantId', tenantId, { max: limits.keyLength }),
+    tenantId: isOfTenant ? textOption('tenantId', tenantId, { max: limits.keyLength }) : undefined,
     allows: (action: ApiAction) =>
       allowed.has(action) ||
       (isRead(action) && allowed.has('read')) ||

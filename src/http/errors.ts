@@ -1,4 +1,4 @@
-import { BusError, HttpError, type BusErrorCode } from '../foundation/errors.ts'
+import { BusError, DatabaseError, HttpError, type BusErrorCode } from '../foundation/errors.ts'
 
 /** How an error is answered. */
 export interface ErrorAnswer {
@@ -53,19 +53,26 @@ export const statusOf = (code: BusErrorCode): number => statuses[code] ?? 500
 /** The message of errors that are not the client's business. */
 export const unsaid = 'The request failed; the log says why'
 
-/** Every error has one form, whoever has thrown it. What is not the client's business is not said: the log has it. */
+/**
+ * Every error has one form, whoever has thrown it. What is not the client's business is not said, and the log has it: what the database says
+ * names hosts, roles, tables and values.
+ */
 export function toErrorAnswer(error: unknown): ErrorAnswer {
   if (error instanceof BusError) {
     const { code, message, option } = error
-    return { statusCode: statuses[code] ?? error.statusCode, code, message, option }
+    const statusCode = statuses[code] ?? error.statusCode
+    const isSaid = maySay(statusCode) && !(error instanceof DatabaseError)
+    return { statusCode, code, message: isSaid ? message : unsaid, option }
   }
   const { statusCode: given, message } = (error ?? {}) as { statusCode?: unknown; message?: unknown }
   const isStatus = typeof given === 'number' && Number.isInteger(given) && given >= 400 && given <= 599
   const statusCode = isStatus ? given : 500
   const code = codes[statusCode] ?? (statusCode < 500 ? 'BUS_HTTP_BAD_REQUEST' : 'BUS_HTTP_ERROR')
-  const isSaid = typeof message === 'string' && message !== '' && (statusCode < 500 || statusCode === 503)
+  const isSaid = typeof message === 'string' && message !== '' && maySay(statusCode)
   return { statusCode, code, message: isSaid ? message : unsaid }
 }
+
+const maySay = (statusCode: number): boolean => statusCode < 500 || statusCode === 503
 
 export const forbidden = (message: string): HttpError => new HttpError(403, 'BUS_HTTP_FORBIDDEN', message)
 

@@ -7,8 +7,18 @@ export interface Peer {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
 }
 
-/** Headers by which proxies say that they forward something. */
-const forwarding = ['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-real-ip', 'via'] as const
+/** Headers by which proxies say that they forward something, besides all that begin with `x-forwarded-`. */
+const forwarding: readonly string[] = [
+  ...[
+    'forwarded',
+    'x-real-ip',
+    'via',
+    'x-original-host',
+    'x-client-ip',
+    'true-client-ip',
+    'cf-connecting-ip',
+  ],
+]
 
 /**
  * Whether a request comes from this machine and is for it: over a loopback address, without a proxy that would forward those of others, and
@@ -16,10 +26,12 @@ const forwarding = ['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-real-
  */
 export function isFromThisMachine({ address, headers }: Peer): boolean {
   if (address === undefined || !isLoopbackAddress(address)) return false
-  if (forwarding.some((name) => headers[name] !== undefined)) return false
+  if (Object.keys(headers).some(isForwarding)) return false
   const { host } = headers
   return typeof host === 'string' && isLoopbackName(host)
 }
+
+const isForwarding = (name: string): boolean => name.startsWith('x-forwarded-') || forwarding.includes(name)
 
 function isLoopbackAddress(address: string): boolean {
   const plain = address.toLowerCase().replace(/^::ffff:/, '')

@@ -11,7 +11,7 @@ const description = `What operators do with a bus: find events and where they ar
 
 Every route is a method of the bus with the same name, filters and errors; docs/guide/http.md has an overview, docs/errors.md the codes.
 
-**Security.** The app decides in \`api.access\` who sends a request, what they may do and which tenant they belong to: without it there is no route. How it recognises them (a header, a cookie, a certificate) is its own matter. What is not granted is answered with 403. Somebody who belongs to a tenant reads under row-level security as that tenant and changes its events alone; what has no form for one tenant is answered with 403. Changes must be JSON, and are refused when a page of another origin sends them. Each is recorded with its actor.
+**Security.** The app decides in \`api.access\` who sends a request, what they may do and which tenant they belong to: without it there is no route. How it recognises them (a header, a cookie, a certificate) is its own matter. What is not granted is answered with 403. Somebody who belongs to a tenant reads and changes what is of that tenant alone; what has no form for one tenant is answered with 403. Changes must be JSON, and are refused when a page of another origin sends them. Each is recorded with its actor.
 
 **Lists** have \`next\` while there is more: pass it as \`after\`. A page may have fewer items than \`limit\` where these are large. In a query, several values are repeated or separated by commas (\`\\,\` is a comma), times are ISO 8601 with a zone. Unknown parameters are refused.`
 

@@ -1,5 +1,6 @@
 import type { Bus } from '../bus-interface.ts'
 import type { BusErrorCode } from '../foundation/errors.ts'
+import { invalidOption } from '../foundation/options.ts'
 import type { Tenant } from '../tenancy/tenant.ts'
 import type { EventCatalogue } from '../events/catalogue.ts'
 import type { ApiAction, CheckedGrant } from './access.ts'
@@ -103,7 +104,25 @@ export function ofTenant<T extends { readonly tenantId?: string | undefined }>(
   return { ...given, tenantId }
 }
 
-/** The same for reads in the scope of the tenant, which name none. */
+/**
+ * The same for a selection of what is to be changed. One without a condition is refused to them as it is to operators: it would mean all that
+ * the tenant has.
+ *
+ * @throws besides, a {@link ConfigurationError} `BUS_INVALID_OPTION` if it says nothing
+ */
+export function selectionOfTenant<T extends { readonly tenantId?: string | undefined }>(
+  given: T | undefined,
+  tenantId: string,
+  action: ApiAction,
+): T & { readonly tenantId: string } {
+  if (given === undefined || Object.values(given).every((value) => value === undefined))
+    throw invalidOption(
+      `Expected at least one condition in the selection of ${action}: \`tenantId\` means all that your tenant has`,
+    )
+  return ofTenant(given, tenantId)
+}
+
+/** What is asked for in the scope of the tenant, where reads name none. */
 export function inTenant<T extends { readonly tenantId?: string | undefined }>(
   given: T,
   ownTenantId: string,

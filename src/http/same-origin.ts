@@ -20,15 +20,18 @@ export function assertSameOrigin(headers: OriginHeaders, host: string): void {
     if (site === 'same-origin' || site === 'none') return
     throw crossOrigin('a page of another origin has sent it')
   }
-  if (origin === undefined || hostOf(origin) === host.toLowerCase()) return
+  if (origin === undefined || isOf(origin, host)) return
   throw crossOrigin(
     `it comes from another origin than this host, ${host.slice(0, 255)}. Behind a proxy that changes the host, set \`trustProxy\` of Fastify`,
   )
 }
 
-/** Undefined for `null`, which pages without an origin send, and for what is no origin. */
-function hostOf(origin: string): string | undefined {
-  return URL.canParse(origin) ? new URL(origin).host : undefined
+/** Whether a page is of a host, whose port may be said although it is that of the scheme. False for `null`, which pages without an origin send. */
+function isOf(origin: string, host: string): boolean {
+  if (!URL.canParse(origin)) return false
+  const { protocol, host: itsHost } = new URL(origin)
+  const own = `${protocol}//${host}`
+  return itsHost !== '' && URL.canParse(own) && new URL(own).host === itsHost
 }
 
 function crossOrigin(why: string): HttpError {

@@ -232,7 +232,8 @@ export function createHistory<C extends EventCatalogue>(
       return inCausalOrder(events.slice(0, limit))
     },
     async traceTree(id, options = {}) {
-      const event = typeof id === 'string' && uuidShape.test(id) ? await get(id, {}) : undefined
+      assertOptions(options, 'events.traceTree')
+      const event = typeof id === 'string' && uuidShape.test(id) ? await get(id, options) : undefined
       const { events, limit } = await correlated(event?.correlationId ?? id, options, 'events.traceTree')
       const found = new Map(events.map((each) => [each.id, each]))
       if (event !== undefined && (options.tenantId ?? event.tenantId) === event.tenantId)

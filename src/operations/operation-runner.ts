@@ -105,7 +105,7 @@ export function startOperationRunner({ database, logger, parts }: OperationRunne
   async function runPart(): Promise<number | undefined> {
     let operation: RunningOperation | undefined
     let thrown: unknown
-    let onCommitted: (() => void) | undefined
+    let onCommitted = (): void => {}
     try {
       await database.transaction(async (client) => {
         const { rows } = await client.query<RunningOperation>(
@@ -125,10 +125,13 @@ export function startOperationRunner({ database, logger, parts }: OperationRunne
           throw error
         })
         await database.faultPoint?.('operation.part-written')
-        await writeResult(client, operation, result)
-        ;({ onCommitted } = result)
+        const reportEnd = await writeResult(client, operation, result)
+        onCommitted = () => {
+          result.onCommitted?.()
+          reportEnd()
+        }
       })
-      onCommitted?.()
+      onCommitted()
       if (operation !== undefined) await database.faultPoint?.('operation.part-committed')
     } catch (error) {
       if (operation === undefined) throw error
@@ -137,11 +140,12 @@ export function startOperationRunner({ database, logger, parts }: OperationRunne
     return nextDueMs(operation === undefined)
   }
 
+  /** Returns what says that the operation has ended, if it has: to be called once that is committed. */
   async function writeResult(
     client: pg.PoolClient,
     operation: RunningOperation,
     { progress, counts, handledCount, next }: PartResult,
-  ): Promise<void> {
+  ): Promise<() => void> {
     const total = addCounts(operation.counts, counts)
     const reason = next.state === 'running' ? undefined : next.reason
     const waitMs = Math.max(
@@ -156,10 +160,10 @@ export function startOperationRunner({ database, logger, parts }: OperationRunne
        where id = $1`,
       [operation.id, JSON.stringify(progress), JSON.stringify(total), next.state, reason ?? null, waitMs],
     )
-    if (next.state === 'running') return
-    if (next.state === 'done')
-      await finishAudit(client, operation.id, { state: 'done', counts: total, reason })
-    report(operation, next.state, total, reason)
+    const { state } = next
+    if (state === 'running') return () => {}
+    if (state === 'done') await finishAudit(client, operation.id, { state, counts: total, reason })
+    return () => report(operation, state, total, reason)
   }
 
   /** The part has rolled back, and is tried again. A database that does not answer is not the operation's fault. */

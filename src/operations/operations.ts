@@ -16,6 +16,7 @@ import {
 } from '../foundation/options.ts'
 import { operationsPayload, wakeSql } from '../outbox/relay/notifier.ts'
 import type { Operation, OperationKind, OperationState } from './operation.ts'
+import { commonFields, type OperationRow } from './operation-row.ts'
 
 const kinds: readonly OperationKind[] = ['redrive', 'discard', 'replay', 'catch-up', 'remove']
 const states: readonly OperationState[] = ['running', 'paused', 'stopped', 'done', 'cancelled']
@@ -64,27 +65,13 @@ export interface Operations {
   cancel: (id: string, change: OperationChange) => Promise<boolean>
 }
 
-interface OperationRow extends Record<string, unknown> {
-  readonly id: string
-  readonly kind: OperationKind
-  readonly state: OperationState
+interface OperatorRow extends OperationRow {
   readonly actor: string
   readonly reason: string | null
   readonly state_actor: string | null
   readonly state_reason: string | null
-  readonly selection: Readonly<Record<string, unknown>>
   readonly options: Readonly<Record<string, unknown>>
-  readonly subscriptions: readonly string[]
-  readonly rate: number | null
-  readonly expected: Readonly<Record<string, unknown>> | null
-  readonly total: string | null
-  readonly counts: Readonly<Record<string, number>>
-  /** What settlements of a replay have counted and no part has added yet. */
-  readonly uncounted: Readonly<Record<string, number | null>> | null
   readonly error: string | null
-  readonly created_at: Date
-  readonly updated_at: Date
-  readonly finished_at: Date | null
 }
 
 const selectSql = `select o.id, o.kind, o.state, o.actor, o.reason, o.state_actor, o.state_reason, o.selection, o.options,
@@ -106,7 +93,7 @@ const steps = {
 
 export function createOperations(database: Database): Operations {
   async function get(id: string): Promise<Operation> {
-    const { rows } = await database.query<OperationRow>(`${selectSql} where o.id = $1`, [idOption('id', id)])
+    const { rows } = await database.query<OperatorRow>(`${selectSql} where o.id = $1`, [idOption('id', id)])
     if (rows[0] !== undefined) return toOperation(rows[0])
     throw new ConfigurationError(
       'BUS_OPERATION_NOT_FOUND',
@@ -157,7 +144,7 @@ export function createOperations(database: Database): Operations {
   return {
     async list(filter = {}) {
       const { conditions, values, limit } = checkFilter(filter)
-      const { rows } = await database.query<OperationRow>(
+      const { rows } = await database.query<OperatorRow>(
         `${selectSql} where ${conditions} order by o.id desc limit ${limit}`,
         values,
       )
@@ -207,41 +194,14 @@ function checkChange(given: OperationChange, call: string): OperationChange {
   return checkActor(given)
 }
 
-function toOperation(row: OperationRow): Operation {
+function toOperation(row: OperatorRow): Operation {
   return {
-    id: row.id,
-    kind: row.kind,
-    state: row.state,
+    ...commonFields(row),
     by: row.actor,
     reason: row.reason ?? undefined,
     stateBy: row.state_actor ?? undefined,
     stateReason: row.state_reason ?? undefined,
-    selection: withoutStored(row.selection),
     options: row.options,
-    subscriptions: row.subscriptions,
-    rate: row.rate ?? undefined,
-    expected: row.expected ?? undefined,
-    totalCount: row.total === null ? undefined : Number(row.total),
-    counts: withUncounted(row),
     error: row.error ?? undefined,
-    createdAt: row.created_at,
-    updatedAt: row.updated_at,
-    finishedAt: row.finished_at ?? undefined,
   }
-}
-
-/** As the caller named it. */
-export function withoutStored(selection: OperationRow['selection']): Readonly<Record<string, unknown>> {
-  return Object.fromEntries(Object.entries(selection).filter(([name]) => name !== 'stored'))
-}
-
-/** What it has done so far. */
-export function withUncounted({
-  counts,
-  uncounted,
-}: Pick<OperationRow, 'counts' | 'uncounted'>): Readonly<Record<string, number>> {
-  const all: Record<string, number> = { ...counts }
-  for (const [name, count] of Object.entries(uncounted ?? {}))
-    if ((count ?? 0) > 0) all[name] = (all[name] ?? 0) + (count ?? 0)
-  return all
 }

@@ -1,4 +1,4 @@
-import { createValues } from '../database/statement-values.ts'
+import { createValues, type StatementValues } from '../database/statement-values.ts'
 import type { Executor } from '../database/database.ts'
 import {
   allOf,
@@ -54,70 +54,94 @@ export interface SliceRequest {
 export async function readSlice(executor: Executor, request: SliceRequest, lanes: Lanes): Promise<Slice> {
   const { filter, comparedTypes, state, window, wanted, readLimit } = request
   const values = createValues()
-  const isNewest = filter.order === 'newest'
-  const direction = isNewest ? 'desc' : 'asc'
+  const direction = filter.order === 'newest' ? 'desc' : 'asc'
   const inWindow = windowCondition(window, filter, values)
-  const { column, keys } = lanes
+  const fromLanes = lanesSql(lanes, inWindow, direction, values)
   // The index of tenants has the types too, so events of other types are not read.
-  const ofTypes = column === 'tenant_id' ? typeConditions('s.type', filter, values) : []
+  const ofTypes = lanes.column === 'tenant_id' ? typeConditions('s.type', filter, values) : []
   const answered = ofTypes.length === 0 ? lanes.answered : ([...lanes.answered, 'types', 'patterns'] as const)
   const residual = conditionsOf(filter, comparedTypes, values, answered)
-  const laneCount = column === undefined ? 1 : Math.max(1, keys.length)
-  const source = column === undefined ? 'unnest(array[1])' : `unnest(${values.value(keys)}::text[])`
-  // Ordered by its column too, so that no other index is chosen: the one of ids would read the events of all others.
-  const inLane = (select: string, limit: number): string =>
-    column === undefined
-      ? `(select ${select} from bus.events e where ${inWindow} order by e.id ${direction} limit ${limit})`
-      : `(select ${select} from bus.events e where e.${column} = l.key and ${inWindow} order by e.${column} ${direction}, e.id ${direction} limit ${limit})`
-  const isRead = residual.length > 0 || ofTypes.length > 0 || state !== undefined
-  if (!isRead) {
+  if (residual.length === 0 && ofTypes.length === 0 && state === undefined) {
     const { rows } = await executor.query<HistoryRow>(
-      `select ${historyColumns} from ${source} as l (key) cross join lateral ${inLane('e.*', wanted)} e order by e.id ${direction} limit ${wanted}`,
+      `select ${historyColumns} from ${fromLanes('e.*', wanted)} order by e.id ${direction} limit ${wanted}`,
       [...values.values],
     )
     return { rows, readCount: 0, cost: 0, last: undefined }
   }
-  const isScattered = column !== undefined && state === undefined && residual.length > 0
+  const isScattered = lanes.column !== undefined && state === undefined && residual.length > 0
   const weight = isScattered ? scatteredWeight : 1
+  const laneCount = lanes.column === undefined ? 1 : Math.max(1, lanes.keys.length)
   const perLane = Math.max(1, Math.floor(readLimit / laneCount / weight))
-  if (state !== undefined) residual.push(`e.id in (select m.id from matching m)`)
-  const matching =
-    state === undefined
-      ? ''
-      : `, matching as materialized (
-           select f.id from ${state.source}(array(select s.id from slice s where ${allOf(ofTypes)}), ${values.value(state.subscriptionIds)}::int[], ${values.value(filter.status?.state)}) as f (id)
-         )`
-  const wantedIds = `select s.id from slice s where ${allOf(ofTypes)} order by s.id ${direction}${residual.length > 0 ? '' : ` limit ${wanted}`}`
-  const candidates =
+  const ofSlice = `select s.id from slice s where ${allOf(ofTypes)}`
+  const parts = [
+    `slice as materialized (select l.key, e.* from ${fromLanes(ofTypes.length === 0 ? 'e.id' : 'e.id, e.type', perLane)})`,
+    reachedSql(direction, perLane),
+  ]
+  if (state !== undefined) {
+    parts.push(matchingSql(state, filter, ofSlice, values))
+    residual.push('e.id in (select m.id from matching m)')
+  }
+  const found =
     ofTypes.length === 0
-      ? `${source} as l (key) cross join lateral ${inLane('e.*', perLane)} e`
-      : `(select e.* from bus.events e where e.id = any (array(${wantedIds})) and ${inWindow}) e`
+      ? fromLanes('e.*', perLane)
+      : `(select e.* from bus.events e where e.id = any (array(
+           ${ofSlice} order by s.id ${direction}${residual.length > 0 ? '' : ` limit ${wanted}`})) and ${inWindow}) e`
   const { rows } = await executor.query<
     HistoryRow & { readonly read_count: string; readonly last: string | null }
   >(
-    `with slice as materialized (
-       select l.key, e.id${ofTypes.length === 0 ? '' : ', e.type'} from ${source} as l (key)
-       cross join lateral ${inLane(ofTypes.length === 0 ? 'e.id' : 'e.id, e.type', perLane)} e
-     ), reached as materialized (
-       -- The lane that was cut off first says how far all have been read.
-       select (select count(*) from slice) as read_count, (
-         select r.last from (
-           select (array_agg(s.id order by s.id ${isNewest ? 'asc' : 'desc'}))[1] as last from slice s group by s.key having count(*) >= ${perLane}
-         ) r order by r.last ${direction} limit 1) as last
-     )${matching}
+    `with ${parts.join(', ')}
      select r.read_count, r.last, f.* from reached r
      left join lateral (
-       select ${historyColumns} from ${candidates}
-       where ${allOf(residual)} and (r.last is null or e.id ${isNewest ? '>=' : '<='} r.last)
+       select ${historyColumns} from ${found}
+       where ${allOf(residual)} and (r.last is null or e.id ${direction === 'desc' ? '>=' : '<='} r.last)
        order by e.id ${direction} limit ${wanted}
      ) f on true`,
     [...values.values],
   )
   const [first] = rows
+  const readCount = Number(first?.read_count ?? 0)
   return {
     rows: rows.filter(({ id }) => (id as string | null) !== null),
-    readCount: Number(first?.read_count ?? 0),
-    cost: Number(first?.read_count ?? 0) * weight,
+    readCount,
+    cost: readCount * weight,
     last: first?.last ?? undefined,
   }
+}
+
+type Direction = 'asc' | 'desc'
+
+/** SQL for the first events `e` of each lane `l`, in the order of the search. */
+function lanesSql(
+  { column, keys }: Lanes,
+  inWindow: string,
+  direction: Direction,
+  { value }: StatementValues,
+): (select: string, limit: number) => string {
+  const source = column === undefined ? 'unnest(array[1])' : `unnest(${value(keys)}::text[])`
+  const condition = column === undefined ? inWindow : `e.${column} = l.key and ${inWindow}`
+  // By the column too, so that no other index is chosen: the one of ids would read the events of all others.
+  const order = column === undefined ? `e.id ${direction}` : `e.${column} ${direction}, e.id ${direction}`
+  return (select, limit) => `${source} as l (key) cross join lateral (
+    select ${select} from bus.events e where ${condition} order by ${order} limit ${limit}) e`
+}
+
+/** How many events were read, and which was the last one in all lanes: the lane that was cut off first says how far all have been read. */
+function reachedSql(direction: Direction, perLane: number): string {
+  const opposite = direction === 'desc' ? 'asc' : 'desc'
+  return `reached as materialized (
+    select (select count(*) from slice) as read_count, (
+      select r.last from (
+        select (array_agg(s.id order by s.id ${opposite}))[1] as last from slice s group by s.key having count(*) >= ${perLane}
+      ) r order by r.last ${direction} limit 1) as last)`
+}
+
+/** Those of some events that are in a state. */
+function matchingSql(
+  { source, subscriptionIds }: NonNullable<SliceRequest['state']>,
+  { status }: CheckedFilter,
+  ids: string,
+  { value }: StatementValues,
+): string {
+  return `matching as materialized (
+    select f.id from ${source}(array(${ids}), ${value(subscriptionIds)}::int[], ${value(status?.state)}) as f (id))`
 }

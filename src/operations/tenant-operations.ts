@@ -3,7 +3,7 @@ import { ConfigurationError } from '../foundation/errors.ts'
 import { limits } from '../foundation/limits.ts'
 import { assertObject, describe, idOption, integerOption, refuseUnknownKeys } from '../foundation/options.ts'
 import type { Operation } from './operation.ts'
-import { withoutStored, withUncounted } from './operations.ts'
+import { commonFields, type OperationRow } from './operation-row.ts'
 
 /** An operation over the events of one tenant, as that tenant sees it. */
 export interface TenantOperation extends Omit<
@@ -28,27 +28,14 @@ export interface TenantOperations {
   get: (id: string) => Promise<TenantOperation>
 }
 
-interface TenantOperationRow extends Record<string, unknown> {
-  readonly id: string
-  readonly kind: TenantOperation['kind']
-  readonly state: TenantOperation['state']
-  readonly selection: Readonly<Record<string, unknown>>
-  readonly subscriptions: readonly string[]
-  readonly rate: number | null
-  readonly expected: Readonly<Record<string, unknown>> | null
-  readonly total: string | null
-  readonly counts: Readonly<Record<string, number>>
-  readonly uncounted: Readonly<Record<string, number | null>> | null
+interface TenantRow extends OperationRow<TenantOperation['kind']> {
   readonly stopped_because: string | null
-  readonly created_at: Date
-  readonly updated_at: Date
-  readonly finished_at: Date | null
 }
 
 /** @param executor - runs statements in the scope of the tenant */
 export function createTenantOperations(executor: Executor): TenantOperations {
   async function read(id: string | null, after: string | null, limit: number): Promise<TenantOperation[]> {
-    const { rows } = await executor.query<TenantOperationRow>(
+    const { rows } = await executor.query<TenantRow>(
       'select * from bus.tenant_operations($1::uuid, $2::uuid, $3::int)',
       [id, after, limit],
     )
@@ -77,20 +64,6 @@ export function createTenantOperations(executor: Executor): TenantOperations {
   }
 }
 
-function toOperation(row: TenantOperationRow): TenantOperation {
-  return {
-    id: row.id,
-    kind: row.kind,
-    state: row.state,
-    stateReason: row.stopped_because ?? undefined,
-    selection: withoutStored(row.selection),
-    subscriptions: row.subscriptions,
-    rate: row.rate ?? undefined,
-    expected: row.expected ?? undefined,
-    totalCount: row.total === null ? undefined : Number(row.total),
-    counts: withUncounted(row),
-    createdAt: row.created_at,
-    updatedAt: row.updated_at,
-    finishedAt: row.finished_at ?? undefined,
-  }
+function toOperation(row: TenantRow): TenantOperation {
+  return { ...commonFields(row), stateReason: row.stopped_because ?? undefined }
 }

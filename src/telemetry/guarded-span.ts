@@ -34,7 +34,11 @@ export class GuardedSpan {
   }
 
   get spanContext(): SpanContext | undefined {
-    return trace.getSpanContext(this.context)
+    try {
+      return this.#span.spanContext()
+    } catch {
+      return undefined
+    }
   }
 
   /** Calls a function while the span is the active one, as are the spans of what it goes on to do. */

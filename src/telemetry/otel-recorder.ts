@@ -1,56 +1,59 @@
-import { createNoopMeter, metrics, type Meter, type MeterProvider } from '@opentelemetry/api'
+import { createNoopMeter, metrics, type Attributes, type Meter, type MeterProvider } from '@opentelemetry/api'
 import { version } from '../foundation/version.ts'
-import type { OperationName } from './attributes.ts'
-import { durationBuckets, instruments, type Instrument } from './instruments.ts'
+import { operationAttributes, type OperationName } from './attributes.ts'
+import {
+  attributeNames,
+  durationBuckets,
+  instruments,
+  messagingSystem,
+  type Instrument,
+} from './instruments.ts'
 import type { Recorder } from './recorder.ts'
-import { createSeries } from './series.ts'
+import { cachedSeries, type SeriesOf } from './series.ts'
 import { scopeName } from './tracer.ts'
 
-/** Adds to a counter, or records a duration. Never throws. Attributes that the instrument does not have are left out. */
-type Measure = (
-  value: number,
-  operation: OperationName | undefined,
-  type: string | undefined,
-  subscription: string | undefined,
-  errorType: string | undefined,
-) => void
+/** Adds to a counter, or records a duration, under certain attributes. Never throws. */
+type Measure = (value: number) => void
 
-type Measures = Readonly<Record<keyof typeof instruments, Measure>>
+/** The measurements of an instrument. Attributes that it does not have are left out. */
+type Measures = SeriesOf<OperationName | undefined, Measure>
+
+interface Instruments extends Readonly<Record<keyof typeof instruments, Measures>> {
+  /** What is measured of attempts. */
+  readonly attempt: SeriesOf<'process', Readonly<Record<'ended' | 'consumed' | 'took' | 'waited', Measure>>>
+}
 
 /** Records what happens as metrics of OpenTelemetry, while an SDK is registered. */
 export function createOtelRecorder(): Recorder {
-  const measuresNow = createMeasureSource()
+  const instrumentsNow = createInstrumentSource()
   return {
     get isOn() {
-      return measuresNow() !== undefined
+      return instrumentsNow() !== undefined
     },
     operation(operation, type, subscription, seconds, errorType) {
-      measuresNow()?.operationDuration(seconds, operation, type, subscription, errorType)
+      instrumentsNow()?.operationDuration(operation, type, subscription, errorType)(seconds)
     },
     sent(type, count, errorType) {
-      measuresNow()?.sentMessages(count, 'publish', type, undefined, errorType)
+      instrumentsNow()?.sentMessages('publish', type, undefined, errorType)(count)
     },
     attempt(type, subscription, seconds, waitSeconds, errorType) {
-      const measures = measuresNow()
+      const measures = instrumentsNow()?.attempt('process', type, subscription, errorType)
       if (measures === undefined) return
+      measures.ended(1)
       if (seconds !== undefined) {
-        measures.consumedMessages(1, 'process', type, subscription, errorType)
-        measures.processDuration(seconds, 'process', type, subscription, errorType)
+        measures.consumed(1)
+        measures.took(seconds)
       }
-      if (waitSeconds !== undefined)
-        measures.commitToHandler(waitSeconds, undefined, type, subscription, undefined)
-      const { delivered, failedAttempts } = measures
-      const count = errorType === undefined ? delivered : failedAttempts
-      count(1, undefined, type, subscription, errorType)
+      if (waitSeconds !== undefined) measures.waited(waitSeconds)
     },
     expired(type, subscription) {
-      measuresNow()?.expired(1, undefined, type, subscription, undefined)
+      instrumentsNow()?.expired(undefined, type, subscription, undefined)(1)
     },
     dead(subscription, count) {
-      measuresNow()?.dead(count, undefined, undefined, subscription, undefined)
+      instrumentsNow()?.dead(undefined, undefined, subscription, undefined)(count)
     },
     redriven(subscription, count) {
-      measuresNow()?.redriven(count, undefined, undefined, subscription, undefined)
+      instrumentsNow()?.redriven(undefined, undefined, subscription, undefined)(count)
     },
   }
 }
@@ -58,58 +61,101 @@ export function createOtelRecorder(): Recorder {
 const noopMeter = createNoopMeter()
 
 /**
- * Returns a function that returns the measures on the SDK that is registered now. The API has no proxy for meters: one that is asked for before
- * the SDK is registered stays without effect.
+ * Returns a function that returns the instruments of the SDK that is registered now. The API has no proxy for meters: one that is asked for
+ * before the SDK is registered stays without effect.
  */
-function createMeasureSource(): () => Measures | undefined {
+function createInstrumentSource(): () => Instruments | undefined {
   let known: MeterProvider | undefined
-  let measures: Measures | undefined
+  let created: Instruments | undefined
   return () => {
     try {
       const provider = metrics.getMeterProvider()
-      if (provider === known) return measures
-      const meter = provider.getMeter(scopeName, version)
-      measures = meter === noopMeter ? undefined : createMeasures(meter)
+      if (provider === known) return created
+      // One that fails is not asked for each event.
       known = provider
-      return measures
+      created = undefined
+      const meter = provider.getMeter(scopeName, version)
+      created = meter === noopMeter ? undefined : createInstruments(meter)
+      return created
     } catch {
       return undefined
     }
   }
 }
 
-function createMeasures(meter: Meter): Measures {
-  const measures = Object.entries(instruments).map(([key, instrument]) => [
-    key,
-    createMeasure(meter, instrument),
-  ])
-  return Object.fromEntries(measures) as Measures
-}
-
-function createMeasure(meter: Meter, instrument: Instrument): Measure {
-  return instrument.kind === 'counter' ? createCounter(meter, instrument) : createHistogram(meter, instrument)
-}
-
-/** Counts by itself, and is asked when the metrics are collected: an SDK takes longer to add to a counter than many events may cost. */
-function createCounter(meter: Meter, instrument: Instrument): Measure {
-  const { name, unit, description } = instrument
-  const series = createSeries(instrument)
-  meter.createObservableCounter(name, { unit, description }).addCallback((result) => {
-    for (const { count, attributes } of series.all) result.observe(count, attributes)
-  })
-  return (value, operation, type, subscription, errorType) => {
-    series.of(operation, type, subscription, errorType).count += value
+function createInstruments(meter: Meter): Instruments {
+  const all = Object.fromEntries(
+    Object.entries(instruments).map(([key, instrument]) => [key, createInstrument(meter, instrument)]),
+  ) as Readonly<Record<keyof typeof instruments, Measures>>
+  return {
+    ...all,
+    attempt: cachedSeries((operation, type, subscription, errorType) => ({
+      ended:
+        errorType === undefined
+          ? all.delivered(undefined, type, subscription, undefined)
+          : all.failedAttempts(undefined, type, subscription, errorType),
+      consumed: all.consumedMessages(operation, type, subscription, errorType),
+      took: all.processDuration(operation, type, subscription, errorType),
+      waited: all.commitToHandler(undefined, type, subscription, undefined),
+    })),
   }
 }
 
-function createHistogram(meter: Meter, instrument: Instrument): Measure {
+/** They are few: operations, types, subscriptions and types of errors are. */
+function createInstrument(meter: Meter, instrument: Instrument): Measures {
+  const start =
+    instrument.kind === 'counter' ? startCounters(meter, instrument) : startHistogram(meter, instrument)
+  const hasType = instrument.attributes.includes('destination')
+  const measures = cachedSeries<OperationName | undefined, Measure>(
+    (operation, type, subscription, errorType) =>
+      start(attributesOf(instrument, operation, type, subscription, errorType)),
+  )
+  return (operation, type, subscription, errorType) =>
+    measures(operation, hasType ? type : undefined, subscription, errorType)
+}
+
+/** In the order of their names, in which an SDK sorts them for each measurement. */
+function attributesOf(
+  { attributes: names }: Instrument,
+  operation: OperationName | undefined,
+  type: string | undefined,
+  subscription: string | undefined,
+  errorType: string | undefined,
+): Attributes {
+  const attributes: Attributes =
+    operation === undefined
+      ? { [attributeNames.system]: messagingSystem }
+      : operationAttributes(operation, undefined, undefined)
+  if (!names.includes('operationType')) delete attributes[attributeNames.operationType]
+  if (type !== undefined) attributes[attributeNames.destination] = type
+  if (subscription !== undefined) attributes[attributeNames.subscription] = subscription
+  if (errorType !== undefined) attributes[attributeNames.errorType] = errorType
+  return Object.fromEntries(Object.entries(attributes).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/** Counts by itself, and is asked when the metrics are collected: an SDK takes longer to add to a counter than many events may cost. */
+function startCounters(meter: Meter, instrument: Instrument): (attributes: Attributes) => Measure {
   const { name, unit, description } = instrument
-  const series = createSeries(instrument)
+  const counters: { readonly attributes: Attributes; count: number }[] = []
+  meter.createObservableCounter(name, { unit, description }).addCallback((result) => {
+    for (const { count, attributes } of counters) if (count > 0) result.observe(count, attributes)
+  })
+  return (attributes) => {
+    const counter = { attributes, count: 0 }
+    counters.push(counter)
+    return (value) => {
+      counter.count += value
+    }
+  }
+}
+
+function startHistogram(meter: Meter, instrument: Instrument): (attributes: Attributes) => Measure {
+  const { name, unit, description } = instrument
   const advice = { explicitBucketBoundaries: [...durationBuckets] }
   const histogram = meter.createHistogram(name, { unit, description, advice })
-  return (value, operation, type, subscription, errorType) => {
+  return (attributes) => (value) => {
     try {
-      histogram.record(value, series.of(operation, type, subscription, errorType).attributes)
+      histogram.record(value, attributes)
     } catch {
       // An SDK that fails costs a measurement, not an event.
     }

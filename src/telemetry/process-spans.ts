@@ -9,7 +9,7 @@ import {
 import type { StoredEvent } from '../events/envelope.ts'
 import { eventAttributes, operationAttributes, spanAttributeNames, spanName } from './attributes.ts'
 import { GuardedSpan } from './guarded-span.ts'
-import { activeContext, creationContextIn, extractContext } from './trace-context.ts'
+import { activeContext, type CarriedContext } from './trace-context.ts'
 
 /** What a handler is called with, as its span says it. */
 export interface HandlerCall {
@@ -43,20 +43,25 @@ const maxParentAgeMs = 3_600_000
 /**
  * Begins the span of one call of a handler. It links to the span that created the event. It is also its child if this is the first attempt at
  * an event that was published lately, and no other span is active; replays and later attempts begin a trace of their own.
+ *
+ * @param carried - what the metadata of the event carry
  */
-export function startProcessSpan(tracer: Tracer, call: HandlerCall): ProcessSpan | undefined {
+export function startProcessSpan(
+  tracer: Tracer,
+  call: HandlerCall,
+  carried: CarriedContext,
+): ProcessSpan | undefined {
   const { event, subscription } = call
-  const carried = extractContext(event.metadata)
-  const created = creationContextIn(carried)
+  const { created } = carried
   const span = GuardedSpan.start(
     tracer,
     spanName('process', event.type),
     {
       kind: SpanKind.CONSUMER,
       attributes: operationAttributes('process', event.type, subscription),
-      ...(created === undefined ? {} : { links: [{ context: created }] }),
+      links: created === undefined ? [] : [{ context: created }],
     },
-    parentOf(call, carried),
+    parentOf(call, carried.context),
   )
   if (span === undefined) return undefined
   // Samplers see what there is few of. Attributes at the start cost several times as much.

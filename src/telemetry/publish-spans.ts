@@ -1,15 +1,17 @@
-import { SpanKind, type Context, type Link, type Tracer } from '@opentelemetry/api'
+import { SpanKind, type Context, type SpanContext, type Tracer } from '@opentelemetry/api'
 import type { EventMetadata, Published } from '../events/envelope.ts'
-import { eventAttributes, operationAttributes, spanAttributeNames, spanName } from './attributes.ts'
-import { GuardedSpan } from './guarded-span.ts'
-import type { OperationSpan } from './tell-operation.ts'
 import {
-  activeContext,
-  creationContextIn,
-  extractContext,
-  hasCreationContext,
-  injectContext,
-} from './trace-context.ts'
+  commonTypeOf,
+  eventAttributes,
+  operationAttributes,
+  spanAttributeNames,
+  spanName,
+  type ServerAddress,
+} from './attributes.ts'
+import { GuardedSpan } from './guarded-span.ts'
+import { linksTo } from './links.ts'
+import type { OperationSpan } from './tell-operation.ts'
+import { activeContext, createContextReader, creationContextFinder, injectContext } from './trace-context.ts'
 
 /** What a span says of an event that is published. */
 export interface OutgoingEvent {
@@ -23,15 +25,6 @@ export interface OutgoingEvent {
 export interface PublishSpan extends OperationSpan<readonly Published[]> {
   /** The entries that an event's metadata get; undefined for an event that says itself where it was created. */
   readonly contextFor: (index: number) => EventMetadata | undefined
-}
-
-/** An SDK keeps so many links of a span, unless it is told otherwise. */
-export const maxLinkCount = 128
-
-/** The type that all events have; undefined where they have several. */
-export function commonTypeOf(events: readonly { readonly type: string }[]): string | undefined {
-  const [first] = events
-  return first !== undefined && events.every(({ type }) => type === first.type) ? first.type : undefined
 }
 
 /** An event of a call. */
@@ -48,15 +41,16 @@ interface Created {
  * its own.
  *
  * @param isBatch - of publishMany
- * @param createSpans - gives each event of a batch a span of its own
+ * @param options - `createSpans` gives each event of a batch a span of its own
  */
 export function startPublishSpan(
   tracer: Tracer,
   events: readonly OutgoingEvent[],
   isBatch: boolean,
-  createSpans: boolean,
+  { createSpans, server }: { readonly createSpans: boolean; readonly server: ServerAddress | undefined },
 ): PublishSpan | undefined {
   const parent = activeContext()
+  const hasCreationContext = creationContextFinder()
   const created = events.map((event): Created => {
     const isElsewhere = hasCreationContext(event.metadata)
     const hasSpan = createSpans && isBatch && !isElsewhere
@@ -64,12 +58,12 @@ export function startPublishSpan(
   })
   const createsThem = created.some(({ isElsewhere, span }) => !isElsewhere && span === undefined)
   const type = commonTypeOf(events)
-  const attributes = operationAttributes('publish', type, undefined)
+  const attributes = operationAttributes('publish', type, undefined, server)
   if (isBatch) attributes[spanAttributeNames.batchCount] = events.length
   const options = {
     kind: createsThem ? SpanKind.PRODUCER : SpanKind.CLIENT,
     attributes,
-    links: linksTo(created),
+    links: linksTo(creatorsOf(created)),
   }
   const span = GuardedSpan.start(tracer, spanName('publish', type), options, parent)
   if (span === undefined) return undefined
@@ -120,13 +114,9 @@ function publishedAttributes(published: Published | undefined): Record<string, s
     : { [spanAttributeNames.messageId]: id }
 }
 
-/** To the spans that created the events, but for the span itself. */
-function linksTo(created: readonly Created[]): Link[] {
-  const links: Link[] = []
-  for (const { event, isElsewhere, span } of created) {
-    if (links.length === maxLinkCount) break
-    const context = isElsewhere ? creationContextIn(extractContext(event.metadata ?? {})) : span?.spanContext
-    if (context !== undefined) links.push({ context })
-  }
-  return links
+/** The spans that created the events, but for that of the call. */
+function* creatorsOf(created: readonly Created[]): Generator<SpanContext | undefined> {
+  const carriedBy = createContextReader()
+  for (const { event, isElsewhere, span } of created)
+    yield isElsewhere ? carriedBy(event.metadata ?? {}).created : span?.spanContext
 }

@@ -1,62 +1,35 @@
-import type { Attributes } from '@opentelemetry/api'
-import { operationAttributes, type OperationName } from './attributes.ts'
-import { attributeNames, messagingSystem, type Instrument } from './instruments.ts'
-
-/** The measurements of an instrument that have the same attributes. */
-interface Series {
-  readonly attributes: Attributes
-  /** Of a counter. */
-  count: number
-}
-
-/** The series of an instrument. They are few: types, subscriptions and types of errors are. */
-export interface SeriesOfInstrument {
-  /** The series of a measurement. Attributes that the instrument does not have are left out. */
-  readonly of: (
-    operation: OperationName | undefined,
-    type: string | undefined,
-    subscription: string | undefined,
-    errorType: string | undefined,
-  ) => Series
-  readonly all: Iterable<Series>
-}
+/** The measurements that have the same attributes. */
+export type SeriesOf<Operation extends string | undefined, Series> = (
+  operation: Operation,
+  type: string | undefined,
+  subscription: string | undefined,
+  errorType: string | undefined,
+) => Series
 
 type Level<V> = Map<string | undefined, V>
 
-export function createSeries({ attributes: names }: Pick<Instrument, 'attributes'>): SeriesOfInstrument {
-  const known: Level<Level<Level<Level<Series>>>> = new Map()
-  const all: Series[] = []
-  const hasType = names.includes('destination')
-  const hasOperationType = names.includes('operationType')
-
-  function attributesOf(
-    operation: OperationName | undefined,
-    type: string | undefined,
-    subscription: string | undefined,
-    errorType: string | undefined,
-  ): Attributes {
-    const attributes: Attributes =
-      operation === undefined
-        ? { [attributeNames.system]: messagingSystem }
-        : operationAttributes(operation, undefined, undefined)
-    if (!hasOperationType) delete attributes[attributeNames.operationType]
-    if (type !== undefined) attributes[attributeNames.destination] = type
-    if (subscription !== undefined) attributes[attributeNames.subscription] = subscription
-    if (errorType !== undefined) attributes[attributeNames.errorType] = errorType
-    return attributes
-  }
-
-  return {
-    all,
-    of(operation, givenType, subscription, errorType) {
-      const type = hasType ? givenType : undefined
-      const found = known.get(operation)?.get(type)?.get(subscription)?.get(errorType)
-      if (found !== undefined) return found
-      const series = { attributes: attributesOf(operation, type, subscription, errorType), count: 0 }
-      below(below(below(known, operation), type), subscription).set(errorType, series)
-      all.push(series)
-      return series
-    },
+/**
+ * Finds series without making attributes and keys of them for each event.
+ *
+ * @param maxCount - series that are kept; beyond, all are found anew. @defaultValue all are kept, so names must be bounded
+ */
+export function cachedSeries<Operation extends string | undefined, Series>(
+  find: SeriesOf<Operation, Series>,
+  maxCount = Number.POSITIVE_INFINITY,
+): SeriesOf<Operation, Series> {
+  let known: Level<Level<Level<Level<Series>>>> = new Map()
+  let size = 0
+  return (operation, type, subscription, errorType) => {
+    const cached = known.get(operation)?.get(type)?.get(subscription)?.get(errorType)
+    if (cached !== undefined) return cached
+    if (size >= maxCount) {
+      known = new Map()
+      size = 0
+    }
+    size += 1
+    const found = find(operation, type, subscription, errorType)
+    below(below(below(known, operation), type), subscription).set(errorType, found)
+    return found
   }
 }
 

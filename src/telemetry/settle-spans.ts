@@ -1,7 +1,13 @@
 import { ROOT_CONTEXT, SpanKind, trace, type Context, type Tracer } from '@opentelemetry/api'
-import { operationAttributes, spanAttributeNames, spanName } from './attributes.ts'
+import {
+  commonTypeOf,
+  operationAttributes,
+  spanAttributeNames,
+  spanName,
+  type ServerAddress,
+} from './attributes.ts'
 import { GuardedSpan } from './guarded-span.ts'
-import { commonTypeOf, maxLinkCount } from './publish-spans.ts'
+import { linksTo } from './links.ts'
 import type { AttemptTrace } from './process-spans.ts'
 
 /**
@@ -14,22 +20,21 @@ export function startSettleSpan(
   tracer: Tracer,
   subscription: string,
   attempts: readonly (AttemptTrace | undefined)[],
+  server: ServerAddress | undefined,
 ): GuardedSpan | undefined {
   const called = attempts.filter((attempt) => attempt !== undefined)
   const type = called.length === attempts.length ? commonTypeOf(called) : undefined
-  const attributes = operationAttributes('settle', type, subscription)
+  const attributes = operationAttributes('settle', type, subscription, server)
   if (attempts.length > 1) attributes[spanAttributeNames.batchCount] = attempts.length
-  const links = called.flatMap(({ created }) => (created === undefined ? [] : [{ context: created }]))
   return GuardedSpan.start(
     tracer,
     spanName('settle', type),
-    { kind: SpanKind.CLIENT, attributes, links: links.slice(0, maxLinkCount) },
+    { kind: SpanKind.CLIENT, attributes, links: linksTo(called.map(({ created }) => created)) },
     parentOf(attempts),
   )
 }
 
 function parentOf(attempts: readonly (AttemptTrace | undefined)[]): Context {
-  const [first, ...others] = attempts
-  const processed = others.length === 0 ? first?.processed : undefined
+  const processed = attempts.length === 1 ? attempts[0]?.processed : undefined
   return processed === undefined ? ROOT_CONTEXT : trace.setSpanContext(ROOT_CONTEXT, processed)
 }

@@ -1,10 +1,11 @@
-import { SpanKind } from '@opentelemetry/api'
-import { operationAttributes, spanAttributeNames, spanName } from './attributes.ts'
+import { SpanKind, type Tracer } from '@opentelemetry/api'
+import type { EventMetadata } from '../events/envelope.ts'
+import { operationAttributes, spanAttributeNames, spanName, type ServerAddress } from './attributes.ts'
 import { GuardedSpan } from './guarded-span.ts'
 import { startProcessSpan, type AttemptTrace, type HandlerCall, type ProcessSpan } from './process-spans.ts'
 import { startPublishSpan, type OutgoingEvent, type PublishSpan } from './publish-spans.ts'
 import { startSettleSpan } from './settle-spans.ts'
-import { activeContext } from './trace-context.ts'
+import { activeContext, createContextReader, type CarriedContext } from './trace-context.ts'
 import { createTracerSource } from './tracer.ts'
 
 /**
@@ -32,8 +33,20 @@ export const noSpans: Spans = {
   settle: () => undefined,
 }
 
-export function createSpans(createSpansOfEvents: boolean): Spans {
+/** @param serverNow - the database server, as far as it is known */
+export function createSpans(
+  createSpansOfEvents: boolean,
+  serverNow: () => ServerAddress | undefined = () => undefined,
+): Spans {
   const tracerNow = createTracerSource()
+  let reader:
+    { readonly tracer: Tracer; readonly read: (metadata: EventMetadata) => CarriedContext } | undefined
+
+  /** Another SDK may read metadata in another way. */
+  function carriedBy(metadata: EventMetadata, tracer: Tracer): CarriedContext {
+    if (reader?.tracer !== tracer) reader = { tracer, read: createContextReader() }
+    return reader.read(metadata)
+  }
 
   return {
     get isOn() {
@@ -43,7 +56,10 @@ export function createSpans(createSpansOfEvents: boolean): Spans {
       const tracer = tracerNow()
       if (tracer === undefined) return undefined
       try {
-        return startPublishSpan(tracer, events, isBatch, createSpansOfEvents)
+        return startPublishSpan(tracer, events, isBatch, {
+          createSpans: createSpansOfEvents,
+          server: serverNow(),
+        })
       } catch {
         return undefined
       }
@@ -62,7 +78,7 @@ export function createSpans(createSpansOfEvents: boolean): Spans {
     cancel(id) {
       const tracer = tracerNow()
       if (tracer === undefined) return undefined
-      const attributes = operationAttributes('cancel', undefined, undefined)
+      const attributes = operationAttributes('cancel', undefined, undefined, serverNow())
       const options = { kind: SpanKind.CLIENT, attributes }
       const span = GuardedSpan.start(tracer, spanName('cancel', undefined), options, activeContext())
       if (id !== undefined) span?.set({ [spanAttributeNames.messageId]: id })
@@ -72,7 +88,7 @@ export function createSpans(createSpansOfEvents: boolean): Spans {
       const tracer = tracerNow()
       if (tracer === undefined) return undefined
       try {
-        return startProcessSpan(tracer, call)
+        return startProcessSpan(tracer, call, carriedBy(call.event.metadata, tracer))
       } catch {
         return undefined
       }
@@ -81,7 +97,7 @@ export function createSpans(createSpansOfEvents: boolean): Spans {
       const tracer = tracerNow()
       if (tracer === undefined) return undefined
       try {
-        return startSettleSpan(tracer, subscription, attempts)
+        return startSettleSpan(tracer, subscription, attempts, serverNow())
       } catch {
         return undefined
       }

@@ -1,3 +1,4 @@
+import type { ServerAddress } from './attributes.ts'
 import { boundedRecorder } from './bounded-recorder.ts'
 import { createOtelRecorder } from './otel-recorder.ts'
 import { combineRecorders, noRecorder, type Recorder } from './recorder.ts'
@@ -10,10 +11,17 @@ export interface Telemetry {
   readonly recorder: Recorder
 }
 
-/** @param recorders - further ones, beside OpenTelemetry */
-export function createTelemetry(option: ResolvedTelemetry, recorders: readonly Recorder[] = []): Telemetry {
+/**
+ * @param recorders - further ones, beside OpenTelemetry
+ * @param serverNow - the database server, as far as it is known
+ */
+export function createTelemetry(
+  option: ResolvedTelemetry,
+  recorders: readonly Recorder[] = [],
+  serverNow?: () => ServerAddress | undefined,
+): Telemetry {
   return {
-    spans: option.spans ? createSpans(option.createSpans) : noSpans,
+    spans: option.spans ? createSpans(option.createSpans, serverNow) : noSpans,
     recorder: boundedRecorder(
       combineRecorders(option.metrics ? [createOtelRecorder(), ...recorders] : recorders),
     ),

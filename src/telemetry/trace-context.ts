@@ -32,14 +32,49 @@ export function withoutBaggage(carrier: EventMetadata): EventMetadata | undefine
   return Object.keys(rest).length === 0 ? undefined : rest
 }
 
-/** Whether metadata say where their event was created, in a field of the propagators of the SDK. Then nothing is added to them. */
-export function hasCreationContext(metadata: EventMetadata | undefined): boolean {
-  if (metadata === undefined) return false
-  return propagation.fields().some((field) => field !== baggageField && Object.hasOwn(metadata, field))
+/**
+ * Returns a function that says whether metadata say where their event was created, in a field of the propagators of the SDK. Then nothing is
+ * added to them.
+ */
+export function creationContextFinder(): (metadata: EventMetadata | undefined) => boolean {
+  let fields: readonly string[] | undefined
+  return (metadata) => {
+    if (metadata === undefined) return false
+    fields ??= propagation.fields().filter((field) => field !== baggageField)
+    return fields.some((field) => Object.hasOwn(metadata, field))
+  }
 }
 
-/** The context that metadata carry: the span that created the event, and its baggage. */
-export function extractContext(metadata: EventMetadata): Context {
+/** What the metadata of an event carry. */
+export interface CarriedContext {
+  /** The span that created the event, and its baggage. */
+  readonly context: Context
+  /** The span that created the event, where metadata have it. */
+  readonly created: SpanContext | undefined
+}
+
+/**
+ * Returns a function that reads the context in metadata. It keeps the latest answer, because the events of a call of publish follow each other
+ * and carry the same.
+ */
+export function createContextReader(): (metadata: EventMetadata) => CarriedContext {
+  let known: { readonly metadata: EventMetadata; readonly carried: CarriedContext } | undefined
+  return (metadata) => {
+    if (known !== undefined && isSame(metadata, known.metadata)) return known.carried
+    const extracted = extractContext(metadata)
+    const carried = { context: extracted, created: creationContextIn(extracted) }
+    // A copy, because the handler of the event has the metadata in its hands.
+    known = { metadata: { ...metadata }, carried }
+    return carried
+  }
+}
+
+function isSame(a: EventMetadata, b: EventMetadata): boolean {
+  const names = Object.keys(a)
+  return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name])
+}
+
+function extractContext(metadata: EventMetadata): Context {
   try {
     return propagation.extract(ROOT_CONTEXT, metadata)
   } catch {
@@ -47,8 +82,7 @@ export function extractContext(metadata: EventMetadata): Context {
   }
 }
 
-/** The context of the span that created an event, where metadata have it. */
-export function creationContextIn(carried: Context): SpanContext | undefined {
+function creationContextIn(carried: Context): SpanContext | undefined {
   const spanContext = trace.getSpanContext(carried)
   return spanContext !== undefined && isSpanContextValid(spanContext) ? spanContext : undefined
 }

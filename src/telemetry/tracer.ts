@@ -22,11 +22,13 @@ export function createTracerSource(): () => Tracer | undefined {
       const registered: TracerProvider & ProviderProxy = trace.getTracerProvider()
       const provider = registered.getDelegate?.() ?? registered
       if (provider === known) return tracer
+      // One that fails is not asked for each event.
+      known = provider
+      tracer = undefined
       tracer =
         registered.getDelegateTracer === undefined
           ? provider.getTracer(scopeName, version)
           : registered.getDelegateTracer(scopeName, version)
-      known = provider
       return tracer
     } catch {
       return undefined

@@ -189,6 +189,7 @@ export async function startEmbedded({
   dataFolder,
   settings = [],
   environment = {},
+  copyOf,
   endsWithProcess = false,
   packagesOf,
 }: StartOptions): Promise<PostgresServer & { readonly process: ServerProcess }> {
@@ -209,6 +210,7 @@ export async function startEmbedded({
       env: { PATH: '/usr/bin:/bin', LC_ALL: 'C', ...environment },
     })
   }
+  if (copyOf !== undefined) await execute('cp', ['-Rp', join(copyOf, 'data'), data])
   if (!existsSync(join(data, 'PG_VERSION'))) {
     await execute(binaries.initdb, [
       '-D',

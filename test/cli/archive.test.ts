@@ -62,10 +62,16 @@ test('prune says what would go, asks, archives and drops it, and the archive is 
   expect(await database.rows(`select to_regclass('archive.events_old') as t`)).toEqual([{ t: null }])
   expect(await run(...restore)).toMatchObject({ code: 0, out: 'Restored 60 rows into archive.events_old.' })
   expect(await database.count('select count(*) from archive.events_old')).toBe(60)
+  const restores = async (): Promise<object[]> =>
+    jsonLines(await run('audit', '--action', 'restoreArchive', '--json'))
+  const selection = { manifest: `${month.name}/manifest.json`, table: 'events' }
+  const restored = { by: 'ada', selection, change: { into: 'archive.events_old' }, outcome: { rowCount: 60 } }
+  expect(await restores()).toMatchObject([restored])
   // It is there already.
   expect(await run(...restore)).toMatchObject({
     ...{ code: 2, out: '', err: expect.stringMatching(/BUS_INVALID_OPTION: .*already exists/) as string },
   })
+  expect(await restores()).toMatchObject([{ outcome: { rowCount: 0 } }, restored])
   expect(await run('archive', 'restore', 'nothing', '--into', 'archive.x')).toMatchObject({
     ...{ code: 2, err: expect.stringMatching(/manifest/) as string },
   })

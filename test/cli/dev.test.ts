@@ -163,6 +163,23 @@ export default bus
     },
   )
 
+  test('asks before it migrates a database that is not on this machine', async () => {
+    const { url, count } = await createTestDatabase({ empty: true })
+    const folder = await createFolder({ 'bossbus.config.mjs': 'export default { source: "shop" }' })
+    // Another name of this machine, which it does not know as one.
+    const elsewhere = url.replace(/@127\.0\.0\.1:|@localhost:/, '@127.1:')
+    expect(elsewhere).not.toBe(url)
+    const unasked = await runCli(folder, ['dev'], { DATABASE_URL: elsewhere })
+    expect(unasked).toMatchObject({ code: 2, out: '' })
+    expect(unasked.err).toMatch(/^Migrate the database .*127\.1.*, which is not on this machine, .*use --yes/)
+    const declined = await runCli(folder, ['dev'], { DATABASE_URL: elsewhere }, { answers: ['n'] })
+    expect(declined).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/Nothing was changed\.$/) as string,
+    })
+    expect(await count(`select count(*) from pg_namespace where nspname = 'bus'`)).toBe(0)
+  })
+
   test('refuses to run without a configuration, or without something to run', async () => {
     const empty = startDev(await createFolder(), [], { DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none' })
     expect(await empty.ended).toBe(2)

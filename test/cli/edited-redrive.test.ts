@@ -6,6 +6,9 @@ import { createBus, defineEvents } from '../../src/index.ts'
 import { createFolder, runCli, type CliResult } from '../support/cli.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { createOperatorFolder, hostile, jsonLines, operate } from '../support/operated.ts'
+import { shareTemplate } from '../support/shared-template.ts'
+
+const createOperated = shareTemplate(operate)
 
 /** An editor that replaces a text by another one, and tells what it was given. */
 async function createEditor(
@@ -29,8 +32,7 @@ writeFileSync(file, readFileSync(file, 'utf8').replace(${JSON.stringify(from)}, 
 }
 
 test('an edit in $EDITOR is shown as a difference, asked about, delivered in the place of the dead letter, and recorded', async () => {
-  const { url } = await createTestDatabase()
-  await operate(url)
+  const { url } = (await createOperated()).database
   const folder = await createOperatorFolder()
   const editor = await createEditor('"amountCents": 1', '"amountCents": 4200')
   const run = async (answers: readonly string[], ...more: readonly string[]): Promise<CliResult> =>
@@ -77,8 +79,7 @@ test('an edit in $EDITOR is shown as a difference, asked about, delivered in the
 })
 
 test('what is no JSON, does not fit the schema or changes nothing changes nothing', async () => {
-  const { url, count } = await createTestDatabase()
-  await operate(url)
+  const { url, count } = (await createOperated()).database
   const folder = await createOperatorFolder()
   await writeFile(join(folder, 'broken.json'), '{')
   await writeFile(join(folder, 'unfit.json'), '{"paymentId":"1","amountCents":"many"}')
@@ -100,8 +101,7 @@ test('what is no JSON, does not fit the schema or changes nothing changes nothin
 })
 
 test('an editor that fails changes nothing', async () => {
-  const { url } = await createTestDatabase()
-  await operate(url)
+  const { url } = (await createOperated()).database
   const failed = await runCli(
     await createOperatorFolder(),
     ['dead-letters', 'redrive', 'paid-0', '--edit'],

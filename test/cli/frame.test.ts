@@ -1,12 +1,15 @@
+import { spawnSync } from 'node:child_process'
 import { describe, expect, test } from 'vitest'
 import { optional, readArguments, required, several, usageOf } from '../../src/cli/command/arguments.ts'
 import { actorOf } from '../../src/cli/command/actor.ts'
+import { commandLine } from '../../src/cli/output/command-line.ts'
 import { confirm } from '../../src/cli/command/confirm.ts'
 import { describeError } from '../../src/cli/command/describe-error.ts'
 import { findCommand } from '../../src/cli/command/find-command.ts'
-import { timeAhead } from '../../src/cli/command/flags.ts'
+import { durationSeconds, text as stringFlag, timeAhead } from '../../src/cli/command/flags.ts'
 import { globalFlags } from '../../src/cli/command/global-flags.ts'
 import { hasPassword, nextPageCommand } from '../../src/cli/command/next-page.ts'
+import { parseFlags } from '../../src/cli/command/parse-flags.ts'
 import { changeFlags, confirmFlag, pageFlags } from '../../src/cli/command/shared-flags.ts'
 import { parseDuration, parseTime } from '../../src/cli/command/times.ts'
 import { Declined, UsageError } from '../../src/cli/command/usage-error.ts'
@@ -120,6 +123,36 @@ test('no command has a flag of its own where there is one for all, or for all ch
   }
 })
 
+test('every command that changes something has --dry-run, and says by whom and why', async () => {
+  const reads = /(?:list|show|groups)$/
+  const changing = commands.filter(
+    ({ name, group }) =>
+      name === 'events publish' ||
+      (['Repair', 'Subscriptions', 'Keep and erase'].includes(group) && !reads.test(name)),
+  )
+  expect(changing.length).toBeGreaterThan(15)
+  for (const { name, load } of changing) {
+    const { flags } = await load()
+    // What it does was decided, and recorded, with the erasure.
+    const wanted = name === 'archive rewrite' ? ['dry-run'] : Object.keys(changeFlags)
+    expect({ name, flags: Object.keys(flags) }).toEqual({
+      name,
+      flags: expect.arrayContaining(wanted) as string[],
+    })
+  }
+})
+
+test('a command that asks a person does not end because the answer takes longer than --timeout', async () => {
+  const asking: string[] = []
+  for (const { name, load } of commands) {
+    const { run, isLong } = await load()
+    if (!/\bconfirm\b/.test(String(run))) continue
+    asking.push(name)
+    expect({ name, isLong }).toEqual({ name, isLong: true })
+  }
+  expect(asking).toEqual(expect.arrayContaining(['erase', 'keys release', 'operations cancel', 'init']))
+})
+
 test('the command of the next page keeps the others, quotes for a shell, and hides a password', () => {
   expect(
     nextPageCommand(
@@ -137,8 +170,38 @@ test('the command of the next page keeps the others, quotes for a shell, and hid
       'z',
     ),
   ).toBe(`bossbus events find --type 'it'\\''s a.*' --database 'postgres://a:***@h/d' --after z`)
+  const next = (...args: readonly string[]): string => nextPageCommand(['audit', ...args], '-z')
+  expect(next('--database=postgres://a:b@c@h/d')).toBe(
+    `bossbus audit '--database=postgres://a:***@h/d' --after=-z`,
+  )
+  expect(next('--database', 'postgres://h/d?user=a&password=b&x=y')).toBe(
+    `bossbus audit --database 'postgres://h/d?user=a&password=***&x=y' --after=-z`,
+  )
+  // Behind -- everything is a word.
+  expect(next('--limit', '3', '--', '--after', 'x')).toBe('bossbus audit --limit 3 --after=-z -- --after x')
+  expect(hasPassword('postgres://h/d?password=b')).toBe(true)
   expect(hasPassword('postgres://a:b@h/d')).toBe(true)
   expect(hasPassword('postgres://a@h:5432/d')).toBe(false)
+})
+
+test.each([
+  ...["it's", '$(date)`date`', 'two words', '', '*', String.raw`a\b`, 'é 😀', '!x', '-x', '--tenant'],
+  ...['a\nb\t', '\u001b[31m7', '\u202e\u200b', "it's\u0007", '--\u2028'],
+])('a command that is copied into a shell says what was meant: %j', (text) => {
+  const line = commandLine('keys', 'list', ['--tenant', text], ['--key', text])
+  expect(line).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u)
+  const { stdout } = spawnSync('bash', ['-c', String.raw`printf '%s\0' ${line}`], { encoding: 'utf8' })
+  const [name, ...words] = stdout.split('\0').slice(0, -1)
+  expect(name).toBe('bossbus')
+  const known = { tenant: stringFlag('<id>', 'a tenant'), key: stringFlag('<key>', 'a key') }
+  const parsed = parseFlags(words, known)
+  expect(parsed.words).toEqual(['keys', 'list'])
+  expect(parsed.given).toEqual(
+    new Map([
+      ['tenant', [text]],
+      ['key', [text]],
+    ]),
+  )
 })
 
 test('what mends an error is told by the code of the server first, and every code of the table exists', () => {
@@ -168,4 +231,17 @@ test('a time ahead is one of ISO 8601, or in so long', () => {
   expect(read('2h')).toBe('2026-11-29T05:12:00.000Z')
   expect(read('2026-12-01')).toBe('2026-12-01T00:00:00.000Z')
   expect(() => read('soon')).toThrow(/--until to be a time like/)
+})
+
+test('a duration that a timer waits for is bounded, because a longer one would be over at once', () => {
+  const read = (text: string): number =>
+    durationSeconds('how long', { min: 0.1, max: 86_400, default: 2 }).read([text], 'interval', now)
+  expect(read('100ms')).toBe(0.1)
+  expect(read('1d')).toBe(86_400)
+  for (const text of ['0s', '99ms', '25h', '30d'])
+    expect(() => read(text)).toThrow(/--interval to be a duration .*, from 100 ms to 1 d, got/)
+  expect(parseTime('999999999w', now)).toBeUndefined()
+  expect(() => timeAhead('until when').read(['999999999w'], 'until', now)).toThrow(
+    /--until to be a time like/,
+  )
 })

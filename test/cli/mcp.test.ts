@@ -166,6 +166,12 @@ describe('bossbus mcp', () => {
     const dry = await ask('redrive_dead_letters', selection)
     expect(dry.isError).toBe(false)
     expect((await ask('operations')).answer).toEqual({ operations: [] })
+    // No id is not all of them.
+    const none = await ask('redrive_dead_letters', { ...selection, ids: [], dry_run: false }).catch(() => ({
+      isError: true,
+    }))
+    expect(none.isError).toBe(true)
+    expect((await ask('operations')).answer).toEqual({ operations: [] })
     const redrive = await ask('redrive_dead_letters', { ...selection, dry_run: false })
     expect(redrive.answer).toMatchObject({ kind: 'redrive', by: 'mcp:ada' })
     expect((await ask('pause_subscription', { name: 'ledger', reason: 'a look' })).answer).toEqual({

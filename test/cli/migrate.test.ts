@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { expect, test } from 'vitest'
+import { commandLine } from '../../src/cli/output/command-line.ts'
 import { testBus } from '../support/bus.ts'
 import { createFolder, runCli, type CliResult } from '../support/cli.ts'
 import { createTestDatabase, until } from '../support/database.ts'
@@ -43,6 +44,14 @@ test('migrate --dry-run says what is pending, changes nothing, and nothing is pe
     /^pg-boss would be installed in the schema pgboss, in version \d+ of its schema\.$/m,
   )
   expect(dry.out).toMatch(/^Queues would be created for ledger, mail\.$/m)
+  const script = await run('--sql')
+  const unscripted = 'the queues of ledger, mail'
+  expect(script.out.trimEnd().split('\n').at(-1)).toBe(
+    `-- Not in this script: ${unscripted}. Run \`bossbus migrate\` after it, which creates them.`,
+  )
+  expect(script.err).toBe(
+    `The script does not create ${unscripted}: run ${commandLine('migrate', ['--database', url])} after it.`,
+  )
   expect(await rows(`select nspname from pg_namespace where nspname in ('bus', 'pgboss')`)).toEqual([])
 
   expect(await run()).toMatchObject({ code: 0, out: 'The database is up to date.' })

@@ -7,6 +7,7 @@ import { createFolder, runCli } from '../support/cli.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { createOperatorFolder, hostile, jsonLines, operate, type Operated } from '../support/operated.ts'
 import { startOwnServer } from '../support/own-server.ts'
+import { shareTemplate } from '../support/shared-template.ts'
 
 const nowhere = '019a2279-8604-70ad-bda8-b7b51b3cd606'
 
@@ -57,6 +58,8 @@ const changingCalls = ({ paid }: Operated): readonly (readonly string[])[] => [
   ['prune', '--yes'],
 ]
 
+const createOperated = shareTemplate(operate)
+
 const none: Operated = { paid: [nowhere], blocked: nowhere }
 
 describe('every command of operators', () => {
@@ -73,8 +76,10 @@ describe('every command of operators', () => {
   })
 
   test('shows a busy database piped, as JSON and on a terminal, and no text of an event commands it', async () => {
-    const { url, rows } = await createTestDatabase()
-    const busy = await operate(url)
+    const {
+      database: { url, rows },
+      content: busy,
+    } = await createOperated()
     const folder = await createOperatorFolder()
     const audited = await rows('select count(*)::int as n from bus.audit')
     for (const [args, code] of readingCalls(busy)) {
@@ -97,8 +102,7 @@ describe('every command of operators', () => {
   })
 
   test('runs as a process, and says on standard error how to go on', async () => {
-    const { url } = await createTestDatabase()
-    await operate(url)
+    const { url } = (await createOperated()).database
     const ended = await runCliProcess(await createFolder(), ['dead-letters', 'list', '--limit', '1'], {
       DATABASE_URL: url,
     })
@@ -128,28 +132,6 @@ describe('every command of operators', () => {
       expect(`${out}${err}`).not.toBe('')
     }
     expect(await count(`select count(*) from bus.audit where action not in ('erase', 'prune')`)).toBe(0)
-  })
-
-  test.each<[string, string | undefined, RegExp]>([
-    ['that is not there', 'postgres://nobody@127.0.0.1:1/none', /ECONNREFUSED.*\nCheck that the server runs/],
-    ['that is not migrated', undefined, /BUS_SCHEMA_MISSING: .*\nRun: bossbus migrate$/],
-  ])('fails at a database %s, with a sentence and what mends it', async (_what, given, message) => {
-    const url = given ?? (await createTestDatabase({ empty: true })).url
-    const folder = await createOperatorFolder()
-    for (const args of [...readingCalls(none).map(([each]) => each), ...changingCalls(none)]) {
-      // It is there for databases that are not migrated.
-      if (args[0] === 'migrate' && given === undefined) continue
-      const { code, out, err } = await runCli(folder, args, { DATABASE_URL: url })
-      expect({ args, code, out }).toEqual({ args, code: 2, out: '' })
-      expect({ args, err }).toEqual({ args, err: expect.stringMatching(message) as string })
-      expect(err).not.toMatch(/\n\s+at /)
-      const json = await runCli(folder, [...args, '--json'], { DATABASE_URL: url })
-      expect({ args, code: json.code, lines: jsonLines(json) }).toEqual({
-        args,
-        code: 2,
-        lines: [{ error: expect.objectContaining({ mend: expect.any(String) as string }) as object }],
-      })
-    }
   })
 
   test('reads a standby, and changes it nowhere', async () => {

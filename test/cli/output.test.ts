@@ -1,8 +1,8 @@
-import { describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { duration, relativeTime } from '../../src/cli/output/cells.ts'
 import { diffLines } from '../../src/cli/output/diff-lines.ts'
 import { createOutput, type Output } from '../../src/cli/output/output.ts'
-import { createProgress } from '../../src/cli/output/progress.ts'
+import { createProgress, tellElapsed } from '../../src/cli/output/progress.ts'
 import { bold, hasColour, red, state } from '../../src/cli/output/styled.ts'
 import type { Column } from '../../src/cli/output/table.ts'
 import { cutTo, visible, widthOf } from '../../src/cli/output/visible-text.ts'
@@ -191,6 +191,35 @@ test('times are shown from now', () => {
   expect(relativeTime(new Date(now + 3000), now)).toBe('in 3 s')
   expect(relativeTime(new Date(now), now)).toBe('now')
   expect(relativeTime(new Date(Number.NaN), now)).toBe('?')
+})
+
+describe('work of which nobody knows how far it is', () => {
+  afterEach(() => void vi.useRealTimers())
+
+  async function tellingFor(seconds: number, isTerminal: boolean): Promise<string> {
+    vi.useFakeTimers()
+    let written = ''
+    const stream = { write: (text: string) => void (written += text), isTerminal, columns: 80 }
+    const work = Promise.withResolvers<string>()
+    const told = tellElapsed(stream, 'Erasing\u001b', Date.now, work.promise)
+    await vi.advanceTimersByTimeAsync(seconds * 1000)
+    work.resolve('done')
+    expect(await told).toBe('done')
+    const afterwards = written
+    await vi.advanceTimersByTimeAsync(60_000)
+    expect(written).toBe(afterwards)
+    return written
+  }
+
+  test('tells its seconds on a terminal, and takes them away at its end', async () => {
+    const line = (seconds: number): string => `\r\u001b[KErasing\\u{1b}  ${seconds} s`
+    expect(await tellingFor(2.5, true)).toBe(`${line(1)}${line(2)}\r\u001b[K`)
+  })
+
+  test('is a line every ten seconds in a pipe, and nothing if it is quick', async () => {
+    expect(await tellingFor(25, false)).toBe('Erasing\\u{1b}: 10 s\nErasing\\u{1b}: 20 s\n')
+    expect(await tellingFor(0.9, true)).toBe('')
+  })
 })
 
 describe('progress', () => {

@@ -4,7 +4,10 @@ import { createFolder } from '../support/cli.ts'
 import { cliMain, runCliProcess } from '../support/cli-process.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { operate } from '../support/operated.ts'
+import { shareTemplate } from '../support/shared-template.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
+
+const createOperated = shareTemplate(operate)
 
 /** Prints the packages that a process has loaded, at its end. */
 const countingPackages = `data:text/javascript,${encodeURIComponent(`
@@ -63,9 +66,12 @@ describe('a command that needs no database', () => {
   })
 })
 
-test('a reader that has enough, as `head`, is no error', async () => {
-  const { url } = await createTestDatabase()
-  const child = spawn(process.execPath, [cliMain, '--help'], {
+/** Runs a command whose reader has gone before it writes anything. */
+async function runUnread(
+  args: readonly string[],
+  url: string,
+): Promise<{ readonly code: unknown; readonly err: string }> {
+  const child = spawn(process.execPath, [cliMain, ...args], {
     env: { ...process.env, DATABASE_URL: url },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
@@ -75,7 +81,29 @@ test('a reader that has enough, as `head`, is no error', async () => {
   const code = await new Promise((resolve) => {
     child.on('close', resolve)
   })
-  expect({ code, err }).toEqual({ code: 0, err: '' })
+  return { code, err }
+}
+
+test('a reader that has enough, as `head`, is no error, and changes neither what is done nor the exit code', async () => {
+  const { url, count } = (await createOperated()).database
+  expect(await runUnread(['--help'], url)).toEqual({ code: 0, err: '' })
+  // It finds that no process serves the subscriptions.
+  expect(await runUnread(['status'], url)).toEqual({ code: 1, err: '' })
+  expect(await runUnread(['subscriptions', 'pause', 'mail'], url)).toMatchObject({ code: 0 })
+  expect(
+    await count(`select count(*) from bus.subscriptions where name = 'mail' and paused_at is not null`),
+  ).toBe(1)
+  // What would go on for ever ends.
+  expect(await runUnread(['events', 'tail', '--from', '1h', '--json'], url)).toEqual({ code: 0, err: '' })
+})
+
+test('what a configuration prints goes to standard error: standard output is the result', async () => {
+  const folder = await createFolder({
+    'bossbus.config.mjs': `console.log('loading'); console.info('still'); export default { source: 'shop', events: {} }`,
+  })
+  const { code, out, err } = await runCliProcess(folder, ['catalog', 'export'])
+  expect({ code, err }).toEqual({ code: 0, err: 'loading\nstill\n' })
+  expect(() => JSON.parse(out) as unknown).not.toThrow()
 })
 
 describe('a database that hangs', () => {
@@ -93,6 +121,9 @@ describe('a database that hangs', () => {
       err: expect.stringMatching(/^The database did not answer within 1\.0 s\nTry again/) as string,
     })
     expect(performance.now() - beganAt).toBeLessThan(10_000)
+    const change = ['subscriptions', 'pause', 'mail', '--timeout', '1s']
+    const changing = await runCliProcess(await createFolder(), change, { DATABASE_URL: proxy.url })
+    expect(changing.err).toMatch(/\nIt may have done it all the same: see bossbus audit\. Try again/)
   })
 
   test('is left at once with Ctrl-C', async () => {
@@ -133,8 +164,12 @@ test.skipIf(!hasScript)(
     const status = inTerminal(`${process.execPath} ${cliMain} status`)
     expect(status).toContain('\u001b[32mAll is well.\u001b[39m')
     expect(status).toContain('\u001b[1mSubscriptions')
-    expect(inTerminal(`${process.execPath} ${cliMain} status`, { NO_COLOR: '1' })).not.toContain('\u001b[')
-    expect(inTerminal(`${process.execPath} ${cliMain} status --no-color`)).not.toContain('\u001b[')
+    expect(inTerminal(`${process.execPath} ${cliMain} status 2>/dev/null`, { NO_COLOR: '1' })).not.toContain(
+      '\u001b[',
+    )
+    expect(inTerminal(`${process.execPath} ${cliMain} status --no-color 2>/dev/null`)).not.toContain(
+      '\u001b[',
+    )
     expect(inTerminal(`${process.execPath} ${cliMain} tenants`)).toContain(
       'No tenant has published anything.',
     )
@@ -144,8 +179,7 @@ test.skipIf(!hasScript)(
 test.skipIf(!hasScript)(
   `a person at a terminal is asked before a change${hasScript ? '' : ' (SKIPPED: needs script of util-linux)'}`,
   async () => {
-    const { url, count } = await createTestDatabase()
-    await operate(url)
+    const { url, count } = (await createOperated()).database
     const answer = (input: string): { readonly status: number | null; readonly stdout: string } =>
       spawnSync(
         pseudoTerminal,

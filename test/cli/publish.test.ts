@@ -19,6 +19,7 @@ describe('bossbus events publish', () => {
       folder,
       [
         ...['events', 'publish', 'payment.paid', '--tenant', 'acme', '--payload', payload],
+        ...['--by', 'ada', '--reason', 'a repair'],
         ...[
           '--subject',
           'payments/42',
@@ -38,6 +39,9 @@ describe('bossbus events publish', () => {
       ...{ subject: 'payments/42', eventId: 'paid-42', payload: { paymentId: '42', amountCents: 1 } },
       metadata: JSON.parse('{"traceparent":"00-1","__proto__":"x=y"}') as object,
     })
+    expect(await testBus(database.url).audit.list()).toMatchObject([
+      { action: 'publishByHand', by: 'ada', reason: 'a repair', eventId: out, tenantId: 'acme' },
+    ])
   })
 
   test('takes the payload from a file and from standard input, and says of a duplicate that it is one', async () => {
@@ -107,6 +111,7 @@ describe('bossbus events publish', () => {
     expect(await database.rows('select id, type, source, payload from bus.events')).toEqual([
       { id: done.out, type: 'anything.goes', source: 'bossbus-cli', payload: [1] },
     ])
+    expect(await database.count(`select count(*) from bus.audit where event_id = '${done.out}'`)).toBe(1)
   })
 
   test('with --dry-run checks the event, and stores nothing', async () => {
@@ -117,6 +122,7 @@ describe('bossbus events publish', () => {
     expect(code).toBe(0)
     expect(out).toBe('It could be published. Nothing was stored.')
     expect(await database.count('select count(*) from bus.events')).toBe(0)
+    expect(await database.count('select count(*) from bus.audit')).toBe(0)
     expect((await runCli(folder, call, { DATABASE_URL: database.url })).code).toBe(0)
     expect(await database.count('select count(*) from bus.events')).toBe(1)
   })

@@ -1,14 +1,16 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { drizzle } from 'drizzle-orm/postgres-js'
+import postgres from 'postgres'
 import { describe, expect, test } from 'vitest'
 import { NonRetryableError } from '../../src/index.ts'
 import { createFolder, runCli, type CliResult } from '../support/cli.ts'
 import { runCliProcess } from '../support/cli-process.ts'
-import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { createTestDatabase, until } from '../support/database.ts'
 import { testBus } from '../support/bus.ts'
-import { publish } from '../support/ledger.ts'
 import { startOwnServer } from '../support/own-server.ts'
+import { shareTemplate } from '../support/shared-template.ts'
 
 const catalogue = fileURLToPath(new URL('../support/catalogue.ts', import.meta.url))
 const configuration = `export { paymentEvents as events } from ${JSON.stringify(catalogue)}
@@ -18,8 +20,6 @@ export default { events: paymentEvents, source: 'payment-service' }
 const hostile = 'red \u001b[31m \u202e\nline'
 
 interface Busy {
-  readonly database: TestDatabase
-  readonly folder: string
   /** Delivered to mail, dead for ledger, and the cause of `refunded`. */
   readonly paid: string
   readonly refunded: string
@@ -28,9 +28,10 @@ interface Busy {
 }
 
 /** A database with a dead letter, a cause and its effect, and a paused subscription, without a process. */
-async function createBusy(): Promise<Busy> {
-  const database = await createTestDatabase()
-  const bus = testBus(database.url)
+const createBusy = shareTemplate(async (url): Promise<Busy> => {
+  const client = postgres(url, { max: 2, onnotice: () => {} })
+  const db = drizzle({ client })
+  const bus = testBus(url)
   bus.subscribe({
     name: 'ledger',
     events: ['payment.paid'],
@@ -43,22 +44,23 @@ async function createBusy(): Promise<Busy> {
     events: ['payment.*'],
     handler: async (event, { publish: publishNext }) => {
       if (event.type === 'payment.paid')
-        await database.db.transaction(async (tx) =>
+        await db.transaction(async (tx) =>
           publishNext(tx, { type: 'payment.refunded', payload: { paymentId: event.payload.paymentId } }),
         )
     },
   })
   bus.subscribe({ name: 'search', events: ['usage.billed'], handler: () => {} })
   await bus.start()
-  const [paid = '', note = ''] = await publish(
-    database,
-    bus,
-    {
-      ...{ type: 'payment.paid', tenantId: 'nordwind', subject: 'payments/42', eventId: 'paid-42' },
-      payload: { paymentId: hostile, amountCents: 4200 },
-    },
-    { type: 'note', tenantId: 'acme', payload: 1 },
+  const published = await db.transaction(async (tx) =>
+    bus.publishMany(tx, [
+      {
+        ...{ type: 'payment.paid', tenantId: 'nordwind', subject: 'payments/42', eventId: 'paid-42' },
+        payload: { paymentId: hostile, amountCents: 4200 },
+      },
+      { type: 'note', tenantId: 'acme', payload: 1 },
+    ]),
   )
+  const [paid = '', note = ''] = published.map(({ id }) => id)
   await until('all is settled', async () => {
     const deliveries = await bus.deliveries(paid)
     const all = await bus.events.find({ type: 'payment.refunded' })
@@ -70,9 +72,12 @@ async function createBusy(): Promise<Busy> {
   await bus.subscriptions.pause('search', { by: 'ada', reason: 'a deployment' })
   const [effect] = await bus.events.find({ type: 'payment.refunded' })
   await bus.stop()
-  const folder = await createFolder({ 'bossbus.config.ts': configuration })
-  return { database, folder, paid, note, refunded: effect?.id ?? '' }
-}
+  await client.end()
+  return { paid, note, refunded: effect?.id ?? '' }
+})
+
+const createCatalogueFolder = async (): Promise<string> =>
+  createFolder({ 'bossbus.config.ts': configuration })
 
 const jsonLines = ({ out }: Pick<CliResult, 'out'>): Record<string, unknown>[] =>
   out === ''
@@ -94,16 +99,17 @@ const calls = (busy?: Busy): readonly (readonly [readonly string[], onEmpty: 0 |
 ]
 
 describe('every command that reads', () => {
-  test('shows a busy database to a program: in a process of its own, piped and as JSON', async () => {
-    const busy = await createBusy()
+  test('shows a busy database to a program, piped and as JSON, in this process as in one of its own', async () => {
+    const { database, content: busy } = await createBusy()
+    const folder = await createCatalogueFolder()
+    const env = { DATABASE_URL: database.url }
     for (const [args] of calls(busy)) {
-      const env = { DATABASE_URL: busy.database.url }
-      const piped = await runCliProcess(busy.folder, args, env)
+      const piped = await runCli(folder, args, env)
       // A subscription without a process is an error.
       const expected = args[0] === 'status' ? 1 : 0
       expect({ args, code: piped.code, err: piped.err }).toEqual({ args, code: expected, err: piped.err })
       expect(piped.out.replaceAll(/[\t\n]/g, '')).not.toMatch(/[\p{Cc}\p{Cf}]/u)
-      const json = await runCliProcess(busy.folder, [...args, '--json'], env)
+      const json = await runCli(folder, [...args, '--json'], env)
       expect({ args, code: json.code }).toEqual({ args, code: expected })
       expect(() => jsonLines(json)).not.toThrow()
       expect({ args, isSomething: jsonLines(json).length > 0 }).toEqual({
@@ -111,6 +117,11 @@ describe('every command that reads', () => {
         isSomething: args[0] !== 'instances',
       })
     }
+    const call = ['events', 'show', busy.paid, '--json']
+    const inProcess = await runCli(folder, call, env)
+    const ownProcess = await runCliProcess(folder, call, env)
+    expect(ownProcess).toEqual({ code: 0, signal: null, out: `${inProcess.out}\n`, err: '' })
+    expect((await runCliProcess(folder, ['status'], env)).code).toBe(1)
   })
 
   test('shows an empty database: nothing is wrong with it, and what is asked for is not there', async () => {
@@ -122,53 +133,6 @@ describe('every command that reads', () => {
       expect(`${shown.out}${shown.err}`).not.toBe('')
       const json = await runCli(folder, [...args, '--json'], { DATABASE_URL: url })
       expect({ args, code: json.code }).toEqual({ args, code })
-    }
-  })
-
-  test.each<[string, (database: TestDatabase) => Promise<string>, RegExp]>([
-    [
-      'that is not there',
-      async () => 'postgres://nobody@127.0.0.1:1/none',
-      /ECONNREFUSED.*\nCheck that the server runs/,
-    ],
-    [
-      'whose role is not there',
-      async ({ url }) => url.replace(/\/\/[^@]*@/, '//bossbus_nobody@'),
-      /BUS_DATABASE_UNAVAILABLE: /,
-    ],
-    [
-      'without the name',
-      async ({ url }) => url.replace(/\/[^/]*$/, '/bossbus_nowhere'),
-      /does not have this database.*\nCheck the name of the database/,
-    ],
-    [
-      'that a newer version has migrated',
-      async ({ url, rows }) => {
-        await rows(
-          `insert into bus.migrations (hash, created_at) select 'of a newer version', max(created_at) + 1 from bus.migrations`,
-        )
-        return url
-      },
-      /BUS_SCHEMA_TOO_NEW: .*\nUpdate bossbus here/,
-    ],
-  ])('fails at a database %s, with a sentence and what mends it', async (_what, prepare, message) => {
-    const url = await prepare(await createTestDatabase())
-    const folder = await createFolder()
-    for (const [args] of calls()) {
-      const { code, out, err } = await runCli(folder, args, { DATABASE_URL: url })
-      expect({ args, code, out }).toEqual({ args, code: 2, out: '' })
-      expect(err).toMatch(message)
-      expect(err).not.toMatch(/\n\s+at /)
-    }
-  })
-
-  test('fails at a database that is not migrated, and says how to', async () => {
-    const { url } = await createTestDatabase({ empty: true })
-    const folder = await createFolder()
-    for (const [args] of calls()) {
-      const { code, err } = await runCli(folder, args, { DATABASE_URL: url })
-      expect({ args, code }).toEqual({ args, code: 2 })
-      expect(err).toMatch(/BUS_SCHEMA_MISSING: .*\nRun: bossbus migrate$/)
     }
   })
 
@@ -190,7 +154,11 @@ describe('every command that reads', () => {
 
 describe('a busy database', () => {
   test('is one screen for a person', async () => {
-    const { database, folder, paid, note } = await createBusy()
+    const {
+      database,
+      content: { paid, note },
+    } = await createBusy()
+    const folder = await createCatalogueFolder()
     const show = async (...args: string[]): Promise<string> =>
       (await runCli(folder, args, { DATABASE_URL: database.url, NO_COLOR: '1' }, { columns: 160 })).out
     const status = await show('status')
@@ -237,7 +205,11 @@ describe('a busy database', () => {
   })
 
   test('is JSON with the names of the API for a program', async () => {
-    const { database, folder, paid, refunded } = await createBusy()
+    const {
+      database,
+      content: { paid, refunded },
+    } = await createBusy()
+    const folder = await createCatalogueFolder()
     const read = async (...args: string[]): Promise<Record<string, unknown>[]> =>
       jsonLines(await runCli(folder, [...args, '--json'], { DATABASE_URL: database.url }))
     const [status] = await read('status')
@@ -273,8 +245,8 @@ describe('a busy database', () => {
   })
 
   test('hides payloads of types that no configuration knows', async () => {
-    const { database, paid } = await createBusy()
-    const { out } = await runCli(await createFolder(), ['events', 'show', paid], {
+    const { database, content } = await createBusy()
+    const { out } = await runCli(await createFolder(), ['events', 'show', content.paid], {
       DATABASE_URL: database.url,
     })
     expect(out).toContain('[redacted]')
@@ -282,7 +254,11 @@ describe('a busy database', () => {
   })
 
   test('is found by every filter, and page after page', async () => {
-    const { database, folder, paid, refunded, note } = await createBusy()
+    const {
+      database,
+      content: { paid, refunded, note },
+    } = await createBusy()
+    const folder = await createCatalogueFolder()
     const env = { DATABASE_URL: database.url }
     const find = async (...args: string[]): Promise<unknown[]> =>
       jsonLines(await runCli(folder, ['events', 'find', '--json', ...args], env)).map(({ id }) => id)

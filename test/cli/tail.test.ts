@@ -283,5 +283,11 @@ describe('bossbus events tail --forward-to', () => {
     const { code, err } = await runCli(await createFolder(), [...call, 'localhost:3000'], {})
     expect(code).toBe(2)
     expect(err).toBe('Expected --forward-to to be a URL like http://localhost:3000/hook, got localhost:3000')
+    const secret = await runCli(await createFolder(), [...call, 'http://ada:hunter2@localhost:3000/hook'])
+    expect(secret).toEqual({
+      code: 2,
+      out: '',
+      err: 'Expected --forward-to without a user and a password: requests cannot carry them',
+    })
   })
 })

@@ -100,7 +100,7 @@ test('the demo serves, says what to try, and stops at SIGTERM with exit code 0',
 })
 
 test('a case that a killed process had not begun is opened by the next one, once', async () => {
-  const { url, count } = await createTestDatabase({ empty: true })
+  const { url, count } = await createTestDatabase()
   const killed = await startDemo(url)
   // The relay needs the subscriptions to hand an event over: it waits here, and what it has begun is rolled back.
   const blocker = new pg.Client({ connectionString: url })
@@ -123,7 +123,7 @@ test('a case that a killed process had not begun is opened by the next one, once
 })
 
 test('a case that a killed process had begun is opened by the next one, once', async () => {
-  const { url, count, rows } = await createTestDatabase({ empty: true })
+  const { url, count, rows } = await createTestDatabase()
   const killed = await startDemo(url, { DEMO_CASE_DELAY_MS: '50000' })
   const paymentId = await pay(killed)
   await until('the handler runs', () => killed.output().includes('opens in 50000 ms'))
@@ -145,7 +145,7 @@ test(
   'Ctrl-C while a handler runs lets it finish; a second one leaves at once with 130',
   { tags: ['slow'] },
   async () => {
-    const { url, count } = await createTestDatabase({ empty: true })
+    const { url, count } = await createTestDatabase()
     const patient = await startDemo(url, { DEMO_CASE_DELAY_MS: '3000' })
     await pay(patient)
     await until('the handler runs', () => patient.output().includes('opens in 3000 ms'))
@@ -168,7 +168,7 @@ test(
 )
 
 test('--drive plays payments and prints how soon each case was open', async () => {
-  const { url } = await createTestDatabase({ empty: true })
+  const { url } = await createTestDatabase()
   const demo = await startDemo(url, {}, ['--drive'])
   await until('two cases are open', () =>
     /#2 payment \S+ verified, its case opened [\d.]+ ms later/.test(demo.output()),

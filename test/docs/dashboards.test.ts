@@ -6,19 +6,17 @@ import pg from 'pg'
 import { expect, onTestFinished, test } from 'vitest'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
+import { expectLayout, type PlacedPanel } from '../support/grafana.ts'
 import { publish } from '../support/ledger.ts'
 import { createLogin } from '../support/roles.ts'
 
 const fileOf = (name: string): string => fileURLToPath(new URL(`../../docs/${name}`, import.meta.url))
 const page = await readFile(fileOf('guide/dashboards.md'), 'utf8')
 
-interface Panel {
-  readonly id: number
+interface Panel extends PlacedPanel {
   readonly type: string
-  readonly title: string
   readonly targets?: readonly { readonly rawSql: string; readonly format: string }[]
   readonly fieldConfig?: { readonly overrides: readonly { readonly matcher: { readonly options: string } }[] }
-  readonly gridPos: { readonly x: number; readonly y: number; readonly w: number; readonly h: number }
 }
 
 const dashboard = JSON.parse(await readFile(fileOf('grafana-dashboard.json'), 'utf8')) as {
@@ -156,21 +154,7 @@ test(
 )
 
 test('the panels of the Grafana dashboard have ids of their own, and do not overlap', () => {
-  const { panels } = dashboard
-  expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length)
-  expect(panels.length).toBeGreaterThan(25)
-  const overlaps = panels.flatMap((a) =>
-    panels.filter(
-      (b) =>
-        a.id < b.id &&
-        a.gridPos.x < b.gridPos.x + b.gridPos.w &&
-        b.gridPos.x < a.gridPos.x + a.gridPos.w &&
-        a.gridPos.y < b.gridPos.y + b.gridPos.h &&
-        b.gridPos.y < a.gridPos.y + a.gridPos.h,
-    ),
-  )
-  expect(overlaps).toEqual([])
-  for (const { gridPos } of panels) expect(gridPos.x + gridPos.w).toBeLessThanOrEqual(24)
+  expectLayout(dashboard.panels)
   // No database of anybody's is in it.
   const named = dashboard.templating.list.map(({ name }) => name)
   expect(named).toEqual(['datasource', 'subscription', 'tenant', 'key'])

@@ -44,6 +44,16 @@ test.skipIf(pgbouncerPath === undefined)(
   },
 )
 
+test.skipIf(pgbouncerPath === undefined)(
+  'few free connections are no finding behind a pooler, which has its connections',
+  async () => {
+    const database = await createTestDatabase()
+    await database.rows(`alter database ${new URL(database.url).pathname.slice(1)} connection limit 12`)
+    expect(await codesOf(database.url)).toContain('connections-scarce')
+    expect(await codesOf(await startPgbouncer(database.url, 'session'))).not.toContain('connections-scarce')
+  },
+)
+
 test('a service that cannot be reached is not checked', async () => {
   const { url } = await createTestDatabase()
   const nobody = Object.assign(new URL(url), { port: '1' }).toString()
@@ -69,6 +79,18 @@ test.skipIf(pgbouncerPath === undefined)(
       },
     })
     expect(finding.remedy).toContain(`set default_transaction_isolation = 'read committed';`)
+  },
+)
+
+test.skipIf(pgbouncerPath === undefined)(
+  'setting-unsupported: a search path of the service keeps its other schemas',
+  async () => {
+    const database = await createTestDatabase()
+    const name = new URL(database.url).pathname.slice(1)
+    await database.rows(`alter database ${name} set search_path = "$user", public, pg_catalog`)
+    expect(await codesOf(database.url)).toEqual([])
+    const finding = await findingOf(await startPgbouncer(database.url, 'transaction'), 'setting-unsupported')
+    expect(finding.remedy).toMatch(/^alter role "\w+" set search_path = "\$user", public;$/)
   },
 )
 

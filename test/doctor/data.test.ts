@@ -178,6 +178,25 @@ test('dead-rows: what autovacuum does not keep up with', async () => {
   await until('it is counted', async () => !(await codesOf(url)).includes('dead-rows'))
 })
 
+test('dead rows since a vacuum of just now are those of a busy table', async () => {
+  const { url, rows, count } = await createTestDatabase()
+  await rows('alter table bus.source_rules set (autovacuum_enabled = off)')
+  await rows('alter table bus.source_rules disable trigger check_source_rule')
+  await rows('vacuum bus.source_rules')
+  await rows(
+    `insert into bus.source_rules (role, source, type) select 'nobody', 's' || n, 'note' from generate_series(1, 30000) n`,
+  )
+  await rows('delete from bus.source_rules')
+  await until(
+    'they are counted',
+    async () =>
+      (await count(
+        `select n_dead_tup from pg_stat_all_tables where relid = 'bus.source_rules'::regclass`,
+      )) === 30_000,
+  )
+  expect(await codesOf(url)).not.toContain('dead-rows')
+})
+
 test('keys-blocked and dead-letters-waiting: what waits for a person', async () => {
   const database = await createTestDatabase()
   const bus = testBus(database.url)

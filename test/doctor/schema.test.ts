@@ -3,10 +3,12 @@ import { readShippedDefinitions } from '../../src/doctor/schema/shipped-definiti
 import { loadExpectedObjects } from '../../src/doctor/schema/expected.ts'
 import { loadShippedSql } from '../../src/migrations/shipped-sql.ts'
 import { testBus } from '../support/bus.ts'
-import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
 import { codesOf, findingOf, plant } from '../support/doctor.ts'
+import { connect } from '../support/health.ts'
 import { migrateTo, shippedMigrationCount } from '../support/migrations.ts'
 import { oldServer, where } from '../support/old-server.ts'
+import { createLogin } from '../support/roles.ts'
 
 interface Described {
   readonly kind: string
@@ -58,6 +60,8 @@ const mendable: readonly (readonly [change: string, object: string])[] = [
   ],
   ['drop view bus.v_instances', 'view v_instances is missing'],
   ['alter view bus.deliveries reset (security_barrier)', 'view deliveries differs'],
+  ['create or replace view bus.v_depth as select * from bus.read_depth() limit 1', 'view v_depth differs'],
+  ['alter view bus.v_lag rename column lag_seconds to lag', 'view v_lag differs'],
 ]
 
 test('schema-changed: a change of any object is found, and its SQL mends it', async () => {
@@ -254,6 +258,24 @@ test('index-invalid: an index whose building was interrupted', async () => {
   expect(finding.remedy).toContain('reindex index concurrently bus.outbox_due_idx;')
   await rows('reindex index concurrently bus.outbox_due_idx')
   expect(await codesOf(url)).toEqual([])
+})
+
+test('an index that is being built is no finding, whoever examines', async () => {
+  const database = await createTestDatabase()
+  const login = await createLogin(database, ['bus_worker', 'bus_tenant'])
+  const holder = await connect(database, 'a report')
+  await holder.query(
+    'begin isolation level repeatable read; insert into bus.source_rules (role, source, type) values (current_user, $$s$$, $$note$$)',
+  )
+  const building = database.rows('create index concurrently mine on bus.source_rules (type)')
+  await until(
+    'it waits for the transaction',
+    async () => (await database.count(`select count(*) from pg_index where not indisvalid`)) === 1,
+  )
+  expect(await codesOf(database.url)).toEqual(['objects-added'])
+  expect(await codesOf(login.url)).not.toContain('index-invalid')
+  await holder.query('rollback')
+  await building
 })
 
 test('index-bloated: the indexes of jobs after a backlog', async () => {

@@ -2,11 +2,15 @@ import pg from 'pg'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import type { DoctorFinding } from '../../src/doctor/check/finding.ts'
 import { examine } from '../../src/doctor/doctor.ts'
+import { settingsCheck } from '../../src/doctor/server/settings.ts'
+import { isStuckAge } from '../../src/doctor/server/wraparound.ts'
+import { synchronousStandbyCheck } from '../../src/doctor/server/writes.ts'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
-import { codesOf, findingOf, plant } from '../support/doctor.ts'
+import { codesOf, findingOf, findingsOfChecks, plant } from '../support/doctor.ts'
 import { connect } from '../support/health.ts'
 import { startOwnServer } from '../support/own-server.ts'
+import { createLogin } from '../support/roles.ts'
 import { openSession } from '../support/session.ts'
 
 function nameOf({ url }: Pick<TestDatabase, 'url'>): string {
@@ -33,6 +37,53 @@ test('a server that says fsync, full page writes and autovacuum are off', async 
   expect(of('autovacuum-off')?.remedy).toBe(
     'alter system set autovacuum = on; alter system set track_counts = on; select pg_reload_conf();',
   )
+})
+
+test('a server with a storage of its own needs neither fsync nor full pages, and its standby is that storage', async () => {
+  const server = await startOwnServer()
+  const codes = async () =>
+    (await findingsOfChecks(server.url, [settingsCheck, synchronousStandbyCheck])).map(({ code }) => code)
+  await server.rows(`alter system set synchronous_standby_names = 'walproposer'`)
+  await server.rows('select pg_reload_conf()')
+  await until('it is set', async () => {
+    const [row] = await server.rows('show synchronous_standby_names')
+    return row?.['synchronous_standby_names'] === 'walproposer'
+  })
+  expect(await codes()).toEqual(['fsync-off', 'full-page-writes-off', 'synchronous-standby-missing'])
+  // No commit is to wait for the standby.
+  await server.rows('set synchronous_commit = local; create role neon_superuser nologin')
+  expect(await codes()).toEqual([])
+  await server.rows('set synchronous_commit = local; drop role neon_superuser')
+  expect(await codes()).toHaveLength(3)
+  await server.rows(
+    `set synchronous_commit = local; set allow_system_table_mods = on;
+     create function pg_catalog.aurora_version() returns text language sql return '16.4'`,
+  )
+  expect(await codes()).toEqual([])
+})
+
+test('what roles have set counts only of those that may publish', async () => {
+  const database = await createTestDatabase()
+  const { name } = await createLogin(database)
+  const { name: superuser } = await createLogin(database)
+  await database.rows(`alter role ${superuser} superuser`)
+  for (const role of [name, superuser])
+    for (const setting of [
+      'default_transaction_read_only = on',
+      'synchronous_commit = off',
+      'session_replication_role = replica',
+    ])
+      await database.rows(`alter role ${role} set ${setting}`)
+  expect(await codesOf(database.url)).toEqual([])
+  await database.rows(`grant bus_publisher to ${name}`)
+  const { findings } = await examine({ database: database.url })
+  const of = (code: string) => findings.find((finding) => finding.code === code)
+  expect(of('read-only-by-default')?.data).toEqual({ of: [name] })
+  expect(of('synchronous-commit-off')?.data).toEqual({ of: [name] })
+  expect(of('setting-unsupported')?.data).toMatchObject({ inReplicaRole: [name] })
+  for (const code of ['read-only-by-default', 'synchronous-commit-off', 'setting-unsupported'])
+    for (const statement of (of(code)?.remedy ?? '').split('; ')) await database.rows(statement)
+  expect(await codesOf(database.url)).toEqual([])
 })
 
 test('synchronous-commit-off: of the database, and of a role', async () => {
@@ -69,6 +120,8 @@ test('setting-unsupported: triggers that a role keeps from firing', async () => 
     setFor(database, 'session_replication_role = replica'),
   )
   expect(finding).toMatchObject({ severity: 'error', data: { inReplicaRole: [nameOf(database)] } })
+  await mend(database, finding)
+  expect(await codesOf(database.url)).toEqual([])
 })
 
 test('autovacuum-off: of a table alone', async () => {
@@ -153,6 +206,18 @@ test('wraparound-near: transaction ids that vacuum does not move on', async () =
   })
   expect(finding.severity).toBe('error')
   expect((finding.data['databases'] as readonly { readonly age: number }[])[0]?.age).toBeGreaterThan(200_000)
+})
+
+test.each([
+  [400_000_000, 200_000_000, false],
+  [400_000_001, 200_000_000, true],
+  // Where the server freezes late on purpose, the ages that it reaches every time are no finding.
+  [1_600_000_000, 1_500_000_000, false],
+  [1_900_000_000, 1_500_000_000, true],
+  [2_100_000_000, 2_000_000_000, true],
+  [2_000_000_000, 2_000_000_000, false],
+])('an age of %d with a freeze age of %d: stuck is %s', (age, freezeAge, isStuck) => {
+  expect(isStuckAge(age, freezeAge)).toBe(isStuck)
 })
 
 test('connections-scarce: of the role, of the database and of the server', async () => {

@@ -20,6 +20,7 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 120_000,
     retry: process.env['CI'] === 'true' ? 2 : 0,
+    isolate: false,
     maxWorkers: 2,
   },
 })

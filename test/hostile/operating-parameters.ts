@@ -356,7 +356,10 @@ export const operatingMethods: Readonly<Record<string, Entry>> = {
     },
     probe: async (name, given) => edit({ [name]: 1 }, given),
   },
-  'bus.blockedKeys.list': reading(async (filter, { bus }) => bus.blockedKeys.list(filter), ['subscription']),
+  'bus.blockedKeys.list': reading(
+    async (filter, { bus }) => bus.blockedKeys.list(filter),
+    ['subscription', 'tenantId', 'orderingKey'],
+  ),
   'bus.blockedKeys.release': {
     texts: each(['subscription', 'tenantId', 'orderingKey', 'by', 'reason'], async (option, { bus }) =>
       bus.blockedKeys.release({ ...release, ...option }),

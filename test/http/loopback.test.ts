@@ -36,6 +36,10 @@ test.each([
   ['127.0.0.1', { host: 'localhost', 'x-real-ip': '10.0.0.7' }],
   ['127.0.0.1', { host: 'localhost', 'x-forwarded-host': 'ops.example' }],
   ['127.0.0.1', { host: 'localhost', via: '1.1 proxy' }],
+  ['127.0.0.1', { host: 'localhost', 'x-forwarded-proto': 'https' }],
+  ['127.0.0.1', { host: 'localhost', 'x-forwarded-server': 'ops.example' }],
+  ['127.0.0.1', { host: 'localhost', 'x-client-ip': '10.0.0.7' }],
+  ['127.0.0.1', { host: 'localhost', 'cf-connecting-ip': '10.0.0.7' }],
 ])('anything else is not: %s, %o', (address, headers) => {
   expect(isFromThisMachine({ address, headers })).toBe(false)
 })

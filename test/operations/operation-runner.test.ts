@@ -146,6 +146,39 @@ test('a part that fails is undone and tried again, its error is shown, and a par
   expect(await numbers(database)).toBe(100)
 })
 
+test('the end of an operation is logged once it is committed', async () => {
+  const database = await createTestDatabase()
+  await createNumbers(database)
+  const bus = testBus(database.url)
+  const own = open(database)
+  const id = await insert(own)
+  let commits = false
+  const failing: Database = {
+    ...own,
+    transaction: async (work, begin) =>
+      own.transaction(async (client, begun, commit) => {
+        const result = await work(client, begun, commit)
+        if (!commits) throw new Error('the commit failed')
+        return result
+      }, begin),
+  }
+  const logger = recordingLogger()
+  const part: OperationPart = async () => ({
+    ...{ progress: {}, counts: { written: 1 }, handledCount: 1 },
+    next: { state: 'done' },
+  })
+  const runner = run(failing, { discard: part }, logger)
+  await until('it has failed', async () => (await bus.operations.get(id)).error !== undefined)
+  const ends = () => logger.lines.filter(({ message }) => message === 'an operation is done')
+  expect(ends()).toEqual([])
+  commits = true
+  await database.rows('update bus.operations set next_part_at = now()')
+  runner.wake()
+  await until('it is logged', () => ends().length > 0)
+  expect(ends()).toMatchObject([{ fields: { operationId: id, kind: 'discard', written: 1 } }])
+  expect(await bus.operations.get(id)).toMatchObject({ state: 'done', counts: { written: 1 } })
+})
+
 test('an operation is paused, resumed and cancelled by people, once each, and each is recorded', async () => {
   const database = await createTestDatabase()
   await createNumbers(database)

@@ -63,15 +63,21 @@ export function countIn([row]: readonly Record<string, unknown>[]): number {
 /** A test may hold the clock: see held-clock.ts. */
 const realNow = performance.now.bind(performance)
 
-/** Resolves as soon as the condition holds. @throws when it does not within the time */
+/** How often a condition is looked at: most of them are statements, and many tests look at the same time. */
+const minLookMs = 10
+const maxLookMs = 50
+
+/** Resolves within a twentieth of the time it took for the condition to hold. @throws when it does not within the time */
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
   timeoutMs = 60_000,
 ): Promise<void> {
-  const deadline = realNow() + timeoutMs
+  const beganAt = realNow()
   while (!(await condition())) {
-    if (realNow() > deadline) throw new Error(`Timed out after ${timeoutMs} ms waiting until ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 10))
+    const waitedMs = realNow() - beganAt
+    if (waitedMs > timeoutMs) throw new Error(`Timed out after ${timeoutMs} ms waiting until ${what}`)
+    const lookMs = Math.min(maxLookMs, Math.max(minLookMs, waitedMs / 20))
+    await new Promise((resolve) => setTimeout(resolve, lookMs))
   }
 }

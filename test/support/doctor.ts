@@ -1,6 +1,11 @@
 import { expect } from 'vitest'
+import { createDatabase } from '../../src/database/database.ts'
+import type { Check, CheckContext } from '../../src/doctor/check/check.ts'
 import type { DoctorFinding } from '../../src/doctor/check/finding.ts'
+import { createRead, limitStatements } from '../../src/doctor/check/limited-database.ts'
 import { examine, type DoctorOptions, type DoctorReport } from '../../src/doctor/doctor.ts'
+import { readFacts } from '../../src/doctor/facts.ts'
+import { runChecks } from '../../src/doctor/run-checks.ts'
 import type { BusLogger } from '../../src/foundation/logger.ts'
 
 export const silentLogger: BusLogger = { debug() {}, info() {}, warn() {}, error() {} }
@@ -35,6 +40,24 @@ export async function findingOf(
   expect(finding.message).toMatch(/^\S.*[^.]$/s)
   expect(finding.remedy).toMatch(/\S.{5,}/)
   return finding
+}
+
+/** What these checks alone find. */
+export async function findingsOfChecks(
+  url: string,
+  checks: readonly Check[],
+): Promise<readonly DoctorFinding[]> {
+  const database = createDatabase(url, silentLogger)
+  try {
+    const limited = limitStatements(database)
+    const context: CheckContext = {
+      ...{ database: limited, facts: await readFacts(limited), read: createRead(database) },
+      ...{ now: () => new Date(), transactionLimitSeconds: 300 },
+    }
+    return (await runChecks(checks, context)).findings
+  } finally {
+    database.destroy()
+  }
 }
 
 /** Plants a fault, and answers the finding that was not there before. */

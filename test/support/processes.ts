@@ -1,6 +1,4 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
 import { until } from './database.ts'
@@ -14,12 +12,7 @@ export interface ProgramProcess {
   readonly says: (line: string) => Promise<void>
 }
 
-/** What is compiled once need not be again: a process is there in a quarter of the time. */
-const programEnv = {
-  ...process.env,
-  BOSSBUS_SEED: String(seed),
-  NODE_COMPILE_CACHE: join(tmpdir(), 'bossbus-test-compile-cache'),
-}
+const programEnv = { ...process.env, BOSSBUS_SEED: String(seed) }
 
 /** Starts a program of test/support that prints `started` when it is. Killed when the test is over, stopped or not. */
 export async function startProgram(name: string, ...args: readonly string[]): Promise<ProgramProcess> {

@@ -1,4 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { TestProject } from 'vitest/node'
 import { createDatabase, dropDatabase, migrate } from '../../src/testing/databases.ts'
 import { startPostgres } from '../../src/testing/postgres.ts'
@@ -9,6 +12,8 @@ declare module 'vitest' {
     serverUrl: string
     /** A database with the schema of the bus and of pg-boss, to clone. */
     templateDatabase: string
+    /** An empty folder for the data of servers that tests start: see own-server.ts. */
+    ownServerData: string
   }
 }
 
@@ -22,8 +27,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
   await migrate(await createDatabase(server.url, templateDatabase))
   project.provide('serverUrl', server.url)
   project.provide('templateDatabase', templateDatabase)
+  const ownServerData = await mkdtemp(join(tmpdir(), 'bossbus-own-server-'))
+  project.provide('ownServerData', ownServerData)
   return async () => {
     await dropDatabase(server.url, templateDatabase).catch(() => {})
     await server.stop()
+    await rm(ownServerData, { recursive: true, force: true })
   }
 }

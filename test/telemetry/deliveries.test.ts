@@ -98,6 +98,44 @@ test('writing what became of several events links to where they were created', a
   expect(settled && linkedSpans(settled).toSorted()).toEqual([a, b, c].map(idOf).toSorted())
 })
 
+test('writing what became of the events of one call links to it once', async () => {
+  const sdk = registerSdk()
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  bus.subscribe({ name: 'many', events: ['note'], handler: () => {} })
+  await bus.migrate()
+  await database.db.transaction(async (tx) => bus.publishMany(tx, [note(1), note(2), note(3)]))
+  await bus.start()
+  const [published, settled] = await sdk.named('publish note', 'settle note')
+  expect(settled?.attributes['messaging.batch.message_count']).toBe(3)
+  expect(settled && linkedSpans(settled)).toEqual([idOf(published)])
+})
+
+test('callbacks for dead letters are in no trace', async () => {
+  registerSdk()
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  const handled: (string | undefined)[] = []
+  const told: (string | undefined)[] = []
+  const traceNow = (): string | undefined => trace.getSpan(context.active())?.spanContext().traceId
+  bus.subscribe({
+    ...{ name: 'one', events: ['note'], retry: { maxAttempts: 1 } },
+    handler: () => {
+      handled.push(traceNow())
+      throw new Error('down')
+    },
+    onDeadLetter: () => void told.push(traceNow()),
+  })
+  await bus.start()
+  // The first look is over by the time of the second one.
+  for (const count of [1, 2, 3]) {
+    await bus.tryPublish(note(count))
+    await until('it is told', () => told.length === count)
+  }
+  expect(told).toEqual([undefined, undefined, undefined])
+  expect(handled).not.toContain(undefined)
+})
+
 test('a redriven dead letter begins a trace of its own', async () => {
   const sdk = registerSdk()
   const database = await createTestDatabase()

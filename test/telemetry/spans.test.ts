@@ -3,7 +3,6 @@ import type { ReadableSpan } from '@opentelemetry/sdk-trace'
 import { expect, test } from 'vitest'
 import {
   ConfigurationError,
-  NonRetryableError,
   TransactionError,
   type HandlerContext,
   type StoredEvent,
@@ -361,7 +360,9 @@ test('an error is recorded as logs and dead letters have it: without what quotes
   })
   await bus.start()
   await bus.tryPublish(note(canary))
-  const [handled] = await sdk.named('process note')
+  const [handled, settled] = await sdk.named('process note', 'settle note')
+  // The dead letter was written.
+  expect(settled?.status.code).toBe(SpanStatusCode.UNSET)
   expect(handled?.attributes['error.type']).toBe('PostgresError')
   expect(handled?.status.message).toBe('invalid input syntax for type integer: "…"')
   expect(JSON.stringify([handled?.attributes, handled?.events, handled?.status])).not.toMatch(traceOfCanary)
@@ -427,25 +428,6 @@ test('handlers of a bus that was started in a span are no part of that trace', a
   expect(plain?.links).toEqual([])
 })
 
-test('a handler fails for good in a span that says so', async () => {
-  const sdk = registerSdk()
-  const database = await createTestDatabase()
-  const bus = testBus(database.url)
-  bus.subscribe({
-    name: 'failing',
-    events: ['note'],
-    handler: () => {
-      throw new NonRetryableError('never')
-    },
-  })
-  await bus.start()
-  await bus.tryPublish(note())
-  const [handled, settled] = await sdk.named('process note', 'settle note')
-  expect(handled?.attributes['error.type']).toBe('BUS_NON_RETRYABLE')
-  // The dead letter was written.
-  expect(settled?.status.code).toBe(SpanStatusCode.UNSET)
-})
-
 test('a handler that is called within another span is a part of that one', () => {
   const sdk = registerSdk()
   const around = trace.getTracer('a service').startSpan('around')
@@ -461,4 +443,46 @@ test('a handler that is called within another span is a part of that one', () =>
   expect(within?.parentSpanContext?.spanId).toBe(around.spanContext().spanId)
   expect(within && linkedSpans(within)).toEqual(['b7ad6b7169203331'])
   expect(alone?.parentSpanContext?.spanId).toBe('b7ad6b7169203331')
+})
+
+test('an event continues the trace that its own metadata name, whatever handlers do with those of others', () => {
+  const sdk = registerSdk()
+  const spans = createSpans(false)
+  const handle = (metadata: Record<string, string>): void => {
+    const event = { id: 'x', type: 'note', tenantId: 'acme', createdAt: new Date(), metadata }
+    const call = { subscription: 'one', attempt: 1, replayId: undefined }
+    spans.process({ ...call, event: event as unknown as StoredEvent })?.span.end()
+  }
+  const other = creationTraceparent.replace('b7ad6b7169203331', '00f067aa0ba902b7')
+  const metadata = { traceparent: creationTraceparent }
+  handle(metadata)
+  handle({ ...metadata })
+  metadata.traceparent = other
+  handle({ traceparent: other })
+  handle({ traceparent: creationTraceparent, baggage: 'user=x' })
+  handle({})
+  handle({ traceparent: creationTraceparent })
+  expect(sdk.spans.map(({ parentSpanContext }) => parentSpanContext?.spanId)).toEqual([
+    'b7ad6b7169203331',
+    'b7ad6b7169203331',
+    '00f067aa0ba902b7',
+    'b7ad6b7169203331',
+    undefined,
+    'b7ad6b7169203331',
+  ])
+})
+
+test('what is asked of the database says which server it is', async () => {
+  const sdk = registerSdk()
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  bus.subscribe({ name: 'one', events: ['note'], handler: () => {} })
+  await bus.start()
+  await bus.tryPublish(note())
+  await expect(bus.cancel('no id')).rejects.toThrow(ConfigurationError)
+  const { hostname, port } = new URL(database.url)
+  const [handled, ...asking] = await sdk.named('process note', 'publish note', 'settle note', 'cancel')
+  for (const span of asking)
+    expect(span.attributes).toMatchObject({ 'server.address': hostname, 'server.port': Number(port) })
+  expect(handled?.attributes).not.toHaveProperty('server.address')
 })

@@ -49,7 +49,7 @@ export interface CommandContext<F extends Flags = Flags, A extends Arguments = A
   readonly database: () => Promise<Database>
   /** Waits for work as long as `--timeout` says. Only for commands with `isLong`: others are limited as a whole. */
   readonly inTime: <T>(work: Promise<T>) => Promise<T>
-  /** Asks before a change. Rejects unless the answer is yes. */
+  /** Asks before a change. Rejects unless the answer is yes. Only for commands with `isLong`: a person may take longer than `--timeout`. */
   readonly confirm: (question: Question) => Promise<void>
   /** Whether a person sits there and may be asked. */
   readonly isInteractive: boolean

@@ -104,11 +104,15 @@ function databaseFlagOf({ databaseFlag, databaseFileFlag, cwd }: ConfigSources):
   if (databaseFileFlag === undefined) return databaseFlag
   if (databaseFlag !== undefined) throw new UsageError('Give either --database or --database-file')
   const file = resolve(cwd, databaseFileFlag)
+  let url: string
   try {
-    return readFileSync(file, 'utf8').trim()
+    url = readFileSync(file, 'utf8').trim()
   } catch (error) {
     throw new UsageError(`${file} could not be read: ${(error as Error).message}`, { cause: error })
   }
+  // Not the database of the environment in its place.
+  if (url === '') throw new UsageError(`${file} is empty: it must hold the URL of the database`)
+  return url
 }
 
 function given(value: string | undefined): string | undefined {

@@ -1,4 +1,5 @@
 import { visible } from '../output/visible-text.ts'
+import { optionOf } from '../output/command-line.ts'
 import { Declined, UsageError } from './usage-error.ts'
 
 /** What a person is asked before a change. A command that can be undone asks nothing. */
@@ -27,12 +28,12 @@ export async function confirm(
   if (name === undefined ? isYes : confirmed === name) return
   if (name !== undefined && confirmed !== undefined)
     throw new UsageError(
-      `Expected --confirm ${visible(name)}, got ${visible(confirmed)}. Nothing was changed`,
+      `Expected ${optionOf('--confirm', name)}, got ${visible(confirmed)}. Nothing was changed`,
     )
   if (ask === undefined)
     throw new UsageError(
       `${visible(what)}? Nobody can be asked here, and nothing was changed: ${
-        name === undefined ? 'use --yes' : `use --confirm ${visible(name)}`
+        name === undefined ? 'use --yes' : `use ${optionOf('--confirm', name)}`
       }, or --dry-run to see more`,
     )
   const answer = await ask(

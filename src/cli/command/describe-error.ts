@@ -42,7 +42,15 @@ const mends: Partial<Record<BusErrorCode, string>> = {
 }
 
 /** What happened when the database gave no answer within `--timeout`. */
-export class TimeoutError extends Error {}
+export class TimeoutError extends Error {
+  /** Whether it was asked for a change, which it may have made all the same. */
+  readonly mayHaveChanged: boolean
+
+  constructor(message: string, mayHaveChanged: boolean) {
+    super(message)
+    this.mayHaveChanged = mayHaveChanged
+  }
+}
 
 export function describeError(error: unknown): DescribedError {
   const message = isError(error) ? error.message : String(error)
@@ -55,11 +63,11 @@ export function describeError(error: unknown): DescribedError {
     return {
       code: undefined,
       message,
-      mend: 'Try again, allow more with --timeout 2m, or see what holds the database up: bossbus doctor',
+      mend: `${error.mayHaveChanged ? 'It may have done it all the same: see bossbus audit. ' : ''}Try again, allow more with --timeout 2m, or see what holds the database up: bossbus doctor`,
     }
   return {
     code: undefined,
     message,
-    mend: 'This looks like a mistake in bossbus. BOSSBUS_DEBUG=1 shows where it happened.',
+    mend: 'BOSSBUS_DEBUG=1 shows where it happened.',
   }
 }

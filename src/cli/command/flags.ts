@@ -1,6 +1,6 @@
 import { duration } from '../output/cells.ts'
 import { visible } from '../output/visible-text.ts'
-import { parseDuration, parseTime } from './times.ts'
+import { parseDuration, parseTime, validTime } from './times.ts'
 import { UsageError } from './usage-error.ts'
 
 /** A flag of a command, and how its texts become a value. */
@@ -83,12 +83,26 @@ export function choice<const T extends string>(
   }
 }
 
-/** A duration such as `15m`, in seconds. */
-export function durationSeconds(help: string, fallback: number): Flag<number>
+/** A duration such as `15m`, in seconds. Give the longest one where a timer waits for it: no timer waits for more than 24 days. */
+export function durationSeconds(help: string, range: Range & { readonly default: number }): Flag<number>
 export function durationSeconds(help: string): Flag<number | undefined>
-export function durationSeconds(help: string, fallback?: number): Flag<number | undefined> {
-  const shown = fallback === undefined ? help : `${help} (${duration(fallback * 1000)})`
-  const flag = single('<duration>', shown, parseDuration, 'a duration like 90s, 15m, 2h or 7d')
+export function durationSeconds(
+  help: string,
+  range?: Range & { readonly default: number },
+): Flag<number | undefined> {
+  const expected = 'a duration like 90s, 15m, 2h or 7d'
+  if (range === undefined) return single('<duration>', help, parseDuration, expected)
+  const { min, max, default: fallback } = range
+  const parse = (given: string): number | undefined => {
+    const seconds = parseDuration(given)
+    return seconds !== undefined && seconds >= min && seconds <= max ? seconds : undefined
+  }
+  const flag = single(
+    '<duration>',
+    `${help} (${duration(fallback * 1000)})`,
+    parse,
+    `${expected}, from ${duration(min * 1000)} to ${duration(max * 1000)}`,
+  )
   return { ...flag, read: (given, name, now) => flag.read(given, name, now) ?? fallback }
 }
 
@@ -106,7 +120,7 @@ export function time(help: string): Flag<Date | undefined> {
 export function timeAhead(help: string): Flag<Date | undefined> {
   const parse = (given: string, now: number): Date | undefined => {
     const seconds = parseDuration(given)
-    return seconds === undefined ? parseTime(given, now) : new Date(now + seconds * 1000)
+    return seconds === undefined ? parseTime(given, now) : validTime(now + seconds * 1000)
   }
   return single('<time>', help, parse, 'a time like 2026-11-01T03:12Z, or 2h for in two hours')
 }

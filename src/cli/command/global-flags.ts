@@ -11,7 +11,9 @@ export const globalFlags = {
     '<file>',
     'A file with the URL of the database, to keep its password out of arguments',
   ),
-  timeout: durationSeconds('How long the database may take to answer', 30),
+  timeout: durationSeconds('How long the database may take to answer', {
+    ...{ min: 0.001, max: 86_400, default: 30 },
+  }),
   json: toggle('The result as JSON: a line for each row of a list'),
   yes: toggle('Answers questions of the kind y/N'),
   'no-input': toggle('Asks nothing: what would ask fails'),

@@ -1,9 +1,17 @@
 import { integer, text, toggle, type Flags } from './flags.ts'
 
+/** No list and no page has more. */
+export const maxRows = 1000
+
 /** What a command takes that lists pages. */
 export const pageFlags = {
-  limit: integer('<n>', 'Rows of a page', { min: 1, max: 1000, default: 100 }),
+  limit: integer('<n>', 'Rows of a page', { min: 1, max: maxRows, default: 100 }),
   after: text('<id>', 'Goes on after this one. The command for the next page is written to standard error'),
+} as const satisfies Flags
+
+/** What a command takes that lists without pages: the first rows are those that matter. */
+export const rowFlags = {
+  limit: integer('<n>', 'Rows', { min: 1, max: maxRows, default: 100 }),
 } as const satisfies Flags
 
 /** What a command takes that changes something. `context.actor()` reads `by` and `reason`. */

@@ -27,10 +27,16 @@ export function parseDuration(text: string): number | undefined {
 export function parseTime(text: string, now: number): Date | undefined {
   if (text === 'now') return new Date(now)
   const ago = parseDuration(text)
-  if (ago !== undefined) return new Date(now - ago * 1000)
+  if (ago !== undefined) return validTime(now - ago * 1000)
   const found = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d(?:\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?$/i.exec(text)
   if (found === null) return undefined
   const [, day, minute = '00:00', second = ':00', zone = 'Z'] = found
   const offset = /^[+-]\d{4}$/.test(zone) ? `${zone.slice(0, 3)}:${zone.slice(3)}` : zone
   return parseRfc3339(`${day}T${minute}${second}${offset}`)
+}
+
+/** Undefined outside of the times that a Date may have. */
+export function validTime(ms: number): Date | undefined {
+  const time = new Date(ms)
+  return Number.isNaN(time.getTime()) ? undefined : time
 }

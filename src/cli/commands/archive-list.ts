@@ -1,5 +1,4 @@
 import { defineCommand } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { pageFlags } from '../command/shared-flags.ts'
 import { isoTime } from '../output/cells.ts'
 import { state, yellow } from '../output/styled.ts'
@@ -34,7 +33,7 @@ export const archiveList = defineCommand({
       'Nothing was archived.',
     )
     if (rows.some(({ pendingFileCount }) => pendingFileCount > 0))
-      output.note(`Next: ${commandLine('archive', 'rewrite')}`)
+      output.note(`Next: ${output.command('archive', 'rewrite')}`)
     const last = rows.at(-1)
     if (last !== undefined && rows.length === limit) nextPage(last.id)
     return 0

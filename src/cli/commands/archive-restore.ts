@@ -1,10 +1,14 @@
 import { resolve } from 'node:path'
+import { Readable } from 'node:stream'
+import type { ArchiveStore } from '../../retention/archive/archive-store.ts'
+import type { ArchivedFile } from '../../retention/archive/manifest.ts'
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
 import { choice, text } from '../command/flags.ts'
 import { changeFlags } from '../command/shared-flags.ts'
 import { UsageError } from '../command/usage-error.ts'
 import { counted } from '../output/cells.ts'
+import type { Progress } from '../output/progress.ts'
 
 export const archiveRestore = defineCommand({
   examples: [
@@ -13,25 +17,27 @@ export const archiveRestore = defineCommand({
   ],
   notes: [
     `Creates the table, whose schema must exist, and fills it in one transaction with the rows exactly as they were. Nothing is delivered: the
-table is not the log, and the audit does not name it. Drop it when you are done.`,
+table is not the log. The audit records who restored what into which table. Drop it when you are done.`,
   ],
   args: { archive: required('The name of the archive, or of its manifest') },
   flags: {
     into: text('<table>', 'The table to be created'),
     table: choice(['events', 'receipts', 'receipt_batches', 'attempts'], 'Which of its tables', 'events'),
     folder: text('<path>', 'Where the archive is: `retention.archive` of the configuration'),
-    'dry-run': changeFlags['dry-run'],
+    ...changeFlags,
   },
   isLong: true,
-  async run({ args, flags, config, bus, database, output, inTime, cwd }) {
+  async run({ args, flags, config, bus, database, output, inTime, actor, cwd }) {
     const { into, table, folder } = flags
     if (into === undefined)
       throw new UsageError('Say where to with --into <table>, such as archive.events_2026_09')
-    const [given, { archiveToFolder }, { readManifest, restoreArchive }] = await Promise.all([
-      config(),
-      import('../../retention/archive/archive-store.ts'),
-      import('../../retention/archive/restore-archive.ts'),
-    ])
+    const [given, { archiveToFolder }, { readManifest, restoreArchive }, { finishAuditRecord, writeAudit }] =
+      await Promise.all([
+        config(),
+        import('../../retention/archive/archive-store.ts'),
+        import('../../retention/archive/restore-archive.ts'),
+        import('../../audit/audit.ts'),
+      ])
     const archive =
       folder === undefined ? given.busOptions().retention?.archive : archiveToFolder(resolve(cwd, folder))
     if (archive === undefined)
@@ -53,16 +59,53 @@ table is not the log, and the audit does not name it. Drop it when you are done.
     }
     // Checks the schema, of which the table is a copy.
     await inTime(bus())
-    const client = await inTime((await database()).openSession())
+    const open = await database()
+    const record = { action: 'restoreArchive', selection: { manifest, table }, change: { into } }
+    const auditId = await inTime(writeAudit(open, { ...actor(), ...record }))
+    const progress = output.progress('Restoring, in bytes')
+    let restored = 0
     try {
+      const client = await inTime(open.openSession())
       output.note(`Restoring ${counted(rowCount, 'row')} from ${counted(files.length, 'file')} …`)
-      const restored = await restoreArchive({ client, archive, manifest, table, into })
-      output.object({ manifest, table, into, rowCount: restored }, () =>
-        output.line(`Restored ${counted(restored, 'row')} into ${into}.`),
-      )
-      return 0
-    } finally {
+      const read = telling(archive, progress, bytesOf(files))
+      restored = await restoreArchive({ client, archive: read, manifest, table, into })
       await client.end()
+    } catch (error) {
+      // It is one transaction: no row is there, and the session ends with this process.
+      await inTime(finishAuditRecord(open, auditId, { rowCount: 0 })).catch(() => {})
+      throw error
+    } finally {
+      progress.end()
     }
+    await inTime(finishAuditRecord(open, auditId, { rowCount: restored }))
+    output.object({ manifest, table, into, rowCount: restored }, () =>
+      output.line(`Restored ${counted(restored, 'row')} into ${into}.`),
+    )
+    return 0
   },
 })
+
+function bytesOf(files: readonly ArchivedFile[]): number {
+  return files.reduce((sum, { byteCount }) => sum + byteCount, 0)
+}
+
+/** The same files, of which is told how much was read. */
+function telling(store: ArchiveStore, progress: Progress, total: number): Pick<ArchiveStore, 'read'> {
+  let done = 0
+  return {
+    async read(name) {
+      const content = await store.read(name)
+      return Readable.from(
+        (async function* () {
+          for await (const chunk of content) {
+            const bytes = chunk as Buffer
+            done += bytes.length
+            progress.at(done, total)
+            yield bytes
+          }
+        })(),
+        { objectMode: false },
+      )
+    },
+  }
+}

@@ -26,7 +26,8 @@ export const archiveRewrite = defineCommand({
       )
       return 0
     }
-    const rewrittenFiles = pending.length === 0 ? [] : await retention.rewriteArchives()
+    const rewrittenFiles =
+      pending.length === 0 ? [] : await output.during('Rewriting archives', retention.rewriteArchives())
     output.object({ rewrittenFiles }, () => {
       output.line(
         pending.length === 0

@@ -37,13 +37,13 @@ them on a sample of the log: each event is upcast to the newest shape and valida
     accept: texts('<what>', 'Lets a finding pass, as <type>:<rule>, such as payment.paid:sources-narrowed'),
   },
   isLong: true,
-  async run({ flags, config, bus, database, output, cwd }) {
+  async run({ flags, config, bus, database, output, inTime, cwd }) {
     const { sample, against } = flags
     const accepted = new Set(flags.accept)
     const given = await config()
     const report = accept(
       against === undefined
-        ? await checkDatabase({ bus, database }, given, sample)
+        ? await checkDatabase({ bus, database, output, inTime }, given, sample)
         : await checkFile(given, against, resolve(cwd, against)),
       accepted,
     )
@@ -66,7 +66,7 @@ async function checkFile(config: Config, name: string, file: string): Promise<Re
 }
 
 async function checkDatabase(
-  { bus, database: open }: Pick<CommandContext, 'bus' | 'database'>,
+  { bus, database: open, output, inTime }: Pick<CommandContext, 'bus' | 'database' | 'output' | 'inTime'>,
   config: Config,
   sampleSize: number,
 ): Promise<Report> {
@@ -79,16 +79,16 @@ async function checkDatabase(
       import('../../operations/stored-catalogue.ts'),
     ])
   // Checks the schema.
-  await bus()
+  await inTime(bus())
   const database = await open()
-  const [current, known] = await Promise.all([describeCatalogue(events), readCatalogue(database)])
+  const [current, known] = await Promise.all([describeCatalogue(events), inTime(readCatalogue(database))])
   const removed = removedTypes(source, current, known)
-  const needs = removed.length === 0 ? new Map() : await findNeeds(database, removed)
+  const needs = removed.length === 0 ? new Map() : await inTime(findNeeds(database, removed))
   const compared = compareCatalogues(source, current, known, needs)
   const { versions, findings } =
     sampleSize === 0
       ? { versions: [], findings: [] }
-      : await checkHistory(database, events, known, sampleSize)
+      : await output.during('Trying stored events', checkHistory(database, events, known, sampleSize))
   return {
     ...{ source, against: 'the database', types: current.length, compared: known.length, sampled: versions },
     findings: [...compared, ...findings],

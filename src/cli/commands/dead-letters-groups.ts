@@ -1,9 +1,9 @@
 import { defineCommand } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { conditionsOf, deadLetterFlags } from '../command/dead-letter-flags.ts'
-import { pageFlags } from '../command/shared-flags.ts'
+import { rowFlags } from '../command/shared-flags.ts'
 import { red } from '../output/styled.ts'
 import { errorText } from '../views/event-timeline.ts'
+import { noteMoreRows } from '../views/more-rows.ts'
 
 const { group: _, ...flags } = deadLetterFlags
 
@@ -12,7 +12,7 @@ export const deadLettersGroups = defineCommand({
     ['dead-letters groups', 'what they failed with, most dead letters first'],
     ['dead-letters groups --subscription ledger --from 2h', 'of one subscription, of the last two hours'],
   ],
-  flags: { ...flags, limit: pageFlags.limit },
+  flags: { ...flags, ...rowFlags },
   async run({ flags: given, bus, output }) {
     const { deadLetters } = await bus()
     const { fingerprint: __, ...conditions } = conditionsOf({ ...given, group: undefined })
@@ -35,9 +35,10 @@ export const deadLettersGroups = defineCommand({
       ],
       'There are no such dead letters.',
     )
+    noteMoreRows(output, rows.length, given.limit, 'choose by --subscription, --error-name or --from')
     const group = rows.find(({ fingerprint }) => fingerprint !== undefined)?.fingerprint
     if (group !== undefined)
-      output.note(`Next: ${commandLine('dead-letters', 'redrive', '--group', group, '--dry-run')}`)
+      output.note(`Next: ${output.command('dead-letters', 'redrive', ['--group', group], '--dry-run')}`)
     return 0
   },
 })

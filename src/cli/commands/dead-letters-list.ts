@@ -43,7 +43,9 @@ export const deadLettersList = defineCommand({
           },
         },
       ],
-      'There are no such dead letters.',
+      type.length === 0
+        ? 'There are no such dead letters.'
+        : `There are no such dead letters among the first 10,000${after === undefined ? '' : ' from there on'}.`,
     )
     const last = rows.at(-1)
     // With a type, a page may be short because few of the dead letters that were read have it.

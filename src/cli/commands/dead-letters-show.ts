@@ -1,7 +1,6 @@
 import type { RedriveOutcome } from '../../operations/dead-letters/inspect.ts'
 import { optional, required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { duration, isoTime } from '../output/cells.ts'
 import { bold, quiet, red, state } from '../output/styled.ts'
 import { errorText } from '../views/event-timeline.ts'
@@ -33,7 +32,7 @@ export const deadLettersShow = defineCommand({
     const letter = await open.deadLetters.get(named.id, named.subscription)
     if (letter === undefined) {
       output.note(
-        `${named.id} is no dead letter of ${named.subscription}, or is parked behind another one. Next: ${commandLine('explain', named.id)}`,
+        `${named.id} is no dead letter of ${named.subscription}, or is parked behind another one. Next: ${output.command('explain', named.id)}`,
       )
       return 1
     }
@@ -69,7 +68,7 @@ export const deadLettersShow = defineCommand({
       output.line(outcomes[letter.redrive])
     })
     output.note(
-      `Next: ${commandLine('dead-letters', 'redrive', letter.id, '--subscription', letter.subscription)}`,
+      `Next: ${output.command('dead-letters', 'redrive', letter.id, ['--subscription', letter.subscription])}`,
     )
     return 0
   },

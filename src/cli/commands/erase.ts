@@ -1,7 +1,6 @@
 import type { Bus } from '../../bus-interface.ts'
 import { required } from '../command/arguments.ts'
 import { defineCommand, type CommandContext } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { changeFlags, confirmFlag } from '../command/shared-flags.ts'
 import { counted } from '../output/cells.ts'
 
@@ -37,7 +36,7 @@ ends, no handler in any process starts with an erased payload. It takes some sec
     }
     await confirm({ what: `Erase ${events} about ${subject} of ${tenantId}`, name: subject })
     output.note('Erasing, until no handler can start with an erased payload …')
-    const erased = await open.erase({ tenantId, subject, ...actor() })
+    const erased = await output.during('Erasing', open.erase({ tenantId, subject, ...actor() }))
     output.object(erased, () =>
       output.line(
         `Erased ${counted(erased.eventCount, 'event')} and ${counted(erased.failureCount, 'record')} of failed attempts: erasure ${erased.id}.`,
@@ -45,7 +44,7 @@ ends, no handler in any process starts with an erased payload. It takes some sec
     )
     if (erased.archiveFiles.length > 0)
       output.note(
-        `${counted(erased.archiveFiles.length, 'file')} of archives ${erased.archiveFiles.length === 1 ? 'is' : 'are'} rewritten within an hour. Next: ${commandLine('archive', 'rewrite')}`,
+        `${counted(erased.archiveFiles.length, 'file')} of archives ${erased.archiveFiles.length === 1 ? 'is' : 'are'} rewritten within an hour. Next: ${output.command('archive', 'rewrite')}`,
       )
     return 0
   },

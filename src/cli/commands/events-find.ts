@@ -33,7 +33,9 @@ export const eventsFind = defineCommand({
     'event-id': text('<id>', 'The business id that it was published with'),
     'idempotency-key': text('<key>', 'The idempotency key that it was published with'),
     order: choice(['newest', 'oldest'], 'Which come first', 'newest'),
-    'search-time': durationSeconds('How long to search on where no index helps', 10),
+    'search-time': durationSeconds('How long to search on where no index helps', {
+      ...{ min: 0, max: 86_400, default: 10 },
+    }),
     ...pageFlags,
   },
   isLong: true,

@@ -7,6 +7,7 @@ import type { NewEvent, Published } from '../../events/envelope.ts'
 import { required } from '../command/arguments.ts'
 import { defineCommand, type CommandContext, type ExitCode } from '../command/command.ts'
 import { durationSeconds, text, texts, toggle } from '../command/flags.ts'
+import { changeFlags } from '../command/shared-flags.ts'
 import { UsageError } from '../command/usage-error.ts'
 import type { Outcome } from '../follow/follow-deliveries.ts'
 import { writeOutcome } from '../follow/live-lines.ts'
@@ -26,7 +27,8 @@ const flags = {
   in: durationSeconds('Is delivered so much later'),
   unchecked: toggle('Publishes it without a catalogue: nothing checks the payload'),
   wait: toggle('Shows what becomes of it, until nothing more will'),
-  'wait-time': durationSeconds('How long --wait waits', 60),
+  'wait-time': durationSeconds('How long --wait waits', { min: 0, max: 7 * 86_400, default: 60 }),
+  ...changeFlags,
   'dry-run': toggle('Only checks it: nothing is stored'),
 } as const
 
@@ -40,6 +42,7 @@ export const eventsPublish = defineCommand({
   ],
   notes: [
     'The type and the payload are checked by the catalogue of the configuration, and the event has its source. Prints the id.',
+    'The audit records who published it. The role of the connection needs the rights of bus_publisher and bus_operator, or those of bus_worker.',
     'With --wait, exit code 1 means that it is dead, expired or not done in time.',
   ],
   args,
@@ -69,19 +72,30 @@ export const eventsPublish = defineCommand({
   },
 })
 
-/** Publishes in a transaction; a dry run rolls it back. */
 async function publishOne(context: Context, bus: Bus, event: NewEvent<EventCatalogue>): Promise<Published> {
-  const [{ fromPg }, database, publisher] = await Promise.all([
+  if (!context.flags.unchecked) {
+    await requireCatalogue(context)
+    return publishWith(context, bus, event)
+  }
+  const unchecked = await createUncheckedBus(context, event.type)
+  try {
+    return await publishWith(context, unchecked, event)
+  } finally {
+    await unchecked.stop({ graceMs: 0 })
+  }
+}
+
+/** Publishes with a record of who did; a dry run publishes in a transaction and rolls it back. */
+async function publishWith(context: Context, bus: Bus, event: NewEvent<EventCatalogue>): Promise<Published> {
+  if (!context.flags['dry-run']) return bus.publishByHand(event, context.actor())
+  const [{ fromPg }, database] = await Promise.all([
     import('../../outbox/transactions/adapters/from-pg.ts'),
     context.database(),
-    context.flags.unchecked ? uncheckedBus(context, event.type) : checkedBus(context, bus),
   ])
   let dry: Published | undefined
   try {
     return await database.transaction(async (client) => {
-      const published = await publisher.publish(fromPg(client), event)
-      if (!context.flags['dry-run']) return published
-      dry = published
+      dry = await bus.publish(fromPg(client), event)
       throw new Error('a dry run')
     })
   } catch (error) {
@@ -90,7 +104,7 @@ async function publishOne(context: Context, bus: Bus, event: NewEvent<EventCatal
   }
 }
 
-async function checkedBus({ config }: Context, bus: Bus): Promise<Pick<Bus, 'publish'>> {
+async function requireCatalogue({ config }: Context): Promise<void> {
   const given = await config()
   try {
     // Without them the bus of the command line knows no type, and has a name of its own.
@@ -102,19 +116,19 @@ async function checkedBus({ config }: Context, bus: Bus): Promise<Pick<Bus, 'pub
       cause: error,
     })
   }
-  return bus
 }
 
 /** A bus that knows this type alone, and takes any payload. */
-async function uncheckedBus({ config }: Context, type: string): Promise<Pick<Bus, 'publish'>> {
+async function createUncheckedBus({ config }: Context, type: string): Promise<Bus> {
   const [given, { createBus }] = await Promise.all([config(), import('../../bus.ts')])
   const anything = {
     '~standard': { version: 1, vendor: 'bossbus', validate: (value: unknown) => ({ value }) },
   } as const
   const { source, database, bossSchema } = given.busOptions()
   const silent = (): void => {}
+  const events: EventCatalogue = { [type]: { schema: anything } }
   return createBus({
-    ...{ source, database, bossSchema, events: { [type]: { schema: anything } } },
+    ...{ source, database, bossSchema, events },
     logger: { debug: silent, info: silent, warn: silent, error: silent },
   })
 }

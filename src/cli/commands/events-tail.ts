@@ -143,6 +143,8 @@ async function startDeliveries(
 
 function httpUrl(given: string): URL {
   const url = URL.canParse(given) ? new URL(given) : undefined
+  if (url !== undefined && `${url.username}${url.password}` !== '')
+    throw new UsageError('Expected --forward-to without a user and a password: requests cannot carry them')
   if (url?.protocol === 'http:' || url?.protocol === 'https:') return url
   throw new UsageError(
     `Expected --forward-to to be a URL like http://localhost:3000/hook, got ${given.slice(0, 80)}`,

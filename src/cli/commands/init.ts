@@ -33,6 +33,7 @@ export const init = defineCommand({
     'Writes bossbus.config, an event, a subscription, a function that publishes in a transaction, and a service on Fastify. Adds scripts and\npackages to package.json, and changes none that are there. A file that exists is overwritten only if a person says so: --yes does not.',
   ],
   flags,
+  isLong: true,
   async run(context) {
     const { output, flags: given } = context
     const steps = await plan(context)
@@ -53,7 +54,7 @@ export const init = defineCommand({
         await writeFile(file, content)
       }
     const files = steps.map(({ path, what, detail }) => ({ path, what, detail }))
-    output.object({ files, isDryRun: given['dry-run'] }, () => {
+    output.object({ files, dryRun: given['dry-run'] }, () => {
       for (const { path, what, detail } of files)
         output.line(
           what === 'unchanged' ? quiet(what) : green(what),

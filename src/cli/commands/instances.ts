@@ -1,14 +1,17 @@
 import { defineCommand } from '../command/command.ts'
 import { integer } from '../command/flags.ts'
+import { maxRows } from '../command/shared-flags.ts'
 import { state } from '../output/styled.ts'
+import { noteMoreRows } from '../views/more-rows.ts'
 
 export const instances = defineCommand({
   examples: [['instances', 'who runs, since when, and with which version']],
-  flags: { limit: integer('<n>', 'Rows', { min: 1, max: 10_000, default: 1000 }) },
+  flags: { limit: integer('<n>', 'Rows', { min: 1, max: maxRows, default: maxRows }) },
   async run({ flags, bus, output }) {
     const { queries } = await bus()
+    const rows = await queries.instances({ limit: flags.limit })
     output.list(
-      await queries.instances({ limit: flags.limit }),
+      rows,
       [
         { title: 'SERVICE', value: ({ service }) => service },
         { title: 'HOST', value: ({ host }) => host },
@@ -24,6 +27,7 @@ export const instances = defineCommand({
       ],
       'No process of the bus runs.',
     )
+    noteMoreRows(output, rows.length, flags.limit)
     return 0
   },
 })

@@ -1,9 +1,9 @@
 import { optional } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
-import { integer } from '../command/flags.ts'
+import { rowFlags } from '../command/shared-flags.ts'
 import { state } from '../output/styled.ts'
 import { errorText } from '../views/event-timeline.ts'
+import { noteMoreRows } from '../views/more-rows.ts'
 
 export const keysList = defineCommand({
   examples: [
@@ -11,7 +11,7 @@ export const keysList = defineCommand({
     ['keys list ledger', 'of one subscription'],
   ],
   args: { subscription: optional('Only of this one') },
-  flags: { limit: integer('<n>', 'Rows', { min: 1, max: 10_000, default: 100 }) },
+  flags: rowFlags,
   async run({ args, flags, bus, output }) {
     const { queries } = await bus()
     const rows = await queries.blockedKeys({ subscription: args.subscription, limit: flags.limit })
@@ -33,10 +33,11 @@ export const keysList = defineCommand({
       ],
       'No key waits.',
     )
+    noteMoreRows(output, rows.length, flags.limit, 'name a subscription')
     const first = rows.find((row) => row.state !== 'overrunning')
     if (first !== undefined)
       output.note(
-        `Next: ${commandLine('keys', 'release', first.subscription, '--tenant', first.tenantId, '--key', first.orderingKey)}`,
+        `Next: ${output.command('keys', 'release', first.subscription, ['--tenant', first.tenantId], ['--key', first.orderingKey])}`,
       )
     return 0
   },

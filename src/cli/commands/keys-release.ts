@@ -1,12 +1,8 @@
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { text, toggle } from '../command/flags.ts'
 import { changeFlags } from '../command/shared-flags.ts'
 import { UsageError } from '../command/usage-error.ts'
-
-/** Keys that are looked through for the one that is named. */
-const maxKeys = 1000
 
 export const keysRelease = defineCommand({
   examples: [
@@ -23,25 +19,23 @@ export const keysRelease = defineCommand({
     skip: toggle('Skips the failed event: it stays a dead letter'),
     ...changeFlags,
   },
-  async run({ args, flags, bus, output, confirm, actor }) {
+  isLong: true,
+  async run({ args, flags, bus, output, inTime, confirm, actor }) {
     const { subscription } = args
     const { tenant: tenantId, key: orderingKey, skip: skipFailed } = flags
     if (tenantId === undefined || orderingKey === undefined)
-      throw new UsageError('Say which key: --tenant <id> --key <key>. See: bossbus keys list')
-    const { blockedKeys, subscriptions } = await bus()
+      throw new UsageError(`Say which key: --tenant <id> --key <key>. See: ${output.command('keys', 'list')}`)
+    const { blockedKeys, subscriptions } = await inTime(bus())
     // Says so if there is no such subscription.
-    await subscriptions.get(subscription)
-    const waiting = (await blockedKeys.list({ subscription, limit: maxKeys })).find(
-      (each) => each.tenantId === tenantId && each.orderingKey === orderingKey,
-    )
+    await inTime(subscriptions.get(subscription))
+    const [waiting] = await inTime(blockedKeys.list({ subscription, tenantId, orderingKey, limit: 1 }))
     const behind = waiting?.waitingCount
-    const isDryRun = flags['dry-run']
-    if (isDryRun) {
-      const may = waiting !== undefined && waiting.state !== 'overrunning'
+    const may = waiting !== undefined && waiting.state !== 'overrunning'
+    if (flags['dry-run']) {
       output.object({ dryRun: true, released: may, key: waiting }, () =>
         output.line(
           waiting === undefined
-            ? `The key is not among the first ${maxKeys} that wait.`
+            ? 'The key does not wait: nothing would be changed.'
             : may
               ? `The key is ${waiting.state}: event ${waiting.id} would be ${skipFailed ? 'skipped' : 'tried again'}, then ${behind} behind it.`
               : 'The key waits for a handler that runs, and not for a person.',
@@ -49,13 +43,16 @@ export const keysRelease = defineCommand({
       )
       return may ? 0 : 1
     }
-    if (waiting !== undefined)
+    if (may)
       await confirm({
         what: `${skipFailed ? 'Skip' : 'Try'} event ${waiting.id}${skipFailed ? '' : ' again'}, then deliver ${behind} behind it`,
       })
-    const released = await blockedKeys.release({
-      ...{ subscription, tenantId, orderingKey, skipFailed, ...actor() },
-    })
+    // Nothing is released that nobody was asked about.
+    const released =
+      may &&
+      (await inTime(
+        blockedKeys.release({ ...{ subscription, tenantId, orderingKey, skipFailed, ...actor() } }),
+      ))
     output.object({ released }, () =>
       output.line(
         released
@@ -63,8 +60,7 @@ export const keysRelease = defineCommand({
           : 'Nothing was changed: the key waits for no person.',
       ),
     )
-    if (waiting !== undefined && released)
-      output.note(`Next: ${commandLine('explain', waiting.id, subscription)}`)
+    if (may && released) output.note(`Next: ${output.command('explain', waiting.id, subscription)}`)
     return released ? 0 : 1
   },
 })

@@ -18,10 +18,13 @@ export const migrate = defineCommand({
     `Creates or updates the schemas \`bus\` and \`pgboss\` (or \`bossSchema\` of the configuration), the roles of the bus, and the queues of the
 subscriptions of a bus that the configuration exports, as bus.migrate() of it: any number of processes may run it at once, and run again
 it changes nothing.`,
-    `After the statements of --sql were run by somebody else, run \`migrate\` all the same: it checks them, and creates the queues.`,
+    `The script of --sql has no statements for queues: pg-boss creates them by calls of its own. After somebody else has run it, run \`migrate\`
+all the same: it checks what was done, and creates the queues.`,
   ],
   flags: {
-    sql: toggle('Only prints the statements that it would run, and the grants, as a script for psql'),
+    sql: toggle(
+      'Only prints the statements that it would run, but for queues, and the grants: a script for psql',
+    ),
     'dry-run': changeFlags['dry-run'],
     'migrate-shared-boss': toggle(
       'Also updates an older pg-boss in that schema that something else uses too',
@@ -41,14 +44,16 @@ it changes nothing.`,
       if (isSql && !output.isJson) {
         output.raw(plan.sql)
         if (plan.queues.length > 0)
-          output.note(`\`migrate\` also creates the queues of ${plan.queues.join(', ')}.`)
+          output.note(
+            `The script does not create the queues of ${plan.queues.join(', ')}: run ${output.command('migrate')} after it.`,
+          )
       } else output.object(plan, () => writePlan(output, plan))
       return 0
     }
     // The bus of a copy of the package that does not tell its options has them already.
     if (connected !== exportedBus)
       for (const each of declared) connected.subscribe(each as Parameters<typeof connected.subscribe>[0])
-    await connected.migrate({ sharedBoss: isShared ? 'migrate' : 'refuse' })
+    await output.during('Migrating', connected.migrate({ sharedBoss: isShared ? 'migrate' : 'refuse' }))
     output.object({ migrated: true }, () => output.line('The database is up to date.'))
     return 0
   },

@@ -1,6 +1,5 @@
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { writeOperation } from '../views/operation-page.ts'
 
 export const operationsShow = defineCommand({
@@ -14,7 +13,7 @@ export const operationsShow = defineCommand({
     const steps = { running: ['hold'], paused: ['resume', 'cancel'], stopped: ['resume', 'cancel'] }
     const next = state === 'done' || state === 'cancelled' ? [] : steps[state]
     if (next.length > 0)
-      output.note(`Next: ${next.map((step) => commandLine('operations', step, id)).join(', or ')}`)
+      output.note(`Next: ${next.map((step) => output.command('operations', step, id)).join(', or ')}`)
     // It waits for a person.
     return state === 'stopped' ? 1 : 0
   },

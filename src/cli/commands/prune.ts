@@ -37,7 +37,7 @@ export const prune = defineCommand({
       await confirm({
         what: `Drop ${counted(due, 'partition range')} of the log, and delete ${counted(rows, 'row')}`,
       })
-    const report = await open.prune(actor())
+    const report = await output.during('Pruning', open.prune(actor()))
     output.object(report, () => writeReport(output, report, false))
     return report.ranges.every(({ outcome }) => outcome === 'dropped' || outcome === 'held') ? 0 : 1
   },

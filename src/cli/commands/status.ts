@@ -12,7 +12,7 @@ export const status = defineCommand({
     ['status --json | jq .findings', 'for a check of a deployment: exit code 1 if a finding is an error'],
   ],
   async run({ bus, output }) {
-    const read = await readStatus(await bus())
+    const read = await readStatus(await bus(), output.command)
     output.object(read, () => writeStatus(output, read))
     return read.findings.some(({ severity }) => severity === 'error') ? 1 : 0
   },

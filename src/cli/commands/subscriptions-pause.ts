@@ -1,6 +1,5 @@
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { changeFlags } from '../command/shared-flags.ts'
 
 export const subscriptionsPause = defineCommand({
@@ -27,7 +26,7 @@ export const subscriptionsPause = defineCommand({
             : `${before.name} was paused already: nothing was changed.`,
       ),
     )
-    if (!isDryRun) output.note(`Next: ${commandLine('subscriptions', 'resume', before.name)}`)
+    if (!isDryRun) output.note(`Next: ${output.command('subscriptions', 'resume', before.name)}`)
     return 0
   },
 })

@@ -1,6 +1,5 @@
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { changeFlags } from '../command/shared-flags.ts'
 
 export const subscriptionsRename = defineCommand({
@@ -32,7 +31,7 @@ export const subscriptionsRename = defineCommand({
     const subscription = await subscriptions.get(newName)
     output.object({ changed: true, subscription }, () => output.line(`Renamed ${name} to ${newName}.`))
     output.note(
-      `Next: start the code with the new name. ${commandLine('subscriptions', 'show', newName)} tells whether a process runs it.`,
+      `Next: start the code with the new name. ${output.command('subscriptions', 'show', newName)} tells whether a process runs it.`,
     )
     return 0
   },

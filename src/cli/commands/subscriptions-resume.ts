@@ -1,6 +1,5 @@
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { changeFlags } from '../command/shared-flags.ts'
 
 export const subscriptionsResume = defineCommand({
@@ -26,7 +25,7 @@ export const subscriptionsResume = defineCommand({
     if (changed && !isDryRun) {
       if (subscription.instanceCount === 0)
         output.note('No process runs it now: its events wait until one does.')
-      output.note(`Next: ${commandLine('subscriptions', 'show', before.name)}`)
+      output.note(`Next: ${output.command('subscriptions', 'show', before.name)}`)
     }
     return 0
   },

@@ -1,7 +1,6 @@
 import type { RetryOptions } from '../../delivery/subscriptions/subscription-options.ts'
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { integer, json, timeAhead, toggle } from '../command/flags.ts'
 import { changeFlags } from '../command/shared-flags.ts'
 import { UsageError } from '../command/usage-error.ts'
@@ -60,7 +59,7 @@ export const subscriptionsSet = defineCommand({
       },
     )
     if (isAny && !isDryRun)
-      output.note(`Next: ${commandLine('subscriptions', 'set', before.name, '--clear')} ends it earlier.`)
+      output.note(`Next: ${output.command('subscriptions', 'set', before.name, '--clear')} ends it earlier.`)
     return 0
   },
 })

@@ -1,15 +1,17 @@
 import { defineCommand } from '../command/command.ts'
-import { integer } from '../command/flags.ts'
+import { rowFlags } from '../command/shared-flags.ts'
 import { red, yellow } from '../output/styled.ts'
+import { noteMoreRows } from '../views/more-rows.ts'
 
 export const tenants = defineCommand({
   examples: [['tenants', 'whose events wait, most first']],
-  flags: { limit: integer('<n>', 'Rows', { min: 1, max: 10_000, default: 100 }) },
+  flags: rowFlags,
   async run({ flags, bus, output }) {
     const { queries } = await bus()
     const percent = (share: number): string => `${Math.round(share * 100)} %`
+    const rows = await queries.tenants({ limit: flags.limit })
     output.list(
-      await queries.tenants({ limit: flags.limit }),
+      rows,
       [
         { title: 'TENANT', value: ({ tenantId }) => tenantId },
         { title: 'RECENT', value: ({ recentEvents }) => recentEvents, align: 'right' },
@@ -29,6 +31,7 @@ export const tenants = defineCommand({
       ],
       'No tenant has published anything.',
     )
+    noteMoreRows(output, rows.length, flags.limit)
     return 0
   },
 })

@@ -15,14 +15,14 @@ export const watch = defineCommand({
   notes: [
     'On a terminal it is `bossbus status`, drawn again and again. Elsewhere, and with --json, a line each time.',
   ],
-  flags: { interval: durationSeconds('How long between two looks', 2) },
+  flags: { interval: durationSeconds('How long between two looks', { min: 0.1, max: 86_400, default: 2 }) },
   isLong: true,
   async run({ flags, bus, output, inTime, interruption, keys }) {
     const signal = interruption()
     const opened = await inTime(bus())
     const quit = new AbortController()
     const ended = AbortSignal.any([signal, quit.signal])
-    let last: Status | undefined = await inTime(readStatus(opened))
+    let last: Status | undefined = await inTime(readStatus(opened, output.command))
     let problem: string | undefined
     const screen = output.screen()
     const draw = (): void =>
@@ -48,7 +48,7 @@ export const watch = defineCommand({
         await pause(flags.interval * 1000, ended)
         if (ended.aborted) return 0
         try {
-          last = await untilAborted(inTime(readStatus(opened)), ended)
+          last = await untilAborted(inTime(readStatus(opened, output.command)), ended)
           problem = undefined
         } catch (error) {
           if (ended.aborted) return 0

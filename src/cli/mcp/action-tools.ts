@@ -1,18 +1,15 @@
 import { booleanOf, numberOf, textOf, textsOf, timeOf } from './arguments.ts'
 import { letterConditions, letterProperties } from './read-tools.ts'
-import { textProperty, timeProperty, type Properties, type Tool } from './tool.ts'
+import { textProperty, textsProperty, timeProperty, type Properties, type Tool } from './tool.ts'
 
-const reason = textProperty('Why, in a sentence: it is recorded in the audit')
+const reason = { ...textProperty('Why, in a sentence: it is recorded in the audit'), minLength: 1 }
 const dryRun: Properties[string] = {
   type: 'boolean',
   description: 'Only counts what would be done (true). Set it to false to do it, once a person has agreed',
 }
-const ids: Properties[string] = {
-  ...{ type: 'array', items: { type: 'string' } },
-  description: 'These events, of the subscription',
-}
+const ids = textsProperty('These events, of the subscription')
 const rate: Properties[string] = {
-  ...{ type: 'integer', minimum: 1, maximum: 1_000_000 },
+  ...{ type: 'integer', minimum: 1, maximum: 100_000 },
   description: 'Events a second at most',
 }
 
@@ -74,12 +71,12 @@ export const actionTools: readonly Tool[] = [
     action: 'replay',
     description: 'Delivers events of the log to chosen subscriptions once more, by an operation.',
     properties: {
-      subscriptions: { type: 'array', items: { type: 'string' }, description: 'Those that get the events' },
+      subscriptions: textsProperty('Those that get the events'),
       tenant: textProperty('Of this tenant'),
-      types: { type: 'array', items: { type: 'string' }, description: 'Of these types' },
+      types: textsProperty('Of these types'),
       from: timeProperty('Published then or later'),
       to: timeProperty('Published before'),
-      ids: { ...ids, description: 'These events' },
+      ids: textsProperty('These events'),
       ...{ rate, dry_run: dryRun },
     },
     required: ['subscriptions'],

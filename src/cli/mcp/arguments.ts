@@ -16,7 +16,7 @@ export function numberOf(given: Given, name: string): number | undefined {
 
 export function textsOf(given: Given, name: string): readonly string[] | undefined {
   const value = given[name]
-  return Array.isArray(value) && value.length > 0 ? (value as readonly string[]) : undefined
+  return Array.isArray(value) ? (value as readonly string[]) : undefined
 }
 
 export function objectOf(given: Given, name: string): Readonly<Record<string, unknown>> | undefined {

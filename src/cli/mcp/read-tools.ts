@@ -2,12 +2,21 @@ import type { Bus } from '../../bus-interface.ts'
 import type { StatusFilter } from '../../operations/delivery-status.ts'
 import type { OperationState } from '../../operations/operation.ts'
 import type { StatsGrouping } from '../../operations/stats-options.ts'
+import { commandLine } from '../output/command-line.ts'
 import { UsageError } from '../command/usage-error.ts'
 import { findEventId } from '../views/find-event-id.ts'
 import { readEventPage } from '../views/read-event-page.ts'
 import { readStatus } from '../views/read-status.ts'
 import { numberOf, objectOf, textOf, textsOf, timeOf } from './arguments.ts'
-import { limitProperty, readTool, textProperty, timeProperty, type Properties, type Tool } from './tool.ts'
+import {
+  limitProperty,
+  readTool,
+  textProperty,
+  textsProperty,
+  timeProperty,
+  type Properties,
+  type Tool,
+} from './tool.ts'
 
 const deliveryStates = [
   ...['waiting', 'delivering', 'retrying', 'delivered', 'expired', 'erased', 'discarded', 'dead'],
@@ -54,7 +63,7 @@ export const readTools: readonly Tool[] = [
     'status',
     'What needs a person now: findings with their remedies, each subscription with its lag and what waits for it, the outbox, dead letters by error, running operations. Begin here when something is wrong.',
     {},
-    async ({ bus }) => readStatus(bus),
+    async ({ bus }) => readStatus(bus, commandLine),
   ),
   readTool(
     'lookup',
@@ -78,7 +87,7 @@ export const readTools: readonly Tool[] = [
     'find_events',
     'Finds events of the log, newest first. Pass `next` of the answer as `after` for the next page.',
     {
-      types: { type: 'array', items: { type: 'string' }, description: 'Of these types' },
+      types: textsProperty('Of these types'),
       pattern: textProperty('Of types that match, such as payment.*'),
       tenant: textProperty('Of this tenant'),
       status: textProperty('Where they are for a subscription', deliveryStates),
@@ -182,7 +191,7 @@ async function showEvent(bus: Bus, text: string): Promise<object> {
   const notes: string[] = []
   const note = (...pieces: readonly (string | { readonly text: string })[]): void =>
     void notes.push(pieces.map((piece) => (typeof piece === 'string' ? piece : piece.text)).join(''))
-  const id = await findEventId(bus, text, { note })
+  const id = await findEventId(bus, text, { note, command: commandLine })
   const page = id === undefined ? undefined : await readEventPage(bus, id)
   if (page !== undefined) return page
   return { problem: id === undefined ? notes.join('\n') : `There is no event ${id} in the log.` }

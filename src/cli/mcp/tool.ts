@@ -12,9 +12,11 @@ interface Property {
   readonly type: 'string' | 'integer' | 'boolean' | 'object' | 'array'
   readonly description: string
   readonly items?: { readonly type: 'string' }
+  readonly minItems?: number
   readonly enum?: readonly string[]
   readonly minimum?: number
   readonly maximum?: number
+  readonly minLength?: number
   readonly maxLength?: number
   readonly format?: string
 }
@@ -40,6 +42,11 @@ export function textProperty(description: string, choices?: readonly string[]): 
     ...{ type: 'string', description, maxLength: maxTextLength },
     ...(choices === undefined ? {} : { enum: choices }),
   }
+}
+
+/** At least one text: none is not the same as no such argument. */
+export function textsProperty(description: string): Property {
+  return { type: 'array', items: { type: 'string' }, minItems: 1, description }
 }
 
 export function timeProperty(description: string): Property {

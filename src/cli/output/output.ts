@@ -1,5 +1,6 @@
+import { commandLine, type CommandWord } from './command-line.ts'
 import { jsonText } from './json-text.ts'
-import { createProgress, type Progress } from './progress.ts'
+import { createProgress, tellElapsed, type Progress } from './progress.ts'
 import { openScreen, type Screen } from './screen.ts'
 import type { TextStream } from './streams.ts'
 import { bold, paint, plain, type Piece } from './styled.ts'
@@ -43,19 +44,26 @@ export interface Output {
   readonly note: (...pieces: readonly Piece[]) => void
   /** A page that fills the terminal and is drawn again and again. Undefined elsewhere, and with `--json`. */
   readonly screen: () => Screen<Output> | undefined
+  /** A command line for a person to copy, about the same database and configuration as this one. */
+  readonly command: (...words: readonly CommandWord[]) => string
   /** Tells how far long work has come, to standard error. */
   readonly progress: (what: string) => Progress
+  /** Waits for work, and tells for how long it has gone on, to standard error: what can say how far it is uses `progress`. */
+  readonly during: <T>(what: string, work: Promise<T>) => Promise<T>
 }
 
 export interface OutputOptions {
   readonly stdout: TextStream
   readonly stderr: TextStream
   readonly isJson: boolean
+  /** Options that command lines to copy need, too. @defaultValue none */
+  readonly commandOptions?: readonly CommandWord[]
   readonly colours: { readonly stdout: boolean; readonly stderr: boolean }
   readonly now: () => number
 }
 
-export function createOutput({ stdout, stderr, isJson, colours, now }: OutputOptions): Output {
+export function createOutput(options: OutputOptions): Output {
+  const { stdout, stderr, isJson, commandOptions = [], colours, now } = options
   const join = (pieces: readonly Piece[], hasColour: boolean): string =>
     pieces.map((piece) => paint(plain(piece), piece, hasColour)).join('')
   const note = (...pieces: readonly Piece[]): void => stderr.write(`${join(pieces, colours.stderr)}\n`)
@@ -70,6 +78,8 @@ export function createOutput({ stdout, stderr, isJson, colours, now }: OutputOpt
       : pipedLines(rows, columns)
     stdout.write(`${lines.join('\n')}\n`)
   }
+  // A page that fills the terminal leaves no room beside it.
+  let hasScreen = false
   return {
     isJson,
     isTerminal: stdout.isTerminal,
@@ -98,18 +108,19 @@ export function createOutput({ stdout, stderr, isJson, colours, now }: OutputOpt
       if (isJson) json(value)
     },
     note,
-    screen: () =>
-      stdout.isTerminal && !isJson
-        ? openScreen(stdout, (page) =>
-            createOutput({
-              stdout: page,
-              stderr: page,
-              isJson,
-              now,
-              colours: { ...colours, stderr: colours.stdout },
-            }),
-          )
-        : undefined,
+    screen() {
+      if (!stdout.isTerminal || isJson) return undefined
+      hasScreen = true
+      return openScreen(stdout, (page) =>
+        createOutput({
+          ...options,
+          ...{ stdout: page, stderr: page },
+          colours: { ...colours, stderr: colours.stdout },
+        }),
+      )
+    },
+    command: (...words) => commandLine(...words, ...commandOptions),
     progress: (what) => createProgress(stderr, what, now),
+    during: async (what, work) => (hasScreen ? work : tellElapsed(stderr, what, now, work)),
   }
 }

@@ -62,3 +62,37 @@ export function createProgress(stream: TextStream, what: string, clock: () => nu
     },
   }
 }
+
+/** On a terminal the seconds are told from the first one on, elsewhere every ten of them. */
+const quietTicks = 10
+
+/**
+ * Waits for work of which nobody knows how far it is, and tells on standard error for how long it has gone on.
+ *
+ * @param clock - milliseconds, such as `performance.now`
+ */
+export async function tellElapsed<T>(
+  stream: TextStream,
+  what: string,
+  clock: () => number,
+  work: Promise<T>,
+): Promise<T> {
+  const beganAt = clock()
+  const name = visible(what)
+  let ticks = 0
+  let isDrawn = false
+  const timer = setInterval(() => {
+    ticks += 1
+    const elapsed = duration(Math.round((clock() - beganAt) / 1000) * 1000).replace('.0 s', ' s')
+    if (stream.isTerminal) {
+      isDrawn = true
+      stream.write(`\r\u{1b}[K${cutTo(`${name}  ${elapsed}`, stream.columns - 1)}`)
+    } else if (ticks % quietTicks === 0) stream.write(`${name}: ${elapsed}\n`)
+  }, lineMs)
+  try {
+    return await work
+  } finally {
+    clearInterval(timer)
+    if (isDrawn) stream.write('\r\u{1b}[K')
+  }
+}

@@ -6,7 +6,6 @@ import type { Bus } from '../../bus-interface.ts'
 import { escapeUnprintable } from '../../foundation/text.ts'
 import type { Change } from '../../operations/dead-letters/payload-changes.ts'
 import type { CommandContext, ExitCode } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { UsageError } from '../command/usage-error.ts'
 import { diffLines } from '../output/diff-lines.ts'
 import { green, quiet, red } from '../output/styled.ts'
@@ -76,13 +75,13 @@ export async function redriveEdited(
     output.object(done, () =>
       output.line(`Event ${done.id ?? ''} is delivered to ${subscription} in its place.`),
     )
-    output.note(`Next: ${commandLine('events', 'show', done.id ?? '')}`)
+    output.note(`Next: ${output.command('events', 'show', done.id ?? '')}`)
     await forget(draft)
     return 0
   } catch (error) {
     if (draft !== undefined)
       output.note(
-        `Your edit is kept: ${commandLine('dead-letters', 'redrive', id, '--subscription', subscription, '--payload', draft)}`,
+        `Your edit is kept: ${output.command('dead-letters', 'redrive', id, ['--subscription', subscription], ['--payload', draft])}`,
       )
     throw error
   }

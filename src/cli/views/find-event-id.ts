@@ -9,7 +9,7 @@ const namesOfOne = ['event', 'business-id', 'idempotency-key', 'correlation', 's
 export async function findEventId(
   bus: Bus,
   text: string,
-  output: Pick<Output, 'note'>,
+  output: Pick<Output, 'note' | 'command'>,
 ): Promise<string | undefined> {
   if (uuidShape.test(text)) return text.toLowerCase()
   const { matches, isPartial } = await bus.lookup(text)
@@ -25,6 +25,6 @@ export async function findEventId(
   }
   if (ids.size === 1) return id
   output.note(`${text} names several events:`)
-  for (const each of ids) output.note(`  bossbus events show ${each}`)
+  for (const each of ids) output.note(`  ${output.command('events', 'show', each)}`)
   return undefined
 }

@@ -1,18 +1,18 @@
 import type { DoctorFinding } from '../../doctor/check/finding.ts'
-import { commandLine } from '../command/command-line.ts'
+import type { CommandWord } from '../output/command-line.ts'
 
 /** Commands for more of the same are left out. */
 const maxCommands = 3
 
 /** For each subscription, operation and so on that a finding is about. */
-const commandsOf: Partial<Record<DoctorFinding['code'], (item: Item) => readonly string[]>> = {
+const commandsOf: Partial<Record<DoctorFinding['code'], (item: Item) => readonly CommandWord[]>> = {
   'subscription-behind': ({ name }) => ['subscriptions', 'show', name],
   'subscription-paused': ({ name }) => ['subscriptions', 'resume', name],
   'circuit-open': ({ name }) => ['subscriptions', 'show', name],
   'subscription-unserved': ({ name }) => ['subscriptions', 'show', name],
   'events-not-covered': ({ name }) => ['subscriptions', 'show', name],
-  'dead-letters-growing': ({ name }) => ['dead-letters', 'groups', '--subscription', name],
-  'messages-quarantined': ({ receiver }) => ['quarantine', 'list', '--receiver', receiver],
+  'dead-letters-growing': ({ name }) => ['dead-letters', 'groups', ['--subscription', name]],
+  'messages-quarantined': ({ receiver }) => ['quarantine', 'list', ['--receiver', receiver]],
   'operation-stopped': ({ id }) => ['operations', 'show', id],
   'instance-lost': () => ['instances'],
   'versions-differ': () => ['instances'],
@@ -24,7 +24,7 @@ const commandsOf: Partial<Record<DoctorFinding['code'], (item: Item) => readonly
   'boss-schema-missing': () => ['migrate'],
   'boss-schema-outdated': () => ['migrate'],
   'keys-blocked': ({ name }) => ['keys', 'list', name],
-  'dead-letters-waiting': ({ name }) => ['dead-letters', 'groups', '--subscription', name],
+  'dead-letters-waiting': ({ name }) => ['dead-letters', 'groups', ['--subscription', name]],
   'operation-stalled': ({ id }) => ['operations', 'show', id],
   'retention-overdue': () => ['prune', '--dry-run'],
 }
@@ -35,8 +35,15 @@ interface Item {
   readonly id: string
 }
 
-/** What to run for a finding of the health or of the doctor: what mends it, or tells more. */
-export function findingCommands({ code, data }: Pick<DoctorFinding, 'code' | 'data'>): readonly string[] {
+/**
+ * What to run for a finding of the health or of the doctor: what mends it, or tells more.
+ *
+ * @param commandLine - makes a command line to be copied
+ */
+export function findingCommands(
+  { code, data }: Pick<DoctorFinding, 'code' | 'data'>,
+  commandLine: (...words: readonly CommandWord[]) => string,
+): readonly string[] {
   const command = commandsOf[code]
   if (command === undefined) return []
   const lists = [data['subscriptions'], data['operations'], data['receivers']].filter((each) =>

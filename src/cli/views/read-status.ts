@@ -3,6 +3,7 @@ import type { Finding } from '../../health/finding.ts'
 import type { OutboxState } from '../../health/outbox-state.ts'
 import type { Operation } from '../../operations/operation.ts'
 import type { DeadByErrorRow, DepthRow, SubscriptionStateRow } from '../../operations/query-rows.ts'
+import type { CommandWord } from '../output/command-line.ts'
 import { findingCommands } from './finding-commands.ts'
 
 /** A subscription, how far behind it is, and what waits for it. */
@@ -25,7 +26,14 @@ const severities = ['error', 'warning', 'info']
 /** Rows of dead letters and of operations. */
 const maxRows = 10
 
-export async function readStatus(bus: Bus): Promise<Status> {
+/**
+ * The lag is asked for twice, because it is not the same: the health reads that of the queues, to find those that are behind, and the query
+ * counts what is not dispatched yet, and what is behind its key, for the subscriptions that wait for it.
+ */
+export async function readStatus(
+  bus: Bus,
+  command: (...words: readonly CommandWord[]) => string,
+): Promise<Status> {
   const [health, states, depths, lags, deadLetters, ...operations] = await Promise.all([
     bus.health({ full: true }),
     bus.queries.subscriptionState(),
@@ -48,7 +56,7 @@ export async function readStatus(bus: Bus): Promise<Status> {
     findings: health.findings
       .filter(({ code }) => code !== 'not-started')
       .toSorted((a, b) => severities.indexOf(a.severity) - severities.indexOf(b.severity))
-      .map((finding) => ({ ...finding, commands: findingCommands(finding) })),
+      .map((finding) => ({ ...finding, commands: findingCommands(finding, command) })),
     subscriptions: subscriptions.toSorted((a, b) => urgency(b) - urgency(a)),
     outbox:
       health.outbox === undefined

@@ -28,7 +28,7 @@ export async function findLetter(
   const dead = (await bus.deliveries(id)).filter(({ state }) => state === 'dead')
   const [first] = dead
   if (first === undefined) {
-    output.note(`${text} is no dead letter. Next: bossbus explain ${id}`)
+    output.note(`${text} is no dead letter. Next: ${output.command('explain', id)}`)
     return undefined
   }
   if (dead.length > 1)

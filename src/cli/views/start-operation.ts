@@ -2,7 +2,6 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { Bus } from '../../bus-interface.ts'
 import type { Operation } from '../../operations/operation.ts'
 import type { CommandContext, ExitCode } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { counted } from '../output/cells.ts'
 import { state } from '../output/styled.ts'
 import { doneOf, totalOf, writeOperation } from './operation-page.ts'
@@ -21,8 +20,6 @@ export async function reportStarted(
   isWaiting: boolean,
 ): Promise<ExitCode> {
   const { id, kind, subscriptions } = started
-  const isRun = (await inTime(bus.queries.instances({ limit: 1000 }))).some(({ isLive }) => isLive)
-  if (!isRun) output.note('No process of the bus runs now: the operation begins when one does.')
   if (!isWaiting) {
     const total = totalOf(started)
     output.object(started, () =>
@@ -30,13 +27,25 @@ export async function reportStarted(
         `Started a ${kind}${total === undefined ? '' : ` of ${counted(total, 'event')}`}${subscriptions.length === 0 ? '' : ` for ${subscriptions.join(', ')}`}: operation ${id}.`,
       ),
     )
-    output.note(`Next: ${commandLine('operations', 'show', id)}`)
+    if (!(await mayBegin(inTime, bus))) output.note(nobodyRuns)
+    output.note(`Next: ${output.command('operations', 'show', id)}`)
     return 0
   }
   output.note(`Waiting for operation ${id}, which goes on if this command ends.`)
+  if (!(await mayBegin(inTime, bus))) output.note(nobodyRuns)
   const ended = await follow({ output, inTime }, bus, started)
   output.object(ended, () => writeOperation(output, ended))
   return judge(output, ended)
+}
+
+const nobodyRuns = 'No process of the bus runs now: the operation begins when one does.'
+
+/** True as well where it cannot be told: the operation is there, and whoever started it must not start another one. */
+async function mayBegin(inTime: CommandContext['inTime'], bus: Bus): Promise<boolean> {
+  return inTime(bus.queries.instances({ limit: 1000 })).then(
+    (instances) => instances.some(({ isLive }) => isLive),
+    () => true,
+  )
 }
 
 async function follow(
@@ -66,7 +75,7 @@ function judge(output: CommandContext['output'], operation: Operation): ExitCode
   if (operation.state === 'done') {
     if (dead === 0) return 0
     output.note(
-      `${counted(dead, 'event')} became dead letters. Next: ${commandLine('dead-letters', 'list', '--replay', id)}`,
+      `${counted(dead, 'event')} became dead letters. Next: ${output.command('dead-letters', 'list', '--replay', id)}`,
     )
     return 1
   }
@@ -77,7 +86,7 @@ function judge(output: CommandContext['output'], operation: Operation): ExitCode
   )
   if (operation.state !== 'cancelled')
     output.note(
-      `Next: ${commandLine('operations', 'resume', id)}, or ${commandLine('operations', 'cancel', id)}`,
+      `Next: ${output.command('operations', 'resume', id)}, or ${output.command('operations', 'cancel', id)}`,
     )
   return 1
 }

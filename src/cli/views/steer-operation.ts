@@ -1,7 +1,6 @@
 import type { Operation, OperationState } from '../../operations/operation.ts'
 import { required } from '../command/arguments.ts'
 import { defineCommand, type Command } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { changeFlags } from '../command/shared-flags.ts'
 import { counted } from '../output/cells.ts'
 import { doneOf, writeOperation } from './operation-page.ts'
@@ -26,17 +25,18 @@ export function steeringCommand({ name, call, from, what, note, next }: Step): C
     notes: [note],
     args: { id: required('The id of the operation') },
     flags: changeFlags,
-    async run({ args, flags, bus, output, confirm, actor }) {
-      const { operations } = await bus()
-      const before = await operations.get(args.id)
+    isLong: true,
+    async run({ args, flags, bus, output, inTime, confirm, actor }) {
+      const { operations } = await inTime(bus())
+      const before = await inTime(operations.get(args.id))
       const may = from.includes(before.state)
       const isDryRun = flags['dry-run']
       if (may && !isDryRun && next === undefined)
         await confirm({
           what: `Cancel the ${before.kind} ${before.id}, of which ${counted(doneOf(before), 'event')} ${doneOf(before) === 1 ? 'is' : 'are'} done`,
         })
-      const changed = isDryRun ? may : await operations[call](before.id, actor())
-      const operation: Operation = isDryRun ? before : await operations.get(before.id)
+      const changed = isDryRun ? may : await inTime(operations[call](before.id, actor()))
+      const operation: Operation = isDryRun ? before : await inTime(operations.get(before.id))
       output.object({ ...(isDryRun ? { dryRun: true } : {}), changed, operation }, () => {
         if (isDryRun)
           output.line(
@@ -48,7 +48,7 @@ export function steeringCommand({ name, call, from, what, note, next }: Step): C
       })
       if (!changed && !isDryRun) output.note(`Nothing was changed: it is ${operation.state}.`)
       if (changed && !isDryRun && next !== undefined)
-        output.note(`Next: ${commandLine('operations', next, operation.id)}`)
+        output.note(`Next: ${output.command('operations', next, operation.id)}`)
       return changed ? 0 : 1
     },
   })

@@ -10,6 +10,7 @@ import {
   postponeCalls,
   type ClaimedCall,
 } from '../ledger/dead-letter-calls.ts'
+import { runOutside } from '../../telemetry/guarded-span.ts'
 import type { DeadLetterCallbacks } from '../subscriptions/dead-letter-callbacks.ts'
 
 /** Tells the callbacks of this process of dead letters. */
@@ -63,12 +64,15 @@ export function startDeadLetterCalls(
   function schedule(delayMs: number): void {
     if (isStopped) return
     clearTimeout(timer)
-    timer = setTimeout(() => {
-      running ??= pass().finally(() => {
-        running = undefined
-        schedule(isWoken ? 0 : hasFailed ? retryMs : lookMs)
-      })
-    }, delayMs)
+    // Woken in the trace of one dead letter, and goes on for others.
+    timer = runOutside(() =>
+      setTimeout(() => {
+        running ??= pass().finally(() => {
+          running = undefined
+          schedule(isWoken ? 0 : hasFailed ? retryMs : lookMs)
+        })
+      }, delayMs),
+    )
     timer.unref()
   }
 

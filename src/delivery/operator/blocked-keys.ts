@@ -77,11 +77,14 @@ interface CheckedRelease {
 /** Lists the waiting keys of ordered subscriptions, and releases those that wait for a person. */
 export interface BlockedKeys {
   /**
-   * The waiting keys, longest first, up to `limit` (1 to 1,000, default 100); of one subscription if given.
+   * The waiting keys, longest first, up to `limit` (1 to 1,000, default 100); of one subscription, one tenant or with one ordering key if
+   * given.
    * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_INVALID_OPTION`
    */
   list: (filter?: {
     readonly subscription?: string | undefined
+    readonly tenantId?: string | undefined
+    readonly orderingKey?: string | undefined
     readonly limit?: number | undefined
   }) => Promise<BlockedKey[]>
   /**
@@ -110,12 +113,15 @@ interface BlockedKeyRow extends Record<string, unknown> {
 export function createBlockedKeys(database: Database, service: string, logger: BusLogger): BlockedKeys {
   return {
     async list(filter = {}) {
-      assertObject('a filter like { subscription, limit }', filter)
-      refuseUnknownKeys(filter, ['subscription', 'limit'], 'blockedKeys.list')
-      const { subscription, limit } = filter
+      assertObject('a filter like { subscription, tenantId, limit }', filter)
+      refuseUnknownKeys(filter, ['subscription', 'tenantId', 'orderingKey', 'limit'], 'blockedKeys.list')
+      const { subscription, tenantId, orderingKey, limit } = filter
       const count = integerOption('limit', limit, limits.listLimit)
       if (subscription !== undefined)
         assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
+      // Plain SQL may have published longer ones than publish accepts.
+      if (tenantId !== undefined) assertTextOption('tenantId', tenantId)
+      if (orderingKey !== undefined) assertTextOption('orderingKey', orderingKey)
       const { rows } = await database.query<BlockedKeyRow>(
         `select s.name as subscription, k.tenant_id, k.ordering_key, k.state, k.failed_event_id, k.attempts, k.failures, k.failed_at,
            (select count(*) from bus.ordered_events e where e.key_id = k.id and e.seq > k.done_seq) as event_count
@@ -123,11 +129,12 @@ export function createBlockedKeys(database: Database, service: string, logger: B
            select k.* from bus.ordered_keys k
            where k.failed_at is not null
              and ($1::text is null or k.subscription_id = (select id from bus.subscriptions where name = $1))
+             and ($3::text is null or k.tenant_id = $3) and ($4::text is null or k.ordering_key = $4)
            order by k.failed_at, k.id limit $2
          ) k
          join bus.subscriptions s on s.id = k.subscription_id
          order by k.failed_at, k.id`,
-        [subscription ?? null, count],
+        [subscription ?? null, count, tenantId ?? null, orderingKey ?? null],
       )
       if (rows.length === 0) await refuseUnknownSubscription(database, subscription)
       return rows.map((row) => ({

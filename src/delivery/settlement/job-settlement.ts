@@ -171,9 +171,10 @@ function deadLettersOf({ batchDeadLetters, deadLetters, failures }: Writes): rea
     ...batchDeadLetters.map(({ job, output }) => ({ eventId: job.data?.eventIds[0] ?? '', output })),
     ...deadLetters.map(({ claim, output }) => ({ eventId: claim.data.eventIds[0] ?? '', output })),
   ]
+  if (all.length === 0) return []
+  const records = new Map(failures.map(({ record }) => [record.eventId, record]))
   return all.map((letter) => {
-    const { tenantId, type, durationMs } =
-      failures.find(({ record }) => record.eventId === letter.eventId)?.record ?? {}
+    const { tenantId, type, durationMs } = records.get(letter.eventId) ?? {}
     return { ...letter, tenantId, type, durationMs }
   })
 }

@@ -10,9 +10,14 @@ export async function tellSettled<T>(
 ): Promise<T> {
   const { spans, recorder } = telemetry
   if (!spans.isOn && !recorder.isOn) return write()
-  const traces = settlements.flatMap(({ outcomes }) => outcomes.map(({ trace }) => trace))
+  const outcomes = settlements.flatMap((settlement) => settlement.outcomes)
   // Only jobs: nothing became of an event.
-  if (traces.length === 0) return write()
-  const span = spans.settle(subscription.name, traces)
+  if (outcomes.length === 0) return write()
+  const span = spans.isOn
+    ? spans.settle(
+        subscription.name,
+        outcomes.map(({ trace }) => trace),
+      )
+    : undefined
   return tellOperation(recorder, { operation: 'settle', subscription: subscription.name }, span, write)
 }

@@ -242,7 +242,7 @@ function resolveCircuitBreaker(
     )
   const known = ['windowSize', 'failureRatio', 'probeSeconds', 'maxProbeSeconds']
   refuseUnknownKeys(given, known, '`circuitBreaker`')
-  const failureRatio: unknown = given.failureRatio ?? 0.9
+  const failureRatio: unknown = given.failureRatio === undefined ? 0.9 : given.failureRatio
   if (typeof failureRatio !== 'number' || !(failureRatio >= 0.5 && failureRatio <= 1)) {
     throw invalidOption(
       `Expected \`circuitBreaker.failureRatio\` to be a number of at least 0.5 and at most 1, got ${describe(failureRatio)}`,

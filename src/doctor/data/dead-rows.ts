@@ -15,6 +15,10 @@ const minDead = 20_000
 /** How many times as many dead rows as autovacuum begins with say that it does not keep up. */
 const factor = 5
 
+/** A busy outbox has many between two rounds of autovacuum: so long, and so many rounds, none has come to the table. */
+const minSeconds = 600
+const minRounds = 5
+
 /** Dead rows that autovacuum has not removed although it should have. */
 export const deadRowsCheck: Check = {
   name: 'dead rows',
@@ -26,7 +30,7 @@ export const deadRowsCheck: Check = {
          select c.oid::regclass::text as name, s.n_dead_tup::float8 as dead, s.n_live_tup::float8 as live,
            coalesce(o.threshold, current_setting('autovacuum_vacuum_threshold')::float8)
              + coalesce(o.scale_factor, current_setting('autovacuum_vacuum_scale_factor')::float8) * greatest(c.reltuples, 0) as threshold,
-           s.last_autovacuum::text as last_autovacuum
+           s.last_autovacuum::text as last_autovacuum, greatest(s.last_vacuum, s.last_autovacuum) as last_vacuum
          from pg_stat_all_tables s join pg_class c on c.oid = s.relid
          cross join lateral (
            select max(split_part(e, '=', 2)::float8) filter (where e like 'autovacuum\\_vacuum\\_threshold=%') as threshold,
@@ -35,6 +39,8 @@ export const deadRowsCheck: Check = {
          where s.schemaname in ('bus', '${database.bossSchemaName}')
        ) t
        where t.dead > ${minDead} and t.dead > ${factor} * t.threshold
+         and (t.last_vacuum is null or t.last_vacuum < clock_timestamp() - make_interval(secs => greatest(${minSeconds},
+           ${minRounds} * (select n.setting::float8 from pg_settings n where n.name = 'autovacuum_naptime'))))
        order by t.dead desc limit 100`,
     )
     const [worst] = rows

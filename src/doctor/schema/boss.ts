@@ -1,4 +1,5 @@
 import { readBossDrift, readBuilds, readReindexCommands } from '../../delivery/jobs/boss-drift.ts'
+import { someOf } from '../../health/finding.ts'
 import { found, sqlRemedy, type DoctorFinding } from '../check/finding.ts'
 import type { Check } from '../check/check.ts'
 
@@ -11,12 +12,12 @@ export const bossDriftCheck: Check = {
   async run({ database, read }): Promise<readonly DoctorFinding[]> {
     const objects = await readBossDrift(database, read)
     if (objects.length === 0) return []
-    const names = objects.slice(0, 3).map(({ name, problem }) => `${name} ${problem}`)
+    const names = someOf(objects.map(({ name, problem }) => `${name} ${problem}`))
     const lost = objects.filter(({ sql }) => sql === undefined)
     return [
       found(
         'boss-schema-changed',
-        `The schema of pg-boss is not as pg-boss made it (${names.join(', ')}${objects.length > 3 ? ` and ${objects.length - 3} more` : ''}): fetches and settlements fail or get slow`,
+        `The schema of pg-boss is not as pg-boss made it (${names}): fetches and settlements fail or get slow`,
         lost.length === objects.length
           ? 'No statement brings that back: undo the change, or restore a backup.'
           : `${sqlRemedy(

@@ -23,8 +23,8 @@ interface Row extends pg.QueryResultRow {
 
 /**
  * Reads the objects of the schema `bus`, in a form that is the same on every supported version of the server. Partitions are left out: their
- * names depend on the time, and they have what their table has. Functions are told by the hash of their body, those of PostgreSQL's own syntax by
- * their body.
+ * names depend on the time, and they have what their table has. Functions and views are told by the hash of their body, functions of PostgreSQL's
+ * own syntax by their body.
  *
  * @param read - finds only PostgreSQL's own functions without their schema, so that definitions name the schema of all others
  */
@@ -57,12 +57,19 @@ const grantsOf = (target: string, acl: string, owner: string, from: string): str
   from ${from} cross join lateral aclexplode(${acl}) a left join pg_roles g on g.oid = a.grantee
   where a.grantee <> ${owner} group by 1, 2`
 
+/** From PostgreSQL 16 on, a view of one table names its columns without the table: the names of tables before columns, and blanks, are left out. */
+const viewBodySql = String.raw`regexp_replace(pg_get_viewdef(c.oid), '\m(?!bus\.)[a-z_][a-z0-9_]*\.|\s', '', 'g')`
+
 const catalogSql = `
 with relations as materialized (${relationsSql}), objects as (
   select case when c.relkind in ('r', 'p', 'f') then 'table' else 'view' end as kind, c.relname::text as name,
     case c.relkind when 'r' then 'table' when 'p' then 'table partitioned by ' || pg_get_partkeydef(c.oid) when 'v' then 'view' when 'm' then 'materialized view' else 'foreign table' end
       || case c.relpersistence when 'u' then ' unlogged' else '' end
-      || case when c.relkind in ('v', 'm') and c.reloptions is not null then ' with (' || ${options('c.reloptions')} || ')' else '' end as definition
+      || case when c.relkind in ('v', 'm') then ' (' || (
+           select string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by a.attnum)
+           from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) || ')'
+           || case when c.reloptions is null then '' else ' with (' || ${options('c.reloptions')} || ')' end || ' body ' || md5(${viewBodySql})
+         else '' end as definition
   from relations c
   union all
   select 'sequence', c.relname, format_type(s.seqtypid, null) || ' start ' || s.seqstart || ' increment ' || s.seqincrement || ' maximum ' || s.seqmax
@@ -85,6 +92,7 @@ with relations as materialized (${relationsSql}), objects as (
     || case when a.attgenerated = '' then coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '') else ' generated always as (' || pg_get_expr(d.adbin, d.adrelid) || ')' end
   from relations c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+  where c.relkind in ('r', 'p', 'f')
   union all
   -- 'n' is NOT NULL, which PostgreSQL 18 lists and older ones do not: it is shown with the column.
   select 'constraint', ${part('c', 'x.conname')}, pg_get_constraintdef(x.oid)

@@ -1,11 +1,12 @@
 import { busRoles } from '../../database/role-names.ts'
+import { someOf } from '../../health/finding.ts'
 import { loadShippedSql } from '../../migrations/shipped-sql.ts'
 import { found, sqlRemedy, type DoctorCode, type DoctorFinding } from '../check/finding.ts'
 import type { Check, CheckContext } from '../check/check.ts'
 import { readSchemaObjects, type ObjectKind, type SchemaObjects } from './catalog.ts'
 import { differencesOf, partOf, type Difference } from './differences.ts'
 import { loadExpectedObjects } from './expected.ts'
-import { mendSql } from './mend-sql.ts'
+import { isMadeAnew, mendSql } from './mend-sql.ts'
 import { readShippedDefinitions, type ShippedDefinitions } from './shipped-definitions.ts'
 
 /** At most so many objects are in the data of one finding. */
@@ -38,10 +39,9 @@ export const busDriftCheck: Check = {
     ): readonly DoctorFinding[] => {
       if (list.length === 0) return []
       const objects = list.map((difference) => describe(difference, shipped))
-      const names = objects.slice(0, 3).map(({ kind, name, problem }) => `${kind} ${name} ${problem}`)
-      const more = objects.length > 3 ? ` and ${objects.length - 3} more` : ''
+      const names = someOf(objects.map(({ kind, name, problem }) => `${kind} ${name} ${problem}`))
       return [
-        found(code, message(`${names.join(', ')}${more}`), remedy(objects), {
+        found(code, message(names), remedy(objects), {
           objects: objects.slice(0, maxObjects),
           count: objects.length,
         }),
@@ -83,25 +83,17 @@ export const busDriftCheck: Check = {
 
 function changedRemedy(objects: readonly DescribedObject[]): string {
   const lost = objects.filter(({ sql }) => sql === undefined).map(({ kind, name }) => `${kind} ${name}`)
-  const restore =
-    lost.length === 0
-      ? ''
-      : ` No statement brings back ${lost.slice(0, 3).join(', ')}${lost.length > 3 ? ` and ${lost.length - 3} more` : ''}: restore a backup.`
+  const restore = lost.length === 0 ? '' : ` No statement brings back ${someOf(lost)}: restore a backup.`
   if (lost.length === objects.length) return restore.trim()
   // What is made anew has no privileges.
-  const isMadeAnew = objects.some(
-    ({ kind, problem }) => problem === 'is missing' && (kind === 'function' || kind === 'view'),
-  )
-  const grants = isMadeAnew ? ' Then, for the privileges: npx bossbus migrate.' : ''
+  const grants = objects.some((object) => isMadeAnew(object, object.sql))
+    ? ' Then, for the privileges: npx bossbus migrate.'
+    : ''
   return `${sqlRemedy('As the owner of the schema', sqlOf(objects))}${grants}${restore}`
 }
 
-interface DescribedObject {
-  readonly kind: ObjectKind
-  readonly name: string
+interface DescribedObject extends Difference {
   readonly problem: 'is missing' | 'differs' | 'was added'
-  readonly expected: string | undefined
-  readonly actual: string | undefined
   readonly sql: string | undefined
 }
 
@@ -126,11 +118,22 @@ function isOfRole({ kind, name, expected }: Difference): boolean {
   return busRoles.some((role) => expected.includes(` to ${role}`))
 }
 
-/** What differs from the migrations of this version. */
-export async function readDifferences({ read, database }: CheckContext): Promise<{
+interface Differences {
   readonly differences: readonly Difference[]
   readonly shipped: ShippedDefinitions
-}> {
+}
+
+/** Two checks ask for them. */
+const known = new WeakMap<CheckContext, Promise<Differences>>()
+
+/** What differs from the migrations of this version: read once in an examination. */
+export async function readDifferences(context: CheckContext): Promise<Differences> {
+  const reading = known.get(context) ?? compare(context)
+  known.set(context, reading)
+  return reading
+}
+
+async function compare({ read, database }: CheckContext): Promise<Differences> {
   const { migrations } = await loadShippedSql()
   const shipped = readShippedDefinitions(migrations, database.bossSchemaName)
   const actual = await readSchemaObjects(read)

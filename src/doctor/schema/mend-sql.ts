@@ -11,7 +11,7 @@ export function mendSql(difference: Difference, shipped: ShippedDefinitions): st
     case 'function':
       return functionSql(difference, shipped)
     case 'view':
-      return shipped.viewSql(name)
+      return viewSql(difference, shipped)
     case 'column':
       return columnSql(difference, table, part)
     case 'constraint':
@@ -44,6 +44,15 @@ export function mendSql(difference: Difference, shipped: ShippedDefinitions): st
   }
 }
 
+const dropView = 'drop view'
+
+/** Whether a statement of {@link mendSql} makes a function or a view anew, so that it has no privileges. */
+export function isMadeAnew({ kind, actual }: Difference, sql: string | undefined): boolean {
+  return (
+    (kind === 'function' || kind === 'view') && (actual === undefined || sql?.startsWith(dropView) === true)
+  )
+}
+
 function statements(list: readonly (string | undefined)[]): string {
   return list.filter((statement) => statement !== undefined).join('; ')
 }
@@ -64,6 +73,17 @@ function functionSql(
   const sql = shipped.functionSql(name, expected)
   if (sql === undefined || actual !== undefined) return sql
   return `${sql.replace(/;\s*$/, '')}; revoke execute on function bus.${name} from public`
+}
+
+/** A view whose columns differ cannot be replaced. What is made anew has no privileges, and no trigger. */
+function viewSql({ name, expected, actual }: Difference, shipped: ShippedDefinitions): string | undefined {
+  const sql = shipped.viewSql(name)
+  if (sql === undefined || actual === undefined || columnsIn(actual) === columnsIn(expected)) return sql
+  return `${dropView} bus.${quoteName(name)}; ${sql}`
+}
+
+function columnsIn(definition = ''): string | undefined {
+  return /\(.*?\)(?= with \(| body )/.exec(definition)?.[0]
 }
 
 function triggerSql({ expected, actual }: Difference, table: string, part: string): string {

@@ -1,3 +1,4 @@
+import { someOf } from '../../health/finding.ts'
 import { found, sqlRemedy } from '../check/finding.ts'
 import type { Check } from '../check/check.ts'
 import { loadExpectedObjects } from './expected.ts'
@@ -20,7 +21,7 @@ export const rowSecurityCheck: Check = {
     return [
       found(
         'row-security-off',
-        `Row security is off for ${open.slice(0, 3).join(', ')}${open.length > 3 ? ` and ${open.length - 3} more` : ''}: whoever may read there sees the events of every tenant, bus.tenant(id) too`,
+        `Row security is off for ${someOf(open)}: whoever may read there sees the events of every tenant, bus.tenant(id) too`,
         sqlRemedy(
           'As the owner of the schema',
           open.map((name) => `alter table ${name} enable row level security`),

@@ -1,6 +1,7 @@
 import { shareConnections } from '../../database/configuration/connection-shares.ts'
 import { found, quoteName, type DoctorFinding } from '../check/finding.ts'
 import type { Check } from '../check/check.ts'
+import { hasOwnStorage } from './own-storage.ts'
 
 interface ConnectionRow extends Record<string, unknown> {
   readonly server_limit: number
@@ -14,11 +15,15 @@ interface ConnectionRow extends Record<string, unknown> {
 /** The connections of one process with the defaults: those of the pool, and the listening one. */
 const wantedConnections = shareConnections(undefined, false).bus + 1
 
-/** Whether another process could connect. Superusers have some connections of their own, and no limits of their roles. */
+/**
+ * Whether another process could connect. Superusers have some connections of their own, and no limits of their roles. Behind a pooler, processes
+ * get its connections, which are open already.
+ */
 export const connectionsCheck: Check = {
   name: 'free connections',
   needs: 'supported server',
   async run({ read, facts }) {
+    if (facts.isPooled) return []
     const [row] = await read<ConnectionRow>(
       `select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
            - coalesce(current_setting('reserved_connections', true)::int, 0) as server_limit,
@@ -121,6 +126,8 @@ export const buffersCheck: Check = {
          or n.nspname = 'bus' and c.relname in ('outbox', 'ordered_keys', 'ordered_events', 'failing'))`,
     )
     if (row === undefined || row.hot <= row.buffers) return []
+    // Neon keeps little in shared buffers, and the rest in a cache of its own.
+    if (await hasOwnStorage({ read })) return []
     const megabytes = (bytes: number): number => Math.round(bytes / 1024 ** 2)
     return [
       found(

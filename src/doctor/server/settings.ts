@@ -1,21 +1,12 @@
-import { unmetNeeds } from '../../migrations/server-check.ts'
 import { found, quoteName, type DoctorFinding } from '../check/finding.ts'
 import type { Check, CheckContext } from '../check/check.ts'
+import { hasOwnStorage } from './own-storage.ts'
+import { readStoredSettings, resetSql, settingsLike, type StoredSetting } from './stored-settings.ts'
 
 interface Setting extends Record<string, unknown> {
   readonly name: string
   /** What a session has that sets nothing itself: sessions of the bus set some of them. */
   readonly value: string
-}
-
-/** A setting of the database or of a role, as `alter database … set` and `alter role … set` write them. */
-interface StoredSetting extends Record<string, unknown> {
-  readonly name: string
-  readonly value: string
-  /** Null: of the database. */
-  readonly role: string | null
-  /** Whether it is of this database, or of this role in this database. */
-  readonly is_here: boolean
 }
 
 type Values = Readonly<Record<string, string>>
@@ -36,7 +27,6 @@ const readSettings = [
   'fsync',
   'full_page_writes',
   'synchronous_commit',
-  'synchronous_standby_names',
   'autovacuum',
   'track_counts',
   'statement_timeout',
@@ -55,15 +45,11 @@ export const settingsCheck: Check = {
     const rows = await read<Setting>(
       `select name, reset_val as value from pg_settings where name in (${readSettings.map((name) => `'${name}'`).join(', ')})`,
     )
-    const stored = await read<StoredSetting>(
-      `select split_part(c.entry, '=', 1) as name, substr(c.entry, strpos(c.entry, '=') + 1) as value, r.rolname as role, s.setdatabase <> 0 as is_here
-       from pg_db_role_setting s cross join lateral unnest(s.setconfig) as c (entry) left join pg_roles r on r.oid = s.setrole
-       where s.setdatabase in (0, (select d.oid from pg_database d where d.datname = current_database()))
-       order by 1, 3 limit 1000`,
-    )
+    const stored = await readStoredSettings(context)
     const values: Values = Object.fromEntries(rows.map(({ name, value }) => [name, value]))
     return [
-      ...findCrashRisks(values, stored, context.facts.database),
+      ...((await hasOwnStorage(context)) ? [] : findUnsafeWrites(values)),
+      ...findUnconfirmedCommits(values, stored, context.facts.database),
       ...findReadOnly(values, stored, context.facts.database),
       ...findVacuumOff(values, await readTablesWithoutVacuum(context)),
       ...findTimeLimits(values, context),
@@ -72,11 +58,7 @@ export const settingsCheck: Check = {
   },
 }
 
-function findCrashRisks(
-  values: Values,
-  stored: readonly StoredSetting[],
-  database: string,
-): readonly DoctorFinding[] {
+function findUnsafeWrites(values: Values): readonly DoctorFinding[] {
   const findings: DoctorFinding[] = []
   if (values['fsync'] === 'off')
     findings.push(
@@ -94,17 +76,24 @@ function findCrashRisks(
         `alter system set full_page_writes = on; ${reload};`,
       ),
     )
-  const own = settingsLike(stored, 'synchronous_commit', ['off', 'false', 'no', '0'])
-  if (values['synchronous_commit'] === 'off' || own.length > 0)
-    findings.push(
-      found(
-        'synchronous-commit-off',
-        'A commit is confirmed before it is on the disk (`synchronous_commit = off`): a crash of the server loses the events, and the deliveries, of the last moments',
-        resetSql(own, database) ?? `alter system set synchronous_commit = on; ${reload};`,
-        { of: own.map(({ role }) => role ?? database) },
-      ),
-    )
   return findings
+}
+
+function findUnconfirmedCommits(
+  values: Values,
+  stored: readonly StoredSetting[],
+  database: string,
+): readonly DoctorFinding[] {
+  const own = settingsLike(stored, 'synchronous_commit', ['off', 'false', 'no', '0'])
+  if (values['synchronous_commit'] !== 'off' && own.length === 0) return []
+  return [
+    found(
+      'synchronous-commit-off',
+      'A commit is confirmed before it is on the disk (`synchronous_commit = off`): a crash of the server loses the events, and the deliveries, of the last moments',
+      resetSql(own, database) ?? `alter system set synchronous_commit = on; ${reload};`,
+      { of: own.map(({ role }) => role ?? database) },
+    ),
+  ]
 }
 
 function findReadOnly(
@@ -122,26 +111,6 @@ function findReadOnly(
       { of: own.map(({ role }) => role ?? database) },
     ),
   ]
-}
-
-function settingsLike(
-  stored: readonly StoredSetting[],
-  name: string,
-  values: readonly string[],
-): readonly StoredSetting[] {
-  return stored.filter((each) => each.name === name && values.includes(each.value.toLowerCase()))
-}
-
-/** Undefined if nothing is stored: then it is a setting of the server. */
-function resetSql(stored: readonly StoredSetting[], database: string): string | undefined {
-  if (stored.length === 0) return undefined
-  return stored
-    .map(({ name, role, is_here: isHere }) => {
-      const where = `database ${quoteName(database)}`
-      if (role === null) return `alter ${isHere ? where : 'role all'} reset ${name};`
-      return `alter role ${quoteName(role)}${isHere ? ` in ${where}` : ''} reset ${name};`
-    })
-    .join(' ')
 }
 
 async function readTablesWithoutVacuum({ read, database }: CheckContext): Promise<readonly string[]> {
@@ -200,91 +169,4 @@ function findRestrictedPlans(values: Values): readonly DoctorFinding[] {
       { settings: off },
     ),
   ]
-}
-
-/** Settings that the bus needs and could not set for its own connection. */
-export const neededSettingsCheck: Check = {
-  name: 'settings that the bus needs',
-  needs: 'supported server',
-  async run({ database, facts, read }) {
-    // A standby is read-only whatever is set.
-    const unmet = (await unmetNeeds(database)).filter(
-      ({ name }) => !(facts.isStandby && name === 'default_transaction_read_only'),
-    )
-    const rows = await read<{ role: string }>(
-      `select coalesce(r.rolname, current_database()) as role
-       from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole
-       where s.setdatabase in (0, (select d.oid from pg_database d where d.datname = current_database()))
-         and 'session_replication_role=replica' = any (s.setconfig)
-       order by 1 limit 100`,
-    )
-    const inReplicaRole = rows.map(({ role }) => role)
-    if (unmet.length === 0 && inReplicaRole.length === 0) return []
-    const needs = unmet.map(
-      ({ name, value, wanted }) => `\`${name}\` is \`${value}\` instead of \`${wanted}\``,
-    )
-    const what = [
-      ...needs,
-      ...inReplicaRole.map((role) => `\`session_replication_role\` is \`replica\` for ${role}`),
-    ]
-    return [
-      found(
-        'setting-unsupported',
-        `${what.join(', ')}: publish or start is refused, because events would not be dispatched or be stored differently`,
-        [
-          ...unmet.map(
-            ({ name, wanted }) =>
-              `alter role ${quoteName(facts.role)} set ${name} = '${wanted === 'pg_catalog first' ? 'pg_catalog' : wanted}';`,
-          ),
-          ...inReplicaRole.map((role) => `alter role ${quoteName(role)} reset session_replication_role;`),
-        ].join(' '),
-        { settings: unmet, inReplicaRole },
-      ),
-    ]
-  },
-}
-
-/** Whether this server takes what publishers and workers write. */
-export const writableCheck: Check = {
-  name: 'writes',
-  needs: 'server',
-  async run({ facts: { isStandby, isWritable } }) {
-    if (isWritable) return []
-    return [
-      found(
-        'read-only-server',
-        isStandby
-          ? 'The server is a standby: nothing can be published or delivered through this URL'
-          : 'The server takes no writes (`transaction_read_only`): nothing can be published or delivered through this URL',
-        isStandby
-          ? 'Give the bus the URL of the primary, or name all hosts: postgres://one,two/db?target_session_attrs=read-write'
-          : 'alter role … or database … reset default_transaction_read_only; or give the bus another URL.',
-        { isStandby },
-      ),
-    ]
-  },
-}
-
-/** Commits that wait for a standby that is not there. */
-export const synchronousStandbyCheck: Check = {
-  name: 'synchronous standbys',
-  needs: 'writes',
-  async run({ read }) {
-    const [row] = await read<{ names: string; connected: number; sees_all: boolean }>(
-      `select current_setting('synchronous_standby_names') as names,
-         (select count(*)::int from pg_stat_replication r where r.sync_state in ('sync', 'quorum')) as connected,
-         pg_has_role('pg_read_all_stats', 'usage') as sees_all
-       where current_setting('synchronous_commit') not in ('off', 'local')`,
-    )
-    // Without that role one sees no states.
-    if (row === undefined || row.names.trim() === '' || row.connected > 0 || !row.sees_all) return []
-    return [
-      found(
-        'synchronous-standby-missing',
-        `No standby of \`synchronous_standby_names = '${row.names}'\` is connected: every commit waits for one, so publishers and workers hang`,
-        `Start the standby, or go on without: alter system set synchronous_standby_names = ''; ${reload};`,
-        { names: row.names },
-      ),
-    ]
-  },
 }

@@ -71,6 +71,8 @@ function addRoute(
   scope.route({
     method,
     url,
+    // Whatever the app says for its own.
+    exposeHeadRoute: method === 'GET',
     bodyLimit: route.bodyLimit ?? bodyLimit,
     config: { bossbus: { action } },
     // They have a document of their own.
@@ -114,9 +116,12 @@ function toGrant(returned: unknown, readOnly: boolean): CheckedGrant | undefined
   }
 }
 
+/** A page of another origin is nobody who sits at this machine: with CORS in the app it could read, too. */
 function grantDeveloper(request: FastifyRequest): typeof developer | undefined {
-  const address = request.raw.socket.remoteAddress
-  return isFromThisMachine({ address, headers: request.headers }) ? developer : undefined
+  const { headers, host, raw } = request
+  if (!isFromThisMachine({ address: raw.socket.remoteAddress, headers })) return undefined
+  if (headers.origin !== undefined) assertSameOrigin(headers, host)
+  return developer
 }
 
 function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {

@@ -66,6 +66,7 @@ function addRoute(app: FastifyInstance, url: string, ask: () => Promise<Answer>)
   app.route({
     method: 'GET',
     url,
+    exposeHeadRoute: true,
     logLevel: 'warn',
     schema: hiddenSchema(),
     async handler(_request, reply: FastifyReply) {

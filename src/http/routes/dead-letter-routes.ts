@@ -1,8 +1,9 @@
 import type { DeadLetter } from '../../delivery/operator/dead-letters.ts'
+import type { EventCatalogue } from '../../events/catalogue.ts'
+import type { Tenant } from '../../tenancy/tenant.ts'
 import { limits } from '../../foundation/limits.ts'
 import { ConfigurationError } from '../../foundation/errors.ts'
 import { cutToSize } from '../answer-size.ts'
-import { forbidden } from '../errors.ts'
 import {
   flagField,
   integerField,
@@ -13,9 +14,10 @@ import {
   textField,
   uuidField,
 } from '../fields.ts'
-import { defineRoute, inTenant, ofTenant, type ApiRoute } from '../route.ts'
+import { defineRoute, inTenant, selectionOfTenant, type ApiRoute } from '../route.ts'
 import { list, objectOf, optional, ref, text } from '../schemas/schema.ts'
-import { letterConditions, limit, reason, subscription, types } from './filters.ts'
+import { letterConditions, limit, rate, reason, subscription, types } from './filters.ts'
+import { withoutStacks } from './without-stacks.ts'
 
 const tag = 'Dead letters'
 
@@ -57,6 +59,10 @@ function notThere(id: string, name: string): ConfigurationError {
   )
 }
 
+/** Under row-level security an event of another tenant is not there. */
+const hasEvent = async ({ events }: Pick<Tenant<EventCatalogue>, 'events'>, id: string): Promise<boolean> =>
+  (await events.get(id)) !== undefined
+
 /** `bus.deadLetters`. */
 export const deadLetterRoutes: readonly ApiRoute[] = [
   defineRoute({
@@ -77,10 +83,13 @@ export const deadLetterRoutes: readonly ApiRoute[] = [
     }),
     errors: ['BUS_SUBSCRIPTION_NOT_FOUND', 'BUS_OPERATION_NOT_FOUND'],
     handle: async ({ bus, query }) => toPage(await bus.deadLetters.list(query), query),
-    async handleForTenant({ tenant, tenantId, query }) {
+    async handleForTenant({ bus, tenant, tenantId, query }) {
       const { replayId, ...filter } = inTenant(query, tenantId)
-      if (replayId !== undefined) throw forbidden('You may not list the dead letters of a replay')
-      return toPage(await tenant.deadLetters.list(filter), query)
+      if (replayId === undefined) return toPage(await tenant.deadLetters.list(filter), query)
+      // A replay of the tenant's own, or it is not there.
+      const { id } = await tenant.operations.get(replayId)
+      const letters = await bus.deadLetters.list({ ...filter, tenantId, replayId: id })
+      return toPage(letters.map(withoutStacks), query)
     },
   }),
   defineRoute({
@@ -105,6 +114,13 @@ export const deadLetterRoutes: readonly ApiRoute[] = [
       if (letter === undefined) throw notThere(id, name)
       return letter
     },
+    async handleForTenant({ bus, tenant, params: { id, subscription: name } }) {
+      const isOwn = await hasEvent(tenant, id)
+      const letter = isOwn ? await bus.deadLetters.get(id, name) : undefined
+      if (letter === undefined) throw notThere(id, name)
+      const timeline = letter.timeline.map(({ instanceId: _hidden, ...attempt }) => attempt)
+      return { ...withoutStacks(letter), timeline }
+    },
   }),
   defineRoute({
     ...{ action: 'deadLetters.preview', method: 'POST', url: '/dead-letters/preview', tag },
@@ -114,7 +130,10 @@ export const deadLetterRoutes: readonly ApiRoute[] = [
     errors: ['BUS_SUBSCRIPTION_NOT_FOUND'],
     handle: async ({ bus, by, body }) => bus.deadLetters.redrive(body.selection, { by, dryRun: true }),
     handleForTenant: async ({ bus, by, tenantId, body }) =>
-      bus.deadLetters.redrive(ofTenant(body.selection ?? {}, tenantId), { by, dryRun: true }),
+      bus.deadLetters.redrive(selectionOfTenant(body.selection, tenantId, 'deadLetters.preview'), {
+        by,
+        dryRun: true,
+      }),
   }),
   defineRoute({
     ...{ action: 'deadLetters.redrive', method: 'POST', url: '/dead-letters/redrive', tag },
@@ -122,7 +141,7 @@ export const deadLetterRoutes: readonly ApiRoute[] = [
     body: {
       selection,
       reason,
-      rate: integerField({ min: 1, max: limits.operationRate }, 'Events a second, at most.'),
+      rate,
       probe: integerField(limits.probeCount, 'How many go first, alone.'),
     },
     status: 202,
@@ -131,7 +150,7 @@ export const deadLetterRoutes: readonly ApiRoute[] = [
     handle: async ({ bus, by, body: { selection: given, ...options } }) =>
       bus.deadLetters.redrive(given, { ...options, by }),
     handleForTenant: async ({ bus, by, tenantId, body: { selection: given, ...options } }) =>
-      bus.deadLetters.redrive(ofTenant(given ?? {}, tenantId), { ...options, by }),
+      bus.deadLetters.redrive(selectionOfTenant(given, tenantId, 'deadLetters.redrive'), { ...options, by }),
   }),
   defineRoute({
     ...{ action: 'deadLetters.discard', method: 'POST', url: '/dead-letters/discard', tag },
@@ -143,7 +162,10 @@ export const deadLetterRoutes: readonly ApiRoute[] = [
     handle: async ({ bus, by, body: { selection: given, reason: why } }) =>
       bus.deadLetters.discard(given, { by, reason: why }),
     handleForTenant: async ({ bus, by, tenantId, body: { selection: given, reason: why } }) =>
-      bus.deadLetters.discard(ofTenant(given ?? {}, tenantId), { by, reason: why }),
+      bus.deadLetters.discard(selectionOfTenant(given, tenantId, 'deadLetters.discard'), {
+        by,
+        reason: why,
+      }),
   }),
   defineRoute({
     ...{ action: 'deadLetters.redriveEdited', method: 'POST' },
@@ -173,8 +195,7 @@ export const deadLetterRoutes: readonly ApiRoute[] = [
     handle: async ({ bus, by, params: { id, subscription: name }, body }) =>
       bus.deadLetters.redriveEdited(id, name, { ...body, by }),
     async handleForTenant({ bus, by, tenant, params: { id, subscription: name }, body }) {
-      // Under row-level security an event of another tenant is not there.
-      if ((await tenant.events.get(id)) === undefined) throw notThere(id, name)
+      if (!(await hasEvent(tenant, id))) throw notThere(id, name)
       return bus.deadLetters.redriveEdited(id, name, { ...body, by })
     },
   }),

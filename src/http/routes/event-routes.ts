@@ -14,6 +14,9 @@ const tag = 'Events'
 /** How long ago an event of a tail was published at least, so that transactions that commit later are not missed. */
 const lagRange = { min: 0, max: 60_000, default: 1000 }
 
+/** What the clocks of this process and of the database, which ids are made by, may differ by. */
+const clockMarginMs = 10_000
+
 const page = objectOf<{ events: readonly object[]; next: string | undefined }>({
   events: list(ref('Event')),
   next: optional(uuid('Pass it as `after`. Left out on the last page.')),
@@ -43,22 +46,30 @@ interface Tailing {
   readonly limit: number | undefined
 }
 
-/** What follows a cursor, oldest first; without one the newest events. `next` is where to go on, whether there was something or not. */
+/**
+ * What follows a cursor, oldest first; without one the newest events. `next` is where to go on, whether there was something or not: never
+ * before an event that was shown, and otherwise a while back, so that a clock that is ahead of the database's makes it pass over nothing.
+ */
 async function tail<T extends Tailing>(
   { lagMs, ...filter }: T,
   search: (filter: Omit<T, 'lagMs'> & { order: 'newest' | 'oldest'; to: Date }) => Promise<Searched>,
 ): Promise<object> {
   const to = new Date(Date.now() - integerOption('lagMs', lagMs, lagRange))
-  const end = lowestId(to.getTime())
+  const end = lowestId(Math.max(0, to.getTime() - clockMarginMs))
   const after = filter.after?.toLowerCase()
   if (after === undefined) {
     const { events } = await search({ ...filter, order: 'newest', to })
-    return { events: cutToSize(events).kept.toReversed(), next: end }
+    const kept = cutToSize(events).kept.toReversed()
+    return { events: kept, next: latest(end, kept.at(-1)?.id) }
   }
   const { events, next } = await search({ ...filter, order: 'oldest', to })
   const { kept, isCut } = cutToSize(events)
-  return { events: kept, next: (isCut ? kept.at(-1)?.id : next) ?? (after > end ? after : end) }
+  const last = kept.at(-1)?.id
+  return { events: kept, next: (isCut ? last : next) ?? latest(end, after, last) }
 }
+
+const latest = (first: string, ...others: readonly (string | undefined)[]): string =>
+  others.reduce<string>((last, id) => (id !== undefined && id > last ? id : last), first)
 
 /** Lists of `bus.events`, and single events. */
 export const eventRoutes: readonly ApiRoute[] = [

@@ -19,6 +19,9 @@ export const tenantId = textField('Of this tenant alone.', limits.keyLength)
 export const subscription = textField('The name of a subscription.', limits.subscriptionNameLength)
 export const reason = textField('Why. Recorded.', 2000)
 
+/** Of what an operation does. */
+export const rate = integerField({ min: 1, max: limits.operationRate }, 'Events a second, at most.')
+
 /** The id of an event, in a path. */
 export const idInPath = { id: required(uuidField()) } as const
 

@@ -1,9 +1,9 @@
 import { limits } from '../../foundation/limits.ts'
-import { choiceField, integerField, listField, required, textField, timeField, uuidField } from '../fields.ts'
-import { defineRoute, ofTenant, type ApiRoute } from '../route.ts'
+import { choiceField, listField, required, textField, timeField, uuidField } from '../fields.ts'
+import { defineRoute, selectionOfTenant, type ApiRoute } from '../route.ts'
 import { anyOf, flag, list, objectOf, optional, ref, uuid } from '../schemas/schema.ts'
 import { operationKinds, operationStates } from '../schemas/state-words.ts'
-import { idInPath, limit, reason, subscription, tenantId } from './filters.ts'
+import { idInPath, limit, rate, reason, subscription, tenantId } from './filters.ts'
 
 const tag = 'Operations'
 
@@ -28,8 +28,6 @@ const replaySelection = {
   ids: listField(`Up to ${limits.replayIdCount} ids.`, { type: 'string', format: 'uuid' }),
   subscriptions: required(listField('The subscriptions that get the events, 1 to 100.')),
 } as const
-
-const rate = integerField({ min: 1, max: 1_000_000 }, 'Events a second, at most.')
 
 /** What a person may do to an operation. */
 const steps = [
@@ -91,8 +89,8 @@ export const operationRoutes: readonly ApiRoute[] = [
     answer: ref('ReplayPreview'),
     errors: ['BUS_SUBSCRIPTION_NOT_FOUND', 'BUS_INVALID_PATTERN'],
     handle: async ({ bus, body }) => bus.replay({ ...body, dryRun: true }),
-    handleForTenant: async ({ bus, tenantId: own, body }) =>
-      bus.replay({ ...ofTenant(body, own), dryRun: true }),
+    handleForTenant: async ({ bus, tenantId: own, body: { subscriptions, ...selection } }) =>
+      bus.replay({ ...selectionOfTenant(selection, own, 'replay.preview'), subscriptions, dryRun: true }),
   }),
   defineRoute({
     ...{ action: 'replay', method: 'POST', url: '/replay', tag },
@@ -102,6 +100,12 @@ export const operationRoutes: readonly ApiRoute[] = [
     answer: ref('Operation'),
     errors: ['BUS_SUBSCRIPTION_NOT_FOUND', 'BUS_INVALID_PATTERN'],
     handle: async ({ bus, by, body }) => bus.replay({ ...body, by }),
-    handleForTenant: async ({ bus, by, tenantId: own, body }) => bus.replay({ ...ofTenant(body, own), by }),
+    handleForTenant: async ({ bus, by, tenantId: own, body }) => {
+      const { subscriptions, rate: most, reason: why, ...selection } = body
+      return bus.replay({
+        ...selectionOfTenant(selection, own, 'replay'),
+        ...{ subscriptions, rate: most, reason: why, by },
+      })
+    },
   }),
 ]

@@ -2,7 +2,7 @@ import { limits } from '../../foundation/limits.ts'
 import { textOption } from '../../foundation/options.ts'
 import type { StatsGrouping } from '../../operations/stats-options.ts'
 import { choiceField, textField, timeField, uuidField } from '../fields.ts'
-import { defineRoute, inTenant, type ApiRoute } from '../route.ts'
+import { defineRoute, inTenant, ofTenant, type ApiRoute } from '../route.ts'
 import { list, objectOf, optional, ref, uuid } from '../schemas/schema.ts'
 import { full, limit, subscription, tenantId } from './filters.ts'
 
@@ -28,10 +28,12 @@ export const stateRoutes: readonly ApiRoute[] = [
   defineRoute({
     ...{ action: 'stats', method: 'GET', url: '/stats', tag: 'Statistics' },
     summary: 'Counts and times of the past, by minute, hour, day, subscription or tenant.',
+    description: 'Of one tenant there are counts alone, by hour and day and over all subscriptions.',
     query: { ...span, by: choiceField(groupings), subscription, tenantId, limit },
     answer: ref('Stats'),
     errors: ['BUS_SUBSCRIPTION_NOT_FOUND'],
     handle: async ({ bus, query }) => bus.stats(query),
+    handleForTenant: async ({ bus, tenantId: own, query }) => bus.stats(ofTenant(query, own)),
   }),
   defineRoute({
     ...{ action: 'tenant.stats', method: 'GET', url: '/tenant-stats', tag: 'Statistics' },

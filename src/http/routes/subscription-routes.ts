@@ -5,7 +5,8 @@ import { limits } from '../../foundation/limits.ts'
 import { flagField, integerField, jsonField, objectField, required, textField, timeField } from '../fields.ts'
 import { defineRoute, ofTenant, type ApiRoute } from '../route.ts'
 import { flag, list, objectOf, ref } from '../schemas/schema.ts'
-import { limit, reason, subscription } from './filters.ts'
+import { limit, reason, subscription, tenantId } from './filters.ts'
+import { withoutStacks } from './without-stacks.ts'
 
 const tag = 'Subscriptions'
 
@@ -119,10 +120,13 @@ export const subscriptionRoutes: readonly ApiRoute[] = [
   defineRoute({
     ...{ action: 'blockedKeys.list', method: 'GET', url: '/blocked-keys', tag },
     summary: 'The keys of ordered subscriptions that wait, longest first.',
-    query: { subscription, limit },
+    query: { subscription, tenantId, limit },
     answer: objectOf<{ blockedKeys: readonly BlockedKey[] }>({ blockedKeys: list(ref('BlockedKey')) }),
     errors: ['BUS_SUBSCRIPTION_NOT_FOUND'],
     handle: async ({ bus, query }) => ({ blockedKeys: await bus.blockedKeys.list(query) }),
+    handleForTenant: async ({ bus, tenantId: own, query }) => ({
+      blockedKeys: (await bus.blockedKeys.list(ofTenant(query, own))).map(withoutStacks),
+    }),
   }),
   defineRoute({
     ...{ action: 'blockedKeys.release', method: 'POST', url: '/blocked-keys/release', tag },
@@ -139,8 +143,8 @@ export const subscriptionRoutes: readonly ApiRoute[] = [
     }),
     errors: ['BUS_SUBSCRIPTION_NOT_FOUND'],
     handle: async ({ bus, by, body }) => ({ released: await bus.blockedKeys.release({ ...body, by }) }),
-    handleForTenant: async ({ bus, by, tenantId, body }) => ({
-      released: await bus.blockedKeys.release({ ...ofTenant(body, tenantId), by }),
+    handleForTenant: async ({ bus, by, tenantId: own, body }) => ({
+      released: await bus.blockedKeys.release({ ...ofTenant(body, own), by }),
     }),
   }),
 ]

@@ -81,14 +81,17 @@ export function createCancel(database: Database, { spans, recorder }: Telemetry)
     first: string | CallerTransaction,
     second?: string | RecordedCancelOptions,
     third: CancelOptions = {},
-  ): Promise<boolean> =>
-    tellOperation(recorder, { operation: 'cancel' }, spans.cancel(idOf(first, second)), async () => {
+  ): Promise<boolean> => {
+    const cancel = async (): Promise<boolean> => {
       if (typeof first !== 'string') return cancelInTransaction(first, checkReference(second, third, []))
       const reference = checkReference(first, second ?? {}, ['by', 'reason'])
       const { by, reason } = (second ?? {}) as RecordedCancelOptions
       if (by === undefined && reason === undefined) return cancelOnItsOwn(database, reference)
       return cancelRecorded(database, reference, checkActor({ by, reason }))
-    })
+    }
+    if (!spans.isOn && !recorder.isOn) return cancel()
+    return tellOperation(recorder, { operation: 'cancel' }, spans.cancel(idOf(first, second)), cancel)
+  }
 }
 
 /** The id, where it is one. */

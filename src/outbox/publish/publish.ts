@@ -79,11 +79,18 @@ const columnTypes = {
   expires_ats: 'pg_catalog.timestamptz[]',
 } as const satisfies Record<EventColumn, string>
 
-/** The columns that publish sends for validated events. */
-export function toColumns(events: readonly EncodedEvent[]): EventColumns {
+/**
+ * The columns that publish sends for validated events.
+ *
+ * @param metadata - in place of that of the events
+ */
+export function toColumns(
+  events: readonly EncodedEvent[],
+  metadata?: readonly (string | undefined)[],
+): EventColumns {
   const columns: [EventColumn, string, ColumnForm][] = []
   for (const name of Object.keys(columnTypes) as EventColumn[]) {
-    const values = events.map((event) => event[name])
+    const values = (name === 'metadata' ? metadata : undefined) ?? events.map((event) => event[name])
     // JSON contains no raw line breaks.
     if (name === 'payloads') columns.push([name, values.join('\n'), 'text'])
     else if (name === 'available_ats' && values.some((value) => value?.startsWith('+') === true))
@@ -98,8 +105,17 @@ function jsonArray(values: readonly (string | undefined)[]): string {
   return JSON.stringify(values.map((value) => value ?? null))
 }
 
+/** The events of a call have much in common: a value that is like the one before it is not escaped again. */
 function arrayLiteral(values: readonly string[]): string {
-  return `{${values.map((value) => `"${escaped(value)}"`).join(',')}}`
+  let last = ''
+  let literal = '""'
+  const literals = values.map((value) => {
+    if (value === last) return literal
+    last = value
+    literal = `"${escaped(value)}"`
+    return literal
+  })
+  return `{${literals.join(',')}}`
 }
 
 function escaped(value: string): string {

@@ -5,7 +5,7 @@ import type { PublishSpan } from '../../telemetry/publish-spans.ts'
 import { tellOperation } from '../../telemetry/tell-operation.ts'
 import type { Telemetry } from '../../telemetry/telemetry.ts'
 import { withoutBaggage } from '../../telemetry/trace-context.ts'
-import { encodeMetadata, type EncodedEvent, type PassedEvent } from './check-events.ts'
+import { encodeMetadata, type PassedEvent } from './check-events.ts'
 import { toColumns, type EventColumns } from './publish.ts'
 
 /** Writes columns of events to the database. */
@@ -28,14 +28,15 @@ export async function sendEvents(
         isBatch,
       )
     : undefined
-  if (span === undefined && !recorder.isOn) return write(toColumns(events.map(({ columns }) => columns)))
+  const encoded = events.map(({ columns }) => columns)
+  if (span === undefined && !recorder.isOn) return write(toColumns(encoded))
   const counts = countsByType(events)
   const type = counts.size === 1 ? events[0]?.event.type : undefined
   return tellOperation(
     recorder,
     { operation: 'publish', type },
     span,
-    async () => write(toColumns(withTraceContext(events, span))),
+    async () => write(toColumns(encoded, span && metadataWithContext(events, span))),
     (errorType) => {
       for (const [each, count] of counts) recorder.sent(each, count, errorType)
     },
@@ -53,20 +54,24 @@ function countsByType(events: readonly PassedEvent[]): ReadonlyMap<string, numbe
  */
 const maxContextBytes = 4_194_304
 
-/** The columns of events, with the context of their span in their metadata as far as it fits. Nothing that the caller gave is replaced. */
-function withTraceContext(
+/** The metadata of events, with the context of their span as far as it fits. Nothing that the caller gave is replaced. */
+function metadataWithContext(
   events: readonly PassedEvent[],
-  span: PublishSpan | undefined,
-): readonly EncodedEvent[] {
-  const encoded = new Map<EventMetadata, string | undefined>()
-  return events.map(({ event, columns }, index) => {
-    const context = span?.contextFor(index)
-    if (context === undefined) return columns
+  span: PublishSpan,
+): readonly (string | undefined)[] {
+  let known: EventMetadata | undefined
+  let text: string | undefined
+  return events.map(({ event, columns: { metadata } }, index) => {
+    const context = span.contextFor(index)
+    if (context === undefined) return metadata
     const added = fitting(context, events.length)
-    if (event.metadata !== undefined) return { ...columns, metadata: merged(added, event.metadata, columns) }
+    if (event.metadata !== undefined) return merged(added, event.metadata, metadata)
     // The events of a call have one context, unless each has a span of its own.
-    if (!encoded.has(context)) encoded.set(context, encodeOr(undefined, added))
-    return { ...columns, metadata: encoded.get(context) }
+    if (context !== known) {
+      known = context
+      text = encodeOr(undefined, added)
+    }
+    return text
   })
 }
 
@@ -76,12 +81,14 @@ function fitting(context: EventMetadata, eventCount: number): EventMetadata {
   return withoutBaggage(context) ?? {}
 }
 
+/** @param encoded - what the caller gave, which is left as it is where nothing more fits */
 function merged(
   context: EventMetadata,
   given: EventMetadata,
-  { metadata }: EncodedEvent,
+  encoded: string | undefined,
 ): string | undefined {
-  return encodeOr(encodeOr(metadata, withoutBaggage(context), given), context, given)
+  const least = context['baggage'] === undefined ? encoded : encodeOr(encoded, withoutBaggage(context), given)
+  return encodeOr(least, context, given)
 }
 
 /** The first text where both together are more than an event may have, or a propagator wrote what PostgreSQL cannot store. */

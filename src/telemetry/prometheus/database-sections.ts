@@ -107,7 +107,7 @@ interface DepthRow extends Record<string, unknown> {
 async function readDepth(database: Database): Promise<readonly Reading[]> {
   const rows = await readLimited<DepthRow>(
     database,
-    `select * from bus.read_depth() d order by d.subscription limit ${maxSubscriptions + 1}`,
+    `select * from bus.read_depth() d order by d.subscription nulls first limit ${maxSubscriptions + 1}`,
     depthLimitMs,
   )
   const total = rows.find(({ subscription }) => subscription === null)
@@ -139,7 +139,7 @@ interface LagRow extends Record<string, unknown> {
 async function readLag(database: Database): Promise<readonly Reading[]> {
   const rows = await readLimited<LagRow>(
     database,
-    `select l.subscription, l.lag_seconds, l.paused_seconds from bus.read_lag() l order by l.subscription limit ${maxSubscriptions + 1}`,
+    `select l.subscription, l.lag_seconds, l.paused_seconds from bus.read_lag() l order by l.subscription nulls first limit ${maxSubscriptions + 1}`,
     depthLimitMs,
   )
   const ofRelay = rows.find(({ subscription }) => subscription === null)

@@ -1,7 +1,7 @@
 import { bounds } from './bounds.ts'
 import { boundedValues } from './bounded-series.ts'
 import { labelNames } from './names.ts'
-import type { Family, Labels } from './text-format.ts'
+import { toLabelValue, type Family, type Labels } from './text-format.ts'
 
 /** Something that is read when metrics are asked for. */
 interface Gauge {
@@ -311,7 +311,7 @@ function merged(readings: readonly Reading[], merge: 'sum' | 'max'): Family['sam
   const samples = new Map<string, { readonly labels: Labels; value: number }>()
   for (const { labels: given = {}, value } of readings) {
     const labels = Object.fromEntries(
-      Object.entries(given).map(([label, text]) => [labelName(label), limit[label]?.(text) ?? text]),
+      Object.entries(given).map(([label, text]) => [labelName(label), (limit[label] ?? toLabelValue)(text)]),
     )
     const key = JSON.stringify(labels)
     const known = samples.get(key)

@@ -25,7 +25,7 @@ export interface ResolvedMetrics {
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 export function resolveMetrics(option: MetricsOption | undefined): ResolvedMetrics {
-  const given = option ?? {}
+  const given = option === undefined ? {} : option
   assertObject('`metrics` to be like { database, tenants }', given)
   refuseUnknownKeys(given, ['database', 'tenants'], '`metrics`')
   return Object.freeze({

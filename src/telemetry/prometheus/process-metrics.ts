@@ -1,6 +1,7 @@
 import { canary } from '../../events/event-type.ts'
 import { durationBuckets, instruments, messagingSystem, type Instrument } from '../instruments.ts'
 import type { ClientOperation, Recorder } from '../recorder.ts'
+import { cachedSeries } from '../series.ts'
 import { bounds } from './bounds.ts'
 import { boundedValues, createBoundedSeries } from './bounded-series.ts'
 import { labelNames, metricName } from './names.ts'
@@ -23,6 +24,7 @@ export function createProcessMetrics(known: {
   readonly subscriptions: () => readonly string[]
 }): ProcessMetrics {
   const type = boundedValues(bounds.types)
+  for (const name of known.types) type(name)
   const subscription = boundedValues(bounds.subscriptions)
   const errorType = boundedValues(bounds.errorTypes)
   let isOn = false
@@ -59,13 +61,17 @@ export function createProcessMetrics(known: {
     cancel: { [labelNames.operationName]: 'cancel' },
   }
 
-  const operationSeries = cached((operation: ClientOperation, ofType, ofSubscription, ofError) =>
-    histograms.operation.of({ ...operationTypes[operation], ...labelsOf(ofType, ofSubscription, ofError) }),
+  const operationSeries = cachedSeries(
+    (operation: ClientOperation, ofType, ofSubscription, ofError) =>
+      histograms.operation.of({ ...operationTypes[operation], ...labelsOf(ofType, ofSubscription, ofError) }),
+    maxCached,
   )
-  const sentSeries = cached((_: 'sent', ofType, _subscription, ofError) =>
-    counters.sent.of({ ...published, ...labelsOf(ofType, undefined, ofError) }),
+  const sentSeries = cachedSeries(
+    (_: 'sent', ofType, _subscription, ofError) =>
+      counters.sent.of({ ...published, ...labelsOf(ofType, undefined, ofError) }),
+    maxCached,
   )
-  const attemptSeries = cached((_: 'attempt', ofType, ofSubscription, ofError) => {
+  const attemptSeries = cachedSeries((_: 'attempt', ofType, ofSubscription, ofError) => {
     const labels = labelsOf(ofType, ofSubscription, ofError)
     return {
       consumed: counters.consumed.of({ ...processed, ...labels }),
@@ -76,7 +82,7 @@ export function createProcessMetrics(known: {
           ? counters.delivered.of(labelsOf(undefined, ofSubscription, undefined))
           : counters.failed.of(labelsOf(undefined, ofSubscription, ofError)),
     }
-  })
+  }, maxCached)
   const ofSubscription = (counter: Counter, name: string): CounterSeries =>
     counter.of(labelsOf(undefined, name, undefined))
 
@@ -194,39 +200,4 @@ function histogramSamples(labels: Labels, { counts, sum }: HistogramSeries): rea
   // The labels of a series that nothing was observed in are not written.
   if (count === 0) return []
   return [...buckets, { suffix: '_sum', labels, value: sum }, { suffix: '_count', labels, value: count }]
-}
-
-type SeriesOf<Name extends string, Series> = (
-  name: Name,
-  type: string | undefined,
-  subscription: string | undefined,
-  errorType: string | undefined,
-) => Series
-
-type Level<V> = Map<string | undefined, V>
-
-/** Finds series without making labels and keys of them for each event. */
-function cached<Name extends string, Series>(find: SeriesOf<Name, Series>): SeriesOf<Name, Series> {
-  let known: Level<Level<Level<Level<Series>>>> = new Map()
-  let size = 0
-  return (name, type, subscription, errorType) => {
-    const cachedSeries = known.get(name)?.get(type)?.get(subscription)?.get(errorType)
-    if (cachedSeries !== undefined) return cachedSeries
-    if (size >= maxCached) {
-      known = new Map()
-      size = 0
-    }
-    size += 1
-    const found = find(name, type, subscription, errorType)
-    below(below(below(known, name), type), subscription).set(errorType, found)
-    return found
-  }
-}
-
-function below<V>(level: Level<Level<V>>, key: string | undefined): Level<V> {
-  const found = level.get(key)
-  if (found !== undefined) return found
-  const made: Level<V> = new Map()
-  level.set(key, made)
-  return made
 }

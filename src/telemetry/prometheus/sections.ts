@@ -58,6 +58,8 @@ export function createSections(
   async function readDue(): Promise<void> {
     if (performance.now() >= first.dueAt) await readOne(first)
     const isUp = first.readings?.some(({ gauge, value }) => gauge === 'databaseUp' && value === 1) === true
+    // Waiting for it was no work of the database: as soon as it is back, that is told.
+    if (!isUp) first.dueAt = Math.min(first.dueAt, performance.now() + minRestMs)
     for (const state of rest)
       if (!isUp) note(state, undefined, performance.now())
       else if (performance.now() >= state.dueAt) await readOne(state)

@@ -166,6 +166,9 @@ test.each([1, 100])(
       failures: [{ message: 'failure 1' }, { message: 'failure 2' }, { message: 'failure 3' }],
     })
     expect(blocked?.since).toBeInstanceOf(Date)
+    expect(await bus.blockedKeys.list({ tenantId: 'acme' })).toEqual([blocked])
+    expect(await bus.blockedKeys.list({ tenantId: 'rival' })).toEqual([])
+    await expect(bus.blockedKeys.list({ tenantId: '' })).rejects.toMatchObject({ option: 'tenantId' })
     await expect(bus.blockedKeys.list({ subscription: 'another' })).rejects.toMatchObject({
       code: 'BUS_SUBSCRIPTION_NOT_FOUND',
     })

@@ -290,6 +290,15 @@ describe('the other options', () => {
     ['retry.backoff', 1],
     ['ordered', 'yes'],
     ['ordered', 1],
+    ['ordered', null],
+    ['concurrency', null],
+    ['tenantConcurrency', null],
+    ['timeoutSeconds', null],
+    ['lagLimitSeconds', null],
+    ['retry.maxAttempts', null],
+    ['retry.backoff', null],
+    ['circuitBreaker.windowSize', null],
+    ['circuitBreaker.failureRatio', null],
   ])('%s is not %j', async (option, value) => {
     const [group = '', name] = option.split('.')
     expect(await refusalWith({ [group]: name === undefined ? value : { [name]: value } })).toContain(

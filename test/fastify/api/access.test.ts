@@ -77,7 +77,7 @@ test('what has no form for one tenant is refused to those who belong to one', as
   // What is of all tenants, or concerns all of them.
   expect(refused.toSorted()).toEqual(
     [
-      ...['audit.list', 'blockedKeys.list', 'canary', 'canary.last', 'catalogue.list', 'deadLetters.get'],
+      ...['audit.list', 'canary', 'canary.last', 'catalogue.list'],
       ...[
         'erasures.list',
         'health',
@@ -93,7 +93,7 @@ test('what has no form for one tenant is refused to those who belong to one', as
         'quarantine.retry',
         'quarantine.discard',
       ],
-      ...['retention.rewriteArchives', 'retention.setPartitionSpan', 'retention.state', 'stats'],
+      ...['retention.rewriteArchives', 'retention.setPartitionSpan', 'retention.state'],
       ...['get', 'list', 'pause', 'remove', 'rename', 'resume', 'setOptions'].map(
         (each) => `subscriptions.${each}`,
       ),
@@ -158,6 +158,8 @@ test('a grant that is none lets nobody in, and the log of the app says why', asy
     [{ by: 'ana', allow: [['all']] }, '`allow`'],
     [{ by: 'ana', allow: 'all', tenantId: '' }, '`tenantId`'],
     [{ by: 'ana', allow: 'all', tenantId: null }, '`tenantId`'],
+    [{ by: 'ana', allow: 'all', tenantId: undefined }, '`tenantId`'],
+    [Promise.resolve({ by: 'ana', allow: 'all', tenantId: 7 }), '`tenantId`'],
     [{ by: 'ana', allow: 'all', tenant: 'acme' }, 'Did you mean `tenantId`?'],
     ['ana', '`api.access`'],
     [true, '`api.access`'],

@@ -23,6 +23,9 @@ test('a change that a page of another origin sends is refused, whatever it says 
     { origin: 'null' },
     { origin: '' },
     { origin: 'http://localhost:81' },
+    { origin: 'http://ops.example', host: 'ops.example:443' },
+    { origin: 'file://', host: 'ops.example' },
+    { origin: 'not an origin', host: 'ops.example' },
     { origin: 'http://localhost.evil.example' },
     { origin: 'http://evil.example@localhost:80', host: 'evil.example' },
     { origin: 'https://ops.example', host: 'internal:3000', 'x-forwarded-host': 'ops.example' },
@@ -54,6 +57,9 @@ test('a change from the same origin, or from no page, is made', async () => {
     { origin: 'http://localhost:80', host: 'localhost' },
     { origin: 'http://LOCALHOST:3000', host: 'localhost:3000' },
     { origin: 'https://ops.example', host: 'OPS.example' },
+    // Some proxies say the port of the scheme.
+    { origin: 'https://ops.example', host: 'ops.example:443' },
+    { origin: 'http://ops.example', host: 'ops.example:80' },
     { origin: 'http://[::1]:3000', host: '[::1]:3000' },
   ]
   for (const headers of accepted) {

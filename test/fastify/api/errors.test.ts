@@ -146,8 +146,7 @@ test('a database that does not answer is 503, which says nothing of it, and is a
   proxy.refuseService(true)
   proxy.cut()
   const answer = await get('/bus/api/subscriptions')
-  expectError(answer, 503, 'BUS_DATABASE_UNAVAILABLE')
-  expect(answer.body).not.toMatch(/postgres:|127\.0\.0\.1/)
+  expectError(answer, 503, 'BUS_DATABASE_UNAVAILABLE', { message: 'The request failed; the log says why' })
   // A restart would not help: the process lives, and takes no traffic.
   const ready = await get('/health/ready')
   expect([ready.statusCode, ready.json()]).toEqual([
@@ -172,6 +171,6 @@ test('routes of a bus that has not started, or has stopped, are 503', async () =
   await expect(app.ready()).rejects.toMatchObject({ code: 'BUS_DATABASE_UNAVAILABLE' })
   const { get } = requestsTo(app)
   const answer = await get('/bus/api/subscriptions')
-  expect([answer.statusCode, answer.body]).toEqual([503, expect.not.stringContaining('secret')])
+  expect([answer.statusCode, answer.body]).toEqual([503, expect.not.stringMatching(/secret|someone|127/)])
   expect((await get('/health/ready')).statusCode).toBe(503)
 })

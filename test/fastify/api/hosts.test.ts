@@ -97,6 +97,27 @@ test('with an error handler, hooks, parsers and serializers that the app has of 
   expect((await app.inject('/elsewhere')).statusCode).toBe(404)
 })
 
+test('HEAD is answered as GET is, also where the app has switched that off for its own routes', async () => {
+  const opened = await openApiApp({
+    server: { exposeHeadRoutes: false },
+    prepare: subscribe,
+    api: { health: true, metrics: true },
+  })
+  const head = async (url: string) => opened.app.inject({ method: 'HEAD', url, headers: { 'x-user': 'ana' } })
+  for (const url of [
+    '/bus/api/subscriptions',
+    '/bus/api/openapi.json',
+    '/health/live',
+    '/health/ready',
+    '/metrics',
+  ]) {
+    const answer = await head(url)
+    expect([url, answer.statusCode, answer.body]).toEqual([url, 200, ''])
+  }
+  expect((await head('/bus/api/replay')).statusCode).toBe(405)
+  expect((await opened.app.inject({ method: 'HEAD', url: '/bus/api/subscriptions' })).statusCode).toBe(403)
+})
+
 test.each([
   [{ removeAdditional: 'all' }],
   [{ removeAdditional: true, useDefaults: true, coerceTypes: 'array' }],

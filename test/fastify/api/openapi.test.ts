@@ -2,7 +2,7 @@ import { Validator } from '@seriousme/openapi-schema-validator'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import { expect, test } from 'vitest'
-import { busErrorCodes } from '../../../src/index.ts'
+import { busErrorCodes, limits } from '../../../src/index.ts'
 import { statusOf } from '../../../src/http/errors.ts'
 import { apiRoutes } from '../../../src/http/routes/all.ts'
 import { openApiApp } from './api-app.ts'
@@ -92,6 +92,17 @@ test('it has every route, with its parameters, its body, its answer and its erro
     required: ['statusCode', 'code', 'message'],
   })
   expect(components['securitySchemes']).toHaveProperty('app')
+})
+
+test('bounds of numbers are those of the bus', async () => {
+  const { paths } = await readDocument()
+  const rateOf = (path: string): unknown =>
+    paths[path]?.['post']?.requestBody?.content['application/json']?.schema['properties']
+  for (const path of ['/replay', '/dead-letters/redrive'])
+    expect([path, rateOf(path)]).toMatchObject([
+      path,
+      { rate: { minimum: 1, maximum: limits.operationRate } },
+    ])
 })
 
 test('every reference leads to something, everything that is named is used, and every schema compiles', async () => {

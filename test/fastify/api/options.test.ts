@@ -130,8 +130,15 @@ test('in development who sits at the machine may do everything, and nobody else 
     expect([headers, await send('GET', '/bus/api/access', headers)]).toEqual([headers, 403])
     expect([headers, await send('POST', '/bus/api/events', headers, { event })]).toEqual([headers, 403])
   }
-  // A page of another origin, in a browser on this machine.
+  // A page of another origin, in a browser on this machine: where the app allows other origins, it could read as well.
   expect(await send('POST', '/bus/api/events', { 'sec-fetch-site': 'cross-site' }, { event })).toBe(403)
+  expect(await send('GET', '/bus/api/access', { origin: 'https://evil.example' })).toBe(403)
+  expect(
+    await send('GET', '/bus/api/access', { origin: 'https://evil.example', 'sec-fetch-site': 'cross-site' }),
+  ).toBe(403)
+  expect(await send('GET', '/bus/api/access', { origin: `http://127.0.0.1:${port}` })).toBe(200)
+  // A link to it.
+  expect(await send('GET', '/bus/api/access', { 'sec-fetch-site': 'cross-site' })).toBe(200)
   const elsewhere = await app.inject({ url: '/bus/api/access', remoteAddress: '10.0.0.7' })
   expect(elsewhere.statusCode).toBe(403)
   expect(await bus.events.find()).toHaveLength(1)

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { until, type TestDatabase } from '../../support/database.ts'
 import { ended, subscribeDoomed, untilDead } from '../../support/dead-letters.ts'
 import { openApiApp, type ApiApp } from './api-app.ts'
@@ -136,6 +136,24 @@ test('the tail shows each event once, in order, also when there is nothing new a
   await until('it is seen', async () => (await tail(`&after=${after}`)).events[0]?.id === late)
   const filtered = await tail(`&after=${first.next}&type=payment.paid`)
   expect(filtered.events).toEqual([])
+})
+
+test('a tail passes over nothing where the clock of its process is ahead of that of the database', async () => {
+  const { get, database } = await openApiApp()
+  const now = Date.now.bind(Date)
+  const clock = vi.spyOn(Date, 'now').mockImplementation(() => now() + 8000)
+  onTestFinished(() => clock.mockRestore())
+  const tail = async (query: string): Promise<{ events: { id: string }[]; next: string }> =>
+    (await get(`/bus/api/events/tail?lagMs=0${query}`)).json()
+  const before = await tail('')
+  const idle = await tail(`&after=${before.next}`)
+  const [first] = await insertNotes(database, 1)
+  const page = await tail(`&after=${idle.next}`)
+  expect(page.events.map(({ id }) => id)).toEqual([first])
+  const [second] = await insertNotes(database, 1)
+  const filtered = await tail(`&after=${page.next}&type=payment.paid`)
+  expect(filtered.events).toEqual([])
+  expect((await tail(`&after=${filtered.next}`)).events.map(({ id }) => id)).toEqual([second])
 })
 
 test('numbers are exact, times are ISO 8601, and a chain of events is as deep as it is', async () => {

@@ -3,8 +3,9 @@ import type { ApiAction } from '../../../src/fastify/index.ts'
 import { apiChanges } from '../../../src/http/access.ts'
 import { apiRoutes } from '../../../src/http/routes/all.ts'
 import { until } from '../../support/database.ts'
+import { publish } from '../../support/ledger.ts'
 import { problemsOf } from './answer-schemas.ts'
-import { asJson } from './api-app.ts'
+import { asJson, openApiApp } from './api-app.ts'
 import { openBusyApp, type BusyApp } from './busy-bus.ts'
 
 /** An admin of acme, who may do everything there. */
@@ -27,6 +28,7 @@ function readsOf({ acme, rival }: BusyApp, replays: Readonly<Record<'acme' | 'ri
   const selection = { subscription: 'doomed' }
   const replay = { type: ['note'], subscriptions: ['quick'] }
   const reads: Partial<Record<ApiAction, Read>> = {
+    stats: { own: '/stats?by=tenant', others: ['/stats?tenantId=rival', '/stats?by=tenant&tenantId=rival'] },
     'tenant.stats': { own: '/tenant-stats', others: ['/tenant-stats?tenantId=rival'] },
     'events.find': {
       own: '/events?type=note',
@@ -74,7 +76,20 @@ function readsOf({ acme, rival }: BusyApp, replays: Readonly<Record<'acme' | 'ri
     },
     'deadLetters.list': {
       own: '/dead-letters',
-      others: ['/dead-letters?tenantId=rival', '/dead-letters?subscription=doomed&tenantId=rival'],
+      others: [
+        '/dead-letters?tenantId=rival',
+        '/dead-letters?subscription=doomed&tenantId=rival',
+        `/dead-letters?replayId=${replays.rival}`,
+        `/dead-letters?replayId=${replays.acme}&tenantId=rival`,
+      ],
+    },
+    'deadLetters.get': {
+      own: `/dead-letters/in-order/${acme.dead}`,
+      others: [`/dead-letters/in-order/${rival.dead}`, `/dead-letters/nowhere/${rival.dead}`],
+    },
+    'blockedKeys.list': {
+      own: '/blocked-keys?subscription=in-order',
+      others: ['/blocked-keys?tenantId=rival', '/blocked-keys?subscription=in-order&tenantId=rival'],
     },
     'deadLetters.groups': { own: '/dead-letters/groups', others: ['/dead-letters/groups?tenantId=rival'] },
     'deadLetters.preview': {
@@ -121,7 +136,13 @@ function findsIn(answer: object): unknown[] {
 
 test('whoever belongs to a tenant reads its rows, and sees nothing of another one by any read', async () => {
   const busy = await openBusyApp()
-  const { bus, get, post, rival } = busy
+  const { bus, get, post, acme, rival, database } = busy
+  // Counts are written once in ten seconds.
+  await database.rows(
+    `insert into bus.tenant_rollups (hour, tenant_id, published, delivered)
+     select date_trunc('hour', now(), 'UTC'), t, 1, 2 from unnest(array['acme', 'rival']) as t
+     on conflict do nothing`,
+  )
   const reads = readsOf(busy, await replaysOf(busy))
   expect(Object.keys(reads).toSorted()).toEqual(
     actionsOfTenants.filter((action) => !(apiChanges as readonly string[]).includes(action)).toSorted(),
@@ -136,12 +157,12 @@ test('whoever belongs to a tenant reads its rows, and sees nothing of another on
       sent === undefined ? get(`/bus/api${url}`, admin) : post(`/bus/api${url}`, sent, admin)
     const mine = await ask(own, body)
     expect([action, mine.statusCode, problemsOf(route, mine.json())]).toEqual([action, 200, []])
-    const isSingle = ['events.get', 'operations.get'].includes(action)
+    const isSingle = ['events.get', 'operations.get', 'deadLetters.get'].includes(action)
     expect([action, isSingle || findsIn(mine.json()).length > 0]).toEqual([action, true])
     expect([action, secrets.filter((secret) => mine.body.includes(secret))]).toEqual([action, []])
     expect([action, mine.body]).not.toEqual([
       action,
-      expect.stringMatching(/"stack"|"ben"|a request/) as string,
+      expect.stringMatching(/"stack"|"instanceId"|"ben"|a request/) as string,
     ])
     const attempts =
       otherBodies?.map((each) => [others[0] ?? '', each] as const) ??
@@ -170,6 +191,24 @@ test('whoever belongs to a tenant reads its rows, and sees nothing of another on
   expect((await get('/bus/api/tenant-stats', admin)).json()).toEqual(asJson(await bus.tenant('acme').stats()))
   expect((await get('/bus/api/events?tenantId=acme', admin)).json()).toEqual(
     asJson({ events: await bus.tenant('acme').events.find({ exactNumbers: true }) }),
+  )
+  expect((await get('/bus/api/stats?by=hour', admin)).json()).toEqual(
+    asJson(await bus.stats({ by: 'hour', tenantId: 'acme' })),
+  )
+  // The same as for operators, without what is theirs.
+  const letter = await bus.deadLetters.get(acme.dead, 'in-order')
+  expect(JSON.stringify(letter)).toMatch(/"stack".*"instanceId"/)
+  const withoutTheirs = (value: unknown): unknown =>
+    JSON.parse(
+      JSON.stringify(value, (key, item: unknown) =>
+        ['stack', 'instanceId'].includes(key) ? undefined : item,
+      ),
+    )
+  expect((await get(`/bus/api/dead-letters/in-order/${acme.dead}`, admin)).json()).toEqual(
+    withoutTheirs(letter),
+  )
+  expect((await get('/bus/api/blocked-keys', admin)).json()).toEqual(
+    withoutTheirs({ blockedKeys: await bus.blockedKeys.list({ tenantId: 'acme' }) }),
   )
   const preview = await post(
     '/bus/api/dead-letters/preview',
@@ -320,4 +359,71 @@ test('whoever belongs to a tenant changes its rows, and by no change those of an
   expect(await bus.deadLetters.list({ tenantId: 'acme' })).toEqual([])
   const { states } = before as { states: unknown }
   expect(await bus.events.states(Object.values(rival))).toEqual(states)
+})
+
+test('a selection without a condition is refused to whoever belongs to a tenant, as it is to operators', async () => {
+  const { bus, post, acme } = await openBusyApp()
+  const operations = await bus.operations.list()
+  for (const headers of [admin, { 'x-allow': 'all' }])
+    for (const [url, body] of [
+      ['/dead-letters/preview', {}],
+      ['/dead-letters/preview', { selection: {} }],
+      ['/dead-letters/redrive', {}],
+      ['/dead-letters/redrive', { selection: {}, probe: 0 }],
+      ['/dead-letters/discard', { reason: 'x' }],
+      ['/dead-letters/discard', { selection: {}, reason: 'x' }],
+      ['/replay/preview', { subscriptions: ['quick'] }],
+      ['/replay', { subscriptions: ['quick'], rate: 1, reason: 'x' }],
+    ] as const) {
+      const got = await post(`/bus/api${url}`, body, headers)
+      expect([headers, url, body, got.statusCode, got.json()]).toMatchObject([
+        ...[headers, url, body, 400, { code: 'BUS_INVALID_OPTION' }],
+      ])
+    }
+  expect(await bus.operations.list()).toEqual(operations)
+  expect((await bus.deadLetters.list({ tenantId: 'acme' })).map(({ id }) => id)).toContain(acme.dead)
+  const all = await post('/bus/api/dead-letters/preview', { selection: { tenantId: 'acme' } }, admin)
+  expect(all.json()).toMatchObject({ count: 2 })
+})
+
+test('whoever belongs to a tenant reads the dead letters of its own replays', async () => {
+  const { bus, get, database } = await openApiApp({
+    prepare: (opened) =>
+      opened.subscribe({
+        ...{ name: 'fragile', events: ['note'], retry: { maxAttempts: 1, delaySeconds: 0, backoff: false } },
+        circuitBreaker: false,
+        handler: (_event, { isReplay }) => {
+          if (isReplay) throw new TypeError('not again')
+        },
+      }),
+  })
+  const note = (tenantId: string) => ({ type: 'note', tenantId, payload: 1 }) as const
+  const [own = '', other = ''] = await publish(database, bus, note('acme'), note('rival'))
+  await until(
+    'both are delivered',
+    async () =>
+      (await bus.events.states([own, other])).filter(({ state }) => state === 'delivered').length === 2,
+  )
+  const ids: string[] = []
+  for (const selection of [{ tenantId: 'acme' }, { tenantId: 'rival' }, { type: 'note' }]) {
+    const { id } = await bus.replay({ ...selection, subscriptions: ['fragile'], by: 'ben' })
+    const count = 'type' in selection ? 2 : 1
+    await until(
+      'they have failed',
+      async () => (await bus.deadLetters.list({ replayId: id })).length === count,
+    )
+    ids.push(id)
+  }
+  const [mine = '', ...others] = ids
+  const got = await get(`/bus/api/dead-letters?replayId=${mine}`, admin)
+  expect([got.statusCode, got.json()]).toMatchObject([
+    200,
+    { deadLetters: [{ id: own, tenantId: 'acme', replayId: mine, failures: [{ message: 'not again' }] }] },
+  ])
+  expect(got.body).not.toContain('"stack"')
+  expect((await get(`/bus/api/dead-letters?replayId=${mine}`)).body).toContain('"stack"')
+  for (const id of others) {
+    const theirs = await get(`/bus/api/dead-letters?replayId=${id}`, admin)
+    expect([theirs.statusCode, theirs.json()]).toMatchObject([404, { code: 'BUS_OPERATION_NOT_FOUND' }])
+  }
 })

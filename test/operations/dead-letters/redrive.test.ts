@@ -271,6 +271,12 @@ test('bad input is refused before anything is written', async () => {
   await expect(redrive({ ids: ['x'] }, { by: 'ana' })).rejects.toMatchObject(refusal)
   await expect(redrive({ tenantId: 'a' }, {} as never)).rejects.toMatchObject(refusal)
   await expect(redrive({ tenantId: 'a' }, { by: 'ana', speed: 1 } as never)).rejects.toMatchObject(refusal)
+  // Null is not left out: a rate of null would be a rate of something.
+  for (const option of ['rate', 'probe', 'dryRun', 'reason'])
+    await expect(redrive({ tenantId: 'a' }, { by: 'ana', [option]: null } as never)).rejects.toMatchObject({
+      ...refusal,
+      option,
+    })
   await expect(redrive({ state: 'lost' } as never, { by: 'ana' })).rejects.toMatchObject(refusal)
   await expect(discard({ tenantId: 'a' }, { by: 'ana' } as never)).rejects.toMatchObject(refusal)
   await expect(redrive({ subscription: 'none' }, { by: 'ana' })).rejects.toMatchObject({

@@ -634,6 +634,7 @@ test('a selection is by tenant, type and pattern, correlation, subject, time and
     [{ ids: ['x'], by: 'ana' }, 'BUS_INVALID_OPTION'],
     [{ ids: Array.from({ length: limits.replayIdCount + 1 }, () => a), by: 'ana' }, 'BUS_INVALID_OPTION'],
     [{ tenantId: 'acme', rate: 0, by: 'ana' }, 'BUS_INVALID_OPTION'],
+    [{ tenantId: 'acme', rate: null, by: 'ana' }, 'BUS_INVALID_OPTION'],
     [{ tenantId: 'acme', rate: limits.operationRate + 1, by: 'ana' }, 'BUS_INVALID_OPTION'],
     [{ tenantId: 'acme', by: '', dryRun: true }, 'BUS_INVALID_OPTION'],
     [{ tenantId: 'acme', by: null }, 'BUS_INVALID_OPTION'],

@@ -108,6 +108,28 @@ test('while the database is down nothing else is read, and what was read is not 
   expect(valuesOf(sections.readings(), 'scheduled')).toEqual({})
 })
 
+test('a database that was waited for in vain is asked again ten seconds later', async () => {
+  const clock = holdClock()
+  let isUp = false
+  const health: Section = {
+    name: 'health',
+    async read() {
+      if (!isUp) clock.advance(5000)
+      return (isUp ? up : down).read()
+    },
+  }
+  const sections = createSections(health, [], ignore)
+  await sections.refresh()
+  expect(valuesOf(sections.readings(), 'databaseUp')).toEqual({ '': 0 })
+  isUp = true
+  clock.advance(9000)
+  await sections.refresh()
+  expect(valuesOf(sections.readings(), 'databaseUp')).toEqual({ '': 0 })
+  clock.advance(1100)
+  await sections.refresh()
+  expect(valuesOf(sections.readings(), 'databaseUp')).toEqual({ '': 1 })
+})
+
 test('callers at the same time share one read, and none waits for a section that hangs', async () => {
   const clock = holdClock()
   const hanging = Promise.withResolvers<void>()
