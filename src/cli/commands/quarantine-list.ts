@@ -1,5 +1,4 @@
 import { defineCommand } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { choice } from '../command/flags.ts'
 import { pageFlags } from '../command/shared-flags.ts'
 import { state } from '../output/styled.ts'
@@ -36,7 +35,7 @@ export const quarantineList = defineCommand({
     const [first] = rows
     const last = rows.at(-1)
     if (last !== undefined && rows.length === limit) nextPage(last.id)
-    else if (first !== undefined) output.note(`Next: ${commandLine('quarantine', 'show', first.id)}`)
+    else if (first !== undefined) output.note(`Next: ${output.command('quarantine', 'show', first.id)}`)
     return 0
   },
 })

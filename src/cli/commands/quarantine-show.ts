@@ -1,6 +1,5 @@
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
-import { commandLine } from '../command/command-line.ts'
 import { integer } from '../command/flags.ts'
 import { isoTime } from '../output/cells.ts'
 import { bold, quiet, state } from '../output/styled.ts'
@@ -54,7 +53,7 @@ export const quarantineShow = defineCommand({
     if (shown.length < message.bodyBytes)
       output.note(`The first ${shown.length} of ${message.bodyBytes} bytes are shown: --bytes <n>`)
     if (message.state === 'new' || message.state === 'discarded')
-      output.note(`Next: ${commandLine('quarantine', 'retry', message.id)}`)
+      output.note(`Next: ${output.command('quarantine', 'retry', message.id)}`)
     return 0
   },
 })
