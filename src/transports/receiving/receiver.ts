@@ -200,6 +200,6 @@ function createFailureLog(logger: BusLogger, receiver: string): (error: unknown,
     for (const [said, at] of saidAt) if (now - at > quietMs) saidAt.delete(said)
     if (saidAt.has(reason)) return
     if (saidAt.size < 100) saidAt.set(reason, now)
-    logger.warn({ receiver, reason }, what)
+    logger.warn({ receiver, reason, what }, 'a receiver has failed, and goes on by itself')
   }
 }
