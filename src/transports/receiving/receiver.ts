@@ -65,7 +65,8 @@ export function createReceiver(parts: ReceiverParts): Receiver {
             receiver: name,
             messageId: message.id?.slice(0, 255),
             from: message.from.slice(0, 255),
-            ...poison,
+            code: poison.code,
+            reason: poison.reason,
           },
           'a message that cannot become an event was put into the quarantine',
         )
