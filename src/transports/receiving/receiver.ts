@@ -65,7 +65,8 @@ export function createReceiver(parts: ReceiverParts): Receiver {
             receiver: name,
             messageId: message.id?.slice(0, 255),
             from: message.from.slice(0, 255),
-            ...poison,
+            code: poison.code,
+            reason: poison.reason,
           },
           'a message that cannot become an event was put into the quarantine',
         )
@@ -200,6 +201,6 @@ function createFailureLog(logger: BusLogger, receiver: string): (error: unknown,
     for (const [said, at] of saidAt) if (now - at > quietMs) saidAt.delete(said)
     if (saidAt.has(reason)) return
     if (saidAt.size < 100) saidAt.set(reason, now)
-    logger.warn({ receiver, reason }, what)
+    logger.warn({ receiver, reason, what }, 'a receiver has failed, and goes on by itself')
   }
 }
