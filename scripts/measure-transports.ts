@@ -11,9 +11,11 @@ import { createDatabase } from '../src/testing/databases.ts'
 import { startPostgres } from '../src/testing/postgres.ts'
 import { noop } from '../src/transports/index.ts'
 import { measureEventBridge, measureSns, measureSqs } from './transports/aws.ts'
+import { measureKafka } from './transports/kafka.ts'
 import { measureEvents, type MeasuredSystem } from './transports/measured-system.ts'
 
 const systems: Readonly<Record<string, () => Promise<MeasuredSystem | undefined>>> = {
+  kafka: measureKafka,
   sqs: measureSqs,
   sns: measureSns,
   eventbridge: measureEventBridge,

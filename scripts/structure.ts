@@ -104,6 +104,7 @@ const packages: Readonly<Record<string, readonly string[]>> = {
   '@modelcontextprotocol/server': ['cli'],
   '@nestjs/common': ['nestjs'],
   '@nestjs/core': ['nestjs'],
+  '@platformatic/kafka': ['transports'],
   postgres: ['demo'],
   '@aws-sdk/client-eventbridge': ['transports'],
   '@aws-sdk/client-sns': ['transports'],

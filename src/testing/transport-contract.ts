@@ -41,7 +41,8 @@ const callLimitMs = 60_000
  *
  * @example
  * ```ts
- * for (const { name, run } of transportContract({ create: () => file({ path }), receive: readLines })) test(name, run)
+ * declare const options: TransportContractOptions
+ * for (const { name, run } of transportContract(options)) test(name, run)
  * ```
  */
 export function transportContract(options: TransportContractOptions): readonly ContractCase[] {

@@ -6,6 +6,7 @@ import { consoleTransport } from './adapters/console.ts'
 import { eventbridgeFromUrl } from './adapters/eventbridge.ts'
 import { fileFromUrl } from './adapters/file.ts'
 import { httpFromUrl } from './adapters/http.ts'
+import { kafkaFromUrl } from './adapters/kafka.ts'
 import { mqttFromUrl } from './adapters/mqtt.ts'
 import { natsFromUrl } from './adapters/nats.ts'
 import { rabbitmqFromUrl } from './adapters/rabbitmq.ts'
@@ -26,6 +27,7 @@ const schemes: Readonly<Record<string, (url: TransportUrl) => Transport>> = {
   sns: snsFromUrl,
   sqs: sqsFromUrl,
   eventbridge: eventbridgeFromUrl,
+  kafka: kafkaFromUrl,
   http: httpFromUrl,
   https: httpFromUrl,
   nats: natsFromUrl,
@@ -37,6 +39,9 @@ const schemes: Readonly<Record<string, (url: TransportUrl) => Transport>> = {
   mqtts: mqttFromUrl,
 }
 
+/** Spaces, and a comma before a scheme. A comma before `host:9092` is one between hosts of a URL. */
+const betweenUrls = /,*\s+,*|,+(?=[a-z][a-z0-9+.-]*:(?!\d+(?:[,/?#\s]|$)))|^,+|,+$/i
+
 /**
  * Makes a transport from a URL, so that a deployment chooses where events go: `transportFromUrl(process.env.FORWARD_TO)`. Several URLs, also
  * in one text with spaces or commas between them, are several transports: `bus.forward` makes a subscription for each. The clients come from
@@ -46,7 +51,7 @@ const schemes: Readonly<Record<string, (url: TransportUrl) => Transport>> = {
  */
 export function transportFromUrl(...urls: readonly [string, ...string[]]): Transport {
   const texts = urls
-    .flatMap((text) => (typeof text === 'string' ? text.split(/[\s,]+/) : [text]))
+    .flatMap((text) => (typeof text === 'string' ? text.split(betweenUrls) : [text]))
     .filter((text) => text !== '')
   if (texts.length === 0)
     throw new ConfigurationError(

@@ -63,7 +63,15 @@ export async function prepareMessage(
 
 /** What is said of a message because of an error. */
 export function poisonOf(error: unknown): Poison {
-  return { code: error instanceof BusError ? error.code : 'BUS_MAP_FAILED', reason: reasonOf(error) }
+  return {
+    code: error instanceof BusError ? error.code : 'BUS_MAP_FAILED',
+    reason: reasonOf(error instanceof SyntaxError ? withoutText(error) : error),
+  }
+}
+
+/** `JSON.parse` quotes the text that it cannot read, which is a part of the message. */
+function withoutText(error: SyntaxError): Error {
+  return error.message.includes('JSON') ? new Error('The text is not valid JSON') : error
 }
 
 async function eventsOf(

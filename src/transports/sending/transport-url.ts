@@ -6,19 +6,23 @@ import { printable } from '../../foundation/text.ts'
 export class TransportUrl {
   /** Without the colon, in lower case. */
   readonly scheme: string
+  /** With the first host, if there are several. */
   readonly url: URL
+  readonly #otherHosts: readonly URL[]
   readonly #read = new Set<string>()
 
   /** @throws a `ConfigurationError` `BUS_INVALID_TRANSPORT_URL` */
   constructor(text: unknown) {
     if (typeof text !== 'string') throw invalidUrl(`Expected the URL of a transport, got ${describe(text)}`)
     const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(text)?.[1]
-    if (scheme === undefined || !URL.canParse(text))
+    const [first, ...others] = urlsOfHosts(text)
+    if (scheme === undefined || first === undefined)
       throw invalidUrl(
         'Expected the URL of a transport, such as `kafka://broker:9092/orders`, got a text that is no URL',
       )
     this.scheme = scheme.toLowerCase()
-    this.url = new URL(text)
+    this.url = first
+    this.#otherHosts = others
   }
 
   /** Everything between the scheme and the parameters, decoded: `orders` of `kafka://broker/orders`, or an ARN. */
@@ -36,8 +40,16 @@ export class TransportUrl {
 
   /** `host:port`, with a port if there is none. @throws if there is no host */
   host(defaultPort: number): string {
-    if (this.url.hostname === '') throw this.refuse('the host is missing')
-    return this.url.port === '' ? `${this.url.hostname}:${defaultPort}` : this.url.host
+    if (this.#otherHosts.length > 0) throw this.refuse('it has several hosts, and one is expected')
+    return this.#hostOf(this.url, defaultPort)
+  }
+
+  /** As {@link host}, for systems of several servers: `kafka://one:9092,two:9092/orders`. */
+  hosts(defaultPort: number): [string, ...string[]] {
+    return [
+      this.#hostOf(this.url, defaultPort),
+      ...this.#otherHosts.map((url) => this.#hostOf(url, defaultPort)),
+    ]
   }
 
   /** A parameter, if it is there. */
@@ -97,6 +109,11 @@ export class TransportUrl {
     return invalidUrl(`Cannot use the URL ${this.scheme}://${printable(this.url.host, 100)}…: ${reason}`)
   }
 
+  #hostOf(url: URL, defaultPort: number): string {
+    if (url.hostname === '') throw this.refuse('the host is missing')
+    return url.port === '' ? `${url.hostname}:${defaultPort}` : url.host
+  }
+
   #missing(name: string): never {
     throw this.refuse(`the parameter \`${name}\` is missing`)
   }
@@ -104,6 +121,14 @@ export class TransportUrl {
 
 function invalidUrl(message: string): ConfigurationError {
   return new ConfigurationError('BUS_INVALID_TRANSPORT_URL' satisfies BusErrorCode, message)
+}
+
+/** The URL once for each of its hosts, which have commas between them; none if it is no URL. */
+function urlsOfHosts(text: string): URL[] {
+  const [, start = '', hosts = '', end = ''] =
+    /^([^:/?#]+:\/\/(?:[^/?#@]*@)?)([^/?#@]*,[^/?#@]*)(.*)$/s.exec(text) ?? []
+  const texts = hosts === '' ? [text] : hosts.split(',').map((host) => `${start}${host}${end}`)
+  return texts.every((each) => URL.canParse(each)) ? texts.map((each) => new URL(each)) : []
 }
 
 function decoded(url: TransportUrl, text: string): string {
