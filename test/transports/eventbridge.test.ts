@@ -120,11 +120,11 @@ describe('limits', () => {
       transport,
       manyEvents(25, () => ({})),
     )
-    expect(requests.map(({ length }) => length).toSorted()).toEqual([10, 10, 5])
+    expect(requests.map(({ length }) => length).toSorted((a, b) => a - b)).toEqual([5, 10, 10])
     requests.length = 0
     const events = manyEvents(7, () => ({ payload: 'x'.repeat(300_000) }))
     expect(await statuses(transport, events)).toEqual(events.map(() => 'delivered'))
-    expect(requests.map(({ length }) => length).toSorted()).toEqual([1, 3, 3])
+    expect(requests.map(({ length }) => length).toSorted((a, b) => a - b)).toEqual([1, 3, 3])
   })
 })
 
