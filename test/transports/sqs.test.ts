@@ -58,7 +58,7 @@ describe.each(['standard', 'fifo'] as const)('a %s queue', (kind) => {
     },
     tooLargeBytes: 1_048_576,
   })
-  test.each(cases)('$name', async ({ run }) => run())
+  test.each(cases)('$name', async ({ run }) => expect(await run()).toBeUndefined())
 })
 
 test('the official SDK reads a message, and its attributes can be filtered by', async () => {
