@@ -39,7 +39,7 @@ describe('an event bus', () => {
     },
     tooLargeBytes: 1_048_576,
   })
-  test.each(cases)('$name', async ({ run }) => run())
+  test.each(cases)('$name', async ({ run }) => expect(await run()).toBeUndefined())
 })
 
 test('an entry has the source, the type, the time and the CloudEvent, which the official SDK reads', async () => {
@@ -120,11 +120,11 @@ describe('limits', () => {
       transport,
       manyEvents(25, () => ({})),
     )
-    expect(requests.map(({ length }) => length).toSorted()).toEqual([10, 10, 5])
+    expect(requests.map(({ length }) => length).toSorted((a, b) => a - b)).toEqual([5, 10, 10])
     requests.length = 0
     const events = manyEvents(7, () => ({ payload: 'x'.repeat(300_000) }))
     expect(await statuses(transport, events)).toEqual(events.map(() => 'delivered'))
-    expect(requests.map(({ length }) => length).toSorted()).toEqual([1, 3, 3])
+    expect(requests.map(({ length }) => length).toSorted((a, b) => a - b)).toEqual([1, 3, 3])
   })
 })
 

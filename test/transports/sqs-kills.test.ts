@@ -145,21 +145,21 @@ async function receiveThroughKills(count: number, processKills: number): Promise
 }
 
 test('a queue that is killed in the middle has every event, in the order of its key', async () => {
-  await forwardThroughKill(600)
+  expect(await forwardThroughKill(600)).toBeUndefined()
 })
 
 test('messages become exactly one event each, though the receiving process and the database are killed', async () => {
-  await receiveThroughKills(600, 1)
+  expect(await receiveThroughKills(600, 1)).toBeUndefined()
 })
 
 test('20,000 events: the queue is killed in the middle', { tags: ['slow'], timeout: 1_200_000 }, async () => {
-  await forwardThroughKill(20_000)
+  expect(await forwardThroughKill(20_000)).toBeUndefined()
 })
 
 test(
   '20,000 messages: five processes and the database are killed',
   { tags: ['slow'], timeout: 1_200_000 },
   async () => {
-    await receiveThroughKills(20_000, 5)
+    expect(await receiveThroughKills(20_000, 5)).toBeUndefined()
   },
 )

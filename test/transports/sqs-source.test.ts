@@ -362,7 +362,7 @@ test('SQS that goes away and comes back is received from again', async () => {
   const { port } = queues.server
   await queues.server.stop()
   await until('it is missed', () => failures.length > 0)
-  await expect(source.check({ signal })).rejects.toThrow()
+  await expect(source.check({ signal })).rejects.toThrow(/./)
   const again = await startQueues({ port })
   const { queueUrl: same } = again.server.createQueue(queueUrl.split('/').at(-1) ?? '')
   await fill(again.sqs, same, [{ n: 2 }])
