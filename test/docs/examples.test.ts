@@ -189,6 +189,7 @@ function programOf({ code }: Example): string {
   const uses = (name: string): boolean => new RegExp(`(?<![.'\\w])${name}\\b(?!['?]?:)`).test(code)
   const fixed = code
     .replaceAll("'bossbus/schema'", "'../../../src/schema.ts'")
+    .replaceAll(/'bossbus\/transports\/([\w-]+)'/g, "'../../../src/transports/adapters/$1.ts'")
     .replaceAll(/'bossbus\/(\w+)'/g, "'../../../src/$1/index.ts'")
     .replaceAll("'bossbus'", "'../../../src/index.ts'")
     .replaceAll("'./src/events.ts'", "'./service.ts'")
