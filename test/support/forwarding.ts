@@ -42,8 +42,8 @@ export async function forwardThroughKill(
   await until('all are delivered', async () => (await deliveredCount()) === eventCount, 100_000)
 }
 
-/** Every event is there, those of a key in their order; what is there twice has the same id. */
-export function expectEveryEventInOrder(messages: readonly ForwardedMessage[], eventCount: number): void {
+/** How many events there are, if every one is there, those of a key in their order, and what is there twice has the same id. */
+export function countInOrder(messages: readonly ForwardedMessage[], eventCount: number): number {
   const ids = new Map<number, string>()
   for (const { id, payload } of messages) {
     const n = Number(payload)
@@ -56,4 +56,11 @@ export function expectEveryEventInOrder(messages: readonly ForwardedMessage[], e
     const ofKey = firsts.filter((n) => n % keyCount === key)
     expect(ofKey).toEqual(ofKey.toSorted((x, y) => x - y))
   }
+  return ids.size
+}
+
+/** The value, which is there. */
+export function present<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new Error(what)
+  return value
 }

@@ -20,7 +20,7 @@ export async function receivingFrom(source: Source, database?: TestDatabase): Pr
     ...{ name: 'in', from: source },
     map: (message: ReceivedMessage) => ({
       ...{ type: 'note', tenantId: 'acme' },
-      payload: (JSON.parse(Buffer.from(message.body).toString()) as { data: unknown }).data,
+      payload: dataOf(JSON.parse(Buffer.from(message.body).toString())),
     }),
   })
   await bus.start()
@@ -56,4 +56,9 @@ export async function holdDatabase({ database }: Receiving): Promise<() => Promi
 /** Waits until so many events are there. */
 export async function untilReceived(receiving: Receiving, count: number): Promise<void> {
   await until(`${count} events are there`, async () => (await receiving.eventCount()) >= count)
+}
+
+/** The data of a CloudEvent, or the whole body in the binary mode. */
+function dataOf(body: unknown): unknown {
+  return body !== null && typeof body === 'object' && 'data' in body ? body.data : body
 }

@@ -11,7 +11,7 @@ import { transportFromUrl, type Transport } from '../../src/transports/index.ts'
 import { brokerPrograms, freePort, startBroker, type Broker } from '../support/broker.ts'
 import { until } from '../support/database.ts'
 import { startCuttable } from '../support/cuttable.ts'
-import { expectEveryEventInOrder, forwardThroughKill } from '../support/forwarding.ts'
+import { countInOrder, forwardThroughKill, present } from '../support/forwarding.ts'
 
 const { signal } = new AbortController()
 
@@ -212,7 +212,7 @@ describe.skipIf(brokerPrograms.mosquitto === undefined)('with a broker', () => {
     const transport = mqtt({ client: await newClient(broker.port), topic, ...options })
     expect(await transport.publish([event], { signal })).toEqual([{ status: 'delivered' }])
     await until('it has come', () => reader.length > 0)
-    return reader[0] ?? expect.fail('nothing has come')
+    return present(reader[0], 'nothing has come')
   }
 
   test.each(['structured', 'binary'] as const)('%s is read by the official SDK', async (envelope) => {
@@ -276,7 +276,7 @@ describe.skipIf(brokerPrograms.mosquitto === undefined)('with a broker', () => {
     onTestFinished(async () => cuttable.kill())
     await forwardThroughKill(cuttable, `mqtt://127.0.0.1:${cuttable.port}`, 300)
     await until('all have come', () => new Set(reader.map(({ payload }) => payload.toString())).size >= 300)
-    expectEveryEventInOrder(reader.map(contractMessage), 300)
+    expect(countInOrder(reader.map(contractMessage), 300)).toBe(300)
   })
 
   test('it goes on after the broker was killed', async () => {
@@ -289,5 +289,6 @@ describe.skipIf(brokerPrograms.mosquitto === undefined)('with a broker', () => {
       const got = new Set(reader.map((each) => Number(contractMessage(each).payload)))
       return Array.from({ length: 30 }, (_, n) => 30 + n).every((n) => got.has(n))
     })
+    expect(reader.length).toBeGreaterThanOrEqual(30)
   })
 })

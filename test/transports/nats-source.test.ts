@@ -68,6 +68,7 @@ describe.skipIf(brokerPrograms.nats === undefined)('with a server', () => {
     await send(100, 100)
     await untilReceived(receiving, 200)
     await expectNumbers(receiving, 200)
+    expect(await receiving.eventCount()).toBe(200)
     const rows = await receiving.database.rows('select payload from bus.events order by id')
     expect(rows.map(({ payload }) => payload)).toEqual(Array.from({ length: 200 }, (_, n) => n))
     await until('all are acknowledged', async () => (await unacknowledged()) === 0)
@@ -95,6 +96,7 @@ describe.skipIf(brokerPrograms.nats === undefined)('with a server', () => {
     await untilReceived(receiving, 10)
     await until('all are acknowledged', async () => (await unacknowledged()) === 0)
     await expectNumbers(receiving, 10)
+    expect(await receiving.eventCount()).toBe(10)
   })
 
   test('what is delivered again becomes no second event, also to another process', async () => {
@@ -110,6 +112,7 @@ describe.skipIf(brokerPrograms.nats === undefined)('with a server', () => {
     await send(10, 50)
     await untilReceived(second, 60)
     await expectNumbers(second, 60)
+    expect(await second.eventCount()).toBe(60)
   })
 
   test('a stream that is made anew has new messages', async () => {
@@ -124,6 +127,7 @@ describe.skipIf(brokerPrograms.nats === undefined)('with a server', () => {
     const second = await receivingFrom(natsSource({ consumer: await consumer() }), first.database)
     await send(3, 3)
     await untilReceived(second, 6)
+    expect(await second.eventCount()).toBe(6)
   })
 
   test('it goes on after the server was killed, and after its consumer was made anew', async () => {
@@ -146,6 +150,7 @@ describe.skipIf(brokerPrograms.nats === undefined)('with a server', () => {
     await send(5, 10)
     await untilReceived(receiving, 15)
     await expectNumbers(receiving, 15)
+    expect(await receiving.eventCount()).toBe(15)
   })
 
   test('stopping gives back what is not stored', async () => {
@@ -160,6 +165,7 @@ describe.skipIf(brokerPrograms.nats === undefined)('with a server', () => {
     const second = await receivingFrom(natsSource({ consumer: await consumer() }), first.database)
     await untilReceived(second, 20)
     await expectNumbers(second, 20)
+    expect(await second.eventCount()).toBe(20)
     onTestFinished(async () => second.bus.stop())
   })
 })

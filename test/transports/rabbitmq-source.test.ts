@@ -25,7 +25,7 @@ test('a source stops while the broker is down', async () => {
   const { promise } = Promise.withResolvers<never>()
   const source = rabbitmqSource({ connection: { createChannel: async () => promise }, queue: 'a' })
   await source.start(async () => {}, { signal, reportFailure: () => {} })
-  await source.stop()
+  await expect(source.stop()).resolves.toBeUndefined()
 })
 
 describe.skipIf(rabbitmqUrl === undefined)('with a broker', () => {
@@ -103,6 +103,7 @@ describe.skipIf(rabbitmqUrl === undefined)('with a broker', () => {
     await untilReceived(second, 20)
     await until('none is left', async () => (await readyCount()) === 0)
     await expectNumbers(second, 20)
+    expect(await second.eventCount()).toBe(20)
   })
 
   test('it goes on after the broker was away, and after its queue was made anew', async () => {
@@ -128,5 +129,6 @@ describe.skipIf(rabbitmqUrl === undefined)('with a broker', () => {
     await send(5, 10)
     await untilReceived(receiving, 15)
     await expectNumbers(receiving, 15)
+    expect(await receiving.eventCount()).toBe(15)
   })
 })

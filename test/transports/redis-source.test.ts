@@ -118,6 +118,7 @@ describe.skipIf(brokerPrograms.redis === undefined)('with a server', () => {
     await untilReceived(second, 20)
     await until('all are acknowledged', async () => (await pendingCount()) === 0)
     await expectNumbers(second, 20)
+    expect(await second.eventCount()).toBe(20)
     await second.bus.stop()
   })
 
@@ -131,6 +132,7 @@ describe.skipIf(brokerPrograms.redis === undefined)('with a server', () => {
     await untilReceived(receiving, 10)
     await until('all are acknowledged', async () => (await pendingCount()) === 0)
     await expectNumbers(receiving, 10)
+    expect(await receiving.eventCount()).toBe(10)
     await receiving.bus.stop()
   })
 
@@ -147,6 +149,7 @@ describe.skipIf(brokerPrograms.redis === undefined)('with a server', () => {
     await send(5, 10)
     await untilReceived(receiving, 15)
     await expectNumbers(receiving, 15)
+    expect(await receiving.eventCount()).toBe(15)
     await receiving.bus.stop()
   })
 })

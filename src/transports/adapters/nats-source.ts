@@ -47,7 +47,7 @@ export function natsSource(options: NatsSourceOptions): Source {
     const { config } = await consumer.info()
     if (config.ack_policy !== 'explicit')
       throw new Error(`the consumer has the acknowledgement policy ${config.ack_policy}, not explicit`)
-    return Number(config.ack_wait ?? 30e9) / 1e6
+    return (config.ack_wait ?? 30e9) / 1e6
   }
 
   async function read({ store, signal }: Reading): Promise<void> {

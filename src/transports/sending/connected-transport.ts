@@ -11,7 +11,7 @@ export interface ConnectedTransportParts<M> extends Pick<Transport, 'name' | 'or
 }
 
 /** A connection, and how it is given back. */
-export interface Connected {
+interface Connected {
   readonly transport: Transport
   readonly end: () => Promise<void>
   /** Settles when the client has given up, as after a login that was refused: the next call connects anew. */
