@@ -59,7 +59,6 @@ function toRequest({ url, headers, body }: FastifyRequest): Request {
 }
 
 async function send(reply: FastifyReply, response: Response): Promise<FastifyReply> {
-  reply.code(response.status)
-  for (const [name, value] of response.headers) reply.header(name, value)
+  void reply.code(response.status).headers(Object.fromEntries(response.headers))
   return reply.send(response.body === null ? undefined : Buffer.from(await response.arrayBuffer()))
 }

@@ -51,7 +51,7 @@ test(
   'each message is one event, or once in the quarantine, although its consumer and the database are killed',
   { timeout: 240_000 },
   async () => {
-    await receiveThroughCrashes(2000, 3, 1)
+    await expect(receiveThroughCrashes(2000, 3, 1)).resolves.toBeUndefined()
   },
 )
 
@@ -59,6 +59,6 @@ test(
   '20,000 messages are 20,000 events and rows of the quarantine through 30 kills',
   { tags: ['slow'], timeout: 900_000 },
   async () => {
-    await receiveThroughCrashes(20_000, 24, 6)
+    await expect(receiveThroughCrashes(20_000, 24, 6)).resolves.toBeUndefined()
   },
 )

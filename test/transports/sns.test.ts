@@ -6,6 +6,7 @@ import { transportContract } from '../../src/testing/index.ts'
 import { contractEvent, manyEvents } from '../../src/testing/transport-contract-events.ts'
 import { sns, type SnsOptions } from '../../src/transports/adapters/sns.ts'
 import { transportFromUrl, type Transport } from '../../src/transports/index.ts'
+import { present } from '../support/forwarding.ts'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase } from '../support/database.ts'
 import {
@@ -125,12 +126,12 @@ test('a topic passes the tenant on to standard queues; a FIFO topic has groups a
   const { transport, requests } = scripted()
   const event = contractEvent({ tenantId: 'acme', orderingKey: 'k' })
   await statuses(transport, [event])
-  const [standard] = entriesOf(requests[0] ?? expect.unreachable())
+  const [standard] = entriesOf(present(requests[0], 'there is no request'))
   expect(standard).toMatchObject({ MessageGroupId: 'acme' })
   expect(standard).not.toHaveProperty('MessageDeduplicationId')
   const fifo = scripted({ topicArn: `${topicArn}.fifo` })
   await statuses(fifo.transport, [event])
-  const [entry] = entriesOf(fifo.requests[0] ?? expect.unreachable())
+  const [entry] = entriesOf(present(fifo.requests[0], 'there is no request'))
   expect(entry).toMatchObject({
     MessageGroupId: expect.stringMatching(/^[\w-]{43}$/) as string,
     MessageDeduplicationId: event.id,

@@ -4,6 +4,7 @@ import { contractEvent } from '../../src/testing/transport-contract-events.ts'
 import { sns } from '../../src/transports/adapters/sns.ts'
 import { sqs, sqsSource, type SqsSourceOptions } from '../../src/transports/adapters/sqs.ts'
 import type { ReceivedMessage, Source } from '../../src/transports/index.ts'
+import { present } from '../support/forwarding.ts'
 import { testBus, type PaymentBus } from '../support/bus.ts'
 import { createTestDatabase, until, type TestDatabase } from '../support/database.ts'
 import {
@@ -65,7 +66,10 @@ async function fill(client: SQSClient, QueueUrl: string, bodies: readonly object
 
 /** Messages that are in the queue, hidden ones too. */
 function leftIn({ queues, queueUrl }: Pick<Scene, 'queues' | 'queueUrl'>): number {
-  const { messages } = queues.server.inspectQueue(queueUrl.split('/').at(-1) ?? '') ?? expect.unreachable()
+  const { messages } = present(
+    queues.server.inspectQueue(queueUrl.split('/').at(-1) ?? ''),
+    'there is no queue',
+  )
   return messages.ready.length + messages.inflight.length + messages.delayed.length
 }
 

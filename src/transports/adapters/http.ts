@@ -12,9 +12,8 @@ import { assertSafeUrl, type UrlRules } from '../http/safe-url.ts'
 import { webhookSigner } from '../http/signature.ts'
 import { resultOfAnswer } from '../http/webhook-result.ts'
 import { closedError } from '../sending/connected-transport.ts'
-import { encodeAndSend } from '../sending/encode-all.ts'
 import { createEncoder, type EncodedEvent, type EnvelopeOptions } from '../sending/envelope.ts'
-import { sendInKeyOrder } from '../sending/in-key-order.ts'
+import { encodeAndSendInKeyOrder } from '../sending/in-key-order.ts'
 import type { PublishResult, Transport } from '../sending/transport.ts'
 import { TransportUrl } from '../sending/transport-url.ts'
 
@@ -100,9 +99,7 @@ export function http(options: HttpOptions): Transport {
     maxEvents: 200,
     async publish(events, { signal }) {
       if (closed.signal.aborted) throw closedError('http')
-      return encodeAndSend(events, encode, async (messages) =>
-        sendInKeyOrder(messages, async (message) => send(message, signal), maxRequests),
-      )
+      return encodeAndSendInKeyOrder(events, encode, async (message) => send(message, signal), maxRequests)
     },
     /** A receiver of webhooks need not answer anything but a POST: that it can be connected to must do. */
     async check({ signal }) {

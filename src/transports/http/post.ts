@@ -24,7 +24,7 @@ export interface HttpCaller {
   readonly close: () => void
 }
 
-export interface HttpPost {
+interface HttpPost {
   readonly headers: Readonly<Record<string, string>>
   readonly body: Buffer
   /** From the call to the end of the answer. */

@@ -35,7 +35,7 @@ export function signed(id: string, timestamp: number, body: Uint8Array): Buffer 
   return Buffer.concat([Buffer.from(`${id}.${timestamp}.`), body])
 }
 
-export function hmac(key: Uint8Array, id: string, timestamp: number, body: Uint8Array): string {
+function hmac(key: Uint8Array, id: string, timestamp: number, body: Uint8Array): string {
   return createHmac('sha256', key)
     .update(signed(id, timestamp, body))
     .digest('base64')

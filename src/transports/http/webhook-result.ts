@@ -3,7 +3,7 @@ import { delivered } from '../sending/transport.ts'
 import type { HttpAnswer } from './post.ts'
 
 /** The answer of a receiver, as an error. */
-export class HttpAnswerError extends Error {
+class HttpAnswerError extends Error {
   override readonly name = 'HttpAnswerError'
   readonly status: number
 

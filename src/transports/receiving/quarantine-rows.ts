@@ -6,7 +6,7 @@ import type { Poison } from './prepare-message.ts'
 import type { ReceivedMessage } from './source.ts'
 
 /** The bytes of a body that are stored. A longer message cannot become an event either. */
-export const maxBodyBytes = 16_777_216
+const maxBodyBytes = 16_777_216
 
 /** The bytes of headers that are stored, as JSON. */
 const maxHeaderBytes = 65_536

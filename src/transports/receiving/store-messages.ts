@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import { toBusError } from '../../database/database-errors.ts'
 import type { Database } from '../../database/database.ts'
-import { DatabaseError, InvalidEventError, type BusError } from '../../foundation/errors.ts'
+import { InvalidEventError, type BusError, type DatabaseError } from '../../foundation/errors.ts'
 import { limits } from '../../foundation/limits.ts'
 import { publishOnItsOwn } from '../../outbox/publish/publish.ts'
 import type { PassedEvent } from '../../outbox/publish/check-events.ts'

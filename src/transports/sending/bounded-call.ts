@@ -1,5 +1,5 @@
 /** A call to another system took too long. Whether it took effect is not known. */
-export class CallTimeoutError extends Error {
+class CallTimeoutError extends Error {
   override readonly name = 'TimeoutError'
 
   constructor(milliseconds: number) {

@@ -1,6 +1,6 @@
 import type { StoredEvent } from '../../events/envelope.ts'
 import { BusError } from '../../foundation/errors.ts'
-import { delivered, type PublishResult } from './transport.ts'
+import type { PublishResult } from './transport.ts'
 
 /** Sends messages, in their order, and resolves to a result for each. */
 export type SendMessages<M> = (messages: readonly M[]) => Promise<readonly PublishResult[]>
@@ -29,14 +29,4 @@ export async function encodeAndSend<M>(
 /** The result of an event that could not be encoded. */
 export function failedToEncode(error: unknown): PublishResult {
   return { status: error instanceof BusError ? 'rejected' : 'retry', error }
-}
-
-/** The results of calls that send one message each. A call that rejects is judged by `resultOf`. */
-export async function settleEach<M>(
-  messages: readonly M[],
-  send: (message: M) => Promise<unknown>,
-  resultOf: (error: unknown) => PublishResult,
-): Promise<PublishResult[]> {
-  const calls = await Promise.allSettled(messages.map(async (message) => send(message)))
-  return calls.map((call) => (call.status === 'fulfilled' ? delivered : resultOf(call.reason)))
 }
