@@ -5,6 +5,7 @@ import { kafka } from '../../src/transports/adapters/kafka.ts'
 import { kafkaSource, type KafkaSourceOptions } from '../../src/transports/adapters/kafka-source.ts'
 import type { ReceivedMessage, ReceiveMessages, Source } from '../../src/transports/receiving/source.ts'
 import { contractEvent, manyEvents } from '../../src/testing/transport-contract-events.ts'
+import { isFullForm } from '../support/form.ts'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { startOwnServer } from '../support/own-server.ts'
@@ -350,9 +351,9 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
     ).toEqual(Array.from({ length: 5 }, (_, n) => ({ tenant_id: 'tenant-0', ordering_key: `k${n}` })))
   })
 
-  test(
+  test.runIf(isFullForm)(
     'of 20,000 messages each becomes one event, in order, with consumers and the database that are killed',
-    { tags: ['slow'], timeout: 400_000 },
+    { timeout: 400_000 },
     async () => {
       const topic = await newTopic()
       const server = await startOwnServer()

@@ -9,6 +9,7 @@ import { contractEvent, manyEvents } from '../../src/testing/transport-contract-
 import { kafka, type KafkaOptions } from '../../src/transports/adapters/kafka.ts'
 import { murmur2, partitionOf } from '../../src/transports/adapters/kafka-records.ts'
 import { transportFromUrl, type Transport } from '../../src/transports/index.ts'
+import { isFullForm } from '../support/form.ts'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { apiKeys, librdkafkaPath, startKafkaCluster, type KafkaCluster } from '../support/kafka-cluster.ts'
@@ -583,9 +584,9 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
     ).toEqual(before)
   })
 
-  test(
+  test.runIf(isFullForm)(
     'of 20,000 events none is lost and each key is in order, with brokers that go down and leaders that move',
-    { tags: ['slow'], timeout: 400_000 },
+    { timeout: 400_000 },
     async () => {
       const topic = `many-${randomUUID()}`
       cluster.createTopic(topic, 12)

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { isFullForm } from '../support/form.ts'
 import { until } from '../support/database.ts'
 import { recordFigure } from '../support/figures.ts'
 import { startOwnServer } from '../support/own-server.ts'
@@ -55,9 +56,9 @@ test(
   },
 )
 
-test(
+test.runIf(isFullForm)(
   '20,000 messages are 20,000 events and rows of the quarantine through 30 kills',
-  { tags: ['slow'], timeout: 900_000 },
+  { timeout: 900_000 },
   async () => {
     await expect(receiveThroughCrashes(20_000, 24, 6)).resolves.toBeUndefined()
   },

@@ -10,6 +10,7 @@ import {
 } from '@aws-sdk/client-sqs'
 import { expect, onTestFinished, test } from 'vitest'
 import { sqs } from '../../src/transports/adapters/sqs.ts'
+import { isFullForm } from '../support/form.ts'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { clientOptions, takeMessages } from '../support/fauxqs.ts'
@@ -152,13 +153,17 @@ test('messages become exactly one event each, though the receiving process and t
   expect(await receiveThroughKills(600, 1)).toBeUndefined()
 })
 
-test('20,000 events: the queue is killed in the middle', { tags: ['slow'], timeout: 1_200_000 }, async () => {
-  expect(await forwardThroughKill(20_000)).toBeUndefined()
-})
+test.runIf(isFullForm)(
+  '20,000 events: the queue is killed in the middle',
+  { timeout: 1_200_000 },
+  async () => {
+    expect(await forwardThroughKill(20_000)).toBeUndefined()
+  },
+)
 
-test(
+test.runIf(isFullForm)(
   '20,000 messages: five processes and the database are killed',
-  { tags: ['slow'], timeout: 1_200_000 },
+  { timeout: 1_200_000 },
   async () => {
     expect(await receiveThroughKills(20_000, 5)).toBeUndefined()
   },
