@@ -106,7 +106,7 @@ describe('dead-letters redrive', () => {
       ...wait,
     ])
     expect(piped.code).toBe(0)
-    expect(piped.err).toMatch(/^redrive: 1 of 2, \d+\/s/m)
+    expect(piped.err).toMatch(/^redrive: \d of 2, \d+\/s/m)
     const seen = await run(['dead-letters', 'redrive', 'paid-2', ...wait], { columns: 90 })
     expect(seen.err.replaceAll('\u001b[K', '')).toMatch(/\rredrive {2}[█░]{24} \d+ % {2}\d of 1/)
   })

@@ -49,20 +49,22 @@ describe('a command that needs no database', () => {
     expect(ended.err).toMatch(/packages: .*\bpg\b/)
   })
 
-  test("says something at once: within a second even on a busy machine, with Node's own start", async () => {
+  test("says something at once: within a few times Node's own start, on any machine", async () => {
     const folder = await createFolder()
-    const time = async (work: () => Promise<unknown>): Promise<number> => {
-      const times: number[] = []
-      for (let i = 0; i < 5; i += 1) {
-        const beganAt = performance.now()
-        await work()
-        times.push(performance.now() - beganAt)
-      }
-      return Math.min(...times)
+    const time = async (work: () => unknown): Promise<number> => {
+      const beganAt = performance.now()
+      await work()
+      return performance.now() - beganAt
     }
-    const help = await time(async () => runCliProcess(folder, ['--help']))
-    console.log(`bossbus --help: ${Math.round(help)} ms, with Node's own start`)
-    expect(help).toBeLessThan(1000)
+    const [starts, helps]: [number[], number[]] = [[], []]
+    for (let i = 0; i < 5; i += 1) {
+      starts.push(await time(() => spawnSync(process.execPath, ['-e', '0'])))
+      helps.push(await time(async () => runCliProcess(folder, ['--help'])))
+    }
+    const [start, help] = [Math.min(...starts), Math.min(...helps)]
+    console.log(`bossbus --help: ${Math.round(help)} ms, of which Node's own start ${Math.round(start)} ms`)
+    // From the source, whose types Node takes away first: 4 times. From the built code it is 2.5 times.
+    expect(help).toBeLessThan(start * 8)
   })
 })
 

@@ -119,9 +119,8 @@ export function createBlockedKeys(database: Database, service: string, logger: B
       const count = integerOption('limit', limit, limits.listLimit)
       if (subscription !== undefined)
         assertTextOption('subscription', subscription, { max: limits.subscriptionNameLength })
-      // Plain SQL may have published longer ones than publish accepts.
-      if (tenantId !== undefined) assertTextOption('tenantId', tenantId)
-      if (orderingKey !== undefined) assertTextOption('orderingKey', orderingKey)
+      if (tenantId !== undefined) assertTextOption('tenantId', tenantId, { max: limits.keyLength })
+      if (orderingKey !== undefined) assertTextOption('orderingKey', orderingKey, { max: limits.keyLength })
       const { rows } = await database.query<BlockedKeyRow>(
         `select s.name as subscription, k.tenant_id, k.ordering_key, k.state, k.failed_event_id, k.attempts, k.failures, k.failed_at,
            (select count(*) from bus.ordered_events e where e.key_id = k.id and e.seq > k.done_seq) as event_count
