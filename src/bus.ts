@@ -4,8 +4,6 @@ import type { Bus } from './bus-interface.ts'
 import { rememberOptions } from './bus-settings.ts'
 import { waitUntil } from './foundation/with-timeout.ts'
 import { createPublishing } from './bus-publishing.ts'
-import { createBusForwarding } from './bus-forwarding.ts'
-import { createBusReceiving } from './bus-receiving.ts'
 import { createBusSubscriptions } from './bus-subscriptions.ts'
 import { resolveBusOptions, type BusOptions } from './bus-options.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
@@ -132,17 +130,10 @@ export function createBus<
     builtIn: canary.subscription === undefined ? [] : [canary.subscription],
     delivery: () => delivery,
   })
-  const forwarding = createBusForwarding(subscribe, () => state === 'started', logger)
   const publishing = createPublishing(database, settings, logger, defaults, admission, telemetry)
-  const receiving = createBusReceiving({
-    ...{ database, settings, telemetry, logger, state: () => state, starting: () => starting },
-    admit: async () => admission.admit(false),
-    subscriptionNames: () => subscriptions.map(({ name }) => name),
-  })
 
   async function start(run: RunOption): Promise<void> {
-    const chosen = chosenOf(subscriptions, run, receiving.names())
-    await Promise.all([forwarding.open(chosen), receiving.open(run)])
+    const chosen = chosenOf(subscriptions, run)
     await database.shareConnections(chosen.some(({ mode }) => mode === 'exactly-once'))
     await checkSchema(database)
     database.assertEnoughConnections()
@@ -162,10 +153,7 @@ export function createBus<
       logger,
       publishing: publishing.forHandlers,
       telemetry,
-      onOperations() {
-        runner?.wake()
-        receiving.wake()
-      },
+      onOperations: () => runner?.wake(),
       onCatchUp: catchUpFor(settings.source),
     })
     runner = startOperationRunner({
@@ -181,7 +169,6 @@ export function createBus<
     retentionTimer = startRetention(retentionParts)
     canary.start()
     await recorded
-    await receiving.start()
   }
 
   /**
@@ -196,9 +183,7 @@ export function createBus<
     logger.info({ service: settings.source, graceMs }, 'the bus is stopping')
     const stopped = (async () => {
       if (isStarting) await starting?.catch(() => {})
-      const received = receiving.stop(deadline)
       await Promise.all([canary.stop(), runner?.stop(), retentionTimer?.stop(), delivery?.stop(graceMs)])
-      await Promise.all([received, forwarding.close()])
       await waitUntil(deadline, mayClose.promise)
       await database.close()
     })().catch((error: unknown) =>
@@ -251,9 +236,6 @@ export function createBus<
       })
     },
     subscribe,
-    forward: forwarding.forward,
-    receive: receiving.receive,
-    quarantine: receiving.quarantine,
     async start(startOptions = {}) {
       assertObject('options like { run }', startOptions)
       refuseUnknownKeys(startOptions, ['run'], 'start')

@@ -41,4 +41,3 @@ export {
   retentionPolicies,
   retentionState,
 } from './retention/schema.ts'
-export { quarantinedMessages } from './transports/receiving/schema.ts'

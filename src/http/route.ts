@@ -27,7 +27,6 @@ export type ApiBus = Pick<
   | 'operations'
   | 'prune'
   | 'publishByHand'
-  | 'quarantine'
   | 'queries'
   | 'replay'
   | 'retention'

@@ -286,7 +286,6 @@ test.each(['bus_worker', 'bus_operator'])(
       {},
       {},
       {},
-      {},
     ])
     await database.rows(`grant ${role} to ${login.name}`)
     expect((await testBus(login.url).stats({ from, to })).total.deliveredCount).toBe(4320)

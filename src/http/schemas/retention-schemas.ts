@@ -34,7 +34,6 @@ export const retentionSchemas = {
     rollupsDays: integer(),
     auditDays: integer(),
     operationsDays: integer(),
-    quarantineDays: integer(),
     deadLettersDays: days,
     archive: flag(),
   }),
