@@ -9,15 +9,13 @@ export interface Peer {
 
 /** Headers by which proxies say that they forward something, besides all that begin with `x-forwarded-`. */
 const forwarding: readonly string[] = [
-  ...[
-    'forwarded',
-    'x-real-ip',
-    'via',
-    'x-original-host',
-    'x-client-ip',
-    'true-client-ip',
-    'cf-connecting-ip',
-  ],
+  'forwarded',
+  'x-real-ip',
+  'via',
+  'x-original-host',
+  'x-client-ip',
+  'true-client-ip',
+  'cf-connecting-ip',
 ]
 
 /**
@@ -28,7 +26,7 @@ export function isFromThisMachine({ address, headers }: Peer): boolean {
   if (address === undefined || !isLoopbackAddress(address)) return false
   if (Object.keys(headers).some(isForwarding)) return false
   const { host } = headers
-  return typeof host === 'string' && isLoopbackName(host)
+  return typeof host === 'string' && isLoopbackHost(host)
 }
 
 const isForwarding = (name: string): boolean => name.startsWith('x-forwarded-') || forwarding.includes(name)
@@ -38,12 +36,18 @@ function isLoopbackAddress(address: string): boolean {
   return plain === '::1' || /^127(?:\.\d{1,3}){3}$/.test(plain)
 }
 
-/** With or without a port. */
-function isLoopbackName(host: string): boolean {
-  const name = host.replace(/:\d{1,5}$/, '').toLowerCase()
+/** Whether a name or an address, without a port, is one of this machine. */
+export function isLoopbackName(name: string): boolean {
+  const plain = name.toLowerCase()
+  return plain === 'localhost' || plain.endsWith('.localhost') || isLoopbackAddress(plain)
+}
+
+/** The same with or without a port, and with brackets around an IPv6 address. */
+function isLoopbackHost(host: string): boolean {
+  const name = host.replace(/:\d{1,5}$/, '')
   if (name.startsWith('[') && name.endsWith(']')) {
     const address = name.slice(1, -1)
     return isIPv6(address) && isLoopbackAddress(address)
   }
-  return name === 'localhost' || name.endsWith('.localhost') || isLoopbackAddress(name)
+  return isLoopbackName(name)
 }

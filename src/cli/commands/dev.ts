@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { Database } from '../../database/database.ts'
+import { isLoopbackName } from '../../http/loopback.ts'
 import { optional } from '../command/arguments.ts'
 import { defineCommand, type CommandContext } from '../command/command.ts'
 import type { Config } from '../command/config.ts'
@@ -108,7 +110,8 @@ async function findDatabase(context: Context, config: Config | undefined): Promi
   const { database, inTime, output, env } = context
   const given = config === undefined ? urlOf(env) : databaseOf(config)
   if (given !== undefined) {
-    const answers = await inTime((await database()).query('select 1')).then(
+    const open = await database()
+    const answers = await inTime(open.query('select 1')).then(
       () => true,
       (error: unknown) => {
         // What is written in the code, the service would use all the same.
@@ -121,7 +124,7 @@ async function findDatabase(context: Context, config: Config | undefined): Promi
     )
     if (answers) {
       const description = typeof given === 'string' ? shown(given) : 'that of the configuration'
-      if (typeof given === 'string' && !isOnThisMachine(given))
+      if (typeof given === 'string' && !isOnThisMachine(open, env))
         await context.confirm({
           what: `Migrate the database ${description}, which is not on this machine, and run your handlers on its events`,
         })
@@ -154,11 +157,10 @@ function urlOf(env: Context['env']): string | undefined {
   return [env['BOSSBUS_DATABASE_URL'], env['DATABASE_URL']].find((each) => each !== undefined && each !== '')
 }
 
-/** A socket is, and so is a URL without a host. */
-function isOnThisMachine(url: string): boolean {
-  const { hostname, searchParams } = URL.canParse(url) ? new URL(url) : new URL('postgres:///')
-  const host = searchParams.get('host') ?? decodeURIComponent(hostname)
-  return host === '' || host.startsWith('/') || /^(?:localhost|127(?:\.\d+){3}|\[?::1\]?)$/i.test(host)
+/** A socket is, and so is a server that nothing names: node-postgres then looks here. */
+function isOnThisMachine({ server }: Database, env: Context['env']): boolean {
+  const host = server?.host ?? env['PGHOST'] ?? 'localhost'
+  return host.startsWith('/') || isLoopbackName(host)
 }
 
 function shown(url: string): string {
