@@ -113,7 +113,7 @@ interface BlockedKeyRow extends Record<string, unknown> {
 export function createBlockedKeys(database: Database, service: string, logger: BusLogger): BlockedKeys {
   return {
     async list(filter = {}) {
-      assertObject('a filter like { subscription, tenantId, limit }', filter)
+      assertObject('a filter like { subscription, tenantId, orderingKey, limit }', filter)
       refuseUnknownKeys(filter, ['subscription', 'tenantId', 'orderingKey', 'limit'], 'blockedKeys.list')
       const { subscription, tenantId, orderingKey, limit } = filter
       const count = integerOption('limit', limit, limits.listLimit)
