@@ -69,6 +69,7 @@ begin
       ('bus_worker', 'table', 'bus.hourly_rollups', 'select,insert,update,delete'),
       ('bus_worker', 'table', 'bus.tenant_rollups', 'select,insert,update,delete'),
       ('bus_worker', 'table', 'bus.canaries', 'select,insert,update,delete'),
+      ('bus_worker', 'table', 'bus.quarantined_messages', 'select,insert,update'),
       ('bus_worker', 'function', 'bus.remove_canary', 'execute'),
       ('bus_worker', 'table', 'bus.ordered_keys', 'select,insert,update,delete'),
       ('bus_worker', 'table', 'bus.ordered_events', 'select,insert,update,delete'),
@@ -158,6 +159,7 @@ begin
       ('bus_operator', 'table', 'bus.hourly_rollups', 'select'),
       ('bus_operator', 'table', 'bus.tenant_rollups', 'select'),
       ('bus_operator', 'table', 'bus.canaries', 'select'),
+      ('bus_operator', 'table', 'bus.quarantined_messages', 'select,update'),
       ('bus_operator', 'table', 'bus.source_rules', 'select'),
       ('bus_operator', 'table', 'bus.erasures', 'select,insert,update'),
       ('bus_operator', 'table', 'bus.audit', 'select,insert,update'),
@@ -309,6 +311,7 @@ begin
       ('worker_uses', 'bus.hourly_rollups', 'all', 'bus_worker'),
       ('worker_uses', 'bus.tenant_rollups', 'all', 'bus_worker'),
       ('worker_uses', 'bus.canaries', 'all', 'bus_worker'),
+      ('worker_uses', 'bus.quarantined_messages', 'all', 'bus_worker'),
       ('worker_uses', 'bus.ordered_keys', 'all', 'bus_worker'),
       ('worker_uses', 'bus.ordered_events', 'all', 'bus_worker'),
       ('worker_uses', 'bus.audit', 'all', 'bus_worker'),
@@ -351,6 +354,7 @@ begin
       ('operator_reads', 'bus.hourly_rollups', 'select', 'bus_operator'),
       ('operator_reads', 'bus.tenant_rollups', 'select', 'bus_operator'),
       ('operator_reads', 'bus.canaries', 'select', 'bus_operator'),
+      ('operator_uses', 'bus.quarantined_messages', 'all', 'bus_operator'),
       ('operator_uses', 'bus.ordered_keys', 'all', 'bus_operator'),
       ('operator_uses', 'bus.ordered_events', 'all', 'bus_operator')
     ) as p (policy, object, command, role)

@@ -16,6 +16,7 @@ import {
 import { createFinding, type Finding } from './health/finding.ts'
 import { createLagReader } from './health/lags.ts'
 import { readOutbox, type OutboxState } from './health/outbox-state.ts'
+import { findQuarantined } from './health/quarantine-health.ts'
 import {
   findProcessProblems,
   hangingLoops,
@@ -126,6 +127,7 @@ export function createHealth({ database, limits, readCanary, own }: HealthParts)
   const partitionState = cached(async () => readPartitions(database))
   const server = cached(async () => findServerProblems(database, limits.transactionLimitSeconds))
   const deadLetters = cached(async () => findNewDeadLetters(database))
+  const quarantined = cached(async () => findQuarantined(database))
   const outboxState = cached(async () => readOutbox(database, 0))
 
   function readProcess(): ProcessState {
@@ -166,6 +168,7 @@ export function createHealth({ database, limits, readCanary, own }: HealthParts)
       full ? readOutbox(database, maxCounted) : outboxState(false),
     )
     const newDead = await sections.read('dead letters', async () => deadLetters(full))
+    const newQuarantined = await sections.read('quarantine', async () => quarantined(full))
     const ofServer = await sections.read('server', async () => server(full))
     const canary = await sections.read('canary', readCanary)
     const subscriptions = registry === undefined ? [] : subscriptionsOf(registry, known ?? new Map())
@@ -188,6 +191,7 @@ export function createHealth({ database, limits, readCanary, own }: HealthParts)
         ...findBehind(subscriptions),
         ...(registry === undefined ? [] : findRegistryProblems(registry, shipped)),
         ...(newDead ?? []),
+        ...(newQuarantined ?? []),
         ...findPartitionProblems(partitions?.missing ?? [], partitions?.defaultPartition),
         ...(ofServer ?? []),
         ...findCanaryProblem(canary),

@@ -1,5 +1,6 @@
 import type { Audit } from './audit/audit.ts'
 import type { BusHealth, BusState, HealthOptions } from './bus-health.ts'
+import type { ReceiverHandle } from './bus-receiving.ts'
 import type { PublishChange } from './bus-publishing.ts'
 import type { CanaryCall } from './health/canary.ts'
 import type { CanaryResult } from './health/canary-result.ts'
@@ -24,6 +25,9 @@ import type { Publisher } from './outbox/publish/publisher.ts'
 import type { RunOption } from './run-option.ts'
 import type { PruneOptions, Retention } from './retention/retention.ts'
 import type { RetentionReport } from './retention/round.ts'
+import type { ForwardOptions } from './transports/forward.ts'
+import type { ReceiveOptions } from './transports/receive.ts'
+import type { Quarantine } from './transports/receiving/quarantine.ts'
 import type { Reads } from './tenancy/reads.ts'
 import type { MigrateOptions } from './tenancy/roles.ts'
 
@@ -63,6 +67,38 @@ export interface Bus<
   subscribe: <const P extends EventPattern<C>, const M extends DeliveryMode = 'at-least-once'>(
     subscription: SubscriptionOptions<C, P, M, Tx> | DefinedSubscription<C, Tx>,
   ) => SubscriptionHandle
+  /**
+   * Declares a subscription that sends each event to another system: a broker, a webhook, another bus, a file. It has everything that a
+   * subscription has: retries, a circuit breaker, dead letters, order, replay. An event is delivered when the system has acknowledged it; it
+   * is sent at least once, with its id as the key for duplicates. Where the system keeps order, the subscription is `ordered` unless told
+   * otherwise. The bus opens the transport when it starts and closes it when it stops. The handle is that of all its subscriptions.
+   *
+   * @example
+   * ```ts
+   * bus.forward({ name: 'to-partners', events: ['order.**'], to: kafka({ producer, topic: 'orders' }) })
+   * ```
+   * @throws as {@link Bus.subscribe}
+   */
+  forward: <const P extends EventPattern<C>>(options: ForwardOptions<P>) => SubscriptionHandle
+  /**
+   * Declares a receiver: messages of another system, such as a broker or a webhook, become events. A message is acknowledged when its event
+   * is committed, and becomes one event however often it is delivered: its id is the `idempotencyKey`, which is remembered for
+   * `retention.keysDays`, 30 days unless told otherwise. A message that cannot become an event is kept in {@link Bus.quarantine}. The bus
+   * starts the source when it starts, in processes that run everything or name the receiver, and stops it first when it stops.
+   *
+   * @example
+   * ```ts
+   * bus.receive({
+   *   name: 'shop-orders',
+   *   from: kafkaSource({ consumer, topics: ['orders'] }),
+   *   map: ({ body }) => ({ type: 'order.placed', tenantId: 'acme', payload: JSON.parse(Buffer.from(body).toString()) }),
+   * })
+   * ```
+   * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION`, `BUS_DUPLICATE_RECEIVER`; a {@link StateError} if the bus was stopped
+   */
+  receive: (options: ReceiveOptions<C>) => ReceiverHandle
+  /** The messages of other systems that could not become events. */
+  readonly quarantine: Quarantine
   /**
    * Checks the schema, registers the subscriptions, and starts the relay and the workers. New or changed event types of
    * the catalogue are recorded in `bus.catalogue`, if the role may write it. If called several times, only the first
@@ -187,7 +223,7 @@ export interface SubscriptionHandle {
 
 export interface StartOptions {
   /**
-   * What this process runs: `'everything'`; some subscriptions, by name; or `'nothing'`, for a process that only
+   * What this process runs: `'everything'`; some subscriptions and receivers, by name; or `'nothing'`, for a process that only
    * publishes and is healthy without a relay. Every process may declare all subscriptions; those that it does not run
    * are left to other processes.
    * @defaultValue `'everything'`

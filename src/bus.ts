@@ -4,6 +4,8 @@ import type { Bus } from './bus-interface.ts'
 import { rememberOptions } from './bus-settings.ts'
 import { waitUntil } from './foundation/with-timeout.ts'
 import { createPublishing } from './bus-publishing.ts'
+import { createBusForwarding } from './bus-forwarding.ts'
+import { createBusReceiving } from './bus-receiving.ts'
 import { createBusSubscriptions } from './bus-subscriptions.ts'
 import { resolveBusOptions, type BusOptions } from './bus-options.ts'
 import type { EventCatalogue } from './events/catalogue.ts'
@@ -130,10 +132,17 @@ export function createBus<
     builtIn: canary.subscription === undefined ? [] : [canary.subscription],
     delivery: () => delivery,
   })
+  const forwarding = createBusForwarding(subscribe, () => state === 'started', logger)
   const publishing = createPublishing(database, settings, logger, defaults, admission, telemetry)
+  const receiving = createBusReceiving({
+    ...{ database, settings, telemetry, logger, state: () => state, starting: () => starting },
+    admit: async () => admission.admit(false),
+    subscriptionNames: () => subscriptions.map(({ name }) => name),
+  })
 
   async function start(run: RunOption): Promise<void> {
-    const chosen = chosenOf(subscriptions, run)
+    const chosen = chosenOf(subscriptions, run, receiving.names())
+    await Promise.all([forwarding.open(chosen), receiving.open(run)])
     await database.shareConnections(chosen.some(({ mode }) => mode === 'exactly-once'))
     await checkSchema(database)
     database.assertEnoughConnections()
@@ -153,7 +162,10 @@ export function createBus<
       logger,
       publishing: publishing.forHandlers,
       telemetry,
-      onOperations: () => runner?.wake(),
+      onOperations() {
+        runner?.wake()
+        receiving.wake()
+      },
       onCatchUp: catchUpFor(settings.source),
     })
     runner = startOperationRunner({
@@ -169,6 +181,7 @@ export function createBus<
     retentionTimer = startRetention(retentionParts)
     canary.start()
     await recorded
+    await receiving.start()
   }
 
   /**
@@ -183,7 +196,9 @@ export function createBus<
     logger.info({ service: settings.source, graceMs }, 'the bus is stopping')
     const stopped = (async () => {
       if (isStarting) await starting?.catch(() => {})
+      const received = receiving.stop(deadline)
       await Promise.all([canary.stop(), runner?.stop(), retentionTimer?.stop(), delivery?.stop(graceMs)])
+      await Promise.all([received, forwarding.close()])
       await waitUntil(deadline, mayClose.promise)
       await database.close()
     })().catch((error: unknown) =>
@@ -236,6 +251,9 @@ export function createBus<
       })
     },
     subscribe,
+    forward: forwarding.forward,
+    receive: receiving.receive,
+    quarantine: receiving.quarantine,
     async start(startOptions = {}) {
       assertObject('options like { run }', startOptions)
       refuseUnknownKeys(startOptions, ['run'], 'start')

@@ -7,6 +7,18 @@ export { createBus } from './bus.ts'
 export type { BossbusConfig } from './bossbus-config.ts'
 export type { Bus, StartOptions, StopOptions, SubscriptionHandle } from './bus.ts'
 export type { BusHealth, BusState, HealthOptions } from './bus-health.ts'
+export type { ReceiverHandle } from './bus-receiving.ts'
+export type {
+  Quarantine,
+  QuarantineChange,
+  QuarantineChanged,
+  QuarantineConditions,
+  QuarantinedMessage,
+  QuarantinedMessageDetails,
+  QuarantineFilter,
+  QuarantineSelection,
+  QuarantineState,
+} from './transports/receiving/quarantine.ts'
 export type { PublishChange } from './bus-publishing.ts'
 export type { KnownType, TypeDescription } from './events/contracts/catalogue-description.ts'
 export type { DeclaredTypes } from './operations/stored-catalogue.ts'

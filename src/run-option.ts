@@ -3,8 +3,8 @@ import { describe, nearest, invalidOption } from './foundation/options.ts'
 import type { Subscription } from './delivery/subscriptions/subscription.ts'
 
 /**
- * What a process runs: `'everything'` is the relay and all subscriptions; names are the relay and these subscriptions;
- * `'nothing'` is neither, for a process that only publishes.
+ * What a process runs: `'everything'` is the relay, all subscriptions and all receivers; names are the relay and these of them;
+ * `'nothing'` is none of it, for a process that only publishes.
  */
 export type RunOption = 'everything' | 'nothing' | readonly string[]
 
@@ -22,12 +22,17 @@ export function resolveRun(given: unknown): RunOption {
 
 /**
  * The subscriptions of a bus that its process runs.
+ * @param receivers - names of receivers, which `run` may list too
  * @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` if one of the names is not subscribed
  */
-export function chosenOf(subscriptions: readonly Subscription[], run: RunOption): readonly Subscription[] {
+export function chosenOf(
+  subscriptions: readonly Subscription[],
+  run: RunOption,
+  receivers: readonly string[],
+): readonly Subscription[] {
   if (run === 'everything') return subscriptions
   if (run === 'nothing') return []
-  const known = subscriptions.map(({ name }) => name)
+  const known = [...subscriptions.map(({ name }) => name), ...receivers]
   for (const name of run) {
     if (known.includes(name)) continue
     const near = nearest(name, known)

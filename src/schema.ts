@@ -41,3 +41,4 @@ export {
   retentionPolicies,
   retentionState,
 } from './retention/schema.ts'
+export { quarantinedMessages } from './transports/receiving/schema.ts'

@@ -125,6 +125,7 @@ export interface ExistingBusOptions extends BusLifecycleOptions, Partial<Record<
  */
 export type BusPluginOptions = (NewBusOptions | ExistingBusOptions) & RequestDefaults<RegisteredBus>
 
+export { receiveRoute, type ReceiveRouteOptions } from './receive-route.ts'
 export type { ApiAccess, ApiAsked, ApiOptions, ApiProbes } from './api/api-options.ts'
 export type { ApiAction, ApiGrant } from '../http/access.ts'
 

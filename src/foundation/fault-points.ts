@@ -89,6 +89,11 @@ export const faultPoints = [
   'rename-subscription.queues-created',
   'rename-subscription.jobs-moved',
   'rename-subscription.committed',
+  // Receiving messages of other systems, in one transaction up to `committed`; and one of the quarantine that is tried again.
+  'receive.written',
+  'receive.committed',
+  'receive.retry-written',
+  'receive.retry-committed',
   // Retention.
   'retention.archive-begun',
   'retention.file-written',

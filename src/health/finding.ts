@@ -14,6 +14,7 @@ export const findingCodes = [
   'subscription-unserved',
   'events-not-covered',
   'dead-letters-growing',
+  'messages-quarantined',
   'operation-stopped',
   'instance-lost',
   'versions-differ',
@@ -83,6 +84,10 @@ const remedies: Readonly<Record<FindingCode, readonly [FindingSeverity, string]>
   'dead-letters-growing': [
     'warning',
     'bus.deadLetters.groups() shows the errors. Mend the cause, then redrive or discard.',
+  ],
+  'messages-quarantined': [
+    'warning',
+    'bus.quarantine.list() shows them. Mend `map` or the sender, then retry or discard them.',
   ],
   'operation-stopped': ['warning', 'bus.operations.get(id) says why. Resume it or cancel it.'],
   'instance-lost': [

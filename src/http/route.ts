@@ -27,6 +27,7 @@ export type ApiBus = Pick<
   | 'operations'
   | 'prune'
   | 'publishByHand'
+  | 'quarantine'
   | 'queries'
   | 'replay'
   | 'retention'

@@ -34,6 +34,8 @@ export interface RetentionOptions {
   readonly auditDays?: number | undefined
   /** Operations that have ended. @defaultValue `90` */
   readonly operationsDays?: number | undefined
+  /** Messages of `bus.quarantine`, since they came last or were decided about. @defaultValue `90` */
+  readonly quarantineDays?: number | undefined
   /**
    * How long a dead letter holds the partition of its event back, since it failed. Afterwards it is deleted together with its event.
    * @defaultValue for ever
@@ -56,6 +58,7 @@ export interface RetentionPolicy {
   readonly rollupsDays: number
   readonly auditDays: number
   readonly operationsDays: number
+  readonly quarantineDays: number
   readonly deadLettersDays: number | null
   readonly archive: boolean
 }
@@ -68,6 +71,7 @@ const times = [
   'rollupsDays',
   'auditDays',
   'operationsDays',
+  'quarantineDays',
   'deadLettersDays',
 ] as const
 

@@ -15,6 +15,7 @@ const kinds = [
   'rollups',
   'operations',
   'audit',
+  'quarantine',
 ] as const
 
 type PrunedKind = (typeof kinds)[number]
@@ -117,18 +118,30 @@ export async function pruneKeys(
 
 /** What would be deleted by age, counted up to 10,001. Keys are not counted: that would read all of them. */
 export async function countPrunable(executor: Executor, policy: RetentionPolicy): Promise<PrunedCounts> {
-  const { rows } = await executor.query<{ rollups: string; operations: string; audit: string }>(
+  const { rows } = await executor.query<{
+    rollups: string
+    operations: string
+    audit: string
+    quarantine: string
+  }>(
     `select
        (select count(*) from (select from bus.rollups where minute < now() - make_interval(days => $1) limit 10001) r) as rollups,
        (select count(*) from (select from bus.operations where finished_at < now() - make_interval(days => $2) limit 10001) o) as operations,
        (select count(*) from (
          select from bus.audit where id < bus.uuid_v7_floor(now() - make_interval(days => $3)) and (finished_at is not null or operation_id is null)
-         limit 10001) a) as audit`,
-    [policy.rollupsDays, policy.operationsDays, policy.auditDays],
+         limit 10001) a) as audit,
+       (select count(*) from (
+         select from bus.quarantined_messages
+         where last_received_at < now() - make_interval(days => $4) and state <> 'retrying'
+           and coalesce(decided_at, last_received_at) < now() - make_interval(days => $4)
+         limit 10001) q) as quarantine`,
+    [policy.rollupsDays, policy.operationsDays, policy.auditDays, policy.quarantineDays],
   )
+  const quarantine = Number(rows[0]?.quarantine ?? 0)
   return {
     rollups: Number(rows[0]?.rollups ?? 0),
     operations: Number(rows[0]?.operations ?? 0),
     audit: Number(rows[0]?.audit ?? 0),
+    ...(quarantine > 0 ? { quarantine } : {}),
   }
 }

@@ -54,6 +54,7 @@ const reference = ['catalogue', 'cloudevents', 'drivers', 'drizzle', 'errors'].m
 
 /** What examples use and do not say: one small service around them, typed by the libraries themselves. */
 const service = `
+import type { Consumer, Producer } from '@platformatic/kafka'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import { integer, pgTable, text } from 'drizzle-orm/pg-core'
 import type { FastifyInstance } from 'fastify'
@@ -95,6 +96,8 @@ export declare const sql: Sql
 export declare const knex: Knex
 export declare const kysely: Kysely<{ payments: Row }>
 export declare const dataSource: DataSource
+export declare const producer: Producer
+export declare const consumer: Consumer
 export declare const prisma: {
   $transaction<T>(work: (tx: PrismaTransaction & { payment: { create(_: { data: Row }): Promise<Row> } }) => Promise<T>): Promise<T>
 }
@@ -155,6 +158,8 @@ const given: Readonly<Record<string, readonly string[]>> = {
     'Publisher',
   ],
   '../../../src/nestjs/index.ts': ['nestBus'],
+  '../../../src/transports/adapters/kafka.ts': ['kafka'],
+  '../../../src/transports/adapters/kafka-source.ts': ['kafkaSource'],
   '@nestjs/common': ['Injectable'],
   'node:http': ['createServer'],
   vitest: ['expect', 'test'],
@@ -189,6 +194,7 @@ function programOf({ code }: Example): string {
   const uses = (name: string): boolean => new RegExp(`(?<![.'\\w])${name}\\b(?!['?]?:)`).test(code)
   const fixed = code
     .replaceAll("'bossbus/schema'", "'../../../src/schema.ts'")
+    .replaceAll(/'bossbus\/transports\/([\w-]+)'/g, "'../../../src/transports/adapters/$1.ts'")
     .replaceAll(/'bossbus\/(\w+)'/g, "'../../../src/$1/index.ts'")
     .replaceAll("'bossbus'", "'../../../src/index.ts'")
     .replaceAll("'./src/events.ts'", "'./service.ts'")

@@ -45,6 +45,21 @@ const conditions = [
   'to',
 ]
 
+/** Which messages of the quarantine, of a retry or a discard. */
+function quarantining(
+  act: (selection: object, options: object, surroundings: Surroundings) => Promise<unknown>,
+): Entry {
+  return {
+    texts: {
+      ...each(['receiver', 'code', 'from', 'to'], async (selection, given) => act(selection, {}, given)),
+      ids: inArray(async (ids, given) => act({ ids }, {}, given)),
+      'unknown condition': async (text, given) => act(named(text), {}, given),
+      ...each(['by', 'reason', 'dryRun'], async (options, given) => act(all, options, given)),
+    },
+    probe: async (name, given) => act(all, { [name]: 1 }, given),
+  }
+}
+
 /** Which dead letters, of a redrive or a discard. Each call stores an operation. */
 function selecting(
   act: (selection: object, options: object, surroundings: Surroundings) => Promise<unknown>,
@@ -352,6 +367,17 @@ export const operatingMethods: Readonly<Record<string, Entry>> = {
     noText: ['skipFailed'],
     probe: async (name, { bus }) => bus.blockedKeys.release({ ...release, [name]: 1 }),
   },
+  'bus.quarantine.list': reading(
+    async (filter, { bus }) => bus.quarantine.list(filter),
+    ['receiver', 'code', 'from', 'to', 'state', 'after'],
+  ),
+  'bus.quarantine.get': { texts: { id: async (text, { bus }) => bus.quarantine.get(text) } },
+  'bus.quarantine.retry': quarantining(async (selection, options, { bus }) =>
+    bus.quarantine.retry(selection, { ...me, ...options }),
+  ),
+  'bus.quarantine.discard': quarantining(async (selection, options, { bus }) =>
+    bus.quarantine.discard(selection, { ...me, reason: 'why', ...options }),
+  ),
   'bus.erase': reading(erase, ['tenantId', 'subject', 'by', 'reason'], []),
   'bus.erasures.list': reading(async (filter, { bus }) => bus.erasures.list(filter), ['tenantId']),
   'bus.operations.list': reading(

@@ -286,6 +286,7 @@ test.each(['bus_worker', 'bus_operator'])(
       {},
       {},
       {},
+      {},
     ])
     await database.rows(`grant ${role} to ${login.name}`)
     expect((await testBus(login.url).stats({ from, to })).total.deliveredCount).toBe(4320)

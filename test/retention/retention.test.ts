@@ -90,7 +90,7 @@ test('the longest time that a service has asked for counts, and dead letters hol
   }
   const defaults = {
     ...{ logDays: null, ledgerDays: null, attemptsDays: null, deadLettersDays: null, archive: false },
-    ...{ keysDays: 30, rollupsDays: 30, auditDays: 365, operationsDays: 90 },
+    ...{ keysDays: 30, rollupsDays: 30, auditDays: 365, operationsDays: 90, quarantineDays: 90 },
   }
   expect(await policy()).toEqual(defaults)
   await declare('one', { logDays: 30, keysDays: 7, deadLettersDays: 40 })
@@ -338,6 +338,35 @@ test('rollups, audit records and operations go by age, cancellations and receipt
   // A round that deletes nothing has nothing to record.
   expect((await bus.prune({ by: 'bo' })).deleted).toEqual({ keys: 0 })
   expect(await bus.audit.list({ action: 'retention.prune' })).toHaveLength(1)
+})
+
+test('messages of the quarantine go by age, but for those that are to be tried again', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url, { retention: { quarantineDays: 10 } })
+  const add = async (
+    name: string,
+    state: string,
+    age: number,
+    decidedAge: number | undefined,
+  ): Promise<unknown> =>
+    database.rows(
+      `insert into bus.quarantined_messages (receiver, message_id, has_id, state, code, reason, received_from, body, body_bytes, last_received_at, decided_at)
+       values ('orders', $1, true, $2, 'BUS_MAP_FAILED', 'no', 'queue', '', 0, now() - $3 * interval '1 day', now() - $4 * interval '1 day')`,
+      [name, state, age, decidedAge ?? null],
+    )
+  await add('old', 'new', 11, undefined)
+  await add('recent', 'new', 9, undefined)
+  await add('discarded', 'discarded', 20, 11)
+  await add('just discarded', 'discarded', 20, 9)
+  await add('stored', 'stored', 20, 11)
+  await add('retrying', 'retrying', 20, 11)
+  expect((await bus.prune({ by: 'ana', dryRun: true })).deleted).toMatchObject({ quarantine: 3 })
+  expect((await bus.prune({ by: 'ana' })).deleted).toMatchObject({ quarantine: 3 })
+  expect(
+    (await database.rows('select message_id from bus.quarantined_messages order by id')).map(
+      (row) => row['message_id'],
+    ),
+  ).toEqual([...['recent', 'just discarded', 'retrying']])
 })
 
 test('the ledger may go before the log', async () => {

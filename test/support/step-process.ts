@@ -15,6 +15,7 @@ import { faultPoints, withFaultHook, type FaultPoint } from '../../src/foundatio
 import { archiveToFolder, createBus, NonRetryableError, type NewEvent } from '../../src/index.ts'
 import { paymentEvents } from './catalogue.ts'
 import { writeEffect } from './effects.ts'
+import { memorySource, messageWith } from './memory-source.ts'
 import { fillMonth, makeMonth, monthAgo } from './retention.ts'
 import { takeTurn } from './turns.ts'
 
@@ -193,6 +194,27 @@ async function changeSubscriptions(): Promise<void> {
   for (let n = 0; n < 500 && (await bus.operations.get(id)).state === 'running'; n += 1) await pause(20)
 }
 
+const received = memorySource()
+let isMapMended = false
+bus.receive({
+  ...{ name: 'received', from: received },
+  map({ id = '', body }) {
+    if (body.length === 0 && !isMapMended) throw new Error('a message without a body')
+    // Of a type that nobody handles here.
+    return { type: 'payment.refunded', tenantId: 'a', payload: { paymentId: id } }
+  },
+})
+
+/** Receives a message and one that is poison, which is tried again. */
+async function receiveMessages(): Promise<void> {
+  received.add(messageWith(`${process.pid}-good`, 'good'), messageWith(`${process.pid}-poison`, ''))
+  await until(() => received.acknowledgedCount === 2)
+  isMapMended = true
+  await bus.quarantine.retry({ receiver: 'received' }, { by: 'steps' })
+  for (let n = 0; n < 500 && (await bus.quarantine.list({ state: 'retrying' })).length > 0; n += 1)
+    await pause(20)
+}
+
 /** Archives and drops a month of the past, after events from before it have been copied in. */
 async function retain(): Promise<void> {
   const month = monthAgo(4)
@@ -259,6 +281,7 @@ await publish(
   true,
 )
 await changeSubscriptions()
+await receiveMessages()
 await retained
 await pause(600)
 if (point === undefined) {

@@ -67,6 +67,7 @@ const expectedTables: Readonly<Record<string, Partial<Record<(typeof roles)[numb
     bus_worker: 'delete insert select update',
   },
   'bus.canaries': { bus_operator: 'select', bus_worker: 'delete insert select update' },
+  'bus.quarantined_messages': { bus_operator: 'select update', bus_worker: 'insert select update' },
   'bus.source_rules': { bus_operator: 'select' },
   'bus.subscription_revision': { bus_operator: 'usage', bus_worker: 'usage' },
   'bus.removed_subscriptions': { bus_operator: 'insert select update', bus_worker: 'insert select update' },

@@ -123,6 +123,30 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./dead-letters-discard.ts')).deadLettersDiscard,
   },
   {
+    name: 'quarantine list',
+    summary: 'Messages of other systems that could not become events',
+    group: 'Repair',
+    load: async () => (await import('./quarantine-list.ts')).quarantineList,
+  },
+  {
+    name: 'quarantine show',
+    summary: 'Such a message: why, its headers, its body',
+    group: 'Repair',
+    load: async () => (await import('./quarantine-show.ts')).quarantineShow,
+  },
+  {
+    name: 'quarantine retry',
+    summary: 'Has such messages tried again by their receivers',
+    group: 'Repair',
+    load: async () => (await import('./quarantine-retry.ts')).quarantineRetry,
+  },
+  {
+    name: 'quarantine discard',
+    summary: 'Gives such messages up',
+    group: 'Repair',
+    load: async () => (await import('./quarantine-discard.ts')).quarantineDiscard,
+  },
+  {
     name: 'replay',
     summary: 'Delivers events of the log to chosen subscriptions once more',
     group: 'Repair',

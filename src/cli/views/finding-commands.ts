@@ -12,6 +12,7 @@ const commandsOf: Partial<Record<DoctorFinding['code'], (item: Item) => readonly
   'subscription-unserved': ({ name }) => ['subscriptions', 'show', name],
   'events-not-covered': ({ name }) => ['subscriptions', 'show', name],
   'dead-letters-growing': ({ name }) => ['dead-letters', 'groups', ['--subscription', name]],
+  'messages-quarantined': ({ receiver }) => ['quarantine', 'list', ['--receiver', receiver]],
   'operation-stopped': ({ id }) => ['operations', 'show', id],
   'instance-lost': () => ['instances'],
   'versions-differ': () => ['instances'],
@@ -30,6 +31,7 @@ const commandsOf: Partial<Record<DoctorFinding['code'], (item: Item) => readonly
 
 interface Item {
   readonly name: string
+  readonly receiver: string
   readonly id: string
 }
 
@@ -44,10 +46,12 @@ export function findingCommands(
 ): readonly string[] {
   const command = commandsOf[code]
   if (command === undefined) return []
-  const lists = [data['subscriptions'], data['operations']].filter((each) => Array.isArray(each))
+  const lists = [data['subscriptions'], data['operations'], data['receivers']].filter((each) =>
+    Array.isArray(each),
+  )
   const items = (lists.flat() as readonly Partial<Item>[]).slice(0, maxCommands)
-  const lines = (items.length === 0 ? [{}] : items).map(({ name = '', id = '' }: Partial<Item>) =>
-    commandLine(...command({ name, id })),
+  const lines = (items.length === 0 ? [{}] : items).map(
+    ({ name = '', id = '', receiver = '' }: Partial<Item>) => commandLine(...command({ name, id, receiver })),
   )
   return [...new Set(lines)]
 }

@@ -12,6 +12,7 @@ import {
 import type { Finding } from '../../health/finding.ts'
 import { createLagReader } from '../../health/lags.ts'
 import { readOutbox } from '../../health/outbox-state.ts'
+import { findQuarantined } from '../../health/quarantine-health.ts'
 import { measureClock } from '../../health/process-health.ts'
 import { findRegistryProblems, readRegistry, unservedOf } from '../../health/registry-health.ts'
 import { findServerProblems } from '../../health/server-health.ts'
@@ -53,6 +54,11 @@ export const healthChecks: readonly Check[] = [
     name: 'new dead letters',
     needs: 'bus',
     run: async ({ database }) => findNewDeadLetters(database),
+  },
+  {
+    name: 'quarantine',
+    needs: 'bus',
+    run: async ({ database }) => findQuarantined(database),
   },
   {
     name: 'canary',

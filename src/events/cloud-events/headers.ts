@@ -8,17 +8,28 @@ import { redactThrown } from '../../foundation/error-redaction.ts'
 import { printable } from '../../foundation/text.ts'
 
 /** The protocol that carries the headers. */
-export type CloudEventProtocol = 'http' | 'kafka'
+export type CloudEventProtocol = 'http' | 'kafka' | 'nats' | 'amqp' | 'mqtt'
 
 /** Longer than the headers that any server accepts. */
 const maxHeaderLength = 131_072
 
-const prefixes: Readonly<Record<CloudEventProtocol, string>> = { http: 'ce-', kafka: 'ce_' }
+const prefixes: Readonly<Record<CloudEventProtocol, string>> = {
+  http: 'ce-',
+  kafka: 'ce_',
+  nats: 'ce-',
+  amqp: 'cloudEvents_',
+  // User properties have the names of the attributes.
+  mqtt: '',
+}
+
+/** Protocols whose headers are ASCII: all else is percent-encoded. */
+const isPercentEncoded = (protocol: CloudEventProtocol): boolean => protocol === 'http' || protocol === 'nats'
 
 /**
  * The headers of a CloudEvent in binary mode; the body is its data alone, as JSON. HTTP headers are named `ce-…` and
  * percent-encoded as the HTTP binding requires: everything except printable ASCII, and also the space, `"` and `%`.
- * Kafka headers are named `ce_…` and hold plain UTF-8. Both include `content-type`.
+ * NATS headers are the same. Kafka headers are named `ce_…`, AMQP application properties `cloudEvents_…`, MQTT user properties as the
+ * attributes are; they hold plain UTF-8. All include `content-type`, which AMQP and MQTT carry as a property of the message.
  *
  * @example
  * ```ts
@@ -40,7 +51,7 @@ export function toCloudEventHeaders(
     if (name === 'data' || name === 'datacontenttype' || value === undefined || value === null) continue
     const text = typeof value === 'string' ? value : JSON.stringify(value)
     if (!text.isWellFormed()) refuse(`\`${printable(name, 60)}\` to contain no lone surrogates`)
-    headers[`${prefixes[protocol]}${name}`] = protocol === 'http' ? encodeHeader(text) : text
+    headers[`${prefixes[protocol]}${name}`] = isPercentEncoded(protocol) ? encodeHeader(text) : text
   }
   return headers
 }
@@ -60,18 +71,18 @@ export function fromCloudEventHeaders(
   data: unknown,
   protocol: CloudEventProtocol,
 ): Readonly<Record<string, unknown>> {
-  const prefix = prefixes[protocol]
+  const prefix = prefixes[protocol].toLowerCase()
   const attributes = new Map<string, unknown>()
   for (const [header, value] of entriesOf(headers)) {
     const name = header.toLowerCase()
     const isContentType = name === 'content-type'
-    if (!isContentType && !name.startsWith(prefix)) continue
+    const attribute = isContentType ? 'datacontenttype' : attributeOf(name, prefix, protocol)
+    if (attribute === undefined) continue
     const text = textOf(name, value)
     if (text === undefined) continue
-    const attribute = isContentType ? 'datacontenttype' : name.slice(prefix.length)
     // Neither is an attribute: a header of this name would replace the body.
     if (attribute === 'data' || attribute === 'data_base64') refuse('the data in the body, not in a header')
-    const decoded = protocol === 'http' && !isContentType ? decodeHeader(name, text) : text
+    const decoded = isPercentEncoded(protocol) && !isContentType ? decodeHeader(name, text) : text
     // The official SDK sends the content type twice over Kafka.
     if (!isContentType && attribute === 'datacontenttype' && attributes.has(attribute)) continue
     if (!isContentType && (attributes.get(attribute) ?? decoded) !== decoded)
@@ -79,6 +90,18 @@ export function fromCloudEventHeaders(
     attributes.set(attribute, decoded)
   }
   return Object.fromEntries([...attributes, ['data', toData(data)]])
+}
+
+/** The attribute that a header holds; undefined if it is no header of CloudEvents. */
+function attributeOf(name: string, prefix: string, protocol: CloudEventProtocol): string | undefined {
+  if (name.startsWith(prefix)) {
+    const attribute = name.slice(prefix.length)
+    // Without a prefix, a name that no attribute can have belongs to somebody else.
+    return prefix !== '' || /^[a-z0-9]+$/.test(attribute) ? attribute : undefined
+  }
+  return protocol === 'amqp' && name.startsWith('cloudevents:')
+    ? name.slice('cloudevents:'.length)
+    : undefined
 }
 
 /** Headers in the forms that HTTP and Kafka clients use. */

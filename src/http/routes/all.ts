@@ -7,6 +7,7 @@ import { changeRoutes } from './change-routes.ts'
 import { deadLetterRoutes } from './dead-letter-routes.ts'
 import { eventRoutes } from './event-routes.ts'
 import { operationRoutes } from './operation-routes.ts'
+import { quarantineRoutes } from './quarantine-routes.ts'
 import { queryRoutes } from './query-routes.ts'
 import { stateRoutes } from './state-routes.ts'
 import { subscriptionRoutes } from './subscription-routes.ts'
@@ -59,6 +60,7 @@ export const apiRoutes: readonly ApiRoute[] = [
   ...eventRoutes,
   ...traceRoutes,
   ...deadLetterRoutes,
+  ...quarantineRoutes,
   ...operationRoutes,
   ...subscriptionRoutes,
   ...stateRoutes,

@@ -3,6 +3,7 @@ import { eventSchemas } from './event-schemas.ts'
 import { explainSchemas } from './explain-schemas.ts'
 import { healthSchemas } from './health-schemas.ts'
 import { operationSchemas } from './operation-schemas.ts'
+import { quarantineSchemas } from './quarantine-schemas.ts'
 import { querySchemas } from './query-schemas.ts'
 import { retentionSchemas } from './retention-schemas.ts'
 import type { Json, Schema } from './schema.ts'
@@ -12,6 +13,7 @@ const named: Readonly<Record<string, Schema>> = {
   ...eventSchemas,
   ...explainSchemas,
   ...deadLetterSchemas,
+  ...quarantineSchemas,
   ...operationSchemas,
   ...subscriptionSchemas,
   ...healthSchemas,

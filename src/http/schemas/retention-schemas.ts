@@ -34,6 +34,7 @@ export const retentionSchemas = {
     rollupsDays: integer(),
     auditDays: integer(),
     operationsDays: integer(),
+    quarantineDays: integer(),
     deadLettersDays: days,
     archive: flag(),
   }),

@@ -2,6 +2,7 @@ import type { Database } from '../../database/database.ts'
 import { canary } from '../../events/event-type.ts'
 import { findingCodes, createFinding, type Finding } from '../../health/finding.ts'
 import { readLimited } from '../../health/limited-read.ts'
+import { readQuarantined } from '../../health/quarantine-health.ts'
 import { readRegistry, isLost, unservedOf } from '../../health/registry-health.ts'
 import { readPartitions } from '../../outbox/schema/partitions.ts'
 import { otherValue } from './bounded-series.ts'
@@ -52,6 +53,7 @@ export function databaseSections(
     { name: 'depth', read: async () => readDepth(database) },
     { name: 'lag', read: async () => readLag(database) },
     { name: 'keys', read: async () => readKeys(database) },
+    { name: 'quarantine', read: async () => readQuarantine(database) },
     { name: 'partitions', read: async () => readPartitionState(database) },
     { name: 'server', read: async () => readServer(database) },
   ]
@@ -174,6 +176,14 @@ async function readKeys(database: Database): Promise<readonly Reading[]> {
   return subscriptionsIn(rows).map(({ subscription, count }): Reading => ({
     gauge: 'blockedKeys',
     labels: { subscription },
+    value: count,
+  }))
+}
+
+async function readQuarantine(database: Database): Promise<readonly Reading[]> {
+  return (await readQuarantined(database)).map(({ receiver, count }): Reading => ({
+    gauge: 'quarantined',
+    labels: { receiver },
     value: count,
   }))
 }

@@ -14,11 +14,21 @@ interface Gauge {
 }
 
 type GaugeLabel =
-  'subscription' | 'tenant' | 'service' | 'version' | 'node' | 'code' | 'severity' | 'table' | 'section'
+  | 'subscription'
+  | 'receiver'
+  | 'tenant'
+  | 'service'
+  | 'version'
+  | 'node'
+  | 'code'
+  | 'severity'
+  | 'table'
+  | 'section'
 
 /** Values of these labels beyond a bound are one value, `_OTHER`. */
 const bounded: Readonly<Partial<Record<GaugeLabel, number>>> = {
   subscription: bounds.subscriptions,
+  receiver: bounds.subscriptions,
   service: bounds.services,
   version: bounds.versions,
 }
@@ -217,6 +227,14 @@ export const gauges = {
     name: 'bossbus_blocked_keys',
     help: 'Ordering keys that wait for a person, or for a handler that ignores its signal, counted up to 10,000.',
     labels: ofSubscription,
+    merge: 'sum',
+  },
+
+  // quarantine
+  quarantined: {
+    name: 'bossbus_quarantined_messages',
+    help: 'Messages of other systems that could not become events and wait for a person, counted up to 10,000.',
+    labels: ['receiver'],
     merge: 'sum',
   },
 

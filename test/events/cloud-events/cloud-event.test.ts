@@ -223,12 +223,16 @@ describe('a stored event', () => {
 
   test('comes back from its headers in binary mode', () => {
     fc.assert(
-      fc.property(storedEvent, fc.constantFrom('http' as const, 'kafka' as const), (event, protocol) => {
-        const cloudEvent = toCloudEvent(event)
-        const headers = toCloudEventHeaders(cloudEvent, protocol)
-        const read = fromCloudEventHeaders(headers, event.payload, protocol)
-        expect(fromCloudEvent(read)).toEqual(fromCloudEvent(cloudEvent))
-      }),
+      fc.property(
+        storedEvent,
+        fc.constantFrom('http' as const, 'kafka' as const, 'nats' as const, 'amqp' as const, 'mqtt' as const),
+        (event, protocol) => {
+          const cloudEvent = toCloudEvent(event)
+          const headers = toCloudEventHeaders(cloudEvent, protocol)
+          const read = fromCloudEventHeaders(headers, event.payload, protocol)
+          expect(fromCloudEvent(read)).toEqual(fromCloudEvent(cloudEvent))
+        },
+      ),
     )
   })
 })

@@ -86,6 +86,13 @@ test('what has no form for one tenant is refused to those who belong to one', as
         'retention.pendingErasures',
         'retention.archives',
       ],
+      ...[
+        'quarantine.list',
+        'quarantine.get',
+        'quarantine.preview',
+        'quarantine.retry',
+        'quarantine.discard',
+      ],
       ...['retention.rewriteArchives', 'retention.setPartitionSpan', 'retention.state'],
       ...['get', 'list', 'pause', 'remove', 'rename', 'resume', 'setOptions'].map(
         (each) => `subscriptions.${each}`,

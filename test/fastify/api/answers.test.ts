@@ -24,6 +24,17 @@ const volatile = new Set([
 const steady = (value: unknown): unknown =>
   JSON.parse(JSON.stringify(value, (key, item: unknown) => (volatile.has(key) ? undefined : item))) as unknown
 
+/** Of a message of the quarantine. */
+const poisonId = '01932f2c-5b4e-7cc0-8a2d-3f1e5d7c9b10'
+
+async function addPoison({ database }: Pick<BusyApp, 'database'>): Promise<void> {
+  await database.rows(
+    `insert into bus.quarantined_messages (id, receiver, message_id, has_id, code, reason, received_from, content_type, headers, body, body_bytes)
+     values ($1, 'orders', 'm1', true, 'BUS_MAP_FAILED', 'no field', 'queue', 'text/plain', '{"a": "b"}', 'poison', 6)`,
+    [poisonId],
+  )
+}
+
 function readsOf({ bus, acme }: BusyApp): Readonly<Record<(typeof apiReads)[number], ReadCase>> {
   const { events, queries, deadLetters } = bus
   const exact = { exactNumbers: true } as const
@@ -159,6 +170,22 @@ function readsOf({ bus, acme }: BusyApp): Readonly<Record<(typeof apiReads)[numb
       url: '/blocked-keys?subscription=in-order',
       answer: async () => ({ blockedKeys: await bus.blockedKeys.list({ subscription: 'in-order' }) }),
     },
+    'quarantine.list': {
+      url: '/quarantine?receiver=orders&limit=5',
+      answer: async () => ({ messages: await bus.quarantine.list({ receiver: 'orders', limit: 5 }) }),
+    },
+    'quarantine.get': {
+      url: `/quarantine/${poisonId}`,
+      async answer() {
+        const { body, ...message } = (await bus.quarantine.get(poisonId)) ?? { body: Buffer.alloc(0) }
+        return { ...message, bodyBase64: Buffer.from(body).toString('base64'), isBodyCut: false }
+      },
+    },
+    'quarantine.preview': {
+      url: '/quarantine/preview',
+      body: { selection: { receiver: 'orders' } },
+      answer: async () => bus.quarantine.retry({ receiver: 'orders' }, { by: 'ana', dryRun: true }),
+    },
     'operations.list': {
       url: '/operations?kind=replay&state=done',
       answer: async () => ({ operations: await bus.operations.list({ kind: 'replay', state: 'done' }) }),
@@ -225,6 +252,7 @@ test('every action has one route, and every route a method of its own or a path 
 test('every read answers as the method of the bus does, and as its schema says', async () => {
   const busy = await openBusyApp()
   const { bus, database, get, post } = busy
+  await addPoison(busy)
   await bus.canary()
   // Counts are written once in ten seconds.
   await database.rows(
@@ -391,6 +419,15 @@ test('every change is made in the name of who sends it, answers as its schema sa
       ...{ subscription: 'in-order', tenantId: 'rival', orderingKey: 'k', skipFailed: true, reason },
     }),
   ).toEqual({ released: true })
+  await addPoison({ database })
+  expect(
+    await change('quarantine.retry', '/quarantine/retry', { selection: { ids: [poisonId] }, reason }, 202),
+  ).toEqual({ count: 1 })
+  expect(await bus.quarantine.get(poisonId)).toMatchObject({ state: 'retrying', decidedBy: 'eve' })
+  expect(
+    await change('quarantine.discard', '/quarantine/discard', { selection: { receiver: 'orders' }, reason }),
+  ).toEqual({ count: 1 })
+  expect(await bus.quarantine.get(poisonId)).toMatchObject({ state: 'discarded', decidedReason: reason })
 
   const replayed = await change(
     'replay',

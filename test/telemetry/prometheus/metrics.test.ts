@@ -26,7 +26,7 @@ function sectionsOf(families: readonly ParsedFamily[]): Record<string, number> {
   return Object.fromEntries(samples.map(({ labels, value }) => [labels['section'] ?? '', value]))
 }
 
-const allSections = ['health', 'subscriptions', 'depth', 'lag', 'keys', 'partitions', 'server']
+const allSections = ['health', 'subscriptions', 'depth', 'lag', 'keys', 'partitions', 'quarantine', 'server']
 const withAll = (value: number): Record<string, number> =>
   Object.fromEntries(allSections.map((name) => [name, value]))
 

@@ -1,0 +1,30 @@
+import { refuseUnknownKeys } from '../../foundation/options.ts'
+import { delivered, everyResult, type Transport } from '../sending/transport.ts'
+
+/** Options of {@link consoleTransport}. */
+export interface ConsoleOptions {
+  /** Whether payloads are printed. They may hold personal data. @defaultValue `false` */
+  readonly payload?: boolean | undefined
+  /** Takes a line without its end. @defaultValue writes it to standard output */
+  readonly write?: ((line: string) => void) | undefined
+}
+
+/** A transport that prints a line of JSON for each event: for development. */
+export function consoleTransport(options: ConsoleOptions = {}): Transport {
+  refuseUnknownKeys(options, ['payload', 'write'], 'consoleTransport')
+  const { payload: hasPayload = false, write = (line) => void process.stdout.write(`${line}\n`) } = options
+  return {
+    name: 'console',
+    order: 'key',
+    maxEvents: 1000,
+    async publish(events) {
+      for (const { id, type, tenantId, orderingKey, createdAt, payload } of events) {
+        const line = { id, type, tenantId, orderingKey, createdAt }
+        write(JSON.stringify(hasPayload ? { ...line, payload } : line))
+      }
+      return everyResult(events.length, delivered)
+    },
+    async check() {},
+    async close() {},
+  }
+}

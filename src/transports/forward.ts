@@ -1,0 +1,96 @@
+import type { OptionsBesideHandler } from '../delivery/subscriptions/subscription-options.ts'
+import type { StoredEvent } from '../events/envelope.ts'
+import { assertObject, booleanOption, describe, invalidOption } from '../foundation/options.ts'
+import { createSendQueue } from './sending/send-queue.ts'
+import type { Transport } from './sending/transport.ts'
+
+/** Options of `bus.forward`: those of a subscription, and where to. */
+export type ForwardOptions<P extends string> = Omit<OptionsBesideHandler<P, 'at-least-once'>, 'mode'> & {
+  /**
+   * Where the events go. With several, each has a subscription of its own, named `<name>.<name of the transport>`, so that one that is
+   * down delays none of the others.
+   */
+  readonly to: Transport | readonly Transport[]
+}
+
+/** A subscription that forwards. */
+export interface Forwarding {
+  readonly transport: Transport
+  /** Its options, for `bus.subscribe`. */
+  readonly subscription: object
+}
+
+/** Handlers that wait for the system at the same time: as many as its calls take, within the bounds of `concurrency`. */
+const fewest = 50
+const most = 1000
+
+/**
+ * The subscriptions that forward events: one for each transport.
+ *
+ * @throws a `ConfigurationError` `BUS_INVALID_OPTION`
+ */
+export function forwardings(options: ForwardOptions<string>): Forwarding[] {
+  assertObject('options like { name, events, to }', options)
+  const { to, ...subscription } = options
+  if ('handler' in subscription || 'mode' in subscription)
+    throw invalidOption('Expected neither `handler` nor `mode` in bus.forward: the transport is the handler')
+  const isList = Array.isArray(to)
+  const transports = (isList ? (to as readonly Transport[]) : [to as Transport]).flatMap(
+    (given: Transport) => {
+      assertTransport(given)
+      return given.targets ?? [given]
+    },
+  )
+  if (transports.length === 0) throw invalidOption('Expected `to` to have a transport', 'to')
+  const isNamed = isList || transports.length > 1
+  const names = transports.map(({ name }, index) => {
+    const sameBefore = transports.slice(0, index).filter((other) => other.name === name).length
+    return sameBefore === 0 ? name : `${name}-${sameBefore + 1}`
+  })
+  return transports.map((transport, index) => {
+    const ordered = booleanOption('ordered', subscription.ordered, transport.order === 'key')
+    if (ordered && transport.order === 'none')
+      throw invalidOption(
+        `Expected no \`ordered\` with ${transport.name}, which does not keep events in order`,
+        'ordered',
+      )
+    const queue = createSendQueue(transport)
+    return {
+      transport,
+      subscription: {
+        concurrency: Math.min(Math.max(fewest, transport.maxEvents * 2), most),
+        ...subscription,
+        ordered,
+        name: isNamed ? `${subscription.name}.${names[index]}` : subscription.name,
+        handler: async (event: StoredEvent, { signal }: { readonly signal: AbortSignal }) =>
+          queue.send(event, signal),
+      },
+    }
+  })
+}
+
+function assertTransport(given: unknown): asserts given is Transport {
+  const transport = given as Partial<Transport> | null | undefined
+  const isTransport =
+    typeof transport === 'object' &&
+    transport !== null &&
+    typeof transport.name === 'string' &&
+    (['publish', 'check', 'close'] as const).every((method) => typeof transport[method] === 'function')
+  if (!isTransport) throw invalidOption(`Expected \`to\` to be a transport, got ${describe(given)}`, 'to')
+  if (!/^[A-Za-z0-9._-]{1,40}$/.test(transport.name ?? ''))
+    throw invalidOption(
+      'Expected the name of a transport to be 1 to 40 letters, digits, `.`, `_` and `-`',
+      'to',
+    )
+  const { order, maxEvents } = transport
+  if (order !== 'key' && order !== 'none')
+    throw invalidOption(
+      `Expected \`order\` of a transport to be 'key' or 'none', got ${describe(order)}`,
+      'to',
+    )
+  if (!(typeof maxEvents === 'number' && Number.isInteger(maxEvents) && maxEvents >= 1))
+    throw invalidOption(
+      `Expected \`maxEvents\` of a transport to be a positive integer, got ${describe(maxEvents)}`,
+      'to',
+    )
+}
