@@ -59,6 +59,8 @@ const layers = [
   'transports/receiving',
   'transports/aws',
   'transports/http',
+  'transports/kafka',
+  'transports/redis',
   'transports/adapters',
   'transports',
   'doctor/check',

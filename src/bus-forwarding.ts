@@ -35,11 +35,20 @@ export function createBusForwarding(
       const made = forwardings(options)
       const handles: SubscriptionHandle[] = []
       const opening: Promise<unknown>[] = []
-      for (const { transport, subscription } of made) {
-        const handle = subscribe(subscription)
-        handles.push(handle)
-        transports.set(handle.name, transport)
-        if (hasStarted()) opening.push(Promise.resolve(transport.open?.()))
+      try {
+        for (const { transport, subscription } of made) {
+          const handle = subscribe(subscription)
+          handles.push(handle)
+          transports.set(handle.name, transport)
+          if (hasStarted()) opening.push(Promise.resolve(transport.open?.()))
+        }
+      } catch (error) {
+        // All of them, or none.
+        for (const handle of handles) {
+          transports.delete(handle.name)
+          handle.stop({ graceMs: 0 }).catch(() => {})
+        }
+        throw error
       }
       for (const each of opening) each.catch(() => {})
       const [first] = handles

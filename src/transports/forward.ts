@@ -1,6 +1,14 @@
+import { subscriptionOptionNames } from '../delivery/subscriptions/subscription.ts'
+import { assertSubscriptionName } from '../delivery/subscriptions/subscription-name.ts'
 import type { OptionsBesideHandler } from '../delivery/subscriptions/subscription-options.ts'
 import type { StoredEvent } from '../events/envelope.ts'
-import { assertObject, booleanOption, describe, invalidOption } from '../foundation/options.ts'
+import {
+  assertObject,
+  booleanOption,
+  describe,
+  invalidOption,
+  refuseUnknownKeys,
+} from '../foundation/options.ts'
 import { createSendQueue } from './sending/send-queue.ts'
 import type { Transport } from './sending/transport.ts'
 
@@ -20,6 +28,8 @@ export interface Forwarding {
   readonly subscription: object
 }
 
+const optionNames = [...subscriptionOptionNames.filter((name) => name !== 'handler' && name !== 'mode'), 'to']
+
 /** Handlers that wait for the system at the same time: as many as its calls take, within the bounds of `concurrency`. */
 const fewest = 50
 const most = 1000
@@ -34,11 +44,15 @@ export function forwardings(options: ForwardOptions<string>): Forwarding[] {
   const { to, ...subscription } = options
   if ('handler' in subscription || 'mode' in subscription)
     throw invalidOption('Expected neither `handler` nor `mode` in bus.forward: the transport is the handler')
+  refuseUnknownKeys(options, optionNames, 'bus.forward')
+  assertSubscriptionName(subscription.name)
   const isList = Array.isArray(to)
   const transports = (isList ? (to as readonly Transport[]) : [to as Transport]).flatMap(
     (given: Transport) => {
       assertTransport(given)
-      return given.targets ?? [given]
+      const { targets } = given
+      targets?.forEach(assertTransport)
+      return targets ?? [given]
     },
   )
   if (transports.length === 0) throw invalidOption('Expected `to` to have a transport', 'to')
@@ -58,8 +72,8 @@ export function forwardings(options: ForwardOptions<string>): Forwarding[] {
     return {
       transport,
       subscription: {
-        concurrency: Math.min(Math.max(fewest, transport.maxEvents * 2), most),
         ...subscription,
+        concurrency: subscription.concurrency ?? Math.min(Math.max(fewest, transport.maxEvents * 2), most),
         ordered,
         name: isNamed ? `${subscription.name}.${names[index]}` : subscription.name,
         handler: async (event: StoredEvent, { signal }: { readonly signal: AbortSignal }) =>

@@ -72,6 +72,8 @@ const nothingWrong = {
   /** Keys whose effects are not all there, once and in order. */
   wrongTurns: [] as readonly string[],
   eventsWithoutState: 0,
+  /** Messages of another system that are not one event each. */
+  wrongMessages: [] as readonly string[],
 }
 
 async function findingsOf({ database, folder }: Stage): Promise<typeof nothingWrong> {
@@ -115,7 +117,19 @@ async function findingsOf({ database, folder }: Stage): Promise<typeof nothingWr
     orderedMissing: order.reduce((sum, { missing }) => sum + missing, 0),
     wrongTurns,
     eventsWithoutState: eventCount - (await database.count('select count(*) from commits')),
+    wrongMessages: await wrongMessages(database),
   }
+}
+
+/** Every process gets the same two messages, of which the quarantine has had one. */
+async function wrongMessages({ rows }: TestDatabase): Promise<readonly string[]> {
+  const found = await rows(`
+    select name, (select count(*) from bus.events where payload ->> 'paymentId' = name)::int as events,
+      (select state || ' ' || cardinality(event_ids) from bus.quarantined_messages where message_id = name) as quarantined
+    from unnest('{good,poison}'::text[]) name`)
+  return found
+    .map(({ name, events, quarantined }) => `${String(name)}: ${String(events)}, ${String(quarantined)}`)
+    .filter((each) => each !== 'good: 1, null' && each !== 'poison: 1, stored 1')
 }
 
 let deadWorkers: DeadWorkers | undefined

@@ -28,6 +28,11 @@ const documented = new Map(
 /** Stands for the id of an operation that was listed. */
 const listed = '<operation>'
 
+/** A message of another system that could not become an event. */
+const poisonId = '01932f2c-5b4e-7cc0-8a2d-3f1e5d7c9b10'
+const addPoison = `insert into bus.quarantined_messages (id, receiver, message_id, has_id, code, reason, received_from, body, body_bytes)
+  values ('${poisonId}', 'orders', 'm1', true, 'BUS_MAP_FAILED', 'no field', 'queue', 'poison', 6)`
+
 /** For each row of the page a call, in this order: those that change something come after those that need what they change. */
 const calls = ({
   paid: [first = '', second = '', third = ''],
@@ -55,6 +60,12 @@ const calls = ({
   'dead-letters redrive --payload': ['edited.json', second, '--yes'],
   'dead-letters discard --dry-run': [third, '--reason', 'a test'],
   'dead-letters discard': [third, '--reason', 'a test', '--confirm', 'ledger'],
+  'quarantine list': [],
+  'quarantine show': [poisonId],
+  'quarantine retry --dry-run': [poisonId],
+  'quarantine discard --dry-run': [poisonId, '--reason', 'a test'],
+  'quarantine retry': [poisonId, '--yes'],
+  'quarantine discard': [poisonId, '--reason', 'a test', '--yes'],
   'replay --dry-run': ['--subscription', 'mail', '--all'],
   replay: ['--subscription', 'mail', '--all', '--yes'],
   'keys list': [],
@@ -101,6 +112,7 @@ test(
   async () => {
     const { database, content } = await createOperated()
     const folder = await createOperatorFolder()
+    await database.rows(addPoison)
     await writeFile(join(folder, 'edited.json'), '{"paymentId":"1","amountCents":9}')
     let operation = ''
     for (const [label, args] of Object.entries(calls(content))) {

@@ -249,6 +249,35 @@ export function callbacks(call: (options: object) => unknown): Readonly<Record<s
   }
 }
 
+/** Options of a subscription, of `bus.subscribe` and of `bus.forward`. */
+export function subscriptionTexts(call: (options: object) => unknown): Readonly<Record<string, Call>> {
+  return {
+    name: (text) => call({ name: text }),
+    events: (text) => call({ events: [text] }),
+    where: (text) => call({ where: text }),
+    onKeyFailure: (text) => call({ ordered: true, onKeyFailure: text }),
+    startFrom: (text) => call({ startFrom: text }),
+    lagLimitSeconds: (text) => call({ lagLimitSeconds: text }),
+    'retry.delays': (text) => call({ retry: { delays: [text] } }),
+    ...callbacks(call),
+    'unknown option': (text) => call(named(text)),
+    'unknown option of circuitBreaker': (text) => call({ circuitBreaker: named(text) }),
+    'unknown option of retry': (text) => call({ retry: named(text) }),
+  }
+}
+
+/** Those that take no text. */
+export const subscriptionNoText = [
+  'concurrency',
+  'batchSize',
+  'ordered',
+  'timeoutSeconds',
+  'heartbeatSeconds',
+  'retry',
+  'circuitBreaker',
+  'tenantConcurrency',
+]
+
 /** What `bus` and `bus.tenant()` have in common. */
 export function explaining(
   path: string,

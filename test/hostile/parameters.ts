@@ -11,12 +11,14 @@ import {
   type Surroundings,
 } from './calls.ts'
 import {
-  callbacks,
   explaining,
   operatingFunctions,
   operatingMethods,
   operatingOptions,
+  subscriptionNoText,
+  subscriptionTexts,
 } from './operating-parameters.ts'
+import { forward, receive, transferMethods } from './transport-parameters.ts'
 
 const handler = () => {}
 
@@ -266,32 +268,10 @@ export const methods: Readonly<Record<string, Entry>> = {
   },
   'bus.subscribe': {
     texts: {
-      name: (text) => subscribe({ name: text }),
-      events: (text) => subscribe({ events: [text] }),
-      where: (text) => subscribe({ where: text }),
+      ...subscriptionTexts(subscribe),
       mode: (text) => subscribe({ mode: text }),
-      onKeyFailure: (text) => subscribe({ ordered: true, onKeyFailure: text }),
-      startFrom: (text) => subscribe({ startFrom: text }),
-      lagLimitSeconds: (text) => subscribe({ lagLimitSeconds: text }),
-      'retry.delays': (text) => subscribe({ retry: { delays: [text] } }),
-      ...callbacks(subscribe),
-      'unknown option': (text) => subscribe(JSON.parse(`{${JSON.stringify(text)}: 1}`) as object),
-      'unknown option of circuitBreaker': (text) =>
-        subscribe({ circuitBreaker: JSON.parse(`{${JSON.stringify(text)}: 1}`) as object }),
-      'unknown option of retry': (text) =>
-        subscribe({ retry: JSON.parse(`{${JSON.stringify(text)}: 1}`) as object }),
     },
-    noText: [
-      'concurrency',
-      'batchSize',
-      'ordered',
-      'timeoutSeconds',
-      'heartbeatSeconds',
-      'retry',
-      'circuitBreaker',
-      'tenantConcurrency',
-      'handler',
-    ],
+    noText: [...subscriptionNoText, 'handler'],
     probe: (name) => subscribe({ [name]: 1 }),
   },
   'bus.publish': {
@@ -338,6 +318,7 @@ export const methods: Readonly<Record<string, Entry>> = {
     },
     probe: async (name, { bus }) => bus.cancel(stored.id, { [name]: 1 }),
   },
+  ...transferMethods,
   ...operatingMethods,
   ...historyMethods('bus.events', (bus) => bus.events),
   'bus.tenant': {
@@ -469,6 +450,8 @@ function historyMethods(
 export const nested: Readonly<Record<string, (bus: AnyBus) => object>> = {
   'bus.tenant()': (bus) => bus.tenant('acme'),
   'bus.subscribe()': () => subscribe({}),
+  'bus.forward()': () => forward({}),
+  'bus.receive()': () => receive({}),
 }
 
 /** What the package exports in its subpaths, and where its texts are tried. */
@@ -477,6 +460,8 @@ export const subpaths: Readonly<Record<string, string>> = {
   './fastify': 'request ids and `api`: strings.test.ts',
   './nestjs': 'names and patterns are those of bus.subscribe, above',
   './schema': 'tables, no functions',
+  './transports': 'functions of transport-parameters.ts',
+  './transports/*': 'functions of transport-parameters.ts; requests and URLs: http-source.test.ts, safe-url.test.ts',
   './testing': 'for tests: what it is given is the test’s own',
   './package.json': 'no code',
 }

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import Fastify from 'fastify'
@@ -18,6 +18,7 @@ import { roomFor } from '../support/slowness.ts'
 import { anyEvents, failing, named, pausable, type AnyBus, type Entry, type Surroundings } from './calls.ts'
 import { operatingMethods } from './operating-parameters.ts'
 import { functions, methods, nested, optionsOf, subpaths } from './parameters.ts'
+import { transportFunctions } from './transport-parameters.ts'
 import { enormousStrings, enormousTypes, hostileStrings } from './strings.ts'
 
 /** What would be seen of a polluted prototype. */
@@ -106,7 +107,7 @@ async function faultOf(
   }
 }
 
-const entries = { ...functions, ...methods }
+const entries = { ...functions, ...transportFunctions, ...methods }
 
 const calls = Object.entries(entries).flatMap(([path, entry]) =>
   Object.entries(entry.texts).map(([parameter, call]) => ({ path, parameter, call })),
@@ -223,6 +224,7 @@ test('the table has every function, method, option and subpath of the API', asyn
     .filter(([, value]) => typeof value === 'function' && !isErrorClass(value))
     .map(([name]) => name)
   expect(Object.keys(functions).toSorted()).toEqual(exported.toSorted())
+  expect(Object.keys(transportFunctions).toSorted()).toEqual((await functionsOfTransports()).toSorted())
   await withSurroundings(1, async (surroundings) => {
     const found = [
       ...methodPaths('bus', surroundings.bus),
@@ -237,6 +239,21 @@ test('the table has every function, method, option and subpath of the API', asyn
     expect(missing).toEqual([])
   })
 })
+
+/** What `bossbus/transports` and its modules export that is a function, but for what one of them has for another. */
+async function functionsOfTransports(): Promise<string[]> {
+  const folder = new URL('../../src/transports/', import.meta.url)
+  const files = (await readdir(new URL('adapters/', folder))).map((name) => `adapters/${name}`)
+  const modules = await Promise.all(
+    ['index.ts', ...files].map(
+      async (name) => (await import(new URL(name, folder).href)) as Readonly<Record<string, unknown>>,
+    ),
+  )
+  const names = modules.flatMap((module) =>
+    Object.keys(module).filter((name) => typeof module[name] === 'function'),
+  )
+  return [...new Set(names)].filter((name) => !/FromUrl$/.test(name) || name === 'transportFromUrl')
+}
 
 function isErrorClass(value: unknown): boolean {
   return (value as { prototype?: unknown }).prototype instanceof BusError || value === BusError

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { StoredEvent } from '../../src/index.ts'
 import {
@@ -235,6 +236,7 @@ test.each<[string, object]>([
   ['a handler', { to: noop(), handler: () => {} }],
   ['a mode', { to: noop(), mode: 'exactly-once' }],
   ['an unknown option', { to: noop(), topic: 'x' }],
+  ['no name', { name: undefined, to: [noop()] }],
   ['an order of one of two that is not kept', { to: [noop(), recording()], ordered: true }],
 ])('bus.forward with %s is refused, and nothing is declared', (_, options) => {
   const bus = testBus(nowhere)
@@ -242,6 +244,26 @@ test.each<[string, object]>([
   expect(() => bus.forward(given as never)).toThrow(expect.objectContaining({ code: 'BUS_INVALID_OPTION' }))
   // The name is still free.
   bus.subscribe({ name: 'out', events: ['note'], handler: () => {} })
+})
+
+test('the options that bus.forward has are named, without those that it refuses', () => {
+  const bus = testBus(nowhere)
+  const forward = (more: object) => () =>
+    bus.forward({ name: 'out', events: ['note'], to: noop(), ...more } as never)
+  expect(forward({ topic: 'x' })).toThrow(/Known are: name, events, .*, to$/)
+  expect(forward({ topic: 'x' })).not.toThrow(/handler|mode/)
+  expect(forward({ concurency: 2 })).toThrow('Did you mean `concurrency`?')
+})
+
+test('of several targets none is declared if the name of one is taken', async () => {
+  const bus = testBus(nowhere)
+  bus.subscribe({ name: 'out.noop', events: ['note'], handler: () => {} })
+  const to = [recording(), noop()]
+  expect(() => bus.forward({ name: 'out', events: ['note'], to })).toThrow(
+    expect.objectContaining({ code: 'BUS_DUPLICATE_SUBSCRIPTION' }),
+  )
+  await nextTurn()
+  bus.subscribe({ name: 'out.recording', events: ['note'], handler: () => {} })
 })
 
 test.each<[string, string]>([

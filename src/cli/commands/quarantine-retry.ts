@@ -31,7 +31,7 @@ export const quarantineRetry = defineCommand({
     output.object({ count }, () =>
       output.line(`${count} are tried again as soon as a process runs their receivers.`),
     )
-    output.note('Next: bossbus quarantine list')
+    output.note(`Next: ${output.command('quarantine', 'list')}`)
     return 0
   },
 })

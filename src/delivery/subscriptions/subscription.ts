@@ -62,7 +62,8 @@ export interface Subscription extends RegisteredOptions, DeadLetterCallbacks {
   readonly handler: (event: StoredEvent, ctx: HandlerContext) => unknown
 }
 
-const optionNames = [
+/** Options of `bus.subscribe`. */
+export const subscriptionOptionNames: readonly string[] = [
   'name',
   'events',
   'where',
@@ -105,7 +106,7 @@ export function resolveSubscription(
 ): Subscription {
   if (options === null || typeof options !== 'object')
     throw invalidOption(`Expected the options of a subscription, got ${describe(options)}`)
-  refuseUnknownKeys(options, optionNames, 'a subscription')
+  refuseUnknownKeys(options, subscriptionOptionNames, 'a subscription')
   const { name, where, retry = {} } = options
   assertSubscriptionName(name)
   const mode: DeliveryMode = options.mode === undefined ? 'at-least-once' : options.mode

@@ -9,13 +9,13 @@ import {
 import { failureDelayMs } from '../../foundation/retry-delay.ts'
 import { boundedCall } from '../sending/bounded-call.ts'
 import { repeatUntilStored, type ReceivedMessage, type Source } from '../receiving/source.ts'
-import type { KafkaGroup, ReadOptions } from './kafka-group.ts'
-import { kafkaJsGroup, type KafkaJsConsumer } from './kafka-group-kafkajs.ts'
-import { platformaticGroup, type PlatformaticConsumer } from './kafka-group-platformatic.ts'
-import { isTopic } from './kafka-records.ts'
+import type { KafkaGroup, ReadOptions } from '../kafka/kafka-group.ts'
+import { kafkaJsGroup, type KafkaJsConsumer } from '../kafka/kafka-group-kafkajs.ts'
+import { platformaticGroup, type PlatformaticConsumer } from '../kafka/kafka-group-platformatic.ts'
+import { isTopic } from '../kafka/kafka-records.ts'
 
-export type { KafkaJsConsumer } from './kafka-group-kafkajs.ts'
-export type { PlatformaticConsumer } from './kafka-group-platformatic.ts'
+export type { KafkaJsConsumer } from '../kafka/kafka-group-kafkajs.ts'
+export type { PlatformaticConsumer } from '../kafka/kafka-group-platformatic.ts'
 
 /** Options of {@link kafkaSource}. */
 export interface KafkaSourceOptions {

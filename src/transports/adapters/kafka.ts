@@ -14,7 +14,7 @@ import {
   type PlatformaticProducer,
   type RecordFailure,
   type RecordSender,
-} from './kafka-clients.ts'
+} from '../kafka/kafka-clients.ts'
 import {
   batchOverheadBytes,
   createRecordEncoder,
@@ -23,10 +23,10 @@ import {
   type KafkaEnvelope,
   type KafkaRecord,
   type TopicOf,
-} from './kafka-records.ts'
+} from '../kafka/kafka-records.ts'
 
-export type { KafkaEnvelope } from './kafka-records.ts'
-export type { KafkaJsProducer, PlatformaticProducer } from './kafka-clients.ts'
+export type { KafkaEnvelope } from '../kafka/kafka-records.ts'
+export type { KafkaJsProducer, PlatformaticProducer } from '../kafka/kafka-clients.ts'
 
 /** Options of {@link kafka}. */
 export interface KafkaOptions extends EnvelopeOptions<KafkaEnvelope> {
@@ -213,7 +213,7 @@ export interface KafkaClientOptions {
 }
 
 /** @throws a `ConfigurationError` `BUS_INVALID_TRANSPORT_URL` */
-export function kafkaClientOptions(url: TransportUrl): KafkaClientOptions {
+function kafkaClientOptions(url: TransportUrl): KafkaClientOptions {
   const { username, password } = url
   const chosen = url.choice('sasl', ['plain', 'scram-sha-256', 'scram-sha-512'])
   if (chosen !== undefined && (username === '' || password === ''))

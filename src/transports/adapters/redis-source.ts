@@ -7,7 +7,9 @@ import {
 } from '../../foundation/options.ts'
 import { createReadingSource, type Reading } from '../receiving/reading-source.ts'
 import type { ReceivedMessage, Source } from '../receiving/source.ts'
-import { callOf, type RedisClient } from './redis.ts'
+import { callOf, type RedisClient } from '../redis/redis-client.ts'
+
+export type { RedisClient } from '../redis/redis-client.ts'
 
 /** Options of {@link redisSource}. */
 export interface RedisSourceOptions {

@@ -1,10 +1,9 @@
 import {
   assertObject,
-  describe,
   integerOption,
-  invalidOption,
   refuseUnknownKeys,
 } from '../../foundation/options.ts'
+import { callOf, type Call, type RedisClient } from '../redis/redis-client.ts'
 import { boundedCall } from '../sending/bounded-call.ts'
 import { closedError, createConnectedTransport, loadPackage } from '../sending/connected-transport.ts'
 import { destinationOption, type Destination } from '../sending/destination.ts'
@@ -13,10 +12,7 @@ import { encodeAndSendInKeyOrder } from '../sending/in-key-order.ts'
 import { delivered, type PublishResult, type Transport } from '../sending/transport.ts'
 import type { TransportUrl } from '../sending/transport-url.ts'
 
-/** A client of Redis or Valkey: `redis` (node-redis) has `sendCommand`, `ioredis` and `iovalkey` have `call`. */
-export type RedisClient =
-  | { readonly sendCommand: (command: string[]) => Promise<unknown> }
-  | { readonly call: (command: string, ...parameters: string[]) => Promise<unknown> }
+export type { RedisClient } from '../redis/redis-client.ts'
 
 /** Options of {@link redis}. */
 export interface RedisOptions extends EnvelopeOptions<'structured' | 'raw'> {
@@ -35,9 +31,6 @@ export interface RedisOptions extends EnvelopeOptions<'structured' | 'raw'> {
 const optionNames = ['client', 'stream', 'maxLength', 'replicas', 'timeoutSeconds', 'envelope', 'claimCheck']
 const maxBytes = 268_435_456
 const maxInFlight = 500
-
-/** Runs a command. */
-export type Call = (command: string, ...parameters: string[]) => Promise<unknown>
 
 /**
  * Appends events to a stream of Redis or Valkey. Each entry has the fields `id`, `type`, `tenant` and, as JSON, `event` (the CloudEvent) or `payload`
@@ -140,18 +133,6 @@ export function redisFromUrl(given: TransportUrl): Transport {
       return { transport, end: async () => client.destroy() }
     },
   })
-}
-
-/** The function that runs commands of a client. @throws a `ConfigurationError` `BUS_INVALID_OPTION` */
-export function callOf(client: unknown): Call {
-  const { sendCommand, call } = Object(client) as { sendCommand?: unknown; call?: unknown }
-  // ioredis has both, and its `sendCommand` takes an object.
-  if (typeof call === 'function')
-    return async (...command) => (call as (...command: string[]) => Promise<unknown>).apply(client, command)
-  if (typeof sendCommand === 'function')
-    return async (...command) =>
-      (sendCommand as (command: string[]) => Promise<unknown>).call(client, command)
-  throw invalidOption(`Expected \`client\` to be a client of Redis, got ${describe(client)}`, 'client')
 }
 
 function streamProblem(key: string): string | undefined {

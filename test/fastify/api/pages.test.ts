@@ -73,6 +73,12 @@ test('every list is read to its end by `next`, each item once', async () => {
   expect([operations.ids, operations.pages]).toEqual([redrives.map(({ id }) => id).toReversed(), 3])
   const records = await walk(opened, '/audit?limit=2&by=ana', 'records')
   expect([records.ids, records.pages]).toEqual([(await bus.audit.list()).map(({ id }) => id), 3])
+  const poison = await database.rows(
+    `insert into bus.quarantined_messages (receiver, message_id, has_id, code, reason, received_from, body, body_bytes)
+     select 'orders', n::text, true, 'BUS_MAP_FAILED', 'no field', 'queue', '', 0 from generate_series(1, 25) n returning id`,
+  )
+  const messages = await walk(opened, '/quarantine?limit=10', 'messages')
+  expect([messages.ids, messages.pages]).toEqual([poison.map(({ id }) => id).toReversed(), 3])
   expect((await walk(opened, '/events?limit=25', 'events')).pages).toBe(2)
   expect((await walk(opened, '/events?limit=26', 'events')).pages).toBe(1)
 })
