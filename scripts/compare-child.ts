@@ -1,20 +1,22 @@
-/** Publishes and delivers events with the bus of a checkout. Called by compare.ts: checkout, database URL, subscribers, events. */
+/** Publishes and delivers events with the bus of a checkout. Called by compare.ts: checkout, database URL, subscribers, events, postmaster. */
 import { pathToFileURL } from 'node:url'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
 import { z } from 'zod'
 import type * as index from '../src/index.ts'
 import { makePayload, publishInBatches, waitUntil } from './bench/contestant.ts'
+import { serverCpuMs } from './server-cpu.ts'
 
 export interface CompareResult {
   readonly durationMs: number
+  /** Of this process and of the server, from the first event on. */
   readonly cpuMs: number
   readonly walBytes: number
   /** Events before the measurement. */
   readonly warmUpCount: number
 }
 
-const [checkout = '', url = '', subscribers = '', events = ''] = process.argv.slice(2)
+const [checkout = '', url = '', subscribers = '', events = '', postmaster = ''] = process.argv.slice(2)
 const { createBus, defineEvents } = (await import(
   pathToFileURL(`${checkout}/src/index.ts`).href
 )) as typeof index
@@ -67,14 +69,16 @@ await publishInBatches(warmUpCount, publish, 1)
 await waitUntil(async () => handledCount >= warmUpCount * subscriberCount && (await isSettled()), pollMs)
 handledCount = 0
 const walBefore = await walPosition()
+const serverBefore = await serverCpuMs(Number(postmaster))
 const cpuBefore = process.cpuUsage()
 const startedAt = performance.now()
 await publishInBatches(eventCount, publish)
 await waitUntil(async () => handledCount >= eventCount * subscriberCount && (await isSettled()), pollMs)
 const durationMs = performance.now() - startedAt
 const { user, system } = process.cpuUsage(cpuBefore)
+const serverMs = (await serverCpuMs(Number(postmaster))) - serverBefore
 const walBytes = (await walPosition()) - walBefore
 await bus.stop()
 await client.end()
-const result: CompareResult = { durationMs, cpuMs: (user + system) / 1000, walBytes, warmUpCount }
+const result: CompareResult = { durationMs, cpuMs: (user + system) / 1000 + serverMs, walBytes, warmUpCount }
 console.log(JSON.stringify(result))

@@ -5,7 +5,6 @@
  *   node scripts/compare.ts <folder of the other checkout> [--subscribers 1,3,10] [--events 20000] [--rounds 5]
  */
 import { execFile } from 'node:child_process'
-import { readdir, readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
@@ -29,7 +28,6 @@ const checkouts = { before: resolve(other), after: fileURLToPath(new URL('..', i
 const rounds = Number(values.rounds)
 const eventCount = Number(values.events)
 const child = fileURLToPath(new URL('compare-child.ts', import.meta.url))
-const ticksPerSecond = 100
 
 interface Round {
   readonly eventsPerSecond: number
@@ -47,25 +45,6 @@ const receiptBytesSql = `
   where c.relnamespace = 'bus'::regnamespace and c.relkind = 'r' and c.relname ~ '^(deliveries|receipts|receipt_batches|attempts|failing)(_|$)'
     and pg_relation_size(c.oid) > 0`
 
-/** Processor time that the server has used so far, in milliseconds: of its processes and of those that have ended. */
-async function serverCpuMs(postmaster: number): Promise<number> {
-  let ticks = 0
-  for (const name of await readdir('/proc')) {
-    if (!/^\d+$/.test(name)) continue
-    const stat = await readFile(`/proc/${name}/stat`, 'utf8').catch(() => '')
-    const fields = stat
-      .slice(stat.lastIndexOf(')') + 2)
-      .split(' ')
-      .map(Number)
-    const [parent = 0, user = 0, system = 0, endedUser = 0, endedSystem = 0] = [1, 11, 12, 13, 14].map(
-      (index) => fields[index],
-    )
-    if (Number(name) === postmaster) ticks += user + system + endedUser + endedSystem
-    else if (parent === postmaster) ticks += user + system
-  }
-  return (ticks * 1000) / ticksPerSecond
-}
-
 async function measure(
   checkout: string,
   subscriberCount: number,
@@ -74,24 +53,22 @@ async function measure(
   const name = `compare_${Date.now()}`
   const url = await createDatabase(server.url, name)
   try {
-    const before = await serverCpuMs(server.postmaster)
     const { stdout } = await promisify(execFile)(process.execPath, [
       child,
       checkout,
       url,
       `${subscriberCount}`,
       `${eventCount}`,
+      `${server.postmaster}`,
     ])
     const result = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as CompareResult
-    const serverMs = (await serverCpuMs(server.postmaster)) - before
-    const cpuMs = result.cpuMs + serverMs
     const client = postgres(url, { max: 1, onnotice: () => {} })
     await client.unsafe('vacuum')
     const [receipts] = await client.unsafe<{ bytes: number }[]>(receiptBytesSql)
     await client.end()
     return {
       eventsPerSecond: (eventCount / result.durationMs) * 1000,
-      cpuUs: (cpuMs / eventCount) * 1000,
+      cpuUs: (result.cpuMs / eventCount) * 1000,
       walBytes: result.walBytes / eventCount,
       receiptBytes: (receipts?.bytes ?? 0) / ((eventCount + result.warmUpCount) * subscriberCount),
     }

@@ -72,11 +72,15 @@ async function makeMonth(ago: number): Promise<void> {
   await pool.query(`vacuum analyze bus.events_${nameOf(from)}`)
 }
 
-/** Publishes one event after the other while something is done, and says how long that took and how long publishers waited. */
-async function beside(what: string, work: () => Promise<unknown>): Promise<void> {
+/**
+ * Publishes one event after the other while something is done, and says how long that took and how long publishers waited.
+ *
+ * @param work - calls `next` where another part of it begins, which is told apart
+ */
+async function beside(what: string, work: (next: (part: string) => void) => Promise<unknown>): Promise<void> {
   const bus = newBus()
   let isDone = false
-  const waits: number[] = []
+  let waits: number[] = []
   const publishers = Array.from({ length: publisherCount }, async (_, n) => {
     const client = await pool.connect()
     while (!isDone) {
@@ -92,17 +96,26 @@ async function beside(what: string, work: () => Promise<unknown>): Promise<void>
     client.release()
   })
   await pause(300)
-  const startedAt = performance.now()
-  await work()
-  const took = performance.now() - startedAt
+  let part = what
+  let beganAt = performance.now()
+  waits = []
+  const tell = (): void => {
+    const sorted = waits.toSorted((a, b) => a - b)
+    const at = (share: number): string => (sorted[Math.floor(sorted.length * share)] ?? 0).toFixed(1)
+    console.log(
+      `${part}: ${(performance.now() - beganAt).toFixed(0)} ms; ${sorted.length} publishes, p50 ${at(0.5)}, p99 ${at(0.99)}, slowest ${(sorted.at(-1) ?? 0).toFixed(1)} ms`,
+    )
+  }
+  await work((next) => {
+    tell()
+    part = next
+    beganAt = performance.now()
+    waits = []
+  })
   isDone = true
   await Promise.all(publishers)
+  tell()
   await bus.stop()
-  const sorted = waits.toSorted((a, b) => a - b)
-  const at = (share: number): string => (sorted[Math.floor(sorted.length * share)] ?? 0).toFixed(1)
-  console.log(
-    `${what}: ${took.toFixed(0)} ms; ${sorted.length} publishes, p50 ${at(0.5)}, p99 ${at(0.99)}, slowest ${(sorted.at(-1) ?? 0).toFixed(1)} ms`,
-  )
 }
 
 const setUp = newBus()
@@ -120,7 +133,7 @@ await makeMonth(4)
 const archive = archiveToFolder(folder)
 const archiving = newBus({ logDays: 60, archive })
 const reader = await pool.connect()
-await beside('a month is archived and dropped, with a reader of 2 s after it was archived', async () => {
+await beside('a month is archived', async (next) => {
   const pruned = archiving.prune({ by: 'measure' })
   for (let isArchived = false; !isArchived;) {
     const { rows } = await pool.query<{ archived: boolean }>(
@@ -131,10 +144,9 @@ await beside('a month is archived and dropped, with a reader of 2 s after it was
   }
   await reader.query('begin')
   for (const table of ledgerTables) await reader.query(`select from bus.${table} limit 1`)
-  const readingSince = performance.now()
+  next('and dropped, with a reader of 2 s in the way')
   void pause(2000).then(async () => reader.query('commit'))
   await pruned
-  console.log(`  dropped ${(performance.now() - readingSince).toFixed(0)} ms after the reader began`)
 })
 const files = await readdir(folder, { recursive: true })
 const sizes = await Promise.all(files.map(async (file) => stat(join(folder, file))))

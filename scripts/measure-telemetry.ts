@@ -9,7 +9,6 @@
  * does not change it. It has the functions of the SDK, its exporter into memory, the API and `src/telemetry/`. Beside it is the CPU time of all,
  * on Linux also with that of PostgreSQL: what the metadata cost, and the memory that spans take until they are exported, is only in these.
  */
-import { readdirSync, readFileSync } from 'node:fs'
 import { Session, type Profiler } from 'node:inspector/promises'
 import { parseArgs } from 'node:util'
 import { context, metrics, propagation, trace } from '@opentelemetry/api'
@@ -37,6 +36,7 @@ import { createBus, defineEvents, fromPg } from '../src/index.ts'
 import { createOtelRecorder } from '../src/telemetry/otel-recorder.ts'
 import { createSpans } from '../src/telemetry/spans.ts'
 import { startOwnPostgres } from '../src/testing/postgres.ts'
+import { parentOf, serverCpuMs } from './server-cpu.ts'
 
 /** Exports into memory, which is free again at once, as that of an exporter that has sent its spans. */
 class PassingExporter extends InMemorySpanExporter {
@@ -170,12 +170,12 @@ async function main(roundCount: number, eventCount: number): Promise<void> {
   }
 
   async function measure(batchSize: number, count: number): Promise<Measured> {
-    const serverBefore = serverCpu(postmaster)
+    const serverBefore = await serverCpuMs(postmaster)
     const before = process.cpuUsage()
     const profile = await profiled(async () => takeRounds(batchSize, count))
     const { user, system } = process.cpuUsage(before)
     const own = user + system
-    const withServer = own + serverCpu(postmaster) - serverBefore
+    const withServer = own + ((await serverCpuMs(postmaster)) - serverBefore) * 1000
     return { own: own / count, withServer: withServer / count, ...sharesOf(profile) }
   }
 
@@ -236,33 +236,10 @@ function percent(share: number): string {
   return `${(share * 100).toFixed(1)} %`
 }
 
-async function findPostmaster(pool: pg.Pool): Promise<number> {
+/** @returns undefined where there is no /proc */
+async function findPostmaster(pool: pg.Pool): Promise<number | undefined> {
   const { rows } = await pool.query<{ pid: number }>('select pg_backend_pid() as pid')
-  return Number(statOf(rows[0]?.pid ?? 0)?.[1] ?? 0)
-}
-
-/** Of a process and its children, those that have ended included, in microseconds. 0 where there is no /proc. */
-function serverCpu(postmaster: number): number {
-  if (postmaster === 0) return 0
-  let ticks = 0
-  for (const name of readdirSync('/proc')) {
-    const fields = /^\d+$/.test(name) ? statOf(Number(name)) : undefined
-    if (Number(name) !== postmaster && Number(fields?.[1]) !== postmaster) continue
-    // utime, stime, cutime, cstime
-    for (const value of fields?.slice(11, 15) ?? []) ticks += Number(value)
-  }
-  return ticks * 10_000
-}
-
-/** The fields of /proc/<pid>/stat from the state on. */
-function statOf(pid: number): string[] | undefined {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return text.slice(text.lastIndexOf(')') + 2).split(' ')
-  } catch {
-    // It has ended, or there is no /proc.
-    return undefined
-  }
+  return parentOf(rows[0]?.pid ?? 0)
 }
 
 const { values } = parseArgs({

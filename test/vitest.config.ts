@@ -9,8 +9,9 @@ export default defineConfig({
     globalSetup: ['test/support/server.ts'],
     // For the processes that tests start: what one has compiled, the next one loads, in half of the time.
     env: { NODE_COMPILE_CACHE: join(tmpdir(), `bossbus-compile-cache-${userInfo().uid}`) },
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    // Ends what hangs. A busy machine takes four times as long as a quiet one, on which the longest test takes half a minute.
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
     // In CI a test that failed is tried twice more, and shown as flaky: one timing on a busy machine does not hide all else.
     retry: process.env['CI'] === 'true' ? 2 : 0,
     // The files of a worker share the modules, so that each is loaded once: a test puts back what it changes.

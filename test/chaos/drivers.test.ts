@@ -18,7 +18,6 @@ const durationMs = isFullForm ? 20_000 : 4000
  */
 test.each(['postgres.js', 'node-postgres', 'node-postgres-listening'])(
   'a service on %s whose backends are terminated has no event without its business state, and the other way round',
-  { timeout: 180_000 },
   async (driver) => {
     const database = await createTestDatabase()
     await database.rows('create table orders (name text)')

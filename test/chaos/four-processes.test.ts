@@ -31,48 +31,44 @@ async function endProcess({ child, output }: WorkerProcess): Promise<{ first: nu
   return JSON.parse(output.at(-1) ?? '{}') as { first: number; second: number }
 }
 
-test(
-  'four processes over one database deliver 20,000 events to two subscriptions, each once',
-  { timeout: 90_000 },
-  async () => {
-    const database = await createTestDatabase({ max: 8 })
-    const processes = await Promise.all(Array.from({ length: 4 }, async () => startProcess(database.url)))
-    const publisher = testBus(database.url)
-    await Promise.all(
-      Array.from({ length: 8 }, async (_writer, writer) => {
-        for (let i = 0; i < 25; i += 1) {
-          const notes = Array.from(
-            { length: 100 },
-            (_, n) => ({ type: 'note', tenantId: `t${writer}`, payload: [writer, i, n] }) as const,
-          )
-          await database.db.transaction(async (tx) => publisher.publishMany(tx, notes))
-        }
-      }),
-    )
-    await until(
-      'every receipt is there',
-      async () => (await database.count('select count(*) from bus.deliveries')) >= 40_000,
-    )
-    const handled = await Promise.all(processes.map(endProcess))
-    // Every event has its receipt for both subscriptions, and no handler ran twice for one.
-    expect(
-      await database.rows(`select s.name, count(distinct d.event_id)::int as receipts, count(*)::int as total
+test('four processes over one database deliver 20,000 events to two subscriptions, each once', async () => {
+  const database = await createTestDatabase({ max: 8 })
+  const processes = await Promise.all(Array.from({ length: 4 }, async () => startProcess(database.url)))
+  const publisher = testBus(database.url)
+  await Promise.all(
+    Array.from({ length: 8 }, async (_writer, writer) => {
+      for (let i = 0; i < 25; i += 1) {
+        const notes = Array.from(
+          { length: 100 },
+          (_, n) => ({ type: 'note', tenantId: `t${writer}`, payload: [writer, i, n] }) as const,
+        )
+        await database.db.transaction(async (tx) => publisher.publishMany(tx, notes))
+      }
+    }),
+  )
+  await until(
+    'every receipt is there',
+    async () => (await database.count('select count(*) from bus.deliveries')) >= 40_000,
+  )
+  const handled = await Promise.all(processes.map(endProcess))
+  // Every event has its receipt for both subscriptions, and no handler ran twice for one.
+  expect(
+    await database.rows(`select s.name, count(distinct d.event_id)::int as receipts, count(*)::int as total
       from bus.deliveries d join bus.subscriptions s on s.id = d.subscription_id group by 1 order by 1`),
-    ).toEqual([
-      { name: 'first', receipts: 20_000, total: 20_000 },
-      { name: 'second', receipts: 20_000, total: 20_000 },
-    ])
-    expect(handled.reduce((sum, { first }) => sum + first, 0)).toBe(20_000)
-    expect(handled.reduce((sum, { second }) => sum + second, 0)).toBe(20_000)
-    expect(await database.count('select count(*) from bus.outbox')).toBe(0)
-    expect(
-      await database.count(`select count(*) from pgboss.job where name like 'bus.%' and state < 'completed'`),
-    ).toBe(0)
-    console.log(`deliveries by process: ${handled.map(({ first, second }) => first + second).join(', ')}`)
-  },
-)
+  ).toEqual([
+    { name: 'first', receipts: 20_000, total: 20_000 },
+    { name: 'second', receipts: 20_000, total: 20_000 },
+  ])
+  expect(handled.reduce((sum, { first }) => sum + first, 0)).toBe(20_000)
+  expect(handled.reduce((sum, { second }) => sum + second, 0)).toBe(20_000)
+  expect(await database.count('select count(*) from bus.outbox')).toBe(0)
+  expect(
+    await database.count(`select count(*) from pgboss.job where name like 'bus.%' and state < 'completed'`),
+  ).toBe(0)
+  console.log(`deliveries by process: ${handled.map(({ first, second }) => first + second).join(', ')}`)
+})
 
-test('a process killed with SIGKILL while it delivers loses nothing', { timeout: 120_000 }, async () => {
+test('a process killed with SIGKILL while it delivers loses nothing', async () => {
   const database = await createTestDatabase({ max: 8 })
   const victim = await startProcess(database.url)
   const publisher = testBus(database.url)

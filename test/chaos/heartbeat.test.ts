@@ -10,7 +10,6 @@ import { roomFor } from '../support/slowness.ts'
 // The default takes half a minute: the long form alone waits for it.
 test.each([...(isFullForm ? ([['default', 60]] as const) : []), ['10', 30]] as const)(
   'the event of a worker that is killed in its handler runs again: heartbeatSeconds %s, within %i seconds',
-  { timeout: 120_000 },
   async (heartbeatSeconds, limitSeconds) => {
     const database = await createTestDatabase()
     const victim = await startProgram('holding-process.ts', database.url, heartbeatSeconds)
@@ -27,7 +26,7 @@ test.each([...(isFullForm ? ([['default', 60]] as const) : []), ['10', 30]] as c
     await bus.start()
     victim.child.kill('SIGKILL')
     const startedAt = performance.now()
-    await until('it has run again', () => attempts.length > 0, 90_000)
+    await until('it has run again', () => attempts.length > 0)
     const tookMs = performance.now() - startedAt
     console.log(`heartbeatSeconds ${heartbeatSeconds}: ran again ${Math.round(tookMs)} ms after the kill`)
     recordFigure(

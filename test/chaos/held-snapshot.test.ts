@@ -54,7 +54,6 @@ const burial = isFullForm ? { seconds: 60, events: 0 } : { seconds: 0, events: 3
 
 test.each(keyCounts)(
   'a snapshot that is held for long makes claims no dearer (keys: %s)',
-  { timeout: 240_000 },
   async (keyCount) => {
     const server = await startOwnServer([
       'shared_preload_libraries=pg_stat_statements',

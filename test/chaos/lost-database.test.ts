@@ -119,7 +119,7 @@ async function expectQuietFailure({ bus }: Service, forMs = 0): Promise<void> {
 
 const recoveryMs = 5000
 
-test('the bus survives PostgreSQL killed and started again', { timeout: 180_000 }, async () => {
+test('the bus survives PostgreSQL killed and started again', async () => {
   const server = await startOwnServer()
   const service = await startService(server, server.url)
   const publishing = publishAllAlong(service)
@@ -159,7 +159,7 @@ test('the bus survives PostgreSQL killed and started again', { timeout: 180_000 
   )
 })
 
-test('the bus survives a pause of the server', { timeout: 180_000, tags: ['slow'] }, async () => {
+test('the bus survives a pause of the server', { tags: ['slow'] }, async () => {
   const server = await startOwnServer()
   const service = await startService(server, server.url)
   const publishing = publishAllAlong(service)
@@ -180,7 +180,7 @@ test('the bus survives a pause of the server', { timeout: 180_000, tags: ['slow'
   recordFigure(`PostgreSQL's processes stopped for ${awayMs / 1000} s and more`, figure)
 })
 
-test('the bus survives connections that are half open', { timeout: 180_000, tags: ['slow'] }, async () => {
+test('the bus survives connections that are half open', { tags: ['slow'] }, async () => {
   const server = await startOwnServer()
   const proxy = await startTcpProxy(server.url)
   const service = await startService(server, proxy.url)
@@ -208,59 +208,51 @@ test('the bus survives connections that are half open', { timeout: 180_000, tags
   recordFigure(`connections half open for ${awayMs / 1000} s and more`, figure)
 })
 
-test(
-  'the bus survives its backends being terminated, over and over',
-  { timeout: 180_000, tags: ['slow'] },
-  async () => {
-    const server = await startOwnServer()
-    const service = await startService(server, server.url)
-    const publishing = publishAllAlong(service)
-    let terminated = 0
-    const startedAt = performance.now()
-    while (performance.now() - startedAt < (isFullForm ? 20_000 : 2000) || terminated <= 10) {
-      await pause(roomFor(20 + random() * 80))
-      terminated += await server.count(`select count(pg_terminate_backend(pid)) from (
+test('the bus survives its backends being terminated, over and over', { tags: ['slow'] }, async () => {
+  const server = await startOwnServer()
+  const service = await startService(server, server.url)
+  const publishing = publishAllAlong(service)
+  let terminated = 0
+  const startedAt = performance.now()
+  while (performance.now() - startedAt < (isFullForm ? 20_000 : 2000) || terminated <= 10) {
+    await pause(roomFor(20 + random() * 80))
+    terminated += await server.count(`select count(pg_terminate_backend(pid)) from (
       select pid from pg_stat_activity where datname = current_database() and application_name like 'bossbus%'
       order by random() limit 1) victims`)
-    }
-    const tookMs = await untilDelivering(server)
-    expect(terminated).toBeGreaterThan(10)
-    expect(tookMs).toBeLessThan(roomFor(recoveryMs))
-    await publishing.stop()
-    const count = await expectAllDelivered(server)
-    await until('it listens again', async () => (await service.bus.health()).listening)
-    expect(await service.bus.health()).toMatchObject({ ok: true, database: 'up' })
-    const figure = `${count} events; ${terminated} backends terminated, delivering ${tookMs} ms after the last one`
-    console.log(figure)
-    recordFigure('backends of the bus terminated', figure)
-  },
-)
+  }
+  const tookMs = await untilDelivering(server)
+  expect(terminated).toBeGreaterThan(10)
+  expect(tookMs).toBeLessThan(roomFor(recoveryMs))
+  await publishing.stop()
+  const count = await expectAllDelivered(server)
+  await until('it listens again', async () => (await service.bus.health()).listening)
+  expect(await service.bus.health()).toMatchObject({ ok: true, database: 'up' })
+  const figure = `${count} events; ${terminated} backends terminated, delivering ${tookMs} ms after the last one`
+  console.log(figure)
+  recordFigure('backends of the bus terminated', figure)
+})
 
 // The short form of it is in test/database/database-option.test.ts.
-test.runIf(isFullForm)(
-  'the bus follows its database to another address',
-  { timeout: 180_000, tags: ['slow'] },
-  async () => {
-    const server = await startOwnServer()
-    const [first, second] = await Promise.all([startTcpProxy(server.url), startTcpProxy(server.url)])
-    let current = first
-    const service = await startService(server, server.url, () => current.url)
-    const publishing = publishAllAlong(service)
-    await until(
-      'something is delivered',
-      async () => (await server.count('select count(*) from bus.deliveries')) > 20,
-    )
-    first.refuseService(true)
-    first.freeze()
-    await expectQuietFailure(service)
-    current = second
-    const tookMs = await untilDelivering(server)
-    expect(tookMs).toBeLessThan(roomFor(recoveryMs * 2))
-    await until('health is good', async () => (await service.bus.health()).ok)
-    await publishing.stop()
-    const count = await expectAllDelivered(server)
-    const figure = `${count} events; delivering again ${tookMs} ms after the function gave another address`
-    console.log(figure)
-    recordFigure('failover: the function `database` gives another port', figure)
-  },
-)
+test.runIf(isFullForm)('the bus follows its database to another address', { tags: ['slow'] }, async () => {
+  const server = await startOwnServer()
+  const [first, second] = await Promise.all([startTcpProxy(server.url), startTcpProxy(server.url)])
+  let current = first
+  const service = await startService(server, server.url, () => current.url)
+  const publishing = publishAllAlong(service)
+  await until(
+    'something is delivered',
+    async () => (await server.count('select count(*) from bus.deliveries')) > 20,
+  )
+  first.refuseService(true)
+  first.freeze()
+  await expectQuietFailure(service)
+  current = second
+  const tookMs = await untilDelivering(server)
+  expect(tookMs).toBeLessThan(roomFor(recoveryMs * 2))
+  await until('health is good', async () => (await service.bus.health()).ok)
+  await publishing.stop()
+  const count = await expectAllDelivered(server)
+  const figure = `${count} events; delivering again ${tookMs} ms after the function gave another address`
+  console.log(figure)
+  recordFigure('failover: the function `database` gives another port', figure)
+})

@@ -46,50 +46,45 @@ async function publish(
   await db.transaction(async (tx) => bus.publishMany(tx, payloads.map(note)))
 }
 
-test(
-  'health is good again after the relay has lost a backend, although events come all the time',
-  { timeout: 60_000 },
-  async () => {
-    const database = await createTestDatabase()
-    const proxy = await startTcpProxy(database.url)
-    const logger = recordingLogger()
-    const near = testBus(database.url)
-    const bus = testBus({ connectionString: proxy.url, application_name: 'bossbus-far' }, { logger })
-    let deliveredCount = 0
-    for (const each of [near, bus])
-      each.subscribe({ name: 'seen', events: ['note'], handler: () => void (deliveredCount += 1) })
-    await near.start()
-    await until('it leads', async () => (await near.health()).relay === 'sleeping')
-    await bus.start()
-    await until('it does not lead', async () => (await bus.health()).relay === 'standby')
-    proxy.delay(20)
-    // 80 a second: each rings, and there is always a ring when the far relay is done with what came before.
-    const publishing = new Set<Promise<void>>()
-    const timer = setInterval(() => {
-      const published = publish(database, bus, 0).finally(() => publishing.delete(published))
-      publishing.add(published)
-    }, 12)
-    onTestFinished(() => clearInterval(timer))
-    await until('events flow', () => deliveredCount > 50)
-    const hasFailed = (): boolean =>
-      logger.lines.some(({ message }) => message.startsWith('the relay failed to dispatch events'))
-    await until('the relay has failed', async () => {
-      await database.rows(`select pg_terminate_backend(pid) from pg_stat_activity
+test('health is good again after the relay has lost a backend, although events come all the time', async () => {
+  const database = await createTestDatabase()
+  const proxy = await startTcpProxy(database.url)
+  const logger = recordingLogger()
+  const near = testBus(database.url)
+  const bus = testBus({ connectionString: proxy.url, application_name: 'bossbus-far' }, { logger })
+  let deliveredCount = 0
+  for (const each of [near, bus])
+    each.subscribe({ name: 'seen', events: ['note'], handler: () => void (deliveredCount += 1) })
+  await near.start()
+  await until('it leads', async () => (await near.health()).relay === 'sleeping')
+  await bus.start()
+  await until('it does not lead', async () => (await bus.health()).relay === 'standby')
+  proxy.delay(20)
+  // 80 a second: each rings, and there is always a ring when the far relay is done with what came before.
+  const publishing = new Set<Promise<void>>()
+  const timer = setInterval(() => {
+    const published = publish(database, bus, 0).finally(() => publishing.delete(published))
+    publishing.add(published)
+  }, 12)
+  onTestFinished(() => clearInterval(timer))
+  await until('events flow', () => deliveredCount > 50)
+  const hasFailed = (): boolean =>
+    logger.lines.some(({ message }) => message.startsWith('the relay failed to dispatch events'))
+  await until('the relay has failed', async () => {
+    await database.rows(`select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and application_name = 'bossbus-far' and state <> 'idle' and query like '%bus.outbox%'`)
-      return hasFailed()
-    })
-    const before = deliveredCount
-    await until('events flow again', () => deliveredCount > before + 50)
-    expect((await bus.health()).relay).not.toBe('failing')
-    await until('health is good', async () => (await bus.health()).ok)
-    clearInterval(timer)
-    await Promise.all(publishing)
-  },
-)
+    return hasFailed()
+  })
+  const before = deliveredCount
+  await until('events flow again', () => deliveredCount > before + 50)
+  expect((await bus.health()).relay).not.toBe('failing')
+  await until('health is good', async () => (await bus.health()).ok)
+  clearInterval(timer)
+  await Promise.all(publishing)
+})
 
 test.each([[['to server']], [['to client']], [['to server', 'to client']]] as const)(
   'after a network that let nothing through %j for a while, everything is delivered once',
-  { timeout: 120_000 },
   async (directions) => {
     const database = await createTestDatabase()
     const proxy = await startTcpProxy(database.url)
@@ -137,110 +132,101 @@ test.each([[['to server']], [['to client']], [['to server', 'to client']]] as co
   },
 )
 
-test(
-  'handlers are aborted while the database is out of reach, when their claims have run out, and no attempt is burnt',
-  { timeout: 120_000 },
-  async () => {
-    const database = await createTestDatabase()
-    const proxy = await startTcpProxy(database.url)
-    const logger = recordingLogger()
-    const [far, near] = [testBus(proxy.url, { logger }), testBus(database.url)]
-    const begun = new Set<string>()
-    const aborted = new Map<string, unknown>()
-    const delivered: string[] = []
-    const common = { events: ['note'], heartbeatSeconds: 10, retry: { maxAttempts: 1 } } as const
-    const kinds = [
-      ['plain', { mode: 'at-least-once' }],
-      ['ordered', { mode: 'at-least-once', ordered: true }],
-      ['once', { mode: 'exactly-once' }],
-      // It goes on, and is done in the end.
-      ['deaf', { mode: 'at-least-once' }],
-    ] as const
-    for (const [name, more] of kinds) {
-      const isDeaf = name === 'deaf'
-      const mayEnd = Promise.withResolvers<void>()
-      far.subscribe({
-        ...{ ...common, ...more, name },
-        handler: async (_event, { signal }) => {
-          begun.add(name)
-          await once(signal, 'abort')
-          aborted.set(name, signal.reason)
-          if (isDeaf) return mayEnd.resolve()
-          throw signal.reason
-        },
-      })
-      near.subscribe({
-        ...{ ...common, ...more, name },
-        handler: async () => void delivered.push(name),
-      })
-    }
-    await far.start()
-    await database.db.transaction(async (tx) => far.publish(tx, { ...note(1), orderingKey: 'k' }))
-    await until('all handlers run', () => begun.size === kinds.length)
-    proxy.hold('to server', 'to client')
-    const cutAt = performance.now()
-    await near.start()
-    await until('all are aborted', () => aborted.size === kinds.length)
-    // One heartbeat may have been on its way; the claim is looked at each second.
-    const abortedMs = Math.round(performance.now() - cutAt)
-    expect(abortedMs).toBeLessThan(roomFor(10_000 + 1000 + roomMs))
-    for (const reason of aborted.values())
-      expect(reason).toMatchObject({
-        code: 'BUS_HANDLER_TIMEOUT',
-        message: expect.stringContaining('claim expired') as string,
-      })
-    await until(
-      'another process has taken them over',
-      async () => (await database.count('select count(*) from bus.deliveries')) === kinds.length,
-    )
-    expect(delivered.toSorted()).toEqual(kinds.map(([name]) => name).toSorted())
-    proxy.release()
-    await until('health is good', async () => (await far.health()).ok)
-    await far.stop({ graceMs: 1000 })
-    // Of the single attempt that each may have, the one that was cut off is none.
-    expect(await database.count('select count(*) from bus.deliveries')).toBe(kinds.length)
-    expect(await database.count(`select count(*) from pgboss.job where name like '%.dead'`)).toBe(0)
-    expect(logger.lines.map(({ message }) => message)).toContain(
-      'the database was unreachable for as long as a claim lasts: handlers are aborted',
-    )
-    recordFigure('a worker cut off, heartbeatSeconds: 10', `its handlers are aborted after ${abortedMs} ms`)
-  },
-)
-
-test(
-  'what a handler finishes after it was aborted counts, if nobody has taken it over',
-  { timeout: 60_000 },
-  async () => {
-    const database = await createTestDatabase()
-    const proxy = await startTcpProxy(database.url)
-    const bus = testBus(proxy.url)
-    let runs = 0
-    const finished = Promise.withResolvers<void>()
-    bus.subscribe({
-      ...{ name: 'seen', events: ['note'], heartbeatSeconds: 10 },
+test('handlers are aborted while the database is out of reach, when their claims have run out, and no attempt is burnt', async () => {
+  const database = await createTestDatabase()
+  const proxy = await startTcpProxy(database.url)
+  const logger = recordingLogger()
+  const [far, near] = [testBus(proxy.url, { logger }), testBus(database.url)]
+  const begun = new Set<string>()
+  const aborted = new Map<string, unknown>()
+  const delivered: string[] = []
+  const common = { events: ['note'], heartbeatSeconds: 10, retry: { maxAttempts: 1 } } as const
+  const kinds = [
+    ['plain', { mode: 'at-least-once' }],
+    ['ordered', { mode: 'at-least-once', ordered: true }],
+    ['once', { mode: 'exactly-once' }],
+    // It goes on, and is done in the end.
+    ['deaf', { mode: 'at-least-once' }],
+  ] as const
+  for (const [name, more] of kinds) {
+    const isDeaf = name === 'deaf'
+    const mayEnd = Promise.withResolvers<void>()
+    far.subscribe({
+      ...{ ...common, ...more, name },
       handler: async (_event, { signal }) => {
-        runs += 1
+        begun.add(name)
         await once(signal, 'abort')
-        finished.resolve()
+        aborted.set(name, signal.reason)
+        if (isDeaf) return mayEnd.resolve()
+        throw signal.reason
       },
     })
-    await bus.start()
-    await publish(database, bus, 1)
-    await until('it runs', () => runs === 1)
-    proxy.hold('to server', 'to client')
-    await finished.promise
-    proxy.release()
-    await until(
-      'it is delivered',
-      async () => (await database.count('select count(*) from bus.deliveries')) === 1,
-    )
-    expect(runs).toBe(1)
-  },
-)
+    near.subscribe({
+      ...{ ...common, ...more, name },
+      handler: async () => void delivered.push(name),
+    })
+  }
+  await far.start()
+  await database.db.transaction(async (tx) => far.publish(tx, { ...note(1), orderingKey: 'k' }))
+  await until('all handlers run', () => begun.size === kinds.length)
+  proxy.hold('to server', 'to client')
+  const cutAt = performance.now()
+  await near.start()
+  await until('all are aborted', () => aborted.size === kinds.length)
+  // One heartbeat may have been on its way; the claim is looked at each second.
+  const abortedMs = Math.round(performance.now() - cutAt)
+  expect(abortedMs).toBeLessThan(roomFor(10_000 + 1000 + roomMs))
+  for (const reason of aborted.values())
+    expect(reason).toMatchObject({
+      code: 'BUS_HANDLER_TIMEOUT',
+      message: expect.stringContaining('claim expired') as string,
+    })
+  await until(
+    'another process has taken them over',
+    async () => (await database.count('select count(*) from bus.deliveries')) === kinds.length,
+  )
+  expect(delivered.toSorted()).toEqual(kinds.map(([name]) => name).toSorted())
+  proxy.release()
+  await until('health is good', async () => (await far.health()).ok)
+  await far.stop({ graceMs: 1000 })
+  // Of the single attempt that each may have, the one that was cut off is none.
+  expect(await database.count('select count(*) from bus.deliveries')).toBe(kinds.length)
+  expect(await database.count(`select count(*) from pgboss.job where name like '%.dead'`)).toBe(0)
+  expect(logger.lines.map(({ message }) => message)).toContain(
+    'the database was unreachable for as long as a claim lasts: handlers are aborted',
+  )
+  recordFigure('a worker cut off, heartbeatSeconds: 10', `its handlers are aborted after ${abortedMs} ms`)
+})
+
+test('what a handler finishes after it was aborted counts, if nobody has taken it over', async () => {
+  const database = await createTestDatabase()
+  const proxy = await startTcpProxy(database.url)
+  const bus = testBus(proxy.url)
+  let runs = 0
+  const finished = Promise.withResolvers<void>()
+  bus.subscribe({
+    ...{ name: 'seen', events: ['note'], heartbeatSeconds: 10 },
+    handler: async (_event, { signal }) => {
+      runs += 1
+      await once(signal, 'abort')
+      finished.resolve()
+    },
+  })
+  await bus.start()
+  await publish(database, bus, 1)
+  await until('it runs', () => runs === 1)
+  proxy.hold('to server', 'to client')
+  await finished.promise
+  proxy.release()
+  await until(
+    'it is delivered',
+    async () => (await database.count('select count(*) from bus.deliveries')) === 1,
+  )
+  expect(runs).toBe(1)
+})
 
 test.each(['plain', 'signals'])(
   'a process (%s) that is told to stop while it is cut off ends in time',
-  { timeout: 60_000 },
   async (how) => {
     const database = await createTestDatabase()
     const proxy = await startTcpProxy(database.url)
@@ -301,7 +287,6 @@ const canCutNetworks = ((): boolean => {
 
 test.skipIf(!canCutNetworks || !isFullForm)(
   'the sessions of a worker behind a cut cable end after half a minute, and its leadership with them',
-  { timeout: 180_000 },
   async () => {
     const [space, outer, inner] = ['bossbus-cut', 'bossbus-out', 'bossbus-in']
     const ip = (...args: readonly string[]): void => void execFileSync('ip', args, { stdio: 'pipe' })

@@ -50,7 +50,7 @@ async function publishAll(database: TestDatabase): Promise<void> {
 
 test(
   `processes that are killed, or taken for dead while they live, make each effect of ${keyCount} keys once, and in order`,
-  { timeout: isFullForm ? 900_000 : 90_000 },
+  { timeout: isFullForm ? 900_000 : 240_000 },
   async () => {
     const database = await createTestDatabase({ max: 8 })
     await database.rows(turnsTable)

@@ -85,7 +85,7 @@ const allDelivered = async ({ count }: TestDatabase): Promise<boolean> =>
 
 test(
   `four processes deliver ${keyCount} keys x ${eventsPerKey} events in order, a tenth of the attempts failing`,
-  { timeout: isFullForm ? 600_000 : 60_000 },
+  { timeout: isFullForm ? 600_000 : 240_000 },
   async () => {
     const database = await createTestDatabase({ max: 8 })
     const processes = await startProcesses(database.url, 4)
@@ -179,7 +179,6 @@ test('keys that are blocked and released again and again, by several at once, ke
 
 test.runIf(isFullForm)(
   'a relay that stops in the middle of its claim holds the order up for no more than ten seconds',
-  { timeout: 60_000 },
   async () => {
     const database = await createTestDatabase()
     const bus = testBus(database.url)

@@ -104,7 +104,6 @@ const replayPoints: readonly FaultPoint[] = [
 
 test.for(chosen(replayPoints))(
   'a process killed at %s loses and doubles nothing of a replay',
-  { timeout: 240_000 },
   async (point) => {
     const { database, folder } = await openStage()
     const heir = await loadProgram('replay-process.ts', database.url, folder, 'now')
@@ -150,7 +149,6 @@ const catchUpPoints: readonly FaultPoint[] = [
 
 test.for(chosen(catchUpPoints))(
   'a process killed at %s loses and doubles nothing of a catch-up',
-  { timeout: 240_000 },
   async (point) => {
     const { database, folder } = await openStage()
     const relay = testBus(database.url)

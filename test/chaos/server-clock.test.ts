@@ -134,7 +134,6 @@ test.skipIf(library === undefined || !isFullForm)(
       `all delivered after ${tookMs.map((ms) => (ms / 1000).toFixed(1)).join(' and ')} s, run twice 0`,
     )
   },
-  240_000,
 )
 
 function findLibrary(): string | undefined {

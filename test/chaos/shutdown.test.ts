@@ -10,7 +10,6 @@ import { roomFor } from '../support/slowness.ts'
 
 test.each(['plain', 'fastify', 'signals'])(
   'a process (%s) that gets SIGTERM, and again, finishes what runs and leaves the rest to the next, no attempt burnt',
-  { timeout: 60_000 },
   async (how) => {
     const database = await createTestDatabase()
     const folder = await mkdtemp(join(tmpdir(), 'bossbus-stop-'))

@@ -154,20 +154,15 @@ async function pointCounts(): Promise<ReadonlyMap<FaultPoint, number>> {
   return counted
 }
 
-test(
-  'a process that does everything the bus can comes by every fault point',
-  { timeout: 60_000 },
-  async () => {
-    expect([...(await pointCounts()).keys()].toSorted()).toEqual(faultPoints.toSorted())
-  },
-)
+test('a process that does everything the bus can comes by every fault point', async () => {
+  expect([...(await pointCounts()).keys()].toSorted()).toEqual(faultPoints.toSorted())
+})
 
 /** Kills that go on at the same time: most of each is waiting. */
 const killsAtOnce = 3
 
 test.each(chosenPoints())(
   'a process killed at a step of $protocol loses nothing: $names',
-  { timeout: 120_000 },
   async ({ points }) => {
     // In the short form each is killed at once, the first time.
     const counts = isFullForm ? await pointCounts() : undefined

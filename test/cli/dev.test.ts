@@ -7,6 +7,7 @@ import { runCli, createFolder } from '../support/cli.ts'
 import { cliMain, runCliProcess } from '../support/cli-process.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { createServiceFolder } from '../support/service-folder.ts'
+import { roomFor } from '../support/slowness.ts'
 
 interface Running {
   readonly pid: number
@@ -63,67 +64,58 @@ function startDev(
 }
 
 describe('bossbus dev', () => {
-  test(
-    'leads from an empty folder to a handled event, within 60 seconds beside the install',
-    { timeout: 120_000 },
-    async () => {
-      const folder = await createServiceFolder()
-      const beganAt = performance.now()
-      expect((await runCli(folder, ['init', '--yes', '--source', 'shop'])).code).toBe(0)
-      const first = startDev(folder)
-      await first.says(/confirm order \S+ of acme: 42/)
-      await first.says(/→ .*confirm-order {2}delivered/)
-      const tookMs = performance.now() - beganAt
-      console.log(`from an empty folder to a handled event: ${(tookMs / 1000).toFixed(1)} s`)
-      expect(tookMs).toBeLessThan(60_000)
-      expect(first.written.err).toMatch(/Database {2}embedded PostgreSQL/)
-      const { code, tookMs: endedAfterMs } = await first.interrupt()
-      expect(code).toBe(0)
-      expect(endedAfterMs).toBeLessThan(10_000)
+  test('leads from an empty folder to a handled event, within 60 seconds beside the install', async () => {
+    const folder = await createServiceFolder()
+    const beganAt = performance.now()
+    expect((await runCli(folder, ['init', '--yes', '--source', 'shop'])).code).toBe(0)
+    const first = startDev(folder)
+    await first.says(/confirm order \S+ of acme: 42/)
+    await first.says(/→ .*confirm-order {2}delivered/)
+    const tookMs = performance.now() - beganAt
+    console.log(`from an empty folder to a handled event: ${(tookMs / 1000).toFixed(1)} s`)
+    expect(tookMs).toBeLessThan(roomFor(60_000))
+    expect(first.written.err).toMatch(/Database {2}embedded PostgreSQL/)
+    const { code, tookMs: endedAfterMs } = await first.interrupt()
+    expect(code).toBe(0)
+    expect(endedAfterMs).toBeLessThan(10_000)
 
-      // The data is kept; a person publishes by the service.
-      const second = startDev(folder, [], { DATABASE_URL: 'postgres://nobody:secret@127.0.0.1:1/none' })
-      await second.says(/PORT=\d+/)
-      expect(second.written.err).toMatch(
-        /^127\.0\.0\.1:1 does not answer .*: another database is started\.$/m,
-      )
-      expect(second.written.err).not.toContain('secret')
-      const port = /PORT=(\d+)/.exec(second.written.err)?.[1] ?? ''
-      await until('the service answers', async () =>
-        fetch(`http://127.0.0.1:${port}/orders`, {
-          ...{ method: 'POST', body: '{"totalCents":700}', headers: { 'content-type': 'application/json' } },
-        }).then(
-          ({ status }) => status === 201,
-          () => false,
-        ),
-      )
-      await second.says(/confirm order \S+ of acme: 7/)
-      expect(second.written.out).not.toMatch(/acme: 42/)
+    // The data is kept; a person publishes by the service.
+    const second = startDev(folder, [], { DATABASE_URL: 'postgres://nobody:secret@127.0.0.1:1/none' })
+    await second.says(/PORT=\d+/)
+    expect(second.written.err).toMatch(/^127\.0\.0\.1:1 does not answer .*: another database is started\.$/m)
+    expect(second.written.err).not.toContain('secret')
+    const port = /PORT=(\d+)/.exec(second.written.err)?.[1] ?? ''
+    await until('the service answers', async () =>
+      fetch(`http://127.0.0.1:${port}/orders`, {
+        ...{ method: 'POST', body: '{"totalCents":700}', headers: { 'content-type': 'application/json' } },
+      }).then(
+        ({ status }) => status === 201,
+        () => false,
+      ),
+    )
+    await second.says(/confirm order \S+ of acme: 7/)
+    expect(second.written.out).not.toMatch(/acme: 42/)
 
-      // It runs what is in the files.
-      const file = join(folder, 'src/subscriptions.ts')
-      await writeFile(file, (await readFile(file, 'utf8')).replace('confirm order', 'thank for order'))
-      await until('the new code handles it', async () => {
-        await fetch(`http://127.0.0.1:${port}/orders`, {
-          ...{ method: 'POST', body: '{"totalCents":800}', headers: { 'content-type': 'application/json' } },
-        }).catch(() => {})
-        await new Promise((resolve) => setTimeout(resolve, 200))
-        return /thank for order \S+ of acme: 8/.test(second.written.out)
-      })
-      expect((await second.interrupt()).code).toBe(0)
-    },
-  )
+    // It runs what is in the files.
+    const file = join(folder, 'src/subscriptions.ts')
+    await writeFile(file, (await readFile(file, 'utf8')).replace('confirm order', 'thank for order'))
+    await until('the new code handles it', async () => {
+      await fetch(`http://127.0.0.1:${port}/orders`, {
+        ...{ method: 'POST', body: '{"totalCents":800}', headers: { 'content-type': 'application/json' } },
+      }).catch(() => {})
+      await new Promise((resolve) => setTimeout(resolve, 200))
+      return /thank for order \S+ of acme: 8/.test(second.written.out)
+    })
+    expect((await second.interrupt()).code).toBe(0)
+  })
 
-  test(
-    'starts the bus that a configuration exports, on the database that is given, and ends with all its processes',
-    { timeout: 120_000 },
-    async () => {
-      const { url, count } = await createTestDatabase({ empty: true })
-      const folder = await createServiceFolder()
-      await writeFile(join(folder, 'package.json'), '{"type":"module"}')
-      await writeFile(
-        join(folder, 'bossbus.config.ts'),
-        `import { createBus, defineEvents } from 'bossbus'
+  test('starts the bus that a configuration exports, on the database that is given, and ends with all its processes', async () => {
+    const { url, count } = await createTestDatabase({ empty: true })
+    const folder = await createServiceFolder()
+    await writeFile(join(folder, 'package.json'), '{"type":"module"}')
+    await writeFile(
+      join(folder, 'bossbus.config.ts'),
+      `import { createBus, defineEvents } from 'bossbus'
 import { z } from 'zod'
 const events = defineEvents({ 'order.placed': { schema: z.object({ orderId: z.string() }) } })
 const bus = createBus({ events, source: 'shop', database: process.env['DATABASE_URL'] ?? '' })
@@ -132,36 +124,35 @@ bus.subscribe({ name: 'confirm', events: ['order.placed'], handler: async ({ pay
 } })
 export default bus
 `,
-      )
-      const dev = startDev(folder, [], { DATABASE_URL: url })
-      await dev.says(/Service {3}the bus of/)
-      const env = { DATABASE_URL: url }
-      const published = await runCliProcess(
-        folder,
-        [
-          'events',
-          'publish',
-          'order.placed',
-          '--tenant',
-          'acme',
-          '--payload',
-          '{"orderId":"9"}',
-          '--wait',
-          '--unchecked',
-        ],
-        env,
-      )
-      expect(published.out).toMatch(/confirm {2}delivered/)
-      await dev.says(/handled 9 in \d+/)
-      expect(await count('select count(*) from bus.events')).toBe(1)
-      const service = Number(/handled 9 in (\d+)/.exec(dev.written.out)?.[1])
-      expect(alive(service)).toBe(true)
-      const { code, tookMs } = await dev.interrupt()
-      expect(code).toBe(0)
-      expect(tookMs).toBeLessThan(5000)
-      await until('its service has ended', async () => !alive(service))
-    },
-  )
+    )
+    const dev = startDev(folder, [], { DATABASE_URL: url })
+    await dev.says(/Service {3}the bus of/)
+    const env = { DATABASE_URL: url }
+    const published = await runCliProcess(
+      folder,
+      [
+        'events',
+        'publish',
+        'order.placed',
+        '--tenant',
+        'acme',
+        '--payload',
+        '{"orderId":"9"}',
+        '--wait',
+        '--unchecked',
+      ],
+      env,
+    )
+    expect(published.out).toMatch(/confirm {2}delivered/)
+    await dev.says(/handled 9 in \d+/)
+    expect(await count('select count(*) from bus.events')).toBe(1)
+    const service = Number(/handled 9 in (\d+)/.exec(dev.written.out)?.[1])
+    expect(alive(service)).toBe(true)
+    const { code, tookMs } = await dev.interrupt()
+    expect(code).toBe(0)
+    expect(tookMs).toBeLessThan(5000)
+    await until('its service has ended', async () => !alive(service))
+  })
 
   test('asks before it migrates a database that is not on this machine', async () => {
     const { url, count } = await createTestDatabase({ empty: true })
@@ -197,7 +188,7 @@ export default bus
     expect(missing.written.err).toMatch(/There is no file .*src\/none.ts/)
   })
 
-  test('gives the service a port that is free', { timeout: 60_000 }, async () => {
+  test('gives the service a port that is free', async () => {
     const { freePort } = await import('../../src/cli/dev/dev-database.ts')
     const from = 20_000 + Math.floor(Math.random() * 20_000)
     const port = await freePort(from)

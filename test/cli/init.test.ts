@@ -66,7 +66,7 @@ describe('bossbus init', () => {
     })
   })
 
-  test('writes projects that compile under strict TypeScript', { timeout: 120_000 }, async () => {
+  test('writes projects that compile under strict TypeScript', async () => {
     const folder = await createServiceFolder()
     const projects = ['modules', 'commonjs', 'broken']
     for (const name of projects) {
@@ -98,7 +98,7 @@ describe('bossbus init', () => {
     ['a CommonJS project in TypeScript', commonJsInTypeScript, 'mts'],
     ['an ES module project in JavaScript', { name: '@acme/Shop', type: 'module' }, 'js'],
     ['a CommonJS project in JavaScript', { name: '@acme/Shop' }, 'mjs'],
-  ])('writes files for %s', { timeout: 120_000 }, async (_, packageJson, extension) => {
+  ])('writes files for %s', async (_, packageJson, extension) => {
     const folder = await createServiceFolder()
     await writeFile(join(folder, 'package.json'), JSON.stringify(packageJson, undefined, '\t'))
     expect((await runCli(folder, ['init'])).code).toBe(0)

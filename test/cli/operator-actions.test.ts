@@ -107,8 +107,12 @@ describe('dead-letters redrive', () => {
     ])
     expect(piped.code).toBe(0)
     expect(piped.err).toMatch(/^redrive: \d of 2, \d+\/s/m)
-    const seen = await run(['dead-letters', 'redrive', 'paid-2', ...wait], { columns: 90 })
-    expect(seen.err.replaceAll('\u001b[K', '')).toMatch(/\rredrive {2}[█░]{24} \d+ % {2}\d of 1/)
+    let drawn = ''
+    await run(['dead-letters', 'redrive', 'paid-2', ...wait], {
+      columns: 90,
+      onWrite: (_, text) => (drawn += text),
+    })
+    expect(drawn.replaceAll('\u001b[K', '')).toMatch(/\rredrive {2}[█░]{24} \d+ % {2}\d of 1/)
   })
 
   test('of a cause that is not mended stops after the first ones, says why and what comes next: exit code 1', async () => {

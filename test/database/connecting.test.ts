@@ -211,7 +211,7 @@ describe('a stop ends in time', () => {
     ['before the start', { startError: undefined, abortReason: undefined }],
     ['while it starts', { startError: notStarted, abortReason: undefined }],
     ['when it is started', { startError: undefined, abortReason: aborted }],
-  ])('where the server says nothing any more, %s', { timeout: 60_000 }, async (when, expected) => {
+  ])('where the server says nothing any more, %s', async (when, expected) => {
     const database = await createTestDatabase()
     const proxy = await startTcpProxy(database.url)
     const bus = testBus({ connectionString: proxy.url, connectionTimeoutMillis: 0 })
@@ -247,7 +247,6 @@ describe('a stop ends in time', () => {
 
 test.skipIf(!hasOpenssl)(
   'a running bus whose file of certificates is away for a moment goes on when it is back',
-  { timeout: 120_000 },
   async () => {
     const server = await startTlsServer()
     const caFile = join(await temporaryFolder(), 'ca.pem')
@@ -284,7 +283,6 @@ test.skipIf(!hasOpenssl)(
 
 test.skipIf(!hasOpenssl)(
   'a password is taken over TLS, with the channel bound to it, and a wrong one is tried again',
-  { timeout: 60_000 },
   async () => {
     const server = await startTlsServer()
     await server.rows(`create role ada login superuser password 'p#/?@%w'`)

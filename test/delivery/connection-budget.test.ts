@@ -42,7 +42,6 @@ test('all that a bus may have is shared out, and every part gets one', () => {
 
 test.each([3, 4, 10])(
   'with `max: %i` a bus with 30 exactly-once subscriptions has no more, and delivers all, whatever its handlers ask of it',
-  { timeout: 60_000 },
   async (max) => {
     const database = await createTestDatabase()
     await database.rows('create table made (subscription int, payload text)')

@@ -106,38 +106,29 @@ test('docs/command-line-json.md has each command that writes JSON, and no other'
   expect(new Set(named)).toEqual(new Set(commands.map(({ name }) => name)))
 })
 
-test(
-  'docs/command-line-json.md names all fields, and those that are always there',
-  { timeout: 120_000 },
-  async () => {
-    const { database, content } = await createOperated()
-    const folder = await createOperatorFolder()
-    await database.rows(addPoison)
-    await writeFile(join(folder, 'edited.json'), '{"paymentId":"1","amountCents":9}')
-    let operation = ''
-    for (const [label, args] of Object.entries(calls(content))) {
-      const bus = label === 'instances' ? testBus(database.url) : undefined
-      await bus?.start()
-      const call = [
-        ...label.split(' '),
-        ...args.map((each) => (each === listed ? operation : each)),
-        '--json',
-      ]
-      const result = await runCli(folder, call, { DATABASE_URL: database.url })
-      await bus?.stop()
-      const rows = jsonLines(result)
-      expect({ label, isSomething: rows.length > 0, err: result.err }).toMatchObject({ isSomething: true })
-      if (label === 'operations list')
-        operation = String(rows.find(({ state }) => state === 'running')?.['id'])
-      const fields = documented.get(label) ?? []
-      const seen = new Set(rows.flatMap((row) => Object.keys(row)))
-      expect({
-        label,
-        notNamed: [...seen].filter((name) => !fields.some((field) => field.name === name)),
-        notThere: fields.filter(
-          ({ name, isOptional }) => !isOptional && rows.some((row) => !Object.hasOwn(row, name)),
-        ),
-      }).toEqual({ label, notNamed: [], notThere: [] })
-    }
-  },
-)
+test('docs/command-line-json.md names all fields, and those that are always there', async () => {
+  const { database, content } = await createOperated()
+  const folder = await createOperatorFolder()
+  await database.rows(addPoison)
+  await writeFile(join(folder, 'edited.json'), '{"paymentId":"1","amountCents":9}')
+  let operation = ''
+  for (const [label, args] of Object.entries(calls(content))) {
+    const bus = label === 'instances' ? testBus(database.url) : undefined
+    await bus?.start()
+    const call = [...label.split(' '), ...args.map((each) => (each === listed ? operation : each)), '--json']
+    const result = await runCli(folder, call, { DATABASE_URL: database.url })
+    await bus?.stop()
+    const rows = jsonLines(result)
+    expect({ label, isSomething: rows.length > 0, err: result.err }).toMatchObject({ isSomething: true })
+    if (label === 'operations list') operation = String(rows.find(({ state }) => state === 'running')?.['id'])
+    const fields = documented.get(label) ?? []
+    const seen = new Set(rows.flatMap((row) => Object.keys(row)))
+    expect({
+      label,
+      notNamed: [...seen].filter((name) => !fields.some((field) => field.name === name)),
+      notThere: fields.filter(
+        ({ name, isOptional }) => !isOptional && rows.some((row) => !Object.hasOwn(row, name)),
+      ),
+    }).toEqual({ label, notNamed: [], notThere: [] })
+  }
+})

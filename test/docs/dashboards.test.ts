@@ -124,34 +124,30 @@ function findFaults(
     .map(([fault]) => fault)
 }
 
-test(
-  'each query of the Grafana dashboard runs, and has the columns that its panel needs',
-  { timeout: 60_000 },
-  async () => {
-    const client = await connect(await fill())
-    const seen: string[] = []
-    for (const panel of dashboard.panels) {
-      for (const { rawSql, format } of panel.targets ?? []) {
-        const sql = withoutMacros(rawSql)
-        expect(sql).not.toContain('$')
-        seen.push(sql)
-        const result = await client.query<Record<string, unknown>>(sql).catch((error: unknown) => {
-          throw new Error(`The panel "${panel.title}" fails`, { cause: error })
-        })
-        expect([panel.title, findFaults(panel, format, result)]).toEqual([panel.title, []])
-      }
+test('each query of the Grafana dashboard runs, and has the columns that its panel needs', async () => {
+  const client = await connect(await fill())
+  const seen: string[] = []
+  for (const panel of dashboard.panels) {
+    for (const { rawSql, format } of panel.targets ?? []) {
+      const sql = withoutMacros(rawSql)
+      expect(sql).not.toContain('$')
+      seen.push(sql)
+      const result = await client.query<Record<string, unknown>>(sql).catch((error: unknown) => {
+        throw new Error(`The panel "${panel.title}" fails`, { cause: error })
+      })
+      expect([panel.title, findFaults(panel, format, result)]).toEqual([panel.title, []])
     }
-    const { rows: views } = await client.query<{ name: string }>(
-      `select viewname as name from pg_views where schemaname = 'bus' and viewname like 'v\\_%'`,
-    )
-    const isUsed = (name: string): boolean =>
-      seen.some((sql) => sql.includes(`bus.${name}`) || sql.includes(`bus.${name.replace('v_', 'read_')}(`))
-    expect(views.filter(({ name }) => !isUsed(name))).toEqual([])
-    expect(views).toHaveLength(15)
-    const [variable] = dashboard.templating.list.filter(({ type }) => type === 'query')
-    expect((await client.query(variable?.query ?? '')).rowCount).toBe(5)
-  },
-)
+  }
+  const { rows: views } = await client.query<{ name: string }>(
+    `select viewname as name from pg_views where schemaname = 'bus' and viewname like 'v\\_%'`,
+  )
+  const isUsed = (name: string): boolean =>
+    seen.some((sql) => sql.includes(`bus.${name}`) || sql.includes(`bus.${name.replace('v_', 'read_')}(`))
+  expect(views.filter(({ name }) => !isUsed(name))).toEqual([])
+  expect(views).toHaveLength(15)
+  const [variable] = dashboard.templating.list.filter(({ type }) => type === 'query')
+  expect((await client.query(variable?.query ?? '')).rowCount).toBe(5)
+})
 
 test('the panels of the Grafana dashboard have ids of their own, and do not overlap', () => {
   expectLayout(dashboard.panels)
@@ -177,7 +173,7 @@ test('dashboards.md names each view with exactly its columns', async () => {
   expect(real).toHaveLength(15)
 })
 
-test('each statement of dashboards.md runs', { timeout: 60_000 }, async () => {
+test('each statement of dashboards.md runs', async () => {
   const database = await fill()
   const client = await connect(database)
   const blocks = [...page.matchAll(/```sql\n([\s\S]*?)```/g)].map(([, sql = '']) => sql)
@@ -211,13 +207,9 @@ test('the statement that people run by hand on pg-boss has the states that dashb
   expect((counted.get('bus.retried created') ?? 0) + (counted.get('bus.retried retry') ?? 0)).toBe(2)
 })
 
-test(
-  'the command line of pg-boss finds its schema as it was, beside the views',
-  { timeout: 60_000 },
-  async () => {
-    const { url } = await createTestDatabase()
-    const cli = fileURLToPath(new URL('../../node_modules/.bin/pg-boss', import.meta.url))
-    const { stdout } = await promisify(execFile)(cli, ['doctor', '--connection-string', url])
-    expect(stdout).toContain('No drift detected')
-  },
-)
+test('the command line of pg-boss finds its schema as it was, beside the views', async () => {
+  const { url } = await createTestDatabase()
+  const cli = fileURLToPath(new URL('../../node_modules/.bin/pg-boss', import.meta.url))
+  const { stdout } = await promisify(execFile)(cli, ['doctor', '--connection-string', url])
+  expect(stdout).toContain('No drift detected')
+})

@@ -107,7 +107,7 @@ describe.each(kits)('drizzle-kit $name', ({ folder, isThere, name }) => {
   })
 })
 
-test('tables of the bus that are exported make migrations of the service', { timeout: 120_000 }, async () => {
+test('tables of the bus that are exported make migrations of the service', async () => {
   const { url } = await createTestDatabase()
   const kit = await openKit(projectFolder, url, ({ bus }) => `${ownTables}\nexport * from '${bus}'`, {})
   await kit.run('generate')

@@ -92,19 +92,18 @@ async function freePort(): Promise<string> {
   return String(port)
 }
 
-test('the files that the pages show compile', { timeout: 120_000 }, async () => {
+test('the files that the pages show compile', async () => {
   // Beside a service on Fastify, that of NestJS would be typed by its bus.
   expect(await compile('tsconfig.json', ['**/*.ts'], ['nestjs'], {})).toEqual({ code: 0, output: '' })
 })
 
-test('the files of nestjs.md compile with the decorators of NestJS', { timeout: 120_000 }, async () => {
+test('the files of nestjs.md compile with the decorators of NestJS', async () => {
   const nest = { experimentalDecorators: true, emitDecoratorMetadata: true, erasableSyntaxOnly: false }
   expect(await compile('tsconfig.nest.json', ['nestjs/*.ts'], [], nest)).toEqual({ code: 0, output: '' })
 })
 
 test.each(['express', 'hono', 'fastify'])(
   'the service of %s.md publishes what it is asked, handles it, and stops in order',
-  { timeout: 120_000 },
   async (page) => {
     const { url, count } = await createTestDatabase({ empty: true })
     const port = await freePort()
@@ -129,7 +128,7 @@ test.each(['express', 'hono', 'fastify'])(
   },
 )
 
-test('the handler and the worker of nextjs.md', { timeout: 60_000 }, async () => {
+test('the handler and the worker of nextjs.md', async () => {
   const { url, rows, count } = await createTestDatabase()
   await rows('create table payments (id text primary key, status text not null)')
   process.env['DATABASE_URL'] = url
@@ -177,7 +176,7 @@ test('the handler of lambda.md publishes once, however often it is called', asyn
   expect(await count('select count(*) from payments')).toBe(1)
 })
 
-test('the processes of deployment.md share the work, and stop together', { timeout: 60_000 }, async () => {
+test('the processes of deployment.md share the work, and stop together', async () => {
   const { url, count } = await createTestDatabase()
   const program = run(fileOf('deployment', 'cluster.ts'), { DATABASE_URL: url })
   await until(
@@ -200,7 +199,7 @@ test('the processes of deployment.md share the work, and stop together', { timeo
   expect(await count('select count(*) from bus.deliveries')).toBe(20)
 })
 
-test('from-an-in-memory-bus.md calls the same listener before and after', { timeout: 120_000 }, async () => {
+test('from-an-in-memory-bus.md calls the same listener before and after', async () => {
   const { url, count } = await createTestDatabase({ empty: true })
   const before = run(fileOf('from-an-in-memory-bus', 'before.ts'), {})
   expect(await before.exited).toBe(0)
@@ -210,7 +209,7 @@ test('from-an-in-memory-bus.md calls the same listener before and after', { time
   expect(await count('select count(*) from bus.events')).toBe(1)
 })
 
-test('the service of from-pg-boss.md runs jobs of its own beside the bus', { timeout: 120_000 }, async () => {
+test('the service of from-pg-boss.md runs jobs of its own beside the bus', async () => {
   const { url, rows } = await createTestDatabase({ empty: true })
   const program = run(fileOf('from-pg-boss', 'side-by-side.ts'), { DATABASE_URL: url })
   const wanted = ['open a case for 42', 'receipt for 42', 'render 42']

@@ -76,7 +76,7 @@ describe('links', () => {
     expect(dead).toEqual([])
   })
 
-  test('a page of the package leads only to others of it', { timeout: 120_000 }, async () => {
+  test('a page of the package leads only to others of it', async () => {
     const shipped = await listPacked()
     expect(shipped).toContain('docs/guide/publishing.md')
     expect(shipped).not.toContain('docs/design.md')

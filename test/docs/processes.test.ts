@@ -239,4 +239,4 @@ test('a read model that is rebuilt while events come has each of them once, and 
   expect(bothWays).toBeGreaterThan(0)
   expect(receipts).toBeGreaterThan(bothWays)
   expect(copiedCount - bothWays + receipts).toBe(count)
-}, 240_000)
+})

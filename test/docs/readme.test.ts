@@ -50,7 +50,7 @@ async function compile(file: string): Promise<string> {
   return code === 0 ? output() : `${code}: ${output()}`
 }
 
-test("the README's thirty lines compile, and run as they are printed", { timeout: 120_000 }, async () => {
+test("the README's thirty lines compile, and run as they are printed", async () => {
   const { url, count } = await createTestDatabase({ empty: true })
   expect(thirtyLines).toContain('bus.publish(tx')
   expect(thirtyLines.trimEnd().split('\n').length).toBeLessThanOrEqual(32)
@@ -63,7 +63,7 @@ test("the README's thirty lines compile, and run as they are printed", { timeout
   expect(await count('select count(*) from bus.events')).toBe(1)
 })
 
-test("the README's service on Fastify compiles, publishes and handles", { timeout: 120_000 }, async () => {
+test("the README's service on Fastify compiles, publishes and handles", async () => {
   const { url } = await createTestDatabase({ empty: true })
   const [before = ''] = thirtyLines.split('const bus = createBus')
   const program = await write('fastify', `${before}${inFastify.replace('port: 3000', 'port: 0')}`)

@@ -90,7 +90,7 @@ test.skipIf(pgbouncerPath === undefined)(
     await database.rows(`alter database ${name} set search_path = "$user", public, pg_catalog`)
     expect(await codesOf(database.url)).toEqual([])
     const finding = await findingOf(await startPgbouncer(database.url, 'transaction'), 'setting-unsupported')
-    expect(finding.remedy).toMatch(/^alter role "\w+" set search_path = "\$user", public;$/)
+    expect(finding.remedy).toMatch(/^alter role "\w+" in database "\w+" set search_path = "\$user", public;$/)
   },
 )
 

@@ -157,7 +157,6 @@ test.each(chunks)(
       Object.fromEntries(results.map(([title]) => [title, goodDelivery])),
     )
   },
-  180_000,
 )
 
 /** A role and a database with settings, for new connections. */

@@ -106,4 +106,4 @@ test('an erasure is recorded before it, with what came of it, and without the su
     outcome: { eventCount: 1, failureCount: 0 },
   })
   expect(JSON.stringify(record)).not.toContain('customer-9')
-}, 20_000)
+})

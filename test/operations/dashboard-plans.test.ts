@@ -92,7 +92,7 @@ async function fill(client: pg.Client): Promise<void> {
   await client.query('vacuum analyze')
 }
 
-test('no view reads a table of the log, the ledger or the queues in full', { timeout: 60_000 }, async () => {
+test('no view reads a table of the log, the ledger or the queues in full', async () => {
   const { url, rows } = await makeDatabase(3)
   await fill(await connect(url))
   // The functions switch it off, for tables without statistics. Here the planner has a choice.
@@ -129,7 +129,7 @@ test('no view reads a table of the log, the ledger or the queues in full', { tim
   ).toBeGreaterThan(0)
 })
 
-test('counts stop at their caps, and say so', { timeout: 60_000 }, async () => {
+test('counts stop at their caps, and say so', async () => {
   const { url, rows } = await makeDatabase(1)
   const client = await connect(url)
   await client.query('set session_replication_role = replica')
@@ -161,58 +161,54 @@ test('counts stop at their caps, and say so', { timeout: 60_000 }, async () => {
   expect(await queries.blockedKeys()).toMatchObject([{ behindEvents: 10_000, isPartial: true }])
 })
 
-test(
-  'with many subscriptions and months no view holds more than 64 locks',
-  { timeout: 120_000 },
-  async () => {
-    const { url, rows } = await makeDatabase(40)
-    const { queries } = testBus(url)
-    // Each queue has a job, and three months have failures.
-    await rows(
-      `insert into pgboss.job (name, data, policy, singleton_key)
+test('with many subscriptions and months no view holds more than 64 locks', async () => {
+  const { url, rows } = await makeDatabase(40)
+  const { queries } = testBus(url)
+  // Each queue has a job, and three months have failures.
+  await rows(
+    `insert into pgboss.job (name, data, policy, singleton_key)
      select 'bus.' || name, jsonb_build_object('eventIds', jsonb_build_array(bus.uuid_v7())), 'standard', '*' from bus.subscriptions`,
-    )
-    await rows(
-      `insert into bus.failing (subscription_id, event_id, state, attempts, fingerprint, job_id)
+  )
+  await rows(
+    `insert into bus.failing (subscription_id, event_id, state, attempts, fingerprint, job_id)
      select s.id, bus.uuid_v7_floor(now() - m * interval '1 month'), 'dead', 1, 'f' || m, gen_random_uuid() from bus.subscriptions s, generate_series(0, 30) m`,
-    )
-    await rows(
-      `insert into bus.attempts (event_id, subscription_id, attempt, ended_at, succeeded, error_message, fingerprint)
+  )
+  await rows(
+    `insert into bus.attempts (event_id, subscription_id, attempt, ended_at, succeeded, error_message, fingerprint)
      select event_id, subscription_id, 1, now(), false, 'no answer', fingerprint from bus.failing`,
+  )
+  // Counts the locks of the transaction within read_each, where it has the most, and once more when the statement is done.
+  const [source] = await rows(`select pg_get_functiondef('bus.read_each'::regproc) as text`)
+  const measured = String(source?.['text'])
+    .replace('at_once constant int := 3;', 'at_once constant int := 3; locks int;')
+    .replace(
+      'raise exception using',
+      `locks := (select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'relation'); raise exception using`,
     )
-    // Counts the locks of the transaction within read_each, where it has the most, and once more when the statement is done.
-    const [source] = await rows(`select pg_get_functiondef('bus.read_each'::regproc) as text`)
-    const measured = String(source?.['text'])
-      .replace('at_once constant int := 3;', 'at_once constant int := 3; locks int;')
-      .replace(
-        'raise exception using',
-        `locks := (select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'relation'); raise exception using`,
-      )
-      .replace(
-        'return query',
-        `perform set_config('test.locks', greatest(current_setting('test.locks', true)::int, locks)::text, false); return query`,
-      )
-    await rows(measured)
-    const most: Record<string, number> = {}
-    for (const [name, read] of Object.entries(reads)) {
-      const client = await connect(url)
-      await client.query(`set test.locks = 0`)
-      await client.query('begin')
-      await client.query(read)
-      const { rows: counted } = await client.query<{ within: string; after: number }>(
-        `select current_setting('test.locks') as within,
+    .replace(
+      'return query',
+      `perform set_config('test.locks', greatest(current_setting('test.locks', true)::int, locks)::text, false); return query`,
+    )
+  await rows(measured)
+  const most: Record<string, number> = {}
+  for (const [name, read] of Object.entries(reads)) {
+    const client = await connect(url)
+    await client.query(`set test.locks = 0`)
+    await client.query('begin')
+    await client.query(read)
+    const { rows: counted } = await client.query<{ within: string; after: number }>(
+      `select current_setting('test.locks') as within,
          (select count(*)::int from pg_locks where pid = pg_backend_pid() and locktype = 'relation') as after`,
-      )
-      await client.query('rollback')
-      most[name] = Math.max(Number(counted[0]?.within), counted[0]?.after ?? Number.NaN)
-    }
-    expect(Object.entries(most).filter(([, locks]) => !(locks <= 64))).toEqual([])
-    // It did count those of queues.
-    expect(most['v_depth']).toBeGreaterThan(40)
-    expect(await queries.depth()).toHaveLength(41)
-    expect((await queries.deadByError()).every(({ errorMessage }) => errorMessage === 'no answer')).toBe(true)
-  },
-)
+    )
+    await client.query('rollback')
+    most[name] = Math.max(Number(counted[0]?.within), counted[0]?.after ?? Number.NaN)
+  }
+  expect(Object.entries(most).filter(([, locks]) => !(locks <= 64))).toEqual([])
+  // It did count those of queues.
+  expect(most['v_depth']).toBeGreaterThan(40)
+  expect(await queries.depth()).toHaveLength(41)
+  expect((await queries.deadByError()).every(({ errorMessage }) => errorMessage === 'no answer')).toBe(true)
+})
 
 test('bus_operator reads every view, and no other role of the bus does', async () => {
   const database = await makeDatabase(1)

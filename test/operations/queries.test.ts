@@ -119,7 +119,7 @@ const nothing = {
   time: expect.any(Date) as Date,
 }
 
-test('each view says of each state what is true, in jobs and in events', { timeout: 60_000 }, async () => {
+test('each view says of each state what is true, in jobs and in events', async () => {
   const { database, queries, ids, stop } = await makeStates()
   expect(await queries.depth()).toEqual([
     { ...nothing, subscription: 'blocking', deadEvents: 1, behindEvents: 3 },

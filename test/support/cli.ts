@@ -48,7 +48,17 @@ export interface Person {
   readonly onWrite?: (name: 'out' | 'err', text: string) => void
 }
 
-/** Runs the CLI in this process. Lines end with a line feed; the last one of each stream is left out. */
+/** What is left on a terminal: lines that the progress of slow work has drawn and taken away again are gone. */
+const remaining = (text: string): string =>
+  text
+    .split('\n')
+    .map((line) => line.split('\r\u{1b}[K').at(-1) ?? '')
+    .join('\n')
+
+/**
+ * Runs the CLI in this process. Lines end with a line feed; the last one of each stream is left out. On a terminal `err` is what is left at
+ * the end; `onWrite` hears all of it.
+ */
 export async function runCli(
   cwd: string,
   args: readonly string[],
@@ -85,5 +95,5 @@ export async function runCli(
             return () => {}
           },
   })
-  return { code, out: written.out.replace(/\n$/, ''), err: written.err.replace(/\n$/, '') }
+  return { code, out: written.out.replace(/\n$/, ''), err: remaining(written.err).replace(/\n$/, '') }
 }

@@ -71,7 +71,7 @@ const maxLookMs = 50
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  timeoutMs = 60_000,
+  timeoutMs = 120_000,
 ): Promise<void> {
   const beganAt = realNow()
   while (!(await condition())) {

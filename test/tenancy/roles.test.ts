@@ -118,28 +118,24 @@ test('an owner that may not create roles is told once what to run, delivers with
   expect([await readAsTenant(url, 'acme'), await readAsTenant(url, 'rival')]).toEqual([1, 0])
 })
 
-test(
-  'several databases of one cluster that migrate at once share the roles',
-  { timeout: 60_000 },
-  async () => {
-    const serverUrl = await startCluster()
-    const databases = await Promise.all(
-      Array.from({ length: 5 }, async () => createOwnedDatabase(serverUrl, 'superuser')),
-    )
-    const loggers = databases.map(() => recordingLogger())
-    await Promise.all(
-      databases.flatMap(({ url }, index) => [
-        testBus(url, { logger: loggers[index] }).migrate(),
-        testBus(url, { logger: loggers[index] }).migrate(),
-      ]),
-    )
-    expect(loggers.flatMap(warnings)).toEqual([])
-    for (const { admin } of databases) {
-      expect(await rolesIn(admin)).toEqual(allRoles)
-      expect(await describeSchema(admin)).toBe(await checkedInSchema())
-    }
-  },
-)
+test('several databases of one cluster that migrate at once share the roles', async () => {
+  const serverUrl = await startCluster()
+  const databases = await Promise.all(
+    Array.from({ length: 5 }, async () => createOwnedDatabase(serverUrl, 'superuser')),
+  )
+  const loggers = databases.map(() => recordingLogger())
+  await Promise.all(
+    databases.flatMap(({ url }, index) => [
+      testBus(url, { logger: loggers[index] }).migrate(),
+      testBus(url, { logger: loggers[index] }).migrate(),
+    ]),
+  )
+  expect(loggers.flatMap(warnings)).toEqual([])
+  for (const { admin } of databases) {
+    expect(await rolesIn(admin)).toEqual(allRoles)
+    expect(await describeSchema(admin)).toBe(await checkedInSchema())
+  }
+})
 
 test('who may create roles, but finds them made by another, is told which grant is missing', async () => {
   const serverUrl = await startCluster()

@@ -50,7 +50,6 @@ async function receiveThroughCrashes(
 
 test(
   'each message is one event, or once in the quarantine, although its consumer and the database are killed',
-  { timeout: 240_000 },
   async () => {
     await expect(receiveThroughCrashes(2000, 3, 1)).resolves.toBeUndefined()
   },

@@ -27,7 +27,7 @@ export const neededSettingsCheck: Check = {
         [
           ...unmet.map(
             ({ name, value, wanted }) =>
-              `alter role ${quoteName(facts.role)} set ${name} = ${name === 'search_path' ? withoutCatalog(value) : `'${wanted}'`};`,
+              `alter role ${quoteName(facts.role)} in database ${quoteName(facts.database)} set ${name} = ${name === 'search_path' ? withoutCatalog(value) : `'${wanted}'`};`,
           ),
           resetSql(replica, facts.database) ?? '',
         ]

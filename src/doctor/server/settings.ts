@@ -152,7 +152,7 @@ function findTimeLimits(values: Values, { facts }: CheckContext): readonly Docto
     found(
       'time-limits-behind-pooler',
       `Statements of the bus are ended by ${names.map((name) => `\`${name}\``).join(', ')}, which it cannot set behind a pooler: a slow fetch fails, and its events come late`,
-      `${names.map((name) => `alter role ${quoteName(facts.role)} set ${name} = 0;`).join(' ')} Or give the bus a direct URL.`,
+      `${names.map((name) => `alter role ${quoteName(facts.role)} in database ${quoteName(facts.database)} set ${name} = 0;`).join(' ')} Or give the bus a direct URL.`,
       { milliseconds: Object.fromEntries(names.map((name) => [name, Number(values[name])])) },
     ),
   ]

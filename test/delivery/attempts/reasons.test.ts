@@ -113,7 +113,7 @@ test('start, stop, migration and leadership are logged at info', async () => {
     durationMs: expect.any(Number) as number,
   })
   expect(migrated?.fields['durationMs']).toBeGreaterThan(0)
-}, 120_000)
+})
 
 test('a pattern that matches no type of the catalogue is warned of at the start, and one that does is not', async () => {
   const { url } = await createTestDatabase()

@@ -22,7 +22,7 @@ const receipts = async ({ count }: TestDatabase): Promise<number> =>
 for (const mode of ['at-least-once', 'exactly-once', 'ordered'] as const)
   test(
     `a subscription that fails everything halts, burns no attempts, and goes on with the first success: ${mode}`,
-    { timeout: 60_000, tags: mode === 'at-least-once' ? [] : ['slow'] },
+    { tags: mode === 'at-least-once' ? [] : ['slow'] },
     async () => {
       const database = await createTestDatabase()
       const state = { healed: false, attempts: 0 }
@@ -90,7 +90,7 @@ for (const mode of ['at-least-once', 'exactly-once', 'ordered'] as const)
     },
   )
 
-test('what fails for one tenant does not halt the others', { timeout: 30_000 }, async () => {
+test('what fails for one tenant does not halt the others', async () => {
   const database = await createTestDatabase()
   const bus = testBus(database.url)
   bus.subscribe({
@@ -114,7 +114,7 @@ test('what fails for one tenant does not halt the others', { timeout: 30_000 }, 
   expect((await bus.subscriptions.list())[0]?.state).toBe('active')
 })
 
-test('NonRetryableError opens nothing; RetryAfterError does', { timeout: 30_000 }, async () => {
+test('NonRetryableError opens nothing; RetryAfterError does', async () => {
   const database = await createTestDatabase()
   const bus = testBus(database.url)
   bus.subscribe({

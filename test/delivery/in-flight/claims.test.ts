@@ -108,8 +108,8 @@ test.each([false, true])(
     for (let n = 0; n < (isTaken ? 1 : 2); n += 1) {
       const before = await heartbeats()
       clock.advance((heartbeatSeconds * 1000) / 3 + 1)
-      if (isTaken) await until('it hears that the job was taken over', () => isTold(logger), 10_000)
-      else await until('a heartbeat is written', async () => (await heartbeats()) > before, 10_000)
+      if (isTaken) await until('it hears that the job was taken over', () => isTold(logger))
+      else await until('a heartbeat is written', async () => (await heartbeats()) > before)
     }
     expect(isTold(logger)).toBe(isTaken)
     mayGoOn.resolve()

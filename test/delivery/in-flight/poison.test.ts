@@ -90,7 +90,6 @@ for (const [mode, how, batchSize] of [...inEveryRun, ...others])
   test(
     `an event that ends its process is the only dead letter: ${mode}, ${how}, batches of ${batchSize}`,
     {
-      timeout: 120_000,
       tags: inEveryRun.some((run) => run.join() === [mode, how, batchSize].join()) ? [] : ['slow'],
     },
     async () => {

@@ -72,7 +72,7 @@ test.each<[Mode, number, number]>([
   ['ordered', 5000, 50],
 ])(
   'a tenant at its limit delays nobody, and is never above it: %s, %i events, handlers of %i ms',
-  { timeout: 90_000, tags: ['slow'] },
+  { tags: ['slow'] },
   async (mode, count, handlerMs) => {
     const database = await createTestDatabase()
     const { bus, seen } = subscribe(database, mode, handlerMs, { tenantConcurrency: 3 })
@@ -102,7 +102,7 @@ test.each<[Mode, number, number]>([
   },
 )
 
-test('everything of a limited tenant is delivered, once, by two processes', { timeout: 60_000 }, async () => {
+test('everything of a limited tenant is delivered, once, by two processes', async () => {
   const database = await createTestDatabase()
   const one = subscribe(database, 'at-least-once', 5, { tenantConcurrency: 2 })
   const two = subscribe(database, 'at-least-once', 5, { tenantConcurrency: 2 })
@@ -128,7 +128,7 @@ test('everything of a limited tenant is delivered, once, by two processes', { ti
 
 test.each([50, 100])(
   'without a limit, ten events do not wait a second for 50,000 of another tenant: handlers of %i ms',
-  { timeout: 60_000, tags: ['slow'] },
+  { tags: ['slow'] },
   async (handlerMs) => {
     const database = await createTestDatabase()
     const { bus, seen } = subscribe(database, 'at-least-once', handlerMs, {})

@@ -66,49 +66,45 @@ const modes: readonly (readonly [string, Options])[] = [
   ['one at a time', { concurrency: 1 }],
 ]
 
-test.each(modes)(
-  '%s: first attempts and events of a lost worker take turns',
-  { timeout: 120_000 },
-  async (how, given) => {
-    const database = await createTestDatabase()
-    const options: Options = {
-      concurrency: 4,
-      retry: { maxAttempts: 5, delaySeconds: 0, backoff: false },
-      ...given,
-    }
-    const lost = given.concurrency === 1 ? 100 : 400
-    const fresh = given.concurrency === 1 ? 10 : 40
-    await handOver(database, options, lost, 'lost')
-    await takeAndDie(database.url, 'bus.turns')
-    const { begun, of } = record()
-    const bus = testBus(database.url)
-    bus.subscribe({
-      name: 'turns',
-      events: ['note'],
-      ...options,
-      handler: async ({ tenantId }: { tenantId: string }, { attempt }: { attempt: number }) => {
-        begun.push({ tenant: tenantId, attempt })
-        await pause(50)
-      },
-    } as never)
-    await bus.start()
-    await until('they run again', () => of(0, true) >= 8)
-    const before = begun.length
-    const beganAt = performance.now()
-    await publish(database, fresh, 'fresh')
-    await until('the first attempts have begun', () => of(before, false) === fresh)
-    const laterMeanwhile = of(before, true)
-    console.log(
-      `${how}: ${fresh} first attempts began within ${(performance.now() - beganAt).toFixed(0)} ms, beside ${laterMeanwhile} later ones`,
-    )
-    // Half each; in the order of pg-boss's priority it would be nearly all of them.
-    expect(laterMeanwhile).toBeLessThan(fresh * 2 + 10)
-    expect(laterMeanwhile).toBeGreaterThan(fresh / 4)
-    await until('all are done', () => begun.length >= lost + fresh)
-  },
-)
+test.each(modes)('%s: first attempts and events of a lost worker take turns', async (how, given) => {
+  const database = await createTestDatabase()
+  const options: Options = {
+    concurrency: 4,
+    retry: { maxAttempts: 5, delaySeconds: 0, backoff: false },
+    ...given,
+  }
+  const lost = given.concurrency === 1 ? 100 : 400
+  const fresh = given.concurrency === 1 ? 10 : 40
+  await handOver(database, options, lost, 'lost')
+  await takeAndDie(database.url, 'bus.turns')
+  const { begun, of } = record()
+  const bus = testBus(database.url)
+  bus.subscribe({
+    name: 'turns',
+    events: ['note'],
+    ...options,
+    handler: async ({ tenantId }: { tenantId: string }, { attempt }: { attempt: number }) => {
+      begun.push({ tenant: tenantId, attempt })
+      await pause(50)
+    },
+  } as never)
+  await bus.start()
+  await until('they run again', () => of(0, true) >= 8)
+  const before = begun.length
+  const beganAt = performance.now()
+  await publish(database, fresh, 'fresh')
+  await until('the first attempts have begun', () => of(before, false) === fresh)
+  const laterMeanwhile = of(before, true)
+  console.log(
+    `${how}: ${fresh} first attempts began within ${(performance.now() - beganAt).toFixed(0)} ms, beside ${laterMeanwhile} later ones`,
+  )
+  // Half each; in the order of pg-boss's priority it would be nearly all of them.
+  expect(laterMeanwhile).toBeLessThan(fresh * 2 + 10)
+  expect(laterMeanwhile).toBeGreaterThan(fresh / 4)
+  await until('all are done', () => begun.length >= lost + fresh)
+})
 
-test('first attempts and retries take turns, whoever has more', { timeout: 120_000 }, async () => {
+test('first attempts and retries take turns, whoever has more', async () => {
   const database = await createTestDatabase()
   const { begun, of } = record()
   const bus = testBus(database.url)
@@ -141,7 +137,7 @@ test('first attempts and retries take turns, whoever has more', { timeout: 120_0
   expect(laterBeside).toBeGreaterThan(10)
 })
 
-test('a steady stream of first attempts does not starve retries', { timeout: 120_000 }, async () => {
+test('a steady stream of first attempts does not starve retries', async () => {
   const database = await createTestDatabase()
   const { begun, of } = record()
   const bus = testBus(database.url)
@@ -185,7 +181,7 @@ test('a steady stream of first attempts does not starve retries', { timeout: 120
   expect(firstMeanwhile).toBeLessThan(200)
 })
 
-test('suspects, which run one by one, keep no first attempts waiting', { timeout: 120_000 }, async () => {
+test('suspects, which run one by one, keep no first attempts waiting', async () => {
   const database = await createTestDatabase()
   const options: Options = { concurrency: 4, retry: { maxAttempts: 5, delaySeconds: 0, backoff: false } }
   await handOver(database, options, 100, 'suspect')

@@ -154,7 +154,6 @@ const locks: readonly Lock[] = [
 
 test.each(locks)(
   'while somebody holds $what, all else is delivered, and what waits for it afterwards, once and in order',
-  { timeout: 90_000 },
   async ({ lock, stopped, finishes }) => {
     const stage = await openStage()
     const { database, seen } = stage
@@ -206,169 +205,153 @@ const insert = async ({ rows }: TestDatabase, values: string): Promise<readonly 
     `insert into bus.events (id, tenant_id, type, source, ordering_key, payload, available_at) values ${values} returning id`,
   )
 
-test(
-  'a scheduled event that is being cancelled keeps back its own key alone, in order',
-  { timeout: 60_000 },
-  async () => {
-    const { bus, database, seen, finish } = await openStage()
-    finish()
-    const [first] = await insert(
-      database,
-      `(bus.uuid_v7(), 'acme', 'note', 'sql', 'slow', '{"n": 1}', clock_timestamp() + interval '300 ms')`,
-    )
-    await insert(
-      database,
-      `(bus.uuid_v7(), 'acme', 'note', 'sql', 'slow', '{"n": 2}', clock_timestamp() + interval '301 ms'),
+test('a scheduled event that is being cancelled keeps back its own key alone, in order', async () => {
+  const { bus, database, seen, finish } = await openStage()
+  finish()
+  const [first] = await insert(
+    database,
+    `(bus.uuid_v7(), 'acme', 'note', 'sql', 'slow', '{"n": 1}', clock_timestamp() + interval '300 ms')`,
+  )
+  await insert(
+    database,
+    `(bus.uuid_v7(), 'acme', 'note', 'sql', 'slow', '{"n": 2}', clock_timestamp() + interval '301 ms'),
      (bus.uuid_v7(), 'acme', 'note', 'sql', 'quick', '{"n": 1}', clock_timestamp() + interval '302 ms')`,
-    )
-    const session = await openSession(database)
-    await session.rows('begin')
-    expect(await session.rows('select bus.cancel($1)', [first?.['id']])).toEqual([{ cancel: true }])
-    await until('the other key has gone on', () => seen.ordered.includes('quick 1'), roomFor(boundMs))
-    await publish({ bus, database }, 1)
-    await until(
-      'others go on',
-      () => seen.ordered.includes('free 1') && seen.plain.includes(' 1'),
-      roomFor(boundMs),
-    )
-    expect(seen.ordered.some((what) => what.startsWith('slow'))).toBe(false)
-    await session.rows('rollback')
-    await until(
-      'it was not cancelled, and all is there',
-      () => seen.ordered.includes('slow 2'),
-      roomFor(boundMs),
-    )
-    expect(seen.ordered.filter((what) => what.startsWith('slow'))).toEqual(['slow 1', 'slow 2'])
-  },
-)
+  )
+  const session = await openSession(database)
+  await session.rows('begin')
+  expect(await session.rows('select bus.cancel($1)', [first?.['id']])).toEqual([{ cancel: true }])
+  await until('the other key has gone on', () => seen.ordered.includes('quick 1'), roomFor(boundMs))
+  await publish({ bus, database }, 1)
+  await until(
+    'others go on',
+    () => seen.ordered.includes('free 1') && seen.plain.includes(' 1'),
+    roomFor(boundMs),
+  )
+  expect(seen.ordered.some((what) => what.startsWith('slow'))).toBe(false)
+  await session.rows('rollback')
+  await until(
+    'it was not cancelled, and all is there',
+    () => seen.ordered.includes('slow 2'),
+    roomFor(boundMs),
+  )
+  expect(seen.ordered.filter((what) => what.startsWith('slow'))).toEqual(['slow 1', 'slow 2'])
+})
 
-test(
-  'rows of the outbox that somebody holds are handed over when they are free, though nobody rings',
-  { timeout: 60_000 },
-  async () => {
-    const { bus, database, seen, finish } = await openStage()
-    finish()
-    await until('the bus sleeps', async () => (await bus.health()).relay === 'sleeping')
-    const session = await openSession(database)
-    await session.rows('begin')
-    // As one that publishes and locks its rows before anybody can see them.
-    await session.rows(
-      `insert into bus.events (tenant_id, type, source, ordering_key, payload)
+test('rows of the outbox that somebody holds are handed over when they are free, though nobody rings', async () => {
+  const { bus, database, seen, finish } = await openStage()
+  finish()
+  await until('the bus sleeps', async () => (await bus.health()).relay === 'sleeping')
+  const session = await openSession(database)
+  await session.rows('begin')
+  // As one that publishes and locks its rows before anybody can see them.
+  await session.rows(
+    `insert into bus.events (tenant_id, type, source, ordering_key, payload)
      values ('acme', 'note', 'sql', null, '{"n": 7}'), ('acme', 'note', 'sql', 'k', '{"n": 7}')`,
-    )
-    await session.rows('commit; begin; select from bus.outbox for update')
-    await publish({ bus, database }, 1)
-    await until(
-      'others go on',
-      () => seen.ordered.includes('free 1') && seen.plain.includes(' 1'),
-      roomFor(boundMs),
-    )
-    await session.rows('rollback')
-    await until('they are there', () => seen.plain.includes(' 7') && seen.ordered.includes('k 7'))
-    expect(seen.plain.filter((what) => what === ' 7')).toHaveLength(1)
-  },
-)
+  )
+  await session.rows('commit; begin; select from bus.outbox for update')
+  await publish({ bus, database }, 1)
+  await until(
+    'others go on',
+    () => seen.ordered.includes('free 1') && seen.plain.includes(' 1'),
+    roomFor(boundMs),
+  )
+  await session.rows('rollback')
+  await until('they are there', () => seen.plain.includes(' 7') && seen.ordered.includes('k 7'))
+  expect(seen.plain.filter((what) => what === ' 7')).toHaveLength(1)
+})
 
-test(
-  'what is held for a lock is handed over by whoever runs when it is gone, and nobody turns in circles meanwhile',
-  { timeout: 60_000 },
-  async () => {
-    const { bus, database, seen, finish, lines } = await openStage()
-    const session = await openSession(database)
-    await session.rows('begin')
-    await session.rows(`select from pgboss.queue where name in ('bus.plain', 'bus.ordered') for update`)
-    await publish({ bus, database }, 1)
-    await publish({ bus, database }, 2)
-    await until(
-      'the others have them',
-      () => seen.other.includes(' 2') && seen.filtered.includes('freer 2'),
-      roomFor(boundMs),
+test('what is held for a lock is handed over by whoever runs when it is gone, and nobody turns in circles meanwhile', async () => {
+  const { bus, database, seen, finish, lines } = await openStage()
+  const session = await openSession(database)
+  await session.rows('begin')
+  await session.rows(`select from pgboss.queue where name in ('bus.plain', 'bus.ordered') for update`)
+  await publish({ bus, database }, 1)
+  await publish({ bus, database }, 2)
+  await until(
+    'the others have them',
+    () => seen.other.includes(' 2') && seen.filtered.includes('freer 2'),
+    roomFor(boundMs),
+  )
+  expect(
+    await database.rows('select subscription_id, count(*)::int from bus.outbox group by 1 order by 1'),
+  ).toEqual([
+    { subscription_id: 1, count: 8 },
+    { subscription_id: 4, count: 8 },
+  ])
+  const transactions = async (): Promise<number> =>
+    database.count(
+      'select xact_commit + xact_rollback from pg_stat_database where datname = current_database()',
     )
-    expect(
-      await database.rows('select subscription_id, count(*)::int from bus.outbox group by 1 order by 1'),
-    ).toEqual([
-      { subscription_id: 1, count: 8 },
-      { subscription_id: 4, count: 8 },
-    ])
-    const transactions = async (): Promise<number> =>
-      database.count(
-        'select xact_commit + xact_rollback from pg_stat_database where datname = current_database()',
-      )
-    await until('the retries are slow', async () => {
-      const before = await transactions()
-      await new Promise((resolve) => setTimeout(resolve, 2000))
-      return (await transactions()) - before < 60
+  await until('the retries are slow', async () => {
+    const before = await transactions()
+    await new Promise((resolve) => setTimeout(resolve, 2000))
+    return (await transactions()) - before < 60
+  })
+  await until(
+    'it is said',
+    () => lines.filter(({ message }) => message.startsWith('a lock blocks the events')).length === 2,
+  )
+  finish()
+  await bus.stop()
+  await session.rows('rollback')
+  const heir = testBus(database.url)
+  for (const name of subscriptions)
+    heir.subscribe({
+      name,
+      events: ['note'],
+      ordered: name === 'ordered',
+      ...(name === 'filtered' ? { where: '$.n >= 0' } : {}),
+      handler: ({ payload, orderingKey }) =>
+        void seen[name].push(`${orderingKey ?? ''} ${(payload as { n: number }).n}`),
     })
-    await until(
-      'it is said',
-      () => lines.filter(({ message }) => message.startsWith('a lock blocks the events')).length === 2,
+  await heir.start()
+  await until(
+    'everything is there',
+    () => new Set(seen.plain).size === 12 && new Set(seen.ordered).size === 12,
+  )
+  expect(seen.plain).toHaveLength(12)
+  for (const key of ['held', 'free', 'freer'])
+    expect(seen.ordered.filter((what) => what.startsWith(`${key} `))).toEqual(
+      [0, 1, 2].map((n) => `${key} ${n}`),
     )
-    finish()
-    await bus.stop()
-    await session.rows('rollback')
-    const heir = testBus(database.url)
-    for (const name of subscriptions)
-      heir.subscribe({
-        name,
-        events: ['note'],
-        ordered: name === 'ordered',
-        ...(name === 'filtered' ? { where: '$.n >= 0' } : {}),
-        handler: ({ payload, orderingKey }) =>
-          void seen[name].push(`${orderingKey ?? ''} ${(payload as { n: number }).n}`),
-      })
-    await heir.start()
-    await until(
-      'everything is there',
-      () => new Set(seen.plain).size === 12 && new Set(seen.ordered).size === 12,
-    )
-    expect(seen.plain).toHaveLength(12)
-    for (const key of ['held', 'free', 'freer'])
-      expect(seen.ordered.filter((what) => what.startsWith(`${key} `))).toEqual(
-        [0, 1, 2].map((n) => `${key} ${n}`),
-      )
-    expect(await database.count('select count(*) from bus.outbox')).toBe(0)
-  },
-)
+  expect(await database.count('select count(*) from bus.outbox')).toBe(0)
+})
 
-test(
-  'events in a partition of the log that somebody holds keep back nothing else',
-  { timeout: 60_000 },
-  async () => {
-    const { bus, database, seen, finish } = await openStage()
-    finish()
-    const lastMonth = `date_trunc('month', now() at time zone 'utc') - interval '15 days'`
-    const [partition] = await database.rows(`select to_char(${lastMonth}, '"bus.events_"YYYY_MM') as name`)
-    await bus.stop()
-    // Its size is not known before it is read.
-    await database.rows(
-      `insert into bus.events (id, tenant_id, type, source, payload, created_at)
+test('events in a partition of the log that somebody holds keep back nothing else', async () => {
+  const { bus, database, seen, finish } = await openStage()
+  finish()
+  const lastMonth = `date_trunc('month', now() at time zone 'utc') - interval '15 days'`
+  const [partition] = await database.rows(`select to_char(${lastMonth}, '"bus.events_"YYYY_MM') as name`)
+  await bus.stop()
+  // Its size is not known before it is read.
+  await database.rows(
+    `insert into bus.events (id, tenant_id, type, source, payload, created_at)
        select overlay(bus.uuid_v7_floor(moment)::text placing '7' from 15)::uuid, 'acme', 'note', 'sql',
          jsonb_build_object('n', 9, 'x', (select string_agg(md5(i::text), '') from generate_series(1, 1000) i)), moment
        from (select (${lastMonth}) at time zone 'utc' as moment) m`,
+  )
+  const session = await openSession(database)
+  await session.rows('begin')
+  await session.rows(`lock table ${String(partition?.['name'])} in access exclusive mode`)
+  const heir = testBus(database.url)
+  for (const name of ['plain', 'filtered'] as const)
+    heir.subscribe({
+      name,
+      events: ['note'],
+      ...(name === 'filtered' ? { where: '$.n >= 0' } : {}),
+      handler: ({ payload, orderingKey }) =>
+        void seen[name].push(`${orderingKey ?? ''} ${(payload as { n: number }).n}`),
+    })
+  await heir.start()
+  for (const n of [1, 2, 3]) {
+    await publish({ bus: heir, database }, n)
+    await until(
+      'others go on',
+      () => seen.plain.includes(`free ${n}`) && seen.filtered.includes(`free ${n}`),
+      roomFor(boundMs),
     )
-    const session = await openSession(database)
-    await session.rows('begin')
-    await session.rows(`lock table ${String(partition?.['name'])} in access exclusive mode`)
-    const heir = testBus(database.url)
-    for (const name of ['plain', 'filtered'] as const)
-      heir.subscribe({
-        name,
-        events: ['note'],
-        ...(name === 'filtered' ? { where: '$.n >= 0' } : {}),
-        handler: ({ payload, orderingKey }) =>
-          void seen[name].push(`${orderingKey ?? ''} ${(payload as { n: number }).n}`),
-      })
-    await heir.start()
-    for (const n of [1, 2, 3]) {
-      await publish({ bus: heir, database }, n)
-      await until(
-        'others go on',
-        () => seen.plain.includes(`free ${n}`) && seen.filtered.includes(`free ${n}`),
-        roomFor(boundMs),
-      )
-    }
-    await session.rows('rollback')
-    await until('it is there', () => seen.plain.includes(' 9') && seen.filtered.includes(' 9'))
-    expect(seen.plain.filter((what) => what === ' 9')).toHaveLength(1)
-  },
-)
+  }
+  await session.rows('rollback')
+  await until('it is there', () => seen.plain.includes(' 9') && seen.filtered.includes(' 9'))
+  expect(seen.plain.filter((what) => what === ' 9')).toHaveLength(1)
+})

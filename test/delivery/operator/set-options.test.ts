@@ -76,7 +76,7 @@ test('the concurrency that an operator sets counts in every process until it exp
     for (const { letGo } of processes) letGo()
     return (await receipts(database)) === 40
   })
-}, 30_000)
+})
 
 test('a pause that expires ends by itself, and resume ends it before', async () => {
   const database = await createTestDatabase()
@@ -102,7 +102,7 @@ test('a pause that expires ends by itself, and resume ends it before', async () 
   await publish(database, 1)
   await until('it is delivered once the pause is over', async () => (await receipts(database)) === 2)
   expect(await bus.subscriptions.resume('quick')).toBe(false)
-}, 20_000)
+})
 
 test('a pause by a person outlasts one that expires, whichever came first', async () => {
   const database = await createTestDatabase()

@@ -196,4 +196,4 @@ test('a subscription says how far it is behind, and whether that is more than it
   await bus.subscriptions.pause('limited')
   expect(await bus.subscriptions.get('limited')).toMatchObject({ state: 'paused', isBehind: false })
   gate.resolve()
-}, 20_000)
+})

@@ -105,4 +105,4 @@ test('a server with room for few locks carries many subscriptions: every read, l
     { message: 'an attempt to handle an event failed' },
     { message: 'an event went to the dead letters' },
   ])
-}, 180_000)
+})

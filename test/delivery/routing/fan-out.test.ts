@@ -50,7 +50,6 @@ test.each([
       [],
     )
   },
-  180_000,
 )
 
 test('a claim serves 32 subscriptions, and holds the event for the others', async () => {

@@ -293,7 +293,6 @@ test.each([false, true])(
     gate.resolve()
     expect(await sentenceWhile('delivered 1')).not.toContain('replay')
   },
-  30_000,
 )
 
 test('a replay that was cancelled has no event still to deliver', async () => {

@@ -94,7 +94,7 @@ test('events flow in every mode while partitions are dropped and made: no publis
   }
   expect(await bus.deadLetters.list()).toEqual([])
   expect(logger.lines.filter(({ fields }) => fields['errorCode'] === 'BUS_EVENT_NOT_FOUND')).toEqual([])
-}, 180_000)
+})
 
 /** Fills the default partition past all triggers, as months without a partition would. */
 async function fillDefault({ rows }: TestDatabase, events: number): Promise<void> {
@@ -135,7 +135,7 @@ test('with 250,000 rows in the default partition coming months get theirs, and n
   // The month that has begun stays where it is.
   expect(await count(`select count(*) from bus.events_default`)).toBe(250_000 + 3 * 400)
   expect((await bus.health()).defaultPartition).toMatchObject({ eventCount: 10_000, deliveryCount: 10_000 })
-}, 180_000)
+})
 
 test('a large default partition is read beside all others before a partition is attached, never under its lock', async () => {
   const database = await createTestDatabase()

@@ -97,7 +97,7 @@ test('a copy without the values of its sequences is repaired at start, which nam
   const again = testBus(database.url, { logger: third })
   await again.start()
   expect(third.lines.filter(({ message }) => message.startsWith(repaired))).toEqual([])
-}, 120_000)
+})
 
 test('migrate repairs sequences as well, of tables that are still to come too', async () => {
   const database = await createTestDatabase()
