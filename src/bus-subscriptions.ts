@@ -29,6 +29,8 @@ export interface BusSubscriptionsParts {
   /** The start that is under way, or over. */
   readonly starting: () => Promise<void> | undefined
   readonly delivery: () => Delivery | undefined
+  /** Names of receivers: `run` lists both. */
+  readonly receiverNames: () => readonly string[]
 }
 
 /** The subscriptions that a bus declares, before its start and after it. */
@@ -82,10 +84,11 @@ export function createBusSubscriptions(parts: BusSubscriptionsParts): BusSubscri
     const resolved = resolveSubscription(given as AnySubscriptionOptions, catalogue)
     assertFits(given, resolved, catalogue)
     const subscription: Subscription = Object.freeze({ ...callbacks, ...resolved })
-    if (declared.some(({ name }) => name === subscription.name)) {
+    const isReceiver = parts.receiverNames().includes(subscription.name)
+    if (isReceiver || declared.some(({ name }) => name === subscription.name)) {
       throw new ConfigurationError(
         'BUS_DUPLICATE_SUBSCRIPTION',
-        `The subscription \`${subscription.name}\` exists already in this bus`,
+        `The ${isReceiver ? 'receiver' : 'subscription'} \`${subscription.name}\` exists already in this bus`,
       )
     }
     assertSubscriptionLimits(declared, subscription)

@@ -131,6 +131,7 @@ export function createBus<
     ...{ catalogue: settings.catalogue, callbacks, logger, state: () => state, starting: () => starting },
     builtIn: canary.subscription === undefined ? [] : [canary.subscription],
     delivery: () => delivery,
+    receiverNames: () => receiving.names(),
   })
   const forwarding = createBusForwarding(subscribe, () => state === 'started', logger)
   const publishing = createPublishing(database, settings, logger, defaults, admission, telemetry)

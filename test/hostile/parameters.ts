@@ -461,7 +461,8 @@ export const subpaths: Readonly<Record<string, string>> = {
   './nestjs': 'names and patterns are those of bus.subscribe, above',
   './schema': 'tables, no functions',
   './transports': 'functions of transport-parameters.ts',
-  './transports/*': 'functions of transport-parameters.ts; requests and URLs: http-source.test.ts, safe-url.test.ts',
+  './transports/*':
+    'functions of transport-parameters.ts; requests and URLs: http-source.test.ts, safe-url.test.ts',
   './testing': 'for tests: what it is given is the test’s own',
   './package.json': 'no code',
 }

@@ -254,7 +254,7 @@ async function functionsOfTransports(): Promise<string[]> {
   const names = modules.flatMap((module) =>
     Object.keys(module).filter((name) => typeof module[name] === 'function'),
   )
-  return [...new Set(names)].filter((name) => !/FromUrl$/.test(name) || name === 'transportFromUrl')
+  return [...new Set(names)].filter((name) => !name.endsWith('FromUrl') || name === 'transportFromUrl')
 }
 
 function isErrorClass(value: unknown): boolean {

@@ -118,20 +118,30 @@ const ofIndex: Readonly<Record<string, Entry>> = {
       'a URL': (text) => transports.transportFromUrl(text),
       'a scheme': (text) => transports.transportFromUrl(`${text}://host/events`),
       ...Object.fromEntries(
-        ['amqp', 'bossbus', 'eventbridge', 'file', 'https', 'kafka', 'mqtt', 'nats', 'redis', 'sns', 'sqs'].map(
-          (scheme) => [
-            scheme,
-            (text: string) => {
-              for (const url of [
-                `${scheme}:${text}`,
-                `${scheme}://${text}/events`,
-                `${scheme}://host/${text}`,
-                `${scheme}://host/events?${text}=${text}`,
-              ])
-                tryUrl(url)
-            },
-          ],
-        ),
+        [
+          'amqp',
+          'bossbus',
+          'eventbridge',
+          'file',
+          'https',
+          'kafka',
+          'mqtt',
+          'nats',
+          'redis',
+          'sns',
+          'sqs',
+        ].map((scheme) => [
+          scheme,
+          (text: string) => {
+            for (const url of [
+              `${scheme}:${text}`,
+              `${scheme}://${text}/events`,
+              `${scheme}://host/${text}`,
+              `${scheme}://host/events?${text}=${text}`,
+            ])
+              tryUrl(url)
+          },
+        ]),
       ),
     },
   },

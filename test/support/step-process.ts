@@ -214,7 +214,11 @@ async function receiveMessages(): Promise<void> {
   await until(() => received.acknowledgedCount === 2)
   isMapMended = true
   const [theirs, change] = [{ receiver: 'received' }, { by: 'steps' }]
-  for (let n = 0; n < 500 && (await bus.quarantine.list({ ...theirs, state: 'stored' })).length === 0; n += 1) {
+  for (
+    let n = 0;
+    n < 500 && (await bus.quarantine.list({ ...theirs, state: 'stored' })).length === 0;
+    n += 1
+  ) {
     if ((await bus.quarantine.list(theirs)).length > 0) await bus.quarantine.retry(theirs, change)
     await pause(20)
   }

@@ -48,12 +48,9 @@ async function receiveThroughCrashes(
   recordFigure(`${count} messages received through crashes: delivered again`, String(redelivered.deliveries))
 }
 
-test(
-  'each message is one event, or once in the quarantine, although its consumer and the database are killed',
-  async () => {
-    await expect(receiveThroughCrashes(2000, 3, 1)).resolves.toBeUndefined()
-  },
-)
+test('each message is one event, or once in the quarantine, although its consumer and the database are killed', async () => {
+  await expect(receiveThroughCrashes(2000, 3, 1)).resolves.toBeUndefined()
+})
 
 test.runIf(isFullForm)(
   '20,000 messages are 20,000 events and rows of the quarantine through 30 kills',

@@ -386,6 +386,10 @@ test('a name is taken once, by a receiver or a subscription', async () => {
     expect(() => bus.receive({ name, from: memorySource() })).toThrow(
       expect.objectContaining({ code: 'BUS_DUPLICATE_RECEIVER' }) as Error,
     )
+  for (const name of ['orders', 'all'])
+    expect(() => bus.subscribe({ name, events: ['note'], handler: () => {} })).toThrow(
+      expect.objectContaining({ code: 'BUS_DUPLICATE_SUBSCRIPTION' }) as Error,
+    )
 })
 
 test('map is typed by the catalogue', () => {

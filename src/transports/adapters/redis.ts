@@ -1,9 +1,5 @@
-import {
-  assertObject,
-  integerOption,
-  refuseUnknownKeys,
-} from '../../foundation/options.ts'
-import { callOf, type Call, type RedisClient } from '../redis/redis-client.ts'
+import { assertObject, integerOption, refuseUnknownKeys } from '../../foundation/options.ts'
+import { callOf, type RedisClient } from '../redis/redis-client.ts'
 import { boundedCall } from '../sending/bounded-call.ts'
 import { closedError, createConnectedTransport, loadPackage } from '../sending/connected-transport.ts'
 import { destinationOption, type Destination } from '../sending/destination.ts'
