@@ -1,5 +1,5 @@
 import { invalidOption } from '../foundation/options.ts'
-import type { PublishResult, Transport } from './sending/transport.ts'
+import { assertTransport, type PublishResult, type Transport } from './sending/transport.ts'
 
 const gravity: readonly PublishResult['status'][] = ['delivered', 'throttled', 'retry', 'rejected']
 
@@ -10,7 +10,9 @@ const gravity: readonly PublishResult['status'][] = ['delivered', 'throttled', '
  * @throws a `ConfigurationError` `BUS_INVALID_OPTION`
  */
 export function fanOut(transports: readonly Transport[]): Transport {
-  if (transports.length === 0) throw invalidOption('Expected fanOut to be given transports')
+  if (!Array.isArray(transports) || transports.length === 0)
+    throw invalidOption('Expected fanOut to be given a list of transports')
+  for (const transport of transports) assertTransport(transport)
   const targets = transports.flatMap((transport) => transport.targets ?? [transport])
   return {
     name: 'fan-out',

@@ -2,15 +2,9 @@ import { subscriptionOptionNames } from '../delivery/subscriptions/subscription.
 import { assertSubscriptionName } from '../delivery/subscriptions/subscription-name.ts'
 import type { OptionsBesideHandler } from '../delivery/subscriptions/subscription-options.ts'
 import type { StoredEvent } from '../events/envelope.ts'
-import {
-  assertObject,
-  booleanOption,
-  describe,
-  invalidOption,
-  refuseUnknownKeys,
-} from '../foundation/options.ts'
+import { assertObject, booleanOption, invalidOption, refuseUnknownKeys } from '../foundation/options.ts'
 import { createSendQueue } from './sending/send-queue.ts'
-import type { Transport } from './sending/transport.ts'
+import { assertTransport, type Transport } from './sending/transport.ts'
 
 /** Options of `bus.forward`: those of a subscription, and where to. */
 export type ForwardOptions<P extends string> = Omit<OptionsBesideHandler<P, 'at-least-once'>, 'mode'> & {
@@ -50,9 +44,7 @@ export function forwardings(options: ForwardOptions<string>): Forwarding[] {
   const transports = (isList ? (to as readonly Transport[]) : [to as Transport]).flatMap(
     (given: Transport) => {
       assertTransport(given)
-      const { targets } = given
-      targets?.forEach(assertTransport)
-      return targets ?? [given]
+      return given.targets ?? [given]
     },
   )
   if (transports.length === 0) throw invalidOption('Expected `to` to have a transport', 'to')
@@ -81,30 +73,4 @@ export function forwardings(options: ForwardOptions<string>): Forwarding[] {
       },
     }
   })
-}
-
-function assertTransport(given: unknown): asserts given is Transport {
-  const transport = given as Partial<Transport> | null | undefined
-  const isTransport =
-    typeof transport === 'object' &&
-    transport !== null &&
-    typeof transport.name === 'string' &&
-    (['publish', 'check', 'close'] as const).every((method) => typeof transport[method] === 'function')
-  if (!isTransport) throw invalidOption(`Expected \`to\` to be a transport, got ${describe(given)}`, 'to')
-  if (!/^[A-Za-z0-9._-]{1,40}$/.test(transport.name ?? ''))
-    throw invalidOption(
-      'Expected the name of a transport to be 1 to 40 letters, digits, `.`, `_` and `-`',
-      'to',
-    )
-  const { order, maxEvents } = transport
-  if (order !== 'key' && order !== 'none')
-    throw invalidOption(
-      `Expected \`order\` of a transport to be 'key' or 'none', got ${describe(order)}`,
-      'to',
-    )
-  if (!(typeof maxEvents === 'number' && Number.isInteger(maxEvents) && maxEvents >= 1))
-    throw invalidOption(
-      `Expected \`maxEvents\` of a transport to be a positive integer, got ${describe(maxEvents)}`,
-      'to',
-    )
 }

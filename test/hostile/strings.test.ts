@@ -145,6 +145,9 @@ async function tryAll(
   return faults
 }
 
+const isFunction = (path: string): boolean =>
+  Object.hasOwn(functions, path) || Object.hasOwn(transportFunctions, path)
+
 /** What tryPublish and publishByHand take is what publish takes, and each call has a connection of its own. */
 const fewTexts = hostileStrings.slice(0, 60)
 
@@ -161,7 +164,7 @@ test(
     const turn = Math.floor(randomOfTest()() * operatingShare)
     const faults = await tryAll(({ path }, index) => {
       if (path === 'bus.tryPublish' || path === 'bus.publishByHand') return fewTexts
-      if (isFullForm || Object.hasOwn(functions, path)) return hostileStrings
+      if (isFullForm || isFunction(path)) return hostileStrings
       // Methods take some milliseconds. Each text goes through a share of their parameters, which differs from run to run; in
       // `npm run test:chaos` through all of them.
       const share = isOperating(path) ? operatingShare : methodShare

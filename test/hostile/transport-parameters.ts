@@ -147,12 +147,14 @@ const ofIndex: Readonly<Record<string, Entry>> = {
   },
 }
 
-/** Makes a transport, or meets the error of a URL. Whatever else is thrown passes. */
+/** Makes a transport, or meets the error of a URL. */
 function tryUrl(url: string): void {
   try {
     transports.transportFromUrl(url)
   } catch (error) {
-    if ((error as { code?: unknown }).code !== 'BUS_INVALID_TRANSPORT_URL') throw error
+    const { code, message } = error as Error & { readonly code?: unknown }
+    if (code !== 'BUS_INVALID_TRANSPORT_URL') throw new Error(`${String(code)}: ${message}`, { cause: error })
+    if (message.length > 1000) throw error
   }
 }
 

@@ -93,6 +93,17 @@ test.each([
   expect(assertSafeUrl(url)).toBeInstanceOf(URL)
 })
 
+test.each([
+  ['a text for allowPrivate', { allowPrivate: 'false' }],
+  ['a text for allowHttp', { allowHttp: 'false' }],
+  ['a port that is none', { ports: [443, 70_000] }],
+  ['one port', { ports: 443 }],
+])('%s is refused', (_, rules) => {
+  expect(() => assertSafeUrl('https://example.com/', rules as never)).toThrow(
+    expect.objectContaining({ code: 'BUS_INVALID_OPTION' }),
+  )
+})
+
 test('a refusal names neither path nor credentials', () => {
   const message = messageOf(() => assertSafeUrl('https://user:hunter2@example.com/secret-path'))
   expect(message).not.toMatch(/hunter2|secret-path/)

@@ -1,4 +1,10 @@
-import { refuseUnknownKeys } from '../../foundation/options.ts'
+import {
+  assertObject,
+  booleanOption,
+  describe,
+  invalidOption,
+  refuseUnknownKeys,
+} from '../../foundation/options.ts'
 import { delivered, everyResult, type Transport } from '../sending/transport.ts'
 
 /** Options of {@link consoleTransport}. */
@@ -11,8 +17,12 @@ export interface ConsoleOptions {
 
 /** A transport that prints a line of JSON for each event: for development. */
 export function consoleTransport(options: ConsoleOptions = {}): Transport {
+  assertObject('options like { payload }', options)
   refuseUnknownKeys(options, ['payload', 'write'], 'consoleTransport')
-  const { payload: hasPayload = false, write = (line) => void process.stdout.write(`${line}\n`) } = options
+  const hasPayload = booleanOption('payload', options.payload, false)
+  const { write = (line) => void process.stdout.write(`${line}\n`) } = options
+  if (typeof write !== 'function')
+    throw invalidOption(`Expected \`write\` to be a function, got ${describe(write)}`, 'write')
   return {
     name: 'console',
     order: 'key',

@@ -27,7 +27,7 @@ export function file(options: FileOptions): Transport {
   assertObject('options like { path }', options)
   refuseUnknownKeys(options, ['path', 'envelope', 'claimCheck'], 'file')
   const { path } = options
-  if (typeof path !== 'string' || path === '')
+  if (typeof path !== 'string' || path === '' || path.includes('\0'))
     throw invalidOption(`Expected \`path\` to be the path of a file, got ${describe(path)}`, 'path')
   const encode = createEncoder(options, { protocol: undefined, maxBytes })
   let opening: Promise<FileHandle> | undefined
@@ -110,6 +110,7 @@ export function fileFromUrl(given: TransportUrl): Transport {
 }
 
 function pathOf(given: TransportUrl): string {
+  if (given.path.includes('\0')) throw given.refuse('the path is not valid')
   try {
     return fileURLToPath(Object.assign(new URL(given.url), { search: '', hash: '' }))
   } catch (error) {

@@ -1,7 +1,7 @@
 import { lookup } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
 import { ConfigurationError } from '../../foundation/errors.ts'
-import { describe } from '../../foundation/options.ts'
+import { booleanOption, describe, invalidOption } from '../../foundation/options.ts'
 import { isForbiddenAddress } from './forbidden-addresses.ts'
 
 /** Which URLs may be called. */
@@ -22,7 +22,9 @@ const maxUrlLength = 2048
  * @throws a `ConfigurationError` `BUS_URL_NOT_ALLOWED`, which names neither path nor credentials
  */
 export function assertSafeUrl(given: unknown, rules: UrlRules = {}): URL {
-  const { allowPrivate = false, allowHttp = allowPrivate, ports } = rules
+  const allowPrivate = booleanOption('allowPrivate', rules.allowPrivate, false)
+  const allowHttp = booleanOption('allowHttp', rules.allowHttp, allowPrivate)
+  const ports = portsOption(rules.ports)
   if (typeof given !== 'string' || given.length > maxUrlLength || !URL.canParse(given))
     throw refused(`Expected a URL of at most ${maxUrlLength} characters, got ${describe(given)}`)
   // Tabs and line ends vanish when a URL is parsed.
@@ -43,6 +45,14 @@ export function assertSafeUrl(given: unknown, rules: UrlRules = {}): URL {
   if (!allowPrivate && isPrivateHost(host))
     throw refused(`Expected a URL of a public host, got ${describe(host)}`)
   return url
+}
+
+function portsOption(given: unknown): readonly number[] | undefined {
+  if (given === undefined) return undefined
+  const isPort = (port: unknown): port is number =>
+    typeof port === 'number' && Number.isInteger(port) && port >= 1 && port <= 65_535
+  if (Array.isArray(given) && given.every(isPort)) return given
+  throw invalidOption(`Expected \`ports\` to be a list of ports, got ${describe(given)}`, 'ports')
 }
 
 /** The host of a URL, as it is resolved: an IPv6 address without its brackets, a name without the dot at its end. */

@@ -106,7 +106,9 @@ export class TransportUrl {
 
   /** The error for this URL. It names scheme and host alone: the rest may hold a secret. */
   refuse(reason: string): ConfigurationError {
-    return invalidUrl(`Cannot use the URL ${this.scheme}://${printable(this.url.host, 100)}…: ${reason}`)
+    return invalidUrl(
+      `Cannot use the URL ${printable(this.scheme, 20)}://${printable(this.url.host, 100)}…: ${reason}`,
+    )
   }
 
   #hostOf(url: URL, defaultPort: number): string {

@@ -1,3 +1,4 @@
+import { describe, invalidOption } from '../../foundation/options.ts'
 import type { StoredEvent } from '../../events/envelope.ts'
 
 /** What became of one event of a call of {@link Transport.publish}. */
@@ -56,4 +57,34 @@ export const delivered: PublishResult = Object.freeze({ status: 'delivered' })
 /** The same result for so many events. */
 export function everyResult(count: number, result: PublishResult): PublishResult[] {
   return Array.from({ length: count }, () => result)
+}
+
+/** Also of the transports that it stands for. @throws a `ConfigurationError` `BUS_INVALID_OPTION` */
+export function assertTransport(given: unknown): asserts given is Transport {
+  const transport = given as Partial<Transport> | null | undefined
+  const isTransport =
+    typeof transport === 'object' &&
+    transport !== null &&
+    typeof transport.name === 'string' &&
+    (['publish', 'check', 'close'] as const).every((method) => typeof transport[method] === 'function')
+  if (!isTransport) throw invalidOption(`Expected \`to\` to be a transport, got ${describe(given)}`, 'to')
+  if (!/^[A-Za-z0-9._-]{1,40}$/.test(transport.name ?? ''))
+    throw invalidOption(
+      'Expected the name of a transport to be 1 to 40 letters, digits, `.`, `_` and `-`',
+      'to',
+    )
+  const { order, maxEvents, targets } = transport
+  if (targets !== undefined && !Array.isArray(targets))
+    throw invalidOption(`Expected \`targets\` of a transport to be a list, got ${describe(targets)}`, 'to')
+  targets?.forEach(assertTransport)
+  if (order !== 'key' && order !== 'none')
+    throw invalidOption(
+      `Expected \`order\` of a transport to be 'key' or 'none', got ${describe(order)}`,
+      'to',
+    )
+  if (!(typeof maxEvents === 'number' && Number.isInteger(maxEvents) && maxEvents >= 1))
+    throw invalidOption(
+      `Expected \`maxEvents\` of a transport to be a positive integer, got ${describe(maxEvents)}`,
+      'to',
+    )
 }
