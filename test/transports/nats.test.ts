@@ -242,7 +242,7 @@ describe.skipIf(brokerPrograms.nats === undefined)('with a server', () => {
     expect(await transport.publish([event], { signal })).toMatchObject([{ status: 'retry' }])
   })
 
-  test('a bus forwards to it by URL, through a kill of the server', async () => {
+  test('a bus forwards to it by URL, through a kill of the server', { tags: ['slow'] }, async () => {
     const own = await startNats()
     onTestFinished(async () => own.stop())
     const reader = await connect({ port: own.port, maxReconnectAttempts: -1, reconnectTimeWait: 100 })
@@ -290,34 +290,38 @@ describe.skipIf(brokerPrograms.nats === undefined)('with a server', () => {
     })
   })
 
-  test('a cluster of three keeps every event once, and the order of keys, while the leader is killed', async () => {
-    const [a, b, c] = [await freePort(), await freePort(), await freePort()]
-    const brokers: Broker[] = []
-    onTestFinished(async () => void (await Promise.all(brokers.map(async (each) => each.stop()))))
-    for (const [n, routePort] of [a, b, c].entries())
-      brokers.push(
-        await startNats([
-          ...['--name', `n${n}`, '--cluster_name', 'test', '--cluster', `nats://127.0.0.1:${routePort}`],
-          ...['--routes', [a, b, c].map((port) => `nats://127.0.0.1:${port}`).join(',')],
-        ]),
-      )
-    const servers = brokers.map(({ port }) => `127.0.0.1:${port}`)
-    const reader = await connect({ servers, maxReconnectAttempts: -1, reconnectTimeWait: 100 })
-    onTestFinished(async () => reader.close())
-    const manager = await created(async () => jetstreamManager(reader))
-    await created(async () => manager.streams.add({ name: 'note', subjects: ['note'], num_replicas: 3 }))
-    const { cluster } = await manager.streams.info('note')
-    const leader = brokers[Number(cluster?.leader?.slice(1))]
-    await forwardThroughKill(present(leader, 'there is no leader'), `nats://${servers.join(',')}/note`, 600)
-    const stored = await created(async () => storedIn(reader, 'note'))
-    expect(
-      countInOrder(
-        stored.map((each) => ({ id: idOf(each), payload: jsonOf(each).data })),
-        600,
-      ),
-    ).toBe(600)
-    expect(new Set(stored.map(idOf)).size).toBe(stored.length)
-  })
+  test(
+    'a cluster of three keeps every event once, and the order of keys, while the leader is killed',
+    { tags: ['slow'] },
+    async () => {
+      const [a, b, c] = [await freePort(), await freePort(), await freePort()]
+      const brokers: Broker[] = []
+      onTestFinished(async () => void (await Promise.all(brokers.map(async (each) => each.stop()))))
+      for (const [n, routePort] of [a, b, c].entries())
+        brokers.push(
+          await startNats([
+            ...['--name', `n${n}`, '--cluster_name', 'test', '--cluster', `nats://127.0.0.1:${routePort}`],
+            ...['--routes', [a, b, c].map((port) => `nats://127.0.0.1:${port}`).join(',')],
+          ]),
+        )
+      const servers = brokers.map(({ port }) => `127.0.0.1:${port}`)
+      const reader = await connect({ servers, maxReconnectAttempts: -1, reconnectTimeWait: 100 })
+      onTestFinished(async () => reader.close())
+      const manager = await created(async () => jetstreamManager(reader))
+      await created(async () => manager.streams.add({ name: 'note', subjects: ['note'], num_replicas: 3 }))
+      const { cluster } = await manager.streams.info('note')
+      const leader = brokers[Number(cluster?.leader?.slice(1))]
+      await forwardThroughKill(present(leader, 'there is no leader'), `nats://${servers.join(',')}/note`, 600)
+      const stored = await created(async () => storedIn(reader, 'note'))
+      expect(
+        countInOrder(
+          stored.map((each) => ({ id: idOf(each), payload: jsonOf(each).data })),
+          600,
+        ),
+      ).toBe(600)
+      expect(new Set(stored.map(idOf)).size).toBe(stored.length)
+    },
+  )
 })
 
 /** A cluster needs a while until it has a leader. */

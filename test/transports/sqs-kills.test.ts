@@ -145,13 +145,21 @@ async function receiveThroughKills(count: number, processKills: number): Promise
   expect(await server.count('select count(*) from bus.quarantined_messages')).toBe(0)
 }
 
-test('a queue that is killed in the middle has every event, in the order of its key', async () => {
-  expect(await forwardThroughKill(600)).toBeUndefined()
-})
+test(
+  'a queue that is killed in the middle has every event, in the order of its key',
+  { tags: ['slow'] },
+  async () => {
+    expect(await forwardThroughKill(600)).toBeUndefined()
+  },
+)
 
-test('messages become exactly one event each, though the receiving process and the database are killed', async () => {
-  expect(await receiveThroughKills(600, 1)).toBeUndefined()
-})
+test(
+  'messages become exactly one event each, though the receiving process and the database are killed',
+  { tags: ['slow'] },
+  async () => {
+    expect(await receiveThroughKills(600, 1)).toBeUndefined()
+  },
+)
 
 test.runIf(isFullForm)(
   '20,000 events: the queue is killed in the middle',
