@@ -124,7 +124,7 @@ async function findingsOf({ database, folder }: Stage): Promise<typeof nothingWr
 /** Every process gets the same two messages, of which the quarantine has had one. */
 async function wrongMessages({ rows }: TestDatabase): Promise<readonly string[]> {
   const found = await rows(`
-    select name, (select count(*) from bus.events where payload ->> 'paymentId' = name)::int as events,
+    select name, (select count(*) from bus.events where type = 'payment.refunded' and payload ->> 'paymentId' = name)::int as events,
       (select state || ' ' || cardinality(event_ids) from bus.quarantined_messages where message_id = name) as quarantined
     from unnest('{good,poison}'::text[]) name`)
   return found
