@@ -17,8 +17,11 @@ export interface ReceiveRouteOptions {
  *
  * @example
  * ```ts
- * const hooks = httpSource({ verify: github({ secrets: process.env.GITHUB_SECRET }) })
- * app.bus.receive({ name: 'github', from: hooks, map })
+ * import { receiveRoute } from 'bossbus/fastify'
+ * import { github, httpSource } from 'bossbus/transports/http-source'
+ *
+ * const hooks = httpSource({ verify: github({ secrets: process.env.GITHUB_SECRET! }) })
+ * app.bus.receive({ name: 'github', from: hooks, map: () => undefined })
  * await app.register(receiveRoute, { url: '/hooks/github', source: hooks })
  * ```
  * @throws from `register`: a {@link ConfigurationError} `BUS_INVALID_OPTION`

@@ -41,6 +41,8 @@ const callLimitMs = 60_000
  *
  * @example
  * ```ts
+ * import { transportContract, type TransportContractOptions } from 'bossbus/testing'
+ *
  * declare const options: TransportContractOptions
  * for (const { name, run } of transportContract(options)) test(name, run)
  * ```

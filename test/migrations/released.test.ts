@@ -27,6 +27,7 @@ const released: readonly (readonly [name: string, hash: string])[] = [
   ['0015_operator_reads', 'b186c9d11d7c96cac283ea073d4f31c0ae4e535a6235e4be0483ee207abbd48b'],
   ['0016_operations_review', 'f8431a3d74a0c2fdd88b60ac646d297ca27ef877161a8328b1b8290e624c994f'],
   ['0017_http', 'fa20dba8e0c3ff6ce6ac8b7fcfe6cadc9b4491231f769905ff6b7f753273b39e'],
+  ['0018_same_functions', 'afc336e70b958d5d8bb178254e35380b9db5bb76b2b8de244179c751c0819a0f'],
 ]
 
 test('released migrations are the first ones, unchanged', async () => {

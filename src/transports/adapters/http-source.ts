@@ -57,9 +57,11 @@ export interface HttpSource extends Source {
  *
  * @example
  * ```ts
- * const hooks = httpSource({ verify: stripe({ secrets: process.env.STRIPE_SECRET }) })
- * bus.receive({ name: 'stripe', from: hooks, map: ({ body }) => toEvent(JSON.parse(Buffer.from(body).toString())) })
- * app.post('/hooks/stripe', (context) => hooks.handle(context.req.raw))
+ * import { httpSource, stripe } from 'bossbus/transports/http-source'
+ *
+ * const hooks = httpSource({ verify: stripe({ secrets: process.env.STRIPE_WEBHOOK_SECRET! }) })
+ * bus.receive({ name: 'stripe', from: hooks, map: ({ id = '' }) => ({ type: 'order.placed', tenantId: 'acme', payload: { orderId: id } }) })
+ * const post = async (request: Request): Promise<Response> => hooks.handle(request)
  * ```
  * @throws a `ConfigurationError` `BUS_INVALID_OPTION`
  */
