@@ -21,7 +21,7 @@ test('an event that a look has found is shown once, although nobody waited for t
   // Its answers are held; what it does in the database is done.
   const slow = {
     ...own,
-    query: async (text: string, values?: readonly unknown[]) => {
+    query: async (text: string, values?: unknown[]) => {
       const result = await own.query(text, values)
       if (isHeld && text.startsWith('select e.id from bus.events') && result.rows.length > 0) {
         await answers.promise
