@@ -9,7 +9,6 @@ import { defineCommand, type CommandContext, type ExitCode } from '../command/co
 import { durationSeconds, text, texts, toggle } from '../command/flags.ts'
 import { changeFlags } from '../command/shared-flags.ts'
 import { UsageError } from '../command/usage-error.ts'
-import type { Outcome } from '../follow/follow-deliveries.ts'
 import { writeOutcome } from '../follow/live-lines.ts'
 import { duration } from '../output/cells.ts'
 
@@ -171,8 +170,8 @@ async function follow(context: Context, bus: Bus, id: string): Promise<ExitCode>
   let hasFailed = false
   follower.add(id)
   while (!signal.aborted && performance.now() < deadline) {
-    const outcomes: readonly Outcome[] = await inTime(follower.look())
-    for (const outcome of outcomes) {
+    await inTime(follower.look())
+    for (const outcome of follower.take()) {
       writeOutcome(output, outcome)
       hasFailed ||= outcome.delivery?.state === 'dead' || outcome.delivery?.state === 'expired'
     }

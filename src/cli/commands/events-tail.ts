@@ -123,8 +123,8 @@ async function startDeliveries(
   const following = (async () => {
     while (!signal.aborted && !(isEnding && follower.waitingCount() === 0)) {
       // The log is read by the same database, and says that it does not answer.
-      const outcomes = await inTime(follower.look()).catch(() => [])
-      if (!signal.aborted) for (const outcome of outcomes) writeOutcome(output, outcome)
+      await inTime(follower.look()).catch(() => {})
+      if (!signal.aborted) for (const outcome of follower.take()) writeOutcome(output, outcome)
       if (follower.isBounded() && !isTold) {
         isTold = true
         output.note('There are more events than can be followed: of some, the deliveries are not shown.')

@@ -12,8 +12,10 @@ export interface Outcome {
 /** What becomes of some events, until nothing more will. */
 export interface DeliveryFollower {
   readonly add: (eventId: string) => void
-  /** What has changed since the last look. */
-  readonly look: () => Promise<readonly Outcome[]>
+  /** Finds what has changed since the last look. */
+  readonly look: () => Promise<void>
+  /** What looks have found, each once: also those that failed half way, or that nobody waited for any more. */
+  readonly take: () => readonly Outcome[]
   /** Events of which more is to come. */
   readonly waitingCount: () => number
   /** Whether some were given up because there were too many at once. */
@@ -39,28 +41,28 @@ interface Followed {
 
 export function createDeliveryFollower(bus: Bus): DeliveryFollower {
   const followed = new Map<string, Followed>()
+  let outcomes: Outcome[] = []
   let isBounded = false
 
-  async function lookAt(eventId: string, each: Followed): Promise<readonly Outcome[]> {
+  async function lookAt(eventId: string, each: Followed): Promise<void> {
     const deliveries = await bus.deliveries(eventId)
     each.looks += 1
     if (deliveries.length === 0) {
-      if (each.looks % asksEvery !== 1) return []
+      if (each.looks % asksEvery !== 1) return
       const { reason, sentence, subscriptions } = await bus.explain(eventId)
       const isOver = reason === undefined || reason.reason === 'cancelled'
-      if (!isOver || subscriptions.some(({ state }) => state !== undefined)) return []
-      followed.delete(eventId)
-      return [{ eventId, delivery: undefined, sentence }]
+      if (!isOver || subscriptions.some(({ state }) => state !== undefined)) return
+      if (followed.delete(eventId)) outcomes.push({ eventId, delivery: undefined, sentence })
+      return
     }
-    const news = deliveries.filter((delivery) => {
-      if (delivery.state === 'waiting' || delivery.state === 'delivering') return false
+    for (const delivery of deliveries) {
+      if (delivery.state === 'waiting' || delivery.state === 'delivering') continue
       const what = `${delivery.subscription} ${delivery.state} ${delivery.attempts}`
-      if (each.told.has(what)) return false
+      if (each.told.has(what)) continue
       each.told.add(what)
-      return true
-    })
+      outcomes.push({ eventId, delivery, sentence: undefined })
+    }
     if (deliveries.every(({ state }) => final.has(state))) followed.delete(eventId)
-    return news.map((delivery) => ({ eventId, delivery, sentence: undefined }))
   }
 
   return {
@@ -73,13 +75,15 @@ export function createDeliveryFollower(bus: Bus): DeliveryFollower {
     },
     async look() {
       const rest = [...followed]
-      const outcomes: Outcome[] = []
       const work = async (): Promise<void> => {
-        for (let next = rest.shift(); next !== undefined; next = rest.shift())
-          outcomes.push(...(await lookAt(...next)))
+        for (let next = rest.shift(); next !== undefined; next = rest.shift()) await lookAt(...next)
       }
       await Promise.all(Array.from({ length: concurrency }, work))
-      return outcomes
+    },
+    take() {
+      const taken = outcomes
+      outcomes = []
+      return taken
     },
     waitingCount: () => followed.size,
     isBounded: () => isBounded,

@@ -12,7 +12,7 @@ export interface FollowFilter {
 
 /** Finds events that were committed later than their ids, which are made when they are published, suggest. */
 export interface LateCommits {
-  /** The ids that have become visible and are not known. They are from now on. */
+  /** The ids that have become visible and are not known. They are from now on: whoever gives up waiting must still take them. */
   readonly find: () => Promise<readonly string[]>
   /** Makes an id known. False if it was. */
   readonly note: (id: string) => boolean
@@ -87,8 +87,10 @@ export async function watchLateCommits(
       // Before the events are read, so that those of a transaction that has ended by now are seen.
       const writers = await readWriters(executor)
       const low = floor(writers.now)
-      const found: string[] = []
-      for await (const ids of pagesAbove(low)) found.push(...ids.filter((id) => !known.has(id)))
+      const visible: string[] = []
+      for await (const ids of pagesAbove(low)) visible.push(...ids)
+      // From here on without waiting: two calls that overlap, because the first one took too long, find no event twice.
+      const found = visible.filter((id) => !known.has(id))
       since = new Map([...writers.open.keys()].map((writer) => [writer, since.get(writer) ?? lookedAt]))
       lookedAt = writers.now
       for (const id of known) if (id < low) known.delete(id)
