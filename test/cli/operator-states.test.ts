@@ -5,7 +5,15 @@ import { commands } from '../../src/cli/commands/all.ts'
 import { runCliProcess } from '../support/cli-process.ts'
 import { createFolder, runCli } from '../support/cli.ts'
 import { createTestDatabase } from '../support/database.ts'
-import { createOperatorFolder, hostile, jsonLines, operate, type Operated } from '../support/operated.ts'
+import {
+  addPoison,
+  createOperatorFolder,
+  hostile,
+  jsonLines,
+  operate,
+  poisonId,
+  type Operated,
+} from '../support/operated.ts'
 import { startOwnServer } from '../support/own-server.ts'
 import { shareTemplate } from '../support/shared-template.ts'
 
@@ -23,6 +31,11 @@ const readingCalls = ({ paid, blocked }: Operated): readonly Call[] => [
   [['dead-letters', 'redrive', '--all', '--dry-run'], 0, 0],
   [['dead-letters', 'redrive', paid[0] ?? '', '--dry-run'], 0, 1],
   [['dead-letters', 'discard', '--all', '--dry-run', '--reason', 'a test'], 0, 0],
+  [['quarantine', 'list'], 0, 0],
+  [['quarantine', 'show', poisonId], 0, 1],
+  [['quarantine', 'retry', '--all', '--dry-run'], 0, 0],
+  [['quarantine', 'retry', poisonId, '--dry-run'], 0, 1],
+  [['quarantine', 'discard', poisonId, '--dry-run', '--reason', 'a test'], 0, 1],
   [['replay', '--subscription', 'mail', '--all', '--dry-run'], 0, 2],
   [['keys', 'list'], 0, 0],
   [['keys', 'release', 'accounts', '--tenant', hostile, '--key', hostile, '--dry-run'], 0, 2],
@@ -47,6 +60,8 @@ const readingCalls = ({ paid, blocked }: Operated): readonly Call[] => [
 const changingCalls = ({ paid }: Operated): readonly (readonly string[])[] => [
   ['dead-letters', 'redrive', paid[0] ?? '', '--yes'],
   ['dead-letters', 'discard', paid[0] ?? '', '--reason', 'a test', '--confirm', 'ledger'],
+  ['quarantine', 'retry', poisonId, '--yes'],
+  ['quarantine', 'discard', poisonId, '--reason', 'a test', '--yes'],
   ['replay', '--subscription', 'mail', '--all', '--yes'],
   ['keys', 'release', 'accounts', '--tenant', hostile, '--key', hostile, '--yes'],
   ['subscriptions', 'pause', 'ledger'],
@@ -80,6 +95,7 @@ describe('every command of operators', () => {
       database: { url, rows },
       content: busy,
     } = await createOperated()
+    await rows(...addPoison)
     const folder = await createOperatorFolder()
     const audited = await rows('select count(*)::int as n from bus.audit')
     for (const [args, code] of readingCalls(busy)) {
@@ -125,7 +141,7 @@ describe('every command of operators', () => {
       const expected =
         args[0] === 'erase' || args[0] === 'prune'
           ? 0
-          : args[1] === 'redrive' || args[1] === 'discard'
+          : ['redrive', 'retry', 'discard'].includes(args[1] ?? '')
             ? 1
             : 2
       expect({ args, code, err }).toEqual({ args, code: expected, err })
@@ -137,6 +153,7 @@ describe('every command of operators', () => {
   test('reads a standby, and changes it nowhere', async () => {
     const server = await startOwnServer()
     const busy = await operate(server.url)
+    await server.rows(...addPoison)
     const [row] = await server.rows('show data_directory')
     await server.rows('checkpoint')
     await server.kill()

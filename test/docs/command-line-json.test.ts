@@ -5,7 +5,15 @@ import { expect, test } from 'vitest'
 import { commands } from '../../src/cli/commands/all.ts'
 import { testBus } from '../support/bus.ts'
 import { runCli } from '../support/cli.ts'
-import { createOperatorFolder, hostile, jsonLines, operate, type Operated } from '../support/operated.ts'
+import {
+  addPoison,
+  createOperatorFolder,
+  hostile,
+  jsonLines,
+  operate,
+  poisonId,
+  type Operated,
+} from '../support/operated.ts'
 import { shareTemplate } from '../support/shared-template.ts'
 
 interface Field {
@@ -27,11 +35,6 @@ const documented = new Map(
 
 /** Stands for the id of an operation that was listed. */
 const listed = '<operation>'
-
-/** A message of another system that could not become an event. */
-const poisonId = '01932f2c-5b4e-7cc0-8a2d-3f1e5d7c9b10'
-const addPoison = `insert into bus.quarantined_messages (id, receiver, message_id, has_id, code, reason, received_from, body, body_bytes)
-  values ('${poisonId}', 'orders', 'm1', true, 'BUS_MAP_FAILED', 'no field', 'queue', 'poison', 6)`
 
 /** For each row of the page a call, in this order: those that change something come after those that need what they change. */
 const calls = ({
@@ -109,7 +112,7 @@ test('docs/command-line-json.md has each command that writes JSON, and no other'
 test('docs/command-line-json.md names all fields, and those that are always there', async () => {
   const { database, content } = await createOperated()
   const folder = await createOperatorFolder()
-  await database.rows(addPoison)
+  await database.rows(...addPoison)
   await writeFile(join(folder, 'edited.json'), '{"paymentId":"1","amountCents":9}')
   let operation = ''
   for (const [label, args] of Object.entries(calls(content))) {

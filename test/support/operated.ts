@@ -19,6 +19,18 @@ export default { events: paymentEvents, source: 'payment-service' ${rest === '' 
 /** Text that a terminal, a shell or a table may trip over. */
 export const hostile = `o'clock "\u202e$(date)\u200b|`
 
+/** A message of another system that could not become an event: the statement that adds it, and its id. */
+export const poisonId = '01932f2c-5b4e-7cc0-8a2d-3f1e5d7c9b10'
+export const addPoison: readonly [text: string, values: unknown[]] = [
+  `insert into bus.quarantined_messages
+     (id, receiver, message_id, has_id, code, reason, received_from, content_type, message_key, headers, body, body_bytes)
+   values ($1, 'orders', $2, true, 'BUS_MAP_FAILED', $2, $2, $2, $2, $3, $4, $5)`,
+  [
+    ...[poisonId, hostile, JSON.stringify({ [hostile]: hostile })],
+    ...[Buffer.from(hostile), Buffer.byteLength(hostile)],
+  ],
+]
+
 /** What an operator finds. */
 export interface Operated {
   /** Dead letters of `ledger`, in their order. `paid-0`, `paid-1`, `paid-2` are their business ids. */
