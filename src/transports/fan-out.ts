@@ -10,7 +10,8 @@ const gravity: readonly PublishResult['status'][] = ['delivered', 'throttled', '
  * @throws a `ConfigurationError` `BUS_INVALID_OPTION`
  */
 export function fanOut(transports: readonly Transport[]): Transport {
-  if (!Array.isArray(transports) || transports.length === 0)
+  const given: unknown = transports
+  if (!Array.isArray(given) || given.length === 0)
     throw invalidOption('Expected fanOut to be given a list of transports')
   for (const transport of transports) assertTransport(transport)
   const targets = transports.flatMap((transport) => transport.targets ?? [transport])

@@ -239,7 +239,7 @@ export const operatingOptions: Readonly<Record<string, Call>> = {
 }
 
 /** `onDeadLetter` and `deadLetterAlert` of a bus, or of a subscription. */
-export function callbacks(call: (options: object) => unknown): Readonly<Record<string, Call>> {
+function callbacks(call: (options: object) => unknown): Readonly<Record<string, Call>> {
   return {
     onDeadLetter: (text) => call({ onDeadLetter: text }),
     deadLetterAlert: (text) => call({ deadLetterAlert: text }),

@@ -17,7 +17,7 @@ export interface PlatformaticProducer {
 }
 
 /** What `metadata` of `@platformatic/kafka` gives. */
-export interface KafkaMetadata {
+interface KafkaMetadata {
   readonly brokers: ReadonlyMap<number, unknown>
   readonly topics: ReadonlyMap<
     string,

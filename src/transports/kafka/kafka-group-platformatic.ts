@@ -1,7 +1,7 @@
 import { toMessage, type KafkaGroup, type ReadOptions } from './kafka-group.ts'
 
 /** A message of `@platformatic/kafka`. */
-export interface PlatformaticMessage {
+interface PlatformaticMessage {
   readonly topic: string
   readonly partition: number
   readonly offset: bigint
@@ -12,7 +12,7 @@ export interface PlatformaticMessage {
 }
 
 /** What `consume` of `@platformatic/kafka` gives. */
-export interface PlatformaticStream {
+interface PlatformaticStream {
   read(): PlatformaticMessage | null
   on(event: 'readable' | 'close' | 'end', listener: () => void): unknown
   on(event: 'error', listener: (error: Error) => void): unknown
