@@ -8,12 +8,12 @@ import type { MeasuredSystem } from './measured-system.ts'
 const callSize = 1000
 const callCount = 4
 
-/** Kafka, by the brokers of librdkafka in this process; `KAFKA` names others, with the topics `measured` and `alone`. */
+/** Kafka, by the brokers of librdkafka; `KAFKA` names others, with the topics `measured` and `alone`. */
 export async function measureKafka(): Promise<MeasuredSystem | undefined> {
   const given = process.env['KAFKA']
   if (given === undefined && librdkafkaPath === undefined) return undefined
   const cluster = given === undefined ? await startKafkaCluster() : undefined
-  for (const topic of ['measured', 'alone']) cluster?.createTopic(topic, 12)
+  for (const topic of ['measured', 'alone']) await cluster?.createTopic(topic, 12)
   const producer = new Producer({
     clientId: 'measure',
     bootstrapBrokers: given?.split(',') ?? cluster?.brokers ?? [],
@@ -41,7 +41,7 @@ export async function measureKafka(): Promise<MeasuredSystem | undefined> {
     },
     async stop() {
       await producer.close()
-      cluster?.stop()
+      await cluster?.stop()
     },
   }
 }

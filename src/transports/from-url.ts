@@ -42,6 +42,9 @@ const schemes: Readonly<Record<string, (url: TransportUrl) => Transport>> = {
 /** Spaces, and a comma before a scheme. A comma before `host:9092` is one between hosts of a URL. */
 const betweenUrls = /,*\s+,*|,+(?=[a-z][a-z0-9+.-]*:(?!\d+(?:[,/?#\s]|$)))|^,+|,+$/i
 
+/** Of a text with URLs: of what is longer, some system would refuse a part. */
+const maxLength = 16_384
+
 /**
  * Makes a transport from a URL, so that a deployment chooses where events go: `transportFromUrl(process.env.FORWARD_TO)`. Several URLs, also
  * in one text with spaces or commas between them, are several transports: `bus.forward` makes a subscription for each. The clients come from
@@ -50,6 +53,11 @@ const betweenUrls = /,*\s+,*|,+(?=[a-z][a-z0-9+.-]*:(?!\d+(?:[,/?#\s]|$)))|^,+|,
  * @throws a {@link ConfigurationError} `BUS_INVALID_TRANSPORT_URL`. Its message has no password of a URL
  */
 export function transportFromUrl(...urls: readonly [string, ...string[]]): Transport {
+  if (urls.some((text) => typeof text === 'string' && text.length > maxLength))
+    throw new ConfigurationError(
+      'BUS_INVALID_TRANSPORT_URL',
+      `Expected URLs of at most ${maxLength} characters`,
+    )
   const texts = urls
     .flatMap((text) => (typeof text === 'string' ? text.split(betweenUrls) : [text]))
     .filter((text) => text !== '')

@@ -151,7 +151,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
   })
   afterAll(async () => {
     await reader.close()
-    cluster.stop()
+    await cluster.stop()
   })
 
   /** A topic that no other test uses. */
@@ -386,7 +386,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
     // Requests of one event each.
     const events = manyEvents(6, (n) => ({ orderingKey: `key-${n % 2}`, payload: 'x'.repeat(1500) }))
     // INVALID_RECORD, for the first.
-    cluster.fail(apiKeys.produce, [87])
+    await cluster.fail(apiKeys.produce, [87])
     const results = await transport.publish(events, { signal })
     expect(results.map(({ status }) => status)).toEqual([
       'rejected',
@@ -468,7 +468,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
       const topic = newTopic()
       const transport = kafka({ producer: producerOf(), topic })
       // MESSAGE_TOO_LARGE: for all, for the first four, for the first two, for the first.
-      cluster.fail(apiKeys.produce, [10, 10, 10, 10])
+      await cluster.fail(apiKeys.produce, [10, 10, 10, 10])
       const results = await transport.publish(oneKey, { signal })
       expect(results.map(({ status }) => status)).toEqual(['rejected', ...Array<string>(7).fill('retry')])
       // The first is not sent again, and the others are.
@@ -480,7 +480,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
     test('events of other keys are not affected by one that is too large', async () => {
       const topic = newTopic()
       const transport = kafka({ producer: newProducer(), topic })
-      cluster.fail(apiKeys.produce, [10])
+      await cluster.fail(apiKeys.produce, [10])
       const results = await transport.publish(
         manyEvents(40, (n) => ({ orderingKey: `k${n}` })),
         { signal },
@@ -496,7 +496,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
     ])('%s is retried', async (_, code) => {
       const topic = newTopic()
       const transport = kafka({ producer: newProducer(), topic })
-      cluster.fail(apiKeys.produce, Array<number>(8).fill(code))
+      await cluster.fail(apiKeys.produce, Array<number>(8).fill(code))
       const results = await transport.publish(oneKey, { signal })
       expect(results.map(({ status }) => status)).toEqual(Array<string>(8).fill('retry'))
       // Those that were not needed.
@@ -514,7 +514,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
       await transport.publish(events, { signal })
       const { topics } = await producer.metadata({ topics: [topic] })
       for (const [partition, { leader }] of (topics.get(topic)?.partitions ?? []).entries())
-        cluster.moveLeader(topic, partition, (leader % 3) + 1)
+        await cluster.moveLeader(topic, partition, (leader % 3) + 1)
       const results = await transport.publish(events, { signal })
       expect(results.map(({ status }) => status)).toEqual(Array(60).fill('delivered'))
     })
@@ -524,10 +524,10 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
       const producer = newProducer()
       const transport = kafka({ producer, topic })
       for (let partition = 0; partition < partitionCount; partition += 1)
-        cluster.moveLeader(topic, partition, (partition % 3) + 1)
+        await cluster.moveLeader(topic, partition, (partition % 3) + 1)
       const events = manyEvents(60, (n) => ({ orderingKey: `k${n}` }))
-      cluster.down(2)
-      onTestFinished(() => cluster.up(2))
+      await cluster.down(2)
+      onTestFinished(async () => cluster.up(2))
       const results = await transport.publish(events, { signal })
       const isOnTwo = ({ orderingKey }: StoredEvent): boolean =>
         partitionOf(Buffer.from(`tenant-0/${orderingKey}`), partitionCount) % 3 === 1
@@ -535,7 +535,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
         events.map((event) => (isOnTwo(event) ? 'retry' : 'delivered')),
       )
       expect(events.filter(isOnTwo).length).toBeGreaterThan(5)
-      cluster.up(2)
+      await cluster.up(2)
       const again = await transport.publish(events.filter(isOnTwo), { signal })
       expect(new Set(again.map(({ status }) => status))).toEqual(new Set(['delivered']))
       expect(await reader.records(topic, 60)).toHaveLength(60)
@@ -545,8 +545,8 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
       const topic = newTopic()
       const transport = kafka({ producer: newProducer(), topic })
       await transport.check({ signal })
-      cluster.moveLeader(topic, 3, -1)
-      onTestFinished(() => cluster.moveLeader(topic, 3, 1))
+      await cluster.moveLeader(topic, 3, -1)
+      onTestFinished(async () => cluster.moveLeader(topic, 3, 1))
       await expect(transport.check({ signal })).rejects.toThrow('1 of 4 partitions have no leader')
       const events = manyEvents(60, (n) => ({ orderingKey: `k${n}` }))
       const results = await transport.publish(events, { signal })
@@ -589,7 +589,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
     { timeout: 400_000 },
     async () => {
       const topic = `many-${randomUUID()}`
-      cluster.createTopic(topic, 12)
+      await cluster.createTopic(topic, 12)
       const many = await createKafkaReader(cluster, [topic])
       onTestFinished(async () => many.close())
       const url = `kafka://${cluster.brokers.join(',')}/${topic}`
@@ -600,13 +600,13 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
           [14_000, 3],
         ] as const) {
           await until('some are published', () => published() >= at, 200_000)
-          cluster.down(broker)
+          await cluster.down(broker)
           await new Promise((resolve) => {
             setTimeout(resolve, 3000)
           })
           for (let partition = 0; partition < 12; partition += 4)
-            cluster.moveLeader(topic, partition, (broker % 3) + 1)
-          cluster.up(broker)
+            await cluster.moveLeader(topic, partition, (broker % 3) + 1)
+          await cluster.up(broker)
         }
         await until('all are published', () => published() >= 20_000, 200_000)
         let records: readonly ReadRecord[] = []
