@@ -7,10 +7,10 @@ import { recordFigure } from '../support/figures.ts'
 import { isFullForm } from '../support/form.ts'
 import { roomFor } from '../support/slowness.ts'
 
-const dueCount = isFullForm ? 300_000 : 10_000
+const dueCount = isFullForm ? 300_000 : 30_000
 
 /** In how many seconds they are due: by then all are written, and the bus waits for them. */
-const dueInSeconds = isFullForm ? 20 : 8
+const dueInSeconds = isFullForm ? 20 : 10
 
 /** A tolerance for a machine that is busy with other things. */
 const boundMs = 2000
