@@ -112,13 +112,13 @@ const titleOf = (setting: Setting): string =>
     .map(([name, value]) => `${name} = '${value}'`)
     .join(' and ')
 
-/** Several that do not contradict each other at once: eight times as few runs. In the full form each is tried alone. */
+/** Several that do not contradict each other at once: four times as few runs. In the full form each is tried alone. */
 function together(all: readonly Setting[]): Setting[] {
   const groups: Setting[] = []
   for (const setting of all) {
     const fits = groups.findIndex(
       (group) =>
-        Object.keys(group).length < 12 && Object.keys(setting).every((name) => !Object.hasOwn(group, name)),
+        Object.keys(group).length < 6 && Object.keys(setting).every((name) => !Object.hasOwn(group, name)),
     )
     if (fits === -1) groups.push(setting)
     else groups[fits] = { ...groups[fits], ...setting }
