@@ -7,6 +7,7 @@ import { until } from '../support/database.ts'
 import { recordFigure } from '../support/figures.ts'
 import { isFullForm } from '../support/form.ts'
 import { startOwnServer, type OwnServer } from '../support/own-server.ts'
+import { roomFor } from '../support/slowness.ts'
 
 /** What a relay, a worker and upkeep send, by what their statements have in common. */
 const kinds = {
@@ -159,7 +160,7 @@ test.each(keyCounts)(
           ]
     // pg-boss fetches from the first entry of its index on. Events without a key are mostly handed over with their claim instead.
     const factor = isFullForm && keyCount !== undefined ? 5 : 2
-    const times = isFewKeys ? [] : [['p50 in ms', after.p50, factor * before.p50 + 10] as const]
+    const times = isFewKeys ? [] : [['p50 in ms', after.p50, factor * before.p50 + roomFor(10)] as const]
     for (const [what, value, bound] of [...bounds, ...times]) expect.soft(value, what).toBeLessThan(bound)
   },
 )
