@@ -1,10 +1,12 @@
 /**
  * Packs the library as npm would publish it, installs the tarball in an empty folder, and uses it there. Every entry
  * point is imported and required. The types resolve under the strictest settings, with Drizzle 0.45 and with 1.x. A
- * subscription is crashed at every step, in separate processes, on a PostgreSQL. Bundles of it run, as ESM and as
+ * subscription is crashed at some of its steps, in separate processes, on a PostgreSQL. Bundles of it run, as ESM and as
  * CommonJS, without any other package. A service on NestJS 11 and 12 handles an event in a decorated method, as an ES
- * module and as CommonJS. The packages, megabytes and
- * files that a service gets with it are counted, and bounded.
+ * module and as CommonJS. The packages, megabytes and files that a service gets with it are counted, and bounded.
+ *
+ * The folder of the service is installed into step by step, each check as soon as what it needs is there: an install
+ * from nothing takes longer than most of the checks.
  *
  *   npm run test:pack [-- FILE]
  *
@@ -31,12 +33,30 @@ import { startPostgres } from '../src/testing/postgres.ts'
 
 const project = fileURLToPath(new URL('..', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'bossbus-pack-'))
+const tarball = join(folder, 'bossbus.tgz')
 
-/** What one install has learned of the registry is good for the next. */
-const install = ['install', '--no-audit', '--no-fund', '--prefer-offline']
+/** A service that uses the library: its packages are installed here, and nowhere above. */
+const user = join(folder, 'user')
+
+/** The compiler of this project: it takes longer to install than what it compiles. */
+const tsc = join(project, 'node_modules', 'typescript', 'bin', 'tsc')
 
 function run(command: string, args: readonly string[], cwd: string): string {
   return execFileSync(command, [...args], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+}
+
+interface Manifest {
+  readonly version?: string
+  readonly dependencies: Record<string, string>
+}
+
+function readManifest(of: string): Manifest {
+  return JSON.parse(readFileSync(join(of, 'package.json'), 'utf8')) as Manifest
+}
+
+/** What one install has learned of the registry is good for the next. */
+function install(cwd: string, ...packages: readonly string[]): void {
+  run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', ...packages], cwd)
 }
 
 const config = `
@@ -88,8 +108,10 @@ const { crashes } = await crashAtEveryStep(
     events,
     prepare: ({ query }) => query('create table entries (payment_id text)'),
     effects: async ({ query }) => (await query('select from entries')).length,
+    only: ['relay.claimed', 'exactly-once.handler-done', 'exactly-once.committed'],
   },
 )
+if (crashes.length < 3) throw new Error('too few crashes')
 console.log('the packed library works; a subscription of it bore ' + crashes.length + ' crashes')
 `
 
@@ -278,13 +300,16 @@ main().then(
 `
 
 /** Compiles the service on NestJS as users do, as an ES module and as CommonJS, and runs it. */
-async function runNest(serverUrl: string, tarball: string, version: number): Promise<void> {
-  const nest = join(folder, `nest-${version}`)
+async function runNest(serverUrl: string, version: number): Promise<void> {
+  const nest = join(user, `nest-${version}`)
   mkdirSync(nest)
-  writeFileSync(join(nest, 'package.json'), JSON.stringify({ name: `nest-${version}`, private: true }))
+  // npm warns that each of the two does not fit the other one's version of before.
   const packages = [`@nestjs/common@${version}`, `@nestjs/core@${version}`, 'reflect-metadata@0.2', 'rxjs@7']
-  const others = ['zod@4', 'drizzle-orm@0.45', 'typescript@7', '@types/node@22']
-  run('npm', [...install, join(folder, tarball), ...packages, ...others], nest)
+  install(user, '--loglevel=error', ...packages)
+  for (const name of ['common', 'core']) {
+    const { version: installed = '' } = readManifest(join(user, 'node_modules', '@nestjs', name))
+    if (!installed.startsWith(`${version}.`)) throw new Error(`unexpected: @nestjs/${name} ${installed}`)
+  }
   for (const name of ['service.mts', 'service.cts']) writeFileSync(join(nest, name), nestService)
   const { noEmit, allowImportingTsExtensions, ...emitting } = compilerOptions
   void [noEmit, allowImportingTsExtensions]
@@ -293,7 +318,7 @@ async function runNest(serverUrl: string, tarball: string, version: number): Pro
     join(nest, 'tsconfig.json'),
     JSON.stringify({ compilerOptions: options, files: ['service.mts', 'service.cts'] }),
   )
-  run(process.execPath, [join(nest, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json'], nest)
+  run(process.execPath, [tsc, '-p', 'tsconfig.json'], nest)
   for (const name of ['service.mjs', 'service.cjs']) {
     process.env['PACK_TEST_URL'] = await createDatabase(serverUrl, `nest_${version}_${name.slice(-3)}`)
     console.log(`NestJS ${version} with ${name} ${run(process.execPath, [join(nest, name)], nest).trim()}`)
@@ -307,13 +332,15 @@ const mostPackages = 25
 const mostMegabytes = 30
 
 /** Installs the library and Drizzle, nothing else, and counts what that brings beside Drizzle. */
-function checkFootprint(tarball: string): void {
-  const lean = join(folder, 'lean')
-  mkdirSync(lean)
-  writeFileSync(join(lean, 'package.json'), JSON.stringify({ name: 'lean', private: true }))
-  run('npm', [...install, join(folder, tarball), 'drizzle-orm@0.45'], lean)
-  const modules = join(lean, 'node_modules')
-  const paths = run('npm', ['ls', '--omit=dev', '--all', '--parseable'], lean).trim().split('\n').slice(1)
+function checkFootprint(): void {
+  mkdirSync(user)
+  writeFileSync(
+    join(user, 'package.json'),
+    JSON.stringify({ name: 'uses-bossbus', private: true, type: 'module' }),
+  )
+  install(user, tarball, 'drizzle-orm@0.45')
+  const modules = join(user, 'node_modules')
+  const paths = run('npm', ['ls', '--omit=dev', '--all', '--parseable'], user).trim().split('\n').slice(1)
   const names = paths
     .map((path) => relative(modules, path).split(sep).join('/'))
     .filter((name) => name !== 'drizzle-orm')
@@ -363,20 +390,19 @@ function checkFiles(installed: string): void {
 
 /**
  * What a new user does: `npx bossbus init` in an empty folder, the install, `npx bossbus dev` without a database; with the packed library in
- * place of the published one, until the first event is handled.
+ * place of the published one, until the first event is handled. The first command comes from the folder where nothing is installed but the
+ * library and Drizzle, as npx would install it.
  */
-async function runNewService(tarball: string): Promise<void> {
+async function runNewService(): Promise<void> {
   const fresh = join(folder, 'fresh')
   mkdirSync(fresh)
-  const packed = join(folder, tarball)
   let beganAt = performance.now()
-  run('npm', ['exec', '--yes', `--package=${packed}`, '--', 'bossbus', 'init', '--yes'], fresh)
+  run(join(user, 'node_modules', '.bin', 'bossbus'), ['init', '--yes'], fresh)
   const initMs = performance.now() - beganAt
-  const manifest = join(fresh, 'package.json')
-  const wanted = JSON.parse(readFileSync(manifest, 'utf8')) as { dependencies: Record<string, string> }
-  wanted.dependencies['bossbus'] = `file:${packed}`
-  writeFileSync(manifest, JSON.stringify(wanted))
-  run('npm', ['install', '--no-audit', '--no-fund'], fresh)
+  const wanted = readManifest(fresh)
+  wanted.dependencies['bossbus'] = `file:${tarball}`
+  writeFileSync(join(fresh, 'package.json'), JSON.stringify(wanted))
+  install(fresh)
   run(process.execPath, [join(fresh, 'node_modules', 'typescript', 'bin', 'tsc')], fresh)
   const { DATABASE_URL: _, ...env } = process.env
   beganAt = performance.now()
@@ -425,11 +451,11 @@ const compilerOptions = {
 
 /** Bundles the service, and runs it in a folder without packages. */
 async function runBundle(serverUrl: string, format: 'esm' | 'cjs'): Promise<void> {
-  const alone = join(folder, `alone-${format}`)
+  const alone = join(user, `alone-${format}`)
   const outfile = join(alone, `service.${format === 'esm' ? 'mjs' : 'cjs'}`)
   const requireInEsm = `import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);`
   await build({
-    entryPoints: [join(folder, 'service.ts')],
+    entryPoints: [join(user, 'service.ts')],
     ...{ bundle: true, minify: true, platform: 'node', target: 'node22', format, outfile, logLevel: 'error' },
     ...(format === 'esm' && { banner: { js: requireInEsm } }),
   })
@@ -446,27 +472,19 @@ async function runBundle(serverUrl: string, format: 'esm' | 'cjs'): Promise<void
 }
 
 try {
-  const tarball = 'bossbus.tgz'
   const [, , given] = process.argv
-  if (given === undefined) run(process.execPath, ['scripts/pack.ts', join(folder, tarball)], project)
-  else copyFileSync(given, join(folder, tarball))
-  checkFootprint(tarball)
-  writeFileSync(
-    join(folder, 'package.json'),
-    JSON.stringify({ name: 'uses-bossbus', private: true, type: 'module' }),
-  )
-  run(
-    'npm',
-    [...install, `./${tarball}`, 'fastify@5', 'zod@4', 'drizzle-orm@0.45', 'typescript@7', '@types/node@22'],
-    folder,
-  )
-  writeFileSync(join(folder, 'usage.ts'), usage)
-  writeFileSync(join(folder, 'bossbus.config.ts'), config)
-  writeFileSync(join(folder, 'subscriber.ts'), subscriber)
-  writeFileSync(join(folder, 'joins.ts'), joins)
-  writeFileSync(join(folder, 'exported.ts'), exported)
-  writeFileSync(join(folder, 'required.cjs'), required)
-  writeFileSync(join(folder, 'service.ts'), service)
+  if (given === undefined) run(process.execPath, ['scripts/pack.ts', tarball], project)
+  else copyFileSync(given, tarball)
+  checkFootprint()
+  await runNewService()
+  install(user, 'fastify@5', 'zod@4', '@types/node@22')
+  writeFileSync(join(user, 'usage.ts'), usage)
+  writeFileSync(join(user, 'bossbus.config.ts'), config)
+  writeFileSync(join(user, 'subscriber.ts'), subscriber)
+  writeFileSync(join(user, 'joins.ts'), joins)
+  writeFileSync(join(user, 'exported.ts'), exported)
+  writeFileSync(join(user, 'required.cjs'), required)
+  writeFileSync(join(user, 'service.ts'), service)
   const files = ['usage.ts', 'subscriber.ts', 'bossbus.config.ts', 'joins.ts', 'exported.ts']
   // The same with Drizzle 1.x, which takes `casing` on the tables.
   const drizzle1 = join(project, 'node_modules', 'drizzle-1')
@@ -476,32 +494,31 @@ try {
     'tsconfig.drizzle-1.json': { compilerOptions: { ...compilerOptions, paths }, files },
   }
   for (const [name, content] of Object.entries(configs)) {
-    writeFileSync(join(folder, name), JSON.stringify(content))
-    run(process.execPath, [join(folder, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', name], folder)
+    writeFileSync(join(user, name), JSON.stringify(content))
+    run(process.execPath, [tsc, '-p', name], user)
   }
-  const shipped = readdirSync(join(folder, 'node_modules', 'bossbus', 'drizzle')).filter((name) =>
+  const shipped = readdirSync(join(user, 'node_modules', 'bossbus', 'drizzle')).filter((name) =>
     name.endsWith('.sql'),
   )
   if (shipped.length === 0) throw new Error('the migrations are not in the package')
   // The command as npx runs it, with a TypeScript configuration.
-  run('npm', ['exec', '--no', '--', 'bossbus', 'catalog', 'export', '--out', 'catalogue.json'], folder)
+  run('npm', ['exec', '--no', '--', 'bossbus', 'catalog', 'export', '--out', 'catalogue.json'], user)
   const checked = run(
     'npm',
     ['exec', '--no', '--', 'bossbus', 'catalog', 'check', '--against', 'catalogue.json'],
-    folder,
+    user,
   )
   if (!checked.includes('Nothing breaks.')) throw new Error(`unexpected: ${checked}`)
   console.log(
-    `the packed command works, version ${run('npm', ['exec', '--no', '--', 'bossbus', '--version'], folder).trim()}`,
+    `the packed command works, version ${run('npm', ['exec', '--no', '--', 'bossbus', '--version'], user).trim()}`,
   )
-  await runNewService(tarball)
   const server = await startPostgres({ settings: ['max_connections=100', 'fsync=off'] })
   try {
-    console.log(run(process.execPath, [join(folder, 'required.cjs')], folder).trim())
-    for (const format of ['esm', 'cjs'] as const) await runBundle(server.url, format)
-    for (const version of [11, 12]) await runNest(server.url, tarball, version)
+    console.log(run(process.execPath, [join(user, 'required.cjs')], user).trim())
     process.env['PACK_TEST_URL'] = server.url
-    console.log(run(process.execPath, [join(folder, 'usage.ts')], folder).trim())
+    console.log(run(process.execPath, [join(user, 'usage.ts')], user).trim())
+    for (const format of ['esm', 'cjs'] as const) await runBundle(server.url, format)
+    for (const version of [11, 12]) await runNest(server.url, version)
   } finally {
     await server.stop()
   }

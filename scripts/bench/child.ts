@@ -1,4 +1,5 @@
 import { fork, type ChildProcess } from 'node:child_process'
+import { flushCompileCache } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { NotAvailableError } from './not-available.ts'
 
@@ -102,6 +103,8 @@ export function serve(methods: Readonly<Record<string, (argument: never) => unkn
   // Ctrl-C reaches the whole process group; the benchmark ends its programs itself.
   process.on('SIGINT', () => {})
   process.on('disconnect', () => process.exit(0))
+  // With NODE_COMPILE_CACHE the next of its kind starts sooner. A program is killed in the end, and would not write it.
+  flushCompileCache()
   process.on('message', (message) => {
     const { id, method, argument } = message as Call
     void (async () => {

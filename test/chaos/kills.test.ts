@@ -29,7 +29,7 @@ const form = isFullForm
       serverKills: 5,
       drainMs: 240_000,
     }
-  : { eventCount: 4000, killingMs: 3000, maxKills: 3, spareCount: 3, serverKills: 1, drainMs: 60_000 }
+  : { eventCount: 2500, killingMs: 3000, maxKills: 2, spareCount: 2, serverKills: 1, drainMs: 60_000 }
 
 const processCount = 4
 

@@ -8,8 +8,8 @@ import { startProgram, type ProgramProcess } from '../support/processes.ts'
 import { inOrder, readTurns, turnsTable } from '../support/turns.ts'
 
 const keyCount = isFullForm ? 500 : 40
-const eventsPerKey = isFullForm ? 100 : 25
-const killCount = isFullForm ? 10 : 3
+const eventsPerKey = isFullForm ? 100 : 15
+const killCount = isFullForm ? 10 : 2
 const total = keyCount * eventsPerKey
 const keys = Array.from({ length: keyCount }, (_, k) => `k${k}`)
 

@@ -7,7 +7,8 @@ import { shopEvents, type ShopVersion } from '../support/deployed-versions.ts'
 import { isFullForm } from '../support/form.ts'
 import { startProgram, type ProgramProcess } from '../support/processes.ts'
 
-const eventCount = isFullForm ? 20_000 : 3000
+const eventCount = isFullForm ? 20_000 : 1500
+const processCount = isFullForm ? 3 : 2
 const types = ['order.placed', 'order.refunded', 'order.shipped'] as const
 
 interface Deployed extends ProgramProcess {
@@ -25,7 +26,7 @@ async function end({ child, exited }: Deployed, kill: boolean): Promise<void> {
 }
 
 test(
-  `three processes are replaced, rolled back and replaced again while ${eventCount} events flow: none is lost, none goes to code that does not cover it`,
+  `${processCount} processes are replaced, rolled back and replaced again while ${eventCount} events flow: none is lost, none goes to code that does not cover it`,
   { timeout: 300_000 },
   async () => {
     const database = await createTestDatabase({ max: 8 })
@@ -38,7 +39,7 @@ test(
       source: 'shop',
       logger: recordingLogger(),
     })
-    const running = await Promise.all(([1, 1, 1] as const).map(async (version) => start(database, version)))
+    const running = await Promise.all(Array.from({ length: processCount }, async () => start(database, 1)))
     let published = 0
     let deployed = false
     const publishing = (async () => {
@@ -60,6 +61,7 @@ test(
         }
       }
     })()
+    let replacements = 0
     let kills = 0
     let firstOfVersion2 = ''
     for (const version of [2, 1, 2] as const) {
@@ -75,8 +77,10 @@ test(
           firstOfVersion2 = String(row?.['id'])
         }
         if (index !== 1 && before !== undefined) await end(before, kill)
+        replacements += 1
         // A pod of the version that goes is restarted in the middle.
-        if (index === 0 && running[1] !== undefined) {
+        if (index === 0 && running[1] !== undefined && (isFullForm || version === 1)) {
+          replacements += 1
           const restarted = running[1]
           await end(restarted, false)
           running[1] = await start(database, restarted.version)
@@ -125,7 +129,7 @@ test(
       where at < before`)
     const handled = await database.rows('select version, count(*)::int from handled group by 1 order by 1')
     console.log(
-      `rolling deployment: ${eventCount} events, 12 replacements, ${kills} of them kills: lost ${lost}, handed to code that does not cover them ${uncovered.length}, effects doubled ${doubled}, out of order ${disordered}; handled by version: ${JSON.stringify(handled)}`,
+      `rolling deployment: ${eventCount} events, ${replacements} replacements, ${kills} of them kills: lost ${lost}, handed to code that does not cover them ${uncovered.length}, effects doubled ${doubled}, out of order ${disordered}; handled by version: ${JSON.stringify(handled)}`,
     )
     expect({ lost, uncovered, doubled, disordered }).toEqual({
       lost: 0,

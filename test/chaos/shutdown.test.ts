@@ -5,10 +5,11 @@ import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { testBus } from '../support/bus.ts'
 import { createTestDatabase, until } from '../support/database.ts'
+import { isFullForm } from '../support/form.ts'
 import { startProgram } from '../support/processes.ts'
 import { roomFor } from '../support/slowness.ts'
 
-test.each(['plain', 'fastify', 'signals'])(
+test.each(isFullForm ? ['plain', 'fastify', 'signals'] : ['plain', 'signals'])(
   'a process (%s) that gets SIGTERM, and again, finishes what runs and leaves the rest to the next, no attempt burnt',
   async (how) => {
     const database = await createTestDatabase()

@@ -3,12 +3,9 @@ import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { createTestDatabase, until } from '../support/database.ts'
 import { newPayment, verification, type OpenedCase, type Verified } from './payments.ts'
-
-// Each test starts processes, some of them two.
-vi.setConfig({ testTimeout: 90_000 })
 
 const main = fileURLToPath(new URL('../../src/demo/main.ts', import.meta.url))
 

@@ -1,2 +1,2 @@
-/** Whether the long forms of the chaos tests run: `npm run test:chaos`. The short ones are part of `npm test`. */
+/** Whether the long forms of tests run: `npm run test:chaos`. The short ones are part of `npm test` and `npm run test:slow`. */
 export const isFullForm = process.env['BOSSBUS_CHAOS'] === 'full'

@@ -166,7 +166,7 @@ export const growth: Workload = {
   ],
   cases({ quick, eventCount }) {
     const sizes: Sizes = quick
-      ? { waitingCounts: [pulseSize, 5000], pulseCount: 5, logCounts: [0, 20_000], eventCount: 1000 }
+      ? { waitingCounts: [pulseSize, 2000], pulseCount: 2, logCounts: [0, 2000], eventCount: 500 }
       : {
           waitingCounts: [pulseSize, 100_000, 1_000_000],
           pulseCount: 20,

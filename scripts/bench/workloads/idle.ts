@@ -19,6 +19,9 @@ const contestants = [
  */
 const settleMs = 15_000
 
+/** A smoke test, which judges no figure, waits for neither. */
+const quickMs = 1000
+
 async function measure(bench: Bench, program: string, durationMs: number): Promise<Figures> {
   const { server } = bench
   const database = await server.createMigratedDatabase()
@@ -26,7 +29,7 @@ async function measure(bench: Bench, program: string, durationMs: number): Promi
   const child = bench.startChild(program)
   try {
     await child.call('start', { url: database.url, subscriptionCount })
-    await pause(settleMs)
+    await pause(bench.settings.quick ? quickMs : settleMs)
     const before = await server.countedStatements(database)
     const cpuBeforeMs = await child.call<number>('cpuMs')
     const start = performance.now()
@@ -60,7 +63,7 @@ export const idle: Workload = {
     { key: 'cpuPercent', label: 'CPU %', decimals: 2, lowerIsBetter: true },
   ],
   cases({ quick }) {
-    const durationMs = quick ? 5000 : 60_000
+    const durationMs = quick ? quickMs : 60_000
     return [
       {
         name: caseName,

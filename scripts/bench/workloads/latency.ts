@@ -92,7 +92,7 @@ export const latency: Workload = {
       ),
       toCase('500 events/s, 1 subscriber', {
         subscriberCount: 1,
-        eventCount: eventCount ?? (quick ? 250 : 2000),
+        eventCount: eventCount ?? (quick ? 100 : 2000),
         everyMs: 2,
       }),
     ]

@@ -50,7 +50,7 @@ export const memory: Workload = {
     { key: 'eventsPerSecond', label: 'events/s' },
   ],
   cases({ quick, eventCount }) {
-    const count = eventCount ?? (quick ? 20_000 : fullCount)
+    const count = eventCount ?? (quick ? 5000 : fullCount)
     return [
       {
         name: caseName(count),

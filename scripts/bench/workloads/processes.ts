@@ -48,7 +48,7 @@ export const processes: Workload = {
   measures: 'a backlog handled by several processes of one service, from their start to the last receipt',
   figures: [{ key: 'deliveriesPerSecond', label: 'deliveries/s' }],
   cases({ quick, eventCount }) {
-    const count = eventCount ?? (quick ? 2000 : 100_000)
+    const count = eventCount ?? (quick ? 500 : 100_000)
     return [
       {
         name: `${count.toLocaleString('en-US')} events waiting for ${subscriptionCount} subscriptions`,

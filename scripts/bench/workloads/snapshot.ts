@@ -52,7 +52,7 @@ export const snapshot: Workload = {
     { key: 'publishedPerSecond', label: 'published/s' },
   ],
   cases({ quick, eventCount }) {
-    const count = eventCount ?? (quick ? 2000 : 100_000)
+    const count = eventCount ?? (quick ? 500 : 100_000)
     return (quick ? ['bossbus'] : ['bossbus', 'pg-boss']).map((contestant): Case => ({
       name: caseName(contestant),
       size: `${count.toLocaleString('en-US')} events`,

@@ -159,7 +159,7 @@ export const tenancy: Workload = {
   ],
   cases({ quick, eventCount }) {
     const sizes: Sizes = quick
-      ? { eventCount: 20_000, tenantCount: 100, readCount: 30 }
+      ? { eventCount: 5000, tenantCount: 25, readCount: 10 }
       : { eventCount: eventCount ?? 1_000_000, tenantCount: 1000, readCount: 300 }
     const size = `${sizes.eventCount.toLocaleString('en-US')} events of ${sizes.tenantCount.toLocaleString('en-US')} tenants`
     const onFilled = (
