@@ -409,6 +409,45 @@ test('a reader of two seconds in the way delays the drop, and no publisher waits
   expect(Math.max(...waits)).toBeLessThan(roomFor(250))
 })
 
+test('a replay that begins while a drop waits for its locks keeps the events that it has chosen', async () => {
+  const database = await withMonths(20)
+  const bus = testBus(database.url, { retention: sixty })
+  const gate = Promise.withResolvers<void>()
+  const seen: string[] = []
+  bus.subscribe({
+    name: 'late',
+    events: ['payment.refunded'],
+    handler: async ({ id }) => {
+      seen.push(id)
+      await gate.promise
+    },
+  })
+  await bus.start()
+  const reader = await openSession(database)
+  await reader.rows('begin')
+  await reader.rows('select count(*) from bus.events')
+  // The drop tries for two seconds, and waits for 15 ms at a time: the server itself watches for it.
+  const watcher = await openSession(database)
+  const watching = watcher.rows(`do $$ begin
+    for n in 1..20000 loop
+      exit when exists (select from pg_locks l where not l.granted and l.relation = 'bus.events'::regclass);
+      perform pg_sleep(0.002);
+      if n = 20000 then raise 'no drop waits'; end if;
+    end loop;
+  end $$`)
+  const pruned = bus.prune({ by: 'ana' })
+  await watching
+  const replay = await bus.replay({ type: 'payment.refunded', subscriptions: ['late'], by: 'ana' })
+  await until('the replay has chosen its events', () => seen.length > 0)
+  await reader.rows('commit')
+  expect(outcomes(await pruned)).toEqual([`${old.name} held`, `${younger.name} held`])
+  gate.resolve()
+  await until('the replay is done', async () => (await bus.operations.get(replay.id)).state !== 'running')
+  expect(await bus.operations.get(replay.id)).toMatchObject({ state: 'done', counts: { delivered: 40 } })
+  expect(new Set(seen).size).toBe(40)
+  expect(outcomes(await bus.prune({ by: 'ana' }))).toEqual([`${old.name} dropped`, `${younger.name} dropped`])
+})
+
 test('a round runs in one process at a time', async () => {
   const database = await withMonths()
   const bus = testBus(database.url, { retention: sixty })

@@ -105,6 +105,7 @@ const expectedFunctions: Readonly<Record<string, readonly string[]>> = {
   'bus.prune_event_keys': [...operator, ...worker],
   'bus.prune_rows': [...operator, ...worker],
   'bus.adopt_default_partition': [...operator, ...worker],
+  'bus.operation_holds': [],
   'bus.range_hash': [],
   'bus.set_partition_span': operator,
   'bus.advance_ordered_keys': [...operator, ...worker],
