@@ -7,6 +7,7 @@ import { optionsOf } from '../../bus-settings.ts'
 import type { DatabaseOption } from '../../database/database.ts'
 import type { EventCatalogue } from '../../events/catalogue.ts'
 import { loadModule } from './load-module.ts'
+import { program } from '../output/program.ts'
 import { UsageError } from './usage-error.ts'
 
 /** The configuration, with flags and environment applied. */
@@ -40,6 +41,14 @@ export interface ConfigSources {
   readonly databaseFileFlag: string | undefined
   readonly env: Readonly<Record<string, string | undefined>>
   readonly cwd: string
+  /** Finds the database of a `bossbus dev` that runs in the folder, where nothing else names one. Undefined: there may be none. */
+  readonly runningDev?:
+    | {
+        readonly find: () => Promise<string | undefined>
+        /** Called when it is used. */
+        readonly tell: (url: string) => void
+      }
+    | undefined
 }
 
 /** The names of services that have none: what they publish and change is recorded under it. */
@@ -55,17 +64,16 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
   const file = asked === undefined ? findFile(cwd) : resolve(cwd, asked)
   if (asked !== undefined && file !== undefined && !existsSync(file))
     throw new UsageError(`There is no configuration file ${file}`)
+  const [ofBossbus, ofService] = [given(env['BOSSBUS_DATABASE_URL']), given(env['DATABASE_URL'])]
+  const flag = databaseFlagOf(sources)
+  const running =
+    (flag ?? ofBossbus ?? ofService) === undefined ? await sources.runningDev?.find() : undefined
+  if (running !== undefined) shareWithConfiguration(running)
   const { settings, exportedBus } =
     file === undefined ? { settings: {}, exportedBus: undefined } : await read(file)
   const ofBus = exportedBus === undefined ? undefined : optionsOf(exportedBus)
-  const flag = databaseFlagOf(sources)
   const { events = ofBus?.events, source = ofBus?.source, bossSchema = ofBus?.bossSchema } = settings
-  const database =
-    flag ??
-    given(env['BOSSBUS_DATABASE_URL']) ??
-    ofBus?.database ??
-    given(env['DATABASE_URL']) ??
-    settings.database
+  const database = flag ?? ofBossbus ?? ofBus?.database ?? ofService ?? settings.database ?? running
   const missing = (name: string): UsageError =>
     new UsageError(
       file === undefined
@@ -73,9 +81,10 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
         : `${file} exports no \`${name}\``,
     )
   const databaseOf = (): DatabaseOption => {
+    if (running !== undefined && database === running) sources.runningDev?.tell(running)
     if (database !== undefined) return database
     throw new UsageError(
-      'No database is given: use DATABASE_URL, BOSSBUS_DATABASE_URL, --database, or `database` in the configuration file',
+      `No database is given: use DATABASE_URL, BOSSBUS_DATABASE_URL, --database, or \`database\` in the configuration file. Or start one, and your service: ${program()} dev`,
     )
   }
   return {
@@ -98,6 +107,12 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
       retention: settings.retention ?? ofBus?.retention,
     }),
   }
+}
+
+/** The code of a service reads DATABASE_URL, and that of a bus is refused without it: dev gives it to the service in the same way. */
+function shareWithConfiguration(url: string): void {
+  // oxlint-disable-next-line no-process-env -- what the configuration reads.
+  process.env['DATABASE_URL'] = url
 }
 
 function databaseFlagOf({ databaseFlag, databaseFileFlag, cwd }: ConfigSources): string | undefined {

@@ -11,6 +11,8 @@ import { toggle } from '../command/flags.ts'
 import { hasPassword } from '../command/next-page.ts'
 import { UsageError } from '../command/usage-error.ts'
 import type { Child } from '../dev/children.ts'
+import { announceDev } from '../dev/running-dev.ts'
+import { program } from '../output/program.ts'
 import { bold, quiet } from '../output/styled.ts'
 
 const args = {
@@ -47,13 +49,19 @@ export const dev = defineCommand({
     const config = known instanceof Error ? undefined : (known as Config)
     const file = configFile(context, config)
     const database = await findDatabase(context, config)
+    const withdraw =
+      database.url === undefined
+        ? undefined
+        : await announceDev(context.cwd, database.url).catch(() => undefined)
     const children: Child[] = []
     try {
       if (signal.aborted) return 0
       const { startNode } = await import('../dev/children.ts')
       const { freePort } = await import('../dev/dev-database.ts')
       const port = context.env['PORT'] ?? String(await freePort(usualPort))
-      const env = { ...context.env, ...database.env, BOSSBUS_CONFIG: file, PORT: port }
+      const { url } = database
+      const ofDatabase = url === undefined ? {} : { DATABASE_URL: url, BOSSBUS_DATABASE_URL: url }
+      const env = { ...context.env, ...ofDatabase, BOSSBUS_CONFIG: file, PORT: port }
       const node = (nodeArgs: readonly string[], stdout: 'stdout' | 'stderr'): Child => {
         const child = startNode(nodeArgs, { cwd: context.cwd, env, stdout })
         children.push(child)
@@ -75,6 +83,7 @@ export const dev = defineCommand({
       output.note('A process has ended, and so does dev.')
       return first === 0 ? 0 : 1
     } finally {
+      withdraw?.()
       await Promise.all(children.map(async (child) => child.stop(graceMs)))
       await database.stop()
     }
@@ -95,14 +104,14 @@ function configFile({ cwd, env, flags }: Context, config: Config | undefined): s
     (asked === undefined || asked === '' ? names.find((each) => existsSync(each)) : resolve(cwd, asked))
   if (file !== undefined) return file
   throw new UsageError(
-    `There is no bossbus.config.ts in ${cwd}. Write one, and a service that runs, with: npx bossbus init`,
+    `There is no bossbus.config.ts in ${cwd}. Write one, and a service that runs, with: ${program()} init`,
   )
 }
 
 interface FoundDatabase {
   readonly description: string
-  /** For the processes that use it. */
-  readonly env: Readonly<Record<string, string>>
+  /** For the processes that use it. Undefined: the configuration names it. */
+  readonly url: string | undefined
   readonly stop: () => Promise<void>
 }
 
@@ -131,7 +140,7 @@ async function findDatabase(context: Context, config: Config | undefined): Promi
       return {
         description,
         // Also that of a flag.
-        env: typeof given === 'string' ? { DATABASE_URL: given, BOSSBUS_DATABASE_URL: given } : {},
+        url: typeof given === 'string' ? given : undefined,
         stop: async () => {},
       }
     }
@@ -140,7 +149,7 @@ async function findDatabase(context: Context, config: Config | undefined): Promi
   const { server, folder } = await startDevDatabase(context.cwd)
   return {
     description: `${server.description}, its data in ${folder}  ${server.url}`,
-    env: { DATABASE_URL: server.url, BOSSBUS_DATABASE_URL: server.url },
+    url: server.url,
     stop: server.stop,
   }
 }
@@ -182,7 +191,7 @@ function entryOf({ args: given, cwd }: Context, config: Config | undefined, file
   }
   if (config !== undefined && config.exportedBus === undefined)
     throw new UsageError(
-      `Nothing is said to run: name a file (bossbus dev src/main.ts), write it into ${file} as \`dev\`, or export a bus there`,
+      `Nothing is said to run: name a file (${program()} dev src/main.ts), write it into ${file} as \`dev\`, or export a bus there`,
     )
   return { args: [own('../dev/run-bus'), file], description: `the bus of ${file}` }
 }
