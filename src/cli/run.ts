@@ -10,6 +10,7 @@ import { confirm } from './command/confirm.ts'
 import { createConnections } from './command/connections.ts'
 import { describeError, TimeoutError } from './command/describe-error.ts'
 import { findCommand, unknownCommand } from './command/find-command.ts'
+import { inFlags } from './command/flag-names.ts'
 import type { ValuesOf } from './command/flags.ts'
 import { globalFlags } from './command/global-flags.ts'
 import { helpOf, helpOfAll } from './command/help.ts'
@@ -164,6 +165,8 @@ async function runWith(
   }
   try {
     return await (command.isLong ? command.run(context) : inTime(command.run(context)))
+  } catch (error) {
+    throw inFlags(error, command.flags)
   } finally {
     await withTimeout(connections.close(), closeLimitMs, () => {})
   }

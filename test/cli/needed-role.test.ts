@@ -18,7 +18,7 @@ test('the hint of a refusal names the role that may do it, as drizzle/roles.sql 
     if (roles.size === 1 && roles.has('bus_tenant')) continue
     const needed = neededRole(`permission denied for function ${object}`)
     const expected = ['bus_operator', 'bus_publisher', 'bus_worker'].find((role) => roles.has(role))
-    expect(needed, object).toBe(expected)
+    expect([object, needed]).toEqual([object, expected])
   }
   expect(neededRole('must be owner of table job')).toBeUndefined()
 })

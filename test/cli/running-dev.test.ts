@@ -23,8 +23,10 @@ test('commands use the database of a dev that runs in their folder, and no other
   const withdraw = await announceDev(folder, url)
   expect((await stat(file(folder))).mode & 0o777).toBe(0o600)
   const published = await runCli(folder, publish)
-  expect(published.code, published.err).toBe(0)
-  expect(published.err).toBe(`Database: that of bossbus dev on port ${new URL(url).port}`)
+  expect(published).toMatchObject({
+    code: 0,
+    err: `Database: that of bossbus dev on port ${new URL(url).port}`,
+  })
   expect(await count('select count(*) from bus.events')).toBe(1)
 
   // What is named counts, also when it does not answer.

@@ -57,13 +57,19 @@ export function readArguments(
         ? `\`${command}\` takes options only, got \`${visible(extra.slice(0, 80))}\``
         : `\`${command}\` takes${usageOf(known)}, and \`${visible(extra.slice(0, 80))}\` is one too many`,
     )
-  const missing = names.find((name, index) => known[name]?.isRequired === true && (words[index] ?? '') === '')
+  const empty = words.indexOf('')
+  const emptyName = names[Math.min(empty, names.length - 1)]
+  if (empty !== -1 && emptyName !== undefined)
+    throw new UsageError(
+      `Expected <${emptyName}> of \`${command}\` to be a text, got nothing: ${known[emptyName]?.help ?? ''}`,
+    )
+  const missing = names.find((name, index) => known[name]?.isRequired === true && words[index] === undefined)
   if (missing !== undefined)
     throw new UsageError(`\`${command}\` needs <${missing}>: ${known[missing]?.help ?? ''}`)
   return Object.fromEntries(
     names.map((name, index) => [
       name,
-      known[name]?.isRepeatable === true ? words.slice(index).filter((word) => word !== '') : words[index],
+      known[name]?.isRepeatable === true ? words.slice(index) : words[index],
     ]),
   )
 }

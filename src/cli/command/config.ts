@@ -1,11 +1,12 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { basename, resolve } from 'node:path'
 import type { BossbusConfig } from '../../bossbus-config.ts'
 import type { Bus } from '../../bus-interface.ts'
 import type { BusOptions } from '../../bus-options.ts'
 import { optionsOf } from '../../bus-settings.ts'
 import type { DatabaseOption } from '../../database/database.ts'
 import type { EventCatalogue } from '../../events/catalogue.ts'
+import { refuseUnknownKeys } from '../../foundation/options.ts'
 import { loadModule } from './load-module.ts'
 import { program } from '../output/program.ts'
 import { UsageError } from './usage-error.ts'
@@ -32,6 +33,15 @@ export interface Config {
    */
   readonly busOptions: () => BusOptions<EventCatalogue>
 }
+
+const settingNames = [
+  'database',
+  'events',
+  'source',
+  'bossSchema',
+  'dev',
+  'retention',
+] as const satisfies readonly (keyof BossbusConfig)[]
 
 const fileNames = ['bossbus.config.ts', 'bossbus.config.mts', 'bossbus.config.js', 'bossbus.config.mjs']
 
@@ -150,6 +160,7 @@ async function read(
     throw new UsageError(
       `Expected ${file} to export an object like { database, events, source } by default, or a bus`,
     )
+  refuseUnknownKeys(settings, settingNames, basename(file))
   return { settings, exportedBus }
 }
 

@@ -43,9 +43,15 @@ export function count(value: number | bigint): string {
   return value.toLocaleString('en-US')
 }
 
-/** `1 event`, `2,000 events`; with `isPartial`, `over 2,000 events`. */
+/** `1 event`, `2,000 events`, `2 processes`; with `isPartial`, `over 2,000 events`. Whatever is counted in a sentence goes through it. */
 export function counted(value: number, noun: string, isPartial = false): string {
-  return `${isPartial ? 'over ' : ''}${count(value)} ${noun}${value === 1 && !isPartial ? '' : 's'}`
+  const isOne = value === 1 && !isPartial
+  return `${isPartial ? 'over ' : ''}${count(value)} ${isOne ? noun : pluralOf(noun)}`
+}
+
+function pluralOf(noun: string): string {
+  if (/[^aeiou]y$/.test(noun)) return `${noun.slice(0, -1)}ies`
+  return `${noun}${/(?:s|x|ch|sh)$/.test(noun) ? 'es' : 's'}`
 }
 
 /** How a cell is written for a person. */
@@ -63,7 +69,9 @@ export function shownCell(cell: Cell, now: number): Piece {
 /** How a cell is written for a program: no thousands separators, times in UTC. */
 export function pipedCell(cell: Cell): Piece {
   if (cell === null || cell === undefined) return ''
-  if (typeof cell === 'number' || typeof cell === 'bigint' || typeof cell === 'boolean') return String(cell)
+  // Programs read whole numbers: those of --json have all their digits.
+  if (typeof cell === 'number') return String(Math.round(cell))
+  if (typeof cell === 'bigint' || typeof cell === 'boolean') return String(cell)
   if (cell instanceof Date) return isoTime(cell)
   if (isList(cell)) return cell.join(',')
   return cell

@@ -10,12 +10,12 @@ export const operationColumns: readonly Column<Operation>[] = [
   { title: 'ID', value: ({ id }) => id, isWhole: true },
   { title: 'KIND', value: ({ kind }) => kind },
   { title: 'STATE', value: ({ state: name }) => state(name) },
-  { title: 'SUBSCRIPTIONS', value: (each) => each.subscriptions },
+  { title: 'SUBSCRIPTIONS', value: (each) => each.subscriptions, isWhole: true },
   { title: 'DONE', value: doneOf, align: 'right' },
   { title: 'OF', value: totalOf, align: 'right' },
   { title: 'BY', value: ({ by }) => by },
   { title: 'SINCE', value: ({ createdAt }) => createdAt },
-  { title: 'WHY', value: ({ stateReason, reason }) => stateReason ?? reason },
+  { title: 'WHY', value: ({ stateReason, reason }) => stateReason ?? reason, isProse: true },
 ]
 
 /** Events of it that are done with, one way or the other. */
@@ -61,7 +61,7 @@ export function writeOperation(output: Output, operation: Operation): void {
   if (Object.keys(counts).length === 0) return
   output.heading('Counts')
   output.table(Object.entries(counts), [
-    { title: 'WHAT', value: ([name]) => name },
+    { title: 'WHAT', value: ([name]) => name, isProse: true },
     { title: 'EVENTS', value: ([, count]) => count, align: 'right' },
   ])
 }
