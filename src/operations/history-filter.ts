@@ -173,7 +173,7 @@ export function checkFilter(
 export function checkSpan(given: unknown, call: string): { readonly from: string; readonly to: string } {
   assertOptions(given, call)
   refuseUnknownKeys(given, ['from', 'to'], call)
-  const { from, to } = spanOption(given as Given)
+  const { from, to } = spanOption(given)
   return {
     from: lowestId(from?.getTime() ?? 0),
     to: to === undefined ? highestEventId : lowestId(to.getTime()),

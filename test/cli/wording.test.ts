@@ -3,12 +3,14 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { inFlags } from '../../src/cli/command/flag-names.ts'
 import { json, text } from '../../src/cli/command/flags.ts'
+import { parentGone } from '../../src/cli/dev/parent.ts'
 import { readTools } from '../../src/cli/mcp/read-tools.ts'
 import { counted } from '../../src/cli/output/cells.ts'
 import { tableLines } from '../../src/cli/output/table.ts'
 import { ConfigurationError } from '../../src/index.ts'
 import { testBus } from '../support/bus.ts'
 import { createFolder, runCli, type CliResult } from '../support/cli.ts'
+import { runCliProcess } from '../support/cli-process.ts'
 import { createOperatorFolder, jsonLines, operate } from '../support/operated.ts'
 import { shareTemplate } from '../support/shared-template.ts'
 
@@ -138,10 +140,10 @@ describe('a busy database', () => {
       /Expected `maxAttempts` of --retry to be .*\. For example: --retry '\{"maxAttempts":3\}'$/,
     )
     expect(await errorOf('subscriptions', 'remove', 'ledger', '--confirm', 'ledger')).toMatch(
-      /^ledger has 0 waiting events and 3 dead letters\. Say .*--discard .*--move-to accounts$/,
+      /^BUS_SUBSCRIPTION_NOT_EMPTY: ledger has 0 waiting events and 3 dead letters\. Say .*--discard .*--move-to accounts$/,
     )
     expect(await errorOf('subscriptions', 'rename', 'ledger', 'mail')).toMatch(
-      /^There is a subscription mail already: .* See: bossbus subscriptions list$/,
+      /^BUS_SUBSCRIPTION_TAKEN: There is a subscription mail already: .* See: bossbus subscriptions list$/,
     )
   })
 
@@ -156,7 +158,7 @@ describe('a busy database', () => {
     }
     const { out } = await run(['explain', 'paid-1'], 80)
     const [explanation] = jsonLines(await run(['explain', 'paid-1', '--json']))
-    for (const { sentence } of explanation?.['subscriptions'] as { readonly sentence: string }[])
+    for (const { sentence } of (explanation?.['subscriptions'] ?? []) as { readonly sentence: string }[])
       expect(out.split('\n').map((line) => line.trim())).toContainEqual(
         expect.stringContaining(sentence.slice(0, 40)) as string,
       )
@@ -229,4 +231,53 @@ test('a table takes room from sentences before it takes any from other columns',
   expect(lines(80)).toContain(`${row.id}  ${row.name}  ${'w'.repeat(35)}…`)
   expect(lines(50)).toMatch(new RegExp(`${row.id}  n{9}…  `))
   expect(lines(10)).toContain(row.id)
+})
+
+test('dev hears of the end of what has started it', async () => {
+  let ancestors = [10, 1]
+  const ended = new AbortController()
+  const gone = parentGone(ended.signal, () => ancestors, 5)
+  const kept = parentGone(ended.signal, () => [10, 1], 5)
+  const aborted = new Promise<void>((resolve) => {
+    gone.addEventListener('abort', () => resolve())
+  })
+  ancestors = [1]
+  // Its timers keep no process alive.
+  const alive = setInterval(() => {}, 1000)
+  await aborted
+  clearInterval(alive)
+  expect(kept.aborted).toBe(false)
+  ended.abort()
+})
+
+test('a syntax error in the configuration is told with its file and line', async () => {
+  const folder = await createFolder({
+    'bossbus.config.mjs': 'export default {\n  source: "shop",\n  events: {,\n}\n',
+  })
+  // Node's own message, and not that of the tests.
+  const { code, err } = await runCliProcess(folder, ['catalog', 'export'])
+  expect(code).toBe(2)
+  expect(err).toMatch(/bossbus\.config\.mjs could not be loaded: .* \(\/.*\/bossbus\.config\.mjs:3\)\n$/)
+})
+
+test('init says what it would do, and refuses what would be wrong afterwards', async () => {
+  const folder = await createFolder({
+    'package.json': '{"type":"commonjs","dependencies":{"fastify":"^4.28.0"}}',
+  })
+  const dry = await runCli(folder, ['init', '--dry-run'])
+  expect(dry.out).toMatch(/^would be created {2}bossbus\.config\.mjs$/m)
+  expect(dry.out).toMatch(/^would be changed {2}package\.json/m)
+  expect(dry.err).toMatch(/--language typescript/)
+  expect(dry.err).toMatch(/fastify \^4\.28\.0: .* needs Fastify 5/)
+  expect((await runCli(folder, ['init', '--dry-run', '--language', 'javascript'])).err).not.toMatch(
+    /--language/,
+  )
+  await writeFile(join(folder, 'bossbus.config.mjs'), '// mine')
+  const asked = await runCli(folder, ['init'])
+  expect(asked).toMatchObject({ code: 2, out: '' })
+  expect(asked.err).toMatch(/bossbus\.config\.mjs exists and differs\. Nobody can be asked here, /)
+  expect(asked.err).not.toMatch(/--yes/)
+  const second = await runCli(folder, ['init', '--language', 'typescript'])
+  expect(second).toMatchObject({ code: 2, out: '' })
+  expect(second.err).toMatch(/^There is bossbus\.config\.mjs already, and bossbus\.config\.mts beside it/m)
 })

@@ -5,6 +5,8 @@ import { UsageError } from './usage-error.ts'
 export interface Argument<T = unknown> {
   readonly help: string
   readonly isRequired: boolean
+  /** The words it takes, for the completion of shells. */
+  readonly choices?: readonly string[] | undefined
   /** Whether it takes all words that follow: the last one only. */
   readonly isRepeatable?: boolean
   /** Marks the type of its value. Never set. */
@@ -19,8 +21,8 @@ export type ArgumentValuesOf<A extends Arguments> = {
 }
 
 /** A word that must be there. */
-export function required(help: string): Argument<string> {
-  return { help, isRequired: true }
+export function required(help: string, choices?: readonly string[]): Argument<string> {
+  return { help, isRequired: true, choices }
 }
 
 /** A word that may be left out. */

@@ -43,7 +43,12 @@ const settingNames = [
   'retention',
 ] as const satisfies readonly (keyof BossbusConfig)[]
 
-const fileNames = ['bossbus.config.ts', 'bossbus.config.mts', 'bossbus.config.js', 'bossbus.config.mjs']
+export const configNames = [
+  'bossbus.config.ts',
+  'bossbus.config.mts',
+  'bossbus.config.js',
+  'bossbus.config.mjs',
+]
 
 export interface ConfigSources {
   readonly configFlag: string | undefined
@@ -87,7 +92,7 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
   const missing = (name: string): UsageError =>
     new UsageError(
       file === undefined
-        ? `There is no ${fileNames[0]} in ${cwd} (nor ${fileNames.slice(1).join(', ')}): write one that exports { database, events, source } or a bus by default, or name it with --config`
+        ? `There is no ${configNames[0]} in ${cwd} (nor ${configNames.slice(1).join(', ')}): write one that exports { database, events, source } or a bus by default, or name it with --config`
         : `${file} exports no \`${name}\``,
     )
   const databaseOf = (): DatabaseOption => {
@@ -145,7 +150,7 @@ function given(value: string | undefined): string | undefined {
 }
 
 function findFile(cwd: string): string | undefined {
-  return fileNames.map((name) => resolve(cwd, name)).find((file) => existsSync(file))
+  return configNames.map((name) => resolve(cwd, name)).find((file) => existsSync(file))
 }
 
 async function read(

@@ -11,8 +11,9 @@ import { toggle } from '../command/flags.ts'
 import { hasPassword } from '../command/next-page.ts'
 import { UsageError } from '../command/usage-error.ts'
 import type { Child } from '../dev/children.ts'
-import { announceDev } from '../dev/running-dev.ts'
-import { program } from '../output/program.ts'
+import { parentGone } from '../dev/parent.ts'
+import { announceDev, devFolderName } from '../dev/running-dev.ts'
+import { isByPackageManager, program } from '../output/program.ts'
 import { bold, quiet } from '../output/styled.ts'
 
 const args = {
@@ -42,12 +43,17 @@ export const dev = defineCommand({
   isLong: true,
   async run(context) {
     const { output } = context
-    const signal = context.interruption()
+    const interrupted = context.interruption()
+    const signal = isByPackageManager(context.env)
+      ? AbortSignal.any([interrupted, parentGone(interrupted)])
+      : interrupted
     const known = await context.config().catch((error: unknown) => error)
     // It may need the database that is started below.
     if (known instanceof Error && urlOf(context.env) !== undefined) throw known
     const config = known instanceof Error ? undefined : (known as Config)
     const file = configFile(context, config)
+    // Before anything is started for it.
+    findEntry(context, config, file)
     const database = await findDatabase(context, config)
     const withdraw =
       database.url === undefined
@@ -68,6 +74,7 @@ export const dev = defineCommand({
         return child
       }
       output.note(bold('Database  '), database.description)
+      output.note(quiet('Migrating …'))
       if ((await raceAbort(node([cli, 'migrate'], 'stderr').ended, signal)) !== 0)
         return signal.aborted ? 0 : 2
       const entry = entryOf(context, config, file)
@@ -146,7 +153,8 @@ async function findDatabase(context: Context, config: Config | undefined): Promi
     }
   }
   const { startDevDatabase } = await import('../dev/dev-database.ts')
-  const { server, folder } = await startDevDatabase(context.cwd)
+  output.note(quiet(`Starting a database, its data in ${devFolderName}/ …`))
+  const { server, folder } = await output.during('Starting a database', startDevDatabase(context.cwd))
   return {
     description: `${server.description}, its data in ${folder}  ${server.url}`,
     url: server.url,
@@ -182,13 +190,22 @@ interface Entry {
   readonly description: string
 }
 
-function entryOf({ args: given, cwd }: Context, config: Config | undefined, file: string): Entry {
+/** The file that is named. Undefined: none is. @throws a {@link UsageError} if it is not there */
+function findEntry(
+  { args: given, cwd }: Context,
+  config: Config | undefined,
+  file: string,
+): Entry | undefined {
   const path = given.file === undefined ? config?.dev : given.file
-  if (path !== undefined) {
-    const entry = resolve(given.file === undefined ? dirname(file) : cwd, path)
-    if (!existsSync(entry)) throw new UsageError(`There is no file ${entry} to run`)
-    return { args: [entry], description: path }
-  }
+  if (path === undefined) return undefined
+  const entry = resolve(given.file === undefined ? dirname(file) : cwd, path)
+  if (!existsSync(entry)) throw new UsageError(`There is no file ${entry} to run`)
+  return { args: [entry], description: path }
+}
+
+function entryOf(context: Context, config: Config | undefined, file: string): Entry {
+  const named = findEntry(context, config, file)
+  if (named !== undefined) return named
   if (config !== undefined && config.exportedBus === undefined)
     throw new UsageError(
       `Nothing is said to run: name a file (${program()} dev src/main.ts), write it into ${file} as \`dev\`, or export a bus there`,

@@ -66,6 +66,6 @@ function writeReport(output: Output, { facts, findings, made, skipped }: DoctorR
   )
   if (skipped.length > 0)
     output.line(
-      `${skipped.length} more make no sense here: ${[...new Set(skipped.map(({ reason }) => reason))].join('; ')}`,
+      `${skipped.length} more ${skipped.length === 1 ? 'makes' : 'make'} no sense here: ${[...new Set(skipped.map(({ reason }) => reason))].join('; ')}`,
     )
 }

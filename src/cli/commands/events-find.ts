@@ -1,6 +1,5 @@
 import type { HistoryEvent } from '../../operations/history-event.ts'
 import type { OperatorFilter } from '../../operations/history-filter.ts'
-import type { StatusFilter } from '../../operations/delivery-status.ts'
 import { defineCommand } from '../command/command.ts'
 import { choice, durationSeconds, eventTypes, json, text, time } from '../command/flags.ts'
 import { pageFlags } from '../command/shared-flags.ts'
@@ -22,7 +21,7 @@ export const eventsFind = defineCommand({
   flags: {
     type: eventTypes('Of this type, or matching a pattern like payment.*'),
     tenant: text('<id>', 'Of this tenant'),
-    status: text('<state>', `Where it is for a subscription: ${states.join(', ')}`),
+    status: choice(states, 'Where it is for a subscription'),
     subscription: text('<name>', 'The subscription that --status is about (any)'),
     from: time('Published then or later'),
     to: time('Published before'),
@@ -51,10 +50,7 @@ export const eventsFind = defineCommand({
     const filter: OperatorFilter = {
       type: listOf(type.filter((each) => !each.includes('*'))),
       pattern: listOf(type.filter((each) => each.includes('*'))),
-      // The bus says which states there are.
-      status: (status === undefined || subscription === undefined
-        ? status
-        : { state: status, subscription }) as StatusFilter | undefined,
+      status: status === undefined || subscription === undefined ? status : { state: status, subscription },
       ...{ tenantId: flags.tenant, payload: flags.payload, from: flags.from, to: flags.to },
       ...{ source: flags.source, subject: flags.subject, order: flags.order },
       ...{ correlationId: flags.correlation, causationId: flags.causation, eventId: flags['event-id'] },

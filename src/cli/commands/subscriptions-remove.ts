@@ -1,3 +1,4 @@
+import { ConfigurationError } from '../../foundation/errors.ts'
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
 import { text, toggle } from '../command/flags.ts'
@@ -53,7 +54,8 @@ export const subscriptionsRemove = defineCommand({
       return may ? 0 : 1
     }
     if (!isEmpty && !discard && moveTo === undefined)
-      throw new UsageError(
+      throw new ConfigurationError(
+        'BUS_SUBSCRIPTION_NOT_EMPTY',
         `${info.name} has ${what}. Say what becomes of them: --discard deletes them, --move-to hands them to another subscription, such as --move-to accounts`,
       )
     await confirm({

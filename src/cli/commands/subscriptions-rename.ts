@@ -1,6 +1,6 @@
+import { ConfigurationError } from '../../foundation/errors.ts'
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
-import { UsageError } from '../command/usage-error.ts'
 import { counted } from '../output/cells.ts'
 import { changeFlags } from '../command/shared-flags.ts'
 
@@ -30,7 +30,8 @@ export const subscriptionsRename = defineCommand({
       return may ? 0 : 1
     }
     if (isTaken)
-      throw new UsageError(
+      throw new ConfigurationError(
+        'BUS_SUBSCRIPTION_TAKEN',
         `There is a subscription ${newName} already: give another <new-name>, such as ${newName}-2. See: ${output.command('subscriptions', 'list')}`,
       )
     await subscriptions.rename(name, newName, actor())

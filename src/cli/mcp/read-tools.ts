@@ -151,12 +151,14 @@ export const readTools: readonly Tool[] = [
       limit,
     },
     async ({ bus }, given) =>
-      bus.stats({
-        // The schema of the tool has checked it.
-        by: textOf(given, 'by') as StatsGrouping | undefined,
-        ...{ from: timeOf(given, 'from'), to: timeOf(given, 'to'), limit: rowsOf(given) },
-        ...{ subscription: textOf(given, 'subscription'), tenantId: textOf(given, 'tenant') },
-      }),
+      rounded(
+        await bus.stats({
+          // The schema of the tool has checked it.
+          by: textOf(given, 'by') as StatsGrouping | undefined,
+          ...{ from: timeOf(given, 'from'), to: timeOf(given, 'to'), limit: rowsOf(given) },
+          ...{ subscription: textOf(given, 'subscription'), tenantId: textOf(given, 'tenant') },
+        }),
+      ),
   ),
   readTool(
     'operations',
@@ -191,6 +193,14 @@ export const readTools: readonly Tool[] = [
     }),
   ),
 ]
+
+/** Figures as a person reads them: estimates have no more than two digits that mean something after the point. */
+function rounded<T>(value: T): T {
+  if (typeof value === 'number') return (Math.round(value * 100) / 100) as T
+  if (value === null || typeof value !== 'object' || value instanceof Date) return value
+  if (Array.isArray(value)) return value.map(rounded) as T
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, rounded<unknown>(each)])) as T
+}
 
 async function showEvent(bus: Bus, text: string): Promise<object> {
   const notes: string[] = []

@@ -1,4 +1,7 @@
+import { count } from '../../foundation/counted.ts'
 import type { Piece } from './styled.ts'
+
+export { count, counted } from '../../foundation/counted.ts'
 
 /** What a cell may show. Undefined is an empty cell. */
 export type Cell = Piece | number | bigint | boolean | Date | readonly string[] | null | undefined
@@ -37,21 +40,6 @@ export function relativeTime(time: Date, now: number): string {
 /** A time in UTC; `?` for an invalid one. */
 export function isoTime(time: Date): string {
   return Number.isNaN(time.getTime()) ? '?' : time.toISOString()
-}
-
-export function count(value: number | bigint): string {
-  return value.toLocaleString('en-US')
-}
-
-/** `1 event`, `2,000 events`, `2 processes`; with `isPartial`, `over 2,000 events`. Whatever is counted in a sentence goes through it. */
-export function counted(value: number, noun: string, isPartial = false): string {
-  const isOne = value === 1 && !isPartial
-  return `${isPartial ? 'over ' : ''}${count(value)} ${isOne ? noun : pluralOf(noun)}`
-}
-
-function pluralOf(noun: string): string {
-  if (/[^aeiou]y$/.test(noun)) return `${noun.slice(0, -1)}ies`
-  return `${noun}${/(?:s|x|ch|sh)$/.test(noun) ? 'es' : 's'}`
 }
 
 /** How a cell is written for a person. */

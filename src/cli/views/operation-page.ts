@@ -2,7 +2,7 @@ import { jsonText } from '../output/json-text.ts'
 import type { Output } from '../output/output.ts'
 import { bold, quiet, red, state } from '../output/styled.ts'
 import type { Column } from '../output/table.ts'
-import { isoTime } from '../output/cells.ts'
+import { counted, isoTime } from '../output/cells.ts'
 import type { Operation } from '../../operations/operation.ts'
 
 /** The columns of a list of operations. */
@@ -48,7 +48,10 @@ export function writeOperation(output: Output, operation: Operation): void {
     ['state by', operation.stateBy],
     ['because', operation.stateReason],
     ['selection', jsonText(operation.selection)],
-    ['rate', operation.rate === undefined ? undefined : `${operation.rate} events a second at most`],
+    [
+      'rate',
+      operation.rate === undefined ? undefined : `${counted(operation.rate, 'event')} a second at most`,
+    ],
     ['began', time(operation.createdAt)],
     ['changed', time(operation.updatedAt)],
     ['ended', time(operation.finishedAt)],

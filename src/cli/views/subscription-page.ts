@@ -59,12 +59,11 @@ function pauseText({ pause, overrides }: SubscriptionInfo): Piece | undefined {
   return overrides?.paused === true ? yellow(`until ${isoTime(overrides.expiresAt)}`) : undefined
 }
 
-/** `maxAttempts 16, delaySeconds 5 s, backoff yes` */
+/** `maxAttempts 16, delaySeconds 5 s, backoff true` */
 function partsText(options: object): string {
   return Object.entries(options)
     .filter(([, value]) => value !== undefined)
     .map(([name, value]: [string, unknown]) => {
-      if (typeof value === 'boolean') return `${name} ${value ? 'yes' : 'no'}`
       if (typeof value === 'number')
         return `${name} ${name.endsWith('Seconds') ? duration(value * 1000) : count(value)}`
       return `${name} ${typeof value === 'string' ? value : jsonText(value)}`
