@@ -42,6 +42,7 @@ async function main(): Promise<number> {
     args: process.argv.slice(2),
     env: process.env,
     cwd: process.cwd(),
+    path: process.argv[1],
     stdout: toStream(process.stdout),
     stderr: toStream(process.stderr),
     ask: process.stdin.isTTY && process.stderr.isTTY ? ask : undefined,

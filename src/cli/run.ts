@@ -4,12 +4,13 @@ import { withTimeout } from '../foundation/with-timeout.ts'
 import { actorOf } from './command/actor.ts'
 import { readArguments } from './command/arguments.ts'
 import type { Command, CommandContext, CommandEntry, ExitCode } from './command/command.ts'
-import { loadConfig, type Config } from './command/config.ts'
+import { loadConfig, type Config, type ConfigSources } from './command/config.ts'
 import type { CommandWord } from './output/command-line.ts'
 import { confirm } from './command/confirm.ts'
 import { createConnections } from './command/connections.ts'
 import { describeError, TimeoutError } from './command/describe-error.ts'
 import { findCommand, unknownCommand } from './command/find-command.ts'
+import { inFlags } from './command/flag-names.ts'
 import type { ValuesOf } from './command/flags.ts'
 import { globalFlags } from './command/global-flags.ts'
 import { helpOf, helpOfAll } from './command/help.ts'
@@ -17,9 +18,11 @@ import { hasPassword, nextPageCommand, withoutPassword } from './command/next-pa
 import { parseFlags, readFlags } from './command/parse-flags.ts'
 import { Declined } from './command/usage-error.ts'
 import { commands } from './commands/all.ts'
+import { describeDev, findRunningDev } from './dev/running-dev.ts'
 import { duration } from './output/cells.ts'
 import { jsonText } from './output/json-text.ts'
 import { createOutput, type Output } from './output/output.ts'
+import { nameProgram } from './output/program.ts'
 import type { TextStream } from './output/streams.ts'
 import { hasColour } from './output/styled.ts'
 import { visible } from './output/visible-text.ts'
@@ -29,6 +32,8 @@ export interface CliEnvironment {
   readonly args: readonly string[]
   readonly env: Readonly<Record<string, string | undefined>>
   readonly cwd: string
+  /** Of the program that runs. Undefined: unknown. */
+  readonly path?: string | undefined
   readonly stdout: TextStream
   readonly stderr: TextStream
   /** Asks a person and resolves to the answer, or to undefined at the end of the input. Undefined if nobody is there. */
@@ -46,7 +51,8 @@ const closeLimitMs = 1000
 
 /** Runs the CLI once. Never throws: an error is printed, and the result is 2. */
 export async function run(environment: CliEnvironment): Promise<ExitCode> {
-  const { args, env, stdout, stderr } = environment
+  const { args, env, cwd, path, stdout, stderr } = environment
+  nameProgram(env, cwd, path)
   try {
     return await runCommand(environment)
   } catch (error) {
@@ -109,7 +115,7 @@ interface Call {
 async function runWith(
   environment: CliEnvironment,
   command: Command,
-  { values, args }: Call,
+  { entry, values, args }: Call,
 ): Promise<ExitCode> {
   const { env, cwd } = environment
   const output = outputOf(environment, values)
@@ -120,6 +126,8 @@ async function runWith(
       databaseFlag: values.database,
       databaseFileFlag: values['database-file'],
       ...{ env, cwd },
+      // A second one begins with a database of its own.
+      runningDev: entry.name === 'dev' ? undefined : runningDevOf(cwd, output),
     })
     return loading
   }
@@ -157,8 +165,21 @@ async function runWith(
   }
   try {
     return await (command.isLong ? command.run(context) : inTime(command.run(context)))
+  } catch (error) {
+    throw inFlags(error, command.flags)
   } finally {
     await withTimeout(connections.close(), closeLimitMs, () => {})
+  }
+}
+
+function runningDevOf(cwd: string, output: Output): ConfigSources['runningDev'] {
+  let isTold = false
+  return {
+    find: async () => findRunningDev(cwd),
+    tell(url) {
+      if (!isTold) output.note(`Database: ${describeDev(url)}`)
+      isTold = true
+    },
   }
 }
 

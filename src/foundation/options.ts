@@ -134,6 +134,21 @@ export function timeOption(name: string, value: unknown): Date {
   throw invalidOption(`Expected \`${name}\` to be a Date from 1970 to 9999, got ${describe(value)}`, name)
 }
 
+/** The ends of a span of time, each of which may be left out. @throws a {@link ConfigurationError} also if it has no length */
+export function spanOption(given: { readonly from?: unknown; readonly to?: unknown }): {
+  readonly from: Date | undefined
+  readonly to: Date | undefined
+} {
+  const from = given.from === undefined ? undefined : timeOption('from', given.from)
+  const to = given.to === undefined ? undefined : timeOption('to', given.to)
+  if (from !== undefined && to !== undefined && from >= to)
+    throw invalidOption(
+      `Expected \`from\` to be before \`to\`, got ${from.toISOString()} and ${to.toISOString()}`,
+      'from',
+    )
+  return { from, to }
+}
+
 /** The lengths that a text may have, in characters. */
 interface TextLength {
   readonly min?: number

@@ -9,7 +9,7 @@ import {
   refuseUnknownKeys,
   invalidOption,
   textOption,
-  timeOption,
+  spanOption,
 } from '../foundation/options.ts'
 import { checkStatus, type CheckedStatus, type StatusFilter } from './delivery-status.ts'
 
@@ -142,7 +142,8 @@ export function checkFilter(
   const known = [...filterKeys, ...(call === 'events.search' ? ['readLimit'] : [])]
   refuseUnknownKeys(given, isOperator ? [...known, 'tenantId'] : known, call)
   const filter = given as Given
-  const { type, from, to, after, limit, order = 'newest', payload, status, causationId } = filter
+  const { from, to } = spanOption(filter)
+  const { type, after, limit, order = 'newest', payload, status, causationId } = filter
   if (order !== 'newest' && order !== 'oldest')
     throw invalidOption(`Expected \`order\` to be 'newest' or 'oldest', got ${describe(order)}`, 'order')
   return {
@@ -158,8 +159,8 @@ export function checkFilter(
     orderingKey: optionalText('orderingKey', filter.orderingKey),
     status: status === undefined ? undefined : checkStatus(status),
     payload: payload === undefined ? undefined : checkPart(payload),
-    low: from === undefined ? lowestEventId : lowestId(timeOption('from', from).getTime()),
-    high: to === undefined ? highestEventId : lowestId(timeOption('to', to).getTime()),
+    low: from === undefined ? lowestEventId : lowestId(from.getTime()),
+    high: to === undefined ? highestEventId : lowestId(to.getTime()),
     after: after === undefined ? undefined : idOption('after', after),
     limit: integerOption('limit', limit, limits.listLimit),
     order,
@@ -172,10 +173,10 @@ export function checkFilter(
 export function checkSpan(given: unknown, call: string): { readonly from: string; readonly to: string } {
   assertOptions(given, call)
   refuseUnknownKeys(given, ['from', 'to'], call)
-  const { from, to } = given as Given
+  const { from, to } = spanOption(given)
   return {
-    from: lowestId(from === undefined ? 0 : timeOption('from', from).getTime()),
-    to: to === undefined ? highestEventId : lowestId(timeOption('to', to).getTime()),
+    from: lowestId(from?.getTime() ?? 0),
+    to: to === undefined ? highestEventId : lowestId(to.getTime()),
   }
 }
 

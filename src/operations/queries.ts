@@ -7,7 +7,7 @@ import {
   integerOption,
   refuseUnknownKeys,
   textOption,
-  timeOption,
+  spanOption,
 } from '../foundation/options.ts'
 import type {
   ActiveRow,
@@ -124,14 +124,13 @@ export function createQueries(database: Pick<Database, 'query'>): Queries {
     <Row>(name: string, columns: string, view: string) =>
     async (filter: MinuteFilter = {}): Promise<Row[]> => {
       const { subscription, limit } = checkFilter(filter, ['subscription', 'limit', 'from', 'to'], name)
-      const from = filter.from === undefined ? null : timeOption('from', filter.from)
-      const to = filter.to === undefined ? null : timeOption('to', filter.to)
+      const { from, to } = spanOption(filter)
       const rows = await read<Row>(
         `select ${columns} from ${view}
          where time >= coalesce($3::timestamptz, now() - interval '1 hour') and time < coalesce($4::timestamptz, now())
            and ($1::text is null or subscription = $1)
          order by time desc, subscription, metric limit $2`,
-        [subscription, limit, from, to],
+        [subscription, limit, from ?? null, to ?? null],
       )
       if (rows.length === 0) await refuseUnknownSubscription(database, subscription)
       return rows

@@ -46,6 +46,12 @@ const cases: readonly (readonly [
   [['events', 'find', '--order', 'n'], ['newest'], ['oldest']],
   [['events', 'find', '--tenant', 'acme', '--j'], ['--json'], ['--to']],
   [['--database', 'events', 'events', 'p'], ['publish'], ['find']],
+  [
+    ['events', 'find', '--status', 'd'],
+    ['dead', 'delivered'],
+    ['waiting', 'doctor'],
+  ],
+  [['completion', ''], ['bash', 'zsh', 'fish'], ['status']],
   [['events', 'publish', 'order.placed', '--w'], ['--wait', '--wait-time'], ['--json']],
   [['status', '--json', '--c'], ['--config'], ['--json']],
 ]

@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { runCli, createFolder } from '../support/cli.ts'
-import { cliMain, runCliProcess } from '../support/cli-process.ts'
+import { cliMain, plainEnvironment, runCliProcess } from '../support/cli-process.ts'
 import { createTestDatabase, until } from '../support/database.ts'
 import { createServiceFolder } from '../support/service-folder.ts'
 import { roomFor } from '../support/slowness.ts'
@@ -32,9 +32,8 @@ function startDev(
   args: readonly string[] = [],
   env: Readonly<Record<string, string>> = {},
 ): Running {
-  const { DATABASE_URL: _, BOSSBUS_DATABASE_URL: __, ...rest } = process.env
   const child = spawn(process.execPath, [cliMain, 'dev', ...args], {
-    ...{ cwd, env: { ...rest, ...env }, stdio: ['ignore', 'pipe', 'pipe'] },
+    ...{ cwd, env: { ...plainEnvironment(), ...env }, stdio: ['ignore', 'pipe', 'pipe'] },
   })
   const written = { out: '', err: '' }
   child.stdout.setEncoding('utf8').on('data', (text: string) => void (written.out += text))
@@ -127,7 +126,7 @@ export default bus
     )
     const dev = startDev(folder, [], { DATABASE_URL: url })
     await dev.says(/Service {3}the bus of/)
-    const env = { DATABASE_URL: url }
+    // The database is that of dev, as in a second terminal.
     const published = await runCliProcess(
       folder,
       [
@@ -141,8 +140,9 @@ export default bus
         '--wait',
         '--unchecked',
       ],
-      env,
+      {},
     )
+    expect(published.err).toContain(`Database: that of bossbus dev on port ${new URL(url).port}\n`)
     expect(published.out).toMatch(/confirm {2}delivered/)
     await dev.says(/handled 9 in \d+/)
     expect(await count('select count(*) from bus.events')).toBe(1)
@@ -152,6 +152,7 @@ export default bus
     expect(code).toBe(0)
     expect(tookMs).toBeLessThan(5000)
     await until('its service has ended', async () => !alive(service))
+    expect(await readdir(join(folder, '.bossbus'))).toEqual(['.gitignore'])
   })
 
   test('asks before it migrates a database that is not on this machine', async () => {
@@ -177,15 +178,16 @@ export default bus
   test('refuses to run without a configuration, or without something to run', async () => {
     const empty = startDev(await createFolder(), [], { DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none' })
     expect(await empty.ended).toBe(2)
-    expect(empty.written.err).toMatch(/There is no bossbus.config.ts in .*npx bossbus init/)
+    expect(empty.written.err).toMatch(/There is no bossbus.config.ts in .*: bossbus init$/m)
     const { url } = await createTestDatabase()
     const folder = await createFolder({ 'bossbus.config.mjs': 'export default { source: "shop" }' })
     const nothing = startDev(folder, [], { DATABASE_URL: url })
     expect(await nothing.ended).toBe(2)
     expect(nothing.written.err).toContain('Nothing is said to run')
-    const missing = startDev(folder, ['src/none.ts'], { DATABASE_URL: url })
+    // Before it looks for a database, or starts one.
+    const missing = startDev(folder, ['src/none.ts'])
     expect(await missing.ended).toBe(2)
-    expect(missing.written.err).toMatch(/There is no file .*src\/none.ts/)
+    expect(missing.written.err).toMatch(/^There is no file .*src\/none.ts/)
   })
 
   test('gives the service a port that is free', async () => {

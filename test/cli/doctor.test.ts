@@ -60,7 +60,7 @@ test('an empty database is named, with what could not be checked', async () => {
   const { code, out } = await runCli(await createFolder(), ['doctor', '--database', url])
   expect(code).toBe(1)
   expect(out).toContain('\nerror  schema-missing  ')
-  expect(out).toContain('\n  npx bossbus migrate\n')
+  expect(out).toContain('\n  bossbus migrate\n')
   expect(out).toMatch(/\n\d\d more make no sense here: the schema `bus` is missing$/)
 })
 

@@ -220,17 +220,25 @@ test('what mends an error is told by the code of the server first, and every cod
 test('the last argument may take all words that follow, or none', () => {
   const known = { name: required('a name'), id: several('ids') }
   expect(usageOf({ ...known, more: optional('more') })).toBe(' <name> [id...] [more]')
-  expect(readArguments('x', known, ['a', 'b', '', 'c'])).toEqual({ name: 'a', id: ['b', 'c'] })
+  expect(readArguments('x', known, ['a', 'b', 'c'])).toEqual({ name: 'a', id: ['b', 'c'] })
+  expect(() => readArguments('x', known, ['a', 'b', '', 'c'])).toThrow(/Expected <id> .* got nothing/)
+  expect(() => readArguments('x', { name: optional('a name') }, [''])).toThrow(
+    /Expected <name> .* got nothing/,
+  )
   expect(readArguments('x', known, ['a'])).toEqual({ name: 'a', id: [] })
   expect(() => readArguments('x', { name: required('a name') }, ['a', 'b'])).toThrow(/one too many/)
 })
 
 test('a time ahead is one of ISO 8601, or in so long', () => {
   const read = (text: string): string | undefined =>
-    timeAhead('until when').read([text], 'until', now)?.toISOString()
+    timeAhead('until when', 30 * 86_400)
+      .read([text], 'until', now)
+      ?.toISOString()
   expect(read('2h')).toBe('2026-11-29T05:12:00.000Z')
   expect(read('2026-12-01')).toBe('2026-12-01T00:00:00.000Z')
   expect(() => read('soon')).toThrow(/--until to be a time like/)
+  for (const text of ['2026-11-28', 'now', '90d'])
+    expect(() => read(text)).toThrow(/--until to be a time like 2h .*: ahead, within 30 d, got/)
 })
 
 test('a duration that a timer waits for is bounded, because a longer one would be over at once', () => {
@@ -241,7 +249,7 @@ test('a duration that a timer waits for is bounded, because a longer one would b
   for (const text of ['0s', '99ms', '25h', '30d'])
     expect(() => read(text)).toThrow(/--interval to be a duration .*, from 100 ms to 1 d, got/)
   expect(parseTime('999999999w', now)).toBeUndefined()
-  expect(() => timeAhead('until when').read(['999999999w'], 'until', now)).toThrow(
+  expect(() => timeAhead('until when', 30 * 86_400).read(['999999999w'], 'until', now)).toThrow(
     /--until to be a time like/,
   )
 })

@@ -189,7 +189,10 @@ describe('bossbus mcp', () => {
     const { database } = await createIncident()
     const { ask } = await connect(database.url)
     const unknown = await ask('show_event', { id: 'payment-Y' })
-    expect(unknown.answer).toEqual({ problem: 'Nothing in the log is named payment-Y.' })
+    expect(unknown.answer).toEqual({
+      problem:
+        'Nothing in the log is named payment-Y. If it is in a payload, under paymentId for example: find_events with {"payload":{"paymentId":"payment-Y"}}',
+    })
     const invalid = await ask('subscriptions', { name: 'nobody' })
     expect(invalid).toMatchObject({
       isError: true,

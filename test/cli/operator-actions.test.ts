@@ -250,7 +250,7 @@ test('a replay whose events become dead letters ends with exit code 1', async ()
   const failed = await run(['replay', busy.paid[0] ?? '', '--subscription', 'ledger', '--wait', '--yes'])
   expect(failed.code).toBe(1)
   const [, command = ''] =
-    /1 event became dead letters\. Next: bossbus (.* --replay [\da-f-]{36})$/.exec(failed.err) ?? []
+    /1 event became a dead letter\. Next: bossbus (.* --replay [\da-f-]{36})$/.exec(failed.err) ?? []
   expect(jsonLines(await run([...command.split(' '), '--json']))).toMatchObject([
     { id: busy.paid[0], subscription: 'ledger' },
   ])

@@ -10,6 +10,13 @@ export interface CliExit {
   readonly err: string
 }
 
+/** The environment of the tests without what names a database, and without npm, which may have started them. */
+export function plainEnvironment(): Readonly<Record<string, string | undefined>> {
+  return Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^(?:BOSSBUS_)?DATABASE_URL$|^npm_/.test(name)),
+  )
+}
+
 /** Runs the CLI in a process of its own, with nobody to ask. */
 export async function runCliProcess(
   cwd: string,
@@ -17,9 +24,8 @@ export async function runCliProcess(
   env: Readonly<Record<string, string>> = {},
   nodeArgs: readonly string[] = [],
 ): Promise<CliExit> {
-  const { DATABASE_URL: _, BOSSBUS_DATABASE_URL: __, ...rest } = process.env
   const child = spawn(process.execPath, [...nodeArgs, cliMain, ...args], {
-    ...{ cwd, env: { ...rest, ...env } },
+    ...{ cwd, env: { ...plainEnvironment(), ...env } },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const written = { out: '', err: '' }

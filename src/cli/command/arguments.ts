@@ -5,6 +5,8 @@ import { UsageError } from './usage-error.ts'
 export interface Argument<T = unknown> {
   readonly help: string
   readonly isRequired: boolean
+  /** The words it takes, for the completion of shells. */
+  readonly choices?: readonly string[] | undefined
   /** Whether it takes all words that follow: the last one only. */
   readonly isRepeatable?: boolean
   /** Marks the type of its value. Never set. */
@@ -19,8 +21,8 @@ export type ArgumentValuesOf<A extends Arguments> = {
 }
 
 /** A word that must be there. */
-export function required(help: string): Argument<string> {
-  return { help, isRequired: true }
+export function required(help: string, choices?: readonly string[]): Argument<string> {
+  return { help, isRequired: true, choices }
 }
 
 /** A word that may be left out. */
@@ -57,13 +59,19 @@ export function readArguments(
         ? `\`${command}\` takes options only, got \`${visible(extra.slice(0, 80))}\``
         : `\`${command}\` takes${usageOf(known)}, and \`${visible(extra.slice(0, 80))}\` is one too many`,
     )
-  const missing = names.find((name, index) => known[name]?.isRequired === true && (words[index] ?? '') === '')
+  const empty = words.indexOf('')
+  const emptyName = names[Math.min(empty, names.length - 1)]
+  if (empty !== -1 && emptyName !== undefined)
+    throw new UsageError(
+      `Expected <${emptyName}> of \`${command}\` to be a text, got nothing: ${known[emptyName]?.help ?? ''}`,
+    )
+  const missing = names.find((name, index) => known[name]?.isRequired === true && words[index] === undefined)
   if (missing !== undefined)
     throw new UsageError(`\`${command}\` needs <${missing}>: ${known[missing]?.help ?? ''}`)
   return Object.fromEntries(
     names.map((name, index) => [
       name,
-      known[name]?.isRepeatable === true ? words.slice(index).filter((word) => word !== '') : words[index],
+      known[name]?.isRepeatable === true ? words.slice(index) : words[index],
     ]),
   )
 }

@@ -1,12 +1,14 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { basename, resolve } from 'node:path'
 import type { BossbusConfig } from '../../bossbus-config.ts'
 import type { Bus } from '../../bus-interface.ts'
 import type { BusOptions } from '../../bus-options.ts'
 import { optionsOf } from '../../bus-settings.ts'
 import type { DatabaseOption } from '../../database/database.ts'
 import type { EventCatalogue } from '../../events/catalogue.ts'
+import { refuseUnknownKeys } from '../../foundation/options.ts'
 import { loadModule } from './load-module.ts'
+import { program } from '../output/program.ts'
 import { UsageError } from './usage-error.ts'
 
 /** The configuration, with flags and environment applied. */
@@ -32,7 +34,21 @@ export interface Config {
   readonly busOptions: () => BusOptions<EventCatalogue>
 }
 
-const fileNames = ['bossbus.config.ts', 'bossbus.config.mts', 'bossbus.config.js', 'bossbus.config.mjs']
+const settingNames = [
+  'database',
+  'events',
+  'source',
+  'bossSchema',
+  'dev',
+  'retention',
+] as const satisfies readonly (keyof BossbusConfig)[]
+
+export const configNames = [
+  'bossbus.config.ts',
+  'bossbus.config.mts',
+  'bossbus.config.js',
+  'bossbus.config.mjs',
+]
 
 export interface ConfigSources {
   readonly configFlag: string | undefined
@@ -40,6 +56,14 @@ export interface ConfigSources {
   readonly databaseFileFlag: string | undefined
   readonly env: Readonly<Record<string, string | undefined>>
   readonly cwd: string
+  /** Finds the database of a `bossbus dev` that runs in the folder, where nothing else names one. Undefined: there may be none. */
+  readonly runningDev?:
+    | {
+        readonly find: () => Promise<string | undefined>
+        /** Called when it is used. */
+        readonly tell: (url: string) => void
+      }
+    | undefined
 }
 
 /** The names of services that have none: what they publish and change is recorded under it. */
@@ -55,27 +79,27 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
   const file = asked === undefined ? findFile(cwd) : resolve(cwd, asked)
   if (asked !== undefined && file !== undefined && !existsSync(file))
     throw new UsageError(`There is no configuration file ${file}`)
+  const [ofBossbus, ofService] = [given(env['BOSSBUS_DATABASE_URL']), given(env['DATABASE_URL'])]
+  const flag = databaseFlagOf(sources)
+  const running =
+    (flag ?? ofBossbus ?? ofService) === undefined ? await sources.runningDev?.find() : undefined
+  if (running !== undefined) shareWithConfiguration(running)
   const { settings, exportedBus } =
     file === undefined ? { settings: {}, exportedBus: undefined } : await read(file)
   const ofBus = exportedBus === undefined ? undefined : optionsOf(exportedBus)
-  const flag = databaseFlagOf(sources)
   const { events = ofBus?.events, source = ofBus?.source, bossSchema = ofBus?.bossSchema } = settings
-  const database =
-    flag ??
-    given(env['BOSSBUS_DATABASE_URL']) ??
-    ofBus?.database ??
-    given(env['DATABASE_URL']) ??
-    settings.database
+  const database = flag ?? ofBossbus ?? ofBus?.database ?? ofService ?? settings.database ?? running
   const missing = (name: string): UsageError =>
     new UsageError(
       file === undefined
-        ? `There is no ${fileNames[0]} in ${cwd} (nor ${fileNames.slice(1).join(', ')}): write one that exports { database, events, source } or a bus by default, or name it with --config`
+        ? `There is no ${configNames[0]} in ${cwd} (nor ${configNames.slice(1).join(', ')}): write one that exports { database, events, source } or a bus by default, or name it with --config`
         : `${file} exports no \`${name}\``,
     )
   const databaseOf = (): DatabaseOption => {
+    if (running !== undefined && database === running) sources.runningDev?.tell(running)
     if (database !== undefined) return database
     throw new UsageError(
-      'No database is given: use DATABASE_URL, BOSSBUS_DATABASE_URL, --database, or `database` in the configuration file',
+      `No database is given: use DATABASE_URL, BOSSBUS_DATABASE_URL, --database, or \`database\` in the configuration file. Or start one, and your service: ${program()} dev`,
     )
   }
   return {
@@ -100,6 +124,12 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
   }
 }
 
+/** The code of a service reads DATABASE_URL, and that of a bus is refused without it: dev gives it to the service in the same way. */
+function shareWithConfiguration(url: string): void {
+  // oxlint-disable-next-line no-process-env -- what the configuration reads.
+  process.env['DATABASE_URL'] = url
+}
+
 function databaseFlagOf({ databaseFlag, databaseFileFlag, cwd }: ConfigSources): string | undefined {
   if (databaseFileFlag === undefined) return databaseFlag
   if (databaseFlag !== undefined) throw new UsageError('Give either --database or --database-file')
@@ -120,7 +150,7 @@ function given(value: string | undefined): string | undefined {
 }
 
 function findFile(cwd: string): string | undefined {
-  return fileNames.map((name) => resolve(cwd, name)).find((file) => existsSync(file))
+  return configNames.map((name) => resolve(cwd, name)).find((file) => existsSync(file))
 }
 
 async function read(
@@ -135,6 +165,7 @@ async function read(
     throw new UsageError(
       `Expected ${file} to export an object like { database, events, source } by default, or a bus`,
     )
+  refuseUnknownKeys(settings, settingNames, basename(file))
   return { settings, exportedBus }
 }
 

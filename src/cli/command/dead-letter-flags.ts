@@ -1,10 +1,13 @@
 import type { DeadLetterConditions } from '../../delivery/operator/dead-letter-filter.ts'
-import { choice, text, texts, time, type Flags, type ValuesOf } from './flags.ts'
+import { choice, eventTypes, text, time, type Flags, type ValuesOf } from './flags.ts'
 
 /** Which dead letters a command is about. Those of all commands that read or change dead letters. */
 export const deadLetterFlags = {
   subscription: text('<name>', 'Of this subscription'),
-  group: text('<fingerprint>', 'Of this group of errors: from `dead-letters groups`'),
+  group: text(
+    '<fingerprint>',
+    'Of this group of errors: from `dead-letters groups`, or its first 6 characters or more',
+  ),
   tenant: text('<id>', 'Of this tenant'),
   'error-name': text('<name>', 'Whose last error has this class, such as TypeError'),
   'error-code': text('<code>', 'Whose last error has this code, such as ECONNREFUSED'),
@@ -14,7 +17,7 @@ export const deadLetterFlags = {
 } as const satisfies Flags
 
 /** Of what is delivered, not of what is counted. */
-export const typeFlag = { type: texts('<type>', 'Events of this type') } as const satisfies Flags
+export const typeFlag = { type: eventTypes('Events of this type') } as const satisfies Flags
 
 type Conditions = DeadLetterConditions & { readonly tenantId?: string | undefined }
 

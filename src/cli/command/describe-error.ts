@@ -1,5 +1,7 @@
+import { neededRole } from '../../database/needed-role.ts'
 import { isError } from '../../foundation/cross-realm.ts'
 import { BusError, type BusErrorCode } from '../../foundation/errors.ts'
+import { asCalled, program } from '../output/program.ts'
 import { UsageError } from './usage-error.ts'
 
 /** An error for a person: what has happened, and what mends it. */
@@ -29,16 +31,15 @@ const mends: Partial<Record<BusErrorCode, string>> = {
   BUS_DATABASE_UNAVAILABLE:
     'Check that the server runs, and its URL: DATABASE_URL, --database, or the configuration.',
   BUS_DATABASE_UNSUPPORTED: 'Update the server, or give the URL of a newer one.',
-  BUS_SCHEMA_MISSING: 'Run: bossbus migrate',
-  BUS_SCHEMA_OUTDATED: 'Run: bossbus migrate',
+  BUS_SCHEMA_MISSING: 'Run: npx bossbus migrate',
+  BUS_SCHEMA_OUTDATED: 'Run: npx bossbus migrate',
   BUS_SCHEMA_TOO_NEW: 'Update bossbus here: npm install bossbus@latest',
   BUS_SCHEMA_UNKNOWN: 'Compare the versions of bossbus that use this database: docs/errors.md says more.',
   BUS_BOSS_SCHEMA_MISMATCH: 'Set `bossSchema` in the configuration to the schema that the message names.',
-  BUS_BOSS_SCHEMA_OUTDATED: 'Run: bossbus migrate',
+  BUS_BOSS_SCHEMA_OUTDATED: 'Run: npx bossbus migrate',
   BUS_BOSS_SCHEMA_TOO_NEW: 'Update bossbus here: npm install bossbus@latest',
-  BUS_PERMISSION_DENIED: 'Grant the role of the connection bus_operator: see Roles in docs/guide/tenants.md.',
-  BUS_ROLE_MISSING: 'Run: bossbus migrate',
-  BUS_SUBSCRIPTION_NOT_FOUND: 'See: bossbus subscriptions list',
+  BUS_ROLE_MISSING: 'Run: npx bossbus migrate',
+  BUS_SUBSCRIPTION_NOT_FOUND: 'See: npx bossbus subscriptions list',
 }
 
 /** What happened when the database gave no answer within `--timeout`. */
@@ -56,14 +57,23 @@ export function describeError(error: unknown): DescribedError {
   const message = isError(error) ? error.message : String(error)
   if (error instanceof BusError) {
     const { sqlState } = error as { readonly sqlState?: string | undefined }
-    return { code: error.code, message, mend: mendsByState[sqlState ?? ''] ?? mends[error.code] }
+    const role = error.code === 'BUS_PERMISSION_DENIED' ? neededRole(message) : undefined
+    const mend =
+      role === undefined
+        ? (mendsByState[sqlState ?? ''] ?? mends[error.code])
+        : `Grant the role of the connection ${role}: see Least privilege in SECURITY.md.`
+    return {
+      code: error.code,
+      message: asCalled(message),
+      mend: mend === undefined ? undefined : asCalled(mend),
+    }
   }
   if (error instanceof UsageError) return { code: undefined, message, mend: undefined }
   if (error instanceof TimeoutError)
     return {
       code: undefined,
       message,
-      mend: `${error.mayHaveChanged ? 'It may have done it all the same: see bossbus audit. ' : ''}Try again, allow more with --timeout 2m, or see what holds the database up: bossbus doctor`,
+      mend: `${error.mayHaveChanged ? `It may have done it all the same: see ${program()} audit. ` : ''}Try again, allow more with --timeout 2m, or see what holds the database up: ${program()} doctor`,
     }
   return {
     code: undefined,

@@ -1,4 +1,5 @@
 import { nearest } from '../../foundation/options.ts'
+import { program } from '../output/program.ts'
 import { visible } from '../output/visible-text.ts'
 import type { CommandEntry } from './command.ts'
 import { globalFlags } from './global-flags.ts'
@@ -62,7 +63,7 @@ export function unknownCommand(name: readonly string[], commands: readonly Comma
     longer.length > 0
       ? `There are: ${longer.join(', ')}`
       : near === undefined
-        ? 'Try: bossbus --help'
-        : `Did you mean: bossbus ${near}`
+        ? `Try: ${program()} --help`
+        : `Did you mean: ${program()} ${near}`
   return new UsageError(`There is no command \`${visible(text.slice(0, 80))}\`. ${hint}`)
 }

@@ -1,3 +1,4 @@
+import { isEventTypeName } from '../../events/event-type.ts'
 import { duration } from '../output/cells.ts'
 import { visible } from '../output/visible-text.ts'
 import { parseDuration, parseTime, validTime } from './times.ts'
@@ -11,6 +12,8 @@ export interface Flag<T = unknown> {
   readonly isRepeatable: boolean
   /** The values it takes, for the completion of shells. */
   readonly choices: readonly string[] | undefined
+  /** How it is given, where that is not clear from its hint. */
+  readonly example?: string | undefined
   /**
    * @param texts - its values in the order given; none if it is absent. A flag without a value has one empty text
    * @throws a {@link UsageError}
@@ -41,6 +44,19 @@ export function texts(hint: string, help: string): Flag<readonly string[]> {
   return {
     ...{ hint, help, isRepeatable: true, choices: undefined },
     read: (given, name) => given.map((each) => (each === '' ? refuse(name, 'a text', each) : each)),
+  }
+}
+
+/** Types of events, and patterns where the command takes them. Refused is what no type can be named. */
+export function eventTypes(help: string): Flag<readonly string[]> {
+  const expected = 'a type like payment.paid: names between dots, without spaces at its ends'
+  return {
+    ...{ hint: '<type>', help, isRepeatable: true, choices: undefined },
+    read: (given, name) =>
+      // The bus says what a pattern may be.
+      given.map((each) =>
+        each.includes('*') || isEventTypeName(each) ? each : refuse(name, expected, each),
+      ),
   }
 }
 
@@ -116,17 +132,24 @@ export function time(help: string): Flag<Date | undefined> {
   )
 }
 
-/** A time ahead: of ISO 8601, or in so long. */
-export function timeAhead(help: string): Flag<Date | undefined> {
+/** A time ahead, at most so far: of ISO 8601, or in so long. */
+export function timeAhead(help: string, maxSeconds: number): Flag<Date | undefined> {
   const parse = (given: string, now: number): Date | undefined => {
     const seconds = parseDuration(given)
-    return seconds === undefined ? parseTime(given, now) : validTime(now + seconds * 1000)
+    const time = seconds === undefined ? parseTime(given, now) : validTime(now + seconds * 1000)
+    const leftMs = time === undefined ? 0 : time.getTime() - now
+    return leftMs > 0 && leftMs <= maxSeconds * 1000 ? time : undefined
   }
-  return single('<time>', help, parse, 'a time like 2026-11-01T03:12Z, or 2h for in two hours')
+  const expected = `a time like 2h for in two hours, or 2026-11-01T03:12Z: ahead, within ${duration(maxSeconds * 1000)}`
+  return single('<time>', help, parse, expected)
 }
 
 /** JSON of an object. */
-export function json(help: string): Flag<Readonly<Record<string, unknown>> | undefined> {
+export function json(
+  help: string,
+  example: string,
+  name?: string,
+): Flag<Readonly<Record<string, unknown>> | undefined> {
   const parse = (given: string): Readonly<Record<string, unknown>> | undefined => {
     try {
       const value: unknown = JSON.parse(given)
@@ -137,7 +160,10 @@ export function json(help: string): Flag<Readonly<Record<string, unknown>> | und
       return undefined
     }
   }
-  return single('<json>', help, parse, `a JSON object like '{"orderId":"42"}'`)
+  return {
+    ...single('<json>', help, parse, `a JSON object like '${example}'`),
+    example: name === undefined ? undefined : `--${name} '${example}'`,
+  }
 }
 
 /** The flag's value, or another one if it is absent. */

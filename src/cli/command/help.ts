@@ -1,3 +1,4 @@
+import { program } from '../output/program.ts'
 import { usageOf } from './arguments.ts'
 import { commandGroups, type Command, type CommandEntry } from './command.ts'
 import type { Flags } from './flags.ts'
@@ -19,23 +20,23 @@ export function helpOfAll(commands: readonly CommandEntry[], prefix?: string): s
     ]
   })
   return [
-    `Usage: bossbus ${prefix ?? '<command>'} ${prefix === undefined ? '' : '<command> '}[options]`,
+    `Usage: ${program()} ${prefix ?? '<command>'} ${prefix === undefined ? '' : '<command> '}[options]`,
     '',
     ...groups,
     ...(prefix === undefined ? ['Options of every command', ...flagLines(globalFlags), '', exitCodes] : []),
-    'bossbus <command> --help says more.',
+    `${program()} <command> --help says more.`,
   ].join('\n')
 }
 
 /** The help of a command: its examples first. */
 export function helpOf({ name, summary }: CommandEntry, { args, flags, examples, notes }: Command): string {
-  const lines = examples.map(([line, what]) => ({ line: `  bossbus ${line}`, what }))
+  const lines = examples.map(([line, what]) => ({ line: `  ${program()} ${line}`, what }))
   const width = Math.max(0, ...lines.map(({ line }) => line.length))
   const shownLine = ({ line, what }: (typeof lines)[number]): string[] =>
     width > 70 ? [`  # ${what}`, line] : [`${line.padEnd(width)}  ${what}`]
   const sections = [
     lines.length === 0 ? [] : ['Examples', ...lines.flatMap(shownLine)],
-    [`Usage: bossbus ${name}${usageOf(args)} [options]`],
+    [`Usage: ${program()} ${name}${usageOf(args)} [options]`],
     Object.entries(args).map(([arg, { help }]) => `  ${arg.padEnd(24)}  ${help}`),
     Object.keys(flags).length === 0 ? [] : ['Options', ...flagLines(flags)],
     ...notes.map((note) => [note]),

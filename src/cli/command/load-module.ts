@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { dirname, extname } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -67,7 +68,7 @@ async function findJiti(file: string): Promise<Jiti | undefined> {
 
 function explain(error: unknown, file: string): string {
   const { code } = (error ?? {}) as { readonly code?: string }
-  const message = messageOf(error)
+  const message = `${messageOf(error)}${placeOf(error, file)}`
   if (!extname(file).endsWith('ts')) return message
   const remedy = `Install jiti, which can load it: npm install --save-dev jiti (in ${dirname(file)})`
   if (code === 'ERR_UNKNOWN_FILE_EXTENSION')
@@ -81,4 +82,16 @@ function explain(error: unknown, file: string): string {
 
 function messageOf(error: unknown): string {
   return (error as { readonly message?: string } | null)?.message ?? String(error)
+}
+
+/** ` (/work/shop/bossbus.config.mjs:3)` of a syntax error in a file, which Node tells only when it prints one. */
+function placeOf(error: unknown, file: string): string {
+  if (!(error instanceof SyntaxError)) return ''
+  const place = /^(?:file:\/\/)?(\/[^\n]*:\d+)$/m
+  const found = place.exec(error.stack ?? '') ?? place.exec(check(file))
+  return found === null ? '' : ` (${found[1]})`
+}
+
+function check(file: string): string {
+  return spawnSync(process.execPath, ['--check', file], { encoding: 'utf8', timeout: 10_000 }).stderr
 }

@@ -28,13 +28,14 @@ export const audit = defineCommand({
       [
         { title: 'AT', value: ({ at }) => at },
         { title: 'BY', value: (row) => row.by },
-        { title: 'ACTION', value: (row) => row.action },
-        { title: 'SUBSCRIPTION', value: (row) => row.subscription },
+        { title: 'ACTION', value: (row) => row.action, isWhole: true },
+        { title: 'SUBSCRIPTION', value: (row) => row.subscription, isWhole: true },
         { title: 'TENANT', value: ({ tenantId }) => tenantId },
-        { title: 'EVENT', value: (row) => row.eventId },
-        { title: 'OPERATION', value: (row) => row.operationId },
+        { title: 'EVENT', value: (row) => row.eventId, isWhole: true },
+        { title: 'OPERATION', value: (row) => row.operationId, isWhole: true },
         {
           title: 'OUTCOME',
+          isProse: true,
           value: ({ outcome, finishedAt }) =>
             finishedAt === undefined
               ? quiet('under way')
@@ -42,7 +43,7 @@ export const audit = defineCommand({
                 ? ''
                 : jsonText(outcome),
         },
-        { title: 'REASON', value: ({ reason }) => reason },
+        { title: 'REASON', value: ({ reason }) => reason, isProse: true },
       ],
       'Nobody has changed anything.',
     )

@@ -5,6 +5,7 @@ import type { SampledVersion } from '../../operations/history-sample.ts'
 import { defineCommand, type CommandContext } from '../command/command.ts'
 import type { Config } from '../command/config.ts'
 import { integer, text, texts } from '../command/flags.ts'
+import { counted } from '../output/cells.ts'
 import type { Output } from '../output/output.ts'
 
 /** What was compared, and the findings. */
@@ -118,9 +119,13 @@ function printReport(
   { source, against, types, compared, sampled, findings }: Report,
   { line }: Output,
 ): void {
-  line(`${source}: ${types} types, compared with ${compared} recorded versions of ${against}`)
+  line(
+    `${source}: ${counted(types, 'type')}, compared with ${counted(compared, 'recorded version')} of ${against}`,
+  )
   for (const { type, version, sampledCount, unfitCount } of sampled)
-    line(`  ${type} version ${version}: ${sampledCount} stored events tried, ${unfitCount} do not fit`)
+    line(
+      `  ${type} version ${version}: ${counted(sampledCount, 'stored event')} tried, ${unfitCount} ${unfitCount === 1 ? 'does' : 'do'} not fit`,
+    )
   for (const severity of ['breaking', 'warning', 'note'] as const) {
     for (const finding of findings.filter((one) => one.severity === severity)) {
       line()
@@ -134,5 +139,5 @@ function printReport(
   }
   const breaking = findings.filter(({ severity }) => severity === 'breaking').length
   line()
-  line(breaking === 0 ? 'Nothing breaks.' : `${breaking} breaking ${breaking === 1 ? 'change' : 'changes'}.`)
+  line(breaking === 0 ? 'Nothing breaks.' : `${counted(breaking, 'breaking change')}.`)
 }

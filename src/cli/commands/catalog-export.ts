@@ -4,6 +4,7 @@ import { resolve } from 'node:path'
 import type { TypeDescription } from '../../events/contracts/catalogue-description.ts'
 import { defineCommand } from '../command/command.ts'
 import { choice, text } from '../command/flags.ts'
+import { counted } from '../output/cells.ts'
 
 export const catalogExport = defineCommand({
   examples: [
@@ -46,7 +47,7 @@ export const catalogExport = defineCommand({
     if (file === undefined) output.raw(written)
     else {
       await writeFile(file, `${written}\n`)
-      output.note(`Wrote ${current.length} ${current.length === 1 ? 'type' : 'types'} to ${out}`)
+      output.note(`Wrote ${counted(current.length, 'type')} to ${out}`)
     }
     return 0
   },

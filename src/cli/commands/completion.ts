@@ -11,7 +11,7 @@ export const completion = defineCommand({
   notes: [
     'Completes commands, options, and the values of options that take one of some words. The script is static: write it again after an update.',
   ],
-  args: { shell: required('bash, zsh or fish') },
+  args: { shell: required('bash, zsh or fish', ['bash', 'zsh', 'fish']) },
   async run({ args, commands, output }) {
     const [{ readCompletionTree }, { bashScript, fishScript, zshScript }] = await Promise.all([
       import('../completion/completion-tree.ts'),

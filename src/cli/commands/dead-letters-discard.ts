@@ -37,7 +37,9 @@ the subscription, or for the word discard where there is not just one.`,
     if (selection === undefined) return 1
     const preview = await inTime(open.deadLetters.discard(selection, { by, reason, dryRun: true }))
     if (flags['dry-run'] || preview.count === 0) {
-      output.object(preview, () => writePreview(output, preview, false))
+      output.object(preview, () =>
+        writePreview(output, preview, { isRedrive: false, isDryRun: flags['dry-run'] }),
+      )
       return preview.count === 0 && args.id.length > 0 ? 1 : 0
     }
     const [only, other] = preview.subscriptions

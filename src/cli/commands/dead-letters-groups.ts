@@ -22,13 +22,14 @@ export const deadLettersGroups = defineCommand({
       [
         { title: 'GROUP', value: ({ fingerprint }) => fingerprint, isWhole: true },
         { title: 'EVENTS', value: ({ count }) => red(String(count)), align: 'right' },
-        { title: 'SUBSCRIPTIONS', value: ({ subscriptions }) => subscriptions },
+        { title: 'SUBSCRIPTIONS', value: ({ subscriptions }) => subscriptions, isWhole: true },
         { title: 'TENANTS', value: ({ tenantCount }) => tenantCount, align: 'right' },
         { title: 'FIRST', value: ({ firstAt }) => firstAt },
         { title: 'LAST', value: ({ lastAt }) => lastAt },
-        { title: 'NEWEST', value: ({ newestId }) => newestId },
+        { title: 'NEWEST', value: ({ newestId }) => newestId, isWhole: true },
         {
           title: 'ERROR',
+          isProse: true,
           value: ({ errorName = '', errorCode, message = '' }) =>
             errorText({ name: errorName, code: errorCode, message }),
         },

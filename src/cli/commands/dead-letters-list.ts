@@ -3,6 +3,7 @@ import { defineCommand } from '../command/command.ts'
 import { text } from '../command/flags.ts'
 import { pageFlags } from '../command/shared-flags.ts'
 import { state } from '../output/styled.ts'
+import { resolveGroup } from '../views/resolve-group.ts'
 import { errorText } from '../views/event-timeline.ts'
 
 export const deadLettersList = defineCommand({
@@ -18,25 +19,28 @@ export const deadLettersList = defineCommand({
     ...pageFlags,
   },
   async run({ flags, bus, output, nextPage }) {
-    const { deadLetters } = await bus()
+    const open = await bus()
+    const { deadLetters } = open
+    const group = await resolveGroup(open, flags.group, output.command('dead-letters', 'groups'))
     const { type, limit, after, replay: replayId } = flags
     const rows = await deadLetters.list({
-      ...conditionsOf(flags),
+      ...conditionsOf({ ...flags, group }),
       ...{ type: type.length === 0 ? undefined : type, replayId, limit, after },
     })
     output.list(
       rows,
       [
         { title: 'ID', value: ({ id }) => id, isWhole: true },
-        { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription },
-        { title: 'TYPE', value: (row) => row.type },
+        { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription, isWhole: true },
+        { title: 'TYPE', value: (row) => row.type, isWhole: true },
         { title: 'TENANT', value: ({ tenantId }) => tenantId },
         { title: 'STATE', value: (row) => state(row.state) },
         { title: 'ATTEMPTS', value: ({ attempts }) => attempts, align: 'right' },
         { title: 'DEAD', value: ({ deadAt }) => deadAt },
-        { title: 'GROUP', value: ({ fingerprint }) => fingerprint },
+        { title: 'GROUP', value: ({ fingerprint }) => fingerprint, isWhole: true },
         {
           title: 'ERROR',
+          isProse: true,
           value: ({ failures }) => {
             const last = failures.at(-1)
             return last === undefined ? '' : errorText(last)

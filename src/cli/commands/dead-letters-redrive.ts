@@ -59,7 +59,9 @@ values that the catalogue hides.`,
     const options = { ...actor(), rate, probe }
     const preview = await inTime(open.deadLetters.redrive(selection, { ...options, dryRun: true }))
     if (flags['dry-run'] || preview.count === 0) {
-      output.object(preview, () => writePreview(output, preview, true))
+      output.object(preview, () =>
+        writePreview(output, preview, { isRedrive: true, isDryRun: flags['dry-run'] }),
+      )
       // One that is named must be there.
       return preview.count === 0 && args.id.length > 0 ? 1 : 0
     }

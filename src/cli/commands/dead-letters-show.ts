@@ -60,6 +60,7 @@ export const deadLettersShow = defineCommand({
         },
         {
           title: 'ERROR',
+          isProse: true,
           value: ({ succeeded, error }) =>
             succeeded ? 'succeeded' : red(error === undefined ? 'failed' : errorText(error)),
         },

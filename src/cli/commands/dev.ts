@@ -11,6 +11,9 @@ import { toggle } from '../command/flags.ts'
 import { hasPassword } from '../command/next-page.ts'
 import { UsageError } from '../command/usage-error.ts'
 import type { Child } from '../dev/children.ts'
+import { parentGone } from '../dev/parent.ts'
+import { announceDev, devFolderName } from '../dev/running-dev.ts'
+import { isByPackageManager, program } from '../output/program.ts'
 import { bold, quiet } from '../output/styled.ts'
 
 const args = {
@@ -40,26 +43,38 @@ export const dev = defineCommand({
   isLong: true,
   async run(context) {
     const { output } = context
-    const signal = context.interruption()
+    const interrupted = context.interruption()
+    const signal = isByPackageManager(context.env)
+      ? AbortSignal.any([interrupted, parentGone(interrupted)])
+      : interrupted
     const known = await context.config().catch((error: unknown) => error)
     // It may need the database that is started below.
     if (known instanceof Error && urlOf(context.env) !== undefined) throw known
     const config = known instanceof Error ? undefined : (known as Config)
     const file = configFile(context, config)
+    // Before anything is started for it.
+    findEntry(context, config, file)
     const database = await findDatabase(context, config)
+    const withdraw =
+      database.url === undefined
+        ? undefined
+        : await announceDev(context.cwd, database.url).catch(() => undefined)
     const children: Child[] = []
     try {
       if (signal.aborted) return 0
       const { startNode } = await import('../dev/children.ts')
       const { freePort } = await import('../dev/dev-database.ts')
       const port = context.env['PORT'] ?? String(await freePort(usualPort))
-      const env = { ...context.env, ...database.env, BOSSBUS_CONFIG: file, PORT: port }
+      const { url } = database
+      const ofDatabase = url === undefined ? {} : { DATABASE_URL: url, BOSSBUS_DATABASE_URL: url }
+      const env = { ...context.env, ...ofDatabase, BOSSBUS_CONFIG: file, PORT: port }
       const node = (nodeArgs: readonly string[], stdout: 'stdout' | 'stderr'): Child => {
         const child = startNode(nodeArgs, { cwd: context.cwd, env, stdout })
         children.push(child)
         return child
       }
       output.note(bold('Database  '), database.description)
+      output.note(quiet('Migrating …'))
       if ((await raceAbort(node([cli, 'migrate'], 'stderr').ended, signal)) !== 0)
         return signal.aborted ? 0 : 2
       const entry = entryOf(context, config, file)
@@ -75,6 +90,7 @@ export const dev = defineCommand({
       output.note('A process has ended, and so does dev.')
       return first === 0 ? 0 : 1
     } finally {
+      withdraw?.()
       await Promise.all(children.map(async (child) => child.stop(graceMs)))
       await database.stop()
     }
@@ -95,14 +111,14 @@ function configFile({ cwd, env, flags }: Context, config: Config | undefined): s
     (asked === undefined || asked === '' ? names.find((each) => existsSync(each)) : resolve(cwd, asked))
   if (file !== undefined) return file
   throw new UsageError(
-    `There is no bossbus.config.ts in ${cwd}. Write one, and a service that runs, with: npx bossbus init`,
+    `There is no bossbus.config.ts in ${cwd}. Write one, and a service that runs, with: ${program()} init`,
   )
 }
 
 interface FoundDatabase {
   readonly description: string
-  /** For the processes that use it. */
-  readonly env: Readonly<Record<string, string>>
+  /** For the processes that use it. Undefined: the configuration names it. */
+  readonly url: string | undefined
   readonly stop: () => Promise<void>
 }
 
@@ -131,16 +147,17 @@ async function findDatabase(context: Context, config: Config | undefined): Promi
       return {
         description,
         // Also that of a flag.
-        env: typeof given === 'string' ? { DATABASE_URL: given, BOSSBUS_DATABASE_URL: given } : {},
+        url: typeof given === 'string' ? given : undefined,
         stop: async () => {},
       }
     }
   }
   const { startDevDatabase } = await import('../dev/dev-database.ts')
-  const { server, folder } = await startDevDatabase(context.cwd)
+  output.note(quiet(`Starting a database, its data in ${devFolderName}/ …`))
+  const { server, folder } = await output.during('Starting a database', startDevDatabase(context.cwd))
   return {
     description: `${server.description}, its data in ${folder}  ${server.url}`,
-    env: { DATABASE_URL: server.url, BOSSBUS_DATABASE_URL: server.url },
+    url: server.url,
     stop: server.stop,
   }
 }
@@ -173,16 +190,25 @@ interface Entry {
   readonly description: string
 }
 
-function entryOf({ args: given, cwd }: Context, config: Config | undefined, file: string): Entry {
+/** The file that is named. Undefined: none is. @throws a {@link UsageError} if it is not there */
+function findEntry(
+  { args: given, cwd }: Context,
+  config: Config | undefined,
+  file: string,
+): Entry | undefined {
   const path = given.file === undefined ? config?.dev : given.file
-  if (path !== undefined) {
-    const entry = resolve(given.file === undefined ? dirname(file) : cwd, path)
-    if (!existsSync(entry)) throw new UsageError(`There is no file ${entry} to run`)
-    return { args: [entry], description: path }
-  }
+  if (path === undefined) return undefined
+  const entry = resolve(given.file === undefined ? dirname(file) : cwd, path)
+  if (!existsSync(entry)) throw new UsageError(`There is no file ${entry} to run`)
+  return { args: [entry], description: path }
+}
+
+function entryOf(context: Context, config: Config | undefined, file: string): Entry {
+  const named = findEntry(context, config, file)
+  if (named !== undefined) return named
   if (config !== undefined && config.exportedBus === undefined)
     throw new UsageError(
-      `Nothing is said to run: name a file (bossbus dev src/main.ts), write it into ${file} as \`dev\`, or export a bus there`,
+      `Nothing is said to run: name a file (${program()} dev src/main.ts), write it into ${file} as \`dev\`, or export a bus there`,
     )
   return { args: [own('../dev/run-bus'), file], description: `the bus of ${file}` }
 }

@@ -3,7 +3,7 @@ import { defineCommand } from '../command/command.ts'
 import { counted } from '../output/cells.ts'
 import type { Output } from '../output/output.ts'
 import { bold, green, quiet, state } from '../output/styled.ts'
-import { findingCommands } from '../views/finding-commands.ts'
+import { findingAsCalled, findingCommands } from '../views/finding-commands.ts'
 
 export const doctor = defineCommand({
   examples: [
@@ -22,7 +22,7 @@ driver.`,
     const { database, bossSchema } = await config()
     const [ofBus, ofService] = [database(), env['DATABASE_URL']]
     const { examine } = await import('../../doctor/doctor.ts')
-    const report = await output.during(
+    const examined = await output.during(
       'Examining the database',
       examine({
         ...{ database: ofBus, bossSchema },
@@ -30,6 +30,10 @@ driver.`,
           ofService === undefined || ofService === '' || ofService === ofBus ? undefined : ofService,
       }),
     )
+    const report = {
+      ...examined,
+      findings: examined.findings.map(findingAsCalled),
+    }
     output.object(report, () => writeReport(output, report))
     return report.ok ? 0 : 1
   },
@@ -62,6 +66,6 @@ function writeReport(output: Output, { facts, findings, made, skipped }: DoctorR
   )
   if (skipped.length > 0)
     output.line(
-      `${skipped.length} more make no sense here: ${[...new Set(skipped.map(({ reason }) => reason))].join('; ')}`,
+      `${skipped.length} more ${skipped.length === 1 ? 'makes' : 'make'} no sense here: ${[...new Set(skipped.map(({ reason }) => reason))].join('; ')}`,
     )
 }

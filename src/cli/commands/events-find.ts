@@ -1,11 +1,11 @@
 import type { HistoryEvent } from '../../operations/history-event.ts'
 import type { OperatorFilter } from '../../operations/history-filter.ts'
-import type { StatusFilter } from '../../operations/delivery-status.ts'
 import { defineCommand } from '../command/command.ts'
-import { choice, durationSeconds, json, text, texts, time } from '../command/flags.ts'
+import { choice, durationSeconds, eventTypes, json, text, time } from '../command/flags.ts'
 import { pageFlags } from '../command/shared-flags.ts'
 import { UsageError } from '../command/usage-error.ts'
 import { counted, isoTime } from '../output/cells.ts'
+import { noteNearTypes } from '../views/near-types.ts'
 import { eventColumns } from '../views/event-columns.ts'
 
 const states = [
@@ -19,13 +19,16 @@ export const eventsFind = defineCommand({
     [`events find --payload '{"orderId":"42"}' --json | jq .id`, 'by a part of the payload'],
   ],
   flags: {
-    type: texts('<type>', 'Of this type, or matching a pattern like payment.*'),
+    type: eventTypes('Of this type, or matching a pattern like payment.*'),
     tenant: text('<id>', 'Of this tenant'),
-    status: text('<state>', `Where it is for a subscription: ${states.join(', ')}`),
+    status: choice(states, 'Where it is for a subscription'),
     subscription: text('<name>', 'The subscription that --status is about (any)'),
     from: time('Published then or later'),
     to: time('Published before'),
-    payload: json('A part of the payload. Compares events of types that the configuration knows'),
+    payload: json(
+      'A part of the payload. Compares events of types that the configuration knows',
+      '{"orderId":"42"}',
+    ),
     source: text('<name>', 'The service that published it'),
     subject: text('<subject>', 'What it is about'),
     correlation: text('<id>', 'Of this correlation'),
@@ -39,7 +42,7 @@ export const eventsFind = defineCommand({
     ...pageFlags,
   },
   isLong: true,
-  async run({ flags, bus, output, inTime, nextPage }) {
+  async run({ flags, bus, config, output, inTime, nextPage }) {
     if (flags.subscription !== undefined && flags.status === undefined)
       throw new UsageError('--subscription says which subscription --status is about: give both')
     const { events } = await inTime(bus())
@@ -47,10 +50,7 @@ export const eventsFind = defineCommand({
     const filter: OperatorFilter = {
       type: listOf(type.filter((each) => !each.includes('*'))),
       pattern: listOf(type.filter((each) => each.includes('*'))),
-      // The bus says which states there are.
-      status: (status === undefined || subscription === undefined
-        ? status
-        : { state: status, subscription }) as StatusFilter | undefined,
+      status: status === undefined || subscription === undefined ? status : { state: status, subscription },
       ...{ tenantId: flags.tenant, payload: flags.payload, from: flags.from, to: flags.to },
       ...{ source: flags.source, subject: flags.subject, order: flags.order },
       ...{ correlationId: flags.correlation, causationId: flags.causation, eventId: flags['event-id'] },
@@ -67,6 +67,7 @@ export const eventsFind = defineCommand({
       page = await inTime(events.search({ ...filter, after, limit: flags.limit - found.length }))
     }
     output.list(found, eventColumns, after === undefined ? 'No event is like that.' : 'Nothing found so far.')
+    if (found.length === 0) await noteNearTypes({ config, output }, type)
     const { through, unsearchedTypes } = page.searched
     if (unsearchedTypes.length > 0)
       output.note(`Not searched, because their \`redact\` names a part of it: ${unsearchedTypes.join(', ')}.`)

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { defineCommand, type CommandContext } from '../command/command.ts'
-import { integer, text, texts, time, toggle } from '../command/flags.ts'
+import { eventTypes, integer, text, time, toggle } from '../command/flags.ts'
 import { UsageError } from '../command/usage-error.ts'
 import { writeEvent, writeForward, writeOutcome } from '../follow/live-lines.ts'
 
@@ -11,7 +11,7 @@ const deliveriesMs = 250
 const maxForwarding = 100
 
 const flags = {
-  type: texts('<type>', 'Of this type, or matching a pattern like payment.*'),
+  type: eventTypes('Of this type, or matching a pattern like payment.*'),
   tenant: text('<id>', 'Of this tenant'),
   from: time('Begins with those that were published since then'),
   deliveries: toggle('Also what becomes of each event'),

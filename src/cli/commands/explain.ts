@@ -1,6 +1,6 @@
 import { optional, required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
-import { quiet, state } from '../output/styled.ts'
+import { bold, quiet, state } from '../output/styled.ts'
 import { findEventId } from '../views/find-event-id.ts'
 
 export const explain = defineCommand({
@@ -20,15 +20,26 @@ export const explain = defineCommand({
     output.object(explanation, () => {
       output.line(explanation.sentence)
       if (explanation.subscriptions.length === 0) return
+      if (output.isTerminal) {
+        // In full: it is the answer.
+        for (const { subscription, state: name, sentence, also } of explanation.subscriptions) {
+          output.line()
+          output.line(bold(subscription), '  ', name === undefined ? quiet('not routed') : state(name))
+          output.line('  ', sentence)
+          if (also.length > 0)
+            output.line('  ', quiet(`Besides: ${also.map(({ reason }) => reason).join(', ')}.`))
+        }
+        return
+      }
       output.line()
       output.table(explanation.subscriptions, [
-        { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription },
+        { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription, isWhole: true },
         {
           title: 'STATE',
           value: (each) => (each.state === undefined ? quiet('not routed') : state(each.state)),
         },
-        { title: 'WHY', value: ({ sentence }) => sentence },
-        { title: 'BESIDES', value: ({ also }) => also.map(({ reason }) => reason) },
+        { title: 'WHY', value: ({ sentence }) => sentence, isProse: true },
+        { title: 'BESIDES', value: ({ also }) => also.map(({ reason }) => reason), isProse: true },
       ])
     })
     return explanation.isInLog ? 0 : 1

@@ -7,7 +7,14 @@ import { choice, text, toggle } from '../command/flags.ts'
 import { UsageError } from '../command/usage-error.ts'
 import { green, quiet } from '../output/styled.ts'
 import { completePackage, type PackageJson } from '../project/package-json.ts'
-import { projectFiles, tsconfigText, type ProjectFile, type ProjectKind } from '../project/project-files.ts'
+import { configNames } from '../command/config.ts'
+import {
+  extensionOf,
+  projectFiles,
+  tsconfigText,
+  type ProjectFile,
+  type ProjectKind,
+} from '../project/project-files.ts'
 
 const flags = {
   folder: text('<name>', 'The folder of the code (src)'),
@@ -40,9 +47,14 @@ export const init = defineCommand({
     const overwritten = steps.filter(({ what }) => what === 'overwritten').map(({ path }) => path)
     if (overwritten.length > 0 && !given['dry-run']) {
       const files = overwritten.join(', ')
+      const differ = overwritten.length === 1 ? 'exists and differs' : 'exist and differ'
       if (context.isYes)
         throw new UsageError(
-          `${files} ${overwritten.length === 1 ? 'exists and differs' : 'exist and differ'}, and --yes overwrites nothing. Nothing was written: choose another --folder, move them away, or leave --yes out to be asked`,
+          `${files} ${differ}, and --yes overwrites nothing. Nothing was written: choose another --folder, move them away, or leave --yes out to be asked`,
+        )
+      if (!context.isInteractive)
+        throw new UsageError(
+          `${files} ${differ}. Nobody can be asked here, and nothing was written: choose another --folder, move them away, or run it at a terminal`,
         )
       await context.confirm({ what: `Overwrite ${files}` })
     }
@@ -57,7 +69,7 @@ export const init = defineCommand({
     output.object({ files, dryRun: given['dry-run'] }, () => {
       for (const { path, what, detail } of files)
         output.line(
-          what === 'unchanged' ? quiet(what) : green(what),
+          what === 'unchanged' ? quiet(what) : green(given['dry-run'] ? `would be ${what}` : what),
           `  ${path}`,
           quiet(detail === undefined ? '' : `  ${detail}`),
         )
@@ -74,6 +86,8 @@ async function plan(context: Context): Promise<readonly Step[]> {
   const packageText = await read(cwd, 'package.json')
   const found = packageText === undefined ? undefined : parsePackage(packageText)
   const kind = kindOf(cwd, found, given)
+  refuseSecondConfiguration(cwd, kind)
+  warnOfProject(context, found, kind)
   const completed = completePackage(found, packageText, kind, version)
   const steps = await Promise.all(projectFiles(kind).map(async (file) => stepFor(cwd, file)))
   steps.push({
@@ -107,6 +121,29 @@ async function plan(context: Context): Promise<readonly Step[]> {
       detail: ignored === undefined ? undefined : `+ ${missing.join(', ')}`,
     })
   return steps
+}
+
+function refuseSecondConfiguration(cwd: string, kind: ProjectKind): void {
+  const wanted = `bossbus.config.${extensionOf(kind)}`
+  const other = configNames.find((name) => name !== wanted && existsSync(join(cwd, name)))
+  if (other !== undefined)
+    throw new UsageError(
+      `There is ${other} already, and ${wanted} beside it would make two configurations. Nothing was written: move it away, or choose its --language`,
+    )
+}
+
+function warnOfProject(
+  { output, flags: given }: Context,
+  found: PackageJson | undefined,
+  kind: ProjectKind,
+): void {
+  if (!kind.isTypeScript && given.language === undefined)
+    output.note('The project uses JavaScript, and so do the files: --language typescript writes TypeScript.')
+  const fastify = { ...found?.devDependencies, ...found?.dependencies }['fastify']
+  if (fastify !== undefined && /^[~^=v\s]*[0-4]\b/.test(fastify))
+    output.note(
+      `package.json has fastify ${fastify}: the plugin of the bus, which the service uses, needs Fastify 5.`,
+    )
 }
 
 async function stepFor(cwd: string, { path, text: content }: ProjectFile): Promise<Step> {

@@ -18,15 +18,16 @@ export const keysList = defineCommand({
     output.list(
       rows,
       [
-        { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription },
+        { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription, isWhole: true },
         { title: 'TENANT', value: ({ tenantId }) => tenantId },
         { title: 'KEY', value: ({ orderingKey }) => orderingKey, isWhole: true },
         { title: 'STATE', value: (row) => state(row.state) },
         { title: 'SINCE', value: ({ since }) => since },
         { title: 'BEHIND', value: ({ behindEvents }) => behindEvents, align: 'right' },
-        { title: 'EVENT', value: ({ eventId }) => eventId },
+        { title: 'EVENT', value: ({ eventId }) => eventId, isWhole: true },
         {
           title: 'ERROR',
+          isProse: true,
           value: ({ errorName, errorMessage = '' }) =>
             errorName === undefined ? '' : errorText({ name: errorName, message: errorMessage }),
         },

@@ -58,14 +58,16 @@ function writeReport(output: Output, report: RetentionReport, isDryRun: boolean)
     { title: 'RANGE', value: ({ range }) => range.name },
     {
       title: 'WHAT',
+      isProse: true,
       value: ({ outcome }) =>
         outcome === 'dropped' || outcome === 'due' ? outcomes[outcome] : yellow(outcomes[outcome]),
     },
     { title: 'EVENTS', value: ({ range }) => range.estimatedEventCount, align: 'right' },
     { title: 'BYTES', value: ({ range }) => range.bytes, align: 'right' },
-    { title: 'TABLES', value: ({ range }) => range.tables },
+    { title: 'TABLES', value: ({ range }) => range.tables, isProse: true },
     {
       title: 'HELD BY',
+      isProse: true,
       value: ({ holds }) =>
         holds.map(
           ({ kind, subscription, count, detail }) =>
@@ -76,7 +78,7 @@ function writeReport(output: Output, report: RetentionReport, isDryRun: boolean)
   if (rows.length > 0) {
     output.heading(isDryRun ? 'Rows that would be deleted' : 'Deleted rows')
     output.table(rows, [
-      { title: 'WHAT', value: ([name]) => name },
+      { title: 'WHAT', value: ([name]) => name, isProse: true },
       {
         title: 'ROWS',
         value: ([, count]) => (isDryRun && count > 10_000 ? 'over 10,000' : count),

@@ -1,11 +1,12 @@
 import type { ReplayPreview, ReplaySelection } from '../../operations/replay/replay.ts'
 import { several } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
-import { integer, text, texts, time, toggle } from '../command/flags.ts'
+import { eventTypes, integer, text, texts, time, toggle } from '../command/flags.ts'
 import { changeFlags, waitFlag } from '../command/shared-flags.ts'
 import { UsageError } from '../command/usage-error.ts'
 import { counted } from '../output/cells.ts'
 import type { Output } from '../output/output.ts'
+import { noteNearTypes } from '../views/near-types.ts'
 import { findEventId } from '../views/find-event-id.ts'
 import { reportStarted } from '../views/start-operation.ts'
 
@@ -23,7 +24,7 @@ cancelled, that a subscription still waits for, or that are its dead letters: th
   flags: {
     subscription: texts('<name>', 'Who gets them'),
     tenant: text('<id>', 'Of this tenant'),
-    type: texts('<type>', 'Of this type, or matching a pattern like payment.*'),
+    type: eventTypes('Of this type, or matching a pattern like payment.*'),
     from: time('Published then or later'),
     to: time('Published before'),
     correlation: text('<id>', 'Of this correlation; with --tenant'),
@@ -64,11 +65,12 @@ cancelled, that a subscription still waits for, or that are its dead letters: th
     const deliveries = deliveriesOf(preview)
     if (flags['dry-run'] || deliveries === 0) {
       output.object(preview, () => writePreview(output, preview, flags['dry-run']))
+      if (preview.eventCount === 0) await noteNearTypes(context, type)
       return 0
     }
     const to = `to ${subscriptions.join(', ')}`
     await confirm({
-      what: `Replay ${counted(preview.eventCount, 'event', preview.isPartial)} ${to}: ${counted(deliveries, 'delivery', preview.isPartial).replace('deliverys', 'deliveries')}`,
+      what: `Replay ${counted(preview.eventCount, 'event', preview.isPartial)} ${to}: ${counted(deliveries, 'delivery', preview.isPartial)}`,
     })
     const operation = await inTime(open.replay({ ...selection, ...actor() }))
     return reportStarted(context, open, operation, flags.wait)
@@ -88,7 +90,7 @@ function writePreview(output: Output, preview: ReplayPreview, isDryRun: boolean)
   )
   output.line()
   output.table(subscriptions, [
-    { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription },
+    { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription, isWhole: true },
     { title: 'REPLAYED', value: (each) => each.hadCount + each.neverHadCount, align: 'right' },
     { title: 'NEVER HAD', value: ({ neverHadCount }) => neverHadCount, align: 'right' },
     { title: 'WAITING', value: ({ waitingCount }) => waitingCount, align: 'right' },

@@ -35,11 +35,12 @@ export function writeStatus(output: Output, read: Status): void {
   if (deadLetters.length > 0) {
     output.heading('Dead letters')
     output.table(deadLetters, [
-      { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription },
+      { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription, isWhole: true },
       { title: 'EVENTS', value: ({ deadEvents }) => red(String(deadEvents)), align: 'right' },
       { title: 'LAST', value: ({ lastAt }) => lastAt },
       {
         title: 'ERROR',
+        isProse: true,
         value: ({ errorName = '', errorCode, errorMessage = '' }) =>
           `${errorName}${errorCode === undefined ? '' : ` (${errorCode})`}${errorMessage === '' ? '' : `: ${errorMessage}`}`,
       },
@@ -64,7 +65,7 @@ function headline(findings: readonly Finding[]): Piece[] {
 function writeSubscriptions(output: Output, subscriptions: readonly SubscriptionStatus[]): void {
   const alarming = (count = 0, style = red): Piece | number => (count === 0 ? 0 : style(String(count)))
   output.table(subscriptions, [
-    { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription },
+    { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription, isWhole: true },
     { title: 'STATE', value: (row) => state(row.state) },
     {
       title: 'LAG',

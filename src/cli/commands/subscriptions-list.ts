@@ -9,7 +9,7 @@ export const subscriptionsList = defineCommand({
     output.list(
       await subscriptions.list(),
       [
-        { title: 'SUBSCRIPTION', value: ({ name }) => name },
+        { title: 'SUBSCRIPTION', value: ({ name }) => name, isWhole: true },
         { title: 'STATE', value: (row) => state(row.state) },
         { title: 'WAITING', value: ({ waitingCount }) => waitingCount, align: 'right' },
         {
@@ -24,6 +24,7 @@ export const subscriptionsList = defineCommand({
         { title: 'SET UNTIL', value: ({ overrides }) => overrides?.expiresAt },
         {
           title: 'WHY',
+          isProse: true,
           value: ({ pause, circuit, overrides }) => pause?.reason ?? circuit?.reason ?? overrides?.reason,
         },
       ],

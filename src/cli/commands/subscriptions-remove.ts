@@ -1,3 +1,4 @@
+import { ConfigurationError } from '../../foundation/errors.ts'
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
 import { text, toggle } from '../command/flags.ts'
@@ -44,7 +45,7 @@ export const subscriptionsRemove = defineCommand({
         output.line(`${info.name} has ${what}${isEmpty ? '' : `, which ${becomes}`}.`)
         if (info.instanceCount > 0)
           output.line(
-            `It is served by ${info.instanceCount} ${info.instanceCount === 1 ? 'process' : 'processes'}, which must be stopped first.`,
+            `It is served by ${counted(info.instanceCount, 'process')}, which must be stopped first.`,
           )
         output.line(may ? 'It would be removed.' : 'Nothing would be changed.')
       })
@@ -52,6 +53,11 @@ export const subscriptionsRemove = defineCommand({
         output.note('Say what becomes of them: --discard or --move-to <name>.')
       return may ? 0 : 1
     }
+    if (!isEmpty && !discard && moveTo === undefined)
+      throw new ConfigurationError(
+        'BUS_SUBSCRIPTION_NOT_EMPTY',
+        `${info.name} has ${what}. Say what becomes of them: --discard deletes them, --move-to hands them to another subscription, such as --move-to accounts`,
+      )
     await confirm({
       what: `Remove ${info.name}, with ${what}${isEmpty ? '' : `, which ${becomes}`}`,
       name: info.name,

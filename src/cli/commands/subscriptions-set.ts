@@ -1,4 +1,5 @@
 import type { RetryOptions } from '../../delivery/subscriptions/subscription-options.ts'
+import { limits } from '../../foundation/limits.ts'
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
 import { integer, json, timeAhead, toggle } from '../command/flags.ts'
@@ -6,7 +7,8 @@ import { changeFlags } from '../command/shared-flags.ts'
 import { UsageError } from '../command/usage-error.ts'
 import { isoTime } from '../output/cells.ts'
 import { jsonText } from '../output/json-text.ts'
-import { writeSubscription } from '../views/subscription-page.ts'
+import { yellow } from '../output/styled.ts'
+import { overridesText, writeSubscription } from '../views/subscription-page.ts'
 
 export const subscriptionsSet = defineCommand({
   examples: [
@@ -22,9 +24,9 @@ export const subscriptionsSet = defineCommand({
   args: { name: required('The subscription') },
   flags: {
     concurrency: integer('<n>', 'Handlers at a time in each process', { min: 1, max: 1000 }),
-    retry: json('As `retry` of the code'),
+    retry: json('As `retry` of the code', '{"maxAttempts":3}', 'retry'),
     paused: toggle('No event is begun until then'),
-    until: timeAhead('When the options of the code count again'),
+    until: timeAhead('When the options of the code count again', limits.overrideSeconds),
     clear: toggle('They count again now'),
     ...changeFlags,
   },
@@ -49,6 +51,11 @@ export const subscriptionsSet = defineCommand({
         ? { dryRun: true, changed: true, subscription, options, expiresAt: until }
         : { changed: true, subscription },
       () => {
+        const earlier = overridesText(before.overrides)
+        if (earlier !== undefined)
+          output.line(
+            yellow(`${isDryRun ? 'It would replace' : 'Replaced'} what was set before: ${earlier}.`),
+          )
         if (isDryRun)
           output.line(
             until === undefined

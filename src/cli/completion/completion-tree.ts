@@ -13,6 +13,8 @@ interface CompletedCommand {
   readonly name: string
   readonly summary: string
   readonly flags: readonly CompletedFlag[]
+  /** What its first argument may be. */
+  readonly words: readonly string[]
 }
 
 export interface CompletedFlag {
@@ -25,10 +27,13 @@ export interface CompletedFlag {
 export async function readCompletionTree(entries: readonly CommandEntry[]): Promise<CompletionTree> {
   return {
     commands: await Promise.all(
-      entries.map(async ({ name, summary, load }) => ({
-        ...{ name, summary },
-        flags: completedFlags({ ...(await load()).flags, ...globalFlags }),
-      })),
+      entries.map(async ({ name, summary, load }) => {
+        const { flags, args } = await load()
+        return {
+          ...{ name, summary, words: Object.values(args)[0]?.choices ?? [] },
+          flags: completedFlags({ ...flags, ...globalFlags }),
+        }
+      }),
     ),
     globalFlags: completedFlags(globalFlags),
   }
@@ -50,7 +55,7 @@ export interface NextWords {
 
 export function nextWords({ commands }: CompletionTree): readonly NextWords[] {
   const groups = new Map<string, Map<string, string>>()
-  for (const { name, summary } of commands) {
+  for (const { name, summary, words } of commands) {
     const [first = '', second] = name.split(' ')
     const add = (after: string, word: string, help: string): void => {
       const group = groups.get(after) ?? new Map<string, string>()
@@ -59,6 +64,7 @@ export function nextWords({ commands }: CompletionTree): readonly NextWords[] {
     }
     add('', first, second === undefined ? summary : `${first} …`)
     if (second !== undefined) add(first, second, summary)
+    for (const word of words) add(name, word, '')
   }
   return [...groups].map(([after, words]) => ({ after, words: [...words] }))
 }

@@ -4,9 +4,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import type { PostgresServer } from '../../testing/postgres-server.ts'
 import { UsageError } from '../command/usage-error.ts'
-
-/** The folder of a service in which dev keeps its database. */
-const folderName = '.bossbus'
+import { devFolderName } from './running-dev.ts'
 
 /** Where the folder of the service cannot hold it. Kept over restarts of the machine. */
 const elsewhere = '/var/tmp'
@@ -21,7 +19,7 @@ export async function startDevDatabase(
   cwd: string,
 ): Promise<{ readonly server: PostgresServer; readonly folder: string }> {
   const { mayHoldData, startEmbedded } = await import('../../testing/embedded-postgres.ts')
-  const own = join(cwd, folderName)
+  const own = join(cwd, devFolderName)
   await mkdir(own, { recursive: true })
   // As root the server runs as an account that may not enter /root, for example.
   const folder = (await mayHoldData(own))

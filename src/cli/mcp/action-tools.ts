@@ -1,3 +1,4 @@
+import type { Bus } from '../../bus-interface.ts'
 import { booleanOf, numberOf, textOf, textsOf, timeOf } from './arguments.ts'
 import { letterConditions, letterProperties } from './read-tools.ts'
 import { textProperty, textsProperty, timeProperty, type Properties, type Tool } from './tool.ts'
@@ -15,10 +16,13 @@ const rate: Properties[string] = {
 
 type Given = Parameters<Tool['run']>[1]
 
-const selectionOf = (
+const selectionOf = async (
+  bus: Bus,
   given: Given,
-): ReturnType<typeof letterConditions> & { readonly ids: readonly string[] | undefined } => ({
-  ...letterConditions(given),
+): Promise<
+  Awaited<ReturnType<typeof letterConditions>> & { readonly ids: readonly string[] | undefined }
+> => ({
+  ...(await letterConditions(bus, given)),
   ids: textsOf(given, 'ids'),
 })
 /** Unless the answer of a person is clear, nothing is done. */
@@ -52,7 +56,7 @@ export const actionTools: readonly Tool[] = [
     properties: { ...letterProperties, ids, rate, dry_run: dryRun },
     required: [],
     run: async ({ bus, by }, given) =>
-      bus.deadLetters.redrive(selectionOf(given), {
+      bus.deadLetters.redrive(await selectionOf(bus, given), {
         ...{ by, reason: textOf(given, 'reason'), rate: numberOf(given, 'rate'), dryRun: isDry(given) },
       }),
   }),
@@ -63,7 +67,7 @@ export const actionTools: readonly Tool[] = [
     required: [],
     isDestructive: true,
     run: async ({ bus, by }, given) =>
-      bus.deadLetters.discard(selectionOf(given), {
+      bus.deadLetters.discard(await selectionOf(bus, given), {
         ...{ by, reason: textOf(given, 'reason') ?? '', dryRun: isDry(given) },
       }),
   }),

@@ -4,6 +4,7 @@ import type { OperationState } from '../../operations/operation.ts'
 import type { StatsGrouping } from '../../operations/stats-options.ts'
 import { commandLine } from '../output/command-line.ts'
 import { UsageError } from '../command/usage-error.ts'
+import { resolveGroup } from '../views/resolve-group.ts'
 import { findEventId } from '../views/find-event-id.ts'
 import { readEventPage } from '../views/read-event-page.ts'
 import { readStatus } from '../views/read-status.ts'
@@ -34,7 +35,10 @@ export const letterProperties: Properties = {
 }
 
 /** The conditions of {@link letterProperties}. */
-export function letterConditions(given: Readonly<Record<string, unknown>>): {
+export async function letterConditions(
+  bus: Bus,
+  given: Readonly<Record<string, unknown>>,
+): Promise<{
   readonly subscription: string | undefined
   readonly tenantId: string | undefined
   readonly fingerprint: string | undefined
@@ -42,10 +46,11 @@ export function letterConditions(given: Readonly<Record<string, unknown>>): {
   readonly errorCode: string | undefined
   readonly from: Date | undefined
   readonly to: Date | undefined
-} {
+}> {
+  const fingerprint = await resolveGroup(bus, textOf(given, 'fingerprint'), 'dead_letter_groups')
   return {
     ...{ subscription: textOf(given, 'subscription'), tenantId: textOf(given, 'tenant') },
-    ...{ fingerprint: textOf(given, 'fingerprint'), errorName: textOf(given, 'error_name') },
+    ...{ fingerprint, errorName: textOf(given, 'error_name') },
     ...{ errorCode: textOf(given, 'error_code'), from: timeOf(given, 'from'), to: timeOf(given, 'to') },
   }
 }
@@ -108,7 +113,7 @@ export const readTools: readonly Tool[] = [
     'Dead letters grouped by what went wrong: how many, since when, in which subscriptions. Look here before single dead letters.',
     { ...letterProperties, limit },
     async ({ bus }, given) => ({
-      groups: await bus.deadLetters.groups({ ...letterConditions(given), limit: rowsOf(given) }),
+      groups: await bus.deadLetters.groups({ ...(await letterConditions(bus, given)), limit: rowsOf(given) }),
     }),
   ),
   readTool(
@@ -117,7 +122,7 @@ export const readTools: readonly Tool[] = [
     { ...letterProperties, after: textProperty('Goes on there'), limit },
     async ({ bus }, given) => ({
       deadLetters: await bus.deadLetters.list({
-        ...letterConditions(given),
+        ...(await letterConditions(bus, given)),
         ...{ after: textOf(given, 'after'), limit: rowsOf(given) },
       }),
     }),
@@ -146,12 +151,14 @@ export const readTools: readonly Tool[] = [
       limit,
     },
     async ({ bus }, given) =>
-      bus.stats({
-        // The schema of the tool has checked it.
-        by: textOf(given, 'by') as StatsGrouping | undefined,
-        ...{ from: timeOf(given, 'from'), to: timeOf(given, 'to'), limit: rowsOf(given) },
-        ...{ subscription: textOf(given, 'subscription'), tenantId: textOf(given, 'tenant') },
-      }),
+      rounded(
+        await bus.stats({
+          // The schema of the tool has checked it.
+          by: textOf(given, 'by') as StatsGrouping | undefined,
+          ...{ from: timeOf(given, 'from'), to: timeOf(given, 'to'), limit: rowsOf(given) },
+          ...{ subscription: textOf(given, 'subscription'), tenantId: textOf(given, 'tenant') },
+        }),
+      ),
   ),
   readTool(
     'operations',
@@ -187,11 +194,20 @@ export const readTools: readonly Tool[] = [
   ),
 ]
 
+/** Figures as a person reads them: estimates have no more than two digits that mean something after the point. */
+function rounded<T>(value: T): T {
+  if (typeof value === 'number') return (Math.round(value * 100) / 100) as T
+  if (value === null || typeof value !== 'object' || value instanceof Date) return value
+  if (Array.isArray(value)) return value.map(rounded) as T
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, rounded<unknown>(each)])) as T
+}
+
 async function showEvent(bus: Bus, text: string): Promise<object> {
   const notes: string[] = []
   const note = (...pieces: readonly (string | { readonly text: string })[]): void =>
     void notes.push(pieces.map((piece) => (typeof piece === 'string' ? piece : piece.text)).join(''))
-  const id = await findEventId(bus, text, { note, command: commandLine })
+  const byPayload = (part: string): string => `find_events with {"payload":${part}}`
+  const id = await findEventId(bus, text, { note, command: commandLine }, byPayload)
   const page = id === undefined ? undefined : await readEventPage(bus, id)
   if (page !== undefined) return page
   return { problem: id === undefined ? notes.join('\n') : `There is no event ${id} in the log.` }

@@ -1,4 +1,7 @@
+import { count } from '../../foundation/counted.ts'
 import type { Piece } from './styled.ts'
+
+export { count, counted } from '../../foundation/counted.ts'
 
 /** What a cell may show. Undefined is an empty cell. */
 export type Cell = Piece | number | bigint | boolean | Date | readonly string[] | null | undefined
@@ -39,15 +42,6 @@ export function isoTime(time: Date): string {
   return Number.isNaN(time.getTime()) ? '?' : time.toISOString()
 }
 
-export function count(value: number | bigint): string {
-  return value.toLocaleString('en-US')
-}
-
-/** `1 event`, `2,000 events`; with `isPartial`, `over 2,000 events`. */
-export function counted(value: number, noun: string, isPartial = false): string {
-  return `${isPartial ? 'over ' : ''}${count(value)} ${noun}${value === 1 && !isPartial ? '' : 's'}`
-}
-
 /** How a cell is written for a person. */
 export function shownCell(cell: Cell, now: number): Piece {
   if (cell === null || cell === undefined) return ''
@@ -63,7 +57,9 @@ export function shownCell(cell: Cell, now: number): Piece {
 /** How a cell is written for a program: no thousands separators, times in UTC. */
 export function pipedCell(cell: Cell): Piece {
   if (cell === null || cell === undefined) return ''
-  if (typeof cell === 'number' || typeof cell === 'bigint' || typeof cell === 'boolean') return String(cell)
+  // Programs read whole numbers: those of --json have all their digits.
+  if (typeof cell === 'number') return String(Math.round(cell))
+  if (typeof cell === 'bigint' || typeof cell === 'boolean') return String(cell)
   if (cell instanceof Date) return isoTime(cell)
   if (isList(cell)) return cell.join(',')
   return cell

@@ -1,3 +1,5 @@
+import { program } from './program.ts'
+
 /** Control, format (bidi, zero width), line and paragraph characters: nobody could copy them from a terminal. */
 const unprintable = String.raw`\p{Cc}\p{Cf}\p{Zl}\p{Zp}`
 const hasUnprintable = new RegExp(`[${unprintable}]`, 'u')
@@ -9,7 +11,7 @@ export type CommandWord = string | readonly [option: string, value: string]
 /** A command line of `bossbus`, to be copied into bash, zsh or any other POSIX shell. */
 export function commandLine(...words: readonly CommandWord[]): string {
   return [
-    'bossbus',
+    program(),
     ...words.map((word) => (typeof word === 'string' ? quote(word) : optionOf(...word))),
   ].join(' ')
 }

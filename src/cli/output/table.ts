@@ -8,14 +8,19 @@ export interface Column<Row> {
   readonly value: (row: Row) => Cell
   /** Numbers stand at the right. @defaultValue `'left'` */
   readonly align?: 'left' | 'right'
-  /** Never cut, because people copy it: an id for example. Other columns are cut when the terminal is narrow. */
+  /** Never cut, because people copy it: an id, the name of a subscription, an action. Other columns are cut when the terminal is narrow. */
   readonly isWhole?: boolean
+  /** Sentences: cut before any other column. */
+  readonly isProse?: boolean
 }
 
 const gap = '  '
 
 /** A column that may be cut keeps so many columns of the terminal. */
 const minWidth = 8
+
+/** So much of a sentence is left as long as other columns can be cut. */
+const minProseWidth = 16
 
 /** More of a cell than this is never looked at: a cell is cut to the terminal anyway. */
 const maxCellLength = 2000
@@ -36,7 +41,7 @@ export function tableLines<Row>(
     columns.map(({ title }, index) =>
       Math.max(widthOf(title), ...cells.map((row) => widthOf(row[index]?.text ?? ''))),
     ),
-    columns.map(({ isWhole = false }) => isWhole),
+    columns,
     screen.width,
   )
   const lineOf = (row: readonly { readonly piece: Piece; readonly text: string }[]): string =>
@@ -72,16 +77,25 @@ function shorten(piece: Piece): Piece {
   return { ...piece, text: piece.text.slice(0, maxCellLength) }
 }
 
-/** Takes from the widest columns that may be cut until all fit. */
-function fit(natural: readonly number[], isWhole: readonly boolean[], width: number): number[] {
+/** Takes from the widest columns that may be cut until all fit: from sentences first. */
+function fit(
+  natural: readonly number[],
+  columns: readonly Pick<Column<never>, 'isWhole' | 'isProse'>[],
+  width: number,
+): number[] {
   const widths = [...natural]
   let excess = widths.reduce((sum, each) => sum + each, 0) + gap.length * (widths.length - 1) - width
-  while (excess > 0) {
-    const cuttable = widths.map((each, index) => (isWhole[index] === true || each <= minWidth ? 0 : each))
-    const widest = cuttable.indexOf(Math.max(...cuttable))
-    if (widest === -1 || cuttable[widest] === 0) break
-    widths[widest] = (widths[widest] ?? 0) - 1
-    excess -= 1
+  const take = (mayBeCut: (index: number) => boolean, least: number): void => {
+    while (excess > 0) {
+      const cuttable = widths.map((each, index) => (mayBeCut(index) && each > least ? each : 0))
+      const widest = Math.max(...cuttable)
+      if (widest === 0) return
+      widths[cuttable.indexOf(widest)] = widest - 1
+      excess -= 1
+    }
   }
+  take((index) => columns[index]?.isProse === true, minProseWidth)
+  take((index) => columns[index]?.isWhole !== true && columns[index]?.isProse !== true, minWidth)
+  take((index) => columns[index]?.isWhole !== true, minWidth)
   return widths
 }

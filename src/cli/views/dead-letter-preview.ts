@@ -4,12 +4,21 @@ import type { Output } from '../output/output.ts'
 import { quiet, yellow } from '../output/styled.ts'
 
 /** What an act on dead letters would be about. */
-export function writePreview(output: Output, preview: DeadLetterPreview, isRedrive: boolean): void {
-  output.line(`${lettersOf(preview)} would be ${isRedrive ? 'redriven' : 'discarded'}.`)
+export function writePreview(
+  output: Output,
+  preview: DeadLetterPreview,
+  { isRedrive, isDryRun }: { readonly isRedrive: boolean; readonly isDryRun: boolean },
+): void {
+  const done = isRedrive ? 'redriven' : 'discarded'
+  output.line(
+    isDryRun
+      ? `${lettersOf(preview)} would be ${done}.`
+      : `There are no such dead letters: nothing was ${done}.`,
+  )
   if (preview.count === 0) return
   output.heading('Subscriptions')
   output.table(preview.subscriptions, [
-    { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription ?? quiet('removed') },
+    { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription ?? quiet('removed'), isWhole: true },
     { title: 'EVENTS', value: (each) => each.count, align: 'right' },
     { title: 'KEYS', value: ({ keyCount }) => keyCount, align: 'right' },
   ])
@@ -28,7 +37,7 @@ export function writePreview(output: Output, preview: DeadLetterPreview, isRedri
   output.table(
     skipped.filter(([, events]) => events > 0),
     [
-      { title: 'WHY', value: ([why]) => why },
+      { title: 'WHY', value: ([why]) => why, isProse: true },
       { title: 'EVENTS', value: ([, events]) => yellow(String(events)), align: 'right' },
     ],
   )

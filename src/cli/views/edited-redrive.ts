@@ -89,7 +89,7 @@ export async function redriveEdited(
 
 const changeColumns = [
   { title: 'WHERE', value: ({ path }: Change) => path },
-  { title: 'WHAT', value: ({ what }: Change) => what },
+  { title: 'WHAT', value: ({ what }: Change) => what, isProse: true },
 ]
 
 /** Still JSON, and nothing in it commands the terminal of the editor. */

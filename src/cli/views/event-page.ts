@@ -2,9 +2,9 @@ import { escapeUnprintable } from '../../foundation/text.ts'
 import type { EventDelivery } from '../../operations/event-deliveries.ts'
 import type { Explanation } from '../../operations/explain.ts'
 import type { HistoryEvent } from '../../operations/history-event.ts'
-import { duration, isoTime, relativeTime } from '../output/cells.ts'
+import { counted, duration, isoTime, relativeTime } from '../output/cells.ts'
 import type { Output } from '../output/output.ts'
-import { bold, quiet, state } from '../output/styled.ts'
+import { bold, quiet, state, yellow } from '../output/styled.ts'
 import { eventColumns } from './event-columns.ts'
 import { timelineOf, untimedAttempts, type Moment } from './event-timeline.ts'
 
@@ -31,12 +31,12 @@ export function writeEventPage(output: Output, page: EventPage): void {
   if (explanation.subscriptions.length > 0) {
     output.heading('Subscriptions')
     output.table(explanation.subscriptions, [
-      { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription },
+      { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription, isWhole: true },
       {
         title: 'STATE',
         value: (each) => (each.state === undefined ? quiet('not routed') : state(each.state)),
       },
-      { title: 'WHY', value: ({ sentence }) => sentence },
+      { title: 'WHY', value: ({ sentence }) => sentence, isProse: true },
     ])
     for (const { subscription, also } of explanation.subscriptions)
       if (also.length > 0)
@@ -89,24 +89,28 @@ function writeTimeline(output: Output, event: HistoryEvent, deliveries: readonly
       value: ({ at }) => (at <= began ? '' : `+${duration(at.getTime() - began.getTime())}`),
       align: 'right',
     },
-    { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription },
-    { title: 'WHAT', value: ({ what }) => what },
+    { title: 'SUBSCRIPTION', value: ({ subscription }) => subscription, isWhole: true },
+    { title: 'WHAT', value: ({ what }) => what, isProse: true },
   ])
   for (const delivery of deliveries) {
     const count = untimedAttempts(delivery)
     if (count > 0)
-      output.line(
-        quiet(`${delivery.subscription}: ${count} ${count === 1 ? 'attempt' : 'attempts'}, times not kept`),
-      )
+      output.line(quiet(`${delivery.subscription}: ${counted(count, 'attempt')}, times not kept`))
   }
 }
 
 function writePayload(output: Output, event: HistoryEvent): void {
   output.heading('Payload')
+  if (event.erasedAt !== undefined) {
+    output.line(
+      yellow(`It was erased at ${isoTime(event.erasedAt)} (${relativeTime(event.erasedAt, output.now())}).`),
+    )
+    return
+  }
   // Still JSON, for whoever copies it.
   const lines = (JSON.stringify(event.payload, undefined, 2) ?? 'null').split('\n').map(escapeUnprintable)
   for (const text of lines.slice(0, maxPayloadLines))
     output.line(text.length > maxLineLength ? `${text.slice(0, maxLineLength)}…` : text)
   if (lines.length > maxPayloadLines)
-    output.line(quiet(`${lines.length - maxPayloadLines} more lines: --json shows them`))
+    output.line(quiet(`${counted(lines.length - maxPayloadLines, 'more line')}: --json shows all`))
 }

@@ -1,6 +1,6 @@
 import type { AttemptRecord, EventDelivery, LastError } from '../../operations/event-deliveries.ts'
 import type { HistoryEvent } from '../../operations/history-event.ts'
-import { duration } from '../output/cells.ts'
+import { counted, duration } from '../output/cells.ts'
 import { green, quiet, red, yellow, type Piece } from '../output/styled.ts'
 
 /** Something that happened to an event, or will. */
@@ -53,7 +53,7 @@ function ofDelivery(delivery: EventDelivery): (Moment | undefined)[] {
       : undefined,
     delivery.state === 'retrying' ? moment(dueAt, quiet('next attempt'), subscription) : undefined,
     ...(delivery.replays ?? []).map(({ replayId, state: name, settledAt: at, attempts }) =>
-      moment(at, `${name} in replay ${replayId}, after ${attempts} attempts`, subscription),
+      moment(at, `${name} in replay ${replayId}, after ${counted(attempts, 'attempt')}`, subscription),
     ),
   ]
 }

@@ -1,5 +1,6 @@
 import type { DoctorFinding } from '../../doctor/check/finding.ts'
 import type { CommandWord } from '../output/command-line.ts'
+import { asCalled } from '../output/program.ts'
 
 /** Commands for more of the same are left out. */
 const maxCommands = 3
@@ -27,6 +28,25 @@ const commandsOf: Partial<Record<DoctorFinding['code'], (item: Item) => readonly
   'dead-letters-waiting': ({ name }) => ['dead-letters', 'groups', ['--subscription', name]],
   'operation-stalled': ({ id }) => ['operations', 'show', id],
   'retention-overdue': () => ['prune', '--dry-run'],
+}
+
+/** Calls of the API that remedies name, and the commands that do the same. */
+const commandsOfCalls: readonly (readonly [call: RegExp, command: string])[] = [
+  [/bus\.subscriptions\.resume\((?:name)?\)/g, 'subscriptions resume <name>'],
+  [/bus\.deadLetters\.groups\(\)/g, 'dead-letters groups'],
+  [/bus\.operations\.get\((?:id)?\)/g, 'operations show <id>'],
+  [/bus\.blockedKeys\.list\([^)]*\)/g, 'keys list'],
+  [/bus\.blockedKeys\.release\([^)]*\)/g, 'keys release <subscription>'],
+  [/bus\.migrate\(\)/g, 'migrate'],
+]
+
+/** A finding of the health or of the doctor for whoever uses the command line: its remedy names commands, as they are called here. */
+export function findingAsCalled<F extends Pick<DoctorFinding, 'message' | 'remedy'>>(finding: F): F {
+  const remedy = commandsOfCalls.reduce(
+    (text, [call, command]) => text.replaceAll(call, `\`npx bossbus ${command}\``),
+    finding.remedy,
+  )
+  return { ...finding, message: asCalled(finding.message), remedy: asCalled(remedy) }
 }
 
 interface Item {

@@ -2,7 +2,7 @@ import { jsonText } from '../output/json-text.ts'
 import type { Output } from '../output/output.ts'
 import { bold, quiet, red, state } from '../output/styled.ts'
 import type { Column } from '../output/table.ts'
-import { isoTime } from '../output/cells.ts'
+import { counted, isoTime } from '../output/cells.ts'
 import type { Operation } from '../../operations/operation.ts'
 
 /** The columns of a list of operations. */
@@ -10,12 +10,12 @@ export const operationColumns: readonly Column<Operation>[] = [
   { title: 'ID', value: ({ id }) => id, isWhole: true },
   { title: 'KIND', value: ({ kind }) => kind },
   { title: 'STATE', value: ({ state: name }) => state(name) },
-  { title: 'SUBSCRIPTIONS', value: (each) => each.subscriptions },
+  { title: 'SUBSCRIPTIONS', value: (each) => each.subscriptions, isWhole: true },
   { title: 'DONE', value: doneOf, align: 'right' },
   { title: 'OF', value: totalOf, align: 'right' },
   { title: 'BY', value: ({ by }) => by },
   { title: 'SINCE', value: ({ createdAt }) => createdAt },
-  { title: 'WHY', value: ({ stateReason, reason }) => stateReason ?? reason },
+  { title: 'WHY', value: ({ stateReason, reason }) => stateReason ?? reason, isProse: true },
 ]
 
 /** Events of it that are done with, one way or the other. */
@@ -48,7 +48,10 @@ export function writeOperation(output: Output, operation: Operation): void {
     ['state by', operation.stateBy],
     ['because', operation.stateReason],
     ['selection', jsonText(operation.selection)],
-    ['rate', operation.rate === undefined ? undefined : `${operation.rate} events a second at most`],
+    [
+      'rate',
+      operation.rate === undefined ? undefined : `${counted(operation.rate, 'event')} a second at most`,
+    ],
     ['began', time(operation.createdAt)],
     ['changed', time(operation.updatedAt)],
     ['ended', time(operation.finishedAt)],
@@ -61,7 +64,7 @@ export function writeOperation(output: Output, operation: Operation): void {
   if (Object.keys(counts).length === 0) return
   output.heading('Counts')
   output.table(Object.entries(counts), [
-    { title: 'WHAT', value: ([name]) => name },
+    { title: 'WHAT', value: ([name]) => name, isProse: true },
     { title: 'EVENTS', value: ([, count]) => count, align: 'right' },
   ])
 }

@@ -4,7 +4,7 @@ import type { OutboxState } from '../../health/outbox-state.ts'
 import type { Operation } from '../../operations/operation.ts'
 import type { DeadByErrorRow, DepthRow, SubscriptionStateRow } from '../../operations/query-rows.ts'
 import type { CommandWord } from '../output/command-line.ts'
-import { findingCommands } from './finding-commands.ts'
+import { findingAsCalled, findingCommands } from './finding-commands.ts'
 
 /** A subscription, how far behind it is, and what waits for it. */
 export type SubscriptionStatus = SubscriptionStateRow &
@@ -56,7 +56,10 @@ export async function readStatus(
     findings: health.findings
       .filter(({ code }) => code !== 'not-started')
       .toSorted((a, b) => severities.indexOf(a.severity) - severities.indexOf(b.severity))
-      .map((finding) => ({ ...finding, commands: findingCommands(finding, command) })),
+      .map((finding) => ({
+        ...findingAsCalled(finding),
+        commands: findingCommands(finding, command),
+      })),
     subscriptions: subscriptions.toSorted((a, b) => urgency(b) - urgency(a)),
     outbox:
       health.outbox === undefined

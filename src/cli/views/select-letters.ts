@@ -4,6 +4,7 @@ import { conditionsOf, type deadLetterFlags } from '../command/dead-letter-flags
 import type { ValuesOf } from '../command/flags.ts'
 import { UsageError } from '../command/usage-error.ts'
 import type { Output } from '../output/output.ts'
+import { resolveGroup } from './resolve-group.ts'
 import { findEventId } from './find-event-id.ts'
 
 /** Who is asked for the dead letters of events that are named without their subscription. */
@@ -55,7 +56,8 @@ export async function selectLetters(
   flags: LetterFlags,
 ): Promise<DeadLetterSelection | undefined> {
   const type = flags.type.length === 0 ? undefined : flags.type
-  const conditions = { ...conditionsOf(flags), type }
+  const group = await resolveGroup(bus, flags.group, output.command('dead-letters', 'groups'))
+  const conditions = { ...conditionsOf({ ...flags, group }), type }
   if (ids.length === 0) return flags.all ? { from: new Date(0), ...defined(conditions) } : conditions
   const letters: LetterName[] = []
   for (const text of ids) {

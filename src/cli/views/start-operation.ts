@@ -24,7 +24,7 @@ export async function reportStarted(
     const total = totalOf(started)
     output.object(started, () =>
       output.line(
-        `Started a ${kind}${total === undefined ? '' : ` of ${counted(total, 'event')}`}${subscriptions.length === 0 ? '' : ` for ${subscriptions.join(', ')}`}: operation ${id}.`,
+        `Started a ${nounOf(kind)}${total === undefined ? '' : ` of ${counted(total, 'event')}`}${subscriptions.length === 0 ? '' : ` for ${subscriptions.join(', ')}`}: operation ${id}.`,
       ),
     )
     if (!(await mayBegin(inTime, bus))) output.note(nobodyRuns)
@@ -36,6 +36,11 @@ export async function reportStarted(
   const ended = await follow({ output, inTime }, bus, started)
   output.object(ended, () => writeOperation(output, ended))
   return judge(output, ended)
+}
+
+/** What a sentence calls it. */
+function nounOf(kind: Operation['kind']): string {
+  return kind === 'remove' ? 'removal' : kind
 }
 
 const nobodyRuns = 'No process of the bus runs now: the operation begins when one does.'
@@ -75,7 +80,7 @@ function judge(output: CommandContext['output'], operation: Operation): ExitCode
   if (operation.state === 'done') {
     if (dead === 0) return 0
     output.note(
-      `${counted(dead, 'event')} became dead letters. Next: ${output.command('dead-letters', 'list', '--replay', id)}`,
+      `${counted(dead, 'event')} became ${dead === 1 ? 'a dead letter' : 'dead letters'}. Next: ${output.command('dead-letters', 'list', '--replay', id)}`,
     )
     return 1
   }

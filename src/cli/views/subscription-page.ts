@@ -1,5 +1,5 @@
 import type { SubscriptionInfo } from '../../delivery/operator/subscription-info.ts'
-import { duration, isoTime } from '../output/cells.ts'
+import { count, duration, isoTime } from '../output/cells.ts'
 import { jsonText } from '../output/json-text.ts'
 import type { Output } from '../output/output.ts'
 import { bold, quiet, red, state, yellow, type Piece } from '../output/styled.ts'
@@ -59,15 +59,36 @@ function pauseText({ pause, overrides }: SubscriptionInfo): Piece | undefined {
   return overrides?.paused === true ? yellow(`until ${isoTime(overrides.expiresAt)}`) : undefined
 }
 
+/** `maxAttempts 16, delaySeconds 5 s, backoff true` */
+function partsText(options: object): string {
+  return Object.entries(options)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]: [string, unknown]) => {
+      if (typeof value === 'number')
+        return `${name} ${name.endsWith('Seconds') ? duration(value * 1000) : count(value)}`
+      return `${name} ${typeof value === 'string' ? value : jsonText(value)}`
+    })
+    .join(', ')
+}
+
+/** What is set in the place of options of the code, until when and by whom. Undefined if nothing is. */
+export function overridesText(overrides: SubscriptionInfo['overrides']): string | undefined {
+  if (overrides === undefined) return undefined
+  const { by, reason, at, expiresAt, ...options } = overrides
+  return `${partsText(options)} until ${isoTime(expiresAt)}, by ${by} at ${isoTime(at)}${reason === undefined ? '' : ` (${reason})`}`
+}
+
 function writeOptions(output: Output, options: object): void {
   for (const [name, value] of Object.entries(options) as [string, unknown][])
     if (value !== undefined)
       output.line(
-        quiet(name.padEnd(16)),
+        quiet(name.padEnd(Math.max(16, name.length + 2))),
         name.endsWith('Seconds') && typeof value === 'number'
           ? duration(value * 1000)
           : typeof value === 'string'
             ? value
-            : jsonText(value),
+            : value !== null && typeof value === 'object' && !Array.isArray(value)
+              ? partsText(value)
+              : jsonText(value),
       )
 }

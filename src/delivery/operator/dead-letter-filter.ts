@@ -7,7 +7,7 @@ import {
   invalidOption,
   refuseUnknownKeys,
   textOption,
-  timeOption,
+  spanOption,
 } from '../../foundation/options.ts'
 
 /** `blocked` and `parked`: it holds its key, and the events behind it wait, or are dead letters too. `dead`: it holds none. */
@@ -131,6 +131,7 @@ export function storedConditions(
   given: DeadLetterConditions & { readonly tenantId?: string | undefined },
 ): StoredFilter {
   const { state } = given
+  const { from, to } = spanOption(given)
   if (state !== undefined && !states.includes(state))
     throw invalidOption(
       `Expected \`state\` to be one of ${states.join(', ')}, got ${describe(state)}`,
@@ -145,8 +146,8 @@ export function storedConditions(
     errorName: text('errorName', limits.keyLength),
     errorCode: text('errorCode', limits.keyLength),
     states: state === undefined ? undefined : [state],
-    from: given.from === undefined ? undefined : timeOption('from', given.from).toISOString(),
-    to: given.to === undefined ? undefined : timeOption('to', given.to).toISOString(),
+    from: from?.toISOString(),
+    to: to?.toISOString(),
   }
 }
 

@@ -1,3 +1,4 @@
+import { counted } from '../../foundation/counted.ts'
 import { namesOf } from '../../health/finding.ts'
 import { found, type DoctorCode } from '../check/finding.ts'
 import type { Check } from '../check/check.ts'
@@ -15,13 +16,13 @@ interface Backlog {
   readonly code: DoctorCode
   /** A row for each thing that waits, with its `subscription_id`. */
   readonly rows: string
-  /** Behind the count, and behind the names of the subscriptions. */
-  readonly message: readonly [what: string, end: string]
+  /** One of them, for what it waits, and what follows the names of the subscriptions. */
+  readonly message: readonly [noun: string, what: string, end: string]
   readonly remedy: string
 }
 
 /** What waits for a person, by subscription. */
-function backlogCheck({ name, code, rows: source, message: [what, end], remedy }: Backlog): Check {
+function backlogCheck({ name, code, rows: source, message: [noun, what, end], remedy }: Backlog): Check {
   return {
     name,
     needs: 'bus',
@@ -33,9 +34,14 @@ function backlogCheck({ name, code, rows: source, message: [what, end], remedy }
       )
       if (rows.length === 0) return []
       const count = rows.reduce((sum, row) => sum + row.count, 0)
-      const total = count >= maxCounted ? `${count} or more` : `${count}`
+      const total = `${counted(count, noun)}${count >= maxCounted ? ' or more' : ''}`
       const names = namesOf(rows.map((row) => row.name))
-      return [found(code, `${total} ${what}: ${names}${end}`, remedy, { subscriptions: rows, count })]
+      return [
+        found(code, `${total} ${count === 1 ? 'waits' : 'wait'} ${what}: ${names}${end}`, remedy, {
+          subscriptions: rows,
+          count,
+        }),
+      ]
     },
   }
 }
@@ -45,7 +51,7 @@ export const blockedKeysCheck = backlogCheck({
   name: 'blocked keys',
   code: 'keys-blocked',
   rows: `select subscription_id from bus.ordered_keys where failed_at is not null and state in ('blocked', 'parked') order by failed_at`,
-  message: ['keys wait for a person after an event that failed, with the events behind it', ''],
+  message: ['key', 'for a person after an event that failed, with the events behind it', ''],
   remedy:
     'Mend the cause, then: npx bossbus keys release <subscription>, which has them tried again, or with --skip goes on behind them',
 })
@@ -55,7 +61,7 @@ export const deadLettersCheck = backlogCheck({
   name: 'dead letters',
   code: 'dead-letters-waiting',
   rows: `select subscription_id from bus.failing where state <> 'retrying' and subscription_id > 0 order by failed_at desc`,
-  message: ['dead letters wait to be redriven or discarded', '. Their events are not delivered until then'],
+  message: ['dead letter', 'to be redriven or discarded', '. Their events are not delivered until then'],
   remedy:
     'Mend the cause, then: npx bossbus dead-letters redrive, or give them up: npx bossbus dead-letters discard',
 })

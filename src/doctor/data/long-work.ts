@@ -1,3 +1,4 @@
+import { counted } from '../../foundation/counted.ts'
 import { readRetentionState } from '../../retention/retention-state.ts'
 import { found, type DoctorFinding } from '../check/finding.ts'
 import type { Check } from '../check/check.ts'
@@ -81,7 +82,7 @@ export const erasuresCheck: Check = {
       findings.push(
         found(
           'archive-rewrite-overdue',
-          `${archives.files} files of archives still hold events of subjects that were erased more than a day ago`,
+          `${counted(archives.files, 'file')} of archives still ${archives.files === 1 ? 'holds' : 'hold'} events of subjects that were erased more than a day ago`,
           'Start a process with `retention.archive`, or, where the configuration has it: npx bossbus archive rewrite',
           { files: archives.files, oldestRequestAt: archives.oldest },
         ),

@@ -1,3 +1,4 @@
+import { counted } from '../../foundation/counted.ts'
 import {
   deleteQueueSql,
   readMissingQueues,
@@ -29,7 +30,7 @@ export const queuesCheck: Check = {
       findings.push(
         found(
           'queue-orphaned',
-          `Queues belong to no subscription: ${namesOf(orphaned.map(({ name }) => name))}. ${jobCount === 0 ? 'They are empty' : `${jobCount} jobs wait there, and nobody runs them`}`,
+          `Queues belong to no subscription: ${namesOf(orphaned.map(({ name }) => name))}. ${jobCount === 0 ? 'They are empty' : `${counted(jobCount, 'job')} ${jobCount === 1 ? 'waits' : 'wait'} there, and nobody runs ${jobCount === 1 ? 'it' : 'them'}`}`,
           `${jobCount === 0 ? '' : 'Deploy the service that declares them or, if their events are not wanted: '}${sqlRemedy(
             'As the owner of the schema of pg-boss',
             orphaned.map(({ name }) => deleteQueueSql(database, name)),

@@ -1,5 +1,5 @@
 import { limits } from '../../foundation/limits.ts'
-import { describe, idOption, invalidOption, textOption, timeOption } from '../../foundation/options.ts'
+import { describe, idOption, invalidOption, spanOption, textOption } from '../../foundation/options.ts'
 import { checkPattern, isWildcard } from '../../events/pattern.ts'
 import { lowestId, timeInId } from '../../events/event-id.ts'
 import type { Executor } from '../../database/database.ts'
@@ -44,12 +44,13 @@ export function checkSelection(given: ReplaySelection): StoredSelection {
     throw invalidOption(
       'Expected a selection: one of `tenantId`, `type`, `from`, `to`, `correlationId`, `subject` and `ids`. All events of the log are `from: new Date(0)`',
     )
-  const { tenantId, type, from, to, correlationId, subject, ids } = given
+  const { tenantId, type, correlationId, subject, ids } = given
+  const { from, to } = spanOption(given)
   for (const [name, value] of Object.entries({ correlationId, subject }))
     if (value !== undefined && tenantId === undefined)
       throw invalidOption(`Expected \`${name}\` only together with \`tenantId\``, name)
-  const fromMs = from === undefined ? 0 : timeOption('from', from).getTime()
-  const untilMs = to === undefined ? Date.now() + clockMarginMs : timeOption('to', to).getTime()
+  const fromMs = from?.getTime() ?? 0
+  const untilMs = to?.getTime() ?? Date.now() + clockMarginMs
   return {
     ...(tenantId === undefined
       ? {}
