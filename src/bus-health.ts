@@ -3,6 +3,7 @@ import type { Delivery } from './delivery/delivery.ts'
 import { reasonOf } from './foundation/error-reason.ts'
 import { assertObject, booleanOption, refuseUnknownKeys } from './foundation/options.ts'
 import { withAnswerLimit } from './foundation/with-timeout.ts'
+import { findBlockedKeys } from './health/blocked-keys.ts'
 import type { CanaryResult } from './health/canary-result.ts'
 import {
   findBehind,
@@ -125,6 +126,7 @@ export function createHealth({ database, limits, readCanary, own }: HealthParts)
   const registryState = cached(async () => readRegistry(database))
   const partitionState = cached(async () => readPartitions(database))
   const server = cached(async () => findServerProblems(database, limits.transactionLimitSeconds))
+  const blockedKeys = cached(async () => findBlockedKeys(database))
   const deadLetters = cached(async () => findNewDeadLetters(database))
   const outboxState = cached(async () => readOutbox(database, 0))
 
@@ -165,6 +167,7 @@ export function createHealth({ database, limits, readCanary, own }: HealthParts)
     const outbox = await sections.read('outbox', async () =>
       full ? readOutbox(database, maxCounted) : outboxState(false),
     )
+    const blocked = await sections.read('blocked keys', async () => blockedKeys(full))
     const newDead = await sections.read('dead letters', async () => deadLetters(full))
     const ofServer = await sections.read('server', async () => server(full))
     const canary = await sections.read('canary', readCanary)
@@ -187,6 +190,7 @@ export function createHealth({ database, limits, readCanary, own }: HealthParts)
         ...findRelayBehind(outbox?.lagSeconds ?? 0),
         ...findBehind(subscriptions),
         ...(registry === undefined ? [] : findRegistryProblems(registry, shipped)),
+        ...(blocked ?? []),
         ...(newDead ?? []),
         ...findPartitionProblems(partitions?.missing ?? [], partitions?.defaultPartition),
         ...(ofServer ?? []),

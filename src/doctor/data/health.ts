@@ -1,5 +1,6 @@
 import { countJobs } from '../../delivery/jobs/leftover-jobs.ts'
 import { queueName } from '../../delivery/jobs/queues.ts'
+import { findBlockedKeys } from '../../health/blocked-keys.ts'
 import { readLastCanary } from '../../health/canary-result.ts'
 import {
   findBehind,
@@ -49,6 +50,11 @@ export const healthChecks: readonly Check[] = [
     run: async ({ database }) => findRelayBehind((await readOutbox(database, 0)).lagSeconds),
   },
   { name: 'subscriptions and processes', needs: 'both schemas', run: findOfRegistry },
+  {
+    name: 'blocked keys',
+    needs: 'bus',
+    run: async ({ database }) => findBlockedKeys(database),
+  },
   {
     name: 'new dead letters',
     needs: 'bus',
