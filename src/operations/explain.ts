@@ -7,6 +7,7 @@ import type { DeliveryReason } from './delivery-reason.ts'
 import { groupReplays, type ReplayedDelivery, type ReplayRow } from './event-deliveries.ts'
 import type { EventFacts } from './explain-facts.ts'
 import { deliveryReasons, eventReason } from './explain-reasons.ts'
+import { withStrayedJobs } from './strayed-jobs.ts'
 import { isOpenReplay, replaySentence, sentenceOf } from './explain-sentences.ts'
 
 /** Why an event is where it is. */
@@ -70,8 +71,9 @@ export async function explainEvent(
       reason: undefined,
       subscriptions: [],
     }
-  const facts = JSON.parse(text) as EventFacts
   const isOperator = of === 'event'
+  const read = JSON.parse(text) as EventFacts
+  const facts = isOperator ? await withStrayedJobs(executor, id, read) : read
   const replays = groupReplays(rows[0]?.replays)
   if (name !== null && isOperator && facts.subscriptions.length === 0) throw subscriptionNotFound(name)
   const subscriptions = facts.subscriptions.map((each) => {
