@@ -1,5 +1,5 @@
 import type { Executor } from '../database/database.ts'
-import { subscriptionNotFound } from '../delivery/registry/find-subscription.ts'
+import { missingSubscription } from '../delivery/registry/find-subscription.ts'
 import { limits } from '../foundation/limits.ts'
 import { idOption, textOption } from '../foundation/options.ts'
 import type { DeliveryState } from './delivery-status.ts'
@@ -75,7 +75,8 @@ export async function explainEvent(
   const read = JSON.parse(text) as EventFacts
   const facts = isOperator ? await withStrayedJobs(executor, id, read) : read
   const replays = groupReplays(rows[0]?.replays)
-  if (name !== null && isOperator && facts.subscriptions.length === 0) throw subscriptionNotFound(name)
+  if (name !== null && isOperator && facts.subscriptions.length === 0)
+    throw await missingSubscription(executor, name)
   const subscriptions = facts.subscriptions.map((each) => {
     const [reason, ...also] = deliveryReasons(facts, each)
     const state = each.delivery?.state ?? (each.isHeld ? 'waiting' : undefined)
