@@ -11,6 +11,7 @@ import { createConnectionSource, type DatabaseOption } from './connection-source
 import { stoppedError, toBusError, toConnectError } from './database-errors.ts'
 import { createDrizzleHandles, type DrizzleHandles, type DrizzleOption } from './drizzle-handle.ts'
 import { createPreparer, setPreparer } from './prepared.ts'
+import { createLossLog } from './lost-connections.ts'
 import { readOnlyByOption, wantsReadOnly } from './read-only-option.ts'
 import { beginOn, beginWriting, type SessionKind } from './session-settings.ts'
 import { createWatchdog } from './watchdog.ts'
@@ -97,6 +98,7 @@ export function createDatabase(
 ): Database {
   const source = createConnectionSource(option)
   const preparer = createPreparer(logger)
+  const logLoss = createLossLog(logger)
   const idle = new WeakSet<BusClient>()
   const watchdog = createWatchdog(source, (client) => idle.has(client), logger)
   const pauses = createPauses()
@@ -113,9 +115,7 @@ export function createDatabase(
     const sizeOf = (max: number | undefined): number => shareConnections(max, hasHandlers)[kind]
     const pool = new BusPool(source, sizeOf, kind, watch)
     // Without a listener the loss of a connection, idle or in use, would end the process.
-    pool.on('error', (error) =>
-      logger.warn({ reason: reasonOf(error) }, 'an idle database connection was lost'),
-    )
+    pool.on('error', (error) => logLoss(reasonOf(error)))
     pool.on('connect', (client) => {
       client.on('error', () => {})
       setPreparer(client, preparer)
