@@ -23,7 +23,7 @@ import {
   measureClock,
   type ProcessState,
 } from './health/process-health.ts'
-import { findRegistryProblems, readRegistry, unservedOf } from './health/registry-health.ts'
+import { findRegistryProblems, readRegistryAndIdle, unservedOf } from './health/registry-health.ts'
 import { findServerProblems } from './health/server-health.ts'
 import { countMigrations } from './migrations/migrate.ts'
 import { readPartitions, type DefaultPartition } from './outbox/schema/partitions.ts'
@@ -123,7 +123,7 @@ export function createHealth({ database, limits, readCanary, own }: HealthParts)
   readonly isLive: () => boolean
 } {
   const lags = createLagReader(database, cachedMs)
-  const registryState = cached(async () => readRegistry(database))
+  const registryState = cached(async () => readRegistryAndIdle(database))
   const partitionState = cached(async () => readPartitions(database))
   const server = cached(async () => findServerProblems(database, limits.transactionLimitSeconds))
   const blockedKeys = cached(async () => findBlockedKeys(database))

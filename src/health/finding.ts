@@ -120,12 +120,15 @@ const remedies: Readonly<Record<FindingCode, readonly [FindingSeverity, string]>
   ],
 }
 
+/** @param given - its severity, where it is not the usual one of the code */
 export function createFinding(
   code: FindingCode,
   message: string,
   data: Readonly<Record<string, unknown>> = {},
+  given?: FindingSeverity,
 ): Finding {
-  const [severity, remedy] = remedies[code]
+  const [usual, remedy] = remedies[code]
+  const severity = given ?? usual
   return { code, severity, message, remedy, data }
 }
 

@@ -1,14 +1,17 @@
 import type { Database, Executor } from '../database/database.ts'
 import { filterByPredicate, typeMatcher } from '../delivery/registry/declarations.ts'
 import type { RegisteredSubscription } from '../delivery/registry/registry.ts'
+import { sampleEventIds } from '../delivery/jobs/leftover-jobs.ts'
 import { deadLetterQueueName, queueName } from '../delivery/jobs/queues.ts'
 import { readReceipts } from '../delivery/ledger/receipts.ts'
 import { ConfigurationError } from '../foundation/errors.ts'
-import { someOf } from '../health/finding.ts'
 
 /** What is looked at of what waits for a subscription: so many jobs, events of them, and events elsewhere. */
 const maxJobs = 1000
 const maxEvents = 5000
+
+/** So many types are named. */
+const maxNames = 3
 
 /**
  * The types of those events, among some, that no code of a subscription covers, neither that of a live process nor the one that was started
@@ -46,20 +49,16 @@ export async function refuseUncovered(
   { id, name }: { readonly id: number; readonly name: string },
   target: RegisteredSubscription,
 ): Promise<void> {
+  const queues = [queueName(name), deadLetterQueueName(name)]
+  const inJobs = await sampleEventIds(database, queues, { jobs: maxJobs, events: maxEvents })
   const { rows } = await database.query<{ id: string }>(
-    `select distinct w.id::text as id from (
-       (select e.id::uuid as id from (
-         select j.data from ${database.bossSchema}.job j where j.name = any($2) and j.state < 'completed' limit ${maxJobs}
-       ) j cross join lateral jsonb_array_elements_text(j.data->'eventIds') as e (id) limit ${maxEvents})
-       union all
-       (select o.event_id from bus.ordered_keys k join bus.ordered_events o on o.key_id = k.id and o.seq > k.done_seq
-        where k.subscription_id = $1 limit ${maxEvents})
-       union all
-       (select o.event_id from bus.outbox o where o.subscription_id = $1 limit ${maxEvents})
-     ) w`,
-    [id, [queueName(name), deadLetterQueueName(name)]],
+    `(select o.event_id as id from bus.ordered_keys k join bus.ordered_events o on o.key_id = k.id and o.seq > k.done_seq
+       where k.subscription_id = $1 limit ${maxEvents})
+     union all
+     (select o.event_id from bus.outbox o where o.subscription_id = $1 limit ${maxEvents})`,
+    [id],
   )
-  const ids = rows.map((row) => row.id)
+  const ids = [...new Set([...inJobs, ...rows.map((row) => row.id)])]
   const received = await readReceipts(database, target.id, ids)
   const types = await findUncoveredTypes(
     database,
@@ -75,5 +74,8 @@ export async function refuseUncovered(
 
 /** Says which types a subscription does not cover: the first three. */
 export function notCovering(target: string, types: readonly string[]): string {
-  return `The code of the subscription \`${target}\` does not cover, by \`events\` or \`where\`, all of what waits: ${someOf(types.map((type) => `\`${type}\``))}`
+  return `The code of the subscription \`${target}\` does not cover, by \`events\` or \`where\`, all of what waits: ${types
+    .slice(0, maxNames)
+    .map((type) => `\`${type}\``)
+    .join(', ')}${types.length > maxNames ? ` and ${types.length - maxNames} more` : ''}`
 }

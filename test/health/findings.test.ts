@@ -136,12 +136,35 @@ test('a paused, a halted and an unserved subscription are found, each with who a
   )
   const health = await bus.health({ full: true })
   expect(health.findings).toMatchObject([
-    { code: 'subscription-unserved', data: { subscriptions: [{ name: 'left', service: 'shop' }] } },
+    {
+      code: 'subscription-unserved',
+      severity: 'warning',
+      data: { subscriptions: [{ name: 'left', service: 'shop' }] },
+    },
   ])
   expect(health.unservedSubscriptions).toEqual(['left'])
   expect(health.subscriptions).toMatchObject([
     { name: 'left', state: 'unserved' },
     { name: 'steady', state: 'active' },
+  ])
+})
+
+test('a subscription that no process runs is an error as soon as something waits for it', async () => {
+  const database = await createTestDatabase()
+  const left = testBus(database.url)
+  left.subscribe({ name: 'left', events: ['note'], handler: () => {} })
+  await left.start()
+  await left.stop()
+  const bus = await startBus(database)
+  const unserved = async () =>
+    (await bus.health({ full: true })).findings.filter(({ code }) => code === 'subscription-unserved')
+  expect(await unserved()).toMatchObject([
+    { severity: 'warning', message: 'No process runs `left`. Nothing waits for them yet' },
+  ])
+  await publish(database, bus, note)
+  await until('it waits', async () => (await bus.subscriptions.get('left')).waitingCount === 1)
+  expect(await unserved()).toMatchObject([
+    { severity: 'error', message: 'No process runs `left`. Their events wait', data: { count: 1 } },
   ])
 })
 

@@ -14,7 +14,7 @@ import type { Finding } from '../../health/finding.ts'
 import { createLagReader } from '../../health/lags.ts'
 import { readOutbox } from '../../health/outbox-state.ts'
 import { measureClock } from '../../health/process-health.ts'
-import { findRegistryProblems, readRegistry, unservedOf } from '../../health/registry-health.ts'
+import { findRegistryProblems, readRegistryAndIdle, unservedOf } from '../../health/registry-health.ts'
 import { findServerProblems } from '../../health/server-health.ts'
 import { readPartitions } from '../../outbox/schema/partitions.ts'
 import type { DoctorFinding } from '../check/finding.ts'
@@ -69,7 +69,7 @@ export const healthChecks: readonly Check[] = [
 
 async function findOfRegistry(context: CheckContext): Promise<readonly DoctorFinding[]> {
   const { database, facts } = context
-  const registry = await readRegistry(database)
+  const registry = await readRegistryAndIdle(database)
   const lags = await createLagReader(database, 0).read(registry.subscriptions, true)
   // Another check compares the migrations.
   const findings = findRegistryProblems(registry, facts.shippedCount).filter(

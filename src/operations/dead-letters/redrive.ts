@@ -6,7 +6,6 @@ import { hasQueue } from '../../delivery/jobs/dead-letter-jobs.ts'
 import { loadSubscriptions } from '../../delivery/registry/registry.ts'
 import type { BusLogger } from '../../foundation/logger.ts'
 import type { Recorder } from '../../telemetry/recorder.ts'
-import { namesOf } from '../../health/finding.ts'
 import type { OperationPart } from '../operation-runner.ts'
 import type { RunningOperation } from '../operation.ts'
 import { judgeProbes, type Probe } from './probes.ts'
@@ -118,7 +117,10 @@ async function emptyReason(
   )
   if (rows.length > 0)
     reasons.push(
-      `the subscription was removed meanwhile, and its dead letters with it: ${namesOf(rows.map(({ name }) => name))}`,
+      `the subscription was removed meanwhile, and its dead letters with it: ${rows
+        .map(({ name }) => `\`${name}\``)
+        .slice(0, 3)
+        .join(', ')}`,
     )
   else if (reasons.length === 0) reasons.push('none of them is a dead letter any more')
   return `None was redriven: ${reasons.join('; ')}`
