@@ -3,6 +3,7 @@ import type { Delivery } from './delivery/delivery.ts'
 import { reasonOf } from './foundation/error-reason.ts'
 import { assertObject, booleanOption, refuseUnknownKeys } from './foundation/options.ts'
 import { withAnswerLimit } from './foundation/with-timeout.ts'
+import { findBlockedKeys } from './health/blocked-keys.ts'
 import type { CanaryResult } from './health/canary-result.ts'
 import {
   findBehind,
@@ -23,7 +24,7 @@ import {
   measureClock,
   type ProcessState,
 } from './health/process-health.ts'
-import { findRegistryProblems, readRegistry, unservedOf } from './health/registry-health.ts'
+import { findRegistryProblems, readRegistryAndIdle, unservedOf } from './health/registry-health.ts'
 import { findServerProblems } from './health/server-health.ts'
 import { countMigrations } from './migrations/migrate.ts'
 import { readPartitions, type DefaultPartition } from './outbox/schema/partitions.ts'
@@ -123,9 +124,10 @@ export function createHealth({ database, limits, readCanary, own }: HealthParts)
   readonly isLive: () => boolean
 } {
   const lags = createLagReader(database, cachedMs)
-  const registryState = cached(async () => readRegistry(database))
+  const registryState = cached(async () => readRegistryAndIdle(database))
   const partitionState = cached(async () => readPartitions(database))
   const server = cached(async () => findServerProblems(database, limits.transactionLimitSeconds))
+  const blockedKeys = cached(async () => findBlockedKeys(database))
   const deadLetters = cached(async () => findNewDeadLetters(database))
   const quarantined = cached(async () => findQuarantined(database))
   const outboxState = cached(async () => readOutbox(database, 0))
@@ -167,6 +169,7 @@ export function createHealth({ database, limits, readCanary, own }: HealthParts)
     const outbox = await sections.read('outbox', async () =>
       full ? readOutbox(database, maxCounted) : outboxState(false),
     )
+    const blocked = await sections.read('blocked keys', async () => blockedKeys(full))
     const newDead = await sections.read('dead letters', async () => deadLetters(full))
     const newQuarantined = await sections.read('quarantine', async () => quarantined(full))
     const ofServer = await sections.read('server', async () => server(full))
@@ -190,6 +193,7 @@ export function createHealth({ database, limits, readCanary, own }: HealthParts)
         ...findRelayBehind(outbox?.lagSeconds ?? 0),
         ...findBehind(subscriptions),
         ...(registry === undefined ? [] : findRegistryProblems(registry, shipped)),
+        ...(blocked ?? []),
         ...(newDead ?? []),
         ...(newQuarantined ?? []),
         ...findPartitionProblems(partitions?.missing ?? [], partitions?.defaultPartition),

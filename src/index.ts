@@ -113,7 +113,7 @@ export type {
   SubscriptionControls,
 } from './delivery/operator/subscriptions.ts'
 export type { SubscriptionInfo, SubscriptionOverrides } from './delivery/operator/subscription-info.ts'
-export type { RemoveOptions, RenameOptions, Subscriptions } from './operations/subscriptions.ts'
+export type { RemovedOr, RemoveOptions, RenameOptions, Subscriptions } from './operations/subscriptions.ts'
 export { defineSubscription } from './delivery/subscriptions/define-subscription.ts'
 export type {
   DefinedSubscription,

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import pg from 'pg'
 import { toConnectError } from './database-errors.ts'
+import { wantsReadOnly } from './read-only-option.ts'
 import { clientKeepaliveMs } from './configuration/keepalive.ts'
 import { pinLocallySql, pinSql, startupSettings, valueTypes, type SessionKind } from './session-settings.ts'
 
@@ -48,7 +49,8 @@ export class BusClient extends pg.Client {
       this.#connected = true
     })
     connection.on('errorMessage', (error: { readonly code?: string }) => {
-      if (error.code === readOnlyTransaction && !this.inReadOnlyTransaction) this.#isReadOnly = true
+      if (error.code !== readOnlyTransaction || this.inReadOnlyTransaction) return
+      if (!this.isReadOnlyByOption) this.#isReadOnly = true
     })
     this.on('drain', () => {
       this.#waitingSince = undefined
@@ -142,14 +144,23 @@ export class BusClient extends pg.Client {
     this.#isPinned = rows.length > 0
   }
 
-  /** The limits that the connection's own configuration names. */
+  /** What the connection's own configuration names, and is kept: limits, and that transactions are read-only. */
   #ownLimits(): readonly string[] {
     const { connectionParameters } = this as unknown as {
       readonly connectionParameters: Record<string, unknown>
     }
-    return ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'].filter((name) =>
-      Boolean(connectionParameters[name]),
+    const limits = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'].filter(
+      (name) => Boolean(connectionParameters[name]),
     )
+    return this.isReadOnlyByOption ? [...limits, 'default_transaction_read_only'] : limits
+  }
+
+  /** Whether its own configuration asks for read-only transactions: see {@link readOnlyByOption}. */
+  get isReadOnlyByOption(): boolean {
+    const { connectionParameters } = this as unknown as {
+      readonly connectionParameters: Record<string, unknown>
+    }
+    return wantsReadOnly(connectionParameters['options'])
   }
 
   /** The moment since when an answer is awaited, by `performance.now()`; undefined if none is. */

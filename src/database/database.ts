@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import { currentFaultHook, type FaultHook } from '../foundation/fault-points.ts'
 import type { BusLogger } from '../foundation/logger.ts'
+import { DatabaseError } from '../foundation/errors.ts'
 import { reasonOf } from '../foundation/error-reason.ts'
 import { defaultBossSchema, quoteBossSchema } from './boss-schema.ts'
 import { BusClient } from './bus-client.ts'
@@ -10,6 +11,8 @@ import { createConnectionSource, type DatabaseOption } from './connection-source
 import { stoppedError, toBusError, toConnectError } from './database-errors.ts'
 import { createDrizzleHandles, type DrizzleHandles, type DrizzleOption } from './drizzle-handle.ts'
 import { createPreparer, setPreparer } from './prepared.ts'
+import { createLossLog } from './lost-connections.ts'
+import { readOnlyByOption, wantsReadOnly } from './read-only-option.ts'
 import { beginOn, beginWriting, type SessionKind } from './session-settings.ts'
 import { createWatchdog } from './watchdog.ts'
 
@@ -95,6 +98,7 @@ export function createDatabase(
 ): Database {
   const source = createConnectionSource(option)
   const preparer = createPreparer(logger)
+  const logLoss = createLossLog(logger)
   const idle = new WeakSet<BusClient>()
   const watchdog = createWatchdog(source, (client) => idle.has(client), logger)
   const pauses = createPauses()
@@ -111,9 +115,7 @@ export function createDatabase(
     const sizeOf = (max: number | undefined): number => shareConnections(max, hasHandlers)[kind]
     const pool = new BusPool(source, sizeOf, kind, watch)
     // Without a listener the loss of a connection, idle or in use, would end the process.
-    pool.on('error', (error) =>
-      logger.warn({ reason: reasonOf(error) }, 'an idle database connection was lost'),
-    )
+    pool.on('error', (error) => logLoss(reasonOf(error)))
     pool.on('connect', (client) => {
       client.on('error', () => {})
       setPreparer(client, preparer)
@@ -132,6 +134,13 @@ export function createDatabase(
   }
 
   const pool = openPool('bus')
+  /** A single statement that writes is refused by the server, if the connection is asked to read only. */
+  const refused = (thrown: unknown): Error => {
+    const error = toBusError(thrown)
+    return error instanceof DatabaseError && error.sqlState === '25006' && wantsReadOnly(pool.options.options)
+      ? readOnlyByOption(error.cause)
+      : error
+  }
   function destroy(): void {
     abandoned = true
     source.close()
@@ -154,7 +163,7 @@ export function createDatabase(
       try {
         return (await preparer.query(pool, text, values)) as pg.QueryResult<R>
       } catch (error) {
-        throw toBusError(error)
+        throw refused(error)
       }
     },
     async query<R extends pg.QueryResultRow>(text: string, values?: unknown[]) {
@@ -162,7 +171,7 @@ export function createDatabase(
       try {
         return await pool.query<R>(text, values)
       } catch (error) {
-        throw toBusError(error)
+        throw refused(error)
       }
     },
     async transaction(work, begin = beginSql) {

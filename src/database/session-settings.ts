@@ -1,4 +1,5 @@
 import pg from 'pg'
+import { readOnlyByOption } from './read-only-option.ts'
 import { keepaliveSettings } from './configuration/keepalive.ts'
 
 type Settings = Readonly<Record<string, string>>
@@ -88,11 +89,17 @@ export const beginWriting = 'begin isolation level read committed read write'
 /** How a transaction begins that only reads: a standby refuses the other kind. */
 export const beginReading = 'begin isolation level read committed read only'
 
-/** Statements that begin a transaction, followed, behind a pooler, by the settings that the session could not be given. */
+/**
+ * Statements that begin a transaction, followed, behind a pooler, by the settings that the session could not be given.
+ *
+ * @throws a {@link DatabaseError} `BUS_SETTING_UNSUPPORTED` if it is to write, and the connection is asked to read only
+ */
 export function beginOn(
-  { localSettingsSql: local }: { readonly localSettingsSql: string | undefined },
+  session: { readonly localSettingsSql: string | undefined; readonly isReadOnlyByOption?: boolean },
   begin: string,
 ): string {
+  if (session.isReadOnlyByOption === true && begin.startsWith(beginWriting)) throw readOnlyByOption()
+  const { localSettingsSql: local } = session
   if (local === undefined) return begin
   const end = begin.indexOf(';')
   return end === -1 ? `${begin}; ${local}` : `${begin.slice(0, end)}; ${local}${begin.slice(end)}`

@@ -9,7 +9,7 @@ import { encryptionCheck } from './connection/encryption.ts'
 import { listenCheck } from './connection/listen.ts'
 import { createPreparedStatementsCheck } from './connection/prepared-statements.ts'
 import { roundTripCheck } from './connection/round-trip.ts'
-import { blockedKeysCheck, deadLettersCheck } from './data/backlog.ts'
+import { deadLettersCheck } from './data/backlog.ts'
 import { deadRowsCheck } from './data/dead-rows.ts'
 import { healthChecks } from './data/health.ts'
 import { erasuresCheck, operationsCheck, retentionCheck } from './data/long-work.ts'
@@ -122,7 +122,6 @@ function checksOf(service: Parameters<typeof createPreparedStatementsCheck>[0]):
     declarationsCheck,
     sequencesCheck,
     deadRowsCheck,
-    blockedKeysCheck,
     deadLettersCheck,
     operationsCheck,
     erasuresCheck,

@@ -13,6 +13,7 @@ export const findingCodes = [
   'circuit-open',
   'subscription-unserved',
   'events-not-covered',
+  'keys-blocked',
   'dead-letters-growing',
   'messages-quarantined',
   'operation-stopped',
@@ -81,6 +82,10 @@ const remedies: Readonly<Record<FindingCode, readonly [FindingSeverity, string]>
     'Start its service, or remove the subscription if it was renamed or given up.',
   ],
   'events-not-covered': ['warning', 'Deploy the version of the code that handles these events.'],
+  'keys-blocked': [
+    'warning',
+    'bus.blockedKeys.list(), or `bossbus keys list`, shows the errors. Mend the cause, then release each key: its failed event is tried again, or skipped.',
+  ],
   'dead-letters-growing': [
     'warning',
     'bus.deadLetters.groups() shows the errors. Mend the cause, then redrive or discard.',
@@ -120,12 +125,15 @@ const remedies: Readonly<Record<FindingCode, readonly [FindingSeverity, string]>
   ],
 }
 
+/** @param given - its severity, where it is not the usual one of the code */
 export function createFinding(
   code: FindingCode,
   message: string,
   data: Readonly<Record<string, unknown>> = {},
+  given?: FindingSeverity,
 ): Finding {
-  const [severity, remedy] = remedies[code]
+  const [usual, remedy] = remedies[code]
+  const severity = given ?? usual
   return { code, severity, message, remedy, data }
 }
 

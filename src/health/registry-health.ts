@@ -2,7 +2,8 @@ import type { Database } from '../database/database.ts'
 import { isPausedSql } from '../delivery/flow-control/subscription-state.ts'
 import { liveSeconds } from '../delivery/registry/declarations.ts'
 import { canary } from '../events/event-type.ts'
-import { createFinding, maxItems, namesOf, type Finding } from './finding.ts'
+import { createFinding, maxItems, namesOf, type Finding, type FindingSeverity } from './finding.ts'
+import { readIdle } from './idle-subscriptions.ts'
 import { readLimited } from './limited-read.ts'
 
 /** A subscription of any service, as the registry knows it. */
@@ -40,6 +41,8 @@ export interface RegistryState {
   readonly subscriptions: readonly KnownSubscription[]
   readonly instances: readonly KnownInstance[]
   readonly operations: readonly StoppedOperation[]
+  /** Those that no process runs and for which nothing waits, by name. Omitted where that was not read. */
+  readonly idle?: readonly string[]
   /** Migrations that the database has. */
   readonly migrationCount: number
 }
@@ -85,6 +88,20 @@ export async function readRegistry(database: Pick<Database, 'query'>): Promise<R
   return row?.state ?? { subscriptions: [], instances: [], operations: [], migrationCount: 0 }
 }
 
+/** The same, with what waits for those that no process runs. */
+export async function readRegistryAndIdle(
+  database: Pick<Database, 'query' | 'bossSchema'>,
+): Promise<RegistryState> {
+  const state = await readRegistry(database)
+  const unserved = new Set(unservedOf(state))
+  const idle = await readIdle(
+    database,
+    state.subscriptions.filter(({ name }) => unserved.has(name)),
+    // A role that may not read the queues says what it knows.
+  ).catch(() => [])
+  return { ...state, idle }
+}
+
 /** The subscriptions that no process runs, but for the canary's, which only some processes have. */
 export function unservedOf({ subscriptions }: RegistryState): readonly string[] {
   return subscriptions
@@ -101,10 +118,11 @@ export function findRegistryProblems(state: RegistryState, migrationCount: numbe
     what: (names: string) => string,
     items: readonly T[],
     toData: (item: T) => object,
+    severity?: FindingSeverity,
   ): void => {
     if (items.length === 0) return
     const data = { subscriptions: items.slice(0, maxItems).map(toData), count: items.length }
-    findings.push(createFinding(code, what(namesOf(items.map(({ name }) => name))), data))
+    findings.push(createFinding(code, what(namesOf(items.map(({ name }) => name))), data, severity))
   }
   add(
     'subscription-paused',
@@ -119,11 +137,20 @@ export function findRegistryProblems(state: RegistryState, migrationCount: numbe
     ({ name, circuitOpenedAt, circuitReason }) => ({ name, circuitOpenedAt, circuitReason }),
   )
   const unserved = new Set(unservedOf(state))
+  const idle = new Set(state.idle)
+  const ofService = ({ name, service }: KnownSubscription): object => ({ name, service })
   add(
     'subscription-unserved',
     (names) => `No process runs ${names}. Their events wait`,
-    subscriptions.filter(({ name }) => unserved.has(name)),
-    ({ name, service }) => ({ name, service }),
+    subscriptions.filter(({ name }) => unserved.has(name) && !idle.has(name)),
+    ofService,
+  )
+  add(
+    'subscription-unserved',
+    (names) => `No process runs ${names}. Nothing waits for them yet`,
+    subscriptions.filter(({ name }) => unserved.has(name) && idle.has(name)),
+    ofService,
+    'warning',
   )
   add(
     'events-not-covered',

@@ -28,6 +28,7 @@ const statuses: Readonly<Partial<Record<BusErrorCode, number>>> = {
   BUS_MESSAGE_NOT_FOUND: 404,
   BUS_SUBSCRIPTION_SERVED: 409,
   BUS_SUBSCRIPTION_NOT_EMPTY: 409,
+  BUS_SUBSCRIPTION_NOT_COVERING: 409,
   BUS_SUBSCRIPTION_TAKEN: 409,
   BUS_RETENTION_RUNNING: 409,
   // It was stopped, or no process takes the canary.

@@ -104,7 +104,7 @@ export const listField = (description?: string, items: Json = { type: 'string' }
 /** JSON. In a query as text. */
 export const jsonField = <T>(description?: string, json: Json = {}): Field<T, false> =>
   field(json, description, {
-    fromQuery: (name, given) => parseRequestJson(given, `\`${name}\``),
+    fromQuery: (name, given) => parseRequestJson(given, `\`${name}\``, name),
     isJson: true,
   })
 

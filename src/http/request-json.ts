@@ -10,16 +10,19 @@ const maxDepth = limits.payloadDepth + 8
  * is equal to, a key like `__proto__`, too many levels.
  *
  * @param what - for messages; the text is never quoted
+ * @param option - the option that it is the value of, if there is one
  * @throws an {@link HttpError} `BUS_HTTP_BAD_REQUEST`
  */
-export function parseRequestJson(text: string, what: string): unknown {
+export function parseRequestJson(text: string, what: string, option?: string): unknown {
+  const badRequest = (message: string): HttpError =>
+    new HttpError(400, 'BUS_HTTP_BAD_REQUEST', message, { option })
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch {
     throw badRequest(`Expected ${what} to be JSON`)
   }
-  assertHarmless(value, what)
+  assertHarmless(value, what, badRequest)
   return parseJsonExactly(text, () => {
     throw badRequest(
       `Expected ${what} without numbers that JavaScript cannot hold, such as integers beyond 2^53: they would change`,
@@ -27,19 +30,17 @@ export function parseRequestJson(text: string, what: string): unknown {
   })
 }
 
-function badRequest(message: string): HttpError {
-  return new HttpError(400, 'BUS_HTTP_BAD_REQUEST', message)
-}
+type Refuse = (message: string) => HttpError
 
 /** Not recursive, because a text of a megabyte may be half a million levels deep. */
-function assertHarmless(root: unknown, what: string): void {
+function assertHarmless(root: unknown, what: string, badRequest: Refuse): void {
   let level: unknown[] = [root]
   for (let depth = 0; level.length > 0; depth += 1) {
     if (depth >= maxDepth) throw badRequest(`Expected ${what} to have at most ${maxDepth} levels`)
     const next: unknown[] = []
     for (const value of level) {
       if (value === null || typeof value !== 'object') continue
-      if (!Array.isArray(value)) assertHarmlessKeys(value, what)
+      if (!Array.isArray(value)) assertHarmlessKeys(value, what, badRequest)
       for (const item of Object.values(value) as unknown[])
         if (item !== null && typeof item === 'object') next.push(item)
     }
@@ -47,7 +48,7 @@ function assertHarmless(root: unknown, what: string): void {
   }
 }
 
-function assertHarmlessKeys(value: object, what: string): void {
+function assertHarmlessKeys(value: object, what: string, badRequest: Refuse): void {
   const { constructor } = value as { readonly constructor?: unknown }
   const isPoisoned =
     Object.hasOwn(value, 'constructor') &&

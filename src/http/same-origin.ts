@@ -7,7 +7,7 @@ export interface OriginHeaders {
 }
 
 /**
- * Refuses changes that a page of another origin has a browser send. Browsers say so in `Sec-Fetch-Site`, whatever proxies do with host and
+ * Refuses requests that a page of another origin has a browser send. Browsers say so in `Sec-Fetch-Site`, whatever proxies do with host and
  * prefix; over plain HTTP they send `Origin` alone, which is compared with the host that the request is for. What is no browser sends neither.
  *
  * @param host - with its port, as the app knows it: behind a proxy that changes it, by its option `trustProxy`
@@ -35,5 +35,5 @@ function isOf(origin: string, host: string): boolean {
 }
 
 function crossOrigin(why: string): HttpError {
-  return new HttpError(403, 'BUS_HTTP_CROSS_ORIGIN', `Expected a change from this origin: ${why}`)
+  return new HttpError(403, 'BUS_HTTP_CROSS_ORIGIN', `Expected a request from this origin: ${why}`)
 }

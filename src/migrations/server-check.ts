@@ -69,6 +69,12 @@ export async function checkServer(executor: Pick<Executor, 'query'>): Promise<vo
     )
   const [first] = unmet
   if (first === undefined) return
+  if (first.name === 'default_transaction_read_only')
+    throw new DatabaseError(
+      'BUS_SETTING_UNSUPPORTED',
+      'Transactions are read-only for the bus (`default_transaction_read_only` is `on`), because the `options` of its database URL say so, or a pooler keeps it from saying otherwise: ' +
+        'give the bus a URL without it, and a direct one, or set it to off for the role',
+    )
   throw new DatabaseError(
     'BUS_SETTING_UNSUPPORTED',
     `The setting \`${first.name}\` is \`${first.value}\` for the bus, which needs \`${first.wanted}\` and could not set it itself: ` +

@@ -1,5 +1,5 @@
 import type { Executor } from '../database/database.ts'
-import { subscriptionNotFound } from '../delivery/registry/find-subscription.ts'
+import { missingSubscription } from '../delivery/registry/find-subscription.ts'
 import { limits } from '../foundation/limits.ts'
 import { idOption, textOption } from '../foundation/options.ts'
 import type { DeliveryState } from './delivery-status.ts'
@@ -7,6 +7,7 @@ import type { DeliveryReason } from './delivery-reason.ts'
 import { groupReplays, type ReplayedDelivery, type ReplayRow } from './event-deliveries.ts'
 import type { EventFacts } from './explain-facts.ts'
 import { deliveryReasons, eventReason } from './explain-reasons.ts'
+import { withStrayedJobs } from './strayed-jobs.ts'
 import { isOpenReplay, replaySentence, sentenceOf } from './explain-sentences.ts'
 
 /** Why an event is where it is. */
@@ -70,10 +71,12 @@ export async function explainEvent(
       reason: undefined,
       subscriptions: [],
     }
-  const facts = JSON.parse(text) as EventFacts
   const isOperator = of === 'event'
+  const read = JSON.parse(text) as EventFacts
+  const facts = isOperator ? await withStrayedJobs(executor, id, read) : read
   const replays = groupReplays(rows[0]?.replays)
-  if (name !== null && isOperator && facts.subscriptions.length === 0) throw subscriptionNotFound(name)
+  if (name !== null && isOperator && facts.subscriptions.length === 0)
+    throw await missingSubscription(executor, name)
   const subscriptions = facts.subscriptions.map((each) => {
     const [reason, ...also] = deliveryReasons(facts, each)
     const state = each.delivery?.state ?? (each.isHeld ? 'waiting' : undefined)

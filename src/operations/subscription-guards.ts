@@ -2,7 +2,7 @@ import type pg from 'pg'
 import type { Database } from '../database/database.ts'
 import { countJobs } from '../delivery/jobs/leftover-jobs.ts'
 import { deadLetterQueueName, queueName } from '../delivery/jobs/queues.ts'
-import { subscriptionNotFound } from '../delivery/registry/find-subscription.ts'
+import { missingSubscription } from '../delivery/registry/find-subscription.ts'
 import { liveSeconds } from '../delivery/registry/declarations.ts'
 import type { DurableOptions } from '../delivery/subscriptions/subscription.ts'
 import { ConfigurationError } from '../foundation/errors.ts'
@@ -25,7 +25,7 @@ export async function findSubscription(database: Database, name: string): Promis
     [name],
   )
   const [found] = rows
-  if (found === undefined) throw subscriptionNotFound(name)
+  if (found === undefined) throw await missingSubscription(database, name)
   return found
 }
 

@@ -5,8 +5,11 @@ import { locks } from '../database/locks.ts'
 import { dropQueues, hasUnfinishedJobs, lockQueue, takeJobs } from '../delivery/jobs/leftover-jobs.ts'
 import { deadLetterQueueName, queueName } from '../delivery/jobs/queues.ts'
 import { readReceipts } from '../delivery/ledger/receipts.ts'
+import { findSubscription } from '../delivery/registry/find-subscription.ts'
+import type { RegisteredSubscription } from '../delivery/registry/registry.ts'
 import { heldPositionSql } from '../delivery/routing/hold-events.ts'
 import { publishedSql } from '../outbox/relay/notifier.ts'
+import { findUncoveredTypes, notCovering } from './moved-events.ts'
 import type { OperationPart } from './operation-runner.ts'
 import type { RunningOperation } from './operation.ts'
 
@@ -19,8 +22,11 @@ interface Leftovers {
   readonly name: string
   readonly id: number
   /** The subscription that gets the events. Undefined: they are discarded. */
-  readonly target: { readonly id: number; readonly isOrdered: boolean } | undefined
+  readonly target: RegisteredSubscription | undefined
 }
+
+/** Events that the other subscription does not cover. */
+class Uncovered extends Error {}
 
 type Part = Awaited<ReturnType<OperationPart>>
 
@@ -36,12 +42,19 @@ export function removalPart(database: Database): OperationPart {
     if (rows[0]?.held !== true) return running({}, 0, lockedPauseMs)
     const left = await findLeftovers(client, operation)
     if (typeof left === 'string') return { ...running({}, 0), next: { state: 'stopped', reason: left } }
-    for (const take of sources(database, client, left, maxCount)) {
-      const eventIds = await take()
-      if (eventIds === undefined) continue
-      return running(await handle(client, left, eventIds), eventIds.length)
+    await client.query('savepoint part')
+    try {
+      for (const take of sources(database, client, left, maxCount)) {
+        const eventIds = await take()
+        if (eventIds === undefined) continue
+        return running(await handle(client, left, eventIds), eventIds.length)
+      }
+      return await finish(database, client, left)
+    } catch (error) {
+      if (!(error instanceof Uncovered)) throw error
+      await client.query('rollback to savepoint part')
+      return { ...running({}, 0), next: { state: 'stopped', reason: error.message } }
     }
-    return finish(database, client, left)
   }
 }
 
@@ -56,17 +69,16 @@ async function findLeftovers(
 ): Promise<Leftovers | string> {
   const name = String(options['name'])
   const moveTo = options['moveTo'] as string | undefined
-  const { rows } = await client.query<{ id: number; name: string; is_ordered: boolean }>(
-    `select id, name, coalesce((options->>'ordered')::boolean, false) as is_ordered from bus.subscriptions
-     where id = $1 or name = $2 or name = $3 for share`,
+  const { rows } = await client.query<{ id: number; name: string }>(
+    'select id, name from bus.subscriptions where id = $1 or name = $2 or name = $3 for share',
     [id, name, moveTo ?? null],
   )
   if (rows.some((row) => row.id === id || row.name === name))
     return `A process has registered the subscription \`${name}\` again: what is left waits for it`
   if (moveTo === undefined) return { name, id, target: undefined }
-  const target = rows.find((row) => row.name === moveTo)
-  if (target === undefined) return `The subscription \`${moveTo}\` that gets the events was removed`
-  return { name, id, target: { id: target.id, isOrdered: target.is_ordered } }
+  if (!rows.some((row) => row.name === moveTo))
+    return `The subscription \`${moveTo}\` that gets the events was removed, or has another name now`
+  return { name, id, target: await findSubscription(client, moveTo) }
 }
 
 /** What takes the events of each source. Each resolves to undefined if the source is empty. */
@@ -162,18 +174,23 @@ async function takeIds(
 /** Discards events, or puts them into the outbox for the other subscription: a relay then hands them over as those that a lock held back. */
 async function handle(
   client: pg.ClientBase,
-  { target }: Leftovers,
+  { name, target }: Leftovers,
   eventIds: readonly string[],
 ): Promise<Record<string, number>> {
   if (target === undefined) return { discarded: eventIds.length }
   const received = await readReceipts(client, target.id, eventIds)
   const ids = [...new Set(eventIds)].filter((id) => !received.has(id))
+  const types = await findUncoveredTypes(client, target, ids)
+  if (types.length > 0)
+    throw new Uncovered(
+      `${notCovering(target.name, types)}. They stay where they are: deploy code that covers them and resume, or register \`${name}\` again`,
+    )
   const { rowCount } = await client.query(
     `insert into bus.outbox (position, event_id, tenant_id, type, payload_bytes, ordering_key, subscription_id)
      overriding system value
      select ${heldPositionSql}, e.id, e.tenant_id, e.type, octet_length(e.payload::text), case when $2 then e.ordering_key end, $1
      from (select * from bus.events where id = any($3::uuid[]) order by id) e`,
-    [target.id, target.isOrdered, ids],
+    [target.id, target.ordered === true, ids],
   )
   const moved = rowCount ?? 0
   if (moved > 0) await client.query(publishedSql)

@@ -8,12 +8,20 @@ import { assertUsableBoss } from '../delivery/jobs/boss-version.ts'
 import { countJobs, dropQueues, lockQueue, moveJobs } from '../delivery/jobs/leftover-jobs.ts'
 import { deadLetterQueueName, ensureQueues, queueName } from '../delivery/jobs/queues.ts'
 import { assertSubscriptionName } from '../delivery/subscriptions/subscription-name.ts'
+import { findSubscription as findRegistered } from '../delivery/registry/find-subscription.ts'
 import { checkName, type SubscriptionControls } from '../delivery/operator/subscriptions.ts'
 import { notifyState } from '../delivery/flow-control/subscription-state.ts'
 import { ConfigurationError } from '../foundation/errors.ts'
 import { locks } from '../database/locks.ts'
 import type { BusLogger } from '../foundation/logger.ts'
-import { assertObject, describe, invalidOption, refuseUnknownKeys } from '../foundation/options.ts'
+import {
+  assertObject,
+  booleanOption,
+  describe,
+  invalidOption,
+  refuseUnknownKeys,
+} from '../foundation/options.ts'
+import { refuseUncovered } from './moved-events.ts'
 import { insertOperation, type Operation } from './operation.ts'
 import type { Operations } from './operations.ts'
 import {
@@ -23,6 +31,7 @@ import {
   refuseTakenName,
   refuseWaiting,
   type FoundSubscription,
+  type WaitingCounts,
 } from './subscription-guards.ts'
 
 /** Lists the subscriptions of all services, changes them while they run, removes and renames them. */
@@ -31,10 +40,11 @@ export interface Subscriptions extends SubscriptionControls {
    * Removes a subscription that no process serves any more: no event is handed to it from then on. An operation of the kind `remove` then
    * deals with what waits, in any process that has started, and deletes the queues. Receipts and attempts stay in the ledger under its
    * id, which `bus.removed_subscriptions` names. Until the operation is done, the name is not to be used again.
+   * With `dryRun: true` it only checks and counts.
    * @throws a {@link ConfigurationError} `BUS_SUBSCRIPTION_NOT_FOUND`, `BUS_SUBSCRIPTION_SERVED`, `BUS_SUBSCRIPTION_NOT_EMPTY`,
-   *   `BUS_INVALID_OPTION`, before anything is changed
+   *   `BUS_SUBSCRIPTION_NOT_COVERING`, `BUS_INVALID_OPTION`, before anything is changed
    */
-  remove: (name: string, options: RemoveOptions) => Promise<Operation>
+  remove: <O extends RemoveOptions>(name: string, options: O) => Promise<RemovedOr<Operation, O>>
   /**
    * Gives a subscription that no process serves another name: start the code with the new name afterwards. Its receipts, what waits, its
    * dead letters, pauses and blocked keys stay with it. In one transaction; at most 20,000 jobs may wait. It creates a queue, so the role
@@ -54,11 +64,17 @@ export interface RemoveOptions {
   readonly reason?: string | undefined
   /**
    * `'refuse'`: nothing is removed while events or dead letters wait. `'discard'`: they are deleted; the log keeps the events. `{ moveTo }`:
-   * they are handed to another subscription, without their attempts so far; what it has received already is left out.
+   * they are handed to another subscription, without their attempts so far; what it has received already is left out. It is refused if that one
+   * does not cover them, as far as the first thousand jobs say; a part that finds others stops the operation.
    * @defaultValue `'refuse'`
    */
   readonly waiting?: 'refuse' | 'discard' | { readonly moveTo: string } | undefined
+  /** Checks all that a removal checks, counts what waits, and changes nothing. @defaultValue `false` */
+  readonly dryRun?: boolean | undefined
 }
+
+/** With `dryRun: true` what waits; otherwise the operation. */
+export type RemovedOr<T, O> = O extends { readonly dryRun: true } ? WaitingCounts : T
 
 /** Who renames a subscription, and why. */
 export interface RenameOptions {
@@ -81,32 +97,43 @@ export function createSubscriptionRemoval(
   operations: Operations,
   logger: BusLogger,
 ): Pick<Subscriptions, 'remove' | 'rename'> {
-  return {
-    async remove(name, options) {
-      const { by, reason, waiting } = checkRemoval(checkName(name), options)
-      const moveTo = typeof waiting === 'object' ? waiting.moveTo : undefined
-      const id = await withLock(database, locks.registry, async () => {
-        const subscription = await findSubscription(database, name)
-        if (moveTo !== undefined) await findSubscription(database, moveTo)
-        await refuseServed(database, subscription)
-        const counts = await countWaiting(database, subscription)
-        if (waiting === 'refuse') refuseWaiting(name, counts)
-        return database.transaction(async (client) => {
-          const operationId = await insertOperation(client, {
-            ...{ kind: 'remove', by, reason, action: 'subscriptions.remove', subscription: name },
-            selection: { subscription: name },
-            options: { name, waiting: moveTo === undefined ? waiting : 'move', moveTo },
-            subscriptionIds: [subscription.id],
-            expected: counts,
-          })
-          await database.faultPoint?.('remove-subscription.operation-inserted')
-          await deleteSubscription(client, subscription, by)
-          return operationId
+  async function remove(name: string, options: RemoveOptions): Promise<Operation | WaitingCounts> {
+    const { by, reason, waiting, dryRun } = checkRemoval(checkName(name), options)
+    const moveTo = typeof waiting === 'object' ? waiting.moveTo : undefined
+    const check = async (): Promise<{
+      readonly subscription: FoundSubscription
+      readonly counts: WaitingCounts
+    }> => {
+      const subscription = await findSubscription(database, name)
+      const target = moveTo === undefined ? undefined : await findRegistered(database, moveTo)
+      await refuseServed(database, subscription)
+      const counts = await countWaiting(database, subscription)
+      if (waiting === 'refuse') refuseWaiting(name, counts)
+      if (target !== undefined) await refuseUncovered(database, subscription, target)
+      return { subscription, counts }
+    }
+    if (dryRun) return (await check()).counts
+    const id = await withLock(database, locks.registry, async () => {
+      const { subscription, counts } = await check()
+      return database.transaction(async (client) => {
+        const operationId = await insertOperation(client, {
+          ...{ kind: 'remove', by, reason, action: 'subscriptions.remove', subscription: name },
+          selection: { subscription: name },
+          options: { name, waiting: moveTo === undefined ? waiting : 'move', moveTo },
+          subscriptionIds: [subscription.id],
+          expected: counts,
         })
+        await database.faultPoint?.('remove-subscription.operation-inserted')
+        await deleteSubscription(client, subscription, by)
+        return operationId
       })
-      await database.faultPoint?.('remove-subscription.committed')
-      return operations.get(id)
-    },
+    })
+    await database.faultPoint?.('remove-subscription.committed')
+    return operations.get(id)
+  }
+
+  return {
+    remove: remove as Subscriptions['remove'],
     async rename(name, newName, options) {
       checkName(name)
       assertSubscriptionName(newName, 'newName')
@@ -187,11 +214,13 @@ interface CheckedRemoval {
   readonly by: string
   readonly reason: string | undefined
   readonly waiting: NonNullable<RemoveOptions['waiting']>
+  readonly dryRun: boolean
 }
 
 /** @throws a {@link ConfigurationError} `BUS_INVALID_OPTION` */
 function checkRemoval(name: string, options: RemoveOptions): CheckedRemoval {
-  const actor = checkOptions(options, 'subscriptions.remove', ['by', 'reason', 'waiting'])
+  const who = checkOptions(options, 'subscriptions.remove', ['by', 'reason', 'waiting', 'dryRun'])
+  const actor = { ...who, dryRun: booleanOption('dryRun', options.dryRun, false) }
   const { waiting = 'refuse' } = options
   if (waiting === 'refuse' || waiting === 'discard') return { ...actor, waiting }
   if (waiting === null || typeof waiting !== 'object')

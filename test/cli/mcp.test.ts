@@ -130,6 +130,7 @@ describe('bossbus mcp', () => {
     expect((await ask('subscriptions')).answer).toMatchObject({
       subscriptions: [{ name: 'ledger' }, { name: 'mail' }],
     })
+    expect((await ask('blocked_keys', { subscription: 'ledger' })).answer).toEqual({ keys: [] })
     for (const tool of ['stats', 'operations', 'audit'])
       expect({ tool, isError: (await ask(tool)).isError }).toEqual({ tool, isError: false })
   })
@@ -139,7 +140,7 @@ describe('bossbus mcp', () => {
     const reader = await connect(database.url)
     const reads = [
       ...['status', 'lookup', 'show_event', 'find_events', 'dead_letter_groups', 'dead_letters'],
-      ...['subscriptions', 'stats', 'operations', 'audit'],
+      ...['blocked_keys', 'subscriptions', 'stats', 'operations', 'audit'],
     ]
     expect(await reader.tools()).toEqual(reads)
     const refused = await reader

@@ -77,6 +77,30 @@ const createOperated = shareTemplate(operate)
 
 const none: Operated = { paid: [nowhere], blocked: nowhere }
 
+test('status says that a key waits for a person, and what waits behind it, also where nothing failed lately', async () => {
+  const {
+    database: { url, rows },
+  } = await createOperated()
+  await rows(`update bus.failing set failed_at = now() - interval '20 minutes'`)
+  const folder = await createOperatorFolder()
+  const run = async (...args: string[]): Promise<string> =>
+    (await runCli(folder, args, { DATABASE_URL: url })).out
+  const status = await run('status')
+  expect(status).toMatch(
+    /^warning {2}keys-blocked {2}1 key waits for a person .* 1 event waits behind it: `accounts`$/m,
+  )
+  expect(status).toContain('bossbus keys list accounts')
+  // Behind keys one, and one dead letter.
+  expect(status).toMatch(/^accounts\tunserved\t0\t0\t0\t0\t1\t1\t0\tpayment-service$/m)
+  const [json] = jsonLines({ out: await run('status', '--json') })
+  expect(json?.['findings']).toContainEqual(
+    expect.objectContaining({
+      code: 'keys-blocked',
+      commands: [expect.stringContaining('keys list accounts')],
+    }),
+  )
+})
+
 describe('every command of operators', () => {
   test('is in these tables, or in a test of its own', () => {
     const called = [...readingCalls(none).map(([args]) => args), ...changingCalls(none)].map((args) =>

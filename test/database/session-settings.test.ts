@@ -53,6 +53,46 @@ test('limits that the configuration of the connection names are kept', async () 
   expect((await own.query('show lock_timeout')).rows).toEqual([{ lock_timeout: '0' }])
 })
 
+test.each([
+  ['the URL', (url: string) => `${url}?options=${encodeURIComponent('-c default_transaction_read_only=on')}`],
+  [
+    'an object',
+    (url: string) => ({ connectionString: url, options: '--default-transaction-read-only=true' }),
+  ],
+] as const)(
+  'read-only transactions that %s asks for are kept: reads work, and nothing is written',
+  async (_, toOption) => {
+    const database = await createTestDatabase()
+    const writing = testBus(database.url)
+    writing.subscribe({ name: 'seen', events: ['note'], handler: () => {} })
+    await writing.start()
+    const id = (await writing.tryPublish(note))?.id ?? ''
+    await until('it is delivered', async () => (await writing.deliveries(id))[0]?.state === 'delivered')
+    await writing.stop()
+    const bus = testBus(toOption(database.url), { logger: recordingLogger() })
+    bus.subscribe({ name: 'other', events: ['note'], handler: () => {} })
+    expect(await bus.events.find()).toMatchObject([{ id }])
+    expect(await bus.tenant('acme').events.find()).toMatchObject([{ id }])
+    expect(await bus.health()).toMatchObject({ database: 'up' })
+    const refused = { code: 'BUS_SETTING_UNSUPPORTED', retryable: false }
+    await expect(bus.subscriptions.pause('seen')).rejects.toMatchObject(refused)
+    await expect(bus.subscriptions.remove('seen', { by: 'ana' })).rejects.toMatchObject(refused)
+    await expect(bus.deadLetters.redrive({ subscription: 'seen' }, { by: 'ana' })).rejects.toMatchObject(
+      refused,
+    )
+    await expect(bus.erase({ tenantId: 'acme', subject: 'x', by: 'ana' })).rejects.toMatchObject(refused)
+    await expect(bus.migrate()).rejects.toMatchObject(refused)
+    await expect(bus.start()).rejects.toMatchObject(refused)
+    expect(await bus.tryPublish(note)).toBeUndefined()
+    expect(await database.count('select count(*) from bus.events')).toBe(1)
+    expect(await database.count('select count(*) from bus.subscriptions')).toBe(1)
+    // What is only like it, or off, is none.
+    const options = '-c default_transaction_read_only=on -c default_transaction_read_only=off'
+    const off = testBus({ connectionString: database.url, options })
+    expect(await off.subscriptions.pause('seen')).toBe(true)
+  },
+)
+
 test('a connection that is lost while its settings are pinned fails, and the next one works', async () => {
   const { url } = await createTestDatabase()
   const lost = new BusClient({ connectionString: url })

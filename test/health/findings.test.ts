@@ -136,12 +136,35 @@ test('a paused, a halted and an unserved subscription are found, each with who a
   )
   const health = await bus.health({ full: true })
   expect(health.findings).toMatchObject([
-    { code: 'subscription-unserved', data: { subscriptions: [{ name: 'left', service: 'shop' }] } },
+    {
+      code: 'subscription-unserved',
+      severity: 'warning',
+      data: { subscriptions: [{ name: 'left', service: 'shop' }] },
+    },
   ])
   expect(health.unservedSubscriptions).toEqual(['left'])
   expect(health.subscriptions).toMatchObject([
     { name: 'left', state: 'unserved' },
     { name: 'steady', state: 'active' },
+  ])
+})
+
+test('a subscription that no process runs is an error as soon as something waits for it', async () => {
+  const database = await createTestDatabase()
+  const left = testBus(database.url)
+  left.subscribe({ name: 'left', events: ['note'], handler: () => {} })
+  await left.start()
+  await left.stop()
+  const bus = await startBus(database)
+  const unserved = async () =>
+    (await bus.health({ full: true })).findings.filter(({ code }) => code === 'subscription-unserved')
+  expect(await unserved()).toMatchObject([
+    { severity: 'warning', message: 'No process runs `left`. Nothing waits for them yet' },
+  ])
+  await publish(database, bus, note)
+  await until('it waits', async () => (await bus.subscriptions.get('left')).waitingCount === 1)
+  expect(await unserved()).toMatchObject([
+    { severity: 'error', message: 'No process runs `left`. Their events wait', data: { count: 1 } },
   ])
 })
 
@@ -217,6 +240,60 @@ test('new dead letters are found, and old ones are not', async () => {
   })
   await database.rows(`update bus.failing set failed_at = now() - interval '20 minutes'`)
   expect(await findingsOf(bus, { full: true })).toEqual([])
+})
+
+test('keys that wait for a person are found with what waits behind them, and one that is released is not', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  let isBroken = true
+  bus.subscribe({
+    ...{ name: 'in-order', events: ['note'], ordered: true, retry: { ...retryAtOnce, maxAttempts: 1 } },
+    circuitBreaker: false,
+    handler: () => {
+      if (isBroken) throw new Error('refused')
+    },
+  })
+  await bus.start()
+  const key = { ...note, orderingKey: 'a' }
+  await publish(database, bus, key, key, key)
+  await until('they wait', async () => (await bus.blockedKeys.list())[0]?.waitingCount === 2)
+  // Its dead letter is not new any more.
+  await database.rows(`update bus.failing set failed_at = now() - interval '20 minutes'`)
+  const since = (await bus.blockedKeys.list())[0]?.since
+  const { findings } = await bus.health({ full: true })
+  expect(findings).toMatchObject([
+    {
+      ...{ code: 'keys-blocked', severity: 'warning' },
+      message: '1 key waits for a person after an event that failed, and 2 events wait behind it: `in-order`',
+      remedy: expect.stringContaining('bossbus keys list') as string,
+      data: { subscriptions: [{ name: 'in-order', count: 1 }], count: 1, waitingCount: 2 },
+    },
+  ])
+  const [first] = (findings[0]?.data['subscriptions'] ?? []) as readonly { readonly since: string }[]
+  expect(new Date(first?.since ?? 0)).toEqual(since)
+  isBroken = false
+  expect(
+    await bus.blockedKeys.release({ subscription: 'in-order', tenantId: 'acme', orderingKey: 'a' }),
+  ).toBe(true)
+  await until('it is gone', async () => (await findingsOf(bus, { full: true })).length === 0)
+})
+
+test('of very many keys that wait, a bounded number is read', async () => {
+  const database = await createTestDatabase()
+  const bus = await startBus(database)
+  await database.rows(
+    `insert into bus.ordered_keys (subscription_id, key_hash, tenant_id, ordering_key, state, failed_event_id, failed_at)
+     select s.id, gen_random_uuid(), 'acme', n::text, case when n % 1000 = 0 then 'overrunning' else 'blocked' end, gen_random_uuid(), now() + n * interval '1 ms'
+     from bus.subscriptions s, generate_series(1, 5000) n`,
+  )
+  await database.rows(
+    `insert into bus.ordered_events (key_id, event_id, payload_bytes) select k.id, gen_random_uuid(), 1 from bus.ordered_keys k, generate_series(1, 2)`,
+  )
+  const { message, data } = await waitFor(bus, 'keys-blocked')
+  expect(message).toMatch(
+    /^999 or more keys wait for a person .* 1000 or more events wait behind them: `steady`$/,
+  )
+  expect(data).toMatchObject({ count: 999, waitingCount: 1000 })
 })
 
 test('an operation that has stopped is found, and one that is done is not', async () => {

@@ -468,7 +468,7 @@ export const operatingMethods: Readonly<Record<string, Entry>> = {
   'bus.subscriptions.remove': {
     texts: {
       name: async (text, { bus }) => bus.subscriptions.remove(text, me),
-      ...each(['by', 'reason', 'waiting'], remove),
+      ...each(['by', 'reason', 'waiting', 'dryRun'], remove),
       'waiting.moveTo': async (text, given) => remove({ waiting: { moveTo: text } }, given),
       'unknown option of waiting': async (text, given) => remove({ waiting: named(text) }, given),
     },

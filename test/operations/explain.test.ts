@@ -53,6 +53,24 @@ test('an event that is not in the log', async () => {
   })
 })
 
+test('an event whose job is in the queue of a subscription that no pattern of which matches it', async () => {
+  const database = await createTestDatabase()
+  const bus = testBus(database.url)
+  bus.subscribe({ name: 'seen', events: ['note'], handler: () => {} })
+  await bus.start()
+  await bus.subscriptions.pause('seen')
+  const id = await publishOne(database, bus)
+  await until('it waits', async () => (await bus.subscriptions.get('seen')).waitingCount === 1)
+  for (const table of ['subscriptions', 'declarations'])
+    await database.rows(`update bus.${table} set patterns = '{payment.paid}'`)
+  expect(await explained(bus, id, 'seen')).toMatchObject({
+    state: 'waiting',
+    reason: { reason: 'paused' },
+    also: [{ reason: 'not-covered' }, { reason: 'waiting' }],
+  })
+  expect((await bus.explain(id)).sentence).not.toContain('Not routed')
+})
+
 test('not dispatched, and whether a relay runs; scheduled; cancelled', async () => {
   const database = await createTestDatabase()
   const first = testBus(database.url)

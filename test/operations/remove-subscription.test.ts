@@ -189,6 +189,88 @@ test('what the other subscription has received already is left out', async () =>
   expect(count).toBe(30)
 })
 
+test('what waits is not moved to a subscription that does not cover it: it is refused, or stays', async () => {
+  const database = await createTestDatabase()
+  await register(database, 'old', { waiting: 3 })
+  const bus = testBus(database.url)
+  const seen: unknown[] = []
+  bus.subscribe({ name: 'payments', events: ['payment.*'], handler: () => {} })
+  bus.subscribe({ name: 'large', events: ['note'], where: '$ >= 3', handler: () => {} })
+  bus.subscribe({ name: 'all', events: ['**'], handler: ({ payload }) => void seen.push(payload) })
+  await bus.start()
+  const moveTo = (name: string) => ({ ...ana, waiting: { moveTo: name } })
+  for (const target of ['payments', 'large'])
+    for (const dryRun of [true, false])
+      expect(
+        await refusalOf(async () => bus.subscriptions.remove('old', { ...moveTo(target), dryRun })),
+      ).toMatchObject({
+        code: 'BUS_SUBSCRIPTION_NOT_COVERING',
+        message: expect.stringMatching(
+          /`(payments|large)` does not cover.*: `note`: they would become/,
+        ) as string,
+      })
+  expect(await bus.subscriptions.remove('old', { ...moveTo('all'), dryRun: true })).toEqual({
+    waiting: 3,
+    dead: 0,
+  })
+  expect((await bus.subscriptions.get('old')).waitingCount).toBe(3)
+  expect(await bus.operations.list()).toEqual([])
+  const { id } = await bus.subscriptions.remove('old', moveTo('all'))
+  await until('it is done', async () => (await bus.operations.get(id)).state === 'done')
+  await until('it has them', () => seen.length >= 3)
+  expect(await bus.deadLetters.list()).toEqual([])
+})
+
+test('a removal stops at what its target does not cover any more, and goes on when it does', async () => {
+  const database = await createTestDatabase()
+  await register(database, 'old', { waiting: 3 })
+  await register(database, 'new')
+  const idle = testBus(database.url)
+  const { id } = await idle.subscriptions.remove('old', { ...ana, waiting: { moveTo: 'new' } })
+  const declare = async (patterns: string) =>
+    database.rows(
+      `update bus.declarations set patterns = $1::text[] where subscription_id = (select id from bus.subscriptions where name = 'new')`,
+      [patterns],
+    )
+  await declare('{payment.*}')
+  const bus = await runner(database)
+  await until('it stops', async () => (await bus.operations.get(id)).state === 'stopped')
+  expect(await bus.operations.get(id)).toMatchObject({
+    stateReason: expect.stringMatching(/`new` does not cover.*`note`\. They stay where they are/) as string,
+    counts: {},
+  })
+  expect(await database.count(`select count(*) from pgboss.job where name = 'bus.old'`)).toBeGreaterThan(0)
+  await declare('{note}')
+  await bus.operations.resume(id, ana)
+  expect(await done(bus, id)).toMatchObject({ counts: { moved: 3, skipped: 0 } })
+})
+
+test('a redrive of dead letters that a removal has taken says why it has redriven none', async () => {
+  const database = await createTestDatabase()
+  const failing = testBus(database.url)
+  failing.subscribe({
+    ...{ name: 'dying', events: ['note'], retry: { maxAttempts: 1 }, circuitBreaker: false },
+    handler: () => {
+      throw new Error('down')
+    },
+  })
+  await failing.start()
+  await publish(database, 2)
+  await until('they are dead', async () => (await failing.deadLetters.list()).length === 2)
+  await failing.stop()
+  const idle = testBus(database.url)
+  const redrive = await idle.deadLetters.redrive({ subscription: 'dying' }, { by: 'ana' })
+  await idle.operations.pause(redrive.id, ana)
+  const removal = await idle.subscriptions.remove('dying', { ...ana, waiting: 'discard' })
+  const bus = await runner(database)
+  await done(bus, removal.id)
+  await bus.operations.resume(redrive.id, ana)
+  expect(await done(bus, redrive.id)).toMatchObject({
+    stateReason:
+      'None was redriven: the subscription was removed meanwhile, and its dead letters with it: `dying`',
+  })
+})
+
 test('a process that registers it again meanwhile stops the removal, and gets what waits', async () => {
   const database = await createTestDatabase()
   await register(database, 'old', { waiting: 5 })

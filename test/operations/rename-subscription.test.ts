@@ -227,3 +227,59 @@ test('a filter by the old name is refused, and says the new one', async () => {
   })
   expect(await bus.deadLetters.list({ subscription: 'new' })).toEqual([])
 })
+
+test('every call by a name of before says the new one, or that it was removed, and what is still to be done', async () => {
+  const database = await createTestDatabase()
+  const old = testBus(database.url)
+  for (const name of ['old', 'gone']) subscribe(old, name, false, () => {})
+  await old.start()
+  await old.stop()
+  const bus = testBus(database.url)
+  const { id = '' } = (await bus.tryPublish({ type: 'note', tenantId: 'acme', payload: 1 })) ?? {}
+  await bus.subscriptions.rename('old', 'newer', ana)
+  await bus.subscriptions.rename('newer', 'newest', ana)
+  const change = { ...ana, expiresInSeconds: 60 }
+  const calls: Readonly<Record<string, (name: string) => Promise<unknown>>> = {
+    explain: async (name) => bus.explain(id, name),
+    get: async (name) => bus.subscriptions.get(name),
+    pause: async (name) => bus.subscriptions.pause(name),
+    resume: async (name) => bus.subscriptions.resume(name),
+    setOptions: async (name) => bus.subscriptions.setOptions(name, { concurrency: 2 }, change),
+    rename: async (name) => bus.subscriptions.rename(name, 'other', ana),
+    remove: async (name) => bus.subscriptions.remove(name, ana),
+    moveTo: async (moveTo) => bus.subscriptions.remove('newest', { ...ana, waiting: { moveTo } }),
+    replay: async (name) => bus.replay({ tenantId: 'acme', subscriptions: [name], by: 'ana' }),
+    redrive: async (subscription) => bus.deadLetters.redrive({ subscription }, { by: 'ana' }),
+    discard: async (subscription) =>
+      bus.deadLetters.discard({ subscription }, { by: 'ana', reason: 'a test' }),
+    letter: async (name) => bus.deadLetters.get(id, name),
+    release: async (subscription) =>
+      bus.blockedKeys.release({ subscription, tenantId: 'acme', orderingKey: 'a' }),
+  }
+  const messages = async (name: string): Promise<Readonly<Record<string, string>>> => {
+    const found: Record<string, string> = {}
+    for (const [call, run] of Object.entries(calls))
+      found[call] = await run(name).then(
+        () => 'it is done',
+        (error: Error) => error.message,
+      )
+    return found
+  }
+  const all = (message: unknown): Record<string, unknown> =>
+    Object.fromEntries(Object.keys(calls).map((call) => [call, message]))
+  const none = 'There is no subscription'
+  expect(await messages('old')).toEqual(all(`${none} "old" in this database: it was renamed to "newest"`))
+  const removal = await bus.subscriptions.remove('gone', ana)
+  expect(await messages('gone')).toEqual(
+    all(
+      expect.stringMatching(
+        new RegExp(
+          `^${none} "gone" in this database: it was removed by "ana" at 20.*, and the operation ${removal.id} deals with`,
+        ),
+      ),
+    ),
+  )
+  await bus.operations.cancel(removal.id, ana)
+  expect((await messages('gone'))['explain']).toMatch(/: it was removed by "ana" at [\d-]+T[\d:.]+Z$/)
+  expect(await messages('never')).toEqual(all(`${none} "never" in this database`))
+})

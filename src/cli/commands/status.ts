@@ -58,7 +58,7 @@ function headline(findings: readonly Finding[]): Piece[] {
   if (errors === 0 && warnings === 0) return [green('All is well.'), ' Nothing needs you.']
   const need = `${counted(errors + warnings, 'thing')} ${errors + warnings === 1 ? 'needs' : 'need'} you`
   return errors === 0
-    ? [yellow(need), ': events are delivered.']
+    ? [yellow(need), `: no error, ${counted(warnings, 'warning')}.`]
     : [red(need), `: ${counted(errors, 'error')}, ${counted(warnings, 'warning')}.`]
 }
 
@@ -82,6 +82,11 @@ function writeSubscriptions(output: Output, subscriptions: readonly Subscription
     },
     { title: 'ACTIVE', value: ({ activeEvents }) => activeEvents, align: 'right' },
     { title: 'RETRYING', value: ({ retryingEvents }) => alarming(retryingEvents, yellow), align: 'right' },
+    {
+      title: 'BEHIND',
+      value: ({ behindEvents = 0, parkedEvents = 0 }) => alarming(behindEvents + parkedEvents, yellow),
+      align: 'right',
+    },
     { title: 'DEAD', value: ({ deadEvents }) => alarming(deadEvents), align: 'right' },
     { title: 'PROCESSES', value: ({ instanceCount }) => instanceCount, align: 'right' },
     { title: 'SERVICE', value: ({ service }) => service },

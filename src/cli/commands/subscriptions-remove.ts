@@ -1,4 +1,5 @@
-import { ConfigurationError } from '../../foundation/errors.ts'
+import { BusError, ConfigurationError } from '../../foundation/errors.ts'
+import type { RemoveOptions, Subscriptions } from '../../operations/subscriptions.ts'
 import { required } from '../command/arguments.ts'
 import { defineCommand } from '../command/command.ts'
 import { text, toggle } from '../command/flags.ts'
@@ -40,13 +41,19 @@ export const subscriptionsRemove = defineCommand({
     const isEmpty = info.waitingCount + deadCount === 0
     const becomes = discard ? 'are deleted' : moveTo === undefined ? 'prevent it' : `are handed to ${moveTo}`
     if (flags['dry-run']) {
-      const may = info.instanceCount === 0 && (isEmpty || discard || moveTo !== undefined)
-      output.object({ dryRun: true, changed: may, subscription: info, deadCount }, () => {
+      const problem =
+        info.instanceCount === 0 && moveTo !== undefined
+          ? await inTime(problemOf(subscriptions, info.name, { ...actor(), waiting: { moveTo } }))
+          : undefined
+      const may =
+        info.instanceCount === 0 && problem === undefined && (isEmpty || discard || moveTo !== undefined)
+      output.object({ dryRun: true, changed: may, subscription: info, deadCount, problem }, () => {
         output.line(`${info.name} has ${what}${isEmpty ? '' : `, which ${becomes}`}.`)
         if (info.instanceCount > 0)
           output.line(
             `It is served by ${counted(info.instanceCount, 'process')}, which must be stopped first.`,
           )
+        if (problem !== undefined) output.line(`${problem}.`)
         output.line(may ? 'It would be removed.' : 'Nothing would be changed.')
       })
       if (!may && !isEmpty && !discard && moveTo === undefined)
@@ -71,3 +78,18 @@ export const subscriptionsRemove = defineCommand({
     return reportStarted(context, open, operation, flags.wait)
   },
 })
+
+/** Why the other subscription may not get the events. */
+async function problemOf(
+  subscriptions: Subscriptions,
+  name: string,
+  options: RemoveOptions,
+): Promise<string | undefined> {
+  try {
+    await subscriptions.remove(name, { ...options, dryRun: true })
+    return undefined
+  } catch (error) {
+    if (error instanceof BusError && error.code === 'BUS_SUBSCRIPTION_NOT_COVERING') return error.message
+    throw error
+  }
+}

@@ -128,6 +128,17 @@ export const readTools: readonly Tool[] = [
     }),
   ),
   readTool(
+    'blocked_keys',
+    'Keys of ordered subscriptions that wait, longest first: for a person after an event that failed, with its error and how many events wait behind it; or for a handler that ignores its signal.',
+    { subscription: textProperty('Of this subscription'), limit },
+    async ({ bus }, given) => ({
+      keys: await bus.queries.blockedKeys({
+        subscription: textOf(given, 'subscription'),
+        limit: rowsOf(given),
+      }),
+    }),
+  ),
+  readTool(
     'subscriptions',
     'Subscriptions with their options, patterns and state; one of them if it is named.',
     { name: textProperty('Only this one') },

@@ -18,6 +18,21 @@ export async function countJobs(
   return { jobCount: Number(rows[0]?.jobs ?? 0), eventCount: Number(rows[0]?.events ?? 0) }
 }
 
+/** The events of the first unfinished jobs of some queues. */
+export async function sampleEventIds(
+  { query, bossSchema }: Pick<Database, 'query' | 'bossSchema'>,
+  queues: readonly string[],
+  max: { readonly jobs: number; readonly events: number },
+): Promise<readonly string[]> {
+  const { rows } = await query<{ id: string }>(
+    `select distinct e.id from (
+       select j.data from ${bossSchema}.job j where j.name = any($1) and j.state < 'completed' limit ${max.jobs}
+     ) j cross join lateral jsonb_array_elements_text(j.data->'eventIds') as e (id) limit ${max.events}`,
+    [queues],
+  )
+  return rows.map(({ id }) => id)
+}
+
 /** An event of a job, and its key in `bus.ordered_keys` if the job was that of a key. */
 export interface TakenEvent {
   readonly id: string

@@ -12,7 +12,7 @@ import {
 } from '../../foundation/options.ts'
 import { setOverrides, type OptionOverrides, type OverrideChange } from '../flow-control/overrides.ts'
 import { pauseSubscription, resumeSubscription, type PauseChange } from '../flow-control/pause.ts'
-import { subscriptionNotFound } from '../registry/find-subscription.ts'
+import { missingSubscription } from '../registry/find-subscription.ts'
 import { resolveRetry } from '../subscriptions/retry-options.ts'
 import type { RetryOptions } from '../subscriptions/subscription-options.ts'
 import { readSubscriptions, type SubscriptionInfo } from './subscription-info.ts'
@@ -94,7 +94,7 @@ export function createSubscriptions(
     checkName(name)
     const apply = step === 'pause' ? pauseSubscription : resumeSubscription
     const hasChanged = await database.transaction(async (client) => apply(client, name, checked))
-    if (hasChanged === undefined) throw subscriptionNotFound(name)
+    if (hasChanged === undefined) throw await missingSubscription(database, name)
     await onChange()
     return hasChanged
   }
@@ -103,7 +103,7 @@ export function createSubscriptions(
     list: async () => readSubscriptions(database),
     async get(name) {
       const [found] = await readSubscriptions(database, checkName(name))
-      if (found === undefined) throw subscriptionNotFound(name)
+      if (found === undefined) throw await missingSubscription(database, name)
       return found
     },
     pause: async (name, options) => change('pause', name, options),
@@ -113,7 +113,7 @@ export function createSubscriptions(
       const overrides = checkOverrides(name, options)
       const how = checkOptionsChange(given, Object.keys(overrides).length > 0)
       const isFound = await database.transaction(async (client) => setOverrides(client, name, overrides, how))
-      if (!isFound) throw subscriptionNotFound(name)
+      if (!isFound) throw await missingSubscription(database, name)
       await onChange()
     },
   }

@@ -46,16 +46,6 @@ function backlogCheck({ name, code, rows: source, message: [noun, what, end], re
   }
 }
 
-/** Keys of ordered subscriptions whose events wait for a person. */
-export const blockedKeysCheck = backlogCheck({
-  name: 'blocked keys',
-  code: 'keys-blocked',
-  rows: `select subscription_id from bus.ordered_keys where failed_at is not null and state in ('blocked', 'parked') order by failed_at`,
-  message: ['key', 'for a person after an event that failed, with the events behind it', ''],
-  remedy:
-    'Mend the cause, then: npx bossbus keys release <subscription>, which has them tried again, or with --skip goes on behind them',
-})
-
 /** Dead letters that nobody has redriven or discarded. */
 export const deadLettersCheck = backlogCheck({
   name: 'dead letters',

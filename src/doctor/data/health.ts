@@ -1,5 +1,6 @@
 import { countJobs } from '../../delivery/jobs/leftover-jobs.ts'
 import { queueName } from '../../delivery/jobs/queues.ts'
+import { findBlockedKeys } from '../../health/blocked-keys.ts'
 import { readLastCanary } from '../../health/canary-result.ts'
 import {
   findBehind,
@@ -14,7 +15,7 @@ import { createLagReader } from '../../health/lags.ts'
 import { readOutbox } from '../../health/outbox-state.ts'
 import { findQuarantined } from '../../health/quarantine-health.ts'
 import { measureClock } from '../../health/process-health.ts'
-import { findRegistryProblems, readRegistry, unservedOf } from '../../health/registry-health.ts'
+import { findRegistryProblems, readRegistryAndIdle, unservedOf } from '../../health/registry-health.ts'
 import { findServerProblems } from '../../health/server-health.ts'
 import { readPartitions } from '../../outbox/schema/partitions.ts'
 import type { DoctorFinding } from '../check/finding.ts'
@@ -51,6 +52,11 @@ export const healthChecks: readonly Check[] = [
   },
   { name: 'subscriptions and processes', needs: 'both schemas', run: findOfRegistry },
   {
+    name: 'blocked keys',
+    needs: 'bus',
+    run: async ({ database }) => findBlockedKeys(database),
+  },
+  {
     name: 'new dead letters',
     needs: 'bus',
     run: async ({ database }) => findNewDeadLetters(database),
@@ -69,7 +75,7 @@ export const healthChecks: readonly Check[] = [
 
 async function findOfRegistry(context: CheckContext): Promise<readonly DoctorFinding[]> {
   const { database, facts } = context
-  const registry = await readRegistry(database)
+  const registry = await readRegistryAndIdle(database)
   const lags = await createLagReader(database, 0).read(registry.subscriptions, true)
   // Another check compares the migrations.
   const findings = findRegistryProblems(registry, facts.shippedCount).filter(

@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { HttpError } from '../../foundation/errors.ts'
+import { BusError, HttpError } from '../../foundation/errors.ts'
 import { checkGrant, isRead, type CheckedGrant } from '../../http/access.ts'
 import { assertGranted, callRoute } from '../../http/call-route.ts'
 import { notFound, toErrorAnswer, unsaid } from '../../http/errors.ts'
@@ -126,7 +126,9 @@ function grantDeveloper(request: FastifyRequest): typeof developer | undefined {
 
 function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const answer = toErrorAnswer(error)
-  if (answer.statusCode >= 500) request.log.error({ err: error }, 'a request to the bus failed')
+  // A plugin of the app that says 503, because it is under load, is no failure of the bus.
+  const isOfApp = !(error instanceof BusError) && answer.statusCode === 503
+  if (answer.statusCode >= 500 && !isOfApp) request.log.error({ err: error }, 'a request to the bus failed')
   void reply.code(answer.statusCode).type(json).send(JSON.stringify(answer))
 }
 
@@ -142,7 +144,7 @@ const paths = new Map(
 function refuseUnknown({ url, method }: FastifyRequest, reply: FastifyReply, prefix: string): never {
   const path = (url.split('?', 1)[0] ?? '').slice(prefix.length)
   const methods = apiRoutes.filter((route) => paths.get(route.url)?.test(path)).map((route) => route.method)
-  if (methods.length === 0) throw notFound(`There is no route ${method} ${path.slice(0, 200)}`)
+  if (methods.length === 0) throw notFound(`There is no route ${method} ${(path || prefix).slice(0, 200)}`)
   const allowed = [...new Set(methods)].flatMap((each) => (each === 'GET' ? ['GET', 'HEAD'] : [each]))
   void reply.header('allow', allowed.join(', '))
   throw new HttpError(

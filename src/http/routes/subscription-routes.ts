@@ -114,7 +114,12 @@ export const subscriptionRoutes: readonly ApiRoute[] = [
     },
     status: 202,
     answer: ref('Operation'),
-    errors: ['BUS_SUBSCRIPTION_NOT_FOUND', 'BUS_SUBSCRIPTION_SERVED', 'BUS_SUBSCRIPTION_NOT_EMPTY'],
+    errors: [
+      'BUS_SUBSCRIPTION_NOT_FOUND',
+      'BUS_SUBSCRIPTION_SERVED',
+      'BUS_SUBSCRIPTION_NOT_EMPTY',
+      'BUS_SUBSCRIPTION_NOT_COVERING',
+    ],
     handle: async ({ bus, by, params: { name }, body }) => bus.subscriptions.remove(name, { ...body, by }),
   }),
   defineRoute({

@@ -80,7 +80,10 @@ export function createRedrivePart(
       for (const [name, count] of slice.redriven) recorder.redriven(name, count)
     }
     const next = { ...progress, ...slice.cursor }
-    if (slice.isLast) return { ...slice, progress: next, next: { state: 'done' }, onCommitted }
+    if (slice.isLast) {
+      const reason = await emptyReason(client, operation, slice.counts)
+      return { ...slice, progress: next, next: { state: 'done', reason }, onCommitted }
+    }
     const found = probing && slice.probes.length > 0
     return {
       ...slice,
@@ -89,6 +92,38 @@ export function createRedrivePart(
       next: { state: 'running', waitMs: found ? probePauseMs : 0 },
     }
   }
+}
+
+const whatBecame = [
+  ['skipped', 'were dead letters no more: delivered, discarded, or redriven by somebody else'],
+  ['noSubscription', 'belong to a subscription that was removed'],
+  ['noQueue', 'belong to a subscription that has no queue'],
+  ['notInLog', 'are not in the log any more'],
+] as const
+
+/** Why a redrive ends without having redriven anything. */
+async function emptyReason(
+  client: pg.ClientBase,
+  { counts, subscription_ids: ids }: RunningOperation,
+  added: Readonly<Record<string, number>>,
+): Promise<string | undefined> {
+  const total = (name: string): number => (counts[name] ?? 0) + (added[name] ?? 0)
+  // Of a selection that was empty from the start there is nothing to say.
+  if (ids.length === 0 || total('redriven') > 0) return undefined
+  const reasons = whatBecame.flatMap(([name, text]) => (total(name) === 0 ? [] : [`${total(name)} ${text}`]))
+  const { rows } = await client.query<{ name: string }>(
+    'select name from bus.removed_subscriptions where id = any($1) order by name',
+    [ids],
+  )
+  if (rows.length > 0)
+    reasons.push(
+      `the subscription was removed meanwhile, and its dead letters with it: ${rows
+        .map(({ name }) => `\`${name}\``)
+        .slice(0, 3)
+        .join(', ')}`,
+    )
+  else if (reasons.length === 0) reasons.push('none of them is a dead letter any more')
+  return `None was redriven: ${reasons.join('; ')}`
 }
 
 interface RedrivenSlice {

@@ -62,6 +62,6 @@ export async function subscriptionsOf(
   { subscription }: StoredFilter,
 ): Promise<ReadonlyMap<number, RegisteredSubscription>> {
   const all = await loadSubscriptions(executor)
-  if (subscription !== undefined) pickSubscription(all, subscription)
+  if (subscription !== undefined) await pickSubscription(executor, all, subscription)
   return new Map(all.map((each) => [each.id, each]))
 }

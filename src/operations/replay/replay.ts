@@ -93,7 +93,9 @@ export function createReplay(database: Database, operations: Operations): Replay
     const isUnsaid = isDryRun && given.by === undefined
     const actor = checkActor({ by: isUnsaid ? 'nobody' : given.by, reason: given.reason })
     const known = await loadSubscriptions(database)
-    const subscriptions = names.map((name) => pickSubscription(known, name))
+    const subscriptions = await Promise.all(
+      names.map(async (name) => pickSubscription(database, known, name)),
+    )
     const expected = await preview(database, stored, subscriptions, isDryRun ? maxPreviewed : maxExpected)
     if (isDryRun) return expected
     const id = await database.transaction(async (client) => {

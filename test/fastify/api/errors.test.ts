@@ -134,6 +134,33 @@ test('errors of what the app puts in front have the same form, and say no more t
   expect((await get('/bus/api/access')).statusCode).toBe(200)
 })
 
+test('what a plugin of the app refuses under load is not logged as a failure of the bus, and what the bus fails at is', async () => {
+  const lines: string[] = []
+  const { get } = await openApiApp({
+    server: { logger: { level: 'error', stream: { write: (line: string) => void lines.push(line) } } },
+    prepare: (_bus, app) =>
+      app.addHook('onRequest', async ({ headers }) => {
+        const status = Number(headers['x-status'])
+        if (status > 0) throw Object.assign(new Error('Service Unavailable'), { statusCode: status })
+      }),
+  })
+  expect((await get('/bus/api/access', { 'x-status': '503' })).statusCode).toBe(503)
+  expect((await get('/bus/api/access', { 'x-status': '429' })).statusCode).toBe(429)
+  expect(lines).toEqual([])
+  expect((await get('/bus/api/access', { 'x-status': '500' })).statusCode).toBe(500)
+  expect(lines).toEqual([expect.stringContaining('a request to the bus failed')])
+})
+
+test('what is wrong with a request is named: the option, the path, and that another origin has sent it', async () => {
+  const { get } = await openApiApp()
+  expect((await get('/bus/api/events?payload={bad')).json()).toMatchObject({
+    statusCode: 400,
+    option: 'payload',
+  })
+  expect((await get('/bus/api')).json()).toMatchObject({ message: 'There is no route GET /bus/api' })
+  expect((await get('/bus/api/nothing')).json()).toMatchObject({ message: 'There is no route GET /nothing' })
+})
+
 test('a database that does not answer is 503, which says nothing of it, and is answered again when it is back', async () => {
   const database = await createTestDatabase()
   const proxy = await startTcpProxy(database.url)
