@@ -79,7 +79,6 @@ test.each([3, 4, 10])(
         orderedCount === 6 &&
         plainCount === 18 &&
         (await database.count('select count(*) from bus.deliveries')) === 30 * 6 + 6 + 18,
-      40_000,
     )
     expect(await database.rows('select distinct subscription, payload from made')).toHaveLength(180)
     expect(await database.count('select count(*) from made')).toBe(180)

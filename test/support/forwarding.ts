@@ -39,7 +39,7 @@ export async function forwardThroughKill(
   await broker.kill()
   await db.transaction(async (tx) => bus.publishMany(tx, events.slice(eventCount / 2)))
   await broker.start()
-  await until('all are delivered', async () => (await deliveredCount()) === eventCount, 100_000)
+  await until('all are delivered', async () => (await deliveredCount()) === eventCount)
 }
 
 /** How many events there are, if every one is there, those of a key in their order, and what is there twice has the same id. */

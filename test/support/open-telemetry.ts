@@ -90,7 +90,7 @@ export function registerSdk(options: SdkOptions = {}): RecordedTelemetry {
           return index === -1 ? undefined : left.splice(index, 1)[0]
         })
       }
-      await until(`the spans ${names.join(', ')} have ended`, () => !found().includes(undefined), 20_000)
+      await until(`the spans ${names.join(', ')} have ended`, () => !found().includes(undefined))
       return found().filter((span) => span !== undefined)
     },
     async measured(instrument) {

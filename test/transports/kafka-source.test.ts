@@ -286,7 +286,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
         })
         await cluster.up(2)
         await send(topic, 80, 120)
-        await until('all are received', () => distinct(received.messages) === 120, 100_000)
+        await until('all are received', () => distinct(received.messages) === 120)
         expect(disorderlyIn(received.messages)).toEqual([])
       },
     )
@@ -303,22 +303,18 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
         await until('the first are received', () => one.messages.length >= 20)
         const two = await started(consumerOf(group), topic)
         let sent = 20
-        await until(
-          'both receive',
-          async () => {
-            await send(topic, sent, sent + 20)
-            sent += 20
-            await new Promise((resolve) => {
-              setTimeout(resolve, 200)
-            })
-            return two.messages.length > 0
-          },
-          100_000,
-        )
+        await until('both receive', async () => {
+          await send(topic, sent, sent + 20)
+          sent += 20
+          await new Promise((resolve) => {
+            setTimeout(resolve, 200)
+          })
+          return two.messages.length > 0
+        })
         await one.source.stop()
         await send(topic, sent, sent + 20)
         sent += 20
-        await until('all are received', () => distinct([...one.messages, ...two.messages]) === sent, 100_000)
+        await until('all are received', () => distinct([...one.messages, ...two.messages]) === sent)
         expect(two.messages.length).toBeGreaterThan(0)
       },
     )
@@ -400,7 +396,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
         [13_000, 'database'],
         [17_000, 'consumer'],
       ] as const) {
-        await until(`${at} are stored`, async () => (await stored()) >= at, 100_000)
+        await until(`${at} are stored`, async () => (await stored()) >= at)
         if (kill === 'consumer') {
           process.child.kill('SIGKILL')
           await process.exited
@@ -411,7 +407,7 @@ describe.skipIf(librdkafkaPath === undefined)('with brokers', () => {
         }
       }
       await sending
-      await until('all are stored', async () => (await stored()) >= 20_000, 100_000)
+      await until('all are stored', async () => (await stored()) >= 20_000)
       const rows = await server.rows(
         'select ordering_key, array_agg(payload::text::int order by id) as numbers from bus.events group by 1 order by 1',
       )

@@ -186,7 +186,6 @@ describe.skipIf(brokerPrograms.mosquitto === undefined)('with a broker', () => {
         await until(
           'all are there',
           () => new Set(reader.map((each) => contractMessage(each).id)).size >= count,
-          10_000,
         )
         return reader.map(contractMessage)
       },

@@ -95,7 +95,6 @@ test('a message that is tried again goes through the map of a process that runs 
   await until(
     'all are stored',
     async () => (await operator.quarantine.list({ state: 'stored' })).length === 3,
-    20_000,
   )
   const events = await database.rows(
     'select id::text, payload, idempotency_key as key from bus.events order by id',
@@ -123,11 +122,7 @@ test('a message that is stored by its system meanwhile is no second event', asyn
   await bus.start()
   await source.receive([messageWith('1', 'one')], { signal })
   await operator.quarantine.retry({ receiver: 'orders' }, me)
-  await until(
-    'it is stored',
-    async () => (await operator.quarantine.list({ state: 'stored' })).length === 1,
-    20_000,
-  )
+  await until('it is stored', async () => (await operator.quarantine.list({ state: 'stored' })).length === 1)
   expect(await database.count('select count(*) from bus.events')).toBe(1)
 })
 
@@ -173,7 +168,6 @@ test('a discarded message stays so when it comes again, and may be tried again b
   await until(
     'both are stored',
     async () => (await operator.quarantine.list({ state: 'stored' })).length === 2,
-    20_000,
   )
 })
 
@@ -195,7 +189,6 @@ test('a body that is too large is kept in part, and cannot be tried again', asyn
   await until(
     'it is refused',
     async () => (await operator.quarantine.list())[0]?.code === 'BUS_MESSAGE_TOO_LARGE',
-    20_000,
   )
 })
 
@@ -251,9 +244,5 @@ test('health, metrics and the command line tell of messages that wait for a pers
   expect(await findings()).toEqual([])
   mapping.isMended = true
   await startReceiver(database.url, mapping).bus.start()
-  await until(
-    'it is stored',
-    async () => (await operator.quarantine.list({ state: 'stored' })).length === 1,
-    20_000,
-  )
+  await until('it is stored', async () => (await operator.quarantine.list({ state: 'stored' })).length === 1)
 })

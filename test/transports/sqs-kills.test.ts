@@ -125,7 +125,7 @@ async function receiveThroughKills(count: number, processKills: number): Promise
   let program = await start()
   const untilMore = async (more: number): Promise<void> => {
     const goal = Math.min(count, (await stored()) + more)
-    await until('more are stored', async () => (await stored()) >= goal, 60_000)
+    await until('more are stored', async () => (await stored()) >= goal)
   }
   for (let kills = 0; kills < processKills; kills += 1) {
     await untilMore(count / (processKills * 4))

@@ -268,7 +268,7 @@ describe('while the database is slow or down', () => {
     const { source, of } = scripted({ visibilityTimeoutSeconds: 10 })
     const committed = Promise.withResolvers<void>()
     await source.start(async () => committed.promise, contextOf())
-    await until('it was extended twice', () => of('ChangeMessageVisibilityBatch').length >= 2, 15_000)
+    await until('it was extended twice', () => of('ChangeMessageVisibilityBatch').length >= 2)
     expect(of('ChangeMessageVisibilityBatch')[0]?.input).toEqual({
       QueueUrl: queueUrl,
       Entries: [1, 2].map((n) => ({ Id: String(n - 1), ReceiptHandle: `r${n}`, VisibilityTimeout: 10 })),

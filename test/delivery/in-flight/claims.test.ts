@@ -51,7 +51,6 @@ test.each([true, false])(
     await until(
       'it hears that the job was taken over, or both are delivered',
       async () => isTold(logger) || (await database.count('select count(*) from bus.deliveries')) === 2,
-      10_000,
     )
     expect(isTold(logger)).toBe(isTaken)
     expect(seen).toEqual(isTaken ? [1] : [1, 2])
