@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { DatabaseError, RetryAfterError } from '../../../src/index.ts'
 import { withFaultHook } from '../../../src/foundation/fault-points.ts'
+import { publishedSql } from '../../../src/outbox/relay/notifier.ts'
 import { publish, retryAtOnce } from '../../support/ledger.ts'
 import { openBoss } from '../../support/queues.ts'
 import { testBus, type PaymentBus } from '../../support/bus.ts'
@@ -370,12 +371,15 @@ test.each([
     await rows('delete from bus.ordered_events')
     await rows('delete from bus.ordered_keys')
     // ... and the rows of the outbox are back.
-    const undo = async () =>
-      rows(
+    const undo = async () => {
+      await rows(
         `insert into bus.outbox (position, event_id, tenant_id, type, payload_bytes, ordering_key) overriding system value
          select nextval('bus.outbox_position_seq') + 2305843009213693952, id, tenant_id, type, 10, ordering_key
          from bus.events where ordering_key = 'k' order by id`,
       )
+      // A relay whose sessions a crash has ended looks at the outbox.
+      await rows(publishedSql)
+    }
     const one = async () => {
       const [id = ''] = await publish(database, bus, { ...note, orderingKey: 'other' })
       await until('another one is delivered', async () => (await stateOf(bus, id)) === 'delivered')
