@@ -119,7 +119,7 @@ export class BusClient extends pg.Client {
 
   /** The bus's settings for one transaction, if the session could not be given them because of a pooler. */
   get localSettingsSql(): string | undefined {
-    return this.#isPinned ? undefined : pinLocallySql(this.#kind, this.#ownLimits())
+    return this.#isPinned ? undefined : pinLocallySql(this.#kind, this.#keptSettings())
   }
 
   /** A stream of the caller may lack ref and unref. */
@@ -140,27 +140,29 @@ export class BusClient extends pg.Client {
   }
 
   async #pinSettings(): Promise<void> {
-    const { rows } = await this.query(pinSql(this.#kind, this.backendPid ?? 0, this.#ownLimits()))
+    const { rows } = await this.query(pinSql(this.#kind, this.backendPid ?? 0, this.#keptSettings()))
     this.#isPinned = rows.length > 0
   }
 
-  /** What the connection's own configuration names, and is kept: limits, and that transactions are read-only. */
-  #ownLimits(): readonly string[] {
-    const { connectionParameters } = this as unknown as {
-      readonly connectionParameters: Record<string, unknown>
-    }
+  /** The settings that the connection's own configuration names, which are kept: limits, and that transactions are read-only. */
+  #keptSettings(): readonly string[] {
     const limits = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'].filter(
-      (name) => Boolean(connectionParameters[name]),
+      (name) => Boolean(this.#configuration[name]),
     )
     return this.isReadOnlyByOption ? [...limits, 'default_transaction_read_only'] : limits
   }
 
   /** Whether its own configuration asks for read-only transactions: see {@link readOnlyByOption}. */
   get isReadOnlyByOption(): boolean {
+    return wantsReadOnly(this.#configuration['options'])
+  }
+
+  /** What node-postgres has made of the options, the URL and the environment. */
+  get #configuration(): Readonly<Record<string, unknown>> {
     const { connectionParameters } = this as unknown as {
-      readonly connectionParameters: Record<string, unknown>
+      readonly connectionParameters: Readonly<Record<string, unknown>>
     }
-    return wantsReadOnly(connectionParameters['options'])
+    return connectionParameters
   }
 
   /** The moment since when an answer is awaited, by `performance.now()`; undefined if none is. */
