@@ -120,6 +120,7 @@ async function runWith(
   const { env, cwd } = environment
   const output = outputOf(environment, values)
   let loading: Promise<Config> | undefined
+  let loadingError: unknown
   const config = async (): Promise<Config> => {
     loading ??= loadConfig({
       configFlag: values.config,
@@ -128,6 +129,9 @@ async function runWith(
       ...{ env, cwd },
       // A second one begins with a database of its own.
       runningDev: entry.name === 'dev' ? undefined : runningDevOf(cwd, output),
+    }).catch((error: unknown) => {
+      loadingError = error
+      throw error
     })
     return loading
   }
@@ -166,7 +170,8 @@ async function runWith(
   try {
     return await (command.isLong ? command.run(context) : inTime(command.run(context)))
   } catch (error) {
-    throw inFlags(error, command.flags)
+    // What is wrong in the configuration was given by no flag.
+    throw error === loadingError ? error : inFlags(error, command.flags)
   } finally {
     await withTimeout(connections.close(), closeLimitMs, () => {})
   }

@@ -1,7 +1,7 @@
 import { resolveBossSchema } from '../database/boss-schema.ts'
 import { createDatabase, type DatabaseOption } from '../database/database.ts'
 import { limits } from '../foundation/limits.ts'
-import type { BusLogger } from '../foundation/logger.ts'
+import { silentLogger } from '../foundation/logger.ts'
 import { integerOption } from '../foundation/options.ts'
 import type { Check, Facts } from './check/check.ts'
 import { createRead, limitStatements } from './check/limited-database.ts'
@@ -55,9 +55,6 @@ export interface DoctorReport extends Checked {
   readonly ok: boolean
 }
 
-/** What the bus would log, the findings say. */
-const silent: BusLogger = { debug() {}, info() {}, warn() {}, error() {} }
-
 /**
  * Examines a database: its server, the roles, both schemas, the connection and what waits in it. It changes nothing, and each of its statements
  * ends within some seconds. Afterwards its connections are closed.
@@ -72,8 +69,8 @@ export async function examine(options: DoctorOptions): Promise<DoctorReport> {
     options.transactionLimitSeconds,
     limits['health.transactionLimitSeconds'],
   )
-  const database = createDatabase(options.database, silent, resolveBossSchema(options.bossSchema))
-  const service = serviceDatabase === undefined ? database : createDatabase(serviceDatabase, silent)
+  const database = createDatabase(options.database, silentLogger, resolveBossSchema(options.bossSchema))
+  const service = serviceDatabase === undefined ? database : createDatabase(serviceDatabase, silentLogger)
   try {
     const limited = limitStatements(database)
     const facts = await readFacts(limited)

@@ -24,6 +24,9 @@ export const stderrLogger: BusLogger = {
   error: (fields, message) => writeLine('error', fields, message),
 }
 
+/** Logs nothing. */
+export const silentLogger: BusLogger = { debug() {}, info() {}, warn() {}, error() {} }
+
 function writeLine(level: string, fields: LogFields, message: string): void {
   const line = { level, time: new Date().toISOString(), name: 'bossbus', message }
   process.stderr.write(`${escapeUnprintable(toJson(line, fields) ?? JSON.stringify(line))}\n`)

@@ -1,5 +1,6 @@
 import { defaultBossSchema } from '../database/boss-schema.ts'
 import { deadJobsSql, unfinishedJobsSql } from '../delivery/jobs/test-jobs.ts'
+import { counted } from '../foundation/counted.ts'
 import type { TestDatabase } from './test-database.ts'
 
 /** Where an event is: in one subscription, or before it is dispatched, in none. */
@@ -103,7 +104,7 @@ export async function readStates(
 export function describeState({ subscription, state, attempts, reason, dueSeconds }: EventState): string {
   const parts = [
     state === 'published' ? 'published, not dispatched yet' : state,
-    ...(attempts > 0 ? [`after ${attempts} ${attempts === 1 ? 'attempt' : 'attempts'}`] : []),
+    ...(attempts > 0 ? [`after ${counted(attempts, 'attempt')}`] : []),
     ...(dueSeconds > 0 ? [`next in ${dueSeconds.toFixed(1)} s`] : []),
     ...(reason === undefined ? [] : [`last: ${reason}`]),
   ]

@@ -142,7 +142,7 @@ export default bus
       ],
       {},
     )
-    expect(published.err).toContain(`Database: that of bossbus dev on port ${new URL(url).port}\n`)
+    expect(published.err).toContain(`Database: that of bossbus dev: ${url}\n`)
     expect(published.out).toMatch(/confirm {2}delivered/)
     await dev.says(/handled 9 in \d+/)
     expect(await count('select count(*) from bus.events')).toBe(1)

@@ -1,8 +1,9 @@
 import { readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
-import { announceDev } from '../../src/cli/dev/running-dev.ts'
+import { announceDev, describeDev } from '../../src/cli/dev/running-dev.ts'
 import { configText, createFolder, runCli } from '../support/cli.ts'
+import { runCliProcess } from '../support/cli-process.ts'
 import { createTestDatabase } from '../support/database.ts'
 
 const file = (folder: string): string => join(folder, '.bossbus', 'dev.json')
@@ -25,7 +26,7 @@ test('commands use the database of a dev that runs in their folder, and no other
   const published = await runCli(folder, publish)
   expect(published).toMatchObject({
     code: 0,
-    err: `Database: that of bossbus dev on port ${new URL(url).port}`,
+    err: `Database: that of bossbus dev: ${url}`,
   })
   expect(await count('select count(*) from bus.events')).toBe(1)
 
@@ -53,8 +54,36 @@ test('commands use the database of a dev that runs in their folder, and no other
   await writeFile(file(folder), '{')
   expect(await runCli(folder, publish)).toEqual(before)
 
+  // Another one may have been started since, which goes on.
+  await writeFile(file(folder), JSON.stringify({ ...left, pid: 1 }))
   withdraw()
+  expect(JSON.parse(await readFile(file(folder), 'utf8'))).toMatchObject({ pid: 1 })
+  const again = await announceDev(folder, url)
+  again()
   await expect(stat(file(folder))).rejects.toThrow('ENOENT')
   expect(await runCli(folder, publish)).toEqual(before)
   expect(await count('select count(*) from bus.events')).toBe(1)
+})
+
+test('says where the database of dev is, and no password, also to a configuration that takes it from the environment', async () => {
+  expect(describeDev('postgres://ana:secret@db.example:6000/prod')).toBe(
+    'that of bossbus dev: postgres://ana:***@db.example:6000/prod',
+  )
+  const { url } = await createTestDatabase()
+  const folder = await createFolder({
+    'bossbus.config.mjs':
+      "export default { database: { connectionString: process.env['DATABASE_URL'], max: 3 } }",
+  })
+  const withdraw = await announceDev(folder, url)
+  expect((await runCli(folder, ['instances'])).err).toMatch(/^Database: that of bossbus dev: postgres:/)
+  withdraw()
+})
+
+test('a configuration may load DATABASE_URL from a file', async () => {
+  const { url } = await createTestDatabase()
+  const folder = await createFolder({
+    'bossbus.config.mjs': `process.env['DATABASE_URL'] ??= ${JSON.stringify(url)}
+export default { events: {}, source: 'shop' }`,
+  })
+  expect(await runCliProcess(folder, ['instances', '--json'])).toMatchObject({ code: 0, err: '' })
 })

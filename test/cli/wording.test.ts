@@ -5,6 +5,8 @@ import { inFlags } from '../../src/cli/command/flag-names.ts'
 import { json, text } from '../../src/cli/command/flags.ts'
 import { parentGone } from '../../src/cli/dev/parent.ts'
 import { readTools } from '../../src/cli/mcp/read-tools.ts'
+import { findingAsCalled } from '../../src/cli/views/finding-commands.ts'
+import { createFinding, findingCodes } from '../../src/health/finding.ts'
 import { counted } from '../../src/cli/output/cells.ts'
 import { tableLines } from '../../src/cli/output/table.ts'
 import { ConfigurationError } from '../../src/index.ts'
@@ -48,6 +50,15 @@ describe('a busy database', () => {
     expect(
       jsonLines(await run(['dead-letters', 'list', '--group', group.slice(0, 6), '--json'])),
     ).toHaveLength(4)
+    // Those of a replay are in no group that is listed.
+    const replay = ['--replay', '01932f2c-5b4e-7cc0-8a2d-3f1e5d7c9b10']
+    expect(await run(['dead-letters', 'list', ...replay, '--group', other.repeat(16)])).toEqual(
+      await run(['dead-letters', 'list', ...replay]),
+    )
+    expect(await run(['dead-letters', 'list', ...replay, '--group', group.slice(0, 8)])).toMatchObject({
+      code: 2,
+      err: 'Expected all 16 characters of a group together with --replay',
+    })
     const none = await run(['dead-letters', 'redrive', '--subscription', 'mail'])
     expect(none).toMatchObject({ code: 0, out: 'There are no such dead letters: nothing was redriven.' })
   })
@@ -193,6 +204,21 @@ test('an option of the configuration that is spelled wrong is refused, with the 
   const { code, err } = await runCli(folder, ['catalog', 'export'])
   expect(code).toBe(2)
   expect(err).toBe('BUS_INVALID_OPTION: Unknown option `sorce` in bossbus.config.mjs. Did you mean `source`?')
+})
+
+test('an error of the configuration names no flag, also where the command has one of that name', async () => {
+  const folder = await createFolder({ 'bossbus.config.mjs': 'export default { tenant: 1 }' })
+  const { err } = await runCli(folder, ['events', 'find', '--tenant', 'acme'])
+  expect(err).toMatch(/^BUS_INVALID_OPTION: Unknown option `tenant` in bossbus\.config\.mjs\./)
+  expect(err).not.toContain('--tenant')
+})
+
+test('what a finding says to do names commands, and no call of the API', () => {
+  for (const code of findingCodes) {
+    const { remedy } = findingAsCalled(createFinding(code, ''))
+    expect({ code, call: /\bbus\.\w+\.\w+\(/.exec(remedy)?.[0] }).toEqual({ code, call: undefined })
+  }
+  expect(findingAsCalled(createFinding('keys-blocked', '')).remedy.match(/keys list/g)).toHaveLength(1)
 })
 
 test('an error about an option that the command has no flag for stays as it is', () => {

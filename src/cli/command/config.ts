@@ -79,13 +79,18 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
   const file = asked === undefined ? findFile(cwd) : resolve(cwd, asked)
   if (asked !== undefined && file !== undefined && !existsSync(file))
     throw new UsageError(`There is no configuration file ${file}`)
-  const [ofBossbus, ofService] = [given(env['BOSSBUS_DATABASE_URL']), given(env['DATABASE_URL'])]
   const flag = databaseFlagOf(sources)
-  const running =
-    (flag ?? ofBossbus ?? ofService) === undefined ? await sources.runningDev?.find() : undefined
+  const ofEnvironment = (name: string): string | undefined => given(env[name])
+  const isNamed =
+    (flag ?? ofEnvironment('BOSSBUS_DATABASE_URL') ?? ofEnvironment('DATABASE_URL')) !== undefined
+  const running = isNamed ? undefined : await sources.runningDev?.find()
   if (running !== undefined) shareWithConfiguration(running)
   const { settings, exportedBus } =
     file === undefined ? { settings: {}, exportedBus: undefined } : await read(file)
+  // The configuration may have loaded them from a file.
+  const ofBossbus = ofEnvironment('BOSSBUS_DATABASE_URL')
+  const shared = ofEnvironment('DATABASE_URL')
+  const ofService = shared === running ? undefined : shared
   const ofBus = exportedBus === undefined ? undefined : optionsOf(exportedBus)
   const { events = ofBus?.events, source = ofBus?.source, bossSchema = ofBus?.bossSchema } = settings
   const database = flag ?? ofBossbus ?? ofBus?.database ?? ofService ?? settings.database ?? running
@@ -96,7 +101,9 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
         : `${file} exports no \`${name}\``,
     )
   const databaseOf = (): DatabaseOption => {
-    if (running !== undefined && database === running) sources.runningDev?.tell(running)
+    // An object or a function may have it from the environment.
+    if (running !== undefined && (typeof database !== 'string' || database === running))
+      sources.runningDev?.tell(running)
     if (database !== undefined) return database
     throw new UsageError(
       `No database is given: use DATABASE_URL, BOSSBUS_DATABASE_URL, --database, or \`database\` in the configuration file. Or start one, and your service: ${program()} dev`,
@@ -149,7 +156,8 @@ function given(value: string | undefined): string | undefined {
   return value === undefined || value === '' ? undefined : value
 }
 
-function findFile(cwd: string): string | undefined {
+/** The configuration in a folder. */
+export function findFile(cwd: string): string | undefined {
   return configNames.map((name) => resolve(cwd, name)).find((file) => existsSync(file))
 }
 

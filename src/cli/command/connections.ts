@@ -1,7 +1,7 @@
 import type { Bus } from '../../bus-interface.ts'
 import { optionsOf } from '../../bus-settings.ts'
 import type { Database } from '../../database/database.ts'
-import { stderrLogger, type BusLogger } from '../../foundation/logger.ts'
+import { silentLogger, stderrLogger } from '../../foundation/logger.ts'
 import type { Config } from './config.ts'
 
 /** The connections of a command, opened on first use. */
@@ -11,8 +11,6 @@ export interface Connections {
   /** Closes all. Never rejects. */
   readonly close: () => Promise<void>
 }
-
-const silentLogger: BusLogger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 
 /** Loads the bus on first use: commands that need no database do not wait for it. */
 export function createConnections(config: () => Promise<Config>, isDebugging: boolean): Connections {

@@ -10,7 +10,7 @@ const flagsOfOptions: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** Those of the configuration, which a command may have a flag of the same name for. */
-const ofConfiguration = ['source', 'database', 'events']
+const ofConfiguration = ['source']
 
 /**
  * An error about an option of the API, which speaks of the flag of the command that it was given with; any other error as it is. The one place

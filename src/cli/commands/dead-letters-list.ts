@@ -2,6 +2,7 @@ import { conditionsOf, deadLetterFlags, typeFlag } from '../command/dead-letter-
 import { defineCommand } from '../command/command.ts'
 import { text } from '../command/flags.ts'
 import { pageFlags } from '../command/shared-flags.ts'
+import { UsageError } from '../command/usage-error.ts'
 import { state } from '../output/styled.ts'
 import { resolveGroup } from '../views/resolve-group.ts'
 import { errorText } from '../views/event-timeline.ts'
@@ -21,8 +22,14 @@ export const deadLettersList = defineCommand({
   async run({ flags, bus, output, nextPage }) {
     const open = await bus()
     const { deadLetters } = open
-    const group = await resolveGroup(open, flags.group, output.command('dead-letters', 'groups'))
     const { type, limit, after, replay: replayId } = flags
+    // Those of replays are in no group that could be looked up.
+    if (replayId !== undefined && flags.group !== undefined && !/^[0-9a-f]{16}$/.test(flags.group))
+      throw new UsageError('Expected all 16 characters of a group together with --replay')
+    const group =
+      replayId === undefined
+        ? await resolveGroup(open, flags.group, output.command('dead-letters', 'groups'))
+        : flags.group
     const rows = await deadLetters.list({
       ...conditionsOf({ ...flags, group }),
       ...{ type: type.length === 0 ? undefined : type, replayId, limit, after },

@@ -5,7 +5,7 @@ import type { Database } from '../../database/database.ts'
 import { isLoopbackName } from '../../http/loopback.ts'
 import { optional } from '../command/arguments.ts'
 import { defineCommand, type CommandContext } from '../command/command.ts'
-import type { Config } from '../command/config.ts'
+import { findFile, type Config } from '../command/config.ts'
 import { describeError } from '../command/describe-error.ts'
 import { toggle } from '../command/flags.ts'
 import { hasPassword } from '../command/next-page.ts'
@@ -103,12 +103,9 @@ const own = (path: string): string =>
 const cli = own('../main')
 
 function configFile({ cwd, env, flags }: Context, config: Config | undefined): string {
-  const names = ['ts', 'mts', 'js', 'mjs'].map((extension) => resolve(cwd, `bossbus.config.${extension}`))
   const { config: flag } = flags as { readonly config?: string }
   const asked = flag ?? env['BOSSBUS_CONFIG']
-  const file =
-    config?.file ??
-    (asked === undefined || asked === '' ? names.find((each) => existsSync(each)) : resolve(cwd, asked))
+  const file = config?.file ?? (asked === undefined || asked === '' ? findFile(cwd) : resolve(cwd, asked))
   if (file !== undefined) return file
   throw new UsageError(
     `There is no bossbus.config.ts in ${cwd}. Write one, and a service that runs, with: ${program()} init`,

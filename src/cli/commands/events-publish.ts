@@ -8,6 +8,7 @@ import { required } from '../command/arguments.ts'
 import { defineCommand, type CommandContext, type ExitCode } from '../command/command.ts'
 import { durationSeconds, text, texts, toggle } from '../command/flags.ts'
 import { changeFlags } from '../command/shared-flags.ts'
+import { silentLogger } from '../../foundation/logger.ts'
 import { UsageError } from '../command/usage-error.ts'
 import { writeOutcome } from '../follow/live-lines.ts'
 import { duration } from '../output/cells.ts'
@@ -124,12 +125,8 @@ async function createUncheckedBus({ config }: Context, type: string): Promise<Bu
     '~standard': { version: 1, vendor: 'bossbus', validate: (value: unknown) => ({ value }) },
   } as const
   const { source, database, bossSchema } = given.busOptions()
-  const silent = (): void => {}
   const events: EventCatalogue = { [type]: { schema: anything } }
-  return createBus({
-    ...{ source, database, bossSchema, events },
-    logger: { debug: silent, info: silent, warn: silent, error: silent },
-  })
+  return createBus({ source, database, bossSchema, events, logger: silentLogger })
 }
 
 async function readPayload({ flags: { payload = '{}' }, cwd, input }: Context): Promise<unknown> {

@@ -23,12 +23,15 @@ export function parentGone(
   return gone.signal
 }
 
-/** The parent, and where the system tells it the parent of that one: between npx and its command may be a shell, which stays. */
+const shellName = /^Name:\s*(?:sh|dash|ash|bash|zsh|ksh|busybox)$/m
+
+/** The parent. Where that is a shell between npx and its command, which stays when npx ends, also the parent of that one. */
 function ancestors(): readonly number[] {
   const parent = process.ppid
   try {
-    const above = /^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${parent}/status`, 'utf8'))?.[1]
-    return above === undefined ? [parent] : [parent, Number(above)]
+    const status = readFileSync(`/proc/${parent}/status`, 'utf8')
+    const above = /^PPid:\s*(\d+)$/m.exec(status)?.[1]
+    return above === undefined || !shellName.test(status) ? [parent] : [parent, Number(above)]
   } catch {
     return [parent]
   }

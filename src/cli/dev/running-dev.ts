@@ -1,7 +1,9 @@
-import { rmSync } from 'node:fs'
-import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { readFileSync, rmSync } from 'node:fs'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { silentLogger } from '../../foundation/logger.ts'
 import { withTimeout } from '../../foundation/with-timeout.ts'
+import { withoutPassword } from '../command/next-page.ts'
 
 /** The folder of a service in which dev keeps what is its own. */
 export const devFolderName = '.bossbus'
@@ -26,13 +28,14 @@ export async function announceDev(cwd: string, url: string): Promise<() => void>
   const file = fileOf(cwd)
   await mkdir(join(cwd, devFolderName), { recursive: true })
   const running: RunningDev = { pid: process.pid, url }
+  // The URL may have a password, and a file that is there would keep its mode.
+  await rm(file, { force: true })
   await writeFile(file, `${JSON.stringify(running)}\n`, { mode: 0o600 })
-  // One that was there keeps its mode, and so does an old `.gitignore`. The URL may have a password.
-  await chmod(file, 0o600)
   await writeFile(join(cwd, devFolderName, '.gitignore'), '*\n', { flag: 'wx' }).catch(() => {})
   const remove = (): void => {
     process.off('exit', remove)
-    rmSync(file, { force: true })
+    // Another one may have been started in this folder since.
+    if (readRunning(file)?.pid === process.pid) rmSync(file, { force: true })
   }
   process.once('exit', remove)
   return remove
@@ -43,6 +46,14 @@ export async function findRunningDev(cwd: string): Promise<string | undefined> {
   const running = await readFile(fileOf(cwd), 'utf8').then(parse, () => undefined)
   if (running === undefined || !isAlive(running.pid)) return undefined
   return (await answers(running.url)) ? running.url : undefined
+}
+
+function readRunning(file: string): RunningDev | undefined {
+  try {
+    return parse(readFileSync(file, 'utf8'))
+  } catch {
+    return undefined
+  }
 }
 
 function parse(text: string): RunningDev | undefined {
@@ -58,18 +69,16 @@ function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)
     return true
-  } catch (error) {
-    // That of another user.
-    return (error as { readonly code?: string }).code === 'EPERM'
+  } catch {
+    // Also one of another user, which would not be the dev whose file this is.
+    return false
   }
 }
 
 async function answers(url: string): Promise<boolean> {
-  const silent = (): void => {}
-  const logger = { debug: silent, info: silent, warn: silent, error: silent }
   try {
     const { createDatabase } = await import('../../database/database.ts')
-    const database = createDatabase(url, logger, 'pgboss')
+    const database = createDatabase(url, silentLogger, 'pgboss')
     const isThere = database.query('select 1').then(
       () => true,
       () => false,
@@ -82,8 +91,7 @@ async function answers(url: string): Promise<boolean> {
   }
 }
 
-/** `bossbus dev on port 5433`, without the password that the URL may have. */
+/** `that of bossbus dev: postgres://…`, without the password that the URL may have. */
 export function describeDev(url: string): string {
-  const port = URL.canParse(url) ? new URL(url).port || '5432' : undefined
-  return `that of bossbus dev${port === undefined ? '' : ` on port ${port}`}`
+  return `that of bossbus dev: ${withoutPassword(url)}`
 }

@@ -1,3 +1,4 @@
+import { counted } from '../../foundation/counted.ts'
 import type { HistoryEvent } from '../../operations/history-event.ts'
 import { duration, isoTime } from '../output/cells.ts'
 import type { Output } from '../output/output.ts'
@@ -42,7 +43,7 @@ export function writeOutcome(output: Output, { eventId, delivery, sentence }: Ou
     const took = durationMs === undefined ? '' : ` in ${duration(durationMs)}`
     output.line(
       ...[...mark(output, eventId), subscription, '  ', state(name), took],
-      attempts > 1 || isFailed ? `, ${attempts} ${attempts === 1 ? 'attempt' : 'attempts'}` : '',
+      attempts > 1 || isFailed ? `, ${counted(attempts, 'attempt')}` : '',
       isFailed && error !== undefined ? red(`  ${error.name}: ${error.message}`) : '',
       name === 'retrying' && dueAt !== undefined
         ? quiet(`  again in ${duration(Math.max(0, dueAt.getTime() - output.now()))}`)

@@ -35,8 +35,9 @@ const commandsOfCalls: readonly (readonly [call: RegExp, command: string])[] = [
   [/bus\.subscriptions\.resume\((?:name)?\)/g, 'subscriptions resume <name>'],
   [/bus\.deadLetters\.groups\(\)/g, 'dead-letters groups'],
   [/bus\.operations\.get\((?:id)?\)/g, 'operations show <id>'],
-  [/bus\.blockedKeys\.list\([^)]*\)/g, 'keys list'],
-  [/bus\.blockedKeys\.release\([^)]*\)/g, 'keys release <subscription>'],
+  // The remedy names the command as well.
+  [/bus\.blockedKeys\.list\(\), or `bossbus keys list`,/g, 'keys list'],
+  [/bus\.quarantine\.list\(\)/g, 'quarantine list'],
   [/bus\.migrate\(\)/g, 'migrate'],
 ]
 
